@@ -1,0 +1,192 @@
+package crypto
+
+import (
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"filippo.io/edwards25519"
+	"github.com/nats-io/nkeys"
+)
+
+// Errors about keys and ids that people or stores supply. None of their texts contains the input,
+// so that a pasted seed never reaches a log.
+var (
+	ErrKey  = errors.New("not a valid user key")
+	ErrSeed = errors.New("that is a secret seed, not a public key")
+	ErrID   = errors.New("not a valid id")
+)
+
+// PublicKey is an Ed25519 public key: canonically encoded and not of small order when it came from
+// ParsePublicKey, NewPublicKey or a decoded statement (SPEC.md §1).
+type PublicKey [32]byte
+
+// NewPublicKey checks 32 bytes and returns them as a key. It refuses encodings that are not
+// canonical, that are no point of the curve, and points of small order, under which a signature
+// proves nothing. The error is ErrKey.
+func NewPublicKey(b []byte) (PublicKey, error) {
+	var k PublicKey
+	if len(b) != len(k) {
+		return k, fmt.Errorf("%w: %d bytes instead of 32", ErrKey, len(b))
+	}
+	p, err := new(edwards25519.Point).SetBytes(b)
+	if err != nil {
+		return k, fmt.Errorf("%w: not a point of the curve", ErrKey)
+	}
+	if [32]byte(p.Bytes()) != [32]byte(b) {
+		return k, fmt.Errorf("%w: not canonically encoded", ErrKey)
+	}
+	if new(edwards25519.Point).MultByCofactor(p).Equal(edwards25519.NewIdentityPoint()) == 1 {
+		return k, fmt.Errorf("%w: of small order", ErrKey)
+	}
+	return PublicKey(b), nil
+}
+
+// ParsePublicKey reads a user nkey as people write it: surrounding space is dropped and case does
+// not matter (SPEC.md §2). A seed gives ErrSeed, everything else that is not a user's public key
+// ErrKey; neither error repeats the input.
+func ParsePublicKey(s string) (PublicKey, error) {
+	s = strings.ToUpper(strings.TrimSpace(s))
+	if strings.HasPrefix(s, "S") && len(s) > 50 {
+		return PublicKey{}, ErrSeed
+	}
+	if !strings.HasPrefix(s, "U") {
+		if len(s) == 56 {
+			if kind := nkeys.Prefix(s); kind != nkeys.PrefixByteUnknown && kind != nkeys.PrefixByteUser {
+				return PublicKey{}, fmt.Errorf("%w: it is the key of a NATS %s", ErrKey, kind)
+			}
+		}
+		return PublicKey{}, fmt.Errorf("%w: user keys begin with U", ErrKey)
+	}
+	if len(s) != 56 {
+		return PublicKey{}, fmt.Errorf("%w: %d characters instead of 56", ErrKey, len(s))
+	}
+	raw, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(s))
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("%w: its checksum does not match, so a character is mistyped", ErrKey)
+	}
+	return NewPublicKey(raw)
+}
+
+// LooksLikeKey reports whether s was meant as a key or a seed rather than as a user's name.
+func LooksLikeKey(s string) bool {
+	s = strings.ToUpper(strings.TrimSpace(s))
+	return len(s) > 50 && !strings.ContainsAny(s, "._-/ ")
+}
+
+// String writes the key as a user nkey, 56 characters beginning with U.
+func (k PublicKey) String() string {
+	s, err := nkeys.Encode(nkeys.PrefixByteUser, k[:])
+	if err != nil { // cannot happen: the prefix and the length are constants
+		return hex.EncodeToString(k[:])
+	}
+	return string(s)
+}
+
+// MarshalText writes the key as String does.
+func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads the key as ParsePublicKey does.
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	p, err := ParsePublicKey(string(text))
+	if err == nil {
+		*k = p
+	}
+	return err
+}
+
+// UnmarshalCBOR accepts a byte string holding a valid key.
+func (k *PublicKey) UnmarshalCBOR(data []byte) error {
+	b, err := byteString(data, len(k))
+	if err != nil {
+		return err
+	}
+	p, err := NewPublicKey(b)
+	if err == nil {
+		*k = p
+	}
+	return err
+}
+
+// ID names a log: the first 20 bytes of the hash of its first entry (SPEC.md §4).
+type ID [20]byte
+
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// ParseID reads 32 base32 characters, in either case.
+func ParseID(s string) (ID, error) {
+	var id ID
+	b, err := idEncoding.DecodeString(strings.ToLower(strings.TrimSpace(s)))
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("%w: an id is 32 letters and digits 2 to 7", ErrID)
+	}
+	return ID(b), nil
+}
+
+// String writes the id as 32 lower-case base32 characters.
+func (id ID) String() string { return idEncoding.EncodeToString(id[:]) }
+
+// IsZero reports whether no id is set.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// MarshalText writes the id as String does.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads the id as ParseID does.
+func (id *ID) UnmarshalText(text []byte) error {
+	p, err := ParseID(string(text))
+	if err == nil {
+		*id = p
+	}
+	return err
+}
+
+// UnmarshalCBOR accepts a byte string of 20 bytes.
+func (id *ID) UnmarshalCBOR(data []byte) error {
+	b, err := byteString(data, len(id))
+	if err == nil {
+		*id = ID(b)
+	}
+	return err
+}
+
+// Hash is a SHA-256 hash or a key commitment.
+type Hash [32]byte
+
+// ParseHash reads 64 hexadecimal characters.
+func ParseHash(s string) (Hash, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(Hash{}) {
+		return Hash{}, fmt.Errorf("%w: a hash is 64 hexadecimal characters", ErrID)
+	}
+	return Hash(b), nil
+}
+
+// String writes the hash as lower-case hexadecimal.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// IsZero reports whether no hash is set.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+// MarshalText writes the hash as String does.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads the hash as ParseHash does.
+func (h *Hash) UnmarshalText(text []byte) error {
+	p, err := ParseHash(string(text))
+	if err == nil {
+		*h = p
+	}
+	return err
+}
+
+// UnmarshalCBOR accepts a byte string of 32 bytes.
+func (h *Hash) UnmarshalCBOR(data []byte) error {
+	b, err := byteString(data, len(h))
+	if err == nil {
+		*h = Hash(b)
+	}
+	return err
+}

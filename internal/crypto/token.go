@@ -1,0 +1,114 @@
+package crypto
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Uses of tokens; one is never accepted for the other.
+const (
+	UseConnect = "connect"
+	UseAPI     = "api"
+)
+
+// TokenSkew is how far a checker's clock may differ from the signer's.
+const TokenSkew = 5 * time.Minute
+
+// MaxTokenRooms is the most rooms one connection can ask for, so that a token fits a NATS CONNECT.
+const MaxTokenRooms = 1000
+
+// Errors of tokens whose signature is good.
+var (
+	ErrTokenExpired = errors.New("token is expired or not yet valid")
+	ErrTokenUse     = errors.New("token is for another use")
+	ErrTokenBus     = errors.New("token is for another bus")
+)
+
+// Token says who is connecting or asking, where, and until when (SPEC.md §3).
+type Token struct {
+	Key        PublicKey
+	Connection PublicKey
+	Use        string // UseConnect or UseAPI
+	Bus        *ID    // nil: the bus is not yet known, which only hello accepts
+	From       time.Time
+	Until      time.Time
+	Rooms      []ID
+}
+
+type tokenPayload struct {
+	V          Number    `cbor:"v"`
+	Key        PublicKey `cbor:"key"`
+	Connection PublicKey `cbor:"connection"`
+	Use        string    `cbor:"use"`
+	Bus        []byte    `cbor:"bus"`
+	From       Number    `cbor:"from"`
+	Until      Number    `cbor:"until"`
+	Rooms      []ID      `cbor:"rooms,omitempty"`
+}
+
+// Token signs a token as base64url text; Key and Connection are filled in from the identity.
+func (id *Identity) Token(t Token) (string, error) {
+	p := tokenPayload{
+		V: 1, Key: id.key, Connection: id.ConnectionKey(), Use: t.Use,
+		From: Number(t.From.UnixMilli()), Until: Number(t.Until.UnixMilli()), Rooms: t.Rooms,
+	}
+	if t.Bus != nil {
+		p.Bus = t.Bus[:]
+	}
+	payload, err := Marshal(p)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(id.Sign(KindToken, payload)), nil
+}
+
+// OpenToken verifies a token for a use at a time. bus is the bus asked of; a token that names no
+// bus is ErrTokenBus unless bus is nil, which accepts only such a token.
+func OpenToken(text string, use string, bus *ID, now time.Time) (Token, error) {
+	t, err := DecodeToken(text)
+	if err != nil {
+		return Token{}, err
+	}
+	switch {
+	case t.Use != use:
+		return Token{}, ErrTokenUse
+	case (bus == nil) != (t.Bus == nil), bus != nil && *bus != *t.Bus:
+		return Token{}, ErrTokenBus
+	case now.Before(t.From.Add(-TokenSkew)), now.After(t.Until.Add(TokenSkew)):
+		return Token{}, ErrTokenExpired
+	}
+	return t, nil
+}
+
+// DecodeToken verifies a token's signature alone; the caller decides on its use, bus and times.
+func DecodeToken(text string) (Token, error) {
+	statement, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return Token{}, fmt.Errorf("token: %w: not base64url", ErrEncoding)
+	}
+	payload, err := Payload(statement)
+	if err != nil {
+		return Token{}, fmt.Errorf("token: %w", err)
+	}
+	var p tokenPayload
+	if err := Unmarshal(payload, &p); err != nil {
+		return Token{}, fmt.Errorf("token: %w", err)
+	}
+	if err := Verify(KindToken, p.Key, statement); err != nil {
+		return Token{}, fmt.Errorf("token: %w", err)
+	}
+	if p.V != 1 || len(p.Rooms) > MaxTokenRooms || p.Until < p.From || (len(p.Bus) != 0 && len(p.Bus) != len(ID{})) {
+		return Token{}, fmt.Errorf("token: %w", ErrEncoding)
+	}
+	t := Token{
+		Key: p.Key, Connection: p.Connection, Use: p.Use, Rooms: p.Rooms,
+		From: time.UnixMilli(int64(p.From)), Until: time.UnixMilli(int64(p.Until)),
+	}
+	if len(p.Bus) > 0 {
+		t.Bus = new(ID)
+		copy(t.Bus[:], p.Bus)
+	}
+	return t, nil
+}

@@ -1,0 +1,196 @@
+// Package ledger decides what signed logs mean: the entries of the bus log and of room logs, the
+// rules each must keep, the fold to a State, the view changes an accepted entry causes, and which
+// frames a reader may believe (SPEC.md §4 and §6).
+//
+// It is pure: no I/O, no clock, no randomness. Time never decides a rule. It does not know where
+// logs are stored, and trusts nobody who stores them.
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// ErrNewer says that a log has an entry whose meaning this version does not know: it is not
+// skipped, since everything after it would be guesswork.
+var ErrNewer = errors.New("newer unibus needed")
+
+// Invalid says which entry of a log breaks which rule. The state before it stays good.
+type Invalid struct {
+	Log crypto.ID // zero for a first entry
+	Seq uint64    // the place the entry was offered for
+	Why error
+}
+
+func (e *Invalid) Error() string {
+	if e.Log.IsZero() {
+		return fmt.Sprintf("entry %d is not valid: %v", e.Seq, e.Why)
+	}
+	return fmt.Sprintf("entry %d of log %s is not valid: %v", e.Seq, e.Log, e.Why)
+}
+
+func (e *Invalid) Unwrap() error { return e.Why }
+
+// Rules an entry can break; each is wrapped with its particulars.
+var (
+	ErrPlace      = errors.New("it does not continue the log")
+	ErrNotAllowed = errors.New("its author may not do that")
+	ErrRule       = errors.New("it breaks a rule")
+)
+
+func breaks(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrRule, fmt.Sprintf(format, args...))
+}
+
+func denied(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrNotAllowed, fmt.Sprintf(format, args...))
+}
+
+// Head is a place in a log: the seq of an entry and the hash of its payload. The zero Head is that
+// of an empty log.
+type Head struct {
+	Seq  uint64      `json:"seq"`
+	Hash crypto.Hash `json:"hash"`
+}
+
+// Entry is one verified step of a log.
+type Entry struct {
+	Log       crypto.ID // set also at seq 1
+	Seq       uint64
+	Hash      crypto.Hash
+	Time      time.Time // as its author claims; informative only
+	By        crypto.PublicKey
+	Op        string
+	Body      Body
+	Statement []byte // the bytes as received
+}
+
+// Body is what an entry does: one of the types in bus.go and room.go.
+type Body interface {
+	// check says which rule the body breaks as the next entry of s, by by. It changes nothing.
+	check(s *State, by crypto.PublicKey) error
+	// apply changes s as the entry says; check has passed, and s.head is the entry's.
+	apply(s *State, e *Entry)
+}
+
+type entryPayload struct {
+	V    crypto.Number    `cbor:"v"`
+	Log  []byte           `cbor:"log"`
+	Seq  crypto.Number    `cbor:"seq"`
+	Prev []byte           `cbor:"prev"`
+	Time crypto.Number    `cbor:"time"`
+	By   crypto.PublicKey `cbor:"by"`
+	Op   string           `cbor:"op"`
+	Body cbor.RawMessage  `cbor:"body"`
+}
+
+// busOps and roomOps are the two vocabularies; an op is looked up in that of its log's kind.
+var (
+	busOps = map[string]func() Body{
+		"found":  func() Body { return new(Found) },
+		"add":    func() Body { return new(Add) },
+		"revoke": func() Body { return new(Revoke) },
+		"role":   func() Body { return new(UserRole) },
+	}
+	roomOps = map[string]func() Body{
+		"create":  func() Body { return new(Create) },
+		"invite":  func() Body { return new(Invite) },
+		"remove":  func() Body { return new(Remove) },
+		"leave":   func() Body { return new(Leave) },
+		"role":    func() Body { return new(MemberRole) },
+		"rekey":   func() Body { return new(Rekey) },
+		"policy":  func() Body { return new(SetPolicy) },
+		"archive": func() Body { return new(Archive) },
+	}
+)
+
+// opOf names a body's op.
+func opOf(b Body) string {
+	switch b.(type) {
+	case *Found:
+		return "found"
+	case *Add:
+		return "add"
+	case *Revoke:
+		return "revoke"
+	case *UserRole, *MemberRole:
+		return "role"
+	case *Create:
+		return "create"
+	case *Invite:
+		return "invite"
+	case *Remove:
+		return "remove"
+	case *Leave:
+		return "leave"
+	case *Rekey:
+		return "rekey"
+	case *SetPolicy:
+		return "policy"
+	default:
+		return "archive"
+	}
+}
+
+// decode reads a statement and its body, checks the signature and fills in Hash, but says nothing
+// of its place or rules.
+func decode(ops func(op string) (func() Body, error), statement []byte) (*Entry, *entryPayload, error) {
+	payload, err := crypto.Payload(statement)
+	if err != nil {
+		return nil, nil, err
+	}
+	var p entryPayload
+	if err := crypto.Unmarshal(payload, &p); err != nil {
+		return nil, nil, err
+	}
+	if p.V != 1 {
+		return nil, nil, fmt.Errorf("%w: entry version %d", ErrNewer, p.V)
+	}
+	if err := crypto.Verify(crypto.KindEntry, p.By, statement); err != nil {
+		return nil, nil, err
+	}
+	newBody, err := ops(p.Op)
+	if err != nil {
+		return nil, nil, err
+	}
+	body := newBody()
+	if err := crypto.Unmarshal(p.Body, body); err != nil {
+		return nil, nil, err
+	}
+	hash, err := crypto.HashStatement(statement)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Entry{
+		Seq: uint64(p.Seq), Hash: hash, Time: time.UnixMilli(int64(p.Time)).UTC(),
+		By: p.By, Op: p.Op, Body: body, Statement: statement,
+	}, &p, nil
+}
+
+// Place says which log and seq a statement claims for itself, without verifying anything. The log
+// of a first entry is its own hash.
+func Place(statement []byte) (log crypto.ID, seq uint64, hash crypto.Hash, err error) {
+	payload, err := crypto.Payload(statement)
+	if err != nil {
+		return log, 0, hash, err
+	}
+	var p entryPayload
+	if err := crypto.Unmarshal(payload, &p); err != nil {
+		return log, 0, hash, err
+	}
+	if hash, err = crypto.HashStatement(statement); err != nil {
+		return log, 0, hash, err
+	}
+	switch {
+	case p.Seq == 1 && len(p.Log) == 0:
+		return crypto.ID(hash[:20]), 1, hash, nil
+	case p.Seq > 1 && len(p.Log) == len(log):
+		return crypto.ID(p.Log), uint64(p.Seq), hash, nil
+	}
+	return log, 0, hash, fmt.Errorf("%w: log %d bytes at seq %d", crypto.ErrEncoding, len(p.Log), p.Seq)
+}

@@ -1,0 +1,174 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// snapshot is a State as it is kept between runs. It is read back only by whoever wrote it, so
+// keys are plain bytes, checked when they first came in.
+type snapshot struct {
+	V      int
+	ID     [20]byte
+	Hashes []byte // all, one after the other
+	Bus    *busSnapshot
+	Room   *roomSnapshot
+}
+
+type busSnapshot struct {
+	Name    string
+	Founded []byte
+	Users   []userSnapshot
+}
+
+type userSnapshot struct {
+	_                       struct{} `cbor:",toarray"`
+	Key, AddedBy            [32]byte
+	Name, Role              string
+	Active                  bool
+	Expires, Added, Revoked int64
+}
+
+type roomSnapshot struct {
+	Bus      [20]byte
+	Subject  string
+	Policy   Policy
+	Archived uint64
+	Left     bool
+	Epochs   []epochSnapshot
+	Members  []memberSnapshot
+}
+
+type epochSnapshot struct {
+	_        struct{} `cbor:",toarray"`
+	Seq      uint64
+	Commit   [32]byte
+	Previous []byte
+	By       [32]byte
+	Time     int64
+}
+
+type memberSnapshot struct {
+	_     struct{} `cbor:",toarray"`
+	Key   [32]byte
+	Spans []span
+}
+
+// Snapshot encodes the state so that LoadSnapshot gives it back.
+func (s *State) Snapshot() ([]byte, error) {
+	out := snapshot{V: 1, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
+	for _, h := range s.hashes {
+		out.Hashes = append(out.Hashes, h[:]...)
+	}
+	if b := s.Bus; b != nil {
+		out.Bus = &busSnapshot{Name: b.Name, Founded: b.Founded}
+		for u := range b.Users {
+			out.Bus.Users = append(out.Bus.Users, userSnapshot{
+				Key: u.Key, AddedBy: u.AddedBy, Name: u.Name, Role: string(u.Role), Active: u.Active,
+				Expires: millis(u.Expires), Added: millis(u.Added), Revoked: millis(u.Revoked),
+			})
+		}
+		slices.SortFunc(out.Bus.Users, func(a, b userSnapshot) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	}
+	if r := s.Room; r != nil {
+		out.Room = r.snapshot()
+	}
+	return cbor.Marshal(out)
+}
+
+func (r *Room) snapshot() *roomSnapshot {
+	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Policy: r.Policy, Archived: r.Archived, Left: r.Left}
+	for _, e := range r.Epochs {
+		out.Epochs = append(out.Epochs, epochSnapshot{Seq: e.Seq, Commit: e.Commit, Previous: e.Previous, By: e.By, Time: millis(e.Time)})
+	}
+	for key, spans := range r.history {
+		out.Members = append(out.Members, memberSnapshot{Key: key, Spans: spans})
+	}
+	slices.SortFunc(out.Members, func(a, b memberSnapshot) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	return out
+}
+
+// LoadSnapshot decodes what Snapshot wrote. The error is ErrSnapshot.
+func LoadSnapshot(data []byte) (*State, error) {
+	var in snapshot
+	if err := cbor.Unmarshal(data, &in); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrSnapshot, err)
+	}
+	if in.V != 1 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
+		return nil, ErrSnapshot
+	}
+	s := &State{ID: in.ID}
+	for h := range slices.Chunk(in.Hashes, 32) {
+		s.hashes = append(s.hashes, crypto.Hash(h))
+	}
+	s.Head = Head{uint64(len(s.hashes)), s.hashes[len(s.hashes)-1]}
+	if in.Bus != nil {
+		s.Bus = in.Bus.load()
+		return s, nil
+	}
+	s.Room = in.Room.load()
+	if len(s.Room.Epochs) == 0 {
+		return nil, ErrSnapshot
+	}
+	return s, nil
+}
+
+func (in *busSnapshot) load() *Bus {
+	b := &Bus{
+		Name: in.Name, Founded: in.Founded,
+		users: make(map[crypto.PublicKey]*User, len(in.Users)), names: map[string]crypto.PublicKey{},
+	}
+	for _, u := range in.Users {
+		b.users[u.Key] = &User{
+			Key: u.Key, Name: u.Name, Role: Role(u.Role), Active: u.Active, AddedBy: u.AddedBy,
+			Expires: fromMillis(u.Expires), Added: fromMillis(u.Added), Revoked: fromMillis(u.Revoked),
+		}
+		if u.Active {
+			b.names[u.Name] = u.Key
+			if Role(u.Role) == RoleAdmin {
+				b.admins++
+			}
+		}
+	}
+	return b
+}
+
+func (in *roomSnapshot) load() *Room {
+	r := &Room{
+		Bus: in.Bus, Subject: in.Subject, Policy: in.Policy, Archived: in.Archived, Left: in.Left,
+		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
+	}
+	for i, e := range in.Epochs {
+		r.Epochs = append(r.Epochs, Epoch{
+			Number: uint32(i + 1), Seq: e.Seq, Commit: e.Commit, Previous: e.Previous, By: e.By, Time: fromMillis(e.Time),
+		})
+	}
+	for _, m := range in.Members {
+		slices.SortFunc(m.Spans, func(a, b span) int { return cmp.Compare(a.Seq, b.Seq) })
+		for _, sp := range m.Spans {
+			r.set(m.Key, sp.Role, sp.Seq)
+		}
+	}
+	return r
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

@@ -1,0 +1,112 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// View is one change that an accepted entry makes to the views a store keeps: the record as it is
+// from then on. It is a RoomView, EpochView, MemberView or UserView.
+type View interface{ isView() }
+
+// RoomView is a room's record as of an entry.
+type RoomView struct {
+	ID        crypto.ID
+	Subject   string
+	Policy    Policy
+	Epoch     uint32
+	EpochTime time.Time // when the epoch began
+	Seq       uint64    // the entry it is current up to
+	Left      bool      // someone left since the epoch began
+	Archived  bool
+}
+
+// EpochView is an epoch's key commitment.
+type EpochView struct {
+	Room   crypto.ID
+	Epoch  uint32
+	Commit crypto.Hash
+}
+
+// MemberView is a member's role; empty when the membership ended.
+type MemberView struct {
+	Room     crypto.ID
+	Endpoint crypto.PublicKey
+	Role     Role
+}
+
+// UserView is a user's record.
+type UserView struct{ User }
+
+func (RoomView) isView()   {}
+func (EpochView) isView()  {}
+func (MemberView) isView() {}
+func (UserView) isView()   {}
+
+// Views returns the view changes of e, the entry that s was just brought to. Every store applies
+// the same, so that views can be rebuilt from the log anywhere.
+func (s *State) Views(e *Entry) []View {
+	if s.Bus != nil {
+		return s.userViews(e)
+	}
+	r := s.Room
+	epoch := r.Epoch()
+	views := []View{RoomView{
+		ID: s.ID, Subject: r.Subject, Policy: r.Policy, Epoch: epoch.Number, EpochTime: epoch.Time,
+		Seq: e.Seq, Left: r.Left, Archived: r.Archived != 0,
+	}}
+	if epoch.Seq == e.Seq && r.Policy.Encrypted() {
+		views = append(views, EpochView{s.ID, epoch.Number, epoch.Commit})
+	}
+	for _, key := range touched(e) {
+		views = append(views, MemberView{s.ID, key, r.Role(key)})
+	}
+	return views
+}
+
+func (s *State) userViews(e *Entry) []View {
+	var views []View
+	for _, key := range touched(e) {
+		views = append(views, UserView{*s.Bus.users[key]})
+	}
+	return views
+}
+
+// touched lists the keys whose standing an entry changes.
+func touched(e *Entry) []crypto.PublicKey {
+	var keys []crypto.PublicKey
+	switch b := e.Body.(type) {
+	case *Found:
+		keys = append(keys, b.Key)
+	case *Add:
+		for _, u := range b.Users {
+			keys = append(keys, u.Key)
+		}
+	case *Revoke:
+		keys = b.Keys
+	case *UserRole:
+		keys = append(keys, b.Key)
+	case *Create, *Leave:
+		keys = append(keys, e.By)
+	case *Invite:
+		for _, m := range b.Members {
+			keys = append(keys, m.Key)
+		}
+	case *Remove:
+		keys = b.Keys
+	case *MemberRole:
+		keys = append(keys, b.Key)
+	}
+	return keys
+}
+
+// Ended lists the keys whose access an entry ends: revoked users, removed members and those who
+// left. Connections of theirs are to be dropped.
+func (e *Entry) Ended() []crypto.PublicKey {
+	switch e.Body.(type) {
+	case *Revoke, *Remove, *Leave:
+		return touched(e)
+	}
+	return nil
+}
