@@ -107,8 +107,8 @@ func ValidName(name string) error {
 
 // Found is the bus log's first entry: its author is the first admin.
 type Found struct {
-	Name string           `cbor:"name"`
-	Key  crypto.PublicKey `cbor:"key"`
+	Name string           `cbor:"name" json:"name"`
+	Key  crypto.PublicKey `cbor:"key" json:"key"`
 }
 
 func (f *Found) check(s *State, by crypto.PublicKey) error {
@@ -131,15 +131,15 @@ func (f *Found) apply(s *State, e *Entry) {
 
 // Add allows users to connect.
 type Add struct {
-	Users []NewUser `cbor:"users"`
+	Users []NewUser `cbor:"users" json:"users"`
 }
 
 // NewUser is one user of an Add. Expires is Unix ms.
 type NewUser struct {
-	Key     crypto.PublicKey `cbor:"key"`
-	Name    string           `cbor:"name"`
-	Role    Role             `cbor:"role"`
-	Expires *crypto.Number   `cbor:"expires,omitempty"`
+	Key     crypto.PublicKey `cbor:"key" json:"key"`
+	Name    string           `cbor:"name" json:"name"`
+	Role    Role             `cbor:"role" json:"role"`
+	Expires *crypto.Number   `cbor:"expires,omitempty" json:"expires,omitempty"`
 }
 
 func (a *Add) check(s *State, by crypto.PublicKey) error {
@@ -180,8 +180,8 @@ func (a *Add) apply(s *State, e *Entry) {
 
 // Revoke ends users' access.
 type Revoke struct {
-	Keys   []crypto.PublicKey `cbor:"keys"`
-	Reason *string            `cbor:"reason,omitempty"`
+	Keys   []crypto.PublicKey `cbor:"keys" json:"keys"`
+	Reason *string            `cbor:"reason,omitempty" json:"reason,omitempty"`
 }
 
 func (r *Revoke) check(s *State, by crypto.PublicKey) error {
@@ -219,8 +219,8 @@ func (r *Revoke) apply(s *State, e *Entry) {
 
 // UserRole makes an active user an admin or a plain user.
 type UserRole struct {
-	Key  crypto.PublicKey `cbor:"key"`
-	Role Role             `cbor:"role"`
+	Key  crypto.PublicKey `cbor:"key" json:"key"`
+	Role Role             `cbor:"role" json:"role"`
 }
 
 func (r *UserRole) check(s *State, by crypto.PublicKey) error {

@@ -63,7 +63,8 @@ type Entry struct {
 	Log       crypto.ID // set also at seq 1
 	Seq       uint64
 	Hash      crypto.Hash
-	Time      time.Time // as its author claims; informative only
+	Prev      crypto.Hash // of the entry before; zero at seq 1
+	Time      time.Time   // as its author claims; informative only
 	By        crypto.PublicKey
 	Op        string
 	Body      Body

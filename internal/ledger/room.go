@@ -96,11 +96,11 @@ func (r *Room) set(key crypto.PublicKey, role Role, seq uint64) {
 
 // Create is a room log's first entry; its author becomes the owner.
 type Create struct {
-	Bus     crypto.ID    `cbor:"bus"`
-	Subject string       `cbor:"subject"`
-	Policy  Policy       `cbor:"policy"`
-	Nonce   []byte       `cbor:"nonce"` // 16 bytes, so that no two rooms share an id
-	Commit  *crypto.Hash `cbor:"commit,omitempty"`
+	Bus     crypto.ID    `cbor:"bus" json:"bus"`
+	Subject string       `cbor:"subject" json:"subject"`
+	Policy  Policy       `cbor:"policy" json:"policy"`
+	Nonce   []byte       `cbor:"nonce" json:"nonce"` // 16 bytes, so that no two rooms share an id
+	Commit  *crypto.Hash `cbor:"commit,omitempty" json:"commit,omitempty"`
 }
 
 func (c *Create) check(s *State, _ crypto.PublicKey) error {
@@ -136,9 +136,9 @@ func (c *Create) apply(s *State, e *Entry) {
 
 // Rekey begins a new epoch: an entry of its own, or a part of one that changes who may read.
 type Rekey struct {
-	Epoch    uint32      `cbor:"epoch"`
-	Commit   crypto.Hash `cbor:"commit"`
-	Previous []byte      `cbor:"previous,omitempty"`
+	Epoch    uint32      `cbor:"epoch" json:"epoch"`
+	Commit   crypto.Hash `cbor:"commit" json:"commit"`
+	Previous []byte      `cbor:"previous,omitempty" json:"previous,omitempty"`
 }
 
 func (k *Rekey) check(s *State, by crypto.PublicKey) error {
@@ -183,14 +183,14 @@ func checkRekey(r *Room, k *Rekey, history string, must bool, why string) error 
 
 // Invite adds members.
 type Invite struct {
-	Members []NewMember `cbor:"members"`
-	Rekey   *Rekey      `cbor:"rekey,omitempty"`
+	Members []NewMember `cbor:"members" json:"members"`
+	Rekey   *Rekey      `cbor:"rekey,omitempty" json:"rekey,omitempty"`
 }
 
 // NewMember is one member of an Invite.
 type NewMember struct {
-	Key  crypto.PublicKey `cbor:"key"`
-	Role Role             `cbor:"role"`
+	Key  crypto.PublicKey `cbor:"key" json:"key"`
+	Role Role             `cbor:"role" json:"role"`
 }
 
 func (i *Invite) check(s *State, by crypto.PublicKey) error {
@@ -236,8 +236,8 @@ func applyRekey(s *State, e *Entry, k *Rekey) {
 
 // Remove ends memberships.
 type Remove struct {
-	Keys  []crypto.PublicKey `cbor:"keys"`
-	Rekey *Rekey             `cbor:"rekey,omitempty"`
+	Keys  []crypto.PublicKey `cbor:"keys" json:"keys"`
+	Rekey *Rekey             `cbor:"rekey,omitempty" json:"rekey,omitempty"`
 }
 
 func (m *Remove) check(s *State, by crypto.PublicKey) error {
@@ -295,8 +295,8 @@ func (*Leave) apply(s *State, e *Entry) {
 
 // MemberRole changes a member's role.
 type MemberRole struct {
-	Key  crypto.PublicKey `cbor:"key"`
-	Role Role             `cbor:"role"`
+	Key  crypto.PublicKey `cbor:"key" json:"key"`
+	Role Role             `cbor:"role" json:"role"`
 }
 
 func (m *MemberRole) check(s *State, by crypto.PublicKey) error {
@@ -317,8 +317,8 @@ func (m *MemberRole) apply(s *State, e *Entry) { s.Room.set(m.Key, m.Role, e.Seq
 
 // SetPolicy replaces the whole policy.
 type SetPolicy struct {
-	Policy Policy `cbor:"policy"`
-	Rekey  *Rekey `cbor:"rekey,omitempty"`
+	Policy Policy `cbor:"policy" json:"policy"`
+	Rekey  *Rekey `cbor:"rekey,omitempty" json:"rekey,omitempty"`
 }
 
 func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {

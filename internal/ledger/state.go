@@ -59,7 +59,7 @@ func (s *State) check(statement []byte) (*Entry, error) {
 	if string(p.Prev) != string(prev) {
 		return nil, fmt.Errorf("%w: it follows another entry", ErrPlace)
 	}
-	e.Log = s.ID
+	e.Log, e.Prev = s.ID, s.Head.Hash
 	if e.Seq == 1 {
 		e.Log = crypto.ID(e.Hash[:20])
 	}

@@ -1,0 +1,47 @@
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.0.0-dev)
+LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
+PREFIX  ?= /usr/local
+FUZZTIME ?= 30s
+
+.PHONY: build test lint cover bench fuzz completions man install clean
+
+build:
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
+
+test:
+	go test -race ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+# Statements of crypto and ledger that tests run; below 95 % it fails.
+cover:
+	go test -cover ./internal/crypto ./internal/ledger | awk '{print} /coverage:/ {sub("%","",$$5); if ($$5 < 95) low=1} END {exit low}'
+
+# Against raw NATS in the same run; needs nothing but Go.
+bench: build
+	go test -run '^$$' -bench . -benchmem ./internal/crypto
+	go run ./bench
+
+# Every decoder, FUZZTIME each.
+fuzz:
+	@for pkg in ./internal/crypto ./internal/ledger ./internal/service; do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+completions man:
+	go run ./internal/gen
+
+install: build
+	install -Dm755 bin/unibus $(DESTDIR)$(PREFIX)/bin/unibus
+	install -Dm644 completions/unibus.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/unibus
+	install -Dm644 completions/_unibus $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_unibus
+	install -Dm644 completions/unibus.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/unibus.fish
+	for page in man/*.1; do install -Dm644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$$(basename $$page); done
+
+clean:
+	rm -rf bin

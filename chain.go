@@ -1,0 +1,284 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// chain is one log as this client has verified it.
+type chain struct {
+	c  *Client
+	id crypto.ID
+
+	syncing sync.Mutex // one sync or append at a time
+
+	mu      sync.RWMutex
+	state   *ledger.State
+	checked time.Time // when the store last agreed with state
+}
+
+// openChain starts from what is pinned.
+func (c *Client) openChain(ctx context.Context, id crypto.ID) (*chain, error) {
+	s, err := c.pins.State(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &chain{c: c, id: id, state: s}, nil
+}
+
+// read calls f with the state, which does not change meanwhile.
+func (l *chain) read(f func(s *ledger.State)) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	f(l.state)
+}
+
+func (l *chain) head() (h ledger.Head) {
+	l.read(func(s *ledger.State) { h = s.Head })
+	return h
+}
+
+// sync brings the chain up to date with the store, and pins what it verified. ErrIntegrity when
+// the store offers a shorter, a different or a broken history; the state then stays as it was.
+func (l *chain) sync(ctx context.Context) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	return l.syncLocked(ctx)
+}
+
+// confirm syncs if the store has not confirmed the head for a while.
+func (l *chain) confirm(ctx context.Context) error {
+	l.mu.RLock()
+	fresh := time.Since(l.checked) < confirmHead
+	l.mu.RUnlock()
+	if fresh {
+		return nil
+	}
+	return l.sync(ctx)
+}
+
+func (l *chain) syncLocked(ctx context.Context) error {
+	own := l.head()
+	head, err := l.c.store.Head(ctx, l.id)
+	switch {
+	case errors.Is(err, ErrNotFound) && own.Seq > 0:
+		return l.broken("the store denies the log that was verified up to entry %d", own.Seq)
+	case err != nil:
+		return err
+	case head.Seq < own.Seq:
+		return l.broken("the store's log ends at entry %d, but it was verified up to entry %d: rolled back", head.Seq, own.Seq)
+	case head.Seq == own.Seq && head.Hash != own.Hash:
+		return l.broken("the store has another entry %d than the one that was verified", own.Seq)
+	case head.Seq > own.Seq:
+		if err := l.fetch(ctx, head.Seq); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	l.checked = time.Now()
+	l.mu.Unlock()
+	return nil
+}
+
+// fetch verifies and pins the entries from the state's head up to at least seq.
+func (l *chain) fetch(ctx context.Context, seq uint64) error {
+	var failed error
+	before := l.head().Seq
+	for e, err := range l.c.store.Entries(ctx, l.id, before) {
+		if failed = err; err == nil {
+			failed = l.apply(e.Statement)
+		}
+		if failed != nil {
+			break
+		}
+	}
+	now := l.head().Seq
+	if now > before {
+		if err := l.pin(ctx); err != nil {
+			return err
+		}
+	}
+	if failed == nil && now < seq {
+		return l.broken("the store withholds the entries after %d", now)
+	}
+	return failed
+}
+
+// apply folds one entry in. The first entry of a log names its id.
+func (l *chain) apply(statement []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.Head.Seq == 0 {
+		first := new(ledger.State)
+		if _, err := first.Apply(statement); err != nil {
+			return l.invalid(err)
+		}
+		if first.ID != l.id {
+			return l.broken("the store gave the log %s instead", first.ID)
+		}
+		if first.Room != nil && first.Room.Bus != l.c.bus.id {
+			return l.broken("the room is of another bus")
+		}
+		l.state = first
+		return nil
+	}
+	if _, err := l.state.Apply(statement); err != nil {
+		return l.invalid(err)
+	}
+	return nil
+}
+
+func (l *chain) invalid(err error) error {
+	if errors.Is(err, ledger.ErrNewer) {
+		return fmt.Errorf("log %s: %w: %w", l.id, ErrInvalid, err)
+	}
+	return fmt.Errorf("%w: %w", ErrIntegrity, err)
+}
+
+func (l *chain) broken(format string, args ...any) error {
+	return fmt.Errorf("%w: log %s: %s", ErrIntegrity, l.id, fmt.Sprintf(format, args...))
+}
+
+func (l *chain) pin(ctx context.Context) (err error) {
+	l.read(func(s *ledger.State) { err = l.c.pins.Advance(ctx, s) })
+	if errors.Is(err, pins.ErrContradiction) {
+		return fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	return err
+}
+
+// maxAttempts bounds how often an append starts again after losing its place.
+const maxAttempts = 16
+
+// append writes the entry whose body next decides on, given the current state, which holds still
+// meanwhile. When another entry takes the place, next is asked again, for fresh keys. A nil body
+// is nothing to do.
+func (l *chain) append(ctx context.Context, next func(ctx context.Context, s *ledger.State) (ledger.Body, error)) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
+	for range maxAttempts {
+		if err := l.syncLocked(ctx); err != nil {
+			return err
+		}
+		body, err := next(ctx, l.state) // only the holder of l.syncing changes it
+		if err != nil || body == nil {
+			return err
+		}
+		statement, err := l.state.Next(l.c.id, body, time.Now())
+		if err != nil {
+			return notAllowed(err)
+		}
+		err = l.offer(ctx, statement)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("log %s: %w, %d times in a row", l.id, ErrConflict, maxAttempts)
+}
+
+// notAllowed gives a broken rule its kind.
+func notAllowed(err error) error {
+	var invalid *ledger.Invalid
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	if errors.Is(err, ledger.ErrNotAllowed) {
+		return fmt.Errorf("%w: %w", ErrDenied, invalid.Why)
+	}
+	return invalid.Why
+}
+
+// offer submits an entry, the same bytes until they are answered, remembered meanwhile even beyond
+// this process: nobody signs two entries for one place.
+func (l *chain) offer(ctx context.Context, statement []byte) error {
+	ahead, err := l.copy()
+	if err != nil {
+		return err
+	}
+	change, err := store.Advance(ahead, statement)
+	if err != nil {
+		return notAllowed(err)
+	}
+	if err := l.c.pins.Offering(ctx, l.id, statement); err != nil {
+		return err
+	}
+	if err := l.submit(ctx, change); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.state, l.checked = ahead, time.Now()
+	l.mu.Unlock()
+	if err := l.pin(ctx); err != nil {
+		return err
+	}
+	return l.c.pins.Answered(ctx, l.id)
+}
+
+// copy returns a state of its own, equal to the chain's.
+func (l *chain) copy() (*ledger.State, error) {
+	if l.state.Head.Seq == 0 {
+		return new(ledger.State), nil
+	}
+	snapshot, err := l.state.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return ledger.LoadSnapshot(snapshot)
+}
+
+// submit appends a change, again while it is not answered and ctx allows.
+func (l *chain) submit(ctx context.Context, change store.Change) error {
+	ctx, cancel := context.WithTimeout(ctx, l.c.o.Timeout)
+	defer cancel()
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := l.c.store.Append(ctx, change)
+		if err == nil || !errors.Is(err, ErrUnavailable) {
+			if err != nil {
+				err = errors.Join(err, l.c.pins.Answered(context.WithoutCancel(ctx), l.id))
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; the entry is kept and offered again by the next change of this log", err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// settle offers again an entry that an earlier process never heard of.
+func (l *chain) settle(ctx context.Context) error {
+	statement, err := l.c.pins.Unanswered(ctx, l.id)
+	if err != nil || statement == nil {
+		return err
+	}
+	if err := l.syncLocked(ctx); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	_, seq, hash, err := ledger.Place(statement)
+	if err != nil {
+		return err
+	}
+	own, reached := l.state.HashAt(seq)
+	if !reached {
+		if err := l.offer(ctx, statement); err != nil && !errors.Is(err, ErrConflict) {
+			return err
+		}
+		return nil
+	}
+	if own != hash { // it lost
+		l.c.say("an earlier change of log %s lost its place to another and was given up", l.id)
+	}
+	return l.c.pins.Answered(ctx, l.id)
+}

@@ -1,0 +1,489 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/remote"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// Defaults of Options.
+const (
+	DefaultServer  = "nats://127.0.0.1:4222"
+	DefaultTimeout = 5 * time.Second
+)
+
+// Options of Connect.
+type Options struct {
+	Identity *Identity // required
+	StateDir string    // required: what was verified is kept there, apart for each identity
+	Name     string    // by which a bus founded by this client knows its founder
+
+	Server  string // NATS URLs, comma-separated; empty: the one joined, or DefaultServer
+	Context string // a NATS context instead
+	Store   string // "sqlite:PATH": straight to a store, without server and messages
+	Bus     string // the bus id to insist on; empty: the pinned one, or whichever answers first
+
+	Timeout time.Duration // for each exchange with a server; 0: DefaultTimeout
+	Rooms   []string      // subjects or ids that will be used, which saves reconnecting for them
+	Confirm bool          // accept a name or subject that now means something else than before
+	Notice  func(string)  // told what people should know; nil: nobody is
+}
+
+// Client is one identity on one bus.
+type Client struct {
+	o     Options
+	id    *Identity
+	pins  *pins.Pins
+	store store.Store
+	conn  *bus.Conn // nil straight at a store
+	bus   *chain    // its id is zero until an empty store is founded
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+
+	mu       sync.Mutex
+	rooms    map[crypto.ID]*Room
+	watching bool
+	arrivals map[chan struct{}]bool // told of notices about logs not open here
+}
+
+// Connect opens the state directory, connects, verifies the bus log and publishes the identity's
+// card if this bus has not had it. It fails with ErrDenied when the identity is not on the
+// allowlist, ErrUnavailable when nobody answers, ErrIntegrity when the bus is not the one it was.
+func Connect(ctx context.Context, o Options) (*Client, error) {
+	if o.Identity == nil || o.StateDir == "" {
+		return nil, fmt.Errorf("connect: %w: an identity and a state directory are needed", ErrInvalid)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	p, err := pins.Open(ctx, filepath.Join(o.StateDir, o.Identity.Key().String()+".db"))
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{o: o, id: o.Identity, pins: p, rooms: map[crypto.ID]*Room{}, arrivals: map[chan struct{}]bool{}}
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if o.Store != "" {
+		err = c.openStore(ctx)
+	} else {
+		err = c.connect(ctx)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close ends subscriptions and the connection. Publishers that are still open are cut off.
+func (c *Client) Close() error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.o.Timeout)
+	for _, r := range c.openRooms() {
+		r.smu.Lock()
+		p := r.pub
+		r.smu.Unlock()
+		if p != nil {
+			_ = p.Close(ctx) // what it sent was acknowledged to whoever sent it
+		}
+	}
+	cancel()
+	c.mu.Lock()
+	c.cancel() // under the lock: run adds to wait only before
+	c.mu.Unlock()
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	c.wait.Wait()
+	var err error
+	if c.store != nil {
+		err = c.store.Close()
+	}
+	return errors.Join(err, c.pins.Close())
+}
+
+// say tells people something.
+func (c *Client) say(format string, args ...any) {
+	if c.o.Notice != nil {
+		c.o.Notice(fmt.Sprintf(format, args...))
+	}
+}
+
+// Key is the client's own key.
+func (c *Client) Key() PublicKey { return c.id.Key() }
+
+// Bus is the bus id; zero at a store where no bus is founded yet.
+func (c *Client) Bus() ID { return c.bus.id }
+
+// openStore goes straight to a store.
+func (c *Client) openStore(ctx context.Context) error {
+	path, ok := strings.CutPrefix(c.o.Store, "sqlite:")
+	if !ok {
+		return withHint(fmt.Errorf("store %q: %w: not a kind of store known here", c.o.Store, ErrInvalid), "--store sqlite:PATH")
+	}
+	s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: max(c.o.Timeout, 30*time.Second)})
+	if err != nil {
+		return err
+	}
+	c.store = s
+	statement, err := s.Bus(ctx)
+	if errors.Is(err, ErrNotFound) {
+		c.bus = &chain{c: c, state: new(ledger.State)}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	id, err := c.checkBus(ctx, "sqlite:"+absolute, statement)
+	if err != nil {
+		return err
+	}
+	return c.enter(ctx, id)
+}
+
+// founded makes sure that there is a bus, founding it in an empty store.
+func (c *Client) founded(ctx context.Context) error {
+	if !c.bus.id.IsZero() {
+		return nil
+	}
+	name := c.o.Name
+	if name == "" {
+		name = DefaultName()
+	}
+	s, err := store.Found(ctx, c.store, c.id, name, time.Now())
+	if err != nil {
+		return fmt.Errorf("found the bus: %w", err)
+	}
+	c.bus.id = s.ID
+	c.say("founded the bus %s; %s (%s) is its first admin", s.ID, name, c.id.Key())
+	return c.bus.sync(ctx)
+}
+
+// DefaultName is the name of the person at this machine, as far as it can be one on a bus.
+func DefaultName() string {
+	if u, err := user.Current(); err == nil && ledger.ValidName(u.Username) == nil {
+		return u.Username
+	}
+	return "admin"
+}
+
+// checkBus verifies a bus log's first statement, and that it is the bus this address, and this
+// client, are known to belong to. The first contact pins it and says so.
+func (c *Client) checkBus(ctx context.Context, address string, statement []byte) (ID, error) {
+	first := new(ledger.State)
+	e, err := first.Apply(statement)
+	if err != nil || first.Bus == nil {
+		return ID{}, fmt.Errorf("%w: %s does not give a bus log's first entry (%v)", ErrIntegrity, address, err)
+	}
+	if c.o.Bus != "" {
+		want, err := crypto.ParseID(c.o.Bus)
+		if err != nil {
+			return ID{}, fmt.Errorf("bus %q: %w: %v", c.o.Bus, ErrInvalid, err)
+		}
+		if want != first.ID {
+			return ID{}, fmt.Errorf("%w: %s is the bus %s, not %s", ErrIntegrity, address, first.ID, want)
+		}
+	}
+	pinned, err := c.pins.Server(ctx, address)
+	if err != nil {
+		return ID{}, err
+	}
+	if pinned.IsZero() {
+		if err := c.pins.PinServer(ctx, address, first.ID); err != nil {
+			return ID{}, err
+		}
+		c.say("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, e.By)
+	} else if pinned != first.ID {
+		return ID{}, fmt.Errorf("%w: %s was the bus %s and is now the bus %s", ErrIntegrity, address, pinned, first.ID)
+	}
+	return first.ID, nil
+}
+
+// enter verifies the bus log.
+func (c *Client) enter(ctx context.Context, id ID) error {
+	l, err := c.openChain(ctx, id)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.bus = l
+	c.mu.Unlock()
+	return l.sync(ctx)
+}
+
+// address is where the client connects, as it pins it.
+func (c *Client) address() string {
+	if c.o.Context != "" {
+		return "context:" + c.o.Context
+	}
+	return c.o.Server
+}
+
+const joinedServer = "joined server"
+
+// connect logs in to the bus at a server.
+func (c *Client) connect(ctx context.Context) error {
+	if c.o.Server == "" && c.o.Context == "" {
+		joined, err := c.pins.Setting(ctx, joinedServer)
+		if err != nil {
+			return err
+		}
+		c.o.Server = joined
+		if joined == "" {
+			c.o.Server = DefaultServer
+		}
+	}
+	id, err := c.pins.Server(ctx, c.address())
+	if err != nil {
+		return err
+	}
+	if id.IsZero() || c.o.Bus != "" && !strings.EqualFold(c.o.Bus, id.String()) {
+		if id, err = c.hello(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.login(ctx, id); err != nil {
+		return err
+	}
+	c.store = remote.New(remote.Options{Transport: c.conn, Identity: c.id, Bus: id, Watcher: c.conn, OpTimeout: c.o.Timeout})
+	if err := c.enter(ctx, id); err != nil {
+		return err
+	}
+	c.run(c.mourn)
+	return c.publishCard(ctx)
+}
+
+func (c *Client) dialOptions() bus.DialOptions {
+	return bus.DialOptions{Servers: c.o.Server, Context: c.o.Context, Identity: c.id, Timeout: c.o.Timeout}
+}
+
+// hello asks the server which bus it is, and checks the answer.
+func (c *Client) hello(ctx context.Context) (ID, error) {
+	statement, err := bus.Hello(ctx, c.dialOptions())
+	if err != nil {
+		return ID{}, c.explain(err)
+	}
+	return c.checkBus(ctx, c.address(), statement)
+}
+
+// login connects, for the rooms that are known to be used.
+func (c *Client) login(ctx context.Context, id ID) error {
+	o := c.dialOptions()
+	o.Bus, o.Connected, o.Lost = id, c.reconnected, func(err error) { c.say("connection lost (%v); reconnecting", err) }
+	for _, name := range c.o.Rooms {
+		room, err := crypto.ParseID(name)
+		if err != nil {
+			if room, err = c.pins.Subject(ctx, id, name); err != nil {
+				return err
+			}
+		}
+		if !room.IsZero() {
+			o.Rooms = append(o.Rooms, room)
+		}
+	}
+	var err error
+	if c.conn, err = bus.Dial(o); err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrDenied) { // by this bus, or by another that is there now
+		if _, changed := c.hello(ctx); changed != nil {
+			return changed
+		}
+	}
+	return c.explain(err)
+}
+
+// explain says what to do about a refused or failed connection.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, ErrDenied):
+		name := c.o.Name
+		if name == "" {
+			name = "NAME"
+		}
+		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, c.id.Key())
+		return withHint(err, "ask an admin to run: unibus user add %s --name %s", c.id.Key(), name)
+	case errors.Is(err, ErrUnavailable):
+		return withHint(err, "is it running? unibus serve, or --server URL for another place")
+	}
+	return err
+}
+
+// publishCard publishes the card once per bus: it never changes.
+func (c *Client) publishCard(ctx context.Context) error {
+	setting := "card published to " + c.bus.id.String()
+	done, err := c.pins.Setting(ctx, setting)
+	if err != nil || done != "" {
+		return err
+	}
+	card, err := c.id.Card()
+	if err != nil {
+		return err
+	}
+	if err := c.store.PutCard(ctx, store.Card{Endpoint: c.id.Key(), Statement: card}); err != nil {
+		return fmt.Errorf("publish the card: %w", err)
+	}
+	return c.pins.Set(ctx, setting, "yes")
+}
+
+// Join remembers a server, given as nats://host:4222#BUSID or without the id, for this identity's
+// later connections, after checking which bus it is; then it connects, as Connect does.
+func Join(ctx context.Context, url string, o Options) (*Client, error) {
+	server, id, _ := strings.Cut(url, "#")
+	if server == "" {
+		return nil, fmt.Errorf("join %q: %w: it has no server", url, ErrInvalid)
+	}
+	o.Server, o.Context, o.Store = server, "", ""
+	if id != "" {
+		o.Bus = id
+	}
+	c, err := Connect(ctx, o)
+	if err != nil && !errors.Is(err, ErrDenied) {
+		return nil, err
+	}
+	// Refused or not, this is the bus to come back to.
+	p, perr := pins.Open(ctx, filepath.Join(o.StateDir, o.Identity.Key().String()+".db"))
+	if perr != nil {
+		return c, errors.Join(err, perr)
+	}
+	return c, errors.Join(err, p.Set(ctx, joinedServer, server), p.Close())
+}
+
+// mourn ends everything when the bus ends the connection for good.
+func (c *Client) mourn() {
+	select {
+	case <-c.ctx.Done():
+	case <-c.conn.Done():
+		err := c.conn.Err()
+		if err == nil {
+			return
+		}
+		for _, r := range c.openRooms() {
+			r.end(c.explain(err))
+		}
+	}
+}
+
+func (c *Client) openRooms() []*Room {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*Room, 0, len(c.rooms))
+	for _, r := range c.rooms {
+		out = append(out, r)
+	}
+	return out
+}
+
+// reconnected looks at every open log: notices may have been missed, and the connection may have
+// been dropped because of one.
+func (c *Client) reconnected() {
+	c.mu.Lock()
+	entered := c.bus != nil
+	c.mu.Unlock()
+	if !entered {
+		return
+	}
+	c.run(func() {
+		c.refresh(c.bus)
+		for _, r := range c.openRooms() {
+			c.refresh(r.chain)
+			r.judgeSelf()
+		}
+		c.arrived()
+	})
+}
+
+// run starts f, for Close to wait for; false when the client is closed already.
+func (c *Client) run(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.wait.Go(f)
+	return true
+}
+
+// refresh syncs a chain in the background. What is wrong with it ends the room's subscriptions.
+func (c *Client) refresh(l *chain) {
+	err := l.sync(c.ctx)
+	if !errors.Is(err, ErrIntegrity) && !errors.Is(err, ErrInvalid) {
+		return // anything passing is tried again by the next writer or notice
+	}
+	for _, r := range c.openRooms() {
+		if r.chain == l || l == c.bus {
+			r.end(err)
+		}
+	}
+}
+
+// watch begins to follow the service's notices, once.
+func (c *Client) watch(ctx context.Context) error {
+	c.mu.Lock()
+	began := c.watching
+	c.watching = true
+	c.mu.Unlock()
+	if began || c.conn == nil {
+		return nil
+	}
+	notices, err := c.store.Watch(c.ctx)
+	if err != nil {
+		c.mu.Lock()
+		c.watching = false
+		c.mu.Unlock()
+		return err
+	}
+	c.run(func() {
+		for n := range notices {
+			c.noticed(n)
+		}
+	})
+	return nil
+}
+
+func (c *Client) noticed(n store.Notice) {
+	if n.Log == c.bus.id {
+		c.refresh(c.bus)
+		return
+	}
+	c.mu.Lock()
+	r := c.rooms[n.Log]
+	c.mu.Unlock()
+	if r == nil {
+		c.arrived()
+		return
+	}
+	if r.head().Seq < n.Seq {
+		c.refresh(r.chain)
+	}
+	r.judgeSelf()
+}
+
+// arrived tells pattern subscriptions that there may be another room for them.
+func (c *Client) arrived() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ch := range c.arrivals {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,311 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/jsm.go/natscontext"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// tokenLife is how long a connect token may be used.
+const tokenLife = 5 * time.Minute
+
+// DialOptions say where to connect, and as whom.
+type DialOptions struct {
+	Servers  string // one or more URLs, comma-separated
+	Context  string // a NATS context; its settings come first
+	Identity *crypto.Identity
+	Bus      crypto.ID   // the bus to log in to
+	Rooms    []crypto.ID // the rooms the connection is for
+	Timeout  time.Duration
+	// Connected is called each time the connection is made anew, Lost when it breaks; err says why.
+	Connected func()
+	Lost      func(err error)
+}
+
+// Conn is a peer's connection. It reconnects by itself, with a fresh token for all its rooms, until
+// it is closed or the bus refuses it.
+type Conn struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	id      *crypto.Identity
+	bus     crypto.ID
+	timeout time.Duration
+
+	mu      sync.Mutex
+	rooms   []crypto.ID
+	granted chan struct{} // closed when the connection under way to gain a room stands
+	refused error         // of a publication, by the server
+	done    chan struct{}
+}
+
+// Dial connects and logs in. It fails with ErrDenied when the bus refuses the login, and with
+// ErrUnavailable when nobody answers.
+func Dial(o DialOptions) (*Conn, error) {
+	c := &Conn{id: o.Identity, bus: o.Bus, timeout: o.Timeout, rooms: slices.Clone(o.Rooms), done: make(chan struct{})}
+	opts, err := o.base()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts,
+		nats.TokenHandler(c.token),
+		nats.MaxReconnects(-1),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second) }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			c.connected()
+			if o.Connected != nil {
+				o.Connected()
+			}
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if o.Lost != nil && err != nil {
+				o.Lost(err)
+			}
+		}),
+		nats.ErrorHandler(c.asyncError),
+		nats.ClosedHandler(func(*nats.Conn) { close(c.done) }),
+	)
+	if c.nc, err = nats.Connect(o.Servers, opts...); err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+	}
+	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(o.Timeout), jetstream.WithPublishAsyncTimeout(ackWait)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Contexts lists the NATS contexts known on this machine.
+func Contexts() []string { return natscontext.KnownContexts() }
+
+func (o DialOptions) where() string {
+	if o.Context != "" {
+		return "the NATS context " + o.Context
+	}
+	return o.Servers
+}
+
+// base is what every connection of an identity has in common.
+func (o *DialOptions) base() ([]nats.Option, error) {
+	opts := []nats.Option{
+		nats.Name("unibus"),
+		nats.Timeout(o.Timeout),
+		nats.CustomInboxPrefix(InboxPrefix(o.Identity.ConnectionKey())),
+		nats.Nkey(o.Identity.ConnectionKey().String(), func(nonce []byte) ([]byte, error) { return o.Identity.SignNonce(nonce), nil }),
+		nats.ReconnectBufSize(-1), // what cannot be sent is an error, for whoever sends to retry
+	}
+	if o.Context == "" {
+		return opts, nil
+	}
+	nctx, err := natscontext.New(o.Context, true)
+	if err != nil {
+		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
+	}
+	theirs, err := nctx.NATSOptions()
+	if err != nil {
+		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
+	}
+	o.Servers = nctx.ServerURL()
+	return append(theirs, opts...), nil
+}
+
+func (c *Conn) token() string {
+	c.mu.Lock()
+	rooms := slices.Clone(c.rooms)
+	c.mu.Unlock()
+	now := time.Now()
+	t, err := c.id.Token(crypto.Token{Use: crypto.UseConnect, Bus: &c.bus, From: now, Until: now.Add(tokenLife), Rooms: rooms})
+	if err != nil {
+		return "" // refused like any bad token
+	}
+	return t
+}
+
+func (c *Conn) connected() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = nil
+	if c.granted != nil {
+		close(c.granted)
+		c.granted = nil
+	}
+}
+
+func (c *Conn) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		c.mu.Lock()
+		c.refused = err
+		c.mu.Unlock()
+	}
+}
+
+// Refused returns the server's refusal of something this connection published, which NATS reports
+// apart from the publication; nil for none.
+func (c *Conn) Refused() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %v", store.ErrDenied, c.refused)
+}
+
+// Grant makes sure that the connection may use rooms, reconnecting once if it was made for others.
+func (c *Conn) Grant(ctx context.Context, rooms ...crypto.ID) error {
+	c.mu.Lock()
+	missing := slices.DeleteFunc(slices.Clone(rooms), func(r crypto.ID) bool { return slices.Contains(c.rooms, r) })
+	if len(missing) == 0 {
+		wait := c.granted
+		c.mu.Unlock()
+		return c.await(ctx, wait)
+	}
+	if len(c.rooms)+len(missing) > crypto.MaxTokenRooms {
+		c.mu.Unlock()
+		return fmt.Errorf("%w: one connection is for at most %d rooms", store.ErrInvalid, crypto.MaxTokenRooms)
+	}
+	c.rooms = append(c.rooms, missing...)
+	wait := make(chan struct{})
+	if c.granted != nil { // one under way may have left without these
+		old := c.granted
+		go func() { <-wait; close(old) }()
+	}
+	c.granted = wait
+	c.mu.Unlock()
+	if err := c.nc.ForceReconnect(); err != nil {
+		return failure(err)
+	}
+	return c.await(ctx, wait)
+}
+
+func (c *Conn) await(ctx context.Context, wait <-chan struct{}) error {
+	if wait == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	select {
+	case <-wait:
+		return nil
+	case <-c.done:
+		return c.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("reconnect: %w", failure(ctx.Err()))
+	}
+}
+
+// Done is closed when the connection has ended for good; Err then says why.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err says why the connection ended; nil while it has not or when Close ended it.
+func (c *Conn) Err() error {
+	select {
+	case <-c.done:
+		if err := c.nc.LastError(); err != nil {
+			return fmt.Errorf("connection to %s: %w", c.nc.Opts.Url, failure(err))
+		}
+	default:
+	}
+	return nil
+}
+
+// IsConnected reports whether the connection stands at this moment.
+func (c *Conn) IsConnected() bool { return c.nc.IsConnected() }
+
+// MaxPayload is the most bytes of one message here, headers included.
+func (c *Conn) MaxPayload() int { return int(c.nc.MaxPayload()) }
+
+// Close sends what is buffered and ends the connection.
+func (c *Conn) Close() {
+	if c.nc.IsConnected() {
+		_ = c.nc.FlushTimeout(c.timeout) // a failure here is one the acknowledgements already told
+	}
+	c.nc.Close()
+	<-c.done
+}
+
+// Watch reports the logs that the service says have changed, until ctx ends.
+func (c *Conn) Watch(ctx context.Context) (<-chan store.Notice, error) {
+	in := make(chan *nats.Msg, 1024)
+	sub, err := c.nc.ChanSubscribe(NoticeSubject(c.id.Key()), in)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", failure(err))
+	}
+	if err := c.flush(ctx); err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	out := make(chan store.Notice)
+	go func() {
+		defer close(out)
+		defer sub.Unsubscribe()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c.done:
+				return
+			case m := <-in:
+				var n store.Notice
+				if json.Unmarshal(m.Data, &n) != nil {
+					continue
+				}
+				select {
+				case out <- n:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return out, nil
+}
+
+// flush waits until the server has taken what was sent, subscriptions above all.
+func (c *Conn) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return failure(c.nc.FlushWithContext(ctx))
+}
+
+// Hello asks the service at o for the first statement of its bus log, over a connection that can
+// do nothing else, and leaves the identity's card there for when it is allowlisted. What comes
+// back is not verified.
+func Hello(ctx context.Context, o DialOptions) ([]byte, error) {
+	opts, err := o.base()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	token, err := o.Identity.Token(crypto.Token{Use: crypto.UseConnect, From: now, Until: now.Add(tokenLife)})
+	if err != nil {
+		return nil, err
+	}
+	card, err := o.Identity.Card()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(o.Servers, append(opts, nats.Token(token), nats.NoReconnect())...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, HelloSubject, card)
+	if err != nil {
+		return nil, fmt.Errorf("ask the bus who it is: %w", failure(err))
+	}
+	var answer struct{ Founded []byte }
+	if err := json.Unmarshal(m.Data, &answer); err != nil || len(answer.Founded) == 0 {
+		return nil, fmt.Errorf("ask the bus who it is: %w: it gave no answer of use", store.ErrUnavailable)
+	}
+	return answer.Founded, nil
+}

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+func (a *app) initCmd() *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use: "init", Short: "Make an identity and print its key", Args: cobra.NoArgs,
+		Long: "Make an identity: one secret seed, in a file that only you may read, from which all keys\nare derived. It never overwrites one. Whoever has the file is you; keep a copy somewhere safe.",
+		RunE: func(*cobra.Command, []string) error {
+			file := a.identityFile()
+			if name == "" {
+				name = unibus.DefaultName()
+			}
+			id, err := unibus.NewIdentity()
+			if err != nil {
+				return err
+			}
+			if err := unibus.SaveIdentity(file, id, name); err != nil {
+				return err
+			}
+			a.notice("identity of %s written to %s", name, file)
+			key := id.Key().String()
+			return a.out.value(map[string]string{"key": key, "name": name, "file": file}, func() { fmt.Fprintln(a.out, key) })
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "`NAME` to suggest to admins (default the login name)")
+	return c
+}
+
+// self is what whoami prints.
+type self struct {
+	Key   string `json:"key"`
+	Name  string `json:"name,omitempty"`
+	Role  string `json:"role,omitempty"`
+	Bus   string `json:"bus,omitempty"`
+	Rooms *int   `json:"rooms,omitempty"`
+}
+
+func (a *app) whoamiCmd() *cobra.Command {
+	var card bool
+	c := &cobra.Command{
+		Use: "whoami", Short: "Print my key, and what the bus knows of me", Args: cobra.NoArgs,
+		Long: "Print the identity's key on the first line, and below it name, role, bus and number of rooms\nwhen the bus can be asked. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := a.options()
+			if err != nil {
+				return err
+			}
+			if card {
+				raw, err := o.Identity.Card()
+				if err != nil {
+					return err
+				}
+				line := base64.StdEncoding.EncodeToString(raw)
+				return a.out.value(map[string]string{"card": line}, func() { fmt.Fprintln(a.out, line) })
+			}
+			s := self{Key: o.Identity.Key().String()}
+			o.Timeout = min(o.Timeout, quick)
+			if err := a.learn(cmd.Context(), o, &s); err != nil {
+				if errors.Is(err, unibus.ErrIntegrity) {
+					return err
+				}
+				a.notice("the bus was not asked: %v", err)
+			}
+			return a.out.value(s, func() {
+				fmt.Fprintln(a.out, s.Key)
+				if s.Bus != "" {
+					a.out.pairs("name", s.Name, "role", s.Role, "bus", s.Bus, "rooms", fmt.Sprint(*s.Rooms))
+				}
+			})
+		},
+	}
+	c.Flags().BoolVar(&card, "card", false, "print the card as one base64 line")
+	return c
+}
+
+// learn asks the bus about the caller.
+func (a *app) learn(ctx context.Context, o unibus.Options, s *self) error {
+	c, err := unibus.Connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if c.Bus() == (unibus.ID{}) {
+		return nil
+	}
+	u, err := c.User(ctx, s.Key)
+	if err != nil {
+		return err
+	}
+	rooms, err := c.ListMyRooms(ctx)
+	if err != nil {
+		return err
+	}
+	n := len(rooms)
+	s.Name, s.Role, s.Bus, s.Rooms = u.Name, string(u.Role), c.Bus().String(), &n
+	return nil
+}
+
+func (a *app) joinCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "join URL", Short: "Remember a bus and introduce myself to it", Args: cobra.ExactArgs(1),
+		Long: "Remember the server and the bus id (nats://host:4222#BUSID) for this identity, and publish its\ncard. Without an id, the bus that answers is pinned. Whoever is not on the allowlist yet is told\nthe line to send to an admin; once that has run, everything else works.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.options()
+			if err != nil {
+				return err
+			}
+			c, err := unibus.Join(cmd.Context(), args[0], o)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return a.out.value(map[string]string{"server": args[0], "bus": c.Bus().String(), "key": c.Key().String()}, func() {
+				fmt.Fprintf(a.out, "joined the bus %s\n", c.Bus())
+			})
+		},
+	}
+}
+
+func (a *app) tokenCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
+		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8080/users`,
+		RunE: a.client(func(_ context.Context, c *unibus.Client, _ []string) error {
+			ttl := a.config.GetDuration("ttl")
+			if ttl <= 0 {
+				return usage("--ttl: a token lives longer than nothing")
+			}
+			t, err := c.Token(ttl)
+			if err != nil {
+				return err
+			}
+			return a.out.value(map[string]string{"token": t}, func() { fmt.Fprintln(a.out, t) })
+		}),
+	}
+	c.Flags().Duration("ttl", defaultTokenLife, "how long it may be used")
+	return c
+}

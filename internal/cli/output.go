@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/mattn/go-isatty"
+)
+
+// output is stdout or stderr.
+type output struct {
+	*bufio.Writer
+	raw      *os.File
+	terminal bool
+	plain    bool // no colour
+	json     bool
+}
+
+func newOutput(f *os.File) *output {
+	t := isTerminal(f)
+	return &output{Writer: bufio.NewWriterSize(f, 64<<10), raw: f, terminal: t, plain: !t}
+}
+
+func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
+
+// value prints one result: as JSON, or as whatever plain prints.
+func (o *output) value(v any, plain func()) error {
+	if o.json {
+		e := json.NewEncoder(o)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	} else {
+		plain()
+	}
+	return o.Flush()
+}
+
+// table prints aligned columns. Cells are made safe to look at.
+func (o *output) table(header []string, rows [][]string) {
+	t := table.NewWriter()
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	if !o.plain {
+		style.Color.Header = text.Colors{text.Bold}
+	}
+	t.SetStyle(style)
+	cells := func(row []string) table.Row {
+		out := make(table.Row, len(row))
+		for i, c := range row {
+			if c == "" {
+				c = "-"
+			}
+			out[i] = visible(c)
+		}
+		return out
+	}
+	if header != nil {
+		t.AppendHeader(cells(header))
+	}
+	for _, row := range rows {
+		t.AppendRow(cells(row))
+	}
+	for line := range strings.Lines(t.Render()) {
+		fmt.Fprintln(o, strings.TrimRight(line, " \n"))
+	}
+}
+
+// pairs prints names and values, a pair a line.
+func (o *output) pairs(pairs ...string) {
+	var rows [][]string
+	for i := 0; i+1 < len(pairs); i += 2 {
+		rows = append(rows, pairs[i:i+2])
+	}
+	o.table(nil, rows)
+}
+
+// visible makes text from others safe for a terminal: control characters, what reorders text, and
+// bytes that are no UTF-8 are written as escapes.
+func visible(s string) string {
+	safe := true
+	for _, r := range s {
+		if hidden(r) {
+			safe = false
+			break
+		}
+	}
+	if safe {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\t':
+			b.WriteString(`\t`)
+		case hidden(r) && r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case hidden(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(s[i : i+size])
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// hidden reports whether a terminal would act on a character rather than show it.
+func hidden(r rune) bool {
+	return r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
+}
+
+// stamp writes a time for people: RFC 3339 UTC, to the second.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}

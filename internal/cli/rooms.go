@@ -1,0 +1,403 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+func (a *app) roomCmd() *cobra.Command {
+	return group("room", "Make, look at and end rooms", a.roomCreateCmd(), a.roomShowCmd(), a.roomArchiveCmd())
+}
+
+func (a *app) roomCreateCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "create SUBJECT", Short: "Make a room and print its id", Args: cobra.ExactArgs(1),
+		Long: "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+			p, err := a.policy()
+			if err != nil {
+				return err
+			}
+			r, err := c.CreateRoom(ctx, args[0], p)
+			if err != nil {
+				return err
+			}
+			return a.out.value(newRoomJSON(r), func() { fmt.Fprintln(a.out, r.ID()) })
+		}),
+	}
+	f := c.Flags()
+	f.String("retain", "720h", "how long messages are stored: a `DURATION`, or none to store nothing")
+	f.String("max-bytes", "1GiB", "the most that is stored: a `SIZE`, 0 for no limit")
+	f.String("history", "shared", "what newcomers may read: shared (all that is stored) or joined (from then on)")
+	f.Bool("plain", false, "sign only, without encryption")
+	f.Bool("pad", false, "hide the sizes of messages")
+	f.String("rekey-after", "", "renew the key after so many messages (10000m) or so long (720h)")
+	a.complete(c, "history", "shared", "joined")
+	return c
+}
+
+// policy reads a new room's policy from the flags.
+func (a *app) policy() (unibus.Policy, error) {
+	p, v := unibus.DefaultPolicy(), a.config
+	if v.GetBool("plain") {
+		p.Encryption = "none"
+	}
+	p.Pad = v.GetBool("pad")
+	if p.History = v.GetString("history"); p.History != "shared" && p.History != "joined" {
+		return p, usage("--history %s: shared or joined", p.History)
+	}
+	if retain := v.GetString("retain"); retain == "none" {
+		p.Retain = nil
+	} else {
+		age, err := parseDuration(retain)
+		if err != nil || age > 0 && age < time.Second {
+			return p, usage("--retain %s: a duration of at least a second (720h, 30d), 0 for ever, or none", retain)
+		}
+		size, err := humanize.ParseBytes(v.GetString("max-bytes"))
+		if err != nil || size > 1<<53-1 {
+			return p, usage("--max-bytes %s: a size (1GiB), or 0 for no limit", v.GetString("max-bytes"))
+		}
+		p.Retain.Age = unibus.Number(age / time.Second)
+		p.Retain.Bytes = unibus.Number(size)
+	}
+	var err error
+	p.RekeyAfter, err = parseRekeyAfter(v.GetString("rekey-after"))
+	return p, err
+}
+
+// parseRekeyAfter reads a number of messages (10000m) or a duration.
+func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
+	var after unibus.RekeyAfter
+	if s == "" {
+		return after, nil
+	}
+	if count, ok := strings.CutSuffix(s, "m"); ok {
+		if n, err := strconv.ParseUint(count, 10, 53); err == nil && n > 0 {
+			after.Messages = unibus.Number(n)
+			return after, nil
+		}
+	}
+	d, err := parseDuration(s)
+	if err != nil || d < time.Minute {
+		return after, usage("--rekey-after %s: messages (10000m) or a duration of at least a minute (720h, 30d)", s)
+	}
+	after.Age = unibus.Number(d / time.Second)
+	return after, nil
+}
+
+// roomJSON is a room as scripts see it.
+type roomJSON struct {
+	unibus.RoomInfo
+}
+
+func newRoomJSON(r *unibus.Room) roomJSON { return roomJSON{r.Info()} }
+
+func (a *app) roomShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ROOM", Short: "Show a room as its log says", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
+		RunE: a.room(func(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
+			info := r.Info()
+			return a.out.value(newRoomJSON(r), func() {
+				creator := info.Creator.String()
+				for _, u := range c.Users() {
+					if u.Key == info.Creator {
+						creator = u.Name
+					}
+				}
+				a.out.pairs("subject", info.Subject, "id", info.ID.String(), "my role", string(info.Role),
+					"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
+					"stores", stores(info.Policy), "padding", yes(info.Policy.Pad), "rekey after", rekeyAfter(info.Policy),
+					"epoch", strconv.FormatUint(uint64(info.Epoch), 10), "log entries", strconv.FormatUint(info.Seq, 10),
+					"stale", yes(info.Stale), "archived", yes(info.Archived), "created", stamp(info.Created)+" by "+creator)
+			})
+		}),
+	}
+}
+
+func stores(p unibus.Policy) string {
+	if p.Retain == nil {
+		return "nothing"
+	}
+	age, size := "for ever", "any size"
+	if p.Retain.Age > 0 {
+		age = (time.Duration(p.Retain.Age) * time.Second).String()
+	}
+	if p.Retain.Bytes > 0 {
+		size = "at most " + humanize.IBytes(uint64(p.Retain.Bytes))
+	}
+	return age + ", " + size
+}
+
+func rekeyAfter(p unibus.Policy) string {
+	var parts []string
+	if p.RekeyAfter.Age > 0 {
+		parts = append(parts, (time.Duration(p.RekeyAfter.Age) * time.Second).String())
+	}
+	if p.RekeyAfter.Messages > 0 {
+		parts = append(parts, fmt.Sprint(p.RekeyAfter.Messages, " messages"))
+	}
+	return strings.Join(parts, " or ")
+}
+
+func (a *app) roomArchiveCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "archive ROOM", Short: "End a room for good", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
+		Long: "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
+		RunE: a.room(func(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+			if err := a.confirm("archive " + r.Subject() + " for good"); err != nil {
+				return err
+			}
+			if err := r.Archive(ctx); err != nil {
+				return err
+			}
+			a.notice("archived %s", r.Subject())
+			return nil
+		}),
+	}
+}
+
+func (a *app) roomsCmd() *cobra.Command {
+	ls := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs,
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, _ []string) error {
+			rooms, err := a.chosenRooms(ctx, c)
+			if err != nil {
+				return err
+			}
+			list := []roomJSON{}
+			var rows [][]string
+			for _, r := range rooms {
+				i := r.Info()
+				list = append(list, newRoomJSON(r))
+				note := yes(i.Stale)
+				if i.Archived {
+					note = "archived"
+				}
+				rows = append(rows, []string{i.Subject, string(i.Role), strconv.Itoa(i.Members), strconv.FormatUint(uint64(i.Epoch), 10), note, i.ID.String()})
+			}
+			return a.out.value(list, func() {
+				a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STALE", "ID"}, rows)
+			})
+		}),
+	}
+	ls.Flags().Bool("all", false, "every room of the bus (for admins)")
+	ls.Flags().String("member", "", "the rooms of `USER` (for admins)")
+	_ = ls.RegisterFlagCompletionFunc("member", a.completeUsers) // the flag exists
+	return group("rooms", "Find rooms", ls)
+}
+
+func (a *app) chosenRooms(ctx context.Context, c *unibus.Client) ([]*unibus.Room, error) {
+	member, all := a.config.GetString("member"), a.config.GetBool("all")
+	switch {
+	case all && member != "":
+		return nil, usage("--all or --member, not both")
+	case all:
+		return c.AllRooms(ctx)
+	case member != "":
+		u, err := c.User(ctx, member)
+		if err != nil {
+			return nil, err
+		}
+		return c.RoomsOf(ctx, u.Key)
+	}
+	return c.MyRooms(ctx)
+}
+
+func (a *app) inviteCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "invite ROOM USER…", Short: "Let users into a room", Args: cobra.MinimumNArgs(2), ValidArgsFunction: a.completeRoomThenUsers,
+		RunE: a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
+			role, err := parseRole(a.config.GetString("role"))
+			if err != nil {
+				return err
+			}
+			keys, err := users(ctx, c, names)
+			if err != nil {
+				return err
+			}
+			if err := a.waiting(ctx, func() error { return r.Invite(ctx, role, keys...) }); err != nil {
+				return err
+			}
+			a.notice("invited %s to %s as %s", strings.Join(names, ", "), r.Subject(), role)
+			return nil
+		}),
+	}
+	c.Flags().String("role", "member", "member, reader, admin or owner")
+	c.Flags().Duration("wait", 0, "wait so long for users who have never connected")
+	a.complete(c, "role", "member", "reader", "admin", "owner")
+	return c
+}
+
+// waiting tries again while a user's card is missing, as long as --wait says.
+func (a *app) waiting(ctx context.Context, invite func() error) error {
+	until := time.Now().Add(a.config.GetDuration("wait"))
+	for {
+		err := invite()
+		if !errors.Is(err, unibus.ErrNotFound) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func parseRole(s string) (unibus.Role, error) {
+	switch role := unibus.Role(s); role {
+	case unibus.RoleOwner, unibus.RoleAdmin, unibus.RoleMember, unibus.RoleReader:
+		return role, nil
+	}
+	return "", usage("role %q: member, reader, admin or owner", s)
+}
+
+func (a *app) kickCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "kick ROOM USER…", Short: "Remove members and renew the key", Args: cobra.MinimumNArgs(2), ValidArgsFunction: a.completeRoomThenUsers,
+		RunE: a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
+			keys, err := users(ctx, c, names)
+			if err != nil {
+				return err
+			}
+			if err := r.Kick(ctx, keys...); err != nil {
+				return err
+			}
+			a.notice("removed %s from %s, now at epoch %d", strings.Join(names, ", "), r.Subject(), r.Info().Epoch)
+			return nil
+		}),
+	}
+}
+
+func (a *app) leaveCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "leave ROOM", Short: "Leave a room", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
+		RunE: a.room(func(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+			if err := a.confirmOnTerminal("leave " + r.Subject()); err != nil {
+				return err
+			}
+			if err := r.Leave(ctx); err != nil {
+				return err
+			}
+			a.notice("left %s", r.Subject())
+			return nil
+		}),
+	}
+}
+
+// confirmOnTerminal asks where someone can answer, and goes on where nobody can.
+func (a *app) confirmOnTerminal(question string) error {
+	if !isTerminal(a.in) || !a.err.terminal {
+		return nil
+	}
+	return a.confirm(question)
+}
+
+func (a *app) roleCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "role ROOM USER ROLE", Short: "Change a member's role: owner, admin, member, reader", Args: cobra.ExactArgs(3), ValidArgsFunction: a.completeRoomThenUsers,
+		RunE: a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error {
+			role, err := parseRole(args[1])
+			if err != nil {
+				return err
+			}
+			keys, err := users(ctx, c, args[:1])
+			if err != nil {
+				return err
+			}
+			if err := r.SetRole(ctx, keys[0], role); err != nil {
+				return err
+			}
+			a.notice("%s is now %s of %s", args[0], role, r.Subject())
+			return nil
+		}),
+	}
+}
+
+func (a *app) membersCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "members ROOM", Short: "List a room's members", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
+		RunE: a.room(func(_ context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+			list := r.Members()
+			return a.out.value(list, func() {
+				var rows [][]string
+				for _, m := range list {
+					state := "active"
+					if !m.Active {
+						state = "revoked"
+					}
+					rows = append(rows, []string{m.Name, string(m.Role), state, m.Key.String()})
+				}
+				a.out.table([]string{"NAME", "ROLE", "STATE", "KEY"}, rows)
+			})
+		}),
+	}
+}
+
+func (a *app) rekeyCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "rekey ROOM… | --stale | --all", Short: "Renew rooms' keys for the present members", ValidArgsFunction: a.completeRooms,
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+			stale, all := a.config.GetBool("stale"), a.config.GetBool("all")
+			if (len(args) > 0) == (stale || all) || stale && all {
+				return usage("give rooms, or --stale, or --all")
+			}
+			var rooms []*unibus.Room
+			var err error
+			if len(args) == 0 {
+				if rooms, err = managed(ctx, c, stale); err != nil {
+					return err
+				}
+			}
+			for _, name := range args {
+				r, err := c.Room(ctx, name)
+				if err != nil {
+					return err
+				}
+				rooms = append(rooms, r)
+			}
+			var errs error
+			done := []roomJSON{}
+			for _, r := range rooms {
+				if err := r.Rekey(ctx); err != nil {
+					errs = errors.Join(errs, err)
+					continue
+				}
+				done = append(done, newRoomJSON(r))
+			}
+			return errors.Join(errs, a.out.value(done, func() {
+				for _, r := range done {
+					fmt.Fprintf(a.out, "%s epoch %d\n", r.Subject, r.Epoch)
+				}
+			}))
+		}),
+	}
+	c.Flags().Bool("stale", false, "every room of mine whose key someone still holds who no longer should")
+	c.Flags().Bool("all", false, "every encrypted room that I own or administrate")
+	return c
+}
+
+// managed lists the encrypted rooms whose key the caller may renew.
+func managed(ctx context.Context, c *unibus.Client, stale bool) ([]*unibus.Room, error) {
+	mine, err := c.MyRooms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []*unibus.Room
+	for _, r := range mine {
+		i := r.Info()
+		if i.Role.Manages() && i.Policy.Encrypted() && !i.Archived && (i.Stale || !stale) {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}

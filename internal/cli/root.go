@@ -1,0 +1,327 @@
+// Package cli is the unibus command: cobra commands and their output, on top of package unibus. It
+// decides nothing about rooms; it reads flags, calls the library, prints, and maps the kinds of
+// errors to exit codes, once (in exitCode).
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/adrg/xdg"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/unibus/unibus"
+)
+
+// Exit codes, on which scripts depend.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitDenied      = 4
+	exitUnavailable = 5
+	exitIntegrity   = 6
+	exitConflict    = 7
+	exitInterrupted = 130
+)
+
+// app is one run of the command.
+type app struct {
+	in       *os.File
+	out, err *output
+	config   *viper.Viper
+	cmd      *cobra.Command // the one that runs
+}
+
+// Main runs the command line and returns its exit code.
+func Main(args []string, in, out, errOut *os.File) int {
+	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error to look at, not a death
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	a := &app{in: in, out: newOutput(out), err: newOutput(errOut), config: viper.New()}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if flushed := a.out.Flush(); err == nil {
+		err = flushed
+	}
+	if err != nil {
+		a.printError(err)
+	}
+	return exitCode(ctx, err)
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitCode maps an error to the exit code that CLI users rely on.
+func exitCode(ctx context.Context, err error) int {
+	var bad usageError
+	switch {
+	case err == nil, errors.Is(err, syscall.EPIPE):
+		return exitDone
+	case errors.Is(err, unibus.ErrIntegrity):
+		return exitIntegrity
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &bad), errors.Is(err, unibus.ErrInvalid):
+		return exitUsage
+	case errors.Is(err, unibus.ErrDenied), errors.Is(err, os.ErrPermission):
+		return exitDenied
+	case errors.Is(err, unibus.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, unibus.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return exitUnavailable
+	case errors.Is(err, unibus.ErrExists), errors.Is(err, unibus.ErrConflict):
+		return exitConflict
+	}
+	return exitFailed
+}
+
+// printError prints one line, and one with what helps.
+func (a *app) printError(err error) {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && unibus.Hint(err) == "" && a.interrupted() {
+		return
+	}
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	fmt.Fprintf(a.err, "unibus: %s\n", visible(text))
+	if hint := unibus.Hint(err); hint != "" {
+		fmt.Fprintf(a.err, "hint: %s\n", visible(hint))
+	}
+	a.err.Flush()
+}
+
+func (a *app) interrupted() bool { return a.cmd != nil && a.cmd.Context().Err() != nil }
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "unibus",
+		Short: "Private rooms on a shared NATS bus",
+		Long: `unibus is private rooms on a shared NATS bus: a room is an end-to-end-encrypted subject.
+
+  unibus init && unibus serve &            # embedded NATS + SQLite; I am the first admin
+  unibus room create ops.alerts
+  journalctl -fu app | unibus pub ops.alerts
+  unibus sub 'ops.>'`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: a.prepare,
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%w (unibus %s --help shows the flags)", err, strings.TrimPrefix(cmd.CommandPath(), "unibus "))
+	})
+	f := root.PersistentFlags()
+	f.String("server", "", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
+	f.String("context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
+	f.String("store", "", "straight to a store, `sqlite:PATH`, without a server")
+	f.String("identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
+	f.String("state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
+	f.String("bus", "", "insist on the bus with this `ID`")
+	f.Duration("timeout", unibus.DefaultTimeout, "for each exchange with the server")
+	f.StringP("output", "o", "text", "text or json")
+	f.BoolP("quiet", "q", false, "no notices")
+	f.BoolP("verbose", "v", false, "say more")
+	f.Bool("no-color", false, "no colour (also NO_COLOR)")
+	f.Bool("yes", false, "answer confirmations with yes")
+	a.complete(root, "output", "text", "json")
+	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
+		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
+		a.pubCmd(), a.subCmd(), a.logCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
+	for _, c := range root.Commands() {
+		fixArgs(c)
+	}
+	return root
+}
+
+// fixArgs makes wrong arguments usage errors.
+func fixArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage("%w (usage: %s)", err, cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		fixArgs(sub)
+	}
+}
+
+// group is a command that only has commands below it.
+func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q", args[0])
+		}
+		return nil
+	}, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c.AddCommand(sub...)
+	return c
+}
+
+// prepare reads the settings before any command runs: flag, environment, config file, default.
+func (a *app) prepare(cmd *cobra.Command, _ []string) error {
+	a.cmd = cmd
+	v := a.config
+	v.SetEnvPrefix("UNIBUS")
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	var bound error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Name == "bus" && f.Value.Type() == "bool" {
+			return // that of log, which is no setting
+		}
+		bound = errors.Join(bound, v.BindPFlag(f.Name, f))
+	})
+	if err := errors.Join(bound, v.BindEnv("server", "UNIBUS_SERVER", "NATS_URL")); err != nil {
+		return err
+	}
+	file := filepath.Join(xdg.ConfigHome, "unibus", "config.yaml")
+	v.SetConfigFile(file)
+	if err := v.ReadInConfig(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return usage("config file %s: %w", file, err)
+	}
+	switch v.GetString("output") {
+	case "text":
+	case "json":
+		a.out.json = true
+	default:
+		return usage("-o %s: text or json", v.GetString("output"))
+	}
+	if v.GetBool("no-color") || os.Getenv("NO_COLOR") != "" {
+		a.out.plain, a.err.plain = true, true
+	}
+	return nil
+}
+
+func (a *app) identityFile() string {
+	if f := a.config.GetString("identity"); f != "" {
+		return f
+	}
+	return filepath.Join(xdg.ConfigHome, "unibus", "identity.nk")
+}
+
+func (a *app) stateDir() string {
+	if d := a.config.GetString("state"); d != "" {
+		return d
+	}
+	return filepath.Join(xdg.StateHome, "unibus")
+}
+
+// notice tells people something, unless they asked for quiet.
+func (a *app) notice(format string, args ...any) {
+	if a.config.GetBool("quiet") {
+		return
+	}
+	fmt.Fprintln(a.err, visible(fmt.Sprintf(format, args...)))
+	a.err.Flush()
+}
+
+// options are how this run connects.
+func (a *app) options(rooms ...string) (unibus.Options, error) {
+	file := a.identityFile()
+	id, err := unibus.LoadIdentity(file)
+	if err != nil {
+		return unibus.Options{}, err
+	}
+	v := a.config
+	return unibus.Options{
+		Identity: id, Name: unibus.IdentityName(file), StateDir: a.stateDir(),
+		Server: v.GetString("server"), Context: v.GetString("context"), Store: v.GetString("store"), Bus: v.GetString("bus"),
+		Timeout: v.GetDuration("timeout"), Rooms: rooms, Confirm: v.GetBool("yes"),
+		Notice: func(text string) { a.notice("%s", text) },
+	}, nil
+}
+
+// with connects, for rooms that will be used, runs f and closes.
+func (a *app) with(ctx context.Context, f func(c *unibus.Client) error, rooms ...string) error {
+	o, err := a.options(rooms...)
+	if err != nil {
+		return err
+	}
+	c, err := unibus.Connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close())
+}
+
+// client is with for a command that does nothing else.
+func (a *app) client(f func(ctx context.Context, c *unibus.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return a.with(cmd.Context(), func(c *unibus.Client) error { return f(cmd.Context(), c, args) })
+	}
+}
+
+// room is client for a command whose first argument is a room.
+func (a *app) room(f func(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error) func(*cobra.Command, []string) error {
+	return a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+		r, err := c.Room(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return f(ctx, c, r, args[1:])
+	})
+}
+
+// users resolves USER arguments.
+func users(ctx context.Context, c *unibus.Client, names []string) ([]unibus.PublicKey, error) {
+	keys := make([]unibus.PublicKey, len(names))
+	for i, name := range names {
+		u, err := c.User(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = u.Key
+	}
+	return keys, nil
+}
+
+// confirm asks on a terminal; without one the answer has to be --yes.
+func (a *app) confirm(question string) error {
+	if a.config.GetBool("yes") {
+		return nil
+	}
+	if !isTerminal(a.in) || !a.err.terminal {
+		return usage("%s: without a terminal this needs --yes", question)
+	}
+	fmt.Fprintf(a.err, "%s? [y/N] ", question)
+	a.err.Flush()
+	var answer string
+	if _, err := fmt.Fscanln(a.in, &answer); err != nil && !errors.Is(err, io.EOF) || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
+		return errors.New("not confirmed")
+	}
+	return nil
+}
+
+// complete offers fixed values for a flag.
+func (a *app) complete(c *cobra.Command, flag string, values ...string) {
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+}
+
+// quick is how long completions and whoami wait for a server.
+const quick = time.Second

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+// subFlags are the flags of sub.
+type subFlags struct {
+	all, fresh, end    bool
+	last, count        int
+	since, queue       string
+	wait               time.Duration
+	raw, null, headers bool
+	several            bool // rooms, so that their names are worth telling
+}
+
+func (a *app) subCmd() *cobra.Command {
+	var f subFlags
+	c := &cobra.Command{
+		Use: "sub ROOM|PATTERN…", Short: "Read messages", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRooms,
+		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.",
+		Example: `  unibus sub 'ops.>' | grep -i error
+  unibus sub ops.alerts --since 24h --end -o json | jq -r .name`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := f.options(a)
+			if err != nil {
+				return err
+			}
+			f.several = len(args) > 1 || strings.ContainsAny(args[0], "*>")
+			return a.with(cmd.Context(), func(c *unibus.Client) error { return a.subscribe(cmd.Context(), c, args, f, o) }, args...)
+		},
+	}
+	fs := c.Flags()
+	fs.BoolVar(&f.fresh, "new", false, "begin with what comes from now on (the default)")
+	fs.BoolVar(&f.all, "all", false, "begin with the first message stored")
+	fs.IntVar(&f.last, "last", 0, "begin with the last `N` messages stored")
+	fs.StringVar(&f.since, "since", "", "begin so long ago (24h, 7d), or at a `TIME`")
+	fs.BoolVar(&f.end, "end", false, "end when everything stored has been read")
+	fs.IntVar(&f.count, "count", 0, "end after `N` messages")
+	fs.DurationVar(&f.wait, "wait", 0, "end after so long without a message")
+	fs.BoolVar(&f.raw, "raw", false, "bodies as they are, to a terminal too")
+	fs.BoolVar(&f.null, "null", false, "end bodies with NUL instead of newline")
+	fs.BoolVar(&f.headers, "headers", false, "show headers, a line each before the body")
+	fs.StringVar(&f.queue, "queue", "", "share the messages with other readers of the queue `GROUP`")
+	c.MarkFlagsMutuallyExclusive("new", "all", "last", "since")
+	return c
+}
+
+func (f *subFlags) options(a *app) (unibus.SubscribeOptions, error) {
+	o := unibus.SubscribeOptions{All: f.all, Last: f.last, End: f.end, Queue: f.queue, Notice: a.subNotice}
+	if f.since != "" {
+		var err error
+		if o.Since, err = parseWhen(f.since, time.Now(), -1); err != nil {
+			return o, err
+		}
+	}
+	if f.count < 0 || f.last < 0 || f.wait < 0 {
+		return o, usage("--count, --last and --wait take what is more than nothing")
+	}
+	if f.queue != "" && (f.all || f.last > 0 || f.since != "" || f.end) {
+		return o, usage("--queue shares new messages: leave out --all, --last, --since and --end")
+	}
+	return o, nil
+}
+
+// subNotice tells on stderr what is missing or wrong.
+func (a *app) subNotice(n unibus.Notice) {
+	if a.out.json && n.Kind == unibus.NoticeGap {
+		gap := map[string]any{"stream": n.Stream.String(), "from": n.From, "to": n.To, "room_id": n.Room, "sender": n.Sender}
+		line, err := json.Marshal(map[string]any{"gap": gap})
+		if err == nil {
+			fmt.Fprintln(a.err, string(line))
+			a.err.Flush()
+		}
+		return
+	}
+	if n.Finding { // not to be silenced
+		fmt.Fprintln(a.err, "unibus: "+string(n.Kind)+": "+visible(n.String()))
+		a.err.Flush()
+		return
+	}
+	a.notice("%s: %s", n.Kind, n)
+}
+
+// subscribe reads until the end that the flags name.
+func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f subFlags, o unibus.SubscribeOptions) error {
+	s, err := c.Subscribe(ctx, names, o)
+	if err != nil {
+		return err
+	}
+	if a.err.terminal {
+		a.notice("reading %s", strings.Join(names, ", "))
+	}
+	idle, quit := context.WithCancelCause(ctx)
+	defer quit(nil)
+	var timer *time.Timer
+	if f.wait > 0 {
+		timer = time.AfterFunc(f.wait, func() { quit(errIdle) })
+		defer timer.Stop()
+	}
+	stop := context.AfterFunc(idle, func() { _ = s.Close() }) // the error is that of the loop below
+	defer stop()
+	n := 0
+	for m, err := range s.Messages() {
+		if err != nil {
+			return err
+		}
+		if timer != nil {
+			timer.Reset(f.wait)
+		}
+		if err := a.show(&m, f); err != nil {
+			return err
+		}
+		if n++; n == f.count {
+			break
+		}
+		if !s.Waiting() { // what follows at once goes out together
+			if err := a.out.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := errors.Join(a.out.Flush(), s.Close()); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(context.Cause(idle), errIdle) && n < f.count {
+		return fmt.Errorf("%w: %d of %d messages came, and none for %s", unibus.ErrUnavailable, n, f.count, f.wait)
+	}
+	return nil
+}
+
+var errIdle = errors.New("idle")
+
+// messageJSON is a message as scripts see it.
+type messageJSON struct {
+	Room    string              `json:"room_id"`
+	Subject string              `json:"subject"`
+	Sender  string              `json:"sender"`
+	Name    string              `json:"name"`
+	Time    time.Time           `json:"time"`
+	Epoch   uint32              `json:"epoch"`
+	Stream  string              `json:"stream"`
+	Counter uint64              `json:"counter"`
+	Headers map[string][]string `json:"headers"`
+	Body    *string             `json:"body,omitempty"`
+	Base64  []byte              `json:"body_base64,omitempty"`
+	Former  bool                `json:"former,omitempty"`
+	Late    bool                `json:"late,omitempty"`
+}
+
+func newMessageJSON(m *unibus.Message) messageJSON {
+	j := messageJSON{
+		Room: m.Room.String(), Subject: m.Subject, Sender: m.Sender.String(), Name: m.Name, Time: m.Time, Epoch: m.Epoch,
+		Stream: m.Stream.String(), Counter: m.Counter, Headers: map[string][]string{}, Former: m.Former, Late: m.Late,
+	}
+	for _, h := range m.Headers {
+		j.Headers[h.Key] = append(j.Headers[h.Key], h.Value)
+	}
+	if body := string(m.Body); utf8.ValidString(body) {
+		j.Body = &body
+	} else {
+		j.Base64 = m.Body
+	}
+	return j
+}
+
+// show prints one message; it goes out with the next flush.
+func (a *app) show(m *unibus.Message, f subFlags) error {
+	if a.out.json {
+		e := json.NewEncoder(a.out)
+		e.SetEscapeHTML(false)
+		return e.Encode(newMessageJSON(m))
+	}
+	end := byte('\n')
+	if f.null {
+		end = 0
+	}
+	if !a.out.terminal || f.raw || f.null {
+		if f.headers {
+			for _, h := range m.Headers {
+				fmt.Fprintf(a.out, "%s: %s\n", visible(h.Key), visible(h.Value))
+			}
+		}
+		_, _ = a.out.Write(m.Body) // a failed write is kept by the buffer, and returned below
+		return a.out.WriteByte(end)
+	}
+	paint := func(c text.Color, s string) string {
+		if a.out.plain {
+			return s
+		}
+		return c.Sprint(s)
+	}
+	line := paint(text.FgHiBlack, m.Time.Local().Format(time.TimeOnly)) + " "
+	if f.several {
+		line += paint(text.FgCyan, visible(m.Subject)) + " "
+	}
+	line += paint(text.FgGreen, visible(m.Name))
+	if m.Former {
+		line += paint(text.FgYellow, " (former)")
+	}
+	if m.Late {
+		line += paint(text.FgYellow, " (late, of "+stamp(m.Time)+")")
+	}
+	fmt.Fprintf(a.out, "%s  %s\n", line, visible(string(m.Body)))
+	if f.headers {
+		for _, h := range m.Headers {
+			fmt.Fprintf(a.out, "    %s: %s\n", visible(h.Key), visible(h.Value))
+		}
+	}
+	return nil
+}

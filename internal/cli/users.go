@@ -1,0 +1,285 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+const defaultTokenLife = 10 * time.Minute
+
+func (a *app) userCmd() *cobra.Command {
+	return group("user", "The allowlist: who may connect", a.userAddCmd(), a.userRevokeCmd(), a.userLsCmd(), a.userShowCmd())
+}
+
+func (a *app) userAddCmd() *cobra.Command {
+	var name, expires, file string
+	var admin bool
+	c := &cobra.Command{
+		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
+		Long: "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line.",
+		Example: `  unibus user add UA… --name bob
+  unibus user add --file team.txt`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			until, err := parseExpiry(expires)
+			if err != nil {
+				return err
+			}
+			list, err := a.newUsers(args, name, file)
+			if err != nil {
+				return err
+			}
+			for i := range list {
+				list[i].Admin, list[i].Expires = admin, until
+			}
+			return a.with(cmd.Context(), func(c *unibus.Client) error {
+				if err := c.AddUsers(cmd.Context(), list...); err != nil {
+					return err
+				}
+				shown := make([]userJSON, len(list))
+				for i, u := range list {
+					added, err := c.User(cmd.Context(), u.Key.String())
+					if err != nil {
+						return err
+					}
+					shown[i] = newUserJSON(&added)
+				}
+				return a.out.value(shown, func() {
+					for _, u := range shown {
+						fmt.Fprintf(a.out, "added %s as %s\n", u.Key, u.Name)
+					}
+				})
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&name, "name", "", "`NAME` to call it by (default made from the key)")
+	f.BoolVar(&admin, "admin", false, "may change the allowlist as well")
+	f.StringVar(&expires, "expires", "", "when access ends by itself: a duration (720h, 30d) or a `DATE`")
+	f.StringVar(&file, "file", "", "add everyone in `FILE`, a KEY [NAME] a line")
+	return c
+}
+
+// newUsers reads whom to add, from the arguments or a file, before anything is done.
+func (a *app) newUsers(args []string, name, file string) ([]unibus.NewUser, error) {
+	switch {
+	case len(args) == 0 && file == "", len(args) == 1 && file != "":
+		return nil, usage("give one KEY, a CARD, - for standard input, or --file")
+	case file != "" || args[0] == "-":
+		if name != "" {
+			return nil, usage("--name is for one user: in a list the name follows the key")
+		}
+		return a.userFile(file)
+	}
+	u, err := unibus.ParseUser(args[0])
+	if err != nil {
+		return nil, err
+	}
+	u.Name = name
+	return []unibus.NewUser{named(u)}, nil
+}
+
+func (a *app) userFile(file string) ([]unibus.NewUser, error) {
+	var in io.Reader = a.in
+	if file != "" {
+		f, err := os.Open(file)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("--file: %w: there is no file %s", unibus.ErrNotFound, file)
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	var out []unibus.NewUser
+	lines := bufio.NewScanner(in)
+	for n := 1; lines.Scan(); n++ {
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		u, err := unibus.ParseUser(fields[0])
+		if err == nil && len(fields) > 2 {
+			err = fmt.Errorf("%w: more than KEY and NAME", unibus.ErrInvalid)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if len(fields) == 2 {
+			u.Name = fields[1]
+		}
+		out = append(out, named(u))
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if len(out) == 0 {
+		return nil, usage("nobody to add")
+	}
+	return out, nil
+}
+
+// named gives a user a name made from its key, if it has none.
+func named(u unibus.NewUser) unibus.NewUser {
+	if u.Name == "" {
+		u.Name = strings.ToLower(u.Key.String()[:12])
+	}
+	return u
+}
+
+// parseExpiry reads a duration from now, in days too, or a date.
+func parseExpiry(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := parseWhen(s, time.Now(), 1)
+	if err == nil && t.Before(time.Now()) {
+		err = usage("--expires %s: that is past", s)
+	}
+	return t, err
+}
+
+// parseWhen reads a duration before (sign -1) or after now, or a time.
+func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
+	if d, err := parseDuration(s); err == nil {
+		return now.Add(sign * d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usage("%q is neither a duration (90m, 24h, 30d) nor a time (2006-01-02, 2006-01-02T15:04:05Z)", s)
+}
+
+// parseDuration reads Go's durations and whole days.
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errors.New("negative")
+	}
+	return d, err
+}
+
+// userJSON is a user as scripts see it.
+type userJSON struct {
+	Key     string     `json:"key"`
+	Name    string     `json:"name"`
+	Role    string     `json:"role"`
+	Active  bool       `json:"active"`
+	Expires *time.Time `json:"expires"`
+	AddedBy string     `json:"added_by"`
+	Added   time.Time  `json:"added"`
+}
+
+func newUserJSON(u *unibus.User) userJSON {
+	j := userJSON{Key: u.Key.String(), Name: u.Name, Role: string(u.Role), Active: u.ActiveAt(time.Now()), AddedBy: u.AddedBy.String(), Added: u.Added}
+	if !u.Expires.IsZero() {
+		j.Expires = &u.Expires
+	}
+	return j
+}
+
+func (a *app) userRevokeCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "revoke USER…", Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1),
+		Long: "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+			keys, err := users(ctx, c, args)
+			if err != nil {
+				return err
+			}
+			if err := c.RevokeUsers(ctx, a.config.GetString("reason"), keys...); err != nil {
+				return err
+			}
+			stale := []string{}
+			for _, key := range keys {
+				rooms, err := c.RoomsOf(ctx, key)
+				if err != nil {
+					return fmt.Errorf("revoked; the stale rooms could not be listed: %w", err)
+				}
+				for _, r := range rooms {
+					if r.Info().Stale {
+						stale = append(stale, r.Subject())
+					}
+				}
+			}
+			return a.out.value(map[string]any{"revoked": keys, "stale": stale}, func() {
+				for i, key := range keys {
+					a.notice("revoked %s (%s)", args[i], key)
+				}
+				for _, s := range stale {
+					fmt.Fprintln(a.out, s)
+				}
+				if len(stale) > 0 {
+					a.notice("these rooms are stale: an owner or admin of each runs unibus rekey %s", strings.Join(stale, " "))
+				}
+			})
+		}),
+	}
+	c.Flags().String("reason", "", "a `TEXT` for the log")
+	c.ValidArgsFunction = a.completeUsers
+	return c
+}
+
+func (a *app) userLsCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List the allowlist", Args: cobra.NoArgs,
+		RunE: a.client(func(_ context.Context, c *unibus.Client, _ []string) error {
+			list := []userJSON{}
+			for _, u := range c.Users() {
+				list = append(list, newUserJSON(&u))
+			}
+			return a.out.value(list, func() {
+				var rows [][]string
+				for _, u := range list {
+					expires := ""
+					if u.Expires != nil {
+						expires = stamp(*u.Expires)
+					}
+					state := "active"
+					if !u.Active {
+						state = "revoked"
+					}
+					rows = append(rows, []string{u.Name, u.Role, state, expires, u.Key})
+				}
+				a.out.table([]string{"NAME", "ROLE", "STATE", "EXPIRES", "KEY"}, rows)
+			})
+		}),
+	}
+}
+
+func (a *app) userShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show USER", Short: "Show one user", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeUsers,
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+			u, err := c.User(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			j := newUserJSON(&u)
+			return a.out.value(j, func() {
+				by, added := j.AddedBy, stamp(j.Added)
+				if adder, err := c.User(ctx, j.AddedBy); err == nil {
+					by = adder.Name + " (" + j.AddedBy + ")"
+				}
+				a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "active", yes(j.Active), "expires", stamp(u.Expires), "added", added, "by", by)
+			})
+		}),
+	}
+}

@@ -1,0 +1,227 @@
+// Package pins keeps what one identity has verified, so that no store can later take it back: per
+// log the highest place and the folded state, the bus behind each server address, and the names
+// and subjects it has met (SPEC.md §4). One SQLite file per identity, which any number of its
+// processes may have open.
+//
+// It remembers; it decides nothing but whether what it is told contradicts what it remembers.
+package pins
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// ErrContradiction says that what is now offered is not what was verified before.
+var ErrContradiction = errors.New("contradicts what was verified before")
+
+var migrations = []string{`
+CREATE TABLE logs (
+  log      BLOB PRIMARY KEY,
+  seq      INTEGER NOT NULL,
+  snapshot BLOB NOT NULL
+) STRICT;
+CREATE TABLE servers (address TEXT PRIMARY KEY, bus BLOB NOT NULL) STRICT;
+CREATE TABLE names (bus BLOB NOT NULL, name TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (bus, name)) STRICT;
+CREATE TABLE subjects (bus BLOB NOT NULL, subject TEXT NOT NULL, room BLOB NOT NULL, PRIMARY KEY (bus, subject)) STRICT;
+CREATE TABLE unanswered (log BLOB PRIMARY KEY, statement BLOB NOT NULL) STRICT;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+`}
+
+// busy is how long a call waits for another process of the same identity.
+const busy = 10 * time.Second
+
+// Pins is an open file.
+type Pins struct{ db *sql.DB }
+
+// Open opens or makes the file at path.
+func Open(ctx context.Context, path string) (*Pins, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("open the pins: %w", err)
+	}
+	db, err := sql.Open("sqlite", sqlite.DSN(path, busy, false))
+	if err != nil {
+		return nil, fmt.Errorf("open the pins: %w", err)
+	}
+	db.SetMaxOpenConns(1)
+	if err := sqlite.Migrate(ctx, db, migrations); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open the pins %s: %w", path, err)
+	}
+	return &Pins{db}, nil
+}
+
+// Close closes the file.
+func (p *Pins) Close() error { return p.db.Close() }
+
+// State returns the pinned state of a log; an empty one for a log not met before.
+func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
+	var snapshot []byte
+	err := p.db.QueryRowContext(ctx, `SELECT snapshot FROM logs WHERE log = ?`, log[:]).Scan(&snapshot)
+	if errors.Is(err, sql.ErrNoRows) {
+		return new(ledger.State), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the pin of log %s: %w", log, err)
+	}
+	s, err := ledger.LoadSnapshot(snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("read the pin of log %s: %w", log, err)
+	}
+	return s, nil
+}
+
+// Advance pins a verified state. A pin never moves back: a state behind it is only checked to be
+// of the same history. The error is ErrContradiction when it is not.
+func (p *Pins) Advance(ctx context.Context, s *ledger.State) error {
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
+	}
+	defer tx.Rollback()
+	var seq uint64
+	var snapshot []byte
+	err = tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM logs WHERE log = ?`, s.ID[:]).Scan(&seq, &snapshot)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
+	}
+	if seq > 0 {
+		pinned, err := ledger.LoadSnapshot(snapshot)
+		if err != nil {
+			return fmt.Errorf("read the pin of log %s: %w", s.ID, err)
+		}
+		at := min(seq, s.Head.Seq)
+		a, _ := pinned.HashAt(at)
+		if b, _ := s.HashAt(at); a != b {
+			return fmt.Errorf("log %s at entry %d: %w", s.ID, at, ErrContradiction)
+		}
+		if seq >= s.Head.Seq {
+			return nil
+		}
+	}
+	if snapshot, err = s.Snapshot(); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO logs (log, seq, snapshot) VALUES (?, ?, ?)`, s.ID[:], s.Head.Seq, snapshot); err != nil {
+		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+// Server returns the bus pinned for an address; zero for one not met before.
+func (p *Pins) Server(ctx context.Context, address string) (crypto.ID, error) {
+	var bus []byte
+	err := p.db.QueryRowContext(ctx, `SELECT bus FROM servers WHERE address = ?`, address).Scan(&bus)
+	if errors.Is(err, sql.ErrNoRows) {
+		return crypto.ID{}, nil
+	}
+	if err != nil {
+		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", address, err)
+	}
+	return crypto.ID(bus), nil
+}
+
+// PinServer remembers the bus behind an address. The error is ErrContradiction when another is
+// remembered.
+func (p *Pins) PinServer(ctx context.Context, address string, bus crypto.ID) error {
+	return p.pin(ctx, false, `SELECT bus FROM servers WHERE address = ?1`,
+		`INSERT OR REPLACE INTO servers (address, bus) VALUES (?1, ?2)`, bus[:], address)
+}
+
+// PinName remembers which key a user's name means; replace confirms that it now means another.
+func (p *Pins) PinName(ctx context.Context, bus crypto.ID, name string, key crypto.PublicKey, replace bool) error {
+	return p.pin(ctx, replace, `SELECT key FROM names WHERE bus = ?1 AND name = ?2`,
+		`INSERT OR REPLACE INTO names (bus, name, key) VALUES (?1, ?2, ?3)`, key[:], bus[:], name)
+}
+
+// PinSubject remembers which room a subject means; replace confirms that it now means another.
+func (p *Pins) PinSubject(ctx context.Context, bus crypto.ID, subject string, room crypto.ID, replace bool) error {
+	return p.pin(ctx, replace, `SELECT room FROM subjects WHERE bus = ?1 AND subject = ?2`,
+		`INSERT OR REPLACE INTO subjects (bus, subject, room) VALUES (?1, ?2, ?3)`, room[:], bus[:], subject)
+}
+
+func (p *Pins) pin(ctx context.Context, replace bool, get, put string, value []byte, key ...any) error {
+	var old []byte
+	err := p.db.QueryRowContext(ctx, get, key...).Scan(&old)
+	switch {
+	case err == nil && string(old) == string(value):
+		return nil
+	case err == nil && !replace:
+		return ErrContradiction
+	case err != nil && !errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("read a pin: %w", err)
+	}
+	if _, err := p.db.ExecContext(ctx, put, append(key, value)...); err != nil {
+		return fmt.Errorf("write a pin: %w", err)
+	}
+	return nil
+}
+
+// Subject returns the room pinned for a subject; zero for one not met before.
+func (p *Pins) Subject(ctx context.Context, bus crypto.ID, subject string) (crypto.ID, error) {
+	var room []byte
+	err := p.db.QueryRowContext(ctx, `SELECT room FROM subjects WHERE bus = ? AND subject = ?`, bus[:], subject).Scan(&room)
+	if errors.Is(err, sql.ErrNoRows) {
+		return crypto.ID{}, nil
+	}
+	if err != nil {
+		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", subject, err)
+	}
+	return crypto.ID(room), nil
+}
+
+// Unanswered returns the statement that was offered to a log and never answered; nil for none.
+// Nobody signs two entries for one place, so it is offered again before anything else.
+func (p *Pins) Unanswered(ctx context.Context, log crypto.ID) ([]byte, error) {
+	var statement []byte
+	err := p.db.QueryRowContext(ctx, `SELECT statement FROM unanswered WHERE log = ?`, log[:]).Scan(&statement)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("read an unanswered entry: %w", err)
+	}
+	return statement, nil
+}
+
+// Offering remembers a statement before it is offered to its log.
+func (p *Pins) Offering(ctx context.Context, log crypto.ID, statement []byte) error {
+	if _, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO unanswered (log, statement) VALUES (?, ?)`, log[:], statement); err != nil {
+		return fmt.Errorf("keep an unanswered entry: %w", err)
+	}
+	return nil
+}
+
+// Answered forgets what was offered to a log.
+func (p *Pins) Answered(ctx context.Context, log crypto.ID) error {
+	if _, err := p.db.ExecContext(ctx, `DELETE FROM unanswered WHERE log = ?`, log[:]); err != nil {
+		return fmt.Errorf("forget an answered entry: %w", err)
+	}
+	return nil
+}
+
+// Setting returns a remembered setting; empty for none.
+func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
+	var value string
+	err := p.db.QueryRowContext(ctx, `SELECT value FROM settings WHERE name = ?`, name).Scan(&value)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read the setting %s: %w", name, err)
+	}
+	return value, nil
+}
+
+// Set remembers a setting.
+func (p *Pins) Set(ctx context.Context, name, value string) error {
+	if _, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)`, name, value); err != nil {
+		return fmt.Errorf("write the setting %s: %w", name, err)
+	}
+	return nil
+}

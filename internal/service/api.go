@@ -1,0 +1,525 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+const (
+	maxRequest   = 1 << 20
+	maxPage      = 600 << 10 // bytes of statements in one answer
+	maxRecords   = 1000      // users or rooms in one answer
+	maxPerCaller = 32        // requests of one caller at once
+)
+
+// api answers the membership API.
+type api struct {
+	store  store.Store
+	logs   *logs
+	bus    crypto.ID
+	cards  *waitingCards
+	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
+	now    func() time.Time
+
+	mu   sync.Mutex
+	busy map[crypto.PublicKey]int
+}
+
+// call is one authenticated request.
+type call struct {
+	*http.Request
+	caller crypto.PublicKey
+	admin  bool
+}
+
+// handler returns the API's routes.
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]func(*call) (int, any, error){
+		"GET /bus":                       a.getBus,
+		"GET /logs/{log}":                a.getLog,
+		"POST /logs":                     a.createRoom,
+		"POST /logs/{log}":               a.appendEntry,
+		"PUT /rooms/{room}/keys":         a.putKeys,
+		"GET /rooms/{room}/keys/{epoch}": a.getKey,
+		"PUT /cards/{endpoint}":          a.putCard,
+		"GET /cards/{endpoint}":          a.getCard,
+		"GET /members/{endpoint}/rooms":  a.getRoomsOf,
+		"GET /rooms":                     a.getRooms,
+		"GET /rooms/{room}":              a.getRoom,
+		"GET /rooms/{room}/members":      a.getMembers,
+		"GET /users":                     a.getUsers,
+		"GET /users/{endpoint}":          a.getUser,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, h) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, fmt.Errorf("%s %s: %w: no such route", r.Method, r.URL.Path, store.ErrNotFound))
+	})
+	return mux
+}
+
+func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, any, error)) {
+	c, err := a.authenticate(r)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	if !a.enter(c.caller) {
+		writeProblem(w, fmt.Errorf("%w: more than %d requests of one caller at once", store.ErrUnavailable, maxPerCaller))
+		return
+	}
+	defer a.leave(c.caller)
+	status, body, err := h(c)
+	switch {
+	case err != nil:
+		writeProblem(w, err)
+	case body == nil:
+		w.WriteHeader(status)
+	default:
+		writeJSON(w, status, body)
+	}
+}
+
+func (a *api) enter(caller crypto.PublicKey) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[caller] >= maxPerCaller {
+		return false
+	}
+	a.busy[caller]++
+	return true
+}
+
+func (a *api) leave(caller crypto.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[caller]--; a.busy[caller] == 0 {
+		delete(a.busy, caller)
+	}
+}
+
+// authenticate knows a caller by its token, and the allowlist by asking the store every time.
+func (a *api) authenticate(r *http.Request) (*call, error) {
+	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return nil, fmt.Errorf("%w: no bearer token", errUnauthenticated)
+	}
+	t, err := crypto.OpenToken(bearer, crypto.UseAPI, &a.bus, a.now())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", errUnauthenticated, err)
+	}
+	ok, err = a.store.IsAuthorized(r.Context(), t.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s is not on the allowlist", store.ErrDenied, t.Key)
+	}
+	u, err := a.store.User(r.Context(), t.Key)
+	if err != nil {
+		return nil, err
+	}
+	return &call{r, t.Key, u.Role == ledger.RoleAdmin}, nil
+}
+
+// body reads a request's JSON body.
+func (c *call) body(v any) error {
+	raw, err := io.ReadAll(io.LimitReader(c.Body, maxRequest+1))
+	if err != nil {
+		return fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	if len(raw) > maxRequest {
+		return fmt.Errorf("%w: the limit is %d bytes", errTooLarge, maxRequest)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%w: the body is not as expected: %v", store.ErrInvalid, err)
+	}
+	return nil
+}
+
+func (c *call) id(name string) (crypto.ID, error) {
+	id, err := crypto.ParseID(c.PathValue(name))
+	if err != nil {
+		return id, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	return id, nil
+}
+
+func (c *call) endpoint() (crypto.PublicKey, error) {
+	key, err := crypto.ParsePublicKey(c.PathValue("endpoint"))
+	if err != nil {
+		return key, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	return key, nil
+}
+
+func (c *call) number(name string, otherwise uint64) (uint64, error) {
+	s := c.URL.Query().Get(name)
+	if s == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s is not a number", store.ErrInvalid, name)
+	}
+	return n, nil
+}
+
+// member calls f with the state of a room that the caller is or was in, or that an admin reads.
+// To anyone else there is no such room.
+func (a *api) member(c *call, room crypto.ID, f func(s *ledger.State) error) error {
+	return a.logs.with(c.Context(), room, func(s *ledger.State) error {
+		if s.Room == nil || !c.admin && !s.Room.Known(c.caller) {
+			return fmt.Errorf("room %s: %w", room, store.ErrNotFound)
+		}
+		return f(s)
+	})
+}
+
+func (a *api) getBus(c *call) (int, any, error) {
+	body, err := a.busBody(c.Context())
+	return http.StatusOK, body, err
+}
+
+func (a *api) busBody(ctx context.Context) (body store.BusBody, err error) {
+	return body, a.logs.with(ctx, a.bus, func(s *ledger.State) error {
+		body = store.BusBody{ID: s.ID, Name: s.Bus.Name, Founded: s.Bus.Founded}
+		return nil
+	})
+}
+
+func (a *api) getLog(c *call) (int, any, error) {
+	log, err := c.id("log")
+	if err != nil {
+		return 0, nil, err
+	}
+	after, err := c.number("after", 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	limit, err := c.number("limit", maxRecords)
+	if err != nil {
+		return 0, nil, err
+	}
+	body := store.LogBody{Log: log, Entries: [][]byte{}}
+	if log != a.bus {
+		if err := a.member(c, log, func(*ledger.State) error { return nil }); err != nil {
+			return 0, nil, err
+		}
+	}
+	if body.Head, err = a.store.Head(c.Context(), log); err != nil || limit == 0 {
+		return http.StatusOK, body, err
+	}
+	size := 0
+	for e, err := range a.store.Entries(c.Context(), log, after) {
+		if err != nil {
+			return 0, nil, err
+		}
+		size += len(e.Statement)
+		if len(body.Entries) > 0 && size > maxPage || e.Seq > body.Head.Seq {
+			break
+		}
+		if body.Entries = append(body.Entries, e.Statement); uint64(len(body.Entries)) == limit {
+			break
+		}
+	}
+	return http.StatusOK, body, nil
+}
+
+// active checks that whoever the log's rules let is on the allowlist too, author and invited alike.
+func (a *api) active(ctx context.Context, e *ledger.Entry) error {
+	keys := []crypto.PublicKey{e.By}
+	if invite, ok := e.Body.(*ledger.Invite); ok {
+		for _, m := range invite.Members {
+			keys = append(keys, m.Key)
+		}
+	}
+	for _, key := range keys {
+		ok, err := a.store.IsAuthorized(ctx, key)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: %s is not on the allowlist", store.ErrDenied, key)
+		}
+	}
+	return nil
+}
+
+func (a *api) createRoom(c *call) (int, any, error) {
+	var in store.EntryBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	s := new(ledger.State)
+	change, err := store.Advance(s, in.Entry)
+	if err != nil {
+		return 0, nil, err
+	}
+	if s.Room == nil || s.Room.Bus != a.bus {
+		return 0, nil, fmt.Errorf("%w: it is not the first entry of a room of this bus", store.ErrInvalid)
+	}
+	if err := a.active(c.Context(), change.Entry); err != nil {
+		return 0, nil, err
+	}
+	if err := a.store.Append(c.Context(), change); err != nil {
+		return 0, nil, err
+	}
+	if err := a.stream(c.Context(), s.ID, s.Room.Policy); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
+}
+
+func (a *api) appendEntry(c *call) (int, any, error) {
+	log, err := c.id("log")
+	if err != nil {
+		return 0, nil, err
+	}
+	var in store.EntryBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	var policy *ledger.Policy
+	place, fresh, err := a.logs.append(c.Context(), log, in.Entry, func(s *ledger.State, e *ledger.Entry) error {
+		if s.Room != nil && !c.admin && !s.Room.Known(c.caller) {
+			return fmt.Errorf("room %s: %w", log, store.ErrNotFound)
+		}
+		if p, ok := e.Body.(*ledger.SetPolicy); ok {
+			policy = &p.Policy
+		}
+		return a.active(c.Context(), e)
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if policy != nil {
+		if err := a.stream(c.Context(), log, *policy); err != nil {
+			return 0, nil, err
+		}
+	}
+	if fresh {
+		return http.StatusCreated, place, nil
+	}
+	return http.StatusOK, place, nil
+}
+
+func (a *api) putKeys(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	var in store.KeysBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	for _, k := range in.Keys {
+		if len(k.Sealed) != crypto.SealedSize {
+			return 0, nil, fmt.Errorf("%w: a sealed key has %d bytes", store.ErrInvalid, crypto.SealedSize)
+		}
+	}
+	err = a.member(c, room, func(s *ledger.State) error {
+		if !s.Room.Role(c.caller).Manages() {
+			return fmt.Errorf("%w: only an owner or admin of the room hands out keys", store.ErrDenied)
+		}
+		if now := s.Room.Epoch().Number; in.Epoch != now && in.Epoch != now+1 {
+			return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now)
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = a.creatorToBe(c, room, in)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusNoContent, nil, a.store.PutKeys(c.Context(), room, in.Epoch, in.Commit, in.Keys)
+}
+
+// creatorToBe allows the one key that a room needs before its first entry: its creator's own.
+func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
+	if _, err := a.store.Head(c.Context(), room); !errors.Is(err, store.ErrNotFound) {
+		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
+	}
+	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
+		return fmt.Errorf("%w: a room begins with its creator's own key", store.ErrDenied)
+	}
+	return nil
+}
+
+func (a *api) getKey(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	var epoch uint64
+	if s := c.PathValue("epoch"); s != "latest" {
+		if epoch, err = strconv.ParseUint(s, 10, 32); err != nil || epoch == 0 {
+			return 0, nil, fmt.Errorf("%w: an epoch is a number from 1, or latest", store.ErrInvalid)
+		}
+	}
+	k, err := a.store.Key(c.Context(), room, uint32(epoch), c.caller)
+	return http.StatusOK, k, err
+}
+
+func (a *api) putCard(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	if key != c.caller && !c.admin {
+		return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
+	}
+	var in store.CardBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if _, err := crypto.OpenCard(in.Card, key); err != nil {
+		return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	return http.StatusNoContent, nil, a.store.PutCard(c.Context(), store.Card{Endpoint: key, Statement: in.Card})
+}
+
+func (a *api) getCard(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	card, err := a.store.Card(c.Context(), key)
+	if errors.Is(err, store.ErrNotFound) {
+		card, err = a.waitingCard(c.Context(), key, err)
+	}
+	return http.StatusOK, store.CardBody{Card: card.Statement}, err
+}
+
+// waitingCard takes over the card of someone who said hello before being allowlisted.
+func (a *api) waitingCard(ctx context.Context, key crypto.PublicKey, missing error) (store.Card, error) {
+	statement := a.cards.get(key)
+	if statement == nil {
+		return store.Card{}, missing
+	}
+	if ok, err := a.store.IsAuthorized(ctx, key); err != nil || !ok {
+		return store.Card{}, errors.Join(err, missing)
+	}
+	c := store.Card{Endpoint: key, Statement: statement}
+	return c, a.store.PutCard(ctx, c)
+}
+
+func (a *api) getRoomsOf(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	if key != c.caller && !c.admin {
+		return 0, nil, fmt.Errorf("%w: only an admin lists the rooms of someone else", store.ErrDenied)
+	}
+	list, err := a.store.ListRoomsForEndpoint(c.Context(), key)
+	if list == nil {
+		list = []store.RoomRef{}
+	}
+	return http.StatusOK, list, err
+}
+
+func (a *api) getRooms(c *call) (int, any, error) {
+	q := c.URL.Query()
+	if subject := q.Get("subject"); subject != "" {
+		r, err := a.store.RoomBySubject(c.Context(), subject)
+		if err == nil {
+			err = a.member(c, r.ID, func(*ledger.State) error { return nil })
+		}
+		if errors.Is(err, store.ErrNotFound) { // in the same words whether it exists or not
+			err = fmt.Errorf("room %s: %w", subject, store.ErrNotFound)
+		}
+		return http.StatusOK, r, err
+	}
+	if !c.admin {
+		return 0, nil, fmt.Errorf("%w: only an admin lists all rooms", store.ErrDenied)
+	}
+	var after crypto.ID
+	if s := q.Get("after"); s != "" {
+		var err error
+		if after, err = crypto.ParseID(s); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	list := []store.Room{}
+	for r, err := range a.store.Rooms(c.Context(), after) {
+		if err != nil {
+			return 0, nil, err
+		}
+		if list = append(list, r); len(list) == maxRecords {
+			break
+		}
+	}
+	return http.StatusOK, list, nil
+}
+
+func (a *api) getRoom(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := a.member(c, room, func(*ledger.State) error { return nil }); err != nil {
+		return 0, nil, err
+	}
+	r, err := a.store.Room(c.Context(), room)
+	return http.StatusOK, r, err
+}
+
+func (a *api) getMembers(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := a.member(c, room, func(*ledger.State) error { return nil }); err != nil {
+		return 0, nil, err
+	}
+	list, err := a.store.Members(c.Context(), room)
+	return http.StatusOK, list, err
+}
+
+func (a *api) getUsers(c *call) (int, any, error) {
+	limit, err := c.number("limit", maxRecords)
+	if err != nil {
+		return 0, nil, err
+	}
+	var after crypto.PublicKey
+	if s := c.URL.Query().Get("after"); s != "" {
+		if after, err = crypto.ParsePublicKey(s); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	list := []store.UserBody{}
+	for u, err := range a.store.Users(c.Context(), after) {
+		if err != nil {
+			return 0, nil, err
+		}
+		if uint64(len(list)) >= min(limit, maxRecords) {
+			break
+		}
+		list = append(list, store.NewUserBody(&u))
+	}
+	return http.StatusOK, list, nil
+}
+
+func (a *api) getUser(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	u, err := a.store.User(c.Context(), key)
+	return http.StatusOK, store.NewUserBody(&u), err
+}

@@ -1,0 +1,313 @@
+package service
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+const (
+	loginLife     = time.Hour // of one login; the server then drops the connection, which logs in anew
+	helloLife     = time.Minute
+	maxLogins     = 64 // answered at once
+	answerTimeout = 2 * time.Second
+)
+
+// authorizer answers the NATS servers' question who may connect, and to do what.
+type authorizer struct {
+	store  store.Store
+	bus    crypto.ID
+	issuer nkeys.KeyPair
+	log    *slog.Logger
+	now    func() time.Time
+	count  func(outcome string)
+
+	mu     sync.Mutex
+	logins map[crypto.PublicKey]*login // by connection key
+}
+
+// login is what the connections of one connection key were let in for.
+type login struct {
+	user  crypto.PublicKey
+	until time.Time
+	rooms map[crypto.ID]access
+}
+
+// access is what a connection may do in a room.
+type access struct{ read, write, stored bool }
+
+// serve answers until ctx ends.
+func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *sync.WaitGroup) error {
+	slots := make(chan struct{}, maxLogins)
+	_, err := nc.QueueSubscribe("$SYS.REQ.USER.AUTH", "unibus", func(m *nats.Msg) {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			a.answer(ctx, m)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return nc.Flush()
+}
+
+// answer decides one login. When the store cannot tell, there is no answer, and the server drops
+// the connection by itself: closed, but not for good.
+func (a *authorizer) answer(ctx context.Context, m *nats.Msg) {
+	req, err := jwt.DecodeAuthorizationRequestClaims(string(m.Data))
+	if err != nil {
+		a.log.Warn("login request not understood", "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	response := jwt.NewAuthorizationResponseClaims(req.UserNkey)
+	response.Audience = req.Server.ID
+	user, err := a.decide(ctx, req)
+	switch {
+	case err == nil:
+		if response.Jwt, err = user.Encode(a.issuer); err != nil {
+			a.log.Error("login not answered", "error", err)
+			return
+		}
+		a.count("allowed")
+	case errors.Is(err, store.ErrDenied):
+		response.Error = err.Error()
+		a.log.Info("login refused", "reason", err)
+		a.count("denied")
+	default:
+		a.log.Error("login not answered", "error", err)
+		a.count("unavailable")
+		return
+	}
+	token, err := response.Encode(a.issuer)
+	if err != nil {
+		a.log.Error("login not answered", "error", err)
+		return
+	}
+	if err := m.Respond([]byte(token)); err != nil {
+		a.log.Warn("login not answered", "error", err)
+	}
+}
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", store.ErrDenied, fmt.Sprintf(format, args...))
+}
+
+// decide returns what a connection may do; ErrDenied refuses it.
+func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestClaims) (*jwt.UserClaims, error) {
+	connection, err := verifyNonce(req)
+	if err != nil {
+		return nil, err
+	}
+	now := a.now()
+	t, err := crypto.OpenToken(req.ConnectOptions.Token, crypto.UseConnect, &a.bus, now)
+	hello := errors.Is(err, crypto.ErrTokenBus)
+	if hello {
+		t, err = crypto.OpenToken(req.ConnectOptions.Token, crypto.UseConnect, nil, now)
+	}
+	if err != nil {
+		return nil, refuse("%v", err)
+	}
+	if t.Connection != connection {
+		return nil, refuse("the token is for another connection key")
+	}
+	uc := jwt.NewUserClaims(req.UserNkey)
+	uc.Name, uc.Audience = t.Key.String(), "BUS"
+	inbox := bus.InboxPrefix(connection) + ".>"
+	uc.Permissions.Sub.Allow.Add(inbox)
+	if hello {
+		uc.Permissions.Pub.Allow.Add(bus.HelloSubject)
+		uc.Expires = now.Add(helloLife).Unix()
+		return uc, nil
+	}
+	// Before the store is asked, so that a revocation meanwhile finds whom to drop.
+	a.admit(connection, t.Key, now)
+	until, err := a.allowed(ctx, t.Key, now)
+	if err != nil {
+		return nil, err
+	}
+	uc.Expires = until.Unix()
+	uc.Permissions.Pub.Allow.Add(bus.APISubject, bus.HelloSubject)
+	uc.Permissions.Sub.Allow.Add(bus.NoticeSubject(t.Key))
+	for _, room := range t.Rooms {
+		may, err := accessTo(ctx, a.store, room, t.Key)
+		if err != nil {
+			return nil, err
+		}
+		a.grant(connection, room, may)
+		allow(uc, room, t.Key, may)
+	}
+	return uc, nil
+}
+
+// verifyNonce checks the connection key's signature of the server's nonce, which the server itself
+// leaves to whoever answers.
+func verifyNonce(req *jwt.AuthorizationRequestClaims) (crypto.PublicKey, error) {
+	connection, err := crypto.ParsePublicKey(req.ConnectOptions.Nkey)
+	if err != nil {
+		return connection, refuse("no connection key")
+	}
+	signature, err := base64.RawURLEncoding.DecodeString(req.ConnectOptions.SignedNonce)
+	if err != nil {
+		return connection, refuse("no signature of the nonce")
+	}
+	if err := crypto.VerifyNonce(connection, []byte(req.ClientInformation.Nonce), signature); err != nil {
+		return connection, refuse("the nonce is not signed by the connection key")
+	}
+	return connection, nil
+}
+
+// allowed asks the allowlist, and says until when a login may last.
+func (a *authorizer) allowed(ctx context.Context, key crypto.PublicKey, now time.Time) (time.Time, error) {
+	ok, err := a.store.IsAuthorized(ctx, key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !ok {
+		return time.Time{}, refuse("%s is not on the allowlist", key)
+	}
+	u, err := a.store.User(ctx, key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	until := now.Add(loginLife)
+	if !u.Expires.IsZero() && u.Expires.Before(until) {
+		until = u.Expires
+	}
+	return until, nil
+}
+
+// accessTo says what someone may do in a room; nothing in one that is not theirs or is not there.
+func accessTo(ctx context.Context, s store.Store, room crypto.ID, key crypto.PublicKey) (access, error) {
+	m, err := s.Member(ctx, room, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return access{}, nil
+	}
+	if err != nil {
+		return access{}, err
+	}
+	r, err := s.Room(ctx, room)
+	if err != nil {
+		return access{}, err
+	}
+	return access{read: true, write: m.Role.Writes() && !r.Archived, stored: r.Policy.Stored()}, nil
+}
+
+// allow adds a room's subjects to a login.
+func allow(uc *jwt.UserClaims, room crypto.ID, key crypto.PublicKey, may access) {
+	if may.write {
+		uc.Permissions.Pub.Allow.Add(bus.RoomSubject(room, key))
+	}
+	if !may.read {
+		return
+	}
+	uc.Permissions.Sub.Allow.Add("unibus.r." + room.String() + ".*")
+	if may.stored {
+		stream := bus.StreamName(room)
+		for _, op := range []string{"CREATE", "MSG.NEXT", "INFO", "DELETE"} {
+			uc.Permissions.Pub.Allow.Add("$JS.API.CONSUMER." + op + "." + stream + ".>")
+		}
+		uc.Permissions.Pub.Allow.Add("$JS.ACK." + stream + ".>")
+	}
+}
+
+// admit remembers a login, and forgets those that have ended.
+func (a *authorizer) admit(connection, user crypto.PublicKey, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, l := range a.logins {
+		if l.until.Before(now) {
+			delete(a.logins, key)
+		}
+	}
+	l := a.logins[connection]
+	if l == nil {
+		l = &login{user: user, rooms: map[crypto.ID]access{}}
+		a.logins[connection] = l
+	}
+	l.until = now.Add(loginLife)
+}
+
+func (a *authorizer) grant(connection crypto.PublicKey, room crypto.ID, may access) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.logins[connection]; l != nil && may.read {
+		l.rooms[room] = may
+	}
+}
+
+// outdated lists the connection keys with logins that may do more than the store now says: of
+// revoked users, or with a room whose members changed.
+func (a *authorizer) outdated(ctx context.Context, log crypto.ID) ([]crypto.PublicKey, error) {
+	a.mu.Lock()
+	type check struct {
+		connection, user crypto.PublicKey
+		had              access
+	}
+	var checks []check
+	for connection, l := range a.logins {
+		if had, ok := l.rooms[log]; ok || log == a.bus {
+			checks = append(checks, check{connection, l.user, had})
+		}
+	}
+	a.mu.Unlock()
+	var out []crypto.PublicKey
+	for _, c := range checks {
+		over := false
+		if log == a.bus {
+			ok, err := a.store.IsAuthorized(ctx, c.user)
+			if err != nil {
+				return nil, err
+			}
+			over = !ok
+		} else {
+			has, err := accessTo(ctx, a.store, log, c.user)
+			if err != nil {
+				return nil, err
+			}
+			over = c.had.read && !has.read || c.had.write && !has.write || c.had.stored && !has.stored
+		}
+		if over {
+			out = append(out, c.connection)
+		}
+	}
+	return out, nil
+}
+
+// drop forgets a login: a new one is a new decision.
+func (a *authorizer) drop(connection crypto.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.logins, connection)
+}
+
+// members lists who is told of a room's changes: its members, and connections that had it.
+func (a *authorizer) holders(log crypto.ID) []crypto.PublicKey {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []crypto.PublicKey
+	for _, l := range a.logins {
+		if _, ok := l.rooms[log]; ok {
+			out = append(out, l.user)
+		}
+	}
+	return out
+}

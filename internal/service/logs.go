@@ -1,0 +1,123 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// maxStates bounds how many folded logs are held; the others are folded again when asked for.
+const maxStates = 4096
+
+// logs keeps folded logs at hand, each brought up to date from the store before it is used.
+type logs struct {
+	store store.Store
+
+	mu     sync.Mutex
+	states map[crypto.ID]*folded
+}
+
+type folded struct {
+	mu    sync.Mutex
+	state *ledger.State
+}
+
+func newLogs(s store.Store) *logs { return &logs{store: s, states: map[crypto.ID]*folded{}} }
+
+// with calls f with the current state of a log, which f may advance but not keep. ErrNotFound for
+// an unknown log.
+func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) error) error {
+	e := l.entry(log)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for entry, err := range l.store.Entries(ctx, log, e.state.Head.Seq) {
+		if err != nil {
+			return err
+		}
+		if _, err := e.state.Apply(entry.Statement); err != nil {
+			return fmt.Errorf("the store holds a damaged log: %w", err)
+		}
+	}
+	if e.state.Head.Seq == 0 {
+		l.forget(log)
+		return fmt.Errorf("log %s: %w", log, store.ErrNotFound)
+	}
+	if e.state.ID != log {
+		l.forget(log)
+		return fmt.Errorf("the store holds a damaged log: %s under the id %s", e.state.ID, log)
+	}
+	return f(e.state)
+}
+
+func (l *logs) entry(log crypto.ID) *folded {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.states[log]
+	if e == nil {
+		for id := range l.states { // any will do
+			if len(l.states) < maxStates {
+				break
+			}
+			delete(l.states, id)
+		}
+		e = &folded{state: new(ledger.State)}
+		l.states[log] = e
+	}
+	return e
+}
+
+func (l *logs) forget(log crypto.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.states, log)
+}
+
+// append offers the next entry of a known log. fresh is false when the log had these bytes already.
+func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(*ledger.State, *ledger.Entry) error) (place store.PlaceBody, fresh bool, err error) {
+	err = l.with(ctx, log, func(s *ledger.State) error {
+		claimed, seq, hash, err := ledger.Place(statement)
+		if err != nil {
+			return fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+		if claimed != log {
+			return fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
+		}
+		place = store.PlaceBody{Log: log, Seq: seq, Hash: hash}
+		if own, ok := s.HashAt(seq); ok && own == hash {
+			return nil
+		}
+		if seq != s.Head.Seq+1 {
+			return &conflict{s.Head}
+		}
+		e, err := s.Check(statement)
+		if err != nil {
+			return err
+		}
+		if err := check(s, e); err != nil {
+			return err
+		}
+		c, err := store.Advance(s, statement)
+		if err != nil {
+			return err
+		}
+		if err := l.store.Append(ctx, c); err != nil {
+			l.forget(log) // the state is ahead of the store, or the store of the state
+			return err
+		}
+		fresh = true
+		return nil
+	})
+	return place, fresh, err
+}
+
+// conflict is an ErrConflict that knows who won.
+type conflict struct{ head ledger.Head }
+
+func (c *conflict) Error() string {
+	return fmt.Sprintf("%v: the log is at entry %d", store.ErrConflict, c.head.Seq)
+}
+func (c *conflict) Unwrap() error { return store.ErrConflict }

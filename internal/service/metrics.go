@@ -1,0 +1,39 @@
+package service
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+type metrics struct {
+	registry *prometheus.Registry
+	logins   *prometheus.CounterVec
+	requests *prometheus.CounterVec
+	seconds  prometheus.ObserverVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	m.logins = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "unibus_logins_total", Help: "Connections asking to be let in, by outcome (allowed, denied, unavailable).",
+	}, []string{"outcome"})
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "unibus_api_requests_total", Help: "Requests to the membership API, by status and method.",
+	}, []string{"code", "method"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "unibus_api_request_seconds", Help: "Time to answer a request to the membership API.",
+	}, []string{"method"})
+	m.seconds = seconds
+	m.registry.MustRegister(m.logins, m.requests, seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
+
+// count counts and times the requests to next.
+func (m *metrics) count(next http.Handler) http.Handler {
+	return promhttp.InstrumentHandlerDuration(m.seconds, promhttp.InstrumentHandlerCounter(m.requests, next))
+}

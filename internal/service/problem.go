@@ -1,0 +1,67 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// errUnauthenticated is for callers whose token does not say who they are.
+var errUnauthenticated = errors.New("unauthenticated")
+
+// errTooLarge is for requests over maxRequest.
+var errTooLarge = errors.New("request too large")
+
+// problems map errors to problem types, the first match deciding. What matches none means that the
+// store cannot be relied on just now.
+var problems = []struct {
+	err    error
+	name   string
+	status int
+}{
+	{errUnauthenticated, "unauthenticated", http.StatusUnauthorized},
+	{errTooLarge, "too-large", http.StatusRequestEntityTooLarge},
+	{store.ErrConflict, "conflict", http.StatusConflict},
+	{store.ErrExists, "exists", http.StatusConflict},
+	{store.ErrNotFound, "not-found", http.StatusNotFound},
+	{store.ErrDenied, "denied", http.StatusForbidden},
+	{ledger.ErrNotAllowed, "denied", http.StatusForbidden},
+	{store.ErrInvalid, "invalid", http.StatusBadRequest},
+	{ledger.ErrRule, "invalid", http.StatusBadRequest},
+	{ledger.ErrPlace, "conflict", http.StatusConflict},
+	{ledger.ErrNewer, "invalid", http.StatusBadRequest},
+	{crypto.ErrEncoding, "invalid", http.StatusBadRequest},
+	{crypto.ErrSignature, "invalid", http.StatusBadRequest},
+}
+
+func writeProblem(w http.ResponseWriter, err error) {
+	p := store.Problem{Type: "unibus:unavailable", Status: http.StatusServiceUnavailable, Detail: err.Error()}
+	for _, k := range problems {
+		if errors.Is(err, k.err) {
+			p.Type, p.Status = "unibus:"+k.name, k.status
+			break
+		}
+	}
+	if p.Status == http.StatusServiceUnavailable && errors.Is(err, context.Canceled) {
+		p.Detail = "the service is stopping"
+	}
+	p.Title = http.StatusText(p.Status)
+	var c *conflict
+	if errors.As(err, &c) {
+		p.Head = &c.head
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the caller has gone; there is nobody to tell
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // as above
+}

@@ -1,0 +1,170 @@
+// Package service is what `unibus serve` runs beside a NATS server: the membership API, the
+// authorizer of connections, and the reconcilers that bring NATS in line with the logs.
+//
+// It checks what it stores by the ledger's rules, but nobody relies on that: clients verify
+// everything themselves (SPEC.md §1). It sees no message and no room key.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Options of Start.
+type Options struct {
+	Store    store.Store
+	Links    *bus.Links       // the service's connections; it does not close them
+	Identity *crypto.Identity // founds the bus if the store is empty
+	Name     string           // the founder's name
+	HTTP     string           // also serve the API on this TCP address; empty: no
+	Version  string           // of the program, as semantic versions are written
+	Log      *slog.Logger
+}
+
+// Service is a running service.
+type Service struct {
+	Bus     crypto.ID
+	Founded bool             // the bus was founded just now
+	Admin   crypto.PublicKey // who founded the bus, now or earlier
+	HTTP    string           // the TCP address served, if any
+
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	micro  micro.Service
+	http   *http.Server
+}
+
+// Start founds the bus if there is none, and returns when logins and requests are answered.
+func Start(ctx context.Context, o Options) (*Service, error) {
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Service{cancel: cancel}
+	if err := s.start(ctx, run, o); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx, run context.Context, o Options) error {
+	if err := s.found(ctx, o); err != nil {
+		return fmt.Errorf("found the bus: %w", err)
+	}
+	metrics := newMetrics()
+	streams, err := bus.NewStreams(o.Links.Bus)
+	if err != nil {
+		return err
+	}
+	a := &api{
+		store: o.Store, logs: newLogs(o.Store), bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure,
+		now: time.Now, busy: map[crypto.PublicKey]int{},
+	}
+	auth := &authorizer{
+		store: o.Store, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
+		count: metrics.login, logins: map[crypto.PublicKey]*login{},
+	}
+	notices, err := o.Store.Watch(run)
+	if err != nil {
+		return err
+	}
+	r := &reconciler{store: o.Store, bus: s.Bus, links: o.Links, streams: streams, authorizer: auth, log: o.Log}
+	if err := r.all(ctx); err != nil {
+		return err
+	}
+	s.wait.Go(func() { r.follow(run, notices) })
+	handler := metrics.count(a.handler())
+	hello := func(ctx context.Context, card []byte) (store.BusBody, error) {
+		a.cards.offer(card)
+		return a.busBody(ctx)
+	}
+	if s.micro, err = carry(run, o.Links.Bus, o.Version, handler, hello, &s.wait); err != nil {
+		return err
+	}
+	if err := s.listen(o, handler, metrics.registry); err != nil {
+		return err
+	}
+	return auth.serve(run, o.Links.Auth, &s.wait)
+}
+
+// found learns which bus this is, or makes it one.
+func (s *Service) found(ctx context.Context, o Options) error {
+	statement, err := o.Store.Bus(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		if _, err := store.Found(ctx, o.Store, o.Identity, o.Name, time.Now()); err != nil {
+			return err
+		}
+		s.Founded = true
+		statement, err = o.Store.Bus(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	first := new(ledger.State)
+	e, err := first.Apply(statement)
+	if err != nil {
+		return err
+	}
+	if first.Bus == nil {
+		return fmt.Errorf("%w: the store's bus log is none", store.ErrInvalid)
+	}
+	s.Bus, s.Admin = first.ID, e.By
+	return nil
+}
+
+// listen serves the API on TCP as well.
+func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.Registry) error {
+	if o.HTTP == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", o.HTTP)
+	if err != nil {
+		return fmt.Errorf("--http: %w: %v", store.ErrUnavailable, err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", handler)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if ok, err := o.Store.HasAdmin(r.Context()); err != nil || !ok {
+			writeProblem(w, errors.Join(errors.New("the store cannot be relied on"), err))
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	s.HTTP = l.Addr().String()
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	s.wait.Go(func() {
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			o.Log.Error("http", "error", err)
+		}
+	})
+	return nil
+}
+
+// Stop ends the service and waits for what it has under way.
+func (s *Service) Stop() {
+	if s.http != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_ = s.http.Shutdown(ctx) // what does not end in time is cut off
+		cancel()
+		_ = s.http.Close()
+	}
+	if s.micro != nil {
+		_ = s.micro.Stop() // its connection is about to close
+	}
+	s.cancel()
+	s.wait.Wait()
+}

@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// Found begins the bus log with its author as the first admin, and keeps the author's card. It
+// fails with ErrExists where a bus stands already.
+func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now time.Time) (*ledger.State, error) {
+	state := new(ledger.State)
+	statement, err := state.Next(by, &ledger.Found{Name: name, Key: by.Key()}, now)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Advance(state, statement)
+	if err != nil {
+		return nil, err
+	}
+	card, err := by.Card()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.PutCard(ctx, Card{Endpoint: by.Key(), Statement: card}); err != nil {
+		return nil, err
+	}
+	return state, s.Append(ctx, c)
+}

@@ -1,0 +1,384 @@
+// Package remote is a store behind the membership API of a service: an ordinary HTTP client whose
+// transport may be NATS. It believes nothing and checks nothing: that is its caller's part.
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// maxReply bounds what a service can make its client hold.
+const maxReply = 4 << 20
+
+// keysPerRequest keeps a request of sealed keys well under 1 MiB.
+const keysPerRequest = 400
+
+// Watcher tells which logs changed.
+type Watcher interface {
+	Watch(ctx context.Context) (<-chan store.Notice, error)
+}
+
+// Options of New.
+type Options struct {
+	Transport http.RoundTripper // nil: HTTP over TCP
+	URL       string            // of the API; any http:// base when the transport is NATS
+	Identity  *crypto.Identity
+	Bus       crypto.ID
+	Watcher   Watcher       // nil: Watch is ErrUnavailable
+	OpTimeout time.Duration // 0: store.DefaultOpTimeout
+}
+
+// Store is a store.Store as the calling identity may see it.
+type Store struct {
+	o    Options
+	http http.Client
+
+	mu    sync.Mutex
+	token string
+	until time.Time
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns the store. It asks nothing yet.
+func New(o Options) *Store {
+	if o.OpTimeout == 0 {
+		o.OpTimeout = store.DefaultOpTimeout
+	}
+	if o.URL == "" {
+		o.URL = "http://unibus"
+	}
+	return &Store{o: o, http: http.Client{Transport: o.Transport}}
+}
+
+// Close drops idle connections; the transport is its owner's.
+func (s *Store) Close() error {
+	s.http.CloseIdleConnections()
+	return nil
+}
+
+const tokenLife = 10 * time.Minute
+
+// bearer signs an API token now and then.
+func (s *Store) bearer() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.token != "" && now.Before(s.until.Add(-tokenLife/2)) {
+		return s.token, nil
+	}
+	t, err := s.o.Identity.Token(crypto.Token{Use: crypto.UseAPI, Bus: &s.o.Bus, From: now, Until: now.Add(tokenLife)})
+	if err != nil {
+		return "", err
+	}
+	s.token, s.until = t, now.Add(tokenLife)
+	return t, nil
+}
+
+// call makes one request; in and out may be nil.
+func (s *Store) call(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, s.o.OpTimeout)
+	defer cancel()
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(raw)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, s.o.URL+path, body)
+	if err != nil {
+		return err
+	}
+	token, err := s.bearer()
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	reply, err := s.http.Do(r)
+	if err != nil {
+		return unreachable(err)
+	}
+	defer reply.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(reply.Body, maxReply+1))
+	if err != nil || len(raw) > maxReply {
+		return fmt.Errorf("%w: the service's answer breaks off or is too long", store.ErrUnavailable)
+	}
+	if reply.StatusCode >= 300 {
+		return problem(reply.StatusCode, raw)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("%w: the service's answer is not understood: %v", store.ErrUnavailable, err)
+	}
+	return nil
+}
+
+func unreachable(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+	}
+	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
+}
+
+var kinds = map[string]error{
+	"unibus:invalid":         store.ErrInvalid,
+	"unibus:unauthenticated": store.ErrDenied,
+	"unibus:denied":          store.ErrDenied,
+	"unibus:not-found":       store.ErrNotFound,
+	"unibus:conflict":        store.ErrConflict,
+	"unibus:exists":          store.ErrExists,
+	"unibus:too-large":       store.ErrInvalid,
+	"unibus:unavailable":     store.ErrUnavailable,
+}
+
+func problem(status int, raw []byte) error {
+	var p store.Problem
+	if json.Unmarshal(raw, &p) == nil {
+		if kind := kinds[p.Type]; kind != nil {
+			if p.Detail == "" || p.Detail == kind.Error() {
+				return kind
+			}
+			return &detailed{kind, p.Detail}
+		}
+	}
+	return fmt.Errorf("%w: the service answered with status %d", store.ErrUnavailable, status)
+}
+
+// detailed is an error in the service's words, which name its kind already.
+type detailed struct {
+	kind   error
+	detail string
+}
+
+func (e *detailed) Error() string { return e.detail }
+func (e *detailed) Unwrap() error { return e.kind }
+
+// Bus returns the first statement of the bus log.
+func (s *Store) Bus(ctx context.Context) ([]byte, error) {
+	var b store.BusBody
+	err := s.call(ctx, "GET", "/bus", nil, &b)
+	return b.Founded, err
+}
+
+// Append offers an entry; the service computes the views itself.
+func (s *Store) Append(ctx context.Context, c store.Change) error {
+	path := "/logs"
+	if c.Entry.Seq > 1 {
+		path += "/" + c.Entry.Log.String()
+	}
+	return s.call(ctx, "POST", path, store.EntryBody{Entry: c.Entry.Statement}, nil)
+}
+
+// Entries yields a log's entries, a page per request.
+func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for {
+			var page store.LogBody
+			if err := s.call(ctx, "GET", "/logs/"+log.String()+"?after="+strconv.FormatUint(after, 10), nil, &page); err != nil {
+				if !errors.Is(err, store.ErrNotFound) {
+					yield(store.Entry{}, err)
+				}
+				return
+			}
+			for _, e := range page.Entries {
+				after++
+				if !yield(store.Entry{Log: log, Seq: after, Statement: e}, nil) {
+					return
+				}
+			}
+			if len(page.Entries) == 0 || after >= page.Head.Seq {
+				return
+			}
+		}
+	}
+}
+
+// Head returns a log's last place.
+func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+	var page store.LogBody
+	err := s.call(ctx, "GET", "/logs/"+log.String()+"?limit=0", nil, &page)
+	return page.Head, err
+}
+
+// Room returns a room's record.
+func (s *Store) Room(ctx context.Context, room crypto.ID) (r store.Room, err error) {
+	return r, s.call(ctx, "GET", "/rooms/"+room.String(), nil, &r)
+}
+
+// RoomBySubject finds a room by its subject.
+func (s *Store) RoomBySubject(ctx context.Context, subject string) (r store.Room, err error) {
+	return r, s.call(ctx, "GET", "/rooms?subject="+url.QueryEscape(subject), nil, &r)
+}
+
+// Rooms yields every room after an id, by id, for bus admins.
+func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room, error] {
+	return pages(func() ([]store.Room, error) {
+		var page []store.Room
+		err := s.call(ctx, "GET", "/rooms?after="+after.String(), nil, &page)
+		if len(page) > 0 {
+			after = page[len(page)-1].ID
+		}
+		return page, err
+	})
+}
+
+// pages yields what read returns until it returns nothing.
+func pages[T any](read func() ([]T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for {
+			list, err := read()
+			if err != nil {
+				var zero T
+				yield(zero, err)
+				return
+			}
+			if len(list) == 0 {
+				return
+			}
+			for _, v := range list {
+				if !yield(v, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Members lists a room's members by key.
+func (s *Store) Members(ctx context.Context, room crypto.ID) (list []store.Member, err error) {
+	return list, s.call(ctx, "GET", "/rooms/"+room.String()+"/members", nil, &list)
+}
+
+// Member returns one member of a room.
+func (s *Store) Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (store.Member, error) {
+	list, err := s.Members(ctx, room)
+	if err != nil {
+		return store.Member{}, err
+	}
+	for _, m := range list {
+		if m.Endpoint == endpoint {
+			return m, nil
+		}
+	}
+	return store.Member{}, fmt.Errorf("member %s of room %s: %w", endpoint, room, store.ErrNotFound)
+}
+
+// ListRoomsForEndpoint lists a member's rooms by id.
+func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.PublicKey) (list []store.RoomRef, err error) {
+	return list, s.call(ctx, "GET", "/members/"+endpoint.String()+"/rooms", nil, &list)
+}
+
+// PutKeys stages sealed copies, in as many requests as it takes.
+func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+	for len(keys) > 0 {
+		n := min(len(keys), keysPerRequest)
+		if err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", store.KeysBody{Epoch: epoch, Commit: commit, Keys: keys[:n]}, nil); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// Key returns the caller's own copy of an epoch's key; any other endpoint is ErrDenied.
+func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (k store.RoomKey, err error) {
+	if endpoint != s.o.Identity.Key() {
+		return k, fmt.Errorf("key of room %s: %w: a sealed key is given to its owner only", room, store.ErrDenied)
+	}
+	which := "latest"
+	if epoch > 0 {
+		which = strconv.FormatUint(uint64(epoch), 10)
+	}
+	return k, s.call(ctx, "GET", "/rooms/"+room.String()+"/keys/"+which, nil, &k)
+}
+
+// PutCard publishes a card.
+func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+	return s.call(ctx, "PUT", "/cards/"+c.Endpoint.String(), store.CardBody{Card: c.Statement}, nil)
+}
+
+// Card returns an endpoint's card.
+func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+	var b store.CardBody
+	err := s.call(ctx, "GET", "/cards/"+endpoint.String(), nil, &b)
+	return store.Card{Endpoint: endpoint, Statement: b.Card}, err
+}
+
+// User returns what the allowlist says of a key.
+func (s *Store) User(ctx context.Context, endpoint crypto.PublicKey) (ledger.User, error) {
+	var b store.UserBody
+	err := s.call(ctx, "GET", "/users/"+endpoint.String(), nil, &b)
+	return b.User(), err
+}
+
+// Users yields the users after a key, by key.
+func (s *Store) Users(ctx context.Context, after crypto.PublicKey) iter.Seq2[ledger.User, error] {
+	last := ""
+	if after != (crypto.PublicKey{}) {
+		last = after.String()
+	}
+	return pages(func() ([]ledger.User, error) {
+		var page []store.UserBody
+		err := s.call(ctx, "GET", "/users?after="+last, nil, &page)
+		users := make([]ledger.User, len(page))
+		for i, b := range page {
+			users[i], last = b.User(), b.Key.String()
+		}
+		return users, err
+	})
+}
+
+// IsAuthorized reports whether an endpoint is active on the allowlist.
+func (s *Store) IsAuthorized(ctx context.Context, endpoint crypto.PublicKey) (bool, error) {
+	u, err := s.User(ctx, endpoint)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && u.ActiveAt(time.Now()), err
+}
+
+// HasAdmin reports whether the bus has an active admin.
+func (s *Store) HasAdmin(ctx context.Context) (bool, error) {
+	for u, err := range s.Users(ctx, crypto.PublicKey{}) {
+		if err != nil {
+			return false, err
+		}
+		if u.Role == ledger.RoleAdmin && u.ActiveAt(time.Now()) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Watch reports the logs that the service says have changed.
+func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
+	if s.o.Watcher == nil {
+		return nil, fmt.Errorf("watch: %w over plain HTTP", store.ErrUnavailable)
+	}
+	return s.o.Watcher.Watch(ctx)
+}

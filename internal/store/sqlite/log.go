@@ -1,0 +1,240 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Bus returns the first statement of the bus log.
+func (s *Store) Bus(ctx context.Context) ([]byte, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	var statement []byte
+	err := s.read.QueryRowContext(ctx, `SELECT e.statement FROM bus b JOIN entries e ON e.log = b.log AND e.seq = 1`).Scan(&statement)
+	if err != nil {
+		return nil, fmt.Errorf("bus log: %w", failure(err))
+	}
+	return statement, nil
+}
+
+// Head returns a log's last place. The hash is that of the stored bytes themselves, so that an
+// altered last entry shows at once.
+func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	h, err := head(ctx, s.read, log)
+	if err != nil {
+		return h, fmt.Errorf("log %s: %w", log, failure(err))
+	}
+	return h, nil
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func head(ctx context.Context, q querier, log crypto.ID) (ledger.Head, error) {
+	var h ledger.Head
+	var statement []byte
+	err := q.QueryRowContext(ctx, `SELECT seq, statement FROM entries WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&h.Seq, &statement)
+	if err != nil {
+		return h, err
+	}
+	if h.Hash, err = crypto.HashStatement(statement); err != nil {
+		return h, fmt.Errorf("%w: entry %d is damaged: %v", store.ErrInvalid, h.Seq, err)
+	}
+	return h, nil
+}
+
+// page is how many entries one read transaction yields.
+const page = 256
+
+// Entries yields the entries after a seq, a page per OpTimeout.
+func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for {
+			entries, err := s.entries(ctx, log, after)
+			if err != nil {
+				yield(store.Entry{}, fmt.Errorf("log %s: %w", log, failure(err)))
+				return
+			}
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+				after = e.Seq
+			}
+			if len(entries) < page {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) entries(ctx context.Context, log crypto.ID, after uint64) ([]store.Entry, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	return rows(ctx, s.read, func(scan func(...any) error) (store.Entry, error) {
+		e := store.Entry{Log: log}
+		return e, scan(&e.Seq, &e.Statement)
+	}, `SELECT seq, statement FROM entries WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?`, log[:], after, page)
+}
+
+// rows reads a whole result.
+func rows[T any](ctx context.Context, db *sql.DB, read func(scan func(...any) error) (T, error), query string, args ...any) ([]T, error) {
+	r, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var out []T
+	for r.Next() {
+		v, err := read(r.Scan)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, r.Err()
+}
+
+// Append commits an entry and its views in one transaction.
+func (s *Store) Append(ctx context.Context, c store.Change) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	err := s.append(ctx, c)
+	if err != nil {
+		return fmt.Errorf("append entry %d of log %s: %w", c.Entry.Seq, c.Entry.Log, failure(err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.watchers {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (s *Store) append(ctx context.Context, c store.Change) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	done, err := place(ctx, tx, c.Entry)
+	if done || err != nil {
+		return err
+	}
+	e := c.Entry
+	if _, err := tx.ExecContext(ctx, `INSERT INTO entries (log, seq, statement) VALUES (?, ?, ?)`, e.Log[:], e.Seq, e.Statement); err != nil {
+		return err
+	}
+	if e.Op == "found" {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO bus (one, log) VALUES (x'01', ?)`, e.Log[:]); err != nil {
+			return exists(ctx, tx, err, `SELECT 1 FROM bus`, "the bus is founded already")
+		}
+	}
+	for _, v := range c.Views {
+		if err := apply(ctx, tx, v); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// place checks that an entry is the next of its log. It is done when the log has these very bytes.
+func place(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (done bool, err error) {
+	var old []byte
+	switch err := tx.QueryRowContext(ctx, `SELECT statement FROM entries WHERE log = ? AND seq = ?`, e.Log[:], e.Seq).Scan(&old); {
+	case err == nil && bytes.Equal(old, e.Statement):
+		return true, nil
+	case err == nil:
+		return false, store.ErrConflict
+	case !errors.Is(err, sql.ErrNoRows):
+		return false, err
+	}
+	h, err := head(ctx, tx, e.Log)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, err
+	}
+	if h.Seq+1 != e.Seq || h.Hash != e.Prev {
+		return false, fmt.Errorf("%w: the log ends at entry %d", store.ErrConflict, h.Seq)
+	}
+	return false, nil
+}
+
+// exists turns err into ErrExists when query finds a row.
+func exists(ctx context.Context, tx *sql.Tx, err error, query, what string, args ...any) error {
+	var one int
+	if tx.QueryRowContext(ctx, query, args...).Scan(&one) == nil {
+		return fmt.Errorf("%w: %s", store.ErrExists, what)
+	}
+	return err
+}
+
+func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
+	switch v := v.(type) {
+	case ledger.RoomView:
+		return applyRoom(ctx, tx, v)
+	case ledger.EpochView:
+		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO epochs (room, epoch, commitment) VALUES (?, ?, ?)`, v.Room[:], v.Epoch, v.Commit[:]); err != nil {
+			return err
+		}
+		// What losers of the race for this epoch staged is of no use to anyone.
+		_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ? AND epoch = ? AND commitment <> ?`, v.Room[:], v.Epoch, v.Commit[:])
+		return err
+	case ledger.MemberView:
+		if v.Role == "" {
+			_, err := tx.ExecContext(ctx, `DELETE FROM members WHERE room = ? AND endpoint = ?`, v.Room[:], v.Endpoint[:])
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO members (room, endpoint, role) VALUES (?, ?, ?)`, v.Room[:], v.Endpoint[:], v.Role)
+		return err
+	case ledger.UserView:
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO users (endpoint, name, role, active, expires, revoked, added, added_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			v.Key[:], v.Name, v.Role, v.Active, millis(v.Expires), millis(v.Revoked), millis(v.Added), v.AddedBy[:])
+		return err
+	}
+	return fmt.Errorf("%w: unknown view %T", store.ErrInvalid, v)
+}
+
+func applyRoom(ctx context.Context, tx *sql.Tx, v ledger.RoomView) error {
+	policy, err := json.Marshal(v.Policy)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO rooms (id, subject, epoch, epoch_time, policy, seq, has_left, archived) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, epoch_time = excluded.epoch_time, policy = excluded.policy,
+		seq = excluded.seq, has_left = excluded.has_left, archived = excluded.archived`,
+		v.ID[:], v.Subject, v.Epoch, millis(v.EpochTime), string(policy), v.Seq, v.Left, v.Archived)
+	if err != nil {
+		return exists(ctx, tx, err, `SELECT 1 FROM rooms WHERE subject = ? AND id <> ?`, "a room with the subject "+v.Subject, v.Subject, v.ID[:])
+	}
+	return nil
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

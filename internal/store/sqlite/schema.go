@@ -1,0 +1,62 @@
+package sqlite
+
+// migrations bring an older file to the next version, in order; user_version counts them.
+var migrations = []string{`
+CREATE TABLE entries (
+  n         INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival, for watchers
+  log       BLOB NOT NULL,
+  seq       INTEGER NOT NULL,
+  statement BLOB NOT NULL,
+  UNIQUE (log, seq)
+) STRICT;
+CREATE TABLE bus (
+  one BLOB PRIMARY KEY CHECK (one = x'01'), -- at most one row
+  log BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rooms (
+  id         BLOB PRIMARY KEY,
+  subject    TEXT NOT NULL UNIQUE,
+  epoch      INTEGER NOT NULL,
+  epoch_time INTEGER NOT NULL,
+  policy     TEXT NOT NULL,
+  seq        INTEGER NOT NULL,
+  has_left   INTEGER NOT NULL,
+  archived   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE members (
+  room     BLOB NOT NULL,
+  endpoint BLOB NOT NULL,
+  role     TEXT NOT NULL,
+  PRIMARY KEY (room, endpoint)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX members_by_endpoint ON members (endpoint, room);
+CREATE TABLE epochs (
+  room       BLOB NOT NULL,
+  epoch      INTEGER NOT NULL,
+  commitment BLOB NOT NULL,
+  PRIMARY KEY (room, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE room_keys (
+  room       BLOB NOT NULL,
+  epoch      INTEGER NOT NULL,
+  commitment BLOB NOT NULL,
+  endpoint   BLOB NOT NULL,
+  sealed     BLOB NOT NULL,
+  PRIMARY KEY (room, epoch, commitment, endpoint)
+) STRICT;
+CREATE TABLE cards (
+  endpoint  BLOB PRIMARY KEY,
+  statement BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE users (
+  endpoint BLOB PRIMARY KEY,
+  name     TEXT NOT NULL,
+  role     TEXT NOT NULL,
+  active   INTEGER NOT NULL,
+  expires  INTEGER NOT NULL, -- Unix ms; 0: never
+  revoked  INTEGER NOT NULL, -- Unix ms; 0: never
+  added    INTEGER NOT NULL,
+  added_by BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX users_admins ON users (role, active);
+`}

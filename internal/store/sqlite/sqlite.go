@@ -1,0 +1,184 @@
+// Package sqlite is the default store: one SQLite file in WAL mode with synchronous=FULL, which
+// several processes may have open at once. An Append is one transaction over the log and its views.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	sqlitedriver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Options of Open. The zero value is the default.
+type Options struct {
+	OpTimeout time.Duration // 0: store.DefaultOpTimeout
+	Relaxed   bool          // synchronous=NORMAL: a power failure may lose the last writes
+	Existing  bool          // fail with ErrNotFound instead of making the file
+}
+
+// Store is an open file.
+type Store struct {
+	write   *sql.DB // one connection
+	read    *sql.DB
+	timeout time.Duration
+
+	mu       sync.Mutex
+	watchers map[chan struct{}]bool // poked after an Append of this process
+	closing  chan struct{}
+	closed   sync.Once
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens or makes the file at path and brings its schema up to date.
+func Open(ctx context.Context, path string, o Options) (*Store, error) {
+	if path == "" {
+		return nil, fmt.Errorf("open the store: %w: sqlite: needs a path", store.ErrInvalid)
+	}
+	if err := prepare(path, o.Existing); err != nil {
+		return nil, err
+	}
+	if o.OpTimeout == 0 {
+		o.OpTimeout = store.DefaultOpTimeout
+	}
+	s := &Store{timeout: o.OpTimeout, watchers: map[chan struct{}]bool{}, closing: make(chan struct{})}
+	var err error
+	if s.write, err = sql.Open("sqlite", DSN(path, o.OpTimeout, o.Relaxed)); err != nil {
+		return nil, err
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", DSN(path, o.OpTimeout, o.Relaxed)); err != nil {
+		return nil, err
+	}
+	s.read.SetMaxOpenConns(4)
+	s.read.SetMaxIdleConns(4)
+	if err := Migrate(ctx, s.write, migrations); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open the store %s: %w", path, failure(err))
+	}
+	return s, nil
+}
+
+// prepare makes the file's folder, and the file itself readable by its owner only.
+func prepare(path string, existing bool) error {
+	if existing {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("open the store: %w: there is no file %s", store.ErrNotFound, path)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	return f.Close()
+}
+
+// DSN is the data source name of a SQLite file opened for durable use by several processes.
+func DSN(path string, busy time.Duration, relaxed bool) string {
+	level := "FULL"
+	if relaxed {
+		level = "NORMAL"
+	}
+	q := url.Values{"_txlock": {"immediate"}}
+	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()))
+	q.Add("_pragma", "journal_mode(WAL)")
+	q.Add("_pragma", "synchronous("+level+")")
+	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
+}
+
+// Migrate applies the migrations a file does not have yet, each in a transaction of its own.
+// A file from a newer version is refused.
+func Migrate(ctx context.Context, db *sql.DB, migrations []string) error {
+	var version int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("%w: the file has schema version %d, this unibus knows %d: newer unibus needed", store.ErrInvalid, version, len(migrations))
+	}
+	for version < len(migrations) {
+		next, err := migrate(ctx, db, migrations)
+		if err != nil {
+			return fmt.Errorf("schema version %d: %w", version+1, err)
+		}
+		version = next
+	}
+	return nil
+}
+
+// migrate applies one migration, unless another process did meanwhile, and returns the version.
+func migrate(ctx context.Context, db *sql.DB, migrations []string) (int, error) {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	var version int
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return 0, err
+	}
+	if version >= len(migrations) {
+		return version, nil
+	}
+	if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+		return 0, err
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version+1)); err != nil {
+		return 0, err
+	}
+	return version + 1, tx.Commit()
+}
+
+// Close closes the file; watchers end.
+func (s *Store) Close() error {
+	var err error
+	s.closed.Do(func() {
+		close(s.closing)
+		if s.read != nil {
+			err = s.read.Close()
+		}
+		err = errors.Join(err, s.write.Close())
+	})
+	return err
+}
+
+// op bounds one call.
+func (s *Store) op(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// failure turns what the driver says into the store's errors.
+func failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, kind := range []error{store.ErrNotFound, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrUnavailable} {
+		if errors.Is(err, kind) {
+			return err
+		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return store.ErrNotFound
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	var e *sqlitedriver.Error
+	if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY {
+		return fmt.Errorf("%w: another process holds the file", store.ErrUnavailable)
+	}
+	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
+}

@@ -1,0 +1,257 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// roomColumns reads a store.Room. A room is stale when someone left since its epoch began, or a
+// member's access to the bus ended since then.
+const roomColumns = `r.id, r.subject, r.epoch, r.policy, r.seq, r.archived,
+	(SELECT count(*) FROM members m WHERE m.room = r.id),
+	r.has_left OR r.policy LIKE '%"encryption":"e2e"%' AND EXISTS (
+		SELECT 1 FROM members m JOIN users u ON u.endpoint = m.endpoint WHERE m.room = r.id
+		AND (NOT u.active AND u.revoked >= r.epoch_time OR u.expires BETWEEN max(r.epoch_time, 1) AND ?))
+	FROM rooms r`
+
+func scanRoom(scan func(...any) error) (store.Room, error) {
+	var r store.Room
+	var id []byte
+	var policy string
+	if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Seq, &r.Archived, &r.Members, &r.Stale); err != nil {
+		return r, err
+	}
+	copy(r.ID[:], id)
+	return r, json.Unmarshal([]byte(policy), &r.Policy)
+}
+
+// Room returns a room's record.
+func (s *Store) Room(ctx context.Context, room crypto.ID) (store.Room, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	r, err := scanRoom(s.read.QueryRowContext(ctx, `SELECT `+roomColumns+` WHERE r.id = ?`, now(), room[:]).Scan)
+	if err != nil {
+		return r, fmt.Errorf("room %s: %w", room, failure(err))
+	}
+	return r, nil
+}
+
+// RoomBySubject finds a room by its subject.
+func (s *Store) RoomBySubject(ctx context.Context, subject string) (store.Room, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	r, err := scanRoom(s.read.QueryRowContext(ctx, `SELECT `+roomColumns+` WHERE r.subject = ?`, now(), subject).Scan)
+	if err != nil {
+		return r, fmt.Errorf("room %s: %w", subject, failure(err))
+	}
+	return r, nil
+}
+
+// Rooms yields every room after an id, by id.
+func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room, error] {
+	read := func(last []byte) ([]store.Room, error) {
+		ctx, cancel := s.op(ctx)
+		defer cancel()
+		return rows(ctx, s.read, scanRoom, `SELECT `+roomColumns+` WHERE r.id > ? ORDER BY r.id LIMIT ?`, now(), last, page)
+	}
+	return pages(after[:], read, func(r store.Room) []byte { return r.ID[:] })
+}
+
+// pages yields what read returns page by page, each after the key of the last.
+func pages[T any](after []byte, read func(after []byte) ([]T, error), key func(T) []byte) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		after := after
+		for {
+			list, err := read(after)
+			if err != nil {
+				var zero T
+				yield(zero, failure(err))
+				return
+			}
+			for _, v := range list {
+				if !yield(v, nil) {
+					return
+				}
+				after = key(v)
+			}
+			if len(list) < page {
+				return
+			}
+		}
+	}
+}
+
+// Members lists a room's members by key.
+func (s *Store) Members(ctx context.Context, room crypto.ID) ([]store.Member, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	list, err := rows(ctx, s.read, scanMember, `SELECT endpoint, role FROM members WHERE room = ? ORDER BY endpoint`, room[:])
+	if err == nil && len(list) == 0 { // a room always has an owner
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("members of room %s: %w", room, failure(err))
+	}
+	return list, nil
+}
+
+func scanMember(scan func(...any) error) (store.Member, error) {
+	var m store.Member
+	var key []byte
+	err := scan(&key, &m.Role)
+	copy(m.Endpoint[:], key)
+	return m, err
+}
+
+// Member returns one member of a room.
+func (s *Store) Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (store.Member, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	m, err := scanMember(s.read.QueryRowContext(ctx, `SELECT endpoint, role FROM members WHERE room = ? AND endpoint = ?`, room[:], endpoint[:]).Scan)
+	if err != nil {
+		return m, fmt.Errorf("member %s of room %s: %w", endpoint, room, failure(err))
+	}
+	return m, nil
+}
+
+// ListRoomsForEndpoint lists a member's rooms by id, through an index on the member.
+func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.PublicKey) ([]store.RoomRef, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	list, err := rows(ctx, s.read, func(scan func(...any) error) (store.RoomRef, error) {
+		var r store.RoomRef
+		var id []byte
+		var policy string
+		if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Role); err != nil {
+			return r, err
+		}
+		copy(r.ID[:], id)
+		return r, json.Unmarshal([]byte(policy), &r.Policy)
+	}, `SELECT r.id, r.subject, r.epoch, r.policy, m.role FROM members m JOIN rooms r ON r.id = m.room WHERE m.endpoint = ? ORDER BY r.id`, endpoint[:])
+	if err != nil {
+		return nil, fmt.Errorf("rooms of %s: %w", endpoint, failure(err))
+	}
+	return list, nil
+}
+
+// PutKeys stages sealed copies; a copy already there is replaced.
+func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("put keys: %w", failure(err))
+	}
+	defer tx.Rollback()
+	for _, k := range keys {
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO room_keys (room, epoch, commitment, endpoint, sealed) VALUES (?, ?, ?, ?, ?)`,
+			room[:], epoch, commit[:], k.Endpoint[:], k.Sealed)
+		if err != nil {
+			return fmt.Errorf("put keys: %w", failure(err))
+		}
+	}
+	return failure(tx.Commit())
+}
+
+// Key returns an endpoint's copy of an epoch's committed key.
+func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	k := store.RoomKey{Room: room}
+	var commit []byte
+	err := s.read.QueryRowContext(ctx, `SELECT k.epoch, k.commitment, k.sealed FROM epochs e
+		JOIN room_keys k ON k.room = e.room AND k.epoch = e.epoch AND k.commitment = e.commitment AND k.endpoint = ?2
+		WHERE e.room = ?1 AND e.epoch = CASE ?3 WHEN 0 THEN (SELECT max(epoch) FROM epochs WHERE room = ?1) ELSE ?3 END`,
+		room[:], endpoint[:], epoch).Scan(&k.Epoch, &commit, &k.Sealed)
+	if err != nil {
+		return k, fmt.Errorf("key of room %s: %w", room, failure(err))
+	}
+	copy(k.Commit[:], commit)
+	return k, nil
+}
+
+// PutCard keeps a card.
+func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	_, err := s.write.ExecContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`, c.Endpoint[:], c.Statement)
+	if err != nil {
+		return fmt.Errorf("put card: %w", failure(err))
+	}
+	return nil
+}
+
+// Card returns an endpoint's card.
+func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	c := store.Card{Endpoint: endpoint}
+	err := s.read.QueryRowContext(ctx, `SELECT statement FROM cards WHERE endpoint = ?`, endpoint[:]).Scan(&c.Statement)
+	if err != nil {
+		return c, fmt.Errorf("card of %s: %w", endpoint, failure(err))
+	}
+	return c, nil
+}
+
+const userColumns = `endpoint, name, role, active, expires, revoked, added, added_by FROM users`
+
+func scanUser(scan func(...any) error) (ledger.User, error) {
+	var u ledger.User
+	var key, by []byte
+	var expires, revoked, added int64
+	err := scan(&key, &u.Name, &u.Role, &u.Active, &expires, &revoked, &added, &by)
+	copy(u.Key[:], key)
+	copy(u.AddedBy[:], by)
+	u.Expires, u.Revoked, u.Added = fromMillis(expires), fromMillis(revoked), fromMillis(added)
+	return u, err
+}
+
+// User returns what the allowlist says of a key.
+func (s *Store) User(ctx context.Context, endpoint crypto.PublicKey) (ledger.User, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	u, err := scanUser(s.read.QueryRowContext(ctx, `SELECT `+userColumns+` WHERE endpoint = ?`, endpoint[:]).Scan)
+	if err != nil {
+		return u, fmt.Errorf("user %s: %w", endpoint, failure(err))
+	}
+	return u, nil
+}
+
+// Users yields the users after a key, by key.
+func (s *Store) Users(ctx context.Context, after crypto.PublicKey) iter.Seq2[ledger.User, error] {
+	read := func(last []byte) ([]ledger.User, error) {
+		ctx, cancel := s.op(ctx)
+		defer cancel()
+		return rows(ctx, s.read, scanUser, `SELECT `+userColumns+` WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, last, page)
+	}
+	return pages(after[:], read, func(u ledger.User) []byte { return u.Key[:] })
+}
+
+// IsAuthorized reports whether an endpoint may connect now.
+func (s *Store) IsAuthorized(ctx context.Context, endpoint crypto.PublicKey) (bool, error) {
+	return s.any(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE endpoint = ? AND active AND (expires = 0 OR expires > ?))`, endpoint[:], now())
+}
+
+// HasAdmin reports whether the bus has an active admin.
+func (s *Store) HasAdmin(ctx context.Context) (bool, error) {
+	return s.any(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND active AND (expires = 0 OR expires > ?))`, now())
+}
+
+func (s *Store) any(ctx context.Context, query string, args ...any) (bool, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	var yes bool
+	if err := s.read.QueryRowContext(ctx, query, args...).Scan(&yes); err != nil {
+		return false, fmt.Errorf("allowlist: %w", failure(err))
+	}
+	return yes, nil
+}
+
+func now() int64 { return time.Now().UnixMilli() }

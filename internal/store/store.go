@@ -1,0 +1,166 @@
+// Package store says what keeps the logs, and the views, sealed keys and cards beside them: the
+// interfaces that every backend implements, their records, and the errors that callers branch on.
+//
+// A store is trusted with nothing but availability. Whoever reads from one verifies what it gave
+// (package ledger); views are hints for finding things. The conformance suite is storetest.
+package store
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// The kinds of failure a caller can tell apart; backends wrap them with particulars.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrConflict    = errors.New("someone else wrote first")
+	ErrExists      = errors.New("already exists")
+	ErrDenied      = errors.New("not allowed")
+	ErrInvalid     = errors.New("not valid")
+	ErrUnavailable = errors.New("unavailable")
+)
+
+// DefaultOpTimeout bounds every call of a store whose options do not say otherwise.
+const DefaultOpTimeout = 3 * time.Second
+
+// Entry is one stored statement and its place.
+type Entry struct {
+	Log       crypto.ID
+	Seq       uint64
+	Statement []byte
+}
+
+// Change is an accepted entry and what it does to the views.
+type Change struct {
+	Entry *ledger.Entry
+	Views []ledger.View
+}
+
+// Advance applies statement to s and returns the Change to append. On an error, always a
+// *ledger.Invalid, s is unchanged.
+func Advance(s *ledger.State, statement []byte) (Change, error) {
+	e, err := s.Apply(statement)
+	if err != nil {
+		return Change{}, err
+	}
+	return Change{Entry: e, Views: s.Views(e)}, nil
+}
+
+// Room is the record of a room, as of the log entry Seq.
+type Room struct {
+	ID       crypto.ID     `json:"room_id"`
+	Subject  string        `json:"subject"`
+	Epoch    uint32        `json:"epoch"`
+	Policy   ledger.Policy `json:"policy"`
+	Seq      uint64        `json:"seq"`
+	Members  int           `json:"members"`
+	Stale    bool          `json:"stale"`
+	Archived bool          `json:"archived"`
+}
+
+// RoomRef is a room as one of its members finds it.
+type RoomRef struct {
+	ID      crypto.ID     `json:"room_id"`
+	Subject string        `json:"subject"`
+	Epoch   uint32        `json:"epoch"`
+	Policy  ledger.Policy `json:"policy"`
+	Role    ledger.Role   `json:"role"`
+}
+
+// Member is one member of a room.
+type Member struct {
+	Endpoint crypto.PublicKey `json:"endpoint"`
+	Role     ledger.Role      `json:"role"`
+}
+
+// SealedKey is one member's sealed copy of an epoch's key.
+type SealedKey struct {
+	Endpoint crypto.PublicKey `json:"endpoint"`
+	Sealed   []byte           `json:"sealed"`
+}
+
+// RoomKey is a sealed copy with the epoch and the commitment it belongs to.
+type RoomKey struct {
+	Room   crypto.ID   `json:"room_id"`
+	Epoch  uint32      `json:"epoch"`
+	Commit crypto.Hash `json:"commit"`
+	Sealed []byte      `json:"sealed"`
+}
+
+// Card is a self-signed card and whose it is.
+type Card struct {
+	Endpoint  crypto.PublicKey
+	Statement []byte
+}
+
+// Notice says that a log has grown to at least Seq.
+type Notice struct {
+	Log crypto.ID `json:"log"`
+	Seq uint64    `json:"seq"`
+}
+
+// Log is the truth: signed, hash-linked, append-only.
+type Log interface {
+	// Bus returns the first statement of the bus log; ErrNotFound before the bus is founded.
+	Bus(ctx context.Context) ([]byte, error)
+	// Append commits the next entry of a log and its views. The same bytes again succeed. It fails
+	// with ErrConflict when another entry has the place, and with ErrExists for a room whose
+	// subject is taken or a second bus.
+	Append(ctx context.Context, c Change) error
+	// Entries yields the entries of a log after a seq, in order; none for an unknown log.
+	Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[Entry, error]
+	// Head returns the last entry's place; ErrNotFound for an unknown log.
+	Head(ctx context.Context, log crypto.ID) (ledger.Head, error)
+}
+
+// Directory is the views over the room logs.
+type Directory interface {
+	Room(ctx context.Context, room crypto.ID) (Room, error)
+	RoomBySubject(ctx context.Context, subject string) (Room, error)
+	// Rooms yields every room after an id, by id; the zero id starts at the first.
+	Rooms(ctx context.Context, after crypto.ID) iter.Seq2[Room, error]
+	// Members lists the members of a room by key; ErrNotFound for an unknown room.
+	Members(ctx context.Context, room crypto.ID) ([]Member, error)
+	Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (Member, error)
+	// ListRoomsForEndpoint lists the rooms of a member by room id; none is no error.
+	ListRoomsForEndpoint(ctx context.Context, endpoint crypto.PublicKey) ([]RoomRef, error)
+}
+
+// Keyring keeps sealed room keys and cards.
+type Keyring interface {
+	// PutKeys stages sealed copies of the key with a commitment, before the entry that names it.
+	PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []SealedKey) error
+	// Key returns an endpoint's copy of the committed key of an epoch; epoch 0 is the current one.
+	Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (RoomKey, error)
+	PutCard(ctx context.Context, c Card) error
+	Card(ctx context.Context, endpoint crypto.PublicKey) (Card, error)
+}
+
+// Allowlist is the views over the bus log.
+type Allowlist interface {
+	User(ctx context.Context, endpoint crypto.PublicKey) (ledger.User, error)
+	// Users yields every user after a key, by key; the zero key starts at the first.
+	Users(ctx context.Context, after crypto.PublicKey) iter.Seq2[ledger.User, error]
+	// IsAuthorized reports whether an endpoint may connect now. With an error it is false.
+	IsAuthorized(ctx context.Context, endpoint crypto.PublicKey) (bool, error)
+	// HasAdmin reports whether the bus has an active admin. With an error it is false.
+	HasAdmin(ctx context.Context) (bool, error)
+}
+
+// Store is everything a backend keeps. It is safe for concurrent use. Every call is bounded by the
+// backend's OpTimeout, and fails with ErrUnavailable when it cannot be answered.
+type Store interface {
+	Log
+	Directory
+	Keyring
+	Allowlist
+	// Watch reports the logs that grow from the moment it is called, until ctx ends. Notices of one
+	// log may be merged; none is lost.
+	Watch(ctx context.Context) (<-chan Notice, error)
+	Close() error
+}

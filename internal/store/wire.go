@@ -1,0 +1,95 @@
+package store
+
+import (
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// The bodies of the membership API, for both of its sides.
+type (
+	// BusBody is the answer to GET /bus and to hello.
+	BusBody struct {
+		ID      crypto.ID `json:"id"`
+		Name    string    `json:"name"`
+		Founded []byte    `json:"founded"`
+	}
+	// LogBody is a page of a log.
+	LogBody struct {
+		Log     crypto.ID   `json:"log"`
+		Head    ledger.Head `json:"head"`
+		Entries [][]byte    `json:"entries"`
+	}
+	// EntryBody offers an entry.
+	EntryBody struct {
+		Entry []byte `json:"entry"`
+	}
+	// PlaceBody says where an entry was stored.
+	PlaceBody struct {
+		Log  crypto.ID   `json:"log"`
+		Seq  uint64      `json:"seq"`
+		Hash crypto.Hash `json:"hash"`
+	}
+	// KeysBody stages sealed keys.
+	KeysBody struct {
+		Epoch  uint32      `json:"epoch"`
+		Commit crypto.Hash `json:"commit"`
+		Keys   []SealedKey `json:"keys"`
+	}
+	// CardBody is a card.
+	CardBody struct {
+		Card []byte `json:"card"`
+	}
+	// UserBody is a user.
+	UserBody struct {
+		Key     crypto.PublicKey  `json:"key"`
+		Name    string            `json:"name"`
+		Role    ledger.Role       `json:"role"`
+		Active  bool              `json:"active"`
+		Expires *time.Time        `json:"expires"`
+		AddedBy *crypto.PublicKey `json:"added_by,omitempty"`
+		Added   *time.Time        `json:"added,omitempty"`
+		Revoked *time.Time        `json:"revoked,omitempty"`
+	}
+	// Problem is an error (RFC 9457).
+	Problem struct {
+		Type   string       `json:"type"`
+		Title  string       `json:"title"`
+		Status int          `json:"status"`
+		Detail string       `json:"detail,omitempty"`
+		Head   *ledger.Head `json:"head,omitempty"` // of the log, with unibus:conflict
+	}
+)
+
+// NewUserBody writes a user for the wire.
+func NewUserBody(u *ledger.User) UserBody {
+	b := UserBody{Key: u.Key, Name: u.Name, Role: u.Role, Active: u.Active, Expires: orNil(u.Expires), Added: orNil(u.Added), Revoked: orNil(u.Revoked)}
+	if u.AddedBy != (crypto.PublicKey{}) {
+		b.AddedBy = &u.AddedBy
+	}
+	return b
+}
+
+// User reads a user off the wire.
+func (b UserBody) User() ledger.User {
+	u := ledger.User{Key: b.Key, Name: b.Name, Role: b.Role, Active: b.Active, Expires: orZero(b.Expires), Added: orZero(b.Added), Revoked: orZero(b.Revoked)}
+	if b.AddedBy != nil {
+		u.AddedBy = *b.AddedBy
+	}
+	return u
+}
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}

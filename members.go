@@ -1,0 +1,342 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// change appends an entry to the room's log, with the bus log up to date.
+func (r *Room) change(ctx context.Context, next func(ctx context.Context, s *ledger.State) (ledger.Body, error)) error {
+	if err := r.c.bus.sync(ctx); err != nil {
+		return err
+	}
+	if !r.c.active(r.c.id.Key()) {
+		return r.c.explain(ErrDenied)
+	}
+	if err := r.append(ctx, next); err != nil {
+		return fmt.Errorf("room %s: %w", r.Subject(), err)
+	}
+	return nil
+}
+
+// manages refuses what only an owner or admin may do, before keys are made for it.
+func (r *Room) manages(s *ledger.State) error {
+	if role := s.Room.Role(r.c.id.Key()); !role.Manages() {
+		if role == "" {
+			role = "not a member"
+		}
+		return fmt.Errorf("%w: only an owner or admin may, and you are %s", ErrDenied, article(role))
+	}
+	return nil
+}
+
+func article(role Role) string {
+	switch role {
+	case RoleOwner, RoleAdmin:
+		return "an " + string(role)
+	case RoleMember, RoleReader:
+		return "a " + string(role)
+	}
+	return string(role)
+}
+
+// Freshen rekeys the room if it is stale and the caller may, removing revoked members in the same
+// entry where its role allows. It reports whether there was anything to do.
+func (r *Room) Freshen(ctx context.Context) (bool, error) {
+	if !r.outdated() {
+		return false, nil
+	}
+	did := false
+	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+		did = false
+		stale, gone := r.stale(s)
+		if !stale && len(gone) == 0 || !s.Room.Role(r.c.id.Key()).Manages() {
+			return nil, nil
+		}
+		k, err := r.rekey(ctx, s, s.Room.Policy.History, gone, nil)
+		if err != nil {
+			return nil, err
+		}
+		did = true
+		if len(gone) > 0 {
+			return &ledger.Remove{Keys: gone, Rekey: k}, nil
+		}
+		return k, nil
+	})
+	return did && err == nil, err
+}
+
+// outdated reports whether Freshen would find something to do.
+func (r *Room) outdated() (yes bool) {
+	r.read(func(s *ledger.State) {
+		stale, gone := r.stale(s)
+		yes = (stale || len(gone) > 0) && s.Room.Role(r.c.id.Key()).Manages()
+	})
+	return yes
+}
+
+// stale says whether a room is stale, and which revoked members the caller may remove.
+func (r *Room) stale(s *ledger.State) (stale bool, gone []PublicKey) {
+	if !s.Room.Policy.Encrypted() || s.Room.Archived != 0 {
+		return false, nil
+	}
+	now := time.Now()
+	r.c.bus.read(func(b *ledger.State) {
+		stale = ledger.Stale(s.Room, b.Bus, now)
+		gone = ledger.Removable(s.Room, b.Bus, r.c.id.Key(), now)
+	})
+	return stale, gone
+}
+
+// Invite adds members, all in one entry. In a room whose history is joined, and in a stale one,
+// the same entry rekeys. ErrExists when one is a member already, ErrNotFound when one's card is
+// not known yet, ErrDenied when one is not on the allowlist.
+func (r *Room) Invite(ctx context.Context, role Role, keys ...PublicKey) error {
+	if _, err := r.Freshen(ctx); err != nil { // else the newcomers' role would wait behind the old ones' removal
+		return err
+	}
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+		if err := r.manages(s); err != nil {
+			return nil, err
+		}
+		invite := &ledger.Invite{}
+		for _, key := range keys {
+			if s.Room.Role(key) != "" {
+				return nil, fmt.Errorf("%s: %w: a member already", r.c.nameOf(key), ErrExists)
+			}
+			if !r.c.active(key) {
+				return nil, withHint(fmt.Errorf("%s: %w: not on the allowlist", key, ErrDenied), "an admin allows it: unibus user add %s", key)
+			}
+			invite.Members = append(invite.Members, ledger.NewMember{Key: key, Role: role})
+		}
+		if !s.Room.Policy.Encrypted() {
+			return invite, nil
+		}
+		var err error
+		if s.Room.Policy.History == ledger.HistoryJoined {
+			invite.Rekey, err = r.rekey(ctx, s, ledger.HistoryJoined, nil, keys)
+			return invite, err
+		}
+		epoch := s.Room.Epoch().Number
+		key, err := r.keys.get(ctx, s.Room.Epochs, epoch)
+		if err != nil {
+			return nil, err
+		}
+		return invite, r.c.handOut(ctx, r.id, epoch, key, keys)
+	})
+}
+
+// Kick removes members and rekeys in the same entry, so that they can read nothing from then on.
+// ErrNotFound when one is no member.
+func (r *Room) Kick(ctx context.Context, keys ...PublicKey) error {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+		if err := r.manages(s); err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if s.Room.Role(key) == "" {
+				return nil, fmt.Errorf("%s: %w: not a member", r.c.nameOf(key), ErrNotFound)
+			}
+		}
+		remove := &ledger.Remove{Keys: keys}
+		if _, gone := r.stale(s); len(gone) > 0 {
+			for _, key := range gone {
+				if !slices.Contains(remove.Keys, key) {
+					remove.Keys = append(slices.Clone(remove.Keys), key)
+				}
+			}
+		}
+		if !s.Room.Policy.Encrypted() {
+			return remove, nil
+		}
+		var err error
+		remove.Rekey, err = r.rekey(ctx, s, s.Room.Policy.History, remove.Keys, nil)
+		return remove, err
+	})
+}
+
+// Leave ends the caller's own membership.
+func (r *Room) Leave(ctx context.Context) error {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+		if s.Room.Role(r.c.id.Key()) == "" {
+			return nil, fmt.Errorf("%w: you are not a member", ErrNotFound)
+		}
+		return &ledger.Leave{}, nil
+	})
+}
+
+// SetRole changes a member's role. ErrNotFound when it is no member.
+func (r *Room) SetRole(ctx context.Context, key PublicKey, role Role) error {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+		switch s.Room.Role(key) {
+		case "":
+			return nil, fmt.Errorf("%s: %w: not a member", r.c.nameOf(key), ErrNotFound)
+		case role:
+			return nil, nil
+		}
+		return &ledger.MemberRole{Key: key, Role: role}, nil
+	})
+}
+
+// Rekey begins a new epoch for the present members, without the revoked ones where the caller may
+// remove them.
+func (r *Room) Rekey(ctx context.Context) error {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+		if err := r.manages(s); err != nil {
+			return nil, err
+		}
+		if !s.Room.Policy.Encrypted() {
+			return nil, fmt.Errorf("%w: a room without encryption has no key", ErrInvalid)
+		}
+		_, gone := r.stale(s)
+		k, err := r.rekey(ctx, s, s.Room.Policy.History, gone, nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(gone) > 0 {
+			return &ledger.Remove{Keys: gone, Rekey: k}, nil
+		}
+		return k, nil
+	})
+}
+
+// SetPolicy replaces the room's policy; edit changes a copy of the present one.
+func (r *Room) SetPolicy(ctx context.Context, edit func(p *Policy)) error {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+		p := s.Room.Policy
+		edit(&p)
+		set := &ledger.SetPolicy{Policy: p}
+		if s.Room.Role(r.c.id.Key()) != RoleOwner {
+			return nil, fmt.Errorf("%w: only an owner changes the policy", ErrDenied)
+		}
+		if p.Encrypted() && p.History != s.Room.Policy.History {
+			var err error
+			if set.Rekey, err = r.rekey(ctx, s, p.History, nil, nil); err != nil {
+				return nil, err
+			}
+		}
+		return set, nil
+	})
+}
+
+// Archive ends the room for good: what is stored can be read until it expires.
+func (r *Room) Archive(ctx context.Context) error {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+		if s.Room.Archived != 0 {
+			return nil, fmt.Errorf("%w: archived", ErrExists)
+		}
+		return &ledger.Archive{}, nil
+	})
+}
+
+// LogEntry is one verified entry of a log, for people and audits.
+type LogEntry struct {
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"` // as its author claims
+	By   PublicKey `json:"by"`
+	Name string    `json:"name"`
+	Op   string    `json:"op"`
+	Body any       `json:"body"`
+	Hash string    `json:"hash"`
+}
+
+// Log fetches a room's whole log from the store and verifies it from its first entry.
+func (r *Room) Log(ctx context.Context) ([]LogEntry, error) { return r.audit(ctx) }
+
+// BusLog fetches the whole bus log from the store and verifies it from its first entry.
+func (c *Client) BusLog(ctx context.Context) ([]LogEntry, error) {
+	if c.bus.id.IsZero() {
+		return nil, fmt.Errorf("bus log: %w: the store is empty", ErrNotFound)
+	}
+	return c.bus.audit(ctx)
+}
+
+// audit folds the store's log afresh; it must be the one verified before.
+func (l *chain) audit(ctx context.Context) ([]LogEntry, error) {
+	if err := l.sync(ctx); err != nil {
+		return nil, err
+	}
+	s := new(ledger.State)
+	var out []LogEntry
+	for raw, err := range l.c.store.Entries(ctx, l.id, 0) {
+		if err != nil {
+			return nil, err
+		}
+		e, err := s.Apply(raw.Statement)
+		if err != nil {
+			return nil, l.invalid(err)
+		}
+		out = append(out, LogEntry{
+			Seq: e.Seq, Time: e.Time, By: e.By, Name: l.c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(),
+		})
+	}
+	var mismatch error
+	l.read(func(own *ledger.State) {
+		for _, e := range out {
+			if h, ok := own.HashAt(e.Seq); ok && h.String() != e.Hash {
+				mismatch = l.broken("entry %d is not the one verified before", e.Seq)
+			}
+		}
+		if own.Head.Seq > s.Head.Seq {
+			mismatch = errors.Join(mismatch, l.broken("the store withholds the entries after %d", s.Head.Seq))
+		}
+	})
+	return out, mismatch
+}
+
+// Summary tells in a few words what an entry did, for people.
+func (e *LogEntry) Summary(c *Client) string {
+	names := func(keys []PublicKey) string {
+		out := make([]string, len(keys))
+		for i, key := range keys {
+			out[i] = c.nameOf(key)
+		}
+		return strings.Join(out, ", ")
+	}
+	epoch := func(k *ledger.Rekey) string {
+		if k == nil {
+			return ""
+		}
+		return fmt.Sprintf("; epoch %d", k.Epoch)
+	}
+	switch b := e.Body.(type) {
+	case *ledger.Found:
+		return "the bus, with " + b.Name + " as its first admin"
+	case *ledger.Add:
+		var out []string
+		for _, u := range b.Users {
+			out = append(out, u.Name+" ("+string(u.Role)+")")
+		}
+		return strings.Join(out, ", ")
+	case *ledger.Revoke:
+		if b.Reason != nil {
+			return names(b.Keys) + ": " + *b.Reason
+		}
+		return names(b.Keys)
+	case *ledger.UserRole:
+		return c.nameOf(b.Key) + " is now " + string(b.Role)
+	case *ledger.Create:
+		return fmt.Sprintf("%s: encryption %s, history %s", b.Subject, b.Policy.Encryption, b.Policy.History)
+	case *ledger.Invite:
+		var out []string
+		for _, m := range b.Members {
+			out = append(out, c.nameOf(m.Key)+" ("+string(m.Role)+")")
+		}
+		return strings.Join(out, ", ") + epoch(b.Rekey)
+	case *ledger.Remove:
+		return names(b.Keys) + epoch(b.Rekey)
+	case *ledger.MemberRole:
+		return c.nameOf(b.Key) + " is now " + string(b.Role)
+	case *ledger.Rekey:
+		return fmt.Sprintf("epoch %d", b.Epoch)
+	case *ledger.SetPolicy:
+		return fmt.Sprintf("history %s%s", b.Policy.History, epoch(b.Rekey))
+	}
+	return ""
+}

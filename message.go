@@ -1,0 +1,79 @@
+package unibus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// Header is one header of a message; keys may repeat.
+type Header = crypto.Field
+
+// StreamID names the frames of one sending process in one room.
+type StreamID [16]byte
+
+// String writes the stream id as hexadecimal.
+func (s StreamID) String() string { return fmt.Sprintf("%x", s[:]) }
+
+// Message is one authenticated message. Its text is somebody else's: before it goes to a terminal,
+// control characters have to be made visible.
+type Message struct {
+	Room    ID
+	Subject string
+	Sender  PublicKey
+	Name    string    // the sender's on the allowlist; its key if it has none there
+	Time    time.Time // when it was sealed, by its sender's clock, which the signature covers
+	Epoch   uint32
+	Stream  StreamID
+	Counter uint64 // of the frame it begins in
+	Headers []Header
+	Body    []byte
+	Former  bool // its sender may no longer write
+	Late    bool // it came as new, but was sealed more than ten minutes before
+
+	unsure bool // its beginning may be in a frame that was not read
+}
+
+// NoticeKind says what a Notice is about.
+type NoticeKind string
+
+// Kinds of notices. Those that are Findings concern the room's integrity.
+const (
+	NoticeGap        NoticeKind = "gap"        // frames of a stream are missing
+	NoticeExpired    NoticeKind = "expired"    // a stream's first frames expired or are withheld
+	NoticeForged     NoticeKind = "forged"     // a frame does not authenticate, and was dropped
+	NoticeRefused    NoticeKind = "refused"    // an authentic frame that its sender was not allowed
+	NoticeReplayed   NoticeKind = "replayed"   // a stream that repeats itself with other content, goes back, or goes on after its end
+	NoticeFork       NoticeKind = "fork"       // a sender holds another history of the room
+	NoticeWithheld   NoticeKind = "withheld"   // a frame refers to log entries the store does not give
+	NoticeUnreadable NoticeKind = "unreadable" // frames of epochs whose key this client was never given
+	NoticeOpen       NoticeKind = "open"       // a stream had not ended when everything stored was read
+)
+
+// Notice is something a reader should know about what it was, or was not, given.
+type Notice struct {
+	Kind    NoticeKind
+	Finding bool // it breaks a promise of the protocol: ErrIntegrity at the end
+	Room    ID
+	Subject string
+	Sender  string // as the subject of the frame says
+	Stream  StreamID
+	From    uint64 // the first counter concerned
+	To      uint64 // the last
+	Seq     uint64 // the frame's place in the room's stream; 0 in a live room
+	Why     string
+}
+
+// String tells the notice in one line.
+func (n Notice) String() string {
+	frames := fmt.Sprintf("frame %d", n.From)
+	if n.To > n.From {
+		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
+	}
+	place := ""
+	if n.Seq > 0 {
+		place = fmt.Sprintf(" (message %d of the room's stream)", n.Seq)
+	}
+	return fmt.Sprintf("%s: %s of stream %s by %s%s: %s", n.Subject, frames, n.Stream, n.Sender, place, n.Why)
+}

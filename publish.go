@@ -1,0 +1,562 @@
+package unibus
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+const (
+	// MaxMessage is the most bytes a message may have, headers included.
+	MaxMessage = 64 << 20
+
+	maxHeaders  = 64 << 10         // bytes of a message's headers
+	frameTarget = 64 << 10         // of content: a frame takes what is waiting up to this
+	inFlight    = 16               // frames sent and not yet acknowledged
+	giveUp      = 30 * time.Second // without any acknowledgement
+	confirmHead = 60 * time.Second // how old a writer's idea of the log may get
+	payloadRoom = 512              // of NATS's max_payload, for NATS headers
+)
+
+// ErrClosed says that a publisher was used after Close.
+var ErrClosed = errors.New("publisher is closed")
+
+// Publisher sends one stream of messages to a room, in order. Messages that are waiting go into
+// one frame; a lone one goes at once. It is safe for concurrent use, and holds at most 32 frames.
+type Publisher struct {
+	r      *Room
+	stream [16]byte
+	stored bool
+	pad    bool
+	limit  int // of a frame's content, in bytes
+
+	mu      sync.Mutex
+	wake    sync.Cond // room in waiting, something in waiting, or an end
+	waiting []byte    // the content of the next frame, behind space for its time
+	records int       // in waiting
+	closing bool
+	failed  error
+	sent    uint64 // messages in frames made so far
+	acked   uint64 // messages acknowledged
+	counter uint64
+	busy    bool // a frame is being made or sent
+	split   bool // a message is being sent in pieces, which nothing may come between
+
+	flying chan flight
+	ctx    context.Context
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+}
+
+// flight is a frame on its way.
+type flight struct {
+	id       string
+	frame    []byte
+	messages int // that end in it
+	ack      bus.Ack
+}
+
+// Publisher begins a stream in the room. It fails with ErrDenied when this client may not write.
+// A stale room is rekeyed first if the client may. Close ends it.
+func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
+	c := r.c
+	if c.conn == nil {
+		return nil, withHint(fmt.Errorf("publish: %w: messages need a server", ErrInvalid), "leave out --store")
+	}
+	// What the first frame needs is fetched side by side: the bus log, the key, the connection.
+	var ready sync.WaitGroup
+	var synced error
+	ready.Go(func() { synced = c.bus.confirm(ctx) })
+	ready.Go(func() { _, _, _ = r.sealing(ctx) }) // into the keyring; a failure is met again below
+	granted := c.conn.Grant(ctx, r.id)
+	ready.Wait()
+	if err := errors.Join(synced, granted); err != nil {
+		return nil, err
+	}
+	if _, err := r.Freshen(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.aging(ctx); err != nil {
+		return nil, err
+	}
+	if _, _, err := r.sealing(ctx); err != nil {
+		return nil, err
+	}
+	policy := r.Info().Policy
+	p := &Publisher{
+		r: r, stream: [16]byte(random[[16]byte]()), stored: policy.Stored(), pad: policy.Pad,
+		flying: make(chan flight, inFlight),
+	}
+	p.limit = min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom) - crypto.FrameOverhead
+	if p.pad {
+		p.limit = p.limit / 9 * 8 // padding adds up to an eighth
+	}
+	p.wake.L = &p.mu
+	p.ctx, p.cancel = context.WithCancel(c.ctx)
+	p.reset()
+	if !c.run(p.wait.Wait) {
+		return nil, fmt.Errorf("publish: %w", ErrClosed)
+	}
+	p.wait.Go(p.send)
+	p.wait.Go(p.collect)
+	context.AfterFunc(p.ctx, func() { p.end(ErrClosed) })
+	r.smu.Lock()
+	r.pubs[p] = true
+	r.smu.Unlock()
+	return p, nil
+}
+
+// end stops the publisher for a reason.
+func (p *Publisher) end(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail(err)
+	p.wake.Broadcast()
+}
+
+// aging rekeys a room whose epoch has outlived its policy, if this client may; if not it warns, and
+// refuses past a quarter more (SPEC.md §6).
+func (r *Room) aging(ctx context.Context) error {
+	over, manages := 0.0, false
+	r.read(func(s *ledger.State) {
+		if limit := s.Room.Policy.RekeyAfter.Age; limit > 0 {
+			over = time.Since(s.Room.Epoch().Time).Seconds() / float64(limit)
+		}
+		manages = s.Room.Role(r.c.id.Key()).Manages()
+	})
+	switch {
+	case over <= 1:
+		return nil
+	case manages:
+		return r.Rekey(ctx)
+	case over > 1.25:
+		return withHint(fmt.Errorf("room %s: %w: its key is older than the room's policy allows", r.Subject(), ErrDenied),
+			"an owner or admin renews it: unibus rekey %s", r.Subject())
+	}
+	r.c.say("the key of %s is due to be renewed by an owner or admin: unibus rekey %s", r.Subject(), r.Subject())
+	return nil
+}
+
+// sealing returns what a frame made now must say of the log, and the key to seal it with, after
+// making sure that this client may write.
+func (r *Room) sealing(ctx context.Context) (crypto.Header, *crypto.FrameKey, error) {
+	me := r.c.id.Key()
+	var h crypto.Header
+	var epochs []ledger.Epoch
+	var role Role
+	var archived, encrypted bool
+	r.read(func(s *ledger.State) {
+		h = crypto.Header{Epoch: s.Room.Epoch().Number, At: s.Head.Seq, Head: [16]byte(s.Head.Hash[:16])}
+		epochs, role = s.Room.Epochs, s.Room.Role(me)
+		archived, encrypted = s.Room.Archived != 0, s.Room.Policy.Encrypted()
+	})
+	r.smu.Lock()
+	frozen := r.frozen
+	r.smu.Unlock()
+	switch {
+	case frozen != nil:
+		return h, nil, frozen
+	case role == "":
+		return h, nil, r.readable()
+	case !role.Writes():
+		return h, nil, withHint(fmt.Errorf("room %s: %w: you are a reader", r.Subject(), ErrDenied),
+			"an owner can change that: unibus role %s %s member", r.Subject(), r.c.nameOf(me))
+	case archived:
+		return h, nil, fmt.Errorf("room %s: %w: it is archived", r.Subject(), ErrDenied)
+	case !r.c.active(me):
+		return h, nil, r.c.explain(ErrDenied)
+	case !encrypted:
+		return h, nil, nil
+	}
+	key, err := r.keys.frameKey(ctx, epochs, h.Epoch)
+	if errors.Is(err, errNoKey) {
+		err = withHint(fmt.Errorf("room %s: %w", r.Subject(), err), "an owner or admin hands out a new one: unibus rekey %s", r.Subject())
+	}
+	return h, key, err
+}
+
+const timeSpace = 8
+
+// reset empties waiting; p.mu is held, or p is not shared yet.
+func (p *Publisher) reset() {
+	p.waiting = append(p.waiting[:0], make([]byte, timeSpace)...)
+	p.records = 0
+}
+
+// Publish hands a message over; it is on its way when Publish returns, and waits only while the
+// frames under way are as many as may be. Body and headers may be reused afterwards. An error of
+// an earlier message is returned by every later call.
+func (p *Publisher) Publish(body []byte, headers ...Header) error {
+	if err := check(body, headers); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.fits(body, headers) {
+		return p.pieces(body, headers)
+	}
+	if err := p.room(crypto.RecordSize(headers, len(body))); err != nil {
+		return err
+	}
+	p.waiting = crypto.AppendRecord(p.waiting, headers, body)
+	p.records++
+	p.wake.Broadcast()
+	return nil
+}
+
+// check refuses a message that no reader would take.
+func check(body []byte, headers []Header) error {
+	size := crypto.RecordSize(headers, 0)
+	if size > maxHeaders {
+		return fmt.Errorf("publish: %w: headers of more than %d bytes", ErrInvalid, maxHeaders)
+	}
+	if size+len(body) > MaxMessage {
+		return fmt.Errorf("publish: %w: a message has at most %d bytes", ErrInvalid, MaxMessage)
+	}
+	for _, h := range headers {
+		if !utf8.ValidString(h.Key) || !utf8.ValidString(h.Value) {
+			return fmt.Errorf("publish: %w: headers are UTF-8", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// fits reports whether a message goes into one frame.
+func (p *Publisher) fits(body []byte, headers []Header) bool {
+	return timeSpace+crypto.RecordSize(headers, len(body)) <= p.limit
+}
+
+// room waits until the frame under construction can take size bytes more; p.mu is held.
+func (p *Publisher) room(size int) error {
+	for p.failed == nil && !p.closing && (p.split || p.records > 0 && len(p.waiting)+size > max(min(frameTarget, p.limit), size+timeSpace)) {
+		p.wake.Wait()
+	}
+	return p.usable()
+}
+
+func (p *Publisher) usable() error {
+	if p.failed != nil {
+		return p.failed
+	}
+	if p.closing {
+		return ErrClosed
+	}
+	return nil
+}
+
+// pieces sends a message that no frame holds as several, each but the last to be continued.
+func (p *Publisher) pieces(body []byte, headers []Header) error {
+	for p.failed == nil && !p.closing && (p.split || p.records > 0 || p.busy) {
+		p.wake.Wait()
+	}
+	if err := p.usable(); err != nil {
+		return err
+	}
+	p.split = true
+	defer func() {
+		p.split = false
+		p.wake.Broadcast()
+	}()
+	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
+	for len(body) > 0 {
+		n := min(piece, len(body))
+		p.waiting = crypto.AppendRecord(p.waiting, headers, body[:n])
+		p.records = 1
+		flags := byte(crypto.FlagMore)
+		if n == len(body) {
+			flags = 0
+		}
+		if err := p.launch(flags); err != nil {
+			return err
+		}
+		body, headers = body[n:], nil
+	}
+	return nil
+}
+
+// send makes frames of what waits until the end.
+func (p *Publisher) send() {
+	defer close(p.flying)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		for p.failed == nil && (p.busy || p.split || p.records == 0 && !p.closing) {
+			p.wake.Wait()
+		}
+		if p.failed != nil {
+			return
+		}
+		var flags byte
+		if p.closing {
+			flags = crypto.FlagFinal
+			if p.records == 0 && p.counter == 0 {
+				return // nothing was ever sent: there is no stream to end
+			}
+		}
+		if err := p.launch(flags); err != nil || flags != 0 {
+			return
+		}
+	}
+}
+
+// launch seals and sends what waits as one frame. p.mu is held, but not while it works; busy keeps
+// others from launching meanwhile.
+func (p *Publisher) launch(flags byte) error {
+	content, counter, messages := p.waiting, p.counter, p.records
+	if flags&crypto.FlagMore != 0 {
+		messages-- // it is whole with its last piece
+	}
+	p.sent += uint64(messages)
+	p.waiting = make([]byte, 0, max(cap(content), 4096))
+	p.reset()
+	p.counter++
+	p.busy = true
+	p.wake.Broadcast()
+	p.mu.Unlock()
+	f, err := p.seal(content, flags, counter)
+	if err == nil {
+		f.messages = messages
+		f.ack = p.r.c.conn.Publish(p.r.id, p.stored, f.id, f.frame)
+		select {
+		case p.flying <- f:
+		case <-p.ctx.Done():
+			err = p.ctx.Err()
+		}
+	}
+	p.mu.Lock()
+	p.busy = false
+	if err != nil {
+		p.fail(err)
+	}
+	p.wake.Broadcast()
+	return err
+}
+
+// seal makes a frame, after a look at the log.
+func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, error) {
+	if counter > 0 {
+		if err := p.prepare(); err != nil {
+			return flight{}, err
+		}
+	}
+	h, key, err := p.r.sealing(p.ctx)
+	if err != nil {
+		return flight{}, err
+	}
+	h.Stream, h.Counter, h.Flags = p.stream, counter, flags
+	binary.BigEndian.PutUint64(content, uint64(time.Now().UnixMicro()))
+	if p.pad {
+		content = crypto.AppendPadding(content)
+	}
+	frame := make([]byte, 0, len(content)+crypto.FrameOverhead)
+	frame, err = p.r.c.id.SealFrame(frame, p.r.id, key, h, content, [32]byte(random[[32]byte]()))
+	if err != nil {
+		return flight{}, err
+	}
+	return flight{id: fmt.Sprintf("%x-%d", p.stream, counter), frame: frame}, nil
+}
+
+// prepare confirms the head of the log when it has not been for a while.
+func (p *Publisher) prepare() error {
+	c := p.r.c
+	if err := c.watch(p.ctx); err != nil {
+		return err
+	}
+	p.r.mu.RLock()
+	old := time.Since(p.r.checked) > confirmHead
+	p.r.mu.RUnlock()
+	if !old {
+		return nil
+	}
+	if err := errors.Join(c.bus.sync(p.ctx), p.r.sync(p.ctx)); err != nil {
+		return err
+	}
+	if _, err := p.r.Freshen(p.ctx); err != nil {
+		return err
+	}
+	return p.r.aging(p.ctx)
+}
+
+// collect waits for the acknowledgements, in order, and sends again what got none.
+func (p *Publisher) collect() {
+	for f := range p.flying {
+		err := p.land(f)
+		p.mu.Lock()
+		if err != nil {
+			p.fail(err)
+		} else {
+			p.acked += uint64(f.messages)
+		}
+		p.wake.Broadcast()
+		p.mu.Unlock()
+	}
+}
+
+// land gets one frame acknowledged. In a stored room the same frame may be sent any number of
+// times: its id keeps the stream from storing it twice.
+func (p *Publisher) land(f flight) error {
+	c, room := p.r.c, p.r.id
+	deadline := time.Now().Add(max(giveUp, c.o.Timeout))
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := f.ack.Wait(p.ctx)
+		switch {
+		case err == nil:
+			return nil
+		case p.ctx.Err() != nil:
+			return p.ctx.Err()
+		case c.conn.Err() != nil:
+			return c.explain(c.conn.Err())
+		case time.Now().After(deadline):
+			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
+		}
+		if refused := c.conn.Refused(); refused != nil { // by a server that knows of a change before us
+			if err := p.r.sync(p.ctx); err != nil {
+				return err
+			}
+			if _, _, err := p.r.sealing(p.ctx); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		case <-time.After(wait):
+		}
+		f.ack = c.conn.Publish(room, p.stored, f.id, f.frame)
+	}
+}
+
+// fail ends the publisher with its first error; p.mu is held.
+func (p *Publisher) fail(err error) {
+	if p.failed == nil {
+		p.failed = err
+	}
+	p.cancel()
+}
+
+// Done is closed when the publisher can send no more: it failed, or was closed.
+func (p *Publisher) Done() <-chan struct{} { return p.ctx.Done() }
+
+// Acked is how many messages the server has acknowledged so far.
+func (p *Publisher) Acked() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked
+}
+
+// Close sends what waits, marks the stream as ended, and waits until everything is acknowledged or
+// ctx ends. It returns the first error of the stream.
+func (p *Publisher) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closing = true
+	p.wake.Broadcast()
+	p.mu.Unlock()
+	stop := context.AfterFunc(ctx, p.cancel)
+	defer stop()
+	p.wait.Wait()
+	p.mu.Lock()
+	err := p.failed
+	p.fail(ErrClosed)
+	p.mu.Unlock()
+	p.r.smu.Lock()
+	delete(p.r.pubs, p)
+	p.r.smu.Unlock()
+	return p.settled(ctx, err)
+}
+
+// settled ends a wait for acknowledgements; a live room has none, but a server that took everything.
+func (p *Publisher) settled(ctx context.Context, err error) error {
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && !p.stored {
+		err = p.r.c.conn.Flush(ctx)
+	}
+	return err
+}
+
+// Flush waits until everything handed over so far is acknowledged.
+func (p *Publisher) Flush(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wake.Broadcast()
+	})
+	defer stop()
+	p.mu.Lock()
+	for p.failed == nil && ctx.Err() == nil && (p.records > 0 || p.busy || p.sent > p.acked) {
+		p.wake.Wait()
+	}
+	err := p.failed
+	p.mu.Unlock()
+	return p.settled(ctx, err)
+}
+
+// Publish sends one message on the client's lasting stream in the room and waits until it is
+// acknowledged. For many messages, Publisher is much faster.
+func (r *Room) Publish(ctx context.Context, body []byte, headers ...Header) error {
+	p, err := r.lasting(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.Publish(body, headers...); err != nil {
+		return err
+	}
+	return p.Flush(ctx)
+}
+
+// lasting is the publisher behind Publish, made anew after a failure.
+func (r *Room) lasting(ctx context.Context) (*Publisher, error) {
+	r.smu.Lock()
+	p := r.pub
+	r.smu.Unlock()
+	if p != nil {
+		p.mu.Lock()
+		usable := p.usable()
+		p.mu.Unlock()
+		if usable == nil {
+			return p, nil
+		}
+	}
+	fresh, err := r.Publisher(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.smu.Lock()
+	defer r.smu.Unlock()
+	if r.pub != p { // someone else was quicker
+		fresh.cancel()
+		return r.pub, nil
+	}
+	r.pub = fresh
+	return fresh, nil
+}
+
+// PublishOnce sends one message as a stream of its own, in a single frame if it fits, and waits
+// until it is acknowledged: what a command that sends one message and ends needs.
+func (r *Room) PublishOnce(ctx context.Context, body []byte, headers ...Header) error {
+	p, err := r.Publisher(ctx)
+	if err != nil {
+		return err
+	}
+	if err := check(body, headers); err != nil {
+		return errors.Join(err, p.Close(ctx))
+	}
+	if p.fits(body, headers) {
+		p.mu.Lock()
+		p.waiting = crypto.AppendRecord(p.waiting, headers, body)
+		p.records, p.closing = 1, true // in one step: the frame is known to be the last
+		p.mu.Unlock()
+		return p.Close(ctx)
+	}
+	err = p.Publish(body, headers...)
+	return errors.Join(err, p.Close(ctx))
+}

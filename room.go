@@ -1,0 +1,436 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// Room is a room as this client has verified it. It is safe for concurrent use.
+type Room struct {
+	*chain
+
+	keys keyring
+
+	smu    sync.Mutex
+	feeds  map[*feed]bool
+	pubs   map[*Publisher]bool
+	frozen error // a proven fork: nothing is delivered or published any more
+	alarms map[crypto.PublicKey]bool
+	pub    *Publisher // the one behind Publish
+}
+
+// RoomInfo is what a room's log says of it.
+type RoomInfo struct {
+	ID       ID        `json:"room_id"`
+	Subject  string    `json:"subject"`
+	Epoch    uint32    `json:"epoch"`
+	Policy   Policy    `json:"policy"`
+	Role     Role      `json:"role"` // of this client; empty for an admin looking on
+	Members  int       `json:"members"`
+	Stale    bool      `json:"stale"`
+	Seq      uint64    `json:"seq"`
+	Archived bool      `json:"archived"`
+	Created  time.Time `json:"created"`
+	Creator  PublicKey `json:"creator"`
+}
+
+// Info returns the room's state as last verified.
+func (r *Room) Info() (info RoomInfo) {
+	now := time.Now()
+	r.read(func(s *ledger.State) {
+		first := s.Room.Epochs[0]
+		info = RoomInfo{
+			ID: s.ID, Subject: s.Room.Subject, Epoch: s.Room.Epoch().Number, Policy: s.Room.Policy,
+			Role: s.Room.Role(r.c.id.Key()), Members: len(s.Room.Members()), Seq: s.Head.Seq,
+			Archived: s.Room.Archived != 0, Created: first.Time, Creator: first.By,
+		}
+		r.c.bus.read(func(b *ledger.State) { info.Stale = ledger.Stale(s.Room, b.Bus, now) })
+	})
+	return info
+}
+
+// ID is the room's id.
+func (r *Room) ID() ID { return r.id }
+
+// Subject is the room's subject.
+func (r *Room) Subject() (subject string) {
+	r.read(func(s *ledger.State) { subject = s.Room.Subject })
+	return subject
+}
+
+// Member is a member of a room; Name is empty for someone not on the allowlist any more.
+type Member struct {
+	Key    PublicKey `json:"key"`
+	Name   string    `json:"name"`
+	Role   Role      `json:"role"`
+	Active bool      `json:"active"` // on the allowlist
+}
+
+// Members lists the room's members, those who manage it first, then by name.
+func (r *Room) Members() []Member {
+	var out []Member
+	now := time.Now()
+	r.read(func(s *ledger.State) {
+		r.c.bus.read(func(b *ledger.State) {
+			for key, role := range s.Room.Members() {
+				m := Member{Key: key, Role: role}
+				if u := b.Bus.User(key); u != nil {
+					m.Name, m.Active = u.Name, u.ActiveAt(now)
+				}
+				out = append(out, m)
+			}
+		})
+	})
+	rank := []Role{RoleOwner, RoleAdmin, RoleMember, RoleReader}
+	slices.SortFunc(out, func(a, b Member) int {
+		if d := slices.Index(rank, a.Role) - slices.Index(rank, b.Role); d != 0 {
+			return d
+		}
+		if d := strings.Compare(a.Name, b.Name); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Key.String(), b.Key.String())
+	})
+	return out
+}
+
+// Refresh brings the room up to date with the store.
+func (r *Room) Refresh(ctx context.Context) error { return r.sync(ctx) }
+
+// Room opens a room by subject, id, or a prefix of at least 6 characters of the id of one of the
+// caller's rooms, and verifies its log. ErrNotFound covers rooms that are none of the caller's
+// business.
+func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
+	if c.bus.id.IsZero() {
+		return nil, fmt.Errorf("room %s: %w: the store is empty", name, ErrNotFound)
+	}
+	if id, err := crypto.ParseID(name); err == nil {
+		return c.openRoom(ctx, id)
+	}
+	if err := ledger.ValidSubject(name); err != nil {
+		return nil, fmt.Errorf("room %q: %w: it is neither a subject nor an id", name, ErrInvalid)
+	}
+	pinned, err := c.pins.Subject(ctx, c.bus.id, name)
+	if err != nil {
+		return nil, err
+	}
+	if pinned.IsZero() {
+		return c.roomBySubject(ctx, name)
+	}
+	// The store is asked all the same, beside the work: it must not say anything else now.
+	asked := make(chan error, 1)
+	go func() { asked <- c.stillNamed(ctx, name, pinned) }()
+	r, err := c.openRoom(ctx, pinned)
+	if named := <-asked; named != nil {
+		return nil, named
+	}
+	return r, err
+}
+
+// stillNamed checks that a subject means the pinned room in the store as well.
+func (c *Client) stillNamed(ctx context.Context, subject string, pinned ID) error {
+	now, err := c.store.RoomBySubject(ctx, subject)
+	if errors.Is(err, ErrNotFound) {
+		return nil // a room that is gone shows at its log, and one that was left is not shown
+	}
+	if err != nil {
+		return err
+	}
+	if now.ID == pinned {
+		return nil
+	}
+	if c.o.Confirm {
+		return c.pins.PinSubject(ctx, c.bus.id, subject, now.ID, true)
+	}
+	err = fmt.Errorf("room %s: %w: the subject meant the room %s and now means %s", subject, ErrIntegrity, pinned, now.ID)
+	return withHint(err, "if that is intended, confirm it once with --yes")
+}
+
+func (c *Client) roomBySubject(ctx context.Context, name string) (*Room, error) {
+	found, err := c.store.RoomBySubject(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		id, err := c.roomByPrefix(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return c.openRoom(ctx, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.openRoom(ctx, found.ID)
+	if err != nil {
+		return nil, err
+	}
+	if r.Subject() != name {
+		return nil, fmt.Errorf("room %s: %w: the store gave the room %s instead", name, ErrIntegrity, r.Subject())
+	}
+	return r, c.pins.PinSubject(ctx, c.bus.id, name, r.id, false)
+}
+
+const minPrefix = 6
+
+func (c *Client) roomByPrefix(ctx context.Context, prefix string) (ID, error) {
+	missing := withHint(fmt.Errorf("room %s: %w", prefix, ErrNotFound), "unibus rooms ls shows the rooms you are in")
+	if len(prefix) < minPrefix {
+		return ID{}, missing
+	}
+	refs, err := c.store.ListRoomsForEndpoint(ctx, c.id.Key())
+	if err != nil {
+		return ID{}, err
+	}
+	var match []ID
+	for _, ref := range refs {
+		if strings.HasPrefix(ref.ID.String(), strings.ToLower(prefix)) {
+			match = append(match, ref.ID)
+		}
+	}
+	switch len(match) {
+	case 0:
+		return ID{}, missing
+	case 1:
+		return match[0], nil
+	}
+	return ID{}, fmt.Errorf("room %s: %w: %d of your rooms have ids that begin so", prefix, ErrInvalid, len(match))
+}
+
+// openRoom verifies a room's log, once per client; later calls bring it up to date.
+func (c *Client) openRoom(ctx context.Context, id ID) (*Room, error) {
+	c.mu.Lock()
+	r := c.rooms[id]
+	c.mu.Unlock()
+	if r == nil {
+		l, err := c.openChain(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		r = &Room{chain: l, feeds: map[*feed]bool{}, pubs: map[*Publisher]bool{}, alarms: map[crypto.PublicKey]bool{}}
+		r.keys.room = r
+	}
+	if err := r.sync(ctx); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			err = withHint(fmt.Errorf("room %s: %w", id, ErrNotFound), "unibus rooms ls shows the rooms you are in")
+		}
+		return nil, err
+	}
+	isRoom := false
+	r.read(func(s *ledger.State) { isRoom = s.Room != nil })
+	if !isRoom {
+		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", id, ErrInvalid)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if open := c.rooms[id]; open != nil {
+		return open, nil
+	}
+	c.rooms[id] = r
+	return r, nil
+}
+
+// syncAtOnce is how many logs are brought up to date at the same time.
+const syncAtOnce = 8
+
+// ListMyRooms lists the rooms this client is a member of, by room id, as their logs say.
+func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
+	rooms, err := c.MyRooms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]RoomRef, len(rooms))
+	for i, r := range rooms {
+		info := r.Info()
+		refs[i] = RoomRef{ID: info.ID, Subject: info.Subject, Epoch: info.Epoch, Policy: info.Policy, Role: info.Role}
+	}
+	return refs, nil
+}
+
+// MyRooms opens every room this client is a member of, by room id.
+func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
+	rooms, err := c.RoomsOf(ctx, c.id.Key())
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(rooms, func(r *Room) bool { return r.Info().Role == "" }), nil
+}
+
+// RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
+// learns. What the store's view lists but the log does not bear out is ErrIntegrity.
+func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
+	if c.bus.id.IsZero() {
+		return nil, nil
+	}
+	refs, err := c.store.ListRoomsForEndpoint(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]ID, len(refs))
+	for i, ref := range refs {
+		ids[i] = ref.ID
+	}
+	rooms, err := c.openAll(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rooms {
+		known := false
+		r.read(func(s *ledger.State) { known = s.Room.Known(key) && s.Room.Subject == refs[i].Subject })
+		if !known {
+			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
+		}
+	}
+	return rooms, nil
+}
+
+// AllRooms opens every room of the bus, by room id; for bus admins.
+func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
+	if c.bus.id.IsZero() {
+		return nil, nil
+	}
+	var ids []ID
+	for r, err := range c.store.Rooms(ctx, ID{}) {
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, r.ID)
+	}
+	return c.openAll(ctx, ids)
+}
+
+func (c *Client) openAll(ctx context.Context, ids []ID) ([]*Room, error) {
+	rooms := make([]*Room, len(ids))
+	errs := make([]error, len(ids))
+	slots := make(chan struct{}, syncAtOnce)
+	var wait sync.WaitGroup
+	for i, id := range ids {
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			rooms[i], errs[i] = c.openRoom(ctx, id)
+		})
+	}
+	wait.Wait()
+	return rooms, errors.Join(errs...)
+}
+
+// CreateRoom makes a room with the caller as its owner. ErrExists when the subject is taken.
+func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Room, error) {
+	if err := ledger.ValidSubject(subject); err != nil {
+		return nil, fmt.Errorf("room %q: %w: %w", subject, ErrInvalid, err)
+	}
+	if err := c.founded(ctx); err != nil {
+		return nil, err
+	}
+	if !c.active(c.id.Key()) {
+		return nil, c.explain(ErrDenied)
+	}
+	if _, err := c.store.RoomBySubject(ctx, subject); err == nil {
+		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	create := &ledger.Create{Bus: c.bus.id, Subject: subject, Policy: p, Nonce: random[[16]byte]()}
+	key := newRoomKey()
+	if p.Encrypted() {
+		commit := key.Commit(1)
+		create.Commit = &commit
+	}
+	statement, err := new(ledger.State).Next(c.id, create, time.Now())
+	if err != nil {
+		return nil, notAllowed(err)
+	}
+	id, _, _, err := ledger.Place(statement)
+	if err != nil {
+		return nil, err
+	}
+	if p.Encrypted() {
+		if err := c.handOut(ctx, id, 1, key, []PublicKey{c.id.Key()}); err != nil {
+			return nil, err
+		}
+	}
+	l := &chain{c: c, id: id, state: new(ledger.State)}
+	if err := l.offer(ctx, statement); err != nil {
+		if errors.Is(err, ErrExists) {
+			err = fmt.Errorf("room %s: %w", subject, ErrExists)
+		}
+		return nil, err
+	}
+	if err := c.pins.PinSubject(ctx, c.bus.id, subject, id, true); err != nil {
+		return nil, err
+	}
+	return c.openRoom(ctx, id)
+}
+
+// active reports whether someone is on the allowlist now, as last verified.
+func (c *Client) active(key PublicKey) (ok bool) {
+	now := time.Now()
+	c.bus.read(func(s *ledger.State) { ok = s.Bus.User(key).ActiveAt(now) })
+	return ok
+}
+
+// end stops the room's subscriptions and publishers, for a reason.
+func (r *Room) end(err error) {
+	r.smu.Lock()
+	feeds, pubs := slices.Collect(maps.Keys(r.feeds)), slices.Collect(maps.Keys(r.pubs))
+	r.smu.Unlock()
+	for _, f := range feeds {
+		f.cancel(err)
+	}
+	for _, p := range pubs {
+		p.end(err)
+	}
+}
+
+// judgeSelf ends the subscriptions of a room that this client may not read any more, or that has
+// ended.
+func (r *Room) judgeSelf() {
+	if err := r.readable(); err != nil {
+		r.end(err)
+	}
+}
+
+// readable says why the room may not be read, if it may not.
+func (r *Room) readable() (err error) {
+	r.smu.Lock()
+	frozen := r.frozen
+	r.smu.Unlock()
+	if frozen != nil {
+		return frozen
+	}
+	me := r.c.id.Key()
+	r.read(func(s *ledger.State) {
+		if s.Room.Role(me) != "" {
+			return
+		}
+		err = fmt.Errorf("room %s: %w: you are not a member", s.Room.Subject, ErrDenied)
+		if s.Room.Known(me) {
+			err = fmt.Errorf("room %s: %w: you are no longer a member", s.Room.Subject, ErrDenied)
+		}
+		err = withHint(err, "an owner or admin of the room can let you in: unibus invite %s %s", s.Room.Subject, r.c.nameOf(me))
+	})
+	if err == nil && !r.c.active(me) {
+		err = r.c.explain(ErrDenied)
+	}
+	return err
+}
+
+// nameOf is how people call a key here: its name on the allowlist, or the key itself.
+func (c *Client) nameOf(key PublicKey) (name string) {
+	c.bus.read(func(s *ledger.State) {
+		if u := s.Bus.User(key); u != nil {
+			name = u.Name
+		}
+	})
+	if name == "" {
+		name = key.String()
+	}
+	return name
+}

@@ -1,0 +1,310 @@
+package unibus
+
+import (
+	"bytes"
+	"container/list"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// Limits of what a reader keeps, per room.
+const (
+	maxStreams   = 1 << 16 // streams remembered; the longest unheard are forgotten first
+	maxRemember  = 256     // delivered frames of a stream told from their impostors
+	maxReorder   = 64      // frames ahead of a gap, in all streams together
+	reorderWait  = 2 * time.Second
+	freshWithin  = 10 * time.Minute // between a live frame's seal time and the reader's clock
+	defaultLimit = MaxMessage
+)
+
+// streamKey is one sender's stream.
+type streamKey struct {
+	sender crypto.PublicKey
+	stream StreamID
+}
+
+// received is a frame that the ledger's rules accept.
+type received struct {
+	*ledger.Verdict
+	sender crypto.PublicKey
+	seq    uint64 // in the room's stream
+	sum    uint64 // of the frame, to tell a repetition from another frame
+	late   bool
+}
+
+// tracker follows one stream.
+type tracker struct {
+	key      streamKey
+	next     uint64   // the counter expected
+	sums     []uint64 // of the last frames before next
+	at       uint64
+	time     uint64 // seal time of the last frame, Unix µs
+	ended    bool
+	unsure   bool     // the frame before next was not read: its last message may go on in it
+	partial  *Message // its rest is to come
+	dropping bool     // the rest of a message that was given up
+	ahead    map[uint64]received
+	since    time.Time // when the gap before ahead was first seen
+	used     *list.Element
+}
+
+// sequencer puts the frames of a room's streams in order, and notices what is missing, repeated or
+// out of place (SPEC.md §6, Streams). It knows no clock of its own.
+type sequencer struct {
+	room    ID
+	stored  bool
+	start   bool // reading from the room's first frame
+	limit   int  // of a message, in bytes
+	unheard bool // do not check counters: others read a part
+	name    func(key crypto.PublicKey) string
+	subject string
+	notice  func(Notice)
+	deliver func(Message)
+
+	seed    maphash.Seed
+	streams map[streamKey]*tracker
+	order   *list.List // of *tracker, longest unheard first
+	waiting int        // frames in all ahead maps
+}
+
+func newSequencer() *sequencer {
+	return &sequencer{limit: defaultLimit, seed: maphash.MakeSeed(), streams: map[streamKey]*tracker{}, order: list.New()}
+}
+
+func (q *sequencer) note(kind NoticeKind, finding bool, f received, from, to uint64, why string) {
+	q.notice(Notice{
+		Kind: kind, Finding: finding, Room: q.room, Subject: q.subject, Sender: q.name(f.sender),
+		Stream: f.Header.Stream, From: from, To: to, Seq: f.seq, Why: why,
+	})
+}
+
+// take accepts a frame that the ledger's rules accept. context says that it is only read to know
+// what comes after it, and is not delivered.
+func (q *sequencer) take(f received, now time.Time, context bool) {
+	key := streamKey{f.sender, f.Header.Stream}
+	t := q.streams[key]
+	if t == nil {
+		t = q.begin(key, f, context)
+	}
+	q.order.MoveToBack(t.used)
+	switch counter := f.Header.Counter; {
+	case q.unheard, counter == t.next:
+		q.advance(t, f, context)
+		q.drain(t, context)
+	case counter < t.next:
+		q.repeated(t, f)
+	default:
+		q.hold(t, f, now, context)
+	}
+}
+
+// begin meets a stream for the first time.
+func (q *sequencer) begin(key streamKey, f received, context bool) *tracker {
+	if len(q.streams) >= maxStreams {
+		oldest := q.order.Front()
+		t := oldest.Value.(*tracker)
+		q.waiting -= len(t.ahead)
+		q.order.Remove(oldest)
+		delete(q.streams, t.key)
+	}
+	t := &tracker{key: key}
+	t.used = q.order.PushBack(t)
+	q.streams[key] = t
+	if f.Header.Counter > 0 && !q.unheard {
+		t.next = f.Header.Counter
+		t.unsure = true
+		if q.start && q.stored {
+			q.note(NoticeExpired, false, f, 0, f.Header.Counter-1, "the beginning of the stream has expired or is withheld")
+		}
+	}
+	return t
+}
+
+// repeated looks at a frame under a counter that was used.
+func (q *sequencer) repeated(t *tracker, f received) {
+	back := t.next - f.Header.Counter
+	if back > uint64(len(t.sums)) {
+		return // too long ago to tell; nothing of it is delivered again
+	}
+	if t.sums[uint64(len(t.sums))-back] != f.sum {
+		q.note(NoticeReplayed, true, f, f.Header.Counter, f.Header.Counter, "two different frames under one counter; the second was dropped")
+	}
+}
+
+// hold keeps a frame that is ahead of its stream.
+func (q *sequencer) hold(t *tracker, f received, now time.Time, context bool) {
+	if old, ok := t.ahead[f.Header.Counter]; ok {
+		if old.sum != f.sum {
+			q.note(NoticeReplayed, true, f, f.Header.Counter, f.Header.Counter, "two different frames under one counter; the second was dropped")
+		}
+		return
+	}
+	if t.ahead == nil {
+		t.ahead = map[uint64]received{}
+	}
+	if len(t.ahead) == 0 {
+		t.since = now
+	}
+	t.ahead[f.Header.Counter] = f
+	if q.waiting++; q.waiting > maxReorder {
+		q.skip(t, context)
+	}
+}
+
+// skip gives up on what is missing before the first frame held, and goes on there.
+func (q *sequencer) skip(t *tracker, context bool) {
+	first := uint64(0)
+	for counter := range t.ahead {
+		if first == 0 || counter < first {
+			first = counter
+		}
+	}
+	why := "lost on the way, as may happen in a room that stores nothing"
+	if q.stored {
+		why = "missing from the room's stream, with frames after it there"
+	}
+	q.note(NoticeGap, q.stored, t.ahead[first], t.next, first-1, why)
+	t.partial, t.dropping = nil, t.partial != nil // what goes on behind the gap is no message
+	t.sums = nil
+	t.next, t.unsure = first, true
+	q.drain(t, context)
+}
+
+// drain advances over the frames held that are next.
+func (q *sequencer) drain(t *tracker, context bool) {
+	for {
+		f, ok := t.ahead[t.next]
+		if !ok {
+			return
+		}
+		delete(t.ahead, t.next)
+		q.waiting--
+		q.advance(t, f, context)
+	}
+}
+
+// overdue gives up on gaps that have waited long enough, and says when to look again; zero for
+// never. With all set it waits no longer.
+func (q *sequencer) overdue(now time.Time, all bool) (again time.Time) {
+	if q.waiting == 0 {
+		return time.Time{}
+	}
+	for e := q.order.Front(); e != nil; e = e.Next() {
+		t := e.Value.(*tracker)
+		for len(t.ahead) > 0 && (all || now.Sub(t.since) >= reorderWait) {
+			q.skip(t, false)
+			t.since = now
+		}
+		if len(t.ahead) > 0 && (again.IsZero() || t.since.Add(reorderWait).Before(again)) {
+			again = t.since.Add(reorderWait)
+		}
+	}
+	return again
+}
+
+// advance delivers the next frame of a stream.
+func (q *sequencer) advance(t *tracker, f received, context bool) {
+	h := f.Header
+	if !q.unheard {
+		if why := t.astray(f); why != "" {
+			q.note(NoticeReplayed, true, f, h.Counter, h.Counter, why)
+			t.remember(f)
+			return
+		}
+	}
+	t.remember(f)
+	t.at, t.time = max(t.at, h.At), max(t.time, f.Content.Time)
+	t.ended = h.Flags&crypto.FlagFinal != 0
+	name := q.name(f.sender)
+	for i, record := range f.Content.Records {
+		last := i == len(f.Content.Records)-1
+		q.record(t, f, name, record, last && h.Flags&crypto.FlagMore != 0, i == 0, context)
+	}
+	t.unsure = false
+}
+
+// astray says what is wrong with a frame's place in its stream; empty for nothing.
+func (t *tracker) astray(f received) string {
+	switch {
+	case t.ended:
+		return "the stream goes on after its end"
+	case f.Header.At < t.at:
+		return "its place in the log goes back within the stream"
+	case f.Content.Time < t.time:
+		return "its seal time goes back within the stream"
+	}
+	return ""
+}
+
+func (t *tracker) remember(f received) {
+	t.next = f.Header.Counter + 1
+	if len(t.sums) == maxRemember {
+		t.sums = slices.Delete(t.sums, 0, maxRemember/2)
+	}
+	t.sums = append(t.sums, f.sum)
+}
+
+// record takes one record: a message, or a piece of one.
+func (q *sequencer) record(t *tracker, f received, name string, r crypto.Record, more, first, context bool) {
+	m := t.partial
+	switch {
+	case t.dropping:
+		t.dropping = more
+		return
+	case m == nil:
+		m = &Message{
+			Room: q.room, Subject: q.subject, Sender: f.sender, Name: name,
+			Time:  time.UnixMicro(int64(f.Content.Time)).UTC(),
+			Epoch: f.Header.Epoch, Stream: f.Header.Stream, Counter: f.Header.Counter,
+			Headers: r.Headers, Body: r.Body, Former: f.Former, Late: f.late, unsure: first && t.unsure,
+		}
+		if more {
+			m.Body = bytes.Clone(r.Body) // it will grow
+		}
+	case len(m.Body)+len(r.Body) > q.limit:
+		q.note(NoticeRefused, false, f, m.Counter, f.Header.Counter, fmt.Sprintf("a message of more than %d bytes was dropped", q.limit))
+		t.partial, t.dropping = nil, more
+		return
+	default:
+		m.Body = append(m.Body, r.Body...)
+	}
+	if more {
+		t.partial = m
+		return
+	}
+	t.partial = nil
+	if !context {
+		q.deliver(*m)
+	}
+}
+
+// finish looks at what is left when everything stored has been read.
+func (q *sequencer) finish() {
+	q.overdue(time.Time{}, true)
+	for _, t := range q.streams {
+		if !t.ended && t.partial != nil {
+			q.notice(Notice{
+				Kind: NoticeOpen, Room: q.room, Subject: q.subject, Sender: q.name(t.key.sender), Stream: t.key.stream,
+				From: t.next, To: t.next, Why: "a message is not complete yet: the rest is still to come or is withheld",
+			})
+		}
+	}
+}
+
+// forget lets a stream begin anywhere: frames of it were there, but could not be opened.
+func (q *sequencer) forget(sender crypto.PublicKey, h crypto.Header) {
+	key := streamKey{sender, h.Stream}
+	if t := q.streams[key]; t == nil {
+		t := &tracker{key: key, next: h.Counter + 1, unsure: true}
+		t.used = q.order.PushBack(t)
+		q.streams[key] = t
+	} else if h.Counter == t.next {
+		t.next++
+		t.sums, t.unsure = nil, true
+	}
+}

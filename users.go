@@ -1,0 +1,205 @@
+package unibus
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// NewUser is someone to add to the allowlist.
+type NewUser struct {
+	Key     PublicKey
+	Name    string
+	Admin   bool
+	Expires time.Time // zero: never
+	Card    []byte    // self-signed; nil: published by the user at its first connection
+}
+
+// usersPerEntry keeps an entry of the bus log far under the largest statement.
+const usersPerEntry = 2000
+
+// ParseUser reads what an admin is given by someone to be added: a key, or a card as whoami --card
+// prints it.
+func ParseUser(s string) (NewUser, error) {
+	s = strings.TrimSpace(s)
+	if len(s) > 200 {
+		raw, err := base64.StdEncoding.DecodeString(s)
+		if err == nil {
+			var card crypto.Card
+			if card, err = crypto.OpenCard(raw, PublicKey{}); err == nil {
+				return NewUser{Key: card.Key, Card: raw}, nil
+			}
+		}
+		return NewUser{}, fmt.Errorf("card: %w: %w", ErrInvalid, err)
+	}
+	key, err := ParseKey(s)
+	return NewUser{Key: key}, err
+}
+
+// AddUsers puts users on the allowlist, as many as one likes. ErrExists when a key or a name is
+// taken: then none of the entry they were to be in is added.
+func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
+	if err := c.founded(ctx); err != nil {
+		return err
+	}
+	for batch := range slices.Chunk(users, usersPerEntry) {
+		if err := c.addUsers(ctx, batch); err != nil {
+			return err
+		}
+	}
+	for _, u := range users {
+		if u.Card != nil {
+			if err := c.store.PutCard(ctx, store.Card{Endpoint: u.Key, Statement: u.Card}); err != nil {
+				return fmt.Errorf("publish the card of %s: %w", u.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
+	for _, u := range users { // before anything is asked of the store
+		if err := ledger.ValidName(u.Name); err != nil {
+			return fmt.Errorf("user %q: %w: %w", u.Name, ErrInvalid, err)
+		}
+		if crypto.LooksLikeKey(u.Name) {
+			return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
+		}
+	}
+	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+		add := &ledger.Add{}
+		for _, u := range users {
+			if old := s.Bus.User(u.Key); old != nil && old.Active {
+				return nil, fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, old.Name)
+			}
+			if old := s.Bus.ByName(u.Name); old != nil {
+				return nil, withHint(fmt.Errorf("user %s: %w: the name is that of %s", u.Name, ErrExists, old.Key), "give another one: --name NAME")
+			}
+			entry := ledger.NewUser{Key: u.Key, Name: u.Name, Role: RoleUser}
+			if u.Admin {
+				entry.Role = RoleAdmin
+			}
+			if !u.Expires.IsZero() {
+				ms := crypto.Number(u.Expires.UnixMilli())
+				entry.Expires = &ms
+			}
+			add.Users = append(add.Users, entry)
+		}
+		return add, nil
+	})
+	if err != nil {
+		return c.adminOnly(err)
+	}
+	for _, u := range users {
+		if err := c.pins.PinName(ctx, c.bus.id, u.Name, u.Key, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) adminOnly(err error) error {
+	if errors.Is(err, ledger.ErrNotAllowed) {
+		return withHint(err, "an admin of the bus can do it: unibus user ls shows who is one")
+	}
+	return err
+}
+
+// RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it.
+func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
+	if err := c.founded(ctx); err != nil {
+		return err
+	}
+	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+		for _, key := range keys {
+			if u := s.Bus.User(key); u == nil || !u.Active {
+				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
+			}
+		}
+		revoke := &ledger.Revoke{Keys: keys}
+		if reason != "" {
+			revoke.Reason = &reason
+		}
+		return revoke, nil
+	})
+	return c.adminOnly(err)
+}
+
+// Users lists everyone the allowlist speaks of, by name.
+func (c *Client) Users() []User {
+	var out []User
+	c.bus.read(func(s *ledger.State) {
+		if s.Bus == nil {
+			return
+		}
+		for u := range s.Bus.Users {
+			out = append(out, *u)
+		}
+	})
+	slices.SortFunc(out, func(a, b User) int {
+		if d := strings.Compare(a.Name, b.Name); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Key.String(), b.Key.String())
+	})
+	return out
+}
+
+// User finds a user by key, in any case, or by the name of someone active. ErrIntegrity when the
+// name meant another key before.
+func (c *Client) User(ctx context.Context, name string) (User, error) {
+	var u User
+	found := false
+	take := func(got *User) {
+		if got != nil {
+			u, found = *got, true
+		}
+	}
+	key, err := crypto.ParsePublicKey(name)
+	switch {
+	case err == nil:
+		c.bus.read(func(s *ledger.State) {
+			if s.Bus != nil {
+				take(s.Bus.User(key))
+			}
+		})
+		if !found {
+			return u, withHint(fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound), "an admin allows it: unibus user add %s", key)
+		}
+		return u, nil
+	case errors.Is(err, crypto.ErrSeed), crypto.LooksLikeKey(name):
+		return u, fmt.Errorf("user: %w: %w", ErrInvalid, err)
+	case ledger.ValidName(name) != nil:
+		return u, fmt.Errorf("user %q: %w: it is neither a key nor a name", name, ErrInvalid)
+	}
+	c.bus.read(func(s *ledger.State) {
+		if s.Bus != nil {
+			take(s.Bus.ByName(name))
+		}
+	})
+	if !found {
+		return u, withHint(fmt.Errorf("user %s: %w", name, ErrNotFound), "unibus user ls shows who is on the allowlist")
+	}
+	err = c.pins.PinName(ctx, c.bus.id, name, u.Key, c.o.Confirm)
+	if errors.Is(err, pins.ErrContradiction) {
+		err = withHint(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key),
+			"if that is intended, confirm it once with --yes")
+	}
+	return u, err
+}
+
+// Token signs a bearer token for the membership API.
+func (c *Client) Token(ttl time.Duration) (string, error) {
+	now := time.Now()
+	bus := c.bus.id
+	return c.id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &bus, From: now, Until: now.Add(ttl)})
+}
