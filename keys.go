@@ -188,3 +188,19 @@ func (r *Room) rekey(ctx context.Context, s *ledger.State, history string, gone,
 	}
 	return k, r.c.handOut(ctx, r.id, k.Epoch, key, to)
 }
+
+// HoldsKey reports whether this client was given the key of the room's present epoch. In a room
+// without encryption everyone holds it.
+func (r *Room) HoldsKey(ctx context.Context) (bool, error) {
+	var epochs []ledger.Epoch
+	encrypted := false
+	r.read(func(s *ledger.State) { epochs, encrypted = s.Room.Epochs, s.Room.Policy.Encrypted() })
+	if !encrypted {
+		return true, nil
+	}
+	_, err := r.keys.get(ctx, epochs, uint32(len(epochs)))
+	if errors.Is(err, errNoKey) {
+		return false, nil
+	}
+	return err == nil, err
+}

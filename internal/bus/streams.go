@@ -17,6 +17,9 @@ import (
 // dedupe is how long a stream knows a frame's id, so how late a repetition may come.
 const dedupe = 2 * time.Minute
 
+// kickWait is how long a server may take to drop a connection.
+const kickWait = 2 * time.Second
+
 // Streams makes room streams what the rooms' policies say.
 type Streams struct{ js jetstream.JetStream }
 
@@ -52,10 +55,10 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	return nil
 }
 
-// Kick drops every connection of the BUS account that logged in with one of the connection keys,
+// Kick drops every connection of the BUS account that the authorizer let in under the name of user,
 // on whichever server it is. Sys is a connection of the system account.
-func Kick(ctx context.Context, sys *nats.Conn, connection crypto.PublicKey) error {
-	ask, err := json.Marshal(map[string]any{"auth": true, "acc": "BUS", "user": connection.String(), "limit": 1024})
+func Kick(ctx context.Context, sys *nats.Conn, user crypto.PublicKey) error {
+	ask, err := json.Marshal(map[string]any{"auth": true, "acc": "BUS", "user": user.String(), "limit": 1024})
 	if err != nil {
 		return err
 	}
@@ -76,13 +79,14 @@ func Kick(ctx context.Context, sys *nats.Conn, connection crypto.PublicKey) erro
 		if err != nil {
 			return failure(err)
 		}
-		if err := kick(sys, m.Data); err != nil {
+		if err := kick(ctx, sys, m.Data); err != nil {
 			return err
 		}
 	}
 }
 
-func kick(sys *nats.Conn, answer []byte) error {
+// kick drops the connections in one server's answer.
+func kick(ctx context.Context, sys *nats.Conn, answer []byte) error {
 	var connz struct {
 		Server struct{ ID string }
 		Data   struct {
@@ -94,7 +98,12 @@ func kick(sys *nats.Conn, answer []byte) error {
 	}
 	for _, c := range connz.Data.Connections {
 		order := fmt.Appendf(nil, `{"cid":%d}`, c.CID)
-		if err := sys.Publish("$SYS.REQ.SERVER."+connz.Server.ID+".KICK", order); err != nil {
+		// A request: without somewhere to answer, the server ignores the order. That the connection
+		// has gone by itself is an answer too.
+		ctx, cancel := context.WithTimeout(ctx, kickWait)
+		_, err := sys.RequestWithContext(ctx, "$SYS.REQ.SERVER."+connz.Server.ID+".KICK", order)
+		cancel()
+		if err != nil {
 			return failure(err)
 		}
 	}

@@ -35,12 +35,11 @@ type authorizer struct {
 	count  func(outcome string)
 
 	mu     sync.Mutex
-	logins map[crypto.PublicKey]*login // by connection key
+	logins map[crypto.PublicKey]*login // by user
 }
 
-// login is what the connections of one connection key were let in for.
+// login is what the connections of one user were let in for.
 type login struct {
-	user  crypto.PublicKey
 	until time.Time
 	rooms map[crypto.ID]access
 }
@@ -130,7 +129,7 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 		return nil, refuse("the token is for another connection key")
 	}
 	uc := jwt.NewUserClaims(req.UserNkey)
-	uc.Name, uc.Audience = t.Key.String(), "BUS"
+	uc.Name, uc.Audience = t.Key.String(), "BUS" // the name is by which bus.Kick finds the connection
 	inbox := bus.InboxPrefix(connection) + ".>"
 	uc.Permissions.Sub.Allow.Add(inbox)
 	if hello {
@@ -139,7 +138,7 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 		return uc, nil
 	}
 	// Before the store is asked, so that a revocation meanwhile finds whom to drop.
-	a.admit(connection, t.Key, now)
+	a.admit(t.Key, now)
 	until, err := a.allowed(ctx, t.Key, now)
 	if err != nil {
 		return nil, err
@@ -152,7 +151,7 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 		if err != nil {
 			return nil, err
 		}
-		a.grant(connection, room, may)
+		a.grant(t.Key, room, may)
 		allow(uc, room, t.Key, may)
 	}
 	return uc, nil
@@ -230,7 +229,7 @@ func allow(uc *jwt.UserClaims, room crypto.ID, key crypto.PublicKey, may access)
 }
 
 // admit remembers a login, and forgets those that have ended.
-func (a *authorizer) admit(connection, user crypto.PublicKey, now time.Time) {
+func (a *authorizer) admit(user crypto.PublicKey, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for key, l := range a.logins {
@@ -238,75 +237,70 @@ func (a *authorizer) admit(connection, user crypto.PublicKey, now time.Time) {
 			delete(a.logins, key)
 		}
 	}
-	l := a.logins[connection]
+	l := a.logins[user]
 	if l == nil {
-		l = &login{user: user, rooms: map[crypto.ID]access{}}
-		a.logins[connection] = l
+		l = &login{rooms: map[crypto.ID]access{}}
+		a.logins[user] = l
 	}
 	l.until = now.Add(loginLife)
 }
 
-func (a *authorizer) grant(connection crypto.PublicKey, room crypto.ID, may access) {
+func (a *authorizer) grant(user crypto.PublicKey, room crypto.ID, may access) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if l := a.logins[connection]; l != nil && may.read {
+	if l := a.logins[user]; l != nil && may.read {
 		l.rooms[room] = may
 	}
 }
 
-// outdated lists the connection keys with logins that may do more than the store now says: of
-// revoked users, or with a room whose members changed.
+// outdated lists the users with connections that may do more than the store now says, after a
+// change of one log: revoked ones, or those whose role in the room shrank.
 func (a *authorizer) outdated(ctx context.Context, log crypto.ID) ([]crypto.PublicKey, error) {
 	a.mu.Lock()
-	type check struct {
-		connection, user crypto.PublicKey
-		had              access
-	}
-	var checks []check
-	for connection, l := range a.logins {
+	held := map[crypto.PublicKey]access{}
+	for user, l := range a.logins {
 		if had, ok := l.rooms[log]; ok || log == a.bus {
-			checks = append(checks, check{connection, l.user, had})
+			held[user] = had
 		}
 	}
 	a.mu.Unlock()
 	var out []crypto.PublicKey
-	for _, c := range checks {
-		over := false
-		if log == a.bus {
-			ok, err := a.store.IsAuthorized(ctx, c.user)
-			if err != nil {
-				return nil, err
-			}
-			over = !ok
-		} else {
-			has, err := accessTo(ctx, a.store, log, c.user)
-			if err != nil {
-				return nil, err
-			}
-			over = c.had.read && !has.read || c.had.write && !has.write || c.had.stored && !has.stored
+	for user, had := range held {
+		over, err := a.over(ctx, log, user, had)
+		if err != nil {
+			return nil, err
 		}
 		if over {
-			out = append(out, c.connection)
+			out = append(out, user)
 		}
 	}
 	return out, nil
 }
 
-// drop forgets a login: a new one is a new decision.
-func (a *authorizer) drop(connection crypto.PublicKey) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.logins, connection)
+func (a *authorizer) over(ctx context.Context, log crypto.ID, user crypto.PublicKey, had access) (bool, error) {
+	if log == a.bus {
+		ok, err := a.store.IsAuthorized(ctx, user)
+		return !ok, err
+	}
+	has, err := accessTo(ctx, a.store, log, user)
+	return had.read && !has.read || had.write && !has.write || had.stored && !has.stored, err
 }
 
-// members lists who is told of a room's changes: its members, and connections that had it.
-func (a *authorizer) holders(log crypto.ID) []crypto.PublicKey {
+// drop forgets what a user was let in for: the next login is a new decision.
+func (a *authorizer) drop(user crypto.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.logins, user)
+}
+
+// holders lists the users with connections that were let in for a room.
+func (a *authorizer) holders(room crypto.ID) []crypto.PublicKey {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []crypto.PublicKey
-	for _, l := range a.logins {
-		if _, ok := l.rooms[log]; ok {
-			out = append(out, l.user)
+	for user, l := range a.logins {
+		if _, ok := l.rooms[room]; ok {
+			out = append(out, user)
 		}
 	}
 	return out

@@ -94,16 +94,16 @@ func (r *reconciler) kick(ctx context.Context, log crypto.ID) error {
 	if err != nil {
 		return err
 	}
-	for _, connection := range over {
-		if err := bus.Kick(ctx, r.links.Sys, connection); err != nil {
+	for _, user := range over {
+		if err := bus.Kick(ctx, r.links.Sys, user); err != nil {
 			return err
 		}
 		time.AfterFunc(retryEvery, func() {
 			if ctx.Err() == nil {
-				_ = bus.Kick(ctx, r.links.Sys, connection) // a second look; the first one was answered
+				_ = bus.Kick(ctx, r.links.Sys, user) // a second look; the first one was answered
 			}
 		})
-		r.authorizer.drop(connection)
+		r.authorizer.drop(user)
 	}
 	return nil
 }
