@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +59,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	rooms    map[crypto.ID]*Room
+	subs     map[*Subscription]bool
 	watching bool
 	arrivals map[chan struct{}]bool // told of notices about logs not open here
 }
@@ -75,7 +78,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, id: o.Identity, pins: p, rooms: map[crypto.ID]*Room{}, arrivals: map[chan struct{}]bool{}}
+	c := &Client{o: o, id: o.Identity, pins: p, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}, arrivals: map[chan struct{}]bool{}}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Store != "" {
 		err = c.openStore(ctx)
@@ -375,8 +378,15 @@ func (c *Client) mourn() {
 		if err == nil {
 			return
 		}
+		err = c.explain(err)
 		for _, r := range c.openRooms() {
-			r.end(c.explain(err))
+			r.end(err)
+		}
+		c.mu.Lock()
+		subs := slices.Collect(maps.Keys(c.subs))
+		c.mu.Unlock()
+		for _, s := range subs {
+			s.stop(err)
 		}
 	}
 }
@@ -421,11 +431,22 @@ func (c *Client) run(f func()) bool {
 	return true
 }
 
-// refresh syncs a chain in the background. What is wrong with it ends the room's subscriptions.
+// refresh syncs a chain in the background, until the store answers. What is wrong with the chain
+// ends the room's subscriptions.
 func (c *Client) refresh(l *chain) {
 	err := l.sync(c.ctx)
+	for wait := 100 * time.Millisecond; errors.Is(err, ErrUnavailable); wait = min(2*wait, 2*time.Second) {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.conn.Done():
+			return
+		case <-time.After(wait):
+		}
+		err = l.sync(c.ctx)
+	}
 	if !errors.Is(err, ErrIntegrity) && !errors.Is(err, ErrInvalid) {
-		return // anything passing is tried again by the next writer or notice
+		return
 	}
 	for _, r := range c.openRooms() {
 		if r.chain == l || l == c.bus {

@@ -102,12 +102,13 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	p.wake.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
 	p.reset()
-	if !c.run(p.wait.Wait) {
-		return nil, fmt.Errorf("publish: %w", ErrClosed)
-	}
 	p.wait.Go(p.send)
 	p.wait.Go(p.collect)
 	context.AfterFunc(p.ctx, func() { p.end(ErrClosed) })
+	if !c.run(p.wait.Wait) { // Close waits for the publisher too
+		p.cancel()
+		return nil, fmt.Errorf("publish: %w", ErrClosed)
+	}
 	r.smu.Lock()
 	r.pubs[p] = true
 	r.smu.Unlock()

@@ -302,6 +302,7 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 		}
 		ids = append(ids, r.ID)
 	}
+	slices.SortFunc(ids, ID.Compare)
 	return c.openAll(ctx, ids)
 }
 

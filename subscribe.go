@@ -118,6 +118,14 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		c: c, o: o, patterns: patterns, out: make(chan []Message, 16), feeds: map[ID]*feed{}, done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
+	c.mu.Lock()
+	c.subs[s] = true
+	c.mu.Unlock()
+	context.AfterFunc(s.ctx, func() {
+		c.mu.Lock()
+		delete(c.subs, s)
+		c.mu.Unlock()
+	})
 	arrivals := make(chan struct{}, 1)
 	if len(patterns) > 0 { // before the rooms are listed, so that none falls between
 		c.mu.Lock()
@@ -469,7 +477,7 @@ func (f *feed) run() {
 		})
 	}
 	s := f.s
-	if err != nil && s.ctx.Err() == nil && f.ofPattern() && !errors.Is(err, ErrIntegrity) {
+	if err != nil && s.ctx.Err() == nil && f.ofPattern() && s.c.active(s.c.Key()) && !errors.Is(err, ErrIntegrity) {
 		s.c.say("no longer reading %s: %v", f.r.Subject(), err)
 		s.mu.Lock()
 		delete(s.feeds, f.r.id)

@@ -41,6 +41,7 @@ type Conn struct {
 	id      *crypto.Identity
 	bus     crypto.ID
 	timeout time.Duration
+	readers sync.WaitGroup // of stored rooms
 
 	mu      sync.Mutex
 	rooms   []crypto.ID
@@ -230,6 +231,7 @@ func (c *Conn) Close() {
 	}
 	c.nc.Close()
 	<-c.done
+	c.readers.Wait()
 }
 
 // Watch reports the logs that the service says have changed, until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -153,30 +154,61 @@ func (c *Conn) Stored(ctx context.Context, room crypto.ID, from uint64) (Frames,
 	if err != nil {
 		return nil, fmt.Errorf("read the room's stream: %w", failure(err))
 	}
-	return &stored{c, messages}, nil
+	s := &stored{c: c, messages: messages, frames: make(chan Frame, 4), closed: make(chan struct{})}
+	c.readers.Go(s.pump)
+	return s, nil
 }
 
+// stored reads ahead in a goroutine of its own: the library's Next can be busy with the server for
+// longer than its caller cares to wait.
 type stored struct {
 	c        *Conn
 	messages jetstream.MessagesContext
+	frames   chan Frame
+	failed   error // set before frames is closed
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (s *stored) pump() {
+	defer close(s.frames)
+	for {
+		m, err := s.messages.Next()
+		if err != nil {
+			if s.failed = s.c.Err(); s.failed == nil {
+				s.failed = fmt.Errorf("read the room's stream: %w", failure(err))
+			}
+			return
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			s.failed = fmt.Errorf("read the room's stream: %w: %v", store.ErrUnavailable, err)
+			return
+		}
+		f := Frame{Sender: senderOf(m.Subject()), Data: m.Data(), Seq: meta.Sequence.Stream, Last: meta.NumPending == 0}
+		select {
+		case s.frames <- f:
+		case <-s.closed:
+			return
+		}
+	}
 }
 
 func (s *stored) Next(ctx context.Context) (Frame, error) {
-	m, err := s.messages.Next(jetstream.NextContext(ctx))
-	if err != nil {
-		if ended := s.c.Err(); ended != nil {
-			return Frame{}, ended
+	select {
+	case f, ok := <-s.frames:
+		if !ok {
+			return f, s.failed
 		}
-		if ctx.Err() != nil {
-			return Frame{}, ctx.Err()
-		}
-		return Frame{}, fmt.Errorf("read the room's stream: %w", failure(err))
+		return f, nil
+	case <-ctx.Done():
+		return Frame{}, ctx.Err()
 	}
-	meta, err := m.Metadata()
-	if err != nil {
-		return Frame{}, fmt.Errorf("read the room's stream: %w: %v", store.ErrUnavailable, err)
-	}
-	return Frame{Sender: senderOf(m.Subject()), Data: m.Data(), Seq: meta.Sequence.Stream, Last: meta.NumPending == 0}, nil
 }
 
-func (s *stored) Close() { s.messages.Stop() }
+func (s *stored) Close() {
+	s.once.Do(func() {
+		close(s.closed)
+		s.messages.Stop()
+	})
+}

@@ -150,9 +150,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
 		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
 		a.pubCmd(), a.subCmd(), a.logCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
-	for _, c := range root.Commands() {
-		fixArgs(c)
-	}
+	fixArgs(root)
 	return root
 }
 

@@ -53,7 +53,6 @@ func (a *app) subCmd() *cobra.Command {
 	fs.BoolVar(&f.null, "null", false, "end bodies with NUL instead of newline")
 	fs.BoolVar(&f.headers, "headers", false, "show headers, a line each before the body")
 	fs.StringVar(&f.queue, "queue", "", "share the messages with other readers of the queue `GROUP`")
-	c.MarkFlagsMutuallyExclusive("new", "all", "last", "since")
 	return c
 }
 
@@ -64,6 +63,15 @@ func (f *subFlags) options(a *app) (unibus.SubscribeOptions, error) {
 		if o.Since, err = parseWhen(f.since, time.Now(), -1); err != nil {
 			return o, err
 		}
+	}
+	starts := 0
+	for _, given := range []bool{f.fresh, f.all, f.last > 0, f.since != ""} {
+		if given {
+			starts++
+		}
+	}
+	if starts > 1 {
+		return o, usage("--new, --all, --last and --since: one of them")
 	}
 	if f.count < 0 || f.last < 0 || f.wait < 0 {
 		return o, usage("--count, --last and --wait take what is more than nothing")
@@ -99,7 +107,7 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 	if err != nil {
 		return err
 	}
-	if a.err.terminal {
+	if !f.end {
 		a.notice("reading %s", strings.Join(names, ", "))
 	}
 	idle, quit := context.WithCancelCause(ctx)

@@ -128,6 +128,9 @@ func ParseID(s string) (ID, error) {
 // String writes the id as 32 lower-case base32 characters.
 func (id ID) String() string { return idEncoding.EncodeToString(id[:]) }
 
+// Compare orders ids as they are written, which is not the order of their bytes.
+func (id ID) Compare(other ID) int { return strings.Compare(id.String(), other.String()) }
+
 // IsZero reports whether no id is set.
 func (id ID) IsZero() bool { return id == ID{} }
 

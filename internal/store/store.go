@@ -122,12 +122,12 @@ type Log interface {
 type Directory interface {
 	Room(ctx context.Context, room crypto.ID) (Room, error)
 	RoomBySubject(ctx context.Context, subject string) (Room, error)
-	// Rooms yields every room after an id, by id; the zero id starts at the first.
+	// Rooms yields every room after an id, by the bytes of the id; zero starts at the first.
 	Rooms(ctx context.Context, after crypto.ID) iter.Seq2[Room, error]
 	// Members lists the members of a room by key; ErrNotFound for an unknown room.
 	Members(ctx context.Context, room crypto.ID) ([]Member, error)
 	Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (Member, error)
-	// ListRoomsForEndpoint lists the rooms of a member by room id; none is no error.
+	// ListRoomsForEndpoint lists the rooms of a member by room id as it is written; none is no error.
 	ListRoomsForEndpoint(ctx context.Context, endpoint crypto.PublicKey) ([]RoomRef, error)
 }
 

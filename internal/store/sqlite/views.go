@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -134,10 +135,11 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 		}
 		copy(r.ID[:], id)
 		return r, json.Unmarshal([]byte(policy), &r.Policy)
-	}, `SELECT r.id, r.subject, r.epoch, r.policy, m.role FROM members m JOIN rooms r ON r.id = m.room WHERE m.endpoint = ? ORDER BY r.id`, endpoint[:])
+	}, `SELECT r.id, r.subject, r.epoch, r.policy, m.role FROM members m JOIN rooms r ON r.id = m.room WHERE m.endpoint = ?`, endpoint[:])
 	if err != nil {
 		return nil, fmt.Errorf("rooms of %s: %w", endpoint, failure(err))
 	}
+	slices.SortFunc(list, func(a, b store.RoomRef) int { return a.ID.Compare(b.ID) })
 	return list, nil
 }
 

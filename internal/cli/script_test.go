@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	_ "modernc.org/sqlite"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"unibus": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the command-line contract, with real processes.
+//
+//	serve [ARGS]            start a bus, with the identity "admin"
+//	stop                    stop it
+//	run CODE USER ARGS…     run unibus as USER; it must exit with CODE
+//	spawn NAME USER ARGS…   the same in the background
+//	await NAME REGEXP       wait until its output matches
+//	signal NAME INT         send a signal
+//	reap NAME CODE          wait for its end
+//	sqlite FILE STATEMENT   change a store behind everyone's back
+//	absent DIR TEXT…        no file below DIR holds one of the texts
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Values[spawnedKey{}] = &spawned{by: map[string]*process{}}
+			for _, v := range []string{"XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"} {
+				env.Setenv(v, filepath.Join(env.WorkDir, strings.ToLower(v)))
+			}
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"serve": cmdServe, "stop": cmdStop, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
+			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
+		},
+	})
+}
+
+type spawnedKey struct{}
+
+type spawned struct{ by map[string]*process }
+
+// process is one in the background.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+func processes(ts *testscript.TestScript) map[string]*process {
+	return ts.Value(spawnedKey{}).(*spawned).by
+}
+
+func as(ts *testscript.TestScript, user string) {
+	ts.Setenv("UNIBUS_IDENTITY", ts.MkAbs(user+".nk"))
+	ts.Setenv("UNIBUS_STATE", ts.MkAbs("state"))
+}
+
+// patience is for what must happen soon; it only matters when it does not.
+const patience = 30 * time.Second
+
+func start(ts *testscript.TestScript, name string, args ...string) *process {
+	cmd := exec.Command("unibus", args...)
+	cmd.Path = filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "unibus")
+	cmd.Err = nil
+	cmd.Dir = ts.MkAbs(".")
+	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "GOCOVERDIR"} {
+		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p, p
+	ts.Check(cmd.Start())
+	go func() {
+		_ = cmd.Wait() // the state says how it ended
+		close(p.done)
+	}()
+	processes(ts)[name] = p
+	ts.Defer(func() {
+		_ = cmd.Process.Kill()
+		<-p.done
+	})
+	return p
+}
+
+func await(ts *testscript.TestScript, name, pattern string) []string {
+	p := processes(ts)[name]
+	re := regexp.MustCompile("(?m)" + pattern)
+	deadline := time.Now().Add(patience)
+	for {
+		if m := re.FindStringSubmatch(p.text()); m != nil {
+			return m
+		}
+		select {
+		case <-p.done:
+			if m := re.FindStringSubmatch(p.text()); m != nil {
+				return m
+			}
+			ts.Fatalf("%s ended without %q; it said:\n%s", name, pattern, p.text())
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s never said %q, but:\n%s", name, pattern, p.text())
+		}
+	}
+}
+
+func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
+	as(ts, "admin")
+	listen := "127.0.0.1:0"
+	if old := ts.Getenv("UNIBUS_SERVER"); old != "" { // where it was before
+		listen = strings.TrimPrefix(old, "nats://")
+	}
+	start(ts, "serve", append([]string{"serve", "-o", "json", "--listen", listen, "--data", ts.MkAbs("data")}, args...)...)
+	line := await(ts, "serve", `^\{"admin.*$`)[0]
+	var ready struct{ Server, Bus, Admin, HTTP string }
+	ts.Check(json.Unmarshal([]byte(line), &ready))
+	ts.Setenv("UNIBUS_SERVER", ready.Server)
+	ts.Setenv("BUS", ready.Bus)
+	ts.Setenv("HTTP", ready.HTTP)
+}
+
+func cmdStop(ts *testscript.TestScript, _ bool, _ []string) {
+	cmdSignal(ts, false, []string{"serve", "TERM"})
+	cmdReap(ts, false, []string{"serve", "0|130"})
+}
+
+func cmdRun(ts *testscript.TestScript, _ bool, args []string) {
+	as(ts, args[1])
+	err := ts.Exec("unibus", args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("unibus %s: exit code %d instead of %s", strings.Join(args[2:], " "), code, args[0])
+	}
+}
+
+func cmdSpawn(ts *testscript.TestScript, _ bool, args []string) {
+	as(ts, args[1])
+	start(ts, args[0], args[2:]...)
+}
+
+func cmdAwait(ts *testscript.TestScript, _ bool, args []string) { await(ts, args[0], args[1]) }
+
+func cmdSignal(ts *testscript.TestScript, _ bool, args []string) {
+	s := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}[args[1]]
+	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(s))
+}
+
+func cmdReap(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		ts.Fatalf("%s does not end; it said:\n%s", args[0], p.text())
+	}
+	code := strconv.Itoa(p.cmd.ProcessState.ExitCode())
+	if !strings.Contains("|"+args[1]+"|", "|"+code+"|") {
+		ts.Fatalf("%s ended with %s instead of %s; it said:\n%s", args[0], code, args[1], p.text())
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), []byte(p.text()), 0o644))
+}
+
+func cmdSQLite(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", "file:"+ts.MkAbs(args[0])+"?_pragma=busy_timeout(5000)")
+	ts.Check(err)
+	defer db.Close()
+	result, err := db.Exec(args[1])
+	ts.Check(err)
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		ts.Fatalf("%s changes nothing (%v)", args[1], err)
+	}
+}
+
+func cmdAbsent(ts *testscript.TestScript, _ bool, args []string) {
+	files := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		for _, text := range args[1:] {
+			if bytes.Contains(raw, []byte(text)) {
+				return fmt.Errorf("%q is in %s", text, path)
+			}
+		}
+		return nil
+	}))
+	if files == 0 {
+		ts.Fatalf("no files in %s", args[0])
+	}
+}
+
+// TestGenerated holds completions/ and man/ against the command tree.
+func TestGenerated(t *testing.T) {
+	dir := t.TempDir()
+	if err := Generate(filepath.Join(dir, "completions"), filepath.Join(dir, "man")); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"completions", "man"} {
+		fresh, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := os.ReadDir(filepath.Join("..", "..", sub))
+		if err != nil || len(kept) != len(fresh) {
+			t.Fatalf("%s has %d files instead of %d (%v): run make completions", sub, len(kept), len(fresh), err)
+		}
+		for _, f := range fresh {
+			a, err := os.ReadFile(filepath.Join(dir, sub, f.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(filepath.Join("..", "..", sub, f.Name()))
+			if err != nil || !bytes.Equal(a, b) {
+				t.Errorf("%s/%s is not current (%v): run make completions", sub, f.Name(), err)
+			}
+		}
+	}
+}
+
+func TestVisible(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain ümläut 日本":       "plain ümläut 日本",
+		"\x1b[31mred\x1b[0m":    `\x1b[31mred\x1b[0m`,
+		"a\nb\tc\r":             `a\x0ab\tc\x0d`,
+		"\u202egnp.exe":         `\u202egnp.exe`,
+		"\u009b2J":              `\x9b2J`,
+		string([]byte{0xff, 0}): `\xff\x00`,
+	} {
+		if got := visible(in); got != want {
+			t.Errorf("visible(%q) = %s, want %s", in, got, want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { visible("nothing to hide") }); n != 0 {
+		t.Errorf("a safe line costs %v allocations", n)
+	}
+}
+
+func TestMessages(t *testing.T) {
+	long := strings.Repeat("x", 300<<10)
+	for _, c := range []struct {
+		in   string
+		f    pubFlags
+		want []string
+	}{
+		{"a\nb\n", pubFlags{}, []string{"a", "b"}},
+		{"a\n\nb", pubFlags{}, []string{"a", "", "b"}},
+		{"", pubFlags{}, nil},
+		{"\n", pubFlags{}, []string{""}},
+		{"a\r\n", pubFlags{}, []string{"a\r"}},
+		{"a\nb\x00c\x00", pubFlags{null: true}, []string{"a\nb", "c"}},
+		{"a\nb\n", pubFlags{whole: true}, []string{"a\nb\n"}},
+		{"", pubFlags{whole: true}, []string{""}},
+		{"a\nb\nc\n", pubFlags{count: 2}, []string{"a", "b"}},
+		{long + "\n" + long, pubFlags{}, []string{long, long}},
+	} {
+		var got []string
+		n, err := c.f.messages(bufio.NewReader(strings.NewReader(c.in)), func(b []byte) error {
+			got = append(got, string(b))
+			return nil
+		})
+		if err != nil || int(n) != len(c.want) || strings.Join(got, "|") != strings.Join(c.want, "|") {
+			t.Errorf("%.20q: %d messages, %v", c.in, n, err)
+		}
+	}
+}

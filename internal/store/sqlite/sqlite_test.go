@@ -1,0 +1,131 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func admin(t *testing.T) *crypto.Identity {
+	t.Helper()
+	id, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Backend {
+		path := filepath.Join(t.TempDir(), "sub", "bus.db")
+		s, err := Open(t.Context(), path, Options{OpTimeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A second opening of the same file stands for another process.
+		other, err := Open(t.Context(), path, Options{OpTimeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close(); other.Close() })
+		id := admin(t)
+		return storetest.Backend{
+			Admin: id, OpTimeout: 5 * time.Second,
+			As: func(by *crypto.Identity) store.Store {
+				if by == id {
+					return s
+				}
+				return other
+			},
+			Break: func() { s.Close() },
+		}
+	})
+}
+
+func TestFileMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	var mode, level string
+	if err := s.write.QueryRow("PRAGMA journal_mode").Scan(&mode); err != nil || mode != "wal" {
+		t.Errorf("journal mode %s, %v", mode, err)
+	}
+	if err := s.write.QueryRow("PRAGMA synchronous").Scan(&level); err != nil || level != "2" {
+		t.Errorf("synchronous %s, %v", level, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(t.Context(), "", Options{}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("no path: %v", err)
+	}
+	if _, err := Open(t.Context(), filepath.Join(dir, "none"), Options{Existing: true}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("no file: %v", err)
+	}
+	garbage := filepath.Join(dir, "garbage")
+	if err := os.WriteFile(garbage, []byte("this is not a database, but long enough to be looked at as one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), garbage, Options{}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("garbage: %v", err)
+	}
+	newer := filepath.Join(dir, "newer")
+	db, err := sql.Open("sqlite", DSN(newer, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("PRAGMA user_version = 999"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), newer, Options{}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a newer file: %v", err)
+	}
+}
+
+// TestLocked: another process that holds the file for ever makes calls fail in time, and kindly.
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	s, err := Open(t.Context(), path, Options{OpTimeout: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	holder, err := sql.Open("sqlite", DSN(path, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	tx, err := holder.BeginTx(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	_, err = store.Found(t.Context(), s, admin(t), "admin", time.Now())
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a locked file: %v", err)
+	}
+	if ok, err := s.HasAdmin(t.Context()); ok || err != nil {
+		t.Errorf("readers do not wait for writers: %v, %v", ok, err)
+	}
+}

@@ -1,0 +1,620 @@
+// Package storetest is the conformance suite that every store passes.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Backend is a store under test.
+type Backend struct {
+	// Admin founded, or is to found, the bus; the store is Open's to found if Founded is false.
+	Admin *crypto.Identity
+	// As opens the store as one user sees it; a backend without users returns the same store always.
+	// The suite does not close it.
+	As func(id *crypto.Identity) store.Store
+	// Break makes the backend unable to answer, for good.
+	Break func()
+	// OpTimeout is the backend's.
+	OpTimeout time.Duration
+	// Founded says that the bus stands already.
+	Founded bool
+	// OwnKeysOnly says that a user is given only its own sealed keys.
+	OwnKeysOnly bool
+}
+
+// Run runs the suite; open makes a fresh backend for each part.
+func Run(t *testing.T, open func(t *testing.T) Backend) {
+	for name, f := range map[string]func(*testing.T, *world){
+		"room round trip": testRoom,
+		"allowlist":       testAllowlist,
+		"not found":       testNotFound,
+		"rooms of":        testRoomsOf,
+		"race":            testRace,
+		"append":          testAppend,
+		"watch":           testWatch,
+		"paging":          testPaging,
+		"broken":          testBroken,
+		"cancelled":       testCancelled,
+	} {
+		t.Run(name, func(t *testing.T) { f(t, newWorld(t, open(t))) })
+	}
+}
+
+// world is a founded bus with some people.
+type world struct {
+	Backend
+	t   *testing.T
+	ctx context.Context
+	s   store.Store // as the admin
+	bus *ledger.State
+}
+
+func identity(t *testing.T, n byte) *crypto.Identity {
+	t.Helper()
+	id, err := crypto.NewIdentity([32]byte{'s', 't', n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func newWorld(t *testing.T, b Backend) *world {
+	t.Helper()
+	w := &world{Backend: b, t: t, ctx: t.Context(), s: b.As(b.Admin)}
+	if !b.Founded {
+		if _, err := w.s.Bus(w.ctx); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("the bus of an empty store: %v", err)
+		}
+		if ok, err := w.s.HasAdmin(w.ctx); ok || err != nil {
+			t.Fatalf("an empty store has an admin: %v, %v", ok, err)
+		}
+		var err error
+		if w.bus, err = store.Found(w.ctx, w.s, b.Admin, "admin", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	founded, err := w.s.Bus(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.bus, err = ledger.Fold([][]byte{founded}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// must fails the test on an error.
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// is fails the test unless err is of a kind.
+func (w *world) is(err, kind error) {
+	w.t.Helper()
+	if !errors.Is(err, kind) {
+		w.t.Fatalf("got %v, want %v", err, kind)
+	}
+}
+
+// append writes the next entry of a log, as its author.
+func (w *world) append(s *ledger.State, by *crypto.Identity, body ledger.Body) error {
+	w.t.Helper()
+	statement, err := s.Next(by, body, time.Now())
+	w.must(err)
+	c, err := store.Advance(s, statement)
+	w.must(err)
+	return w.As(by).Append(w.ctx, c)
+}
+
+func (w *world) allow(ids ...*crypto.Identity) {
+	w.t.Helper()
+	add := &ledger.Add{}
+	for _, id := range ids {
+		add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: "user-" + strings.ToLower(id.Key().String()[:8]), Role: ledger.RoleUser})
+	}
+	w.must(w.append(w.bus, w.Admin, add))
+}
+
+// room makes an encrypted room and stages its owner's key.
+func (w *world) room(owner *crypto.Identity, subject string) (*ledger.State, crypto.RoomKey) {
+	w.t.Helper()
+	key := crypto.RoomKey{byte(len(subject)), 1}
+	commit := key.Commit(1)
+	s := new(ledger.State)
+	create := &ledger.Create{Bus: w.bus.ID, Subject: subject, Policy: ledger.DefaultPolicy(), Nonce: []byte("0123456789abcdef"), Commit: &commit}
+	statement, err := s.Next(owner, create, time.Now())
+	w.must(err)
+	id, _, _, err := ledger.Place(statement)
+	w.must(err)
+	w.must(w.As(owner).PutKeys(w.ctx, id, 1, commit, []store.SealedKey{w.seal(key, id, 1, owner)}))
+	c, err := store.Advance(s, statement)
+	w.must(err)
+	w.must(w.As(owner).Append(w.ctx, c))
+	return s, key
+}
+
+func (w *world) seal(key crypto.RoomKey, room crypto.ID, epoch uint32, to *crypto.Identity) store.SealedKey {
+	w.t.Helper()
+	raw, err := to.Card()
+	w.must(err)
+	card, err := crypto.OpenCard(raw, to.Key())
+	w.must(err)
+	sealed, err := crypto.SealKey(key, room, epoch, to.Key(), card.Sealing)
+	w.must(err)
+	return store.SealedKey{Endpoint: to.Key(), Sealed: sealed}
+}
+
+// opens checks that an endpoint's copy in the store opens to a key.
+func (w *world) opens(id *crypto.Identity, room crypto.ID, epoch, want uint32, key crypto.RoomKey) {
+	w.t.Helper()
+	k, err := w.As(id).Key(w.ctx, room, epoch, id.Key())
+	w.must(err)
+	if k.Room != room || k.Epoch != want || k.Commit != key.Commit(want) {
+		w.t.Fatalf("asked for epoch %d, got %+v", epoch, k)
+	}
+	got, err := id.OpenKey(k.Sealed, room, want, k.Commit)
+	if err != nil || got != key {
+		w.t.Fatalf("the key does not open: %v", err)
+	}
+}
+
+func testRoom(t *testing.T, w *world) {
+	owner, bob := identity(t, 1), identity(t, 2)
+	w.allow(owner, bob)
+	s, key := w.room(owner, "ops.alerts")
+	w.opens(owner, s.ID, 0, 1, key)
+	w.opens(owner, s.ID, 1, 1, key)
+
+	mine := w.As(owner)
+	r, err := mine.Room(w.ctx, s.ID)
+	w.must(err)
+	if r.Subject != "ops.alerts" || r.Epoch != 1 || r.Seq != 1 || r.Members != 1 || r.Stale || r.Archived || r.Policy.Retain == nil || !r.Policy.Encrypted() {
+		t.Errorf("room is %+v", r)
+	}
+	w.must(mine.PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
+	w.opens(bob, s.ID, 0, 1, key)
+	m, err := w.As(bob).Member(w.ctx, s.ID, bob.Key())
+	w.must(err)
+	if m.Role != ledger.RoleMember {
+		t.Errorf("bob is %s", m.Role)
+	}
+	list, err := w.As(bob).Members(w.ctx, s.ID)
+	w.must(err)
+	want := []store.Member{{Endpoint: owner.Key(), Role: ledger.RoleOwner}, {Endpoint: bob.Key(), Role: ledger.RoleMember}}
+	slices.SortFunc(want, func(a, b store.Member) int { return bytes.Compare(a.Endpoint[:], b.Endpoint[:]) })
+	if !slices.Equal(list, want) {
+		t.Errorf("members are %v", list)
+	}
+
+	// A rekey: the latest epoch is another one only when the entry stands, whatever was staged.
+	next, losing := crypto.RoomKey{2}, crypto.RoomKey{3}
+	for _, k := range []crypto.RoomKey{next, losing} {
+		w.must(mine.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+	}
+	w.opens(bob, s.ID, 0, 1, key)
+	_, err = w.As(bob).Key(w.ctx, s.ID, 2, bob.Key())
+	w.is(err, store.ErrNotFound)
+	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
+	w.must(err)
+	w.must(w.append(s, owner, &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}))
+	w.opens(bob, s.ID, 0, 2, next)
+	w.opens(bob, s.ID, 1, 1, key)
+	// The loser's copies do not replace the winner's, even when they come late.
+	_ = mine.PutKeys(w.ctx, s.ID, 2, losing.Commit(2), []store.SealedKey{w.seal(losing, s.ID, 2, bob)}) // some backends refuse it
+	w.opens(bob, s.ID, 2, 2, next)
+
+	w.must(w.append(s, owner, &ledger.MemberRole{Key: bob.Key(), Role: ledger.RoleAdmin}))
+	w.must(w.append(s, bob, &ledger.Leave{}))
+	_, err = mine.Member(w.ctx, s.ID, bob.Key())
+	w.is(err, store.ErrNotFound)
+	r, err = mine.RoomBySubject(w.ctx, "ops.alerts")
+	w.must(err)
+	if !r.Stale || r.Epoch != 2 || r.Seq != 5 || r.Members != 1 {
+		t.Errorf("after bob left, room is %+v", r)
+	}
+	w.must(w.append(s, owner, &ledger.Archive{}))
+	r, err = mine.Room(w.ctx, s.ID)
+	w.must(err)
+	if !r.Archived {
+		t.Errorf("room is %+v", r)
+	}
+}
+
+func testAllowlist(t *testing.T, w *world) {
+	bob, carol := identity(t, 2), identity(t, 3)
+	authorized := func(id *crypto.Identity, want bool) {
+		t.Helper()
+		ok, err := w.s.IsAuthorized(w.ctx, id.Key())
+		w.must(err)
+		if ok != want {
+			t.Fatalf("authorized: %v", ok)
+		}
+	}
+	authorized(w.Admin, true)
+	authorized(bob, false)
+	if ok, err := w.s.HasAdmin(w.ctx); !ok || err != nil {
+		t.Fatalf("has admin: %v, %v", ok, err)
+	}
+	w.allow(bob)
+	authorized(bob, true)
+	// The admin gate is the ledger's: an entry of anyone else is none.
+	if _, err := w.bus.Next(bob, &ledger.Add{Users: []ledger.NewUser{{Key: carol.Key(), Name: "carol", Role: ledger.RoleUser}}}, time.Now()); !errors.Is(err, ledger.ErrNotAllowed) {
+		t.Errorf("a user adds a user: %v", err)
+	}
+	// One key is one user, in whatever case it was typed.
+	lower, err := crypto.ParsePublicKey("  " + strings.ToLower(bob.Key().String()) + "\n")
+	w.must(err)
+	u, err := w.s.User(w.ctx, lower)
+	w.must(err)
+	if u.Key != bob.Key() || u.Role != ledger.RoleUser || !u.Active || u.AddedBy != w.Admin.Key() || u.Added.IsZero() {
+		t.Errorf("bob is %+v", u)
+	}
+	if _, err := w.bus.Next(w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: lower, Name: "again", Role: ledger.RoleUser}}}, time.Now()); !errors.Is(err, ledger.ErrRule) {
+		t.Errorf("one key twice: %v", err)
+	}
+	past := crypto.Number(time.Now().Add(-time.Minute).UnixMilli())
+	w.must(w.append(w.bus, w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: carol.Key(), Name: "carol", Role: ledger.RoleUser, Expires: &past}}}))
+	authorized(carol, false)
+	w.must(w.append(w.bus, w.Admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}))
+	authorized(bob, false)
+	u, err = w.s.User(w.ctx, bob.Key())
+	w.must(err)
+	if u.Active || u.Revoked.IsZero() {
+		t.Errorf("revoked, bob is %+v", u)
+	}
+	var keys []string
+	for u, err := range w.s.Users(w.ctx, crypto.PublicKey{}) {
+		w.must(err)
+		keys = append(keys, string(u.Key[:]))
+	}
+	if len(keys) != 3 || !slices.IsSorted(keys) {
+		t.Errorf("%d users, sorted %v", len(keys), slices.IsSorted(keys))
+	}
+	w.must(w.append(w.bus, w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleAdmin}}}))
+	authorized(bob, true)
+}
+
+func testNotFound(t *testing.T, w *world) {
+	bob := identity(t, 2)
+	w.allow(bob)
+	s, key := w.room(w.Admin, "there")
+	unknown, nobody := crypto.ID{1}, identity(t, 9).Key()
+	errs := map[string]error{}
+	note := func(name string, err error) { errs[name] = err }
+	_, err := w.s.Head(w.ctx, unknown)
+	note("Head", err)
+	_, err = w.s.Room(w.ctx, unknown)
+	note("Room", err)
+	_, err = w.s.RoomBySubject(w.ctx, "nowhere")
+	note("RoomBySubject", err)
+	_, err = w.s.Members(w.ctx, unknown)
+	note("Members", err)
+	_, err = w.s.Member(w.ctx, unknown, nobody)
+	note("Member of no room", err)
+	_, err = w.s.Member(w.ctx, s.ID, nobody)
+	note("Member", err)
+	_, err = w.s.Key(w.ctx, unknown, 1, w.Admin.Key())
+	note("Key of no room", err)
+	_, err = w.s.Key(w.ctx, s.ID, 2, w.Admin.Key())
+	note("Key of no epoch", err)
+	_, err = w.As(bob).Key(w.ctx, s.ID, 0, bob.Key())
+	note("Key of no member", err)
+	_, err = w.s.Card(w.ctx, nobody)
+	note("Card", err)
+	_, err = w.s.User(w.ctx, nobody)
+	note("User", err)
+	for name, err := range errs {
+		if !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, err := range w.s.Entries(w.ctx, unknown, 0) {
+		t.Errorf("an unknown log has entries (%v)", err)
+	}
+	for range w.s.Entries(w.ctx, s.ID, 1) {
+		t.Error("there is an entry after the last")
+	}
+	if ok, err := w.s.IsAuthorized(w.ctx, nobody); ok || err != nil {
+		t.Errorf("nobody is authorized: %v, %v", ok, err)
+	}
+	w.opens(w.Admin, s.ID, 0, 1, key)
+	if w.OwnKeysOnly {
+		_, err := w.s.Key(w.ctx, s.ID, 1, bob.Key())
+		w.is(err, store.ErrDenied)
+	}
+	card, err := bob.Card()
+	w.must(err)
+	w.must(w.As(bob).PutCard(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
+	got, err := w.s.Card(w.ctx, bob.Key())
+	w.must(err)
+	if !bytes.Equal(got.Statement, card) || got.Endpoint != bob.Key() {
+		t.Error("the card comes back altered")
+	}
+}
+
+func testRoomsOf(t *testing.T, w *world) {
+	owner, bob, stranger := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, bob, stranger)
+	var ids []string
+	for _, subject := range []string{"a", "b", "c", "d"} {
+		s, key := w.room(owner, subject)
+		ids = append(ids, s.ID.String())
+		if subject == "c" {
+			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+			w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleReader}}}))
+		}
+	}
+	of := func(id *crypto.Identity) []store.RoomRef {
+		t.Helper()
+		refs, err := w.As(id).ListRoomsForEndpoint(w.ctx, id.Key())
+		w.must(err)
+		return refs
+	}
+	slices.Sort(ids)
+	var got []string
+	for _, r := range of(owner) {
+		got = append(got, r.ID.String())
+		if r.Role != ledger.RoleOwner || r.Epoch != 1 || r.Subject == "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("the owner's rooms are %v, want %v by id", got, ids)
+	}
+	if refs := of(bob); len(refs) != 1 || refs[0].Subject != "c" || refs[0].Role != ledger.RoleReader {
+		t.Errorf("bob's rooms are %v", refs)
+	}
+	if refs := of(stranger); len(refs) != 0 {
+		t.Errorf("a stranger's rooms are %v", refs)
+	}
+}
+
+// testRace lets two admins write the same place: one wins, the other is told, nothing is mixed.
+func testRace(t *testing.T, w *world) {
+	other := identity(t, 1)
+	w.must(w.append(w.bus, w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: other.Key(), Name: "other", Role: ledger.RoleAdmin}}}))
+	const rounds = 8
+	for round := range byte(rounds) {
+		snapshot, err := w.bus.Snapshot()
+		w.must(err)
+		var states [2]*ledger.State
+		var changes [2]store.Change
+		var errs [2]error
+		for i, by := range []*crypto.Identity{w.Admin, other} {
+			states[i], err = ledger.LoadSnapshot(snapshot)
+			w.must(err)
+			add := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 100+2*round+byte(i)).Key(), Name: "n" + string('a'+rune(round)) + string('a'+rune(i)), Role: ledger.RoleUser}}}
+			statement, err := states[i].Next(by, add, time.Now())
+			w.must(err)
+			changes[i], err = store.Advance(states[i], statement)
+			w.must(err)
+		}
+		var wait sync.WaitGroup
+		for i, by := range []*crypto.Identity{w.Admin, other} {
+			s := w.As(by)
+			wait.Go(func() { errs[i] = s.Append(w.ctx, changes[i]) })
+		}
+		wait.Wait()
+		winner := 0
+		if errs[0] != nil {
+			winner = 1
+		}
+		w.must(errs[winner])
+		w.is(errs[1-winner], store.ErrConflict)
+		w.bus = states[winner]
+		h, err := w.s.Head(w.ctx, w.bus.ID)
+		w.must(err)
+		if h != w.bus.Head {
+			t.Fatalf("head %v, the winner wrote %v", h, w.bus.Head)
+		}
+		loser := changes[1-winner].Entry.Body.(*ledger.Add).Users[0].Key
+		if _, err := w.s.User(w.ctx, loser); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("the loser's view was written: %v", err)
+		}
+	}
+}
+
+func testAppend(t *testing.T, w *world) {
+	bob := identity(t, 2)
+	w.allow(bob)
+	before, err := w.bus.Snapshot()
+	w.must(err)
+	statement, err := w.bus.Next(w.Admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}, time.Now())
+	w.must(err)
+	c, err := store.Advance(w.bus, statement)
+	w.must(err)
+	w.must(w.s.Append(w.ctx, c))
+	w.must(w.s.Append(w.ctx, c)) // the same bytes again: it was not heard the first time
+	behind, err := ledger.LoadSnapshot(before)
+	w.must(err)
+	other, err := behind.Next(w.Admin, &ledger.UserRole{Key: bob.Key(), Role: ledger.RoleAdmin}, time.Now())
+	w.must(err)
+	late, err := store.Advance(behind, other)
+	w.must(err)
+	w.is(w.s.Append(w.ctx, late), store.ErrConflict)
+
+	// What comes back is what went in, from any place on.
+	var all [][]byte
+	for e, err := range w.s.Entries(w.ctx, w.bus.ID, 0) {
+		w.must(err)
+		if e.Seq != uint64(len(all)+1) {
+			t.Fatalf("entry %d after %d", e.Seq, len(all))
+		}
+		all = append(all, e.Statement)
+	}
+	s, err := ledger.Fold(all)
+	w.must(err)
+	if s.Head != w.bus.Head {
+		t.Errorf("folds to %v, want %v", s.Head, w.bus.Head)
+	}
+	for e, err := range w.s.Entries(w.ctx, w.bus.ID, 2) {
+		w.must(err)
+		if e.Seq != 3 {
+			t.Errorf("entry %d after 2", e.Seq)
+		}
+		break // a reader may stop
+	}
+	// A subject is one room's, a store one bus's.
+	room, _ := w.room(w.Admin, "taken")
+	twin := new(ledger.State)
+	commit := crypto.RoomKey{}.Commit(1)
+	statement, err = twin.Next(w.Admin, &ledger.Create{Bus: w.bus.ID, Subject: "taken", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, time.Now())
+	w.must(err)
+	c, err = store.Advance(twin, statement)
+	w.must(err)
+	w.is(w.s.Append(w.ctx, c), store.ErrExists)
+	if r, err := w.s.RoomBySubject(w.ctx, "taken"); err != nil || r.ID != room.ID {
+		t.Errorf("the subject now means %v (%v)", r.ID, err)
+	}
+	if _, err := w.s.Head(w.ctx, twin.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the refused room has a log: %v", err)
+	}
+	if !w.Founded {
+		_, err = store.Found(w.ctx, w.s, bob, "bob", time.Now())
+		w.is(err, store.ErrExists)
+	}
+}
+
+func testWatch(t *testing.T, w *world) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	notices, err := w.s.Watch(ctx)
+	w.must(err)
+	await := func(log crypto.ID, seq uint64) {
+		t.Helper()
+		for {
+			select {
+			case n, ok := <-notices:
+				if !ok {
+					t.Fatal("the watch ended")
+				}
+				if n.Log == log && n.Seq >= seq {
+					return
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("no notice of entry %d", seq)
+			}
+		}
+	}
+	w.allow(identity(t, 2))
+	await(w.bus.ID, 2)
+	s, _ := w.room(w.Admin, "watched")
+	await(s.ID, 1)
+	w.allow(identity(t, 3))
+	await(w.bus.ID, 3)
+	cancel()
+	for range notices { // it ends
+	}
+}
+
+// testPaging goes past the size of a page.
+func testPaging(t *testing.T, w *world) {
+	const many = 300
+	add := &ledger.Add{}
+	for i := range many {
+		var seed [32]byte
+		seed[0], seed[1], seed[2] = 'p', byte(i), byte(i>>8)
+		id, err := crypto.NewIdentity(seed)
+		w.must(err)
+		add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: "p" + strings.ToLower(id.Key().String()[:10]), Role: ledger.RoleUser})
+	}
+	w.must(w.append(w.bus, w.Admin, add))
+	var last crypto.PublicKey
+	n := 0
+	for u, err := range w.s.Users(w.ctx, crypto.PublicKey{}) {
+		w.must(err)
+		if bytes.Compare(u.Key[:], last[:]) <= 0 {
+			t.Fatal("users are not in order")
+		}
+		last = u.Key
+		n++
+	}
+	if n != many+1 {
+		t.Errorf("%d users", n)
+	}
+	for u, err := range w.s.Users(w.ctx, last) {
+		t.Errorf("a user after the last: %v, %v", u, err)
+	}
+	for i := range many {
+		role := ledger.RoleAdmin
+		if i%2 == 1 {
+			role = ledger.RoleUser
+		}
+		w.must(w.append(w.bus, w.Admin, &ledger.UserRole{Key: add.Users[0].Key, Role: role}))
+	}
+	seq := uint64(1)
+	for e, err := range w.s.Entries(w.ctx, w.bus.ID, seq) {
+		w.must(err)
+		if seq++; e.Seq != seq {
+			t.Fatalf("entry %d at place %d", e.Seq, seq)
+		}
+	}
+	if seq != w.bus.Head.Seq {
+		t.Errorf("entries up to %d of %d", seq, w.bus.Head.Seq)
+	}
+	var ids []crypto.ID
+	for _, subject := range []string{"x", "y", "z"} {
+		s, _ := w.room(w.Admin, subject)
+		ids = append(ids, s.ID)
+	}
+	slices.SortFunc(ids, func(a, b crypto.ID) int { return bytes.Compare(a[:], b[:]) })
+	var got []crypto.ID
+	for r, err := range w.s.Rooms(w.ctx, ids[0]) {
+		w.must(err)
+		got = append(got, r.ID)
+	}
+	if !slices.Equal(got, ids[1:]) {
+		t.Errorf("rooms after the first are %v, want %v", got, ids[1:])
+	}
+}
+
+// testBroken: a backend that cannot answer denies, in time.
+func testBroken(t *testing.T, w *world) {
+	if ok, err := w.s.IsAuthorized(w.ctx, w.Admin.Key()); !ok || err != nil {
+		t.Fatalf("before: %v, %v", ok, err)
+	}
+	w.Break()
+	ctx, cancel := context.WithTimeout(w.ctx, w.OpTimeout+10*time.Second)
+	defer cancel()
+	for range 3 {
+		ok, err := w.s.IsAuthorized(ctx, w.Admin.Key())
+		if ok || err == nil {
+			t.Errorf("IsAuthorized: %v, %v", ok, err)
+		}
+		ok, err = w.s.HasAdmin(ctx)
+		if ok || err == nil {
+			t.Errorf("HasAdmin: %v, %v", ok, err)
+		}
+	}
+	_, err := w.s.Head(ctx, w.bus.ID)
+	w.is(err, store.ErrUnavailable)
+	if ctx.Err() != nil {
+		t.Error("the calls outlived OpTimeout")
+	}
+}
+
+func testCancelled(t *testing.T, w *world) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	cancel()
+	if ok, err := w.s.IsAuthorized(ctx, w.Admin.Key()); ok || err == nil {
+		t.Errorf("IsAuthorized: %v, %v", ok, err)
+	}
+	if _, err := w.s.Room(ctx, crypto.ID{}); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Room: %v", err)
+	}
+}
