@@ -527,13 +527,15 @@ func (f *feed) follow() error {
 // reopen goes on where the feed was, as soon as that is possible.
 func (f *feed) reopen() error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		var frames bus.Frames
 		var err error
 		if f.stored {
-			f.frames, err = f.s.c.conn.Stored(f.ctx, f.r.id, f.next)
+			frames, err = f.s.c.conn.Stored(f.ctx, f.r.id, f.next)
 		} else {
-			f.frames, err = f.s.c.conn.Live(f.ctx, f.r.id, f.o.Queue)
+			frames, err = f.s.c.conn.Live(f.ctx, f.r.id, f.o.Queue)
 		}
 		if err == nil {
+			f.frames = frames
 			return nil
 		}
 		if errors.Is(err, ErrNotFound) && f.s.c.conn.IsConnected() && f.r.sync(f.ctx) == nil && !f.r.Info().Policy.Stored() {

@@ -100,13 +100,3 @@ func touched(e *Entry) []crypto.PublicKey {
 	}
 	return keys
 }
-
-// Ended lists the keys whose access an entry ends: revoked users, removed members and those who
-// left. Connections of theirs are to be dropped.
-func (e *Entry) Ended() []crypto.PublicKey {
-	switch e.Body.(type) {
-	case *Revoke, *Remove, *Leave:
-		return touched(e)
-	}
-	return nil
-}
