@@ -84,3 +84,7 @@ func (n *Node) Stop() {
 		_ = n.store.Close() // every write was answered with its own outcome
 	}
 }
+
+// Links are the service's own connections to the server: its owner's view, which clients are built
+// not to trust.
+func (n *Node) Links() *bus.Links { return &n.server.Links }
