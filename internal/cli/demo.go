@@ -43,7 +43,7 @@ func (a *app) demoCmd() *cobra.Command {
 				return err
 			}
 			defer os.RemoveAll(dir)
-			d := &demo{a: a, ctx: cmd.Context(), dir: dir, lines: lines, facts: map[string]any{}}
+			d := &demo{a: a, ctx: cmd.Context(), dir: dir, lines: lines, facts: map[string]any{}, keys: map[string]*unibus.Identity{}}
 			defer d.close()
 			return d.run()
 		},
@@ -95,7 +95,6 @@ type demo struct {
 	alice, bob   *unibus.Client
 	keys         map[string]*unibus.Identity
 	room, theirs *unibus.Room // alice's and bob's view of it
-	live         *unibus.Subscription
 	got          [][]byte
 }
 
@@ -176,19 +175,6 @@ func (d *demo) tell(name, detail string, took time.Duration) {
 	out.Flush()
 }
 
-// person makes an identity and connects it.
-func (d *demo) person(name string) (*unibus.Client, error) {
-	id, err := unibus.NewIdentity()
-	if err != nil {
-		return nil, err
-	}
-	if d.keys == nil {
-		d.keys = map[string]*unibus.Identity{}
-	}
-	d.keys[name] = id
-	return nil, nil
-}
-
 func (d *demo) connect(name string) (*unibus.Client, error) {
 	return unibus.Connect(d.ctx, unibus.Options{
 		Identity: d.keys[name], Name: name, StateDir: filepath.Join(d.dir, name), Server: d.node.URL(),
@@ -197,9 +183,11 @@ func (d *demo) connect(name string) (*unibus.Client, error) {
 
 func (d *demo) found() (string, error) {
 	for _, name := range []string{"operator", "alice", "bob"} {
-		if _, err := d.person(name); err != nil {
+		id, err := unibus.NewIdentity()
+		if err != nil {
 			return "", err
 		}
+		d.keys[name] = id
 	}
 	var err error
 	d.node, err = service.StartNode(d.ctx, service.NodeOptions{
@@ -481,4 +469,3 @@ func (d *demo) verify() (string, error) {
 	}
 	return fmt.Sprintf("bus %d entries, room %d entries, from the first on", len(bus), len(room)), nil
 }
-

@@ -1,0 +1,177 @@
+// Command bench measures unibus against raw NATS on the same server in the same run, and prints
+// rates and ratios. Figures vary by machine; ratios less so.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/service"
+)
+
+const (
+	lines    = 200_000
+	lineSize = 105
+	sample   = 2_000 // lines of what would take too long
+)
+
+func main() {
+	dir, err := os.MkdirTemp("", "unibus-bench-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := run(context.Background(), dir); err != nil {
+		os.RemoveAll(dir)
+		log.Fatal("bench: ", err)
+	}
+}
+
+// bench is what everything is measured on.
+type bench struct {
+	ctx  context.Context
+	node *service.Node
+	c    *unibus.Client
+	line []byte
+}
+
+func run(ctx context.Context, dir string) error {
+	id, err := unibus.NewIdentity()
+	if err != nil {
+		return err
+	}
+	b := &bench{ctx: ctx, line: make([]byte, lineSize)}
+	b.node, err = service.StartNode(ctx, service.NodeOptions{
+		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Name: "bench", Version: "0.0.1", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	defer b.node.Stop()
+	if b.c, err = unibus.Connect(ctx, unibus.Options{Identity: id, StateDir: filepath.Join(dir, "state"), Server: b.node.URL()}); err != nil {
+		return err
+	}
+	defer b.c.Close()
+	t := table.NewWriter()
+	t.SetOutputMirror(os.Stdout)
+	t.AppendHeader(table.Row{"what", "lines", "seconds", "lines/s", "of it"})
+	var base float64
+	for _, m := range []struct {
+		what string
+		n    int
+		do   func(n int) error
+	}{
+		{"raw NATS, stored, a line at a time", sample, b.rawSync},
+		{"raw NATS, stored, asynchronous", 20 * sample, b.rawAsync},
+		{"raw NATS, live", lines, b.rawLive},
+		{"unibus, stored, encrypted, signed", lines, b.stored},
+		{"unibus, live, encrypted, signed", lines, b.live},
+		{"unibus, reading it all back", lines, b.read},
+	} {
+		began := time.Now()
+		if err := m.do(m.n); err != nil {
+			return fmt.Errorf("%s: %w", m.what, err)
+		}
+		took := time.Since(began).Seconds()
+		rate := float64(m.n) / took
+		if base == 0 {
+			base = rate
+		}
+		t.AppendRow(table.Row{m.what, m.n, fmt.Sprintf("%.3f", took), fmt.Sprintf("%.0f", rate), fmt.Sprintf("%.1f×", rate/base)})
+	}
+	t.Render()
+	return nil
+}
+
+func (b *bench) raw() (jetstream.JetStream, error) {
+	js, err := jetstream.New(b.node.Links().Bus)
+	if err != nil {
+		return nil, err
+	}
+	_, err = js.CreateOrUpdateStream(b.ctx, jetstream.StreamConfig{Name: "RAW", Subjects: []string{"raw.stored"}})
+	return js, err
+}
+
+func (b *bench) rawSync(n int) error {
+	js, err := b.raw()
+	for i := 0; i < n && err == nil; i++ {
+		_, err = js.Publish(b.ctx, "raw.stored", b.line)
+	}
+	return err
+}
+
+func (b *bench) rawAsync(n int) error {
+	js, err := b.raw()
+	for i := 0; i < n && err == nil; i++ {
+		_, err = js.PublishAsync("raw.stored", b.line, jetstream.WithStallWait(time.Minute))
+	}
+	if err == nil {
+		<-js.PublishAsyncComplete()
+	}
+	return err
+}
+
+func (b *bench) rawLive(n int) error {
+	var err error
+	for i := 0; i < n && err == nil; i++ {
+		err = b.node.Links().Bus.Publish("raw.live", b.line)
+	}
+	if err == nil {
+		err = b.node.Links().Bus.Flush()
+	}
+	return err
+}
+
+func (b *bench) stored(n int) error { return b.publish(n, "bench.stored", unibus.DefaultPolicy()) }
+
+func (b *bench) live(n int) error {
+	p := unibus.DefaultPolicy()
+	p.Retain = nil
+	return b.publish(n, "bench.live", p)
+}
+
+func (b *bench) publish(n int, subject string, policy unibus.Policy) error {
+	room, err := b.c.CreateRoom(b.ctx, subject, policy)
+	if err != nil {
+		return err
+	}
+	p, err := room.Publisher(b.ctx)
+	for i := 0; i < n && err == nil; i++ {
+		err = p.Publish(b.line)
+	}
+	if err != nil {
+		return err
+	}
+	return p.Close(b.ctx)
+}
+
+func (b *bench) read(n int) error {
+	room, err := b.c.Room(b.ctx, "bench.stored")
+	if err != nil {
+		return err
+	}
+	sub, err := room.Subscribe(b.ctx, unibus.SubscribeOptions{All: true, End: true})
+	if err != nil {
+		return err
+	}
+	got := 0
+	for _, err := range sub.Messages() {
+		if err != nil {
+			return err
+		}
+		got++
+	}
+	if got != n {
+		return fmt.Errorf("%d lines of %d", got, n)
+	}
+	return nil
+}
