@@ -33,7 +33,7 @@ func (a *app) serveCmd() *cobra.Command {
 			node, err := service.StartNode(cmd.Context(), service.NodeOptions{
 				Listen: v.GetString("listen"), Dir: a.dataDir(), Store: v.GetString("store"), Sync: v.GetString("sync"), HTTP: v.GetString("http"),
 				TLSCert: v.GetString("tls-cert"), TLSKey: v.GetString("tls-key"), Config: v.GetString("nats-config"),
-				Identity: id, Name: name, Version: Version,
+				Identity: id, Name: name,
 				Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level})),
 			})
 			if err != nil {

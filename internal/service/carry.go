@@ -17,11 +17,14 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// apiVersion is that of the membership API, as NATS services tell it.
+const apiVersion = "1.0.0"
+
 // maxRequests is how many requests over NATS are worked on at once; the others wait.
 const maxRequests = 64
 
 // carry serves handler over NATS as the micro service unibus, and hello beside it.
-func carry(ctx context.Context, nc *nats.Conn, version string, handler http.Handler, hello func(ctx context.Context, card []byte) (store.BusBody, error), wait *sync.WaitGroup) (micro.Service, error) {
+func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, hello func(ctx context.Context, card []byte) (store.BusBody, error), wait *sync.WaitGroup) (micro.Service, error) {
 	slots := make(chan struct{}, maxRequests)
 	bounded := func(f func(r micro.Request)) micro.HandlerFunc {
 		return func(r micro.Request) {
@@ -36,7 +39,7 @@ func carry(ctx context.Context, nc *nats.Conn, version string, handler http.Hand
 			})
 		}
 	}
-	s, err := micro.AddService(nc, micro.Config{Name: "unibus", Version: version, Description: "unibus membership API"})
+	s, err := micro.AddService(nc, micro.Config{Name: "unibus", Version: apiVersion, Description: "unibus membership API"})
 	if err != nil {
 		return nil, err
 	}

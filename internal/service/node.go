@@ -25,7 +25,6 @@ type NodeOptions struct {
 	Config   string // a file of further NATS server configuration
 	Identity *crypto.Identity
 	Name     string
-	Version  string
 	Log      *slog.Logger
 }
 
@@ -62,7 +61,7 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	n.store = db
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Links: &server.Links, Identity: o.Identity, Name: o.Name,
-		HTTP: o.HTTP, Version: o.Version, Log: o.Log,
+		HTTP: o.HTTP, Log: o.Log,
 	})
 	if err != nil {
 		n.Stop()

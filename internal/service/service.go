@@ -32,7 +32,6 @@ type Options struct {
 	Identity *crypto.Identity // founds the bus if the store is empty
 	Name     string           // the founder's name
 	HTTP     string           // also serve the API on this TCP address; empty: no
-	Version  string           // of the program, as semantic versions are written
 	Log      *slog.Logger
 }
 
@@ -91,7 +90,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		a.cards.offer(card)
 		return a.busBody(ctx)
 	}
-	if s.micro, err = carry(run, o.Links.Bus, o.Version, handler, hello, &s.wait); err != nil {
+	if s.micro, err = carry(run, o.Links.Bus, handler, hello, &s.wait); err != nil {
 		return err
 	}
 	if err := s.listen(o, handler, metrics.registry); err != nil {

@@ -26,7 +26,7 @@ func node(t *testing.T) (*Node, *crypto.Identity) {
 		t.Fatal(err)
 	}
 	n, err := StartNode(t.Context(), NodeOptions{
-		Listen: "127.0.0.1:0", Dir: t.TempDir(), HTTP: "127.0.0.1:0", Identity: id, Name: "admin", Version: "0.0.1", Log: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:0", Dir: t.TempDir(), HTTP: "127.0.0.1:0", Identity: id, Name: "admin", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
