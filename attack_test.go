@@ -205,6 +205,30 @@ func TestLyingServer(t *testing.T) {
 	}
 }
 
+// TestLostMessage: a message that is a stream of its own leaves no gap in any counter, but a hole.
+func TestLostMessage(t *testing.T) {
+	w := newWorld(t)
+	alices, bobs := w.room("lost", unibus.DefaultPolicy())
+	for _, text := range []string{"one", "two", "three"} {
+		w.must(alices.PublishOnce(w.ctx, []byte(text)))
+	}
+	stream, err := w.js.Stream(w.ctx, "UNIBUS_"+alices.ID().String())
+	w.must(err)
+	w.must(stream.DeleteMsg(w.ctx, 2))
+	got, notices, err := w.read(bobs, unibus.SubscribeOptions{All: true})
+	if !slices.Equal(got, []string{"one", "three"}) || !errors.Is(err, unibus.ErrIntegrity) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if len(notices) != 1 || notices[0].Kind != unibus.NoticeLost || notices[0].From != 2 || notices[0].To != 2 {
+		t.Errorf("%v", notices)
+	}
+	w.must(stream.DeleteMsg(w.ctx, 1)) // from the front: as retention does
+	got, _, err = w.read(bobs, unibus.SubscribeOptions{All: true})
+	if !slices.Equal(got, []string{"three"}) || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // TestMovedFrame: a frame of one room means nothing in another, even with the same members.
 func TestMovedFrame(t *testing.T) {
 	w := newWorld(t)

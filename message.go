@@ -2,6 +2,7 @@ package unibus
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -41,6 +42,7 @@ type NoticeKind string
 // Kinds of notices. Those that are Findings concern the room's integrity.
 const (
 	NoticeGap        NoticeKind = "gap"        // frames of a stream are missing
+	NoticeLost       NoticeKind = "lost"       // the room's stream itself has a hole; From and To are places in it
 	NoticeExpired    NoticeKind = "expired"    // a stream's first frames expired or are withheld
 	NoticeForged     NoticeKind = "forged"     // a frame does not authenticate, and was dropped
 	NoticeRefused    NoticeKind = "refused"    // an authentic frame that its sender was not allowed
@@ -70,6 +72,9 @@ func (n Notice) String() string {
 	frames := fmt.Sprintf("frame %d", n.From)
 	if n.To > n.From {
 		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
+	}
+	if n.Kind == NoticeLost {
+		return fmt.Sprintf("%s: %s of the room's stream: %s", n.Subject, strings.Replace(frames, "frame", "message", 1), n.Why)
 	}
 	place := ""
 	if n.Seq > 0 {

@@ -598,6 +598,9 @@ func (f *feed) handle(frame bus.Frame) error {
 		if frame.Seq < f.next {
 			return nil // read before the stream was opened again
 		}
+		if frame.Seq > f.next {
+			f.hole(frame.Seq)
+		}
 		f.next = frame.Seq + 1
 	}
 	context := f.stored && frame.Seq < f.from
@@ -628,6 +631,20 @@ func (f *feed) handle(frame bus.Frame) error {
 	rcv.sum = maphash.Bytes(f.seed, frame.Data)
 	f.q.take(rcv, now, context)
 	return nil
+}
+
+// hole looks at stream sequences that are missing before one. Retention trims from the front only;
+// what is missing behind the first message that is left was lost or taken away. A server that wants
+// to hide it can, but a damaged disk does not.
+func (f *feed) hole(seq uint64) {
+	first, _, err := f.s.c.conn.Position(f.ctx, f.r.id, bus.Start{First: true})
+	if err != nil || first >= seq || seq <= f.from {
+		return
+	}
+	f.q.notice(Notice{
+		Kind: NoticeLost, Finding: true, Room: f.r.id, Subject: f.r.Subject(), From: max(first, f.next, f.from), To: seq - 1,
+		Why: "missing, with messages before and after it there",
+	})
 }
 
 var (

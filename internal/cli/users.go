@@ -195,6 +195,19 @@ func newUserJSON(u *unibus.User) userJSON {
 	return j
 }
 
+// state tells in a word or two whether a user may connect, and until when.
+func (u *userJSON) state() string {
+	switch {
+	case u.Active && u.Expires == nil:
+		return "active"
+	case u.Active:
+		return "until " + u.Expires.Format(time.DateOnly)
+	case u.Expires != nil && u.Expires.Before(time.Now()):
+		return "expired"
+	}
+	return "revoked"
+}
+
 func (a *app) userRevokeCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "revoke USER…", Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1),
@@ -248,17 +261,9 @@ func (a *app) userLsCmd() *cobra.Command {
 			return a.out.value(list, func() {
 				var rows [][]string
 				for _, u := range list {
-					expires := ""
-					if u.Expires != nil {
-						expires = stamp(*u.Expires)
-					}
-					state := "active"
-					if !u.Active {
-						state = "revoked"
-					}
-					rows = append(rows, []string{u.Name, u.Role, state, expires, u.Key})
+					rows = append(rows, []string{u.Name, u.Role, u.state(), u.Key})
 				}
-				a.out.table([]string{"NAME", "ROLE", "STATE", "EXPIRES", "KEY"}, rows)
+				a.out.table([]string{"NAME", "ROLE", "STATE", "KEY"}, rows)
 			})
 		}),
 	}

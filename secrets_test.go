@@ -1,0 +1,83 @@
+package unibus
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/service"
+)
+
+// TestSecrets searches everything the server and the client wrote for bodies, headers and keys.
+func TestSecrets(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	id, err := NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := service.StartNode(ctx, service.NodeOptions{
+		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Name: "alice", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Stop()
+	c, err := Connect(ctx, Options{Identity: id, StateDir: filepath.Join(dir, "state"), Server: node.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	room, err := c.CreateRoom(ctx, "secret", DefaultPolicy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := room.PublishOnce(ctx, []byte("a body nobody may find"), Header{Key: "a header key", Value: "a header value"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := room.Rekey(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if held, err := room.HoldsKey(ctx); !held || err != nil {
+			t.Fatal(held, err)
+		}
+	}
+	seed, err := id.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := [][]byte{[]byte("nobody may find"), []byte("a header key"), []byte("a header value"), seed}
+	for _, key := range room.keys.keys {
+		secrets = append(secrets, key[:])
+	}
+	if len(secrets) != 4+4 {
+		t.Fatalf("%d keys were used", len(secrets)-4)
+	}
+	files := 0
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		for i, s := range secrets {
+			if bytes.Contains(raw, s) {
+				t.Errorf("secret %d is in %s", i, path)
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 5 {
+		t.Errorf("%d files, %v", files, err)
+	}
+}
