@@ -268,6 +268,11 @@ func TestLast(t *testing.T) {
 			t.Errorf("the last %d are %d, %v", n, len(got), err)
 		}
 	}
+	// With a frame missing, the last are still the last.
+	w.rewrite(alices, func(f []*nats.Msg) []*nats.Msg { return slices.Delete(f, 64, 65) })
+	if got, _, err := w.read(bobs, unibus.SubscribeOptions{Last: 2}); !slices.Equal(got, []string{texts[79], large}) || !errors.Is(err, unibus.ErrIntegrity) {
+		t.Errorf("%d, %v", len(got), err)
+	}
 	got, _, err := w.read(bobs, unibus.SubscribeOptions{Since: time.Now().Add(time.Hour)})
 	if err != nil || len(got) != 0 {
 		t.Errorf("since later: %d, %v", len(got), err)

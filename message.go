@@ -33,7 +33,8 @@ type Message struct {
 	Former  bool // its sender may no longer write
 	Late    bool // it came as new, but was sealed more than ten minutes before
 
-	unsure bool // its beginning may be in a frame that was not read
+	place  uint64 // of the frame it ends in, in the room's stream
+	unsure bool   // its beginning may be in a frame that was not read
 }
 
 // NoticeKind says what a Notice is about.

@@ -35,6 +35,8 @@ type received struct {
 	seq    uint64 // in the room's stream
 	sum    uint64 // of the frame, to tell a repetition from another frame
 	late   bool
+	// context: it is only read to know what comes after it, and not delivered.
+	context bool
 }
 
 // tracker follows one stream.
@@ -83,28 +85,27 @@ func (q *sequencer) note(kind NoticeKind, finding bool, f received, from, to uin
 	})
 }
 
-// take accepts a frame that the ledger's rules accept. context says that it is only read to know
-// what comes after it, and is not delivered.
-func (q *sequencer) take(f received, now time.Time, context bool) {
+// take accepts a frame that the ledger's rules accept.
+func (q *sequencer) take(f received, now time.Time) {
 	key := streamKey{f.sender, f.Header.Stream}
 	t := q.streams[key]
 	if t == nil {
-		t = q.begin(key, f, context)
+		t = q.begin(key, f)
 	}
 	q.order.MoveToBack(t.used)
 	switch counter := f.Header.Counter; {
 	case q.unheard, counter == t.next:
-		q.advance(t, f, context)
-		q.drain(t, context)
+		q.advance(t, f)
+		q.drain(t)
 	case counter < t.next:
 		q.repeated(t, f)
 	default:
-		q.hold(t, f, now, context)
+		q.hold(t, f, now)
 	}
 }
 
 // begin meets a stream for the first time.
-func (q *sequencer) begin(key streamKey, f received, context bool) *tracker {
+func (q *sequencer) begin(key streamKey, f received) *tracker {
 	if len(q.streams) >= maxStreams {
 		oldest := q.order.Front()
 		t := oldest.Value.(*tracker)
@@ -137,7 +138,7 @@ func (q *sequencer) repeated(t *tracker, f received) {
 }
 
 // hold keeps a frame that is ahead of its stream.
-func (q *sequencer) hold(t *tracker, f received, now time.Time, context bool) {
+func (q *sequencer) hold(t *tracker, f received, now time.Time) {
 	if old, ok := t.ahead[f.Header.Counter]; ok {
 		if old.sum != f.sum {
 			q.note(NoticeReplayed, true, f, f.Header.Counter, f.Header.Counter, "two different frames under one counter; the second was dropped")
@@ -152,12 +153,12 @@ func (q *sequencer) hold(t *tracker, f received, now time.Time, context bool) {
 	}
 	t.ahead[f.Header.Counter] = f
 	if q.waiting++; q.waiting > maxReorder {
-		q.skip(t, context)
+		q.skip(t)
 	}
 }
 
 // skip gives up on what is missing before the first frame held, and goes on there.
-func (q *sequencer) skip(t *tracker, context bool) {
+func (q *sequencer) skip(t *tracker) {
 	first := uint64(0)
 	for counter := range t.ahead {
 		if first == 0 || counter < first {
@@ -168,15 +169,17 @@ func (q *sequencer) skip(t *tracker, context bool) {
 	if q.stored {
 		why = "missing from the room's stream, with frames after it there"
 	}
-	q.note(NoticeGap, q.stored, t.ahead[first], t.next, first-1, why)
+	if f := t.ahead[first]; !f.context { // what is missing before the first wanted is nobody's loss here
+		q.note(NoticeGap, q.stored, f, t.next, first-1, why)
+	}
 	t.partial, t.dropping = nil, t.partial != nil // what goes on behind the gap is no message
 	t.sums = nil
 	t.next, t.unsure = first, true
-	q.drain(t, context)
+	q.drain(t)
 }
 
 // drain advances over the frames held that are next.
-func (q *sequencer) drain(t *tracker, context bool) {
+func (q *sequencer) drain(t *tracker) {
 	for {
 		f, ok := t.ahead[t.next]
 		if !ok {
@@ -184,7 +187,7 @@ func (q *sequencer) drain(t *tracker, context bool) {
 		}
 		delete(t.ahead, t.next)
 		q.waiting--
-		q.advance(t, f, context)
+		q.advance(t, f)
 	}
 }
 
@@ -197,7 +200,7 @@ func (q *sequencer) overdue(now time.Time, all bool) (again time.Time) {
 	for e := q.order.Front(); e != nil; e = e.Next() {
 		t := e.Value.(*tracker)
 		for len(t.ahead) > 0 && (all || now.Sub(t.since) >= reorderWait) {
-			q.skip(t, false)
+			q.skip(t)
 			t.since = now
 		}
 		if len(t.ahead) > 0 && (again.IsZero() || t.since.Add(reorderWait).Before(again)) {
@@ -208,7 +211,7 @@ func (q *sequencer) overdue(now time.Time, all bool) (again time.Time) {
 }
 
 // advance delivers the next frame of a stream.
-func (q *sequencer) advance(t *tracker, f received, context bool) {
+func (q *sequencer) advance(t *tracker, f received) {
 	h := f.Header
 	if !q.unheard {
 		if why := t.astray(f); why != "" {
@@ -223,7 +226,7 @@ func (q *sequencer) advance(t *tracker, f received, context bool) {
 	name := q.name(f.sender)
 	for i, record := range f.Content.Records {
 		last := i == len(f.Content.Records)-1
-		q.record(t, f, name, record, last && h.Flags&crypto.FlagMore != 0, i == 0, context)
+		q.record(t, f, name, record, last && h.Flags&crypto.FlagMore != 0, i == 0)
 	}
 	t.unsure = false
 }
@@ -250,7 +253,7 @@ func (t *tracker) remember(f received) {
 }
 
 // record takes one record: a message, or a piece of one.
-func (q *sequencer) record(t *tracker, f received, name string, r crypto.Record, more, first, context bool) {
+func (q *sequencer) record(t *tracker, f received, name string, r crypto.Record, more, first bool) {
 	m := t.partial
 	switch {
 	case t.dropping:
@@ -278,7 +281,8 @@ func (q *sequencer) record(t *tracker, f received, name string, r crypto.Record,
 		return
 	}
 	t.partial = nil
-	if !context {
+	m.place = f.seq
+	if !f.context {
 		q.deliver(*m)
 	}
 }

@@ -1,6 +1,7 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -446,6 +447,8 @@ func (f *feed) tail(ctx context.Context, start uint64, all bool) (bool, error) {
 			break
 		}
 	}
+	f.q.overdue(time.Time{}, true) // frames behind a gap are among the last, too
+	slices.SortStableFunc(f.batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
 	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
 	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.unsure })
 	if !all && (unsure || len(f.batch) < f.o.Last) {
@@ -603,12 +606,11 @@ func (f *feed) handle(frame bus.Frame) error {
 		}
 		f.next = frame.Seq + 1
 	}
-	context := f.stored && frame.Seq < f.from
 	now := time.Now()
-	rcv := received{seq: frame.Seq}
+	rcv := received{seq: frame.Seq, context: f.stored && frame.Seq < f.from}
 	sender, err := crypto.ParsePublicKey(frame.Sender)
 	if err != nil {
-		f.refuse(rcv, frame, context, fmt.Errorf("%w: its subject names no sender", ledger.ErrForged))
+		f.refuse(rcv, frame, fmt.Errorf("%w: its subject names no sender", ledger.ErrForged))
 		return nil
 	}
 	rcv.sender = sender
@@ -618,18 +620,18 @@ func (f *feed) handle(frame bus.Frame) error {
 	live := !f.stored || frame.Seq >= f.fresh
 	rcv.Verdict, err = f.judge(frame.Data, sender, live)
 	if err != nil {
-		return f.refuse(rcv, frame, context, err)
+		return f.refuse(rcv, frame, err)
 	}
 	age := now.Sub(time.UnixMicro(int64(rcv.Content.Time)))
 	switch {
 	case live && !f.s.c.active(sender):
-		return f.refuse(rcv, frame, context, errRevoked)
+		return f.refuse(rcv, frame, errRevoked)
 	case !f.stored && (age > freshWithin || age < -freshWithin):
-		return f.refuse(rcv, frame, context, errStale)
+		return f.refuse(rcv, frame, errStale)
 	}
 	rcv.late = f.stored && live && age > freshWithin
 	rcv.sum = maphash.Bytes(f.seed, frame.Data)
-	f.q.take(rcv, now, context)
+	f.q.take(rcv, now)
 	return nil
 }
 
@@ -683,11 +685,11 @@ func (r *Room) judge(ctx context.Context, frame []byte, sender crypto.PublicKey,
 
 // refuse deals with a frame that is not accepted. Only a proven fork, or a store or key that
 // cannot be had, ends the feed.
-func (f *feed) refuse(rcv received, frame bus.Frame, context bool, why error) error {
+func (f *feed) refuse(rcv received, frame bus.Frame, why error) error {
 	h, _ := crypto.ParseHeader(frame.Data) // as far as it goes: it is for telling people
 	rcv.Verdict = &ledger.Verdict{Header: h}
 	note := func(kind NoticeKind, finding bool) error {
-		if !context {
+		if !rcv.context {
 			f.q.note(kind, finding, rcv, h.Counter, h.Counter, why.Error())
 		}
 		return nil

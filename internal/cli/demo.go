@@ -148,7 +148,7 @@ func (d *demo) run() error {
 	}
 	d.facts["steps"], d.facts["passed"] = len(steps), true
 	return out.value(d.facts, func() {
-		fmt.Fprintf(out, "\nall %d checks passed: %s lines, %s, sent in %s (%s lines/s), read in %s (%s lines/s)\n",
+		fmt.Fprintf(out, "\nall %d checks passed: %s lines, %s\nsent and acknowledged in %s, %s lines/s; read in %s, %s lines/s\n",
 			len(steps), humanize.Comma(int64(len(d.lines))), humanize.Bytes(d.facts["bytes"].(uint64)),
 			d.facts["send"], humanize.Comma(d.facts["send_rate"].(int64)), d.facts["read"], humanize.Comma(d.facts["read_rate"].(int64)))
 	})
@@ -165,7 +165,7 @@ func (d *demo) tell(name, detail string, took time.Duration) {
 		mark = text.FgGreen.Sprint(mark)
 	}
 	first, rest, _ := strings.Cut(detail, "\n")
-	fmt.Fprintf(out, " %s %-36s %s\n", mark, name, first)
+	fmt.Fprintf(out, " %s %-35s %s\n", mark, name, first)
 	for line := range strings.Lines(rest) {
 		fmt.Fprint(out, "     ", line)
 	}
@@ -379,7 +379,7 @@ func (d *demo) rekey() (string, error) {
 	if after != before+1 || !held {
 		return "", failed("epoch %d after %d; bob holds its key: %v", after, before, held)
 	}
-	return fmt.Sprintf("epoch %d; bob, a member, was handed the new key", after), nil
+	return fmt.Sprintf("epoch %d, and bob was handed its key", after), nil
 }
 
 func (d *demo) revoke() (string, error) {
@@ -451,7 +451,7 @@ func (d *demo) shutOut() (string, error) {
 	if held {
 		return "", failed("bob can open epoch %d", info.Epoch)
 	}
-	return fmt.Sprintf("epoch %d has no key for him, even in the server's own files", info.Epoch), nil
+	return fmt.Sprintf("no key of epoch %d for him on the server", info.Epoch), nil
 }
 
 func (d *demo) verify() (string, error) {
@@ -467,5 +467,5 @@ func (d *demo) verify() (string, error) {
 	if len(bus) != 3 || last.Op != "remove" {
 		return "", failed("the bus log has %d entries, and the room's ends with %s", len(bus), last.Op)
 	}
-	return fmt.Sprintf("bus %d entries, room %d entries, from the first on", len(bus), len(room)), nil
+	return fmt.Sprintf("bus %d and room %d entries, all of them", len(bus), len(room)), nil
 }
