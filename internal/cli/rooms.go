@@ -129,7 +129,7 @@ func stores(p unibus.Policy) string {
 	}
 	age, size := "for ever", "any size"
 	if p.Retain.Age > 0 {
-		age = (time.Duration(p.Retain.Age) * time.Second).String()
+		age = strings.TrimSuffix((time.Duration(p.Retain.Age) * time.Second).String(), "0m0s")
 	}
 	if p.Retain.Bytes > 0 {
 		size = "at most " + humanize.IBytes(uint64(p.Retain.Bytes))
@@ -140,7 +140,7 @@ func stores(p unibus.Policy) string {
 func rekeyAfter(p unibus.Policy) string {
 	var parts []string
 	if p.RekeyAfter.Age > 0 {
-		parts = append(parts, (time.Duration(p.RekeyAfter.Age) * time.Second).String())
+		parts = append(parts, strings.TrimSuffix((time.Duration(p.RekeyAfter.Age)*time.Second).String(), "0m0s"))
 	}
 	if p.RekeyAfter.Messages > 0 {
 		parts = append(parts, fmt.Sprint(p.RekeyAfter.Messages, " messages"))
