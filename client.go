@@ -61,7 +61,6 @@ type Client struct {
 	rooms    map[crypto.ID]*Room
 	subs     map[*Subscription]bool
 	watching bool
-	arrivals map[chan struct{}]bool // told of notices about logs not open here
 }
 
 // Connect opens the state directory, connects, verifies the bus log and publishes the identity's
@@ -78,7 +77,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, id: o.Identity, pins: p, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}, arrivals: map[chan struct{}]bool{}}
+	c := &Client{o: o, id: o.Identity, pins: p, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Store != "" {
 		err = c.openStore(ctx)
@@ -497,13 +496,13 @@ func (c *Client) noticed(n store.Notice) {
 	r.judgeSelf()
 }
 
-// arrived tells pattern subscriptions that there may be another room for them.
+// arrived tells subscriptions that there may be another room for their patterns.
 func (c *Client) arrived() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for ch := range c.arrivals {
+	for s := range c.subs {
 		select {
-		case ch <- struct{}{}:
+		case s.arrivals <- struct{}{}:
 		default:
 		}
 	}

@@ -159,9 +159,7 @@ func (r *Room) sealing(ctx context.Context) (crypto.Header, *crypto.FrameKey, er
 		epochs, role = s.Room.Epochs, s.Room.Role(me)
 		archived, encrypted = s.Room.Archived != 0, s.Room.Policy.Encrypted()
 	})
-	r.smu.Lock()
-	frozen := r.frozen
-	r.smu.Unlock()
+	frozen := r.isFrozen()
 	switch {
 	case frozen != nil:
 		return h, nil, frozen

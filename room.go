@@ -400,10 +400,7 @@ func (r *Room) judgeSelf() {
 
 // readable says why the room may not be read, if it may not.
 func (r *Room) readable() (err error) {
-	r.smu.Lock()
-	frozen := r.frozen
-	r.smu.Unlock()
-	if frozen != nil {
+	if frozen := r.isFrozen(); frozen != nil {
 		return frozen
 	}
 	me := r.c.id.Key()

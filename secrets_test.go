@@ -13,27 +13,42 @@ import (
 	"github.com/unibus/unibus/internal/service"
 )
 
-// TestSecrets searches everything the server and the client wrote for bodies, headers and keys.
-func TestSecrets(t *testing.T) {
+// own is a bus with its founder, for tests that look inside.
+type own struct {
+	ctx  context.Context
+	dir  string
+	id   *Identity
+	node *service.Node
+	c    *Client
+}
+
+func found(t *testing.T) *own {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	dir := t.TempDir()
-	id, err := NewIdentity()
-	if err != nil {
+	t.Cleanup(cancel)
+	w := &own{ctx: ctx, dir: t.TempDir()}
+	var err error
+	if w.id, err = NewIdentity(); err != nil {
 		t.Fatal(err)
 	}
-	node, err := service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Name: "alice", Log: slog.New(slog.DiscardHandler),
+	w.node, err = service.StartNode(ctx, service.NodeOptions{
+		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: w.id, Name: "alice", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer node.Stop()
-	c, err := Connect(ctx, Options{Identity: id, StateDir: filepath.Join(dir, "state"), Server: node.URL()})
-	if err != nil {
+	t.Cleanup(w.node.Stop)
+	if w.c, err = Connect(ctx, Options{Identity: w.id, StateDir: filepath.Join(w.dir, "state"), Server: w.node.URL()}); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { w.c.Close() })
+	return w
+}
+
+// TestSecrets searches everything the server and the client wrote for bodies, headers and keys.
+func TestSecrets(t *testing.T) {
+	w := found(t)
+	ctx, id, c := w.ctx, w.id, w.c
 	room, err := c.CreateRoom(ctx, "secret", DefaultPolicy())
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +76,7 @@ func TestSecrets(t *testing.T) {
 		t.Fatalf("%d keys were used", len(secrets)-4)
 	}
 	files := 0
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}

@@ -1,39 +1,18 @@
 package unibus
 
 import (
-	"context"
-	"log/slog"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/service"
 )
 
 // TestLiveIsFresh: in a room that stores nothing, an authentic frame that was sealed long ago is no
 // news, whoever shows it.
 func TestLiveIsFresh(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	dir := t.TempDir()
-	id, err := NewIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	node, err := service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Name: "alice", Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer node.Stop()
-	c, err := Connect(ctx, Options{Identity: id, StateDir: filepath.Join(dir, "state"), Server: node.URL()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	w := found(t)
+	ctx, id, c := w.ctx, w.id, w.c
 	p := DefaultPolicy()
 	p.Retain = nil
 	room, err := c.CreateRoom(ctx, "live", p)
@@ -58,7 +37,7 @@ func TestLiveIsFresh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := node.Links().Bus.Publish(bus.RoomSubject(room.id, id.Key()), frame); err != nil {
+		if err := w.node.Links().Bus.Publish(bus.RoomSubject(room.id, id.Key()), frame); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,6 +44,7 @@ type Subscription struct {
 	o        SubscribeOptions
 	patterns []string
 	out      chan []Message
+	arrivals chan struct{} // there may be another room that the patterns mean
 	ctx      context.Context
 	cancel   context.CancelFunc
 	findings atomic.Int64
@@ -117,26 +118,18 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 	}
 	s := &Subscription{
 		c: c, o: o, patterns: patterns, out: make(chan []Message, 16), feeds: map[ID]*feed{}, done: make(chan struct{}),
+		arrivals: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
-	c.subs[s] = true
+	c.subs[s] = true // before rooms are listed, so that none falls between
 	c.mu.Unlock()
 	context.AfterFunc(s.ctx, func() {
 		c.mu.Lock()
 		delete(c.subs, s)
 		c.mu.Unlock()
 	})
-	arrivals := make(chan struct{}, 1)
-	if len(patterns) > 0 { // before the rooms are listed, so that none falls between
-		c.mu.Lock()
-		c.arrivals[arrivals] = true
-		c.mu.Unlock()
-		context.AfterFunc(s.ctx, func() {
-			c.mu.Lock()
-			delete(c.arrivals, arrivals)
-			c.mu.Unlock()
-		})
+	if len(patterns) > 0 {
 		matching, err := s.matching(ctx)
 		if err != nil {
 			s.cancel()
@@ -152,7 +145,7 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		s.Close()
 		return nil, err
 	}
-	if len(patterns) > 0 && !o.End && !c.run(func() { s.grow(arrivals) }) {
+	if len(patterns) > 0 && !o.End && !c.run(s.grow) {
 		return nil, ErrClosed
 	}
 	if len(rooms) == 0 && o.End {
@@ -198,13 +191,13 @@ func (s *Subscription) add(ctx context.Context, rooms []*Room, o SubscribeOption
 }
 
 // grow adds rooms that the caller is invited to later.
-func (s *Subscription) grow(arrivals <-chan struct{}) {
+func (s *Subscription) grow() {
 	looked := time.Now()
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-arrivals:
+		case <-s.arrivals:
 		}
 		since := looked.Add(-lookBack)
 		looked = time.Now()
@@ -462,7 +455,8 @@ func (f *feed) tail(ctx context.Context, start uint64, all bool) (bool, error) {
 	return true, nil
 }
 
-// run reads until the feed ends, and says why it did.
+// run reads until the feed ends, and says why it did. A subscription with patterns goes on without a
+// room that it may not read any more.
 func (f *feed) run() {
 	err := f.follow()
 	f.frames.Close()
@@ -480,7 +474,7 @@ func (f *feed) run() {
 		})
 	}
 	s := f.s
-	if err != nil && s.ctx.Err() == nil && f.ofPattern() && s.c.active(s.c.Key()) && !errors.Is(err, ErrIntegrity) {
+	if err != nil && s.ctx.Err() == nil && len(s.patterns) > 0 && s.c.active(s.c.Key()) && !errors.Is(err, ErrIntegrity) {
 		s.c.say("no longer reading %s: %v", f.r.Subject(), err)
 		s.mu.Lock()
 		delete(s.feeds, f.r.id)
@@ -497,9 +491,6 @@ func (f *feed) run() {
 		s.stop(nil)
 	}
 }
-
-// ofPattern reports whether the room is read only because a pattern matches it.
-func (f *feed) ofPattern() bool { return len(f.s.patterns) > 0 }
 
 // follow reads frames until there is an end to it, opening the stream again when it breaks.
 func (f *feed) follow() error {
@@ -726,6 +717,13 @@ func (r *Room) freeze(err error) {
 	r.frozen = err
 	r.smu.Unlock()
 	r.end(err)
+}
+
+// isFrozen returns why the room is frozen; nil when it is not.
+func (r *Room) isFrozen() error {
+	r.smu.Lock()
+	defer r.smu.Unlock()
+	return r.frozen
 }
 
 // alarm refuses a sender's frames from now on.

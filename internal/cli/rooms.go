@@ -31,7 +31,7 @@ func (a *app) roomCreateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.out.value(newRoomJSON(r), func() { fmt.Fprintln(a.out, r.ID()) })
+			return a.out.value(r.Info(), func() { fmt.Fprintln(a.out, r.ID()) })
 		}),
 	}
 	f := c.Flags()
@@ -94,19 +94,12 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	return after, nil
 }
 
-// roomJSON is a room as scripts see it.
-type roomJSON struct {
-	unibus.RoomInfo
-}
-
-func newRoomJSON(r *unibus.Room) roomJSON { return roomJSON{r.Info()} }
-
 func (a *app) roomShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ROOM", Short: "Show a room as its log says", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
 		RunE: a.room(func(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
 			info := r.Info()
-			return a.out.value(newRoomJSON(r), func() {
+			return a.out.value(info, func() {
 				creator := info.Creator.String()
 				for _, u := range c.Users() {
 					if u.Key == info.Creator {
@@ -173,11 +166,11 @@ func (a *app) roomsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list := []roomJSON{}
+			list := []unibus.RoomInfo{}
 			var rows [][]string
 			for _, r := range rooms {
 				i := r.Info()
-				list = append(list, newRoomJSON(r))
+				list = append(list, i)
 				note := yes(i.Stale)
 				if i.Archived {
 					note = "archived"
@@ -366,13 +359,13 @@ func (a *app) rekeyCmd() *cobra.Command {
 				rooms = append(rooms, r)
 			}
 			var errs error
-			done := []roomJSON{}
+			done := []unibus.RoomInfo{}
 			for _, r := range rooms {
 				if err := r.Rekey(ctx); err != nil {
 					errs = errors.Join(errs, err)
 					continue
 				}
-				done = append(done, newRoomJSON(r))
+				done = append(done, r.Info())
 			}
 			return errors.Join(errs, a.out.value(done, func() {
 				for _, r := range done {
