@@ -45,8 +45,11 @@ type Conn struct {
 
 	mu      sync.Mutex
 	rooms   []crypto.ID
-	granted chan struct{} // closed when the connection under way to gain a room stands
-	refused error         // of a publication, by the server
+	granted chan struct{}   // closed when the connection under way to gain a room stands
+	refused error           // of a publication, by the server
+	session context.Context // ends when the connection breaks, and is another one when it stands again
+	broke   context.CancelFunc
+	back    chan struct{} // closed when it stands again
 	done    chan struct{}
 }
 
@@ -54,6 +57,7 @@ type Conn struct {
 // ErrUnavailable when nobody answers.
 func Dial(o DialOptions) (*Conn, error) {
 	c := &Conn{id: o.Identity, bus: o.Bus, timeout: o.Timeout, rooms: slices.Clone(o.Rooms), done: make(chan struct{})}
+	c.begin()
 	opts, err := o.base()
 	if err != nil {
 		return nil, err
@@ -69,12 +73,13 @@ func Dial(o DialOptions) (*Conn, error) {
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.lost()
 			if o.Lost != nil && err != nil {
 				o.Lost(err)
 			}
 		}),
 		nats.ErrorHandler(c.asyncError),
-		nats.ClosedHandler(func(*nats.Conn) { close(c.done) }),
+		nats.ClosedHandler(func(*nats.Conn) { c.lost(); close(c.done) }),
 	)
 	if c.nc, err = nats.Connect(o.Servers, opts...); err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
@@ -131,9 +136,24 @@ func (c *Conn) token() string {
 	return t
 }
 
+// begin starts a session; c.mu is held, or c is not shared yet.
+func (c *Conn) begin() {
+	c.session, c.broke = context.WithCancel(context.Background())
+	c.back = make(chan struct{})
+}
+
+func (c *Conn) lost() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broke()
+}
+
 func (c *Conn) connected() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.broke()
+	close(c.back)
+	c.begin()
 	c.refused = nil
 	if c.granted != nil {
 		close(c.granted)

@@ -2,6 +2,8 @@ package bus
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,7 +26,7 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		m.Data = body
 	}
-	reply, err := c.nc.RequestMsgWithContext(r.Context(), m)
+	reply, err := c.request(r.Context(), m)
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -40,4 +42,29 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 		ContentLength: int64(len(reply.Data)),
 		Request:       r,
 	}, nil
+}
+
+// request asks again when the connection breaks before the answer comes: every request of the API
+// may be repeated.
+func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	for {
+		c.mu.Lock()
+		session, back := c.session, c.back
+		c.mu.Unlock()
+		try, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(session, cancel)
+		reply, err := c.nc.RequestMsgWithContext(try, m)
+		stop()
+		cancel()
+		if err == nil || ctx.Err() != nil || session.Err() == nil && !errors.Is(err, nats.ErrReconnectBufExceeded) {
+			return reply, err
+		}
+		select {
+		case <-back:
+		case <-c.done:
+			return nil, errors.Join(c.Err(), nats.ErrConnectionClosed)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (s *State) Views(e *Entry) []View {
 	if epoch.Seq == e.Seq && r.Policy.Encrypted() {
 		views = append(views, EpochView{s.ID, epoch.Number, epoch.Commit})
 	}
-	for _, key := range touched(e) {
+	for _, key := range Touched(e) {
 		views = append(views, MemberView{s.ID, key, r.Role(key)})
 	}
 	return views
@@ -67,14 +67,14 @@ func (s *State) Views(e *Entry) []View {
 
 func (s *State) userViews(e *Entry) []View {
 	var views []View
-	for _, key := range touched(e) {
+	for _, key := range Touched(e) {
 		views = append(views, UserView{*s.Bus.users[key]})
 	}
 	return views
 }
 
-// touched lists the keys whose standing an entry changes.
-func touched(e *Entry) []crypto.PublicKey {
+// Touched lists the keys whose standing an entry changes.
+func Touched(e *Entry) []crypto.PublicKey {
 	var keys []crypto.PublicKey
 	switch b := e.Body.(type) {
 	case *Found:

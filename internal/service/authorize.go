@@ -15,6 +15,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -28,20 +29,12 @@ const (
 // authorizer answers the NATS servers' question who may connect, and to do what.
 type authorizer struct {
 	store  store.Store
+	logs   *logs
 	bus    crypto.ID
 	issuer nkeys.KeyPair
 	log    *slog.Logger
 	now    func() time.Time
 	count  func(outcome string)
-
-	mu     sync.Mutex
-	logins map[crypto.PublicKey]*login // by user
-}
-
-// login is what the connections of one user were let in for.
-type login struct {
-	until time.Time
-	rooms map[crypto.ID]access
 }
 
 // access is what a connection may do in a room.
@@ -137,8 +130,6 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 		uc.Expires = now.Add(helloLife).Unix()
 		return uc, nil
 	}
-	// Before the store is asked, so that a revocation meanwhile finds whom to drop.
-	a.admit(t.Key, now)
 	until, err := a.allowed(ctx, t.Key, now)
 	if err != nil {
 		return nil, err
@@ -147,11 +138,10 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 	uc.Permissions.Pub.Allow.Add(bus.APISubject, bus.HelloSubject)
 	uc.Permissions.Sub.Allow.Add(bus.NoticeSubject(t.Key))
 	for _, room := range t.Rooms {
-		may, err := accessTo(ctx, a.store, room, t.Key)
+		may, err := a.accessTo(ctx, room, t.Key)
 		if err != nil {
 			return nil, err
 		}
-		a.grant(t.Key, room, may)
 		allow(uc, room, t.Key, may)
 	}
 	return uc, nil
@@ -194,20 +184,21 @@ func (a *authorizer) allowed(ctx context.Context, key crypto.PublicKey, now time
 	return until, nil
 }
 
-// accessTo says what someone may do in a room; nothing in one that is not theirs or is not there.
-func accessTo(ctx context.Context, s store.Store, room crypto.ID, key crypto.PublicKey) (access, error) {
-	m, err := s.Member(ctx, room, key)
+// accessTo says what someone may do in a room, as its log has it; nothing in one that is not theirs
+// or is not there.
+func (a *authorizer) accessTo(ctx context.Context, room crypto.ID, key crypto.PublicKey) (may access, err error) {
+	err = a.logs.with(ctx, room, func(s *ledger.State) error {
+		if s.Room == nil {
+			return nil
+		}
+		role := s.Room.Role(key)
+		may = access{read: role != "", write: role.Writes() && s.Room.Archived == 0, stored: s.Room.Policy.Stored()}
+		return nil
+	})
 	if errors.Is(err, store.ErrNotFound) {
-		return access{}, nil
+		err = nil
 	}
-	if err != nil {
-		return access{}, err
-	}
-	r, err := s.Room(ctx, room)
-	if err != nil {
-		return access{}, err
-	}
-	return access{read: true, write: m.Role.Writes() && !r.Archived, stored: r.Policy.Stored()}, nil
+	return may, err
 }
 
 // allow adds a room's subjects to a login.
@@ -226,82 +217,4 @@ func allow(uc *jwt.UserClaims, room crypto.ID, key crypto.PublicKey, may access)
 		}
 		uc.Permissions.Pub.Allow.Add("$JS.ACK." + stream + ".>")
 	}
-}
-
-// admit remembers a login, and forgets those that have ended.
-func (a *authorizer) admit(user crypto.PublicKey, now time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for key, l := range a.logins {
-		if l.until.Before(now) {
-			delete(a.logins, key)
-		}
-	}
-	l := a.logins[user]
-	if l == nil {
-		l = &login{rooms: map[crypto.ID]access{}}
-		a.logins[user] = l
-	}
-	l.until = now.Add(loginLife)
-}
-
-func (a *authorizer) grant(user crypto.PublicKey, room crypto.ID, may access) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if l := a.logins[user]; l != nil && may.read {
-		l.rooms[room] = may
-	}
-}
-
-// outdated lists the users with connections that may do more than the store now says, after a
-// change of one log: revoked ones, or those whose role in the room shrank.
-func (a *authorizer) outdated(ctx context.Context, log crypto.ID) ([]crypto.PublicKey, error) {
-	a.mu.Lock()
-	held := map[crypto.PublicKey]access{}
-	for user, l := range a.logins {
-		if had, ok := l.rooms[log]; ok || log == a.bus {
-			held[user] = had
-		}
-	}
-	a.mu.Unlock()
-	var out []crypto.PublicKey
-	for user, had := range held {
-		over, err := a.over(ctx, log, user, had)
-		if err != nil {
-			return nil, err
-		}
-		if over {
-			out = append(out, user)
-		}
-	}
-	return out, nil
-}
-
-func (a *authorizer) over(ctx context.Context, log crypto.ID, user crypto.PublicKey, had access) (bool, error) {
-	if log == a.bus {
-		ok, err := a.store.IsAuthorized(ctx, user)
-		return !ok, err
-	}
-	has, err := accessTo(ctx, a.store, log, user)
-	return had.read && !has.read || had.write && !has.write || had.stored && !has.stored, err
-}
-
-// drop forgets what a user was let in for: the next login is a new decision.
-func (a *authorizer) drop(user crypto.PublicKey) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.logins, user)
-}
-
-// holders lists the users with connections that were let in for a room.
-func (a *authorizer) holders(room crypto.ID) []crypto.PublicKey {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var out []crypto.PublicKey
-	for user, l := range a.logins {
-		if _, ok := l.rooms[room]; ok {
-			out = append(out, user)
-		}
-	}
-	return out
 }

@@ -11,22 +11,23 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
 // reconciler brings NATS in line with the logs as they grow, whoever appended: streams of stored
 // rooms, connections of those whose access ended, and notices to members.
 type reconciler struct {
-	store      store.Store
-	bus        crypto.ID
-	links      *bus.Links
-	streams    *bus.Streams
-	authorizer *authorizer
-	log        *slog.Logger
+	store   store.Store
+	logs    *logs
+	bus     crypto.ID
+	links   *bus.Links
+	streams *bus.Streams
+	log     *slog.Logger
 }
 
-// retryEvery is how soon a failed step is tried again, and how soon connections are looked at once
-// more: one whose login was being decided while the log grew may have appeared since.
+// retryEvery is how soon a step is repeated: what failed is tried again, and a connection whose login
+// was being decided while the log grew may have appeared since.
 const retryEvery = time.Second
 
 // all makes every stored room's stream.
@@ -44,7 +45,7 @@ func (r *reconciler) all(ctx context.Context) error {
 
 // follow works on notices until they end.
 func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
-	again := map[crypto.ID]bool{}
+	again := map[store.Notice]*bus.Kick{}
 	timer := time.NewTimer(retryEvery)
 	defer timer.Stop()
 	for {
@@ -53,13 +54,14 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 			if !ok {
 				return
 			}
-			r.step(ctx, n)
-			again[n.Log] = true
+			again[n] = bus.NewKick(r.links.Sys)
+			r.step(ctx, n, again[n])
+			r.report(ctx, n, r.announce(ctx, n))
 			timer.Reset(retryEvery)
 		case <-timer.C:
-			for log := range again {
-				if r.step(ctx, store.Notice{Log: log}) {
-					delete(again, log)
+			for n, kick := range again {
+				if r.step(ctx, n, kick) {
+					delete(again, n)
 				}
 			}
 			if len(again) > 0 {
@@ -69,11 +71,14 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 	}
 }
 
-// step does what a change of one log asks for. With Seq 0 it repeats all but the notices.
-func (r *reconciler) step(ctx context.Context, n store.Notice) bool {
-	err := errors.Join(r.stream(ctx, n.Log), r.kick(ctx, n.Log), r.announce(ctx, n))
+// step does what a new entry asks for, and may be repeated.
+func (r *reconciler) step(ctx context.Context, n store.Notice, kick *bus.Kick) bool {
+	return r.report(ctx, n, errors.Join(r.stream(ctx, n.Log), r.kick(ctx, n, kick)))
+}
+
+func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool {
 	if err != nil && ctx.Err() == nil {
-		r.log.Warn("reconcile", "log", n.Log, "error", err)
+		r.log.Warn("reconcile", "log", n.Log, "seq", n.Seq, "error", err)
 	}
 	return err == nil
 }
@@ -89,30 +94,43 @@ func (r *reconciler) stream(ctx context.Context, log crypto.ID) error {
 	return r.streams.Ensure(ctx, log, room.Policy)
 }
 
-func (r *reconciler) kick(ctx context.Context, log crypto.ID) error {
-	over, err := r.authorizer.outdated(ctx, log)
-	if err != nil {
-		return err
-	}
-	for _, user := range over {
-		if err := bus.Kick(ctx, r.links.Sys, user); err != nil {
-			return err
+// kick drops the connections of those whose access an entry ended or narrowed.
+func (r *reconciler) kick(ctx context.Context, n store.Notice, kick *bus.Kick) error {
+	var over []crypto.PublicKey
+	err := r.touched(ctx, n, func(s *ledger.State, key crypto.PublicKey) {
+		if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
+			over = append(over, key)
 		}
-		time.AfterFunc(retryEvery, func() {
-			if ctx.Err() == nil {
-				_ = bus.Kick(ctx, r.links.Sys, user) // a second look; the first one was answered
-			}
-		})
-		r.authorizer.drop(user)
+	})
+	for _, key := range over {
+		err = errors.Join(err, kick.User(ctx, key))
 	}
-	return nil
+	return err
 }
 
-// announce tells everyone concerned that a log has grown.
-func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
-	if n.Seq == 0 {
+// touched calls f for everyone whose standing an entry changed, with the log's present state.
+func (r *reconciler) touched(ctx context.Context, n store.Notice, f func(s *ledger.State, key crypto.PublicKey)) error {
+	return r.logs.with(ctx, n.Log, func(s *ledger.State) error {
+		for entry, err := range r.store.Entries(ctx, n.Log, n.Seq-1) {
+			if err != nil {
+				return err
+			}
+			e, err := s.Read(entry.Statement)
+			if err != nil {
+				return err
+			}
+			for _, key := range ledger.Touched(e) {
+				f(s, key)
+			}
+			break
+		}
 		return nil
-	}
+	})
+}
+
+// announce tells everyone concerned that a log has grown: in a room its members, and those who are
+// none any more since this entry.
+func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 	body, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -147,10 +165,7 @@ func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 			return err
 		}
 	}
-	for _, key := range r.authorizer.holders(n.Log) {
-		if err := tell(key); err != nil {
-			return err
-		}
-	}
-	return nil
+	var failed error
+	err = r.touched(ctx, n, func(_ *ledger.State, key crypto.PublicKey) { failed = errors.Join(failed, tell(key)) })
+	return errors.Join(err, failed)
 }

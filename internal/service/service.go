@@ -68,19 +68,20 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	folded := newLogs(o.Store)
 	a := &api{
-		store: o.Store, logs: newLogs(o.Store), bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure,
+		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure,
 		now: time.Now, busy: map[crypto.PublicKey]int{},
 	}
 	auth := &authorizer{
-		store: o.Store, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login, logins: map[crypto.PublicKey]*login{},
+		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
+		count: metrics.login,
 	}
 	notices, err := o.Store.Watch(run)
 	if err != nil {
 		return err
 	}
-	r := &reconciler{store: o.Store, bus: s.Bus, links: o.Links, streams: streams, authorizer: auth, log: o.Log}
+	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, streams: streams, log: o.Log}
 	if err := r.all(ctx); err != nil {
 		return err
 	}
