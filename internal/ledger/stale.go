@@ -6,8 +6,8 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
-// ended is when a user's access ended; zero while it has not. now decides about expiry only.
-func (u *User) ended(now time.Time) time.Time {
+// Ended is when a user's access ended; zero while it has not. now decides about expiry only.
+func (u *User) Ended(now time.Time) time.Time {
 	switch {
 	case u.ActiveAt(now):
 		return time.Time{}
@@ -28,7 +28,7 @@ func Stale(r *Room, b *Bus, now time.Time) bool {
 		return true
 	}
 	for key := range r.members {
-		if u := b.users[key]; u != nil && !u.ActiveAt(now) && !u.ended(now).Before(r.Epoch().Time) {
+		if u := b.users[key]; u != nil && !u.ActiveAt(now) && !u.Ended(now).Before(r.Epoch().Time) {
 			return true
 		}
 	}

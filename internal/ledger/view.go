@@ -52,15 +52,43 @@ func (s *State) Views(e *Entry) []View {
 	}
 	r := s.Room
 	epoch := r.Epoch()
-	views := []View{RoomView{
-		ID: s.ID, Subject: r.Subject, Policy: r.Policy, Epoch: epoch.Number, EpochTime: epoch.Time,
-		Seq: e.Seq, Left: r.Left, Archived: r.Archived != 0,
-	}}
+	views := []View{s.roomView()}
 	if epoch.Seq == e.Seq && r.Policy.Encrypted() {
 		views = append(views, EpochView{s.ID, epoch.Number, epoch.Commit})
 	}
 	for _, key := range Touched(e) {
 		views = append(views, MemberView{s.ID, key, r.Role(key)})
+	}
+	return views
+}
+
+func (s *State) roomView() RoomView {
+	r := s.Room
+	epoch := r.Epoch()
+	return RoomView{
+		ID: s.ID, Subject: r.Subject, Policy: r.Policy, Epoch: epoch.Number, EpochTime: epoch.Time,
+		Seq: s.Head.Seq, Left: r.Left, Archived: r.Archived != 0,
+	}
+}
+
+// AllViews returns the views of the whole log, as all its entries together made them.
+func (s *State) AllViews() []View {
+	var views []View
+	if s.Bus != nil {
+		for u := range s.Bus.Users {
+			views = append(views, UserView{*u})
+		}
+		return views
+	}
+	r := s.Room
+	views = append(views, s.roomView())
+	for _, e := range r.Epochs {
+		if r.Policy.Encrypted() {
+			views = append(views, EpochView{s.ID, e.Number, e.Commit})
+		}
+	}
+	for key, role := range r.members {
+		views = append(views, MemberView{s.ID, key, role})
 	}
 	return views
 }

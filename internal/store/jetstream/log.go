@@ -1,0 +1,363 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+const (
+	busKey   = "bus" // in unibus_log: the id of the bus log
+	page     = 64    // entries asked for at once: each has up to 900 KiB
+	maxHeads = 4096  // logs whose last entry is remembered
+)
+
+// step is told how far an Append has come. Tests end the process there.
+var step = func(string) {}
+
+func entryKey(log crypto.ID, seq uint64) string {
+	return log.String() + "." + strconv.FormatUint(seq, 10)
+}
+
+// Bus returns the first statement of the bus log.
+func (s *Store) Bus(ctx context.Context) ([]byte, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	r, err := s.log.one(ctx, busKey)
+	if err == nil {
+		r, err = s.log.one(ctx, string(r.value)+".1")
+	}
+	if err == nil && len(r.value) == 0 { // claimed by one who never founded it
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bus log: %w", failure(err))
+	}
+	return r.value, nil
+}
+
+// Head returns a log's last place. The hash is that of the stored bytes themselves.
+func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	h, err := s.head(ctx, log)
+	if err != nil {
+		return h, fmt.Errorf("log %s: %w", log, failure(err))
+	}
+	return h, nil
+}
+
+// head finds the last entry, from the last one known: entries are there without a gap, so that
+// looking 1, 2, 4, … further on finds how far they reach.
+func (s *Store) head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+	at, err := s.log.index(ctx)
+	if err != nil {
+		return ledger.Head{}, err
+	}
+	s.mu.Lock()
+	h := s.heads[log]
+	s.mu.Unlock()
+	for {
+		var probes []string
+		for i := range 12 {
+			probes = append(probes, entryKey(log, h.Seq+1<<i))
+		}
+		found, err := s.log.at(ctx, at, probes...)
+		if err != nil {
+			return h, err
+		}
+		reached := h
+		for i, key := range probes {
+			r, ok := found[key]
+			if !ok || len(r.value) == 0 {
+				break
+			}
+			reached.Seq = h.Seq + 1<<i
+			if reached.Hash, err = crypto.HashStatement(r.value); err != nil {
+				return h, fmt.Errorf("%w: entry %d is damaged: %v", store.ErrInvalid, reached.Seq, err)
+			}
+		}
+		if reached == h {
+			break
+		}
+		h = reached
+	}
+	if h.Seq == 0 {
+		return h, store.ErrNotFound
+	}
+	s.remember(log, h)
+	return h, nil
+}
+
+func (s *Store) remember(log crypto.ID, h ledger.Head) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.heads[log].Seq >= h.Seq {
+		return
+	}
+	for id := range s.heads { // any will do
+		if len(s.heads) < maxHeads {
+			break
+		}
+		delete(s.heads, id)
+	}
+	s.heads[log] = h
+}
+
+// Entries yields the entries after a seq, a page per OpTimeout.
+func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for {
+			entries, err := s.entries(ctx, log, after)
+			if err != nil {
+				yield(store.Entry{}, fmt.Errorf("log %s: %w", log, failure(err)))
+				return
+			}
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+				after = e.Seq
+			}
+			if len(entries) < page {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) entries(ctx context.Context, log crypto.ID, after uint64) ([]store.Entry, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	keys := make([]string, page)
+	for i := range keys {
+		keys[i] = entryKey(log, after+1+uint64(i))
+	}
+	found, err := s.log.fresh(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	var out []store.Entry
+	for i, key := range keys {
+		r, ok := found[key]
+		if !ok || len(r.value) == 0 {
+			break
+		}
+		out = append(out, store.Entry{Log: log, Seq: after + 1 + uint64(i), Statement: r.value})
+	}
+	return out, nil
+}
+
+// Append commits an entry, and then its views. Until the entry is committed nothing has happened;
+// once it is, whoever comes next completes it.
+func (s *Store) Append(ctx context.Context, c store.Change) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	if err := s.append(ctx, c); err != nil {
+		return fmt.Errorf("append entry %d of log %s: %w", c.Entry.Seq, c.Entry.Log, failure(err))
+	}
+	return nil
+}
+
+func (s *Store) append(ctx context.Context, c store.Change) error {
+	e := c.Entry
+	if err := s.place(ctx, e); err != nil {
+		return err
+	}
+	step("claimed")
+	_, err := s.log.put(ctx, entryKey(e.Log, e.Seq), e.Statement, 0)
+	if errors.Is(err, errChanged) {
+		err = s.same(ctx, e)
+	}
+	if err != nil {
+		return err
+	}
+	step("committed")
+	s.remember(e.Log, ledger.Head{Seq: e.Seq, Hash: e.Hash})
+	return s.advance(ctx, c)
+}
+
+// place makes sure that the entry may be the next: the one before is there, and never goes away. A
+// first entry claims the name that is to be its own.
+func (s *Store) place(ctx context.Context, e *ledger.Entry) error {
+	switch b := e.Body.(type) {
+	case *ledger.Found:
+		return s.claim(ctx, s.log, busKey, e.Log, "the bus is founded already")
+	case *ledger.Create:
+		return s.claim(ctx, s.rooms, subjectKey(b.Subject), e.Log, "a room with the subject "+b.Subject)
+	}
+	s.mu.Lock()
+	known := s.heads[e.Log]
+	s.mu.Unlock()
+	before := ledger.Head{Seq: e.Seq - 1, Hash: e.Prev}
+	if known == before {
+		return nil
+	}
+	r, err := s.log.one(ctx, entryKey(e.Log, before.Seq))
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: the log ends before entry %d", store.ErrConflict, before.Seq)
+	}
+	if err != nil {
+		return err
+	}
+	if hash, err := crypto.HashStatement(r.value); err != nil || hash != before.Hash {
+		return fmt.Errorf("%w: the log has another entry %d", store.ErrConflict, before.Seq)
+	}
+	return nil
+}
+
+// same succeeds when the place of an entry holds these very bytes.
+func (s *Store) same(ctx context.Context, e *ledger.Entry) error {
+	r, err := s.log.one(ctx, entryKey(e.Log, e.Seq))
+	switch {
+	case err != nil:
+		return err
+	case len(r.value) == 0:
+		return fmt.Errorf("%w: another took the name meanwhile", store.ErrExists)
+	case !bytes.Equal(r.value, e.Statement):
+		return store.ErrConflict
+	}
+	return nil
+}
+
+// claim gives a name to a log that is about to begin. A name claimed by a log that never began is
+// taken over, once it is certain that it never will.
+func (s *Store) claim(ctx context.Context, b *bucket, key string, log crypto.ID, taken string) error {
+	expect := int64(0)
+	for {
+		_, err := b.put(ctx, key, []byte(log.String()), expect)
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+		r, err := b.one(ctx, key)
+		if errors.Is(err, store.ErrNotFound) {
+			expect = 0
+			continue
+		}
+		if err != nil || string(r.value) == log.String() {
+			return err
+		}
+		if err := s.bury(ctx, string(r.value), taken); err != nil {
+			return err
+		}
+		expect = int64(r.rev)
+	}
+}
+
+// bury makes sure that a log without a first entry never gets one, by putting an empty one there.
+// ErrExists when it has one.
+func (s *Store) bury(ctx context.Context, log, taken string) error {
+	key := log + ".1"
+	_, err := s.log.put(ctx, key, nil, 0)
+	if !errors.Is(err, errChanged) {
+		return err
+	}
+	r, err := s.log.one(ctx, key)
+	if err == nil && len(r.value) > 0 {
+		err = fmt.Errorf("%w: %s", store.ErrExists, taken)
+	}
+	return err
+}
+
+// Watch reports every entry committed from now on.
+func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
+	start, cancel := s.op(ctx)
+	defer cancel()
+	seq, err := s.log.index(start)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", failure(err))
+	}
+	messages, err := s.follow(start, seq+1)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", failure(err))
+	}
+	out := make(chan store.Notice)
+	ctx, stop := context.WithCancel(ctx)
+	release := context.AfterFunc(s.ctx, stop)
+	s.wait.Go(func() {
+		defer close(out)
+		defer stop()
+		defer release()
+		s.watch(ctx, messages, seq, out)
+	})
+	return out, nil
+}
+
+// follow consumes the log from a place on, entries only, without what they say.
+func (s *Store) follow(ctx context.Context, seq uint64) (jetstream.MessagesContext, error) {
+	c, err := s.js.OrderedConsumer(ctx, s.log.stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{s.log.prefix + "*.*"}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq,
+		HeadersOnly: true, InactiveThreshold: 30 * time.Second,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.Messages()
+}
+
+func (s *Store) watch(ctx context.Context, messages jetstream.MessagesContext, last uint64, out chan<- store.Notice) {
+	for {
+		if messages != nil {
+			last = s.pass(ctx, messages, last, out)
+			messages.Stop()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		// What the consumer could not mend itself: begin again where it stopped.
+		try, cancel := s.op(ctx)
+		var err error
+		if messages, err = s.follow(try, last+1); err != nil {
+			messages = nil
+			select {
+			case <-ctx.Done():
+			case <-time.After(attempt):
+			}
+		}
+		cancel()
+	}
+}
+
+// pass hands on notices until the consumer or ctx ends, and returns the place of the last.
+func (s *Store) pass(ctx context.Context, messages jetstream.MessagesContext, last uint64, out chan<- store.Notice) uint64 {
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return last
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return last
+		}
+		n, ok := s.notice(m.Subject())
+		if ok {
+			select {
+			case out <- n:
+			case <-ctx.Done():
+				return last
+			}
+		}
+		last = meta.Sequence.Stream
+	}
+}
+
+func (s *Store) notice(subject string) (n store.Notice, ok bool) {
+	log, seq, _ := strings.Cut(strings.TrimPrefix(subject, s.log.prefix), ".")
+	var err error
+	if n.Log, err = crypto.ParseID(log); err != nil {
+		return n, false
+	}
+	n.Seq, err = strconv.ParseUint(seq, 10, 64)
+	return n, err == nil
+}

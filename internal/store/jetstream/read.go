@@ -1,0 +1,379 @@
+package jetstream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// decode reads a JSON record.
+func decode(r record, v any) error {
+	if err := json.Unmarshal(r.value, v); err != nil {
+		return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, r.key, err)
+	}
+	return nil
+}
+
+// room returns a room's record, as current as its log.
+func (s *Store) room(ctx context.Context, room crypto.ID) (roomRecord, error) {
+	last := row{bucket: s.rooms, key: roomKey(room)}
+	for first := true; ; first = false {
+		found, err := s.rooms.fresh(ctx, last.key)
+		if err != nil {
+			return roomRecord{}, err
+		}
+		r, ok := found[last.key]
+		var v roomRecord
+		if ok {
+			if err := decode(r, &v); err != nil {
+				return v, err
+			}
+		}
+		if !first && !ok {
+			return v, store.ErrNotFound
+		}
+		if !first {
+			return v, nil
+		}
+		h, err := s.head(ctx, room)
+		if errors.Is(err, store.ErrNotFound) {
+			return v, err
+		}
+		if err != nil {
+			return v, err
+		}
+		if ok && v.Seq >= h.Seq {
+			return v, nil
+		}
+		if err := s.touch(ctx, room, v.Seq, last); err != nil {
+			return v, err
+		}
+	}
+}
+
+// full adds to a room's record what is derived from others.
+func (c *copied) full(id crypto.ID, v roomRecord, members []store.Member) store.Room {
+	r := store.Room{
+		ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Seq: v.Seq, Archived: v.Archived,
+		Members: len(members), Stale: v.Left,
+	}
+	now := time.Now()
+	for _, m := range members {
+		if u, ok := c.users[m.Endpoint]; ok && v.Policy.Encrypted() {
+			ended := u.Ended(now)
+			r.Stale = r.Stale || !ended.IsZero() && !ended.Before(v.EpochTime)
+		}
+	}
+	return r
+}
+
+// Room returns a room's record.
+func (s *Store) Room(ctx context.Context, room crypto.ID) (store.Room, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	r, err := s.whole(ctx, room)
+	if err != nil {
+		return r, fmt.Errorf("room %s: %w", room, failure(err))
+	}
+	return r, nil
+}
+
+func (s *Store) whole(ctx context.Context, room crypto.ID) (store.Room, error) {
+	v, err := s.room(ctx, room)
+	if err != nil {
+		return store.Room{}, err
+	}
+	members, err := s.membersOf(ctx, room)
+	if err != nil {
+		return store.Room{}, err
+	}
+	users, err := s.allowlist(ctx)
+	if err != nil {
+		return store.Room{}, err
+	}
+	defer users.RUnlock()
+	return users.full(room, v, members), nil
+}
+
+// RoomBySubject finds a room by its subject.
+func (s *Store) RoomBySubject(ctx context.Context, subject string) (store.Room, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	named, err := s.rooms.one(ctx, subjectKey(subject))
+	var id crypto.ID
+	if err == nil {
+		if id, err = crypto.ParseID(string(named.value)); err != nil {
+			err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, named.key, err)
+		}
+	}
+	var r store.Room
+	if err == nil {
+		r, err = s.whole(ctx, id)
+	}
+	if err != nil {
+		return r, fmt.Errorf("room %s: %w", subject, failure(err))
+	}
+	return r, nil
+}
+
+// Rooms yields every room after an id, by id. It holds their records, and who is in them, in memory.
+func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room, error] {
+	return func(yield func(store.Room, error) bool) {
+		rooms, err := s.everyRoom(ctx, after)
+		if err != nil {
+			yield(store.Room{}, fmt.Errorf("rooms: %w", failure(err)))
+			return
+		}
+		for _, r := range rooms {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, error) {
+	records := map[crypto.ID]roomRecord{}
+	err := s.rooms.scan(ctx, false, func(r record) error {
+		id, err := crypto.ParseID(r.key)
+		if err != nil || bytes.Compare(id[:], after[:]) <= 0 {
+			return nil // another kind of record, or one that was not asked for
+		}
+		var v roomRecord
+		err = decode(r, &v)
+		records[id] = v
+		return err
+	}, "*")
+	if err != nil {
+		return nil, err
+	}
+	members := map[crypto.ID][]store.Member{}
+	err = s.members.scan(ctx, false, func(r record) error {
+		m, room, err := member(r)
+		if _, wanted := records[room]; wanted && err == nil && m.Role != "" {
+			members[room] = append(members[room], m)
+		}
+		return err
+	}, "*.*")
+	if err != nil {
+		return nil, err
+	}
+	op, cancel := s.op(ctx)
+	defer cancel()
+	users, err := s.allowlist(op)
+	if err != nil {
+		return nil, err
+	}
+	defer users.RUnlock()
+	var out []store.Room
+	for id, v := range records {
+		out = append(out, users.full(id, v, members[id]))
+	}
+	slices.SortFunc(out, func(a, b store.Room) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return out, nil
+}
+
+// member reads a record of unibus_members.
+func member(r record) (m store.Member, room crypto.ID, err error) {
+	var v memberRecord
+	if err := decode(r, &v); err != nil {
+		return m, room, err
+	}
+	id, endpoint, _ := strings.Cut(r.key, ".")
+	if room, err = crypto.ParseID(id); err == nil {
+		m.Endpoint, err = crypto.ParsePublicKey(endpoint)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, r.key, err)
+	}
+	m.Role = v.Role
+	return m, room, err
+}
+
+func (s *Store) membersOf(ctx context.Context, room crypto.ID) ([]store.Member, error) {
+	found, err := s.members.list(ctx, room.String()+".*")
+	if err != nil {
+		return nil, err
+	}
+	var list []store.Member
+	for _, r := range found {
+		m, _, err := member(r)
+		if err != nil {
+			return nil, err
+		}
+		if m.Role != "" {
+			list = append(list, m)
+		}
+	}
+	slices.SortFunc(list, func(a, b store.Member) int { return bytes.Compare(a.Endpoint[:], b.Endpoint[:]) })
+	return list, nil
+}
+
+// Members lists a room's members by key.
+func (s *Store) Members(ctx context.Context, room crypto.ID) ([]store.Member, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	_, err := s.room(ctx, room)
+	var list []store.Member
+	if err == nil {
+		list, err = s.membersOf(ctx, room)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("members of room %s: %w", room, failure(err))
+	}
+	return list, nil
+}
+
+// Member returns one member of a room.
+func (s *Store) Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (store.Member, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	_, err := s.room(ctx, room)
+	var m store.Member
+	if err == nil {
+		var r record
+		if r, err = s.members.one(ctx, memberKey(room, endpoint)); err == nil {
+			m, _, err = member(r)
+		}
+	}
+	if err == nil && m.Role == "" {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return store.Member{}, fmt.Errorf("member %s of room %s: %w", endpoint, room, failure(err))
+	}
+	return m, nil
+}
+
+// ListRoomsForEndpoint lists a member's rooms by id, through the reverse index.
+func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.PublicKey) ([]store.RoomRef, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	list, err := s.roomsFor(ctx, endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("rooms of %s: %w", endpoint, failure(err))
+	}
+	return list, nil
+}
+
+func (s *Store) roomsFor(ctx context.Context, endpoint crypto.PublicKey) ([]store.RoomRef, error) {
+	found, err := s.roomsOf.list(ctx, endpoint.String()+".*")
+	if err != nil {
+		return nil, err
+	}
+	roles := map[string]ledger.Role{}
+	var keys []string
+	for _, r := range found {
+		var v memberRecord
+		if err := decode(r, &v); err != nil {
+			return nil, err
+		}
+		if v.Role == "" {
+			continue
+		}
+		_, room, _ := strings.Cut(r.key, ".")
+		roles[room] = v.Role
+		keys = append(keys, room)
+	}
+	records, err := s.rooms.fresh(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	var list []store.RoomRef
+	for key, r := range records {
+		id, err := crypto.ParseID(key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, key, err)
+		}
+		var v roomRecord
+		if err := decode(r, &v); err != nil {
+			return nil, err
+		}
+		list = append(list, store.RoomRef{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Role: roles[key]})
+	}
+	slices.SortFunc(list, func(a, b store.RoomRef) int { return a.ID.Compare(b.ID) })
+	return list, nil
+}
+
+func sealedKey(room crypto.ID, epoch uint32, commit string, endpoint string) string {
+	return room.String() + "." + strconv.FormatUint(uint64(epoch), 10) + "." + commit + "." + endpoint
+}
+
+// PutKeys stages sealed copies; a copy already there is replaced.
+func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	rows := make([]record, len(keys))
+	for i, k := range keys {
+		rows[i] = record{key: sealedKey(room, epoch, commit.String(), k.Endpoint.String()), value: k.Sealed}
+	}
+	if err := s.keys.putAll(ctx, rows); err != nil {
+		return fmt.Errorf("put keys: %w", failure(err))
+	}
+	return nil
+}
+
+// Key returns an endpoint's copy of an epoch's committed key.
+func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	k, err := s.key(ctx, room, epoch, endpoint)
+	if err != nil {
+		return k, fmt.Errorf("key of room %s: %w", room, failure(err))
+	}
+	return k, nil
+}
+
+func (s *Store) key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
+	v, err := s.room(ctx, room)
+	if err != nil {
+		return store.RoomKey{}, err
+	}
+	k := store.RoomKey{Room: room, Epoch: cmp.Or(epoch, v.Epoch)}
+	commit, err := s.rooms.one(ctx, epochKey(room, k.Epoch))
+	if err != nil {
+		return k, err
+	}
+	if k.Commit, err = crypto.ParseHash(string(commit.value)); err != nil {
+		return k, fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, commit.key, err)
+	}
+	r, err := s.keys.one(ctx, sealedKey(room, k.Epoch, string(commit.value), endpoint.String()))
+	k.Sealed = r.value
+	return k, err
+}
+
+// cardKey is that of a card, which stands among the sealed keys.
+func cardKey(endpoint crypto.PublicKey) string { return "card." + endpoint.String() }
+
+// PutCard keeps a card.
+func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	if _, err := s.keys.put(ctx, cardKey(c.Endpoint), c.Statement, anyRevision); err != nil {
+		return fmt.Errorf("put card: %w", failure(err))
+	}
+	return nil
+}
+
+// Card returns an endpoint's card.
+func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	r, err := s.keys.one(ctx, cardKey(endpoint))
+	if err != nil {
+		return store.Card{}, fmt.Errorf("card of %s: %w", endpoint, failure(err))
+	}
+	return store.Card{Endpoint: endpoint, Statement: r.value}, nil
+}
