@@ -40,7 +40,7 @@ func newWorld(t *testing.T) *world {
 	alice := w.identity()
 	var err error
 	w.node, err = service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: alice, Name: "alice", Log: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: alice, Founder: "alice", Log: slog.New(slog.DiscardHandler),
 	})
 	w.must(err)
 	t.Cleanup(w.node.Stop)

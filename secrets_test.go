@@ -32,7 +32,7 @@ func found(t *testing.T) *own {
 		t.Fatal(err)
 	}
 	w.node, err = service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: w.id, Name: "alice", Log: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: w.id, Founder: "alice", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

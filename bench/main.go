@@ -51,7 +51,7 @@ func run(ctx context.Context, dir string) error {
 	}
 	b := &bench{ctx: ctx, line: make([]byte, lineSize)}
 	b.node, err = service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Name: "bench", Log: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Founder: "bench", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err

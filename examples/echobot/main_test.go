@@ -34,7 +34,7 @@ func TestEchobot(t *testing.T) {
 		t.Fatal(err)
 	}
 	node, err := service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: owner, Name: "owner", Log: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: owner, Founder: "owner", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

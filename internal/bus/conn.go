@@ -112,16 +112,43 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 	if o.Context == "" {
 		return opts, nil
 	}
-	nctx, err := natscontext.New(o.Context, true)
+	nctx, err := o.context()
 	if err != nil {
-		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
+		return nil, err
 	}
 	theirs, err := nctx.NATSOptions()
 	if err != nil {
 		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
 	}
-	o.Servers = nctx.ServerURL()
 	return append(theirs, opts...), nil
+}
+
+// context reads the NATS context, which says where to connect.
+func (o *DialOptions) context() (*natscontext.Context, error) {
+	nctx, err := natscontext.New(o.Context, true)
+	if err != nil {
+		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
+	}
+	o.Servers = nctx.ServerURL()
+	return nctx, nil
+}
+
+// transport is what a NATS context says about TLS, for who logs in with keys of its own.
+func (o *DialOptions) transport() (opts []nats.Option, err error) {
+	if o.Context == "" {
+		return nil, nil
+	}
+	nctx, err := o.context()
+	if err != nil {
+		return nil, err
+	}
+	if nctx.CA() != "" {
+		opts = append(opts, nats.RootCAs(nctx.CA()))
+	}
+	if nctx.Certificate() != "" {
+		opts = append(opts, nats.ClientCert(nctx.Certificate(), nctx.Key()))
+	}
+	return opts, nil
 }
 
 func (c *Conn) token() string {

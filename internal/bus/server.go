@@ -24,11 +24,24 @@ import (
 type ServerOptions struct {
 	Listen  string // host:port; port 0 takes a free one
 	Dir     string // JetStream's files
+	Name    string // of the server, in its cluster; empty: one made up once and kept in Dir
+	Keys    *Keys
 	Sync    string // when JetStream syncs to disk: "always", or an interval such as 10s
 	TLSCert string
 	TLSKey  string
+	Cluster Cluster
 	Config  string // a file of further NATS server configuration
 	Log     *slog.Logger
+}
+
+// Cluster is how servers find together; one without a Name stands alone.
+type Cluster struct {
+	Name    string
+	Listen  string   // host:port for the other servers
+	Routes  []string // where the others listen
+	TLSCert string   // with TLSKey and TLSCA: servers prove to each other who they are
+	TLSKey  string
+	TLSCA   string
 }
 
 // Links are the service's own connections, one per account, and the account key that signs the
@@ -55,19 +68,11 @@ type Server struct {
 	tls   bool
 }
 
-// serverConfig is the server's configuration. The keys of the service's users live as long as the
-// process: nobody else needs them.
+// serverConfig is an embedded server's configuration, before that of its accounts.
 const serverConfig = `
 server_name: %q
 listen: %q
 jetstream { store_dir: %q, sync_interval: %s }
-accounts {
-  AUTH: { users: [{nkey: %s}] }
-  BUS: { jetstream: enabled, users: [{nkey: %s}] }
-  SYS: { users: [{nkey: %s}] }
-}
-system_account: SYS
-authorization { timeout: 2, auth_callout { issuer: %s, account: AUTH, auth_users: [%[5]s, %[6]s, %[7]s] } }
 `
 
 // StartServer starts a server and makes the service's connections to it. Until something answers
@@ -81,7 +86,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", store.ErrExists, o.Dir)
 	}
 	s := &Server{lock: lock, tls: o.TLSCert != ""}
-	keys, opts, err := o.options(&s.Links)
+	opts, err := o.options()
 	if err == nil {
 		s.ns, err = server.NewServer(opts)
 	}
@@ -94,63 +99,76 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w: it does not listen on %s (in use?)", store.ErrUnavailable, o.Listen)
 	}
-	for i, link := range []**nats.Conn{&s.Links.Auth, &s.Links.Bus, &s.Links.Sys} {
-		if *link, err = s.connect(keys[i]); err != nil {
-			s.Stop()
-			return nil, fmt.Errorf("start the NATS server: %w", failure(err))
-		}
+	links, err := link("", o.Keys, nats.InProcessServer(s.ns), nats.NoReconnect())
+	if err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("start the NATS server: %w", err)
 	}
+	s.Links = *links
 	return s, nil
 }
 
-func (o ServerOptions) options(l *Links) ([]nkeys.KeyPair, *server.Options, error) {
+func (o ServerOptions) options() (*server.Options, error) {
 	listen, err := freePort(o.Listen)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var keys []nkeys.KeyPair
-	var names []any
-	for range 3 {
-		k, name, err := newKey(nkeys.CreateUser)
-		if err != nil {
-			return nil, nil, err
-		}
-		keys, names = append(keys, k), append(names, name)
-	}
-	issuer, name, err := newKey(nkeys.CreateAccount)
+	name, err := o.name()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	l.Issuer, names = issuer, append(names, name)
 	sync := o.Sync
 	if sync == "" {
 		sync = "always"
 	}
-	conf := fmt.Sprintf(serverConfig, append([]any{"unibus-" + names[0].(string)[:12], listen, o.Dir, sync}, names...)...)
+	conf := fmt.Sprintf(serverConfig, name, listen, o.Dir, sync)
+	ours, err := o.Keys.Config()
+	if err != nil {
+		return nil, err
+	}
+	conf += ours
 	if o.TLSCert != "" {
 		conf += fmt.Sprintf("tls { cert_file: %q, key_file: %q }\n", o.TLSCert, o.TLSKey)
+	}
+	if o.Cluster.Name != "" {
+		conf += o.Cluster.config(o.Keys)
 	}
 	if o.Config != "" {
 		more, err := os.ReadFile(o.Config)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--nats-config: %w", err)
+			return nil, fmt.Errorf("--nats-config: %w", err)
 		}
 		conf += string(more)
 	}
 	opts := &server.Options{NoSigs: true}
 	if err := opts.ProcessConfigString(conf); err != nil {
-		return nil, nil, fmt.Errorf("configuration: %w", err)
+		return nil, fmt.Errorf("configuration: %w: %v", store.ErrInvalid, err)
 	}
-	return keys, opts, nil
+	return opts, nil
 }
 
-func newKey(create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, string, error) {
-	k, err := create()
-	if err != nil {
-		return nil, "", err
+// config is the part of the configuration that makes a server one of a cluster.
+func (c Cluster) config(k *Keys) string {
+	conf := fmt.Sprintf("cluster {\n  name: %q\n  listen: %q\n  authorization { user: unibus, password: %q, timeout: 2 }\n  routes: [%s]\n", c.Name, c.Listen, k.Route, k.routes(c.Routes))
+	if c.TLSCert != "" {
+		conf += fmt.Sprintf("  tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }\n", c.TLSCert, c.TLSKey, c.TLSCA)
 	}
-	name, err := k.PublicKey()
-	return k, name, err
+	return conf + "}\n"
+}
+
+// name is the server's name. It has to stay: a cluster knows its members, and where they keep what,
+// by name.
+func (o ServerOptions) name() (string, error) {
+	if o.Name != "" {
+		return o.Name, nil
+	}
+	file := filepath.Join(o.Dir, "name")
+	err := writeNew(file, []byte("unibus-"+strings.ToLower(nats.NewInbox()[7:19])+"\n"))
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	kept, err := os.ReadFile(file)
+	return strings.TrimSpace(string(kept)), err
 }
 
 // freePort writes a listen address as the server wants it: it takes a free port for -1.
@@ -165,14 +183,6 @@ func freePort(listen string) (string, error) {
 		port = "-1"
 	}
 	return net.JoinHostPort(host, port), nil
-}
-
-func (s *Server) connect(key nkeys.KeyPair) (*nats.Conn, error) {
-	name, err := key.PublicKey()
-	if err != nil {
-		return nil, err
-	}
-	return nats.Connect("", nats.InProcessServer(s.ns), nats.Nkey(name, key.Sign), nats.Name("unibus service"), nats.NoReconnect())
 }
 
 // URL is where clients connect.

@@ -17,12 +17,16 @@ import (
 const dedupe = 2 * time.Minute
 
 // Streams makes room streams what the rooms' policies say.
-type Streams struct{ js jetstream.JetStream }
+type Streams struct {
+	js       jetstream.JetStream
+	replicas func(ctx context.Context) (int, error)
+}
 
-// NewStreams works over the service's own connection.
-func NewStreams(nc *nats.Conn) (*Streams, error) {
+// NewStreams works over the service's own connection. Replicas says how often a new stream is kept;
+// what is there keeps its number.
+func NewStreams(nc *nats.Conn, replicas func(ctx context.Context) (int, error)) (*Streams, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(10*time.Second))
-	return &Streams{js}, err
+	return &Streams{js, replicas}, err
 }
 
 // Ensure makes, changes or removes a room's stream, so that it is as the policy says.
@@ -37,7 +41,7 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	cfg := jetstream.StreamConfig{
 		Name: StreamName(room), Subjects: []string{roomFilter(room)},
 		MaxAge: age, MaxBytes: -1, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
-		Duplicates: dedupe, Replicas: 1, Metadata: map[string]string{"unibus": "room"},
+		Duplicates: dedupe, Metadata: map[string]string{"unibus": "room"},
 	}
 	if age > 0 {
 		cfg.Duplicates = min(dedupe, age)
@@ -45,8 +49,30 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	if p.Retain.Bytes > 0 {
 		cfg.MaxBytes = int64(p.Retain.Bytes)
 	}
-	if _, err := s.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+	if err := s.make(ctx, cfg); err != nil {
 		return fmt.Errorf("make the stream of room %s: %w", room, failure(err))
 	}
 	return nil
+}
+
+func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {
+	var err error
+	if cfg.Replicas, err = s.replicas(ctx); err != nil {
+		return err
+	}
+	_, err = s.js.CreateStream(ctx, cfg)
+	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return err
+	}
+	old, err := s.js.Stream(ctx, cfg.Name)
+	if err != nil {
+		return err
+	}
+	is := old.CachedInfo().Config
+	if is.MaxAge == cfg.MaxAge && is.MaxBytes == cfg.MaxBytes && is.Duplicates == cfg.Duplicates {
+		return nil
+	}
+	is.MaxAge, is.MaxBytes, is.Duplicates = cfg.MaxAge, cfg.MaxBytes, cfg.Duplicates
+	_, err = s.js.UpdateStream(ctx, is)
+	return err
 }

@@ -191,7 +191,7 @@ func (d *demo) found() (string, error) {
 	}
 	var err error
 	d.node, err = service.StartNode(d.ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(d.dir, "server"), Identity: d.keys["operator"], Name: "operator",
+		Listen: "127.0.0.1:0", Dir: filepath.Join(d.dir, "server"), Identity: d.keys["operator"], Founder: "operator",
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

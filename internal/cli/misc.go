@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/dev"
 )
 
 // Version is the program's version, set when it is built.
@@ -21,7 +23,11 @@ func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": Version, "go": runtime.Version(), "protocol": "v1"}
+			on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
+			if err != nil {
+				return usage("UNIBUS_FEATURES: %w", err)
+			}
+			v := map[string]any{"version": Version, "go": runtime.Version(), "protocol": "v1", "features": on}
 			if info, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" {

@@ -136,7 +136,7 @@ func (a *app) root() *cobra.Command {
 	f := root.PersistentFlags()
 	f.String("server", "", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
 	f.String("context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
-	f.String("store", "", "straight to a store, `sqlite:PATH`, without a server")
+	f.String("store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
 	f.String("identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
 	f.String("state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
 	f.String("bus", "", "insist on the bus with this `ID`")
@@ -147,7 +147,7 @@ func (a *app) root() *cobra.Command {
 	f.Bool("no-color", false, "no colour (also NO_COLOR)")
 	f.Bool("yes", false, "answer confirmations with yes")
 	a.complete(root, "output", "text", "json")
-	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
+	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.natsConfigCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
 		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
 		a.pubCmd(), a.subCmd(), a.logCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
 	fixArgs(root)

@@ -1,41 +1,42 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"path/filepath"
 
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/dev"
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/service"
 )
 
 func (a *app) serveCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve", Short: "Run a bus: embedded NATS server, store and service", Args: cobra.NoArgs,
-		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.",
+		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.\n\nSeveral of them make one bus: give each --cluster-name, --cluster-listen, the --routes to the others,\nand the same --keys file. With --external the service runs beside NATS servers that are there already\n(see unibus nats-config).",
+		Example: `  unibus serve
+  unibus serve --store jetstream
+  unibus serve --cluster-name prod --cluster-listen 10.0.0.1:6222 --routes 10.0.0.2:6222,10.0.0.3:6222 --listen 10.0.0.1:4222
+  unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := a.nodeOptions()
+			if err != nil {
+				return err
+			}
 			id, name, err := a.founder()
 			if err != nil {
 				return err
 			}
-			v := a.config
-			if (v.GetString("tls-cert") == "") != (v.GetString("tls-key") == "") {
-				return usage("--tls-cert and --tls-key go together")
-			}
-			level := slog.LevelWarn
-			if v.GetBool("verbose") {
-				level = slog.LevelInfo
-			}
-			node, err := service.StartNode(cmd.Context(), service.NodeOptions{
-				Listen: v.GetString("listen"), Dir: a.dataDir(), Store: v.GetString("store"), Sync: v.GetString("sync"), HTTP: v.GetString("http"),
-				TLSCert: v.GetString("tls-cert"), TLSKey: v.GetString("tls-key"), Config: v.GetString("nats-config"),
-				Identity: id, Name: name,
-				Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level})),
-			})
+			o.Identity, o.Founder = id, name
+			node, err := service.StartNode(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -53,11 +54,115 @@ func (a *app) serveCmd() *cobra.Command {
 	f := c.Flags()
 	f.String("listen", "127.0.0.1:4222", "`ADDRESS` for NATS clients; port 0 takes a free one")
 	f.String("data", "", "data `DIR` (default $XDG_DATA_HOME/unibus)")
+	f.Int("replicas", 0, "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
 	f.String("sync", "always", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
 	f.String("http", "", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
 	f.String("tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	f.String("tls-key", "", "TLS key `FILE`")
+	f.String("keys", "", "`FILE` of the service's keys, the same for all of a cluster (default service.nk in the data folder)")
+	f.String("server-name", "", "`NAME` of this server in its cluster (default one made up once)")
+	f.String("cluster-name", "", "be one of the servers of the cluster `NAME`")
+	f.String("cluster-listen", "", "`ADDRESS` for the other servers of the cluster")
+	f.StringSlice("routes", nil, "`ADDRESSES` where the other servers listen")
+	f.String("cluster-tls-cert", "", "TLS certificate `FILE` towards the other servers")
+	f.String("cluster-tls-key", "", "TLS key `FILE` towards the other servers")
+	f.String("cluster-tls-ca", "", "`FILE` of the authority that signs the servers' certificates")
+	f.Bool("external", false, "no embedded server: serve beside those at --server or --context")
 	f.String("nats-config", "", "`FILE` of further NATS server configuration")
+	return c
+}
+
+// nodeOptions reads the flags of serve.
+func (a *app) nodeOptions() (service.NodeOptions, error) {
+	v := a.config
+	level := slog.LevelWarn
+	if v.GetBool("verbose") {
+		level = slog.LevelInfo
+	}
+	o := service.NodeOptions{
+		Listen: v.GetString("listen"), Dir: a.dataDir(), Store: v.GetString("store"), Replicas: v.GetInt("replicas"), Keys: v.GetString("keys"),
+		Sync: v.GetString("sync"), HTTP: v.GetString("http"), TLSCert: v.GetString("tls-cert"), TLSKey: v.GetString("tls-key"),
+		Name: v.GetString("server-name"), Config: v.GetString("nats-config"),
+		Cluster: bus.Cluster{
+			Name: v.GetString("cluster-name"), Listen: v.GetString("cluster-listen"), Routes: v.GetStringSlice("routes"),
+			TLSCert: v.GetString("cluster-tls-cert"), TLSKey: v.GetString("cluster-tls-key"), TLSCA: v.GetString("cluster-tls-ca"),
+		},
+		Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level})),
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return o, usage("--tls-cert and --tls-key go together")
+	}
+	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
+	if err != nil {
+		return o, usage("UNIBUS_FEATURES: %w", err)
+	}
+	if o.Store == "" && (on[dev.Decentralized] || o.Cluster.Name != "") {
+		o.Store = service.JetStream
+	}
+	if o.Replicas < 0 || o.Replicas > 5 {
+		return o, usage("--replicas %d: 1 to 5", o.Replicas)
+	}
+	if o.Replicas > 0 && o.Store != service.JetStream {
+		return o, usage("--replicas is for --store jetstream")
+	}
+	if v.GetBool("external") {
+		o.External = &bus.DialOptions{Servers: cmp.Or(v.GetString("server"), unibus.DefaultServer), Context: v.GetString("context"), Timeout: v.GetDuration("timeout")}
+		if o.Cluster.Name != "" {
+			return o, usage("--external has no embedded server: --cluster-name is none of its flags")
+		}
+	}
+	return o, a.checkCluster(o)
+}
+
+// checkCluster says what is missing for a cluster, or unsafe.
+func (a *app) checkCluster(o service.NodeOptions) error {
+	c := o.Cluster
+	switch {
+	case c.Name == "" && (c.Listen != "" || len(c.Routes) > 0 || c.TLSCert != ""):
+		return usage("a cluster needs --cluster-name")
+	case c.Name == "":
+		return nil
+	case c.Listen == "":
+		return usage("--cluster-name needs --cluster-listen")
+	case (c.TLSCert == "") != (c.TLSKey == "") || (c.TLSCert == "") != (c.TLSCA == ""):
+		return usage("--cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca go together")
+	case o.Store != service.JetStream:
+		return usage("the servers of a cluster share a store: --store jetstream")
+	}
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && c.TLSCert == "" {
+		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+			a.notice("the routes between the servers are not encrypted: --cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca change that")
+		}
+	}
+	return nil
+}
+
+func (a *app) natsConfigCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "nats-config", Short: "Print the configuration that NATS servers need to ask unibus who may connect", Args: cobra.NoArgs,
+		Long: "Print what to include in the configuration of each NATS server of a cluster, so that it asks the\nservice who may connect. It holds no secret: the keys it names are in the --keys file, which is made\nif it is not there, and which unibus serve --external needs.",
+		Example: `  unibus nats-config --keys service.nk > unibus.conf      # in nats-server.conf: include unibus.conf
+  unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
+		RunE: func(*cobra.Command, []string) error {
+			file := cmp.Or(a.config.GetString("keys"), service.KeysFile(a.dataDir()))
+			keys, made, err := bus.LoadOrMakeKeys(file)
+			if err != nil {
+				return err
+			}
+			if made {
+				a.notice("made the service's keys: %s", file)
+			}
+			config, err := keys.Config()
+			if err != nil {
+				return err
+			}
+			return a.out.value(map[string]string{"config": config, "keys": file}, func() {
+				fmt.Fprintf(a.out, "# For unibus: logins are answered by the service, and messages are synced before they are acknowledged.\n%s# And, in the jetstream block: sync_interval: always\n", config)
+			})
+		},
+	}
+	c.Flags().String("data", "", "data `DIR` (default $XDG_DATA_HOME/unibus)")
+	c.Flags().String("keys", "", "`FILE` of the service's keys (default service.nk in the data folder)")
 	return c
 }
 

@@ -9,6 +9,9 @@ import (
 // maxWaiting bounds the cards of strangers that are held; the oldest go first.
 const maxWaiting = 256
 
+// cardSubject is where services tell each other of such cards; no peer may publish there.
+const cardSubject = "unibus.svc.card"
+
 // waitingCards holds the cards of people who said hello before they were allowlisted, so that they
 // can be invited in the same breath as they are added. They are in memory only.
 type waitingCards struct {

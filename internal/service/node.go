@@ -1,68 +1,61 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
+
+// JetStream is the Store of NodeOptions that keeps everything in the NATS servers themselves.
+const JetStream = "jetstream"
 
 // NodeOptions of StartNode.
 type NodeOptions struct {
 	Listen   string // host:port for NATS clients; port 0 takes a free one
 	Dir      string // data folder
-	Store    string // sqlite:PATH; empty: unibus.db in Dir
+	Store    string // sqlite:PATH, or JetStream; empty: unibus.db in Dir
+	Replicas int    // of a JetStream store that is made now; 0: 3 in a cluster, else 1
+	Keys     string // file of the service's keys; empty: service.nk in Dir, made if it is not there
 	Sync     string // "always", or an interval such as 10s: how much a power failure may take
 	HTTP     string
 	TLSCert  string
 	TLSKey   string
-	Config   string // a file of further NATS server configuration
-	Identity *crypto.Identity
-	Name     string
+	Name     string // of the server in its cluster
+	Cluster  bus.Cluster
+	Config   string           // a file of further NATS server configuration
+	External *bus.DialOptions // servers that are there already, instead of an embedded one
+	Identity *crypto.Identity // founds the bus if there is none
+	Founder  string           // its name
 	Log      *slog.Logger
 }
 
-// Node is an embedded NATS server with a store and the service beside it.
+// KeysFile is where a node with the data folder dir keeps the service's keys.
+func KeysFile(dir string) string { return filepath.Join(dir, "service.nk") }
+
+// Node is a store and the service beside it, and an embedded NATS server if it is not for others.
 type Node struct {
 	*Service
-	server *bus.Server
-	store  store.Store
+	server *bus.Server // nil beside external servers
+	links  *bus.Links
+	url    string
+	store  store.Vault
 }
 
 // StartNode starts the server, opens the store and starts the service, in this order: nobody gets
-// in before the authorizer can ask the store.
+// in before the authorizer can ask the store. In a cluster it waits until enough servers are there.
 func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
-	path := filepath.Join(o.Dir, "unibus.db")
-	if o.Store != "" {
-		var ok bool
-		if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {
-			return nil, fmt.Errorf("store %q: %w: sqlite:PATH is what this version knows", o.Store, store.ErrInvalid)
-		}
-	}
-	server, err := bus.StartServer(ctx, bus.ServerOptions{
-		Listen: o.Listen, Dir: filepath.Join(o.Dir, "jetstream"), Sync: o.Sync,
-		TLSCert: o.TLSCert, TLSKey: o.TLSKey, Config: o.Config, Log: o.Log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	n := &Node{server: server}
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Relaxed: o.Sync != "" && o.Sync != "always"})
-	if err != nil {
-		n.Stop()
-		return nil, err
-	}
-	n.store = db
-	n.Service, err = Start(ctx, Options{
-		Store: n.store, Links: &server.Links, Identity: o.Identity, Name: o.Name,
-		HTTP: o.HTTP, Log: o.Log,
-	})
+	n := &Node{}
+	err := n.start(ctx, o)
 	if err != nil {
 		n.Stop()
 		return nil, err
@@ -70,20 +63,101 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	return n, nil
 }
 
+func (n *Node) start(ctx context.Context, o NodeOptions) error {
+	if err := n.connect(ctx, o); err != nil {
+		return err
+	}
+	replicas := func(context.Context) (int, error) { return 1, nil }
+	if o.Store == JetStream {
+		s, err := openJetStream(ctx, n.links, o)
+		if err != nil {
+			return err
+		}
+		n.store, replicas = s, s.Replicas
+	} else {
+		path := filepath.Join(o.Dir, "unibus.db")
+		if o.Store != "" {
+			var ok bool
+			if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {
+				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", o.Store, store.ErrInvalid)
+			}
+		}
+		db, err := sqlite.Open(ctx, path, sqlite.Options{Relaxed: o.Sync != "" && o.Sync != "always"})
+		if err != nil {
+			return err
+		}
+		n.store = db
+	}
+	var err error
+	n.Service, err = Start(ctx, Options{
+		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, Log: o.Log,
+		Patient: o.Store == JetStream,
+	})
+	return err
+}
+
+// connect starts the embedded server, or goes to those that are there.
+func (n *Node) connect(ctx context.Context, o NodeOptions) error {
+	file := cmp.Or(o.Keys, KeysFile(o.Dir))
+	if o.External != nil {
+		keys, err := bus.LoadKeys(file)
+		if err != nil {
+			return err
+		}
+		n.links, err = bus.External(*o.External, keys)
+		if err == nil {
+			n.url = n.links.Bus.ConnectedUrlRedacted()
+		}
+		return err
+	}
+	keys, _, err := bus.LoadOrMakeKeys(file)
+	if err != nil {
+		return err
+	}
+	n.server, err = bus.StartServer(ctx, bus.ServerOptions{
+		Listen: o.Listen, Dir: filepath.Join(o.Dir, "jetstream"), Name: o.Name, Keys: keys, Sync: o.Sync,
+		TLSCert: o.TLSCert, TLSKey: o.TLSKey, Cluster: o.Cluster, Config: o.Config, Log: o.Log,
+	})
+	if err == nil {
+		n.links, n.url = &n.server.Links, n.server.URL()
+	}
+	return err
+}
+
+// waitNotice is how long a node waits for the others of its cluster before it says so.
+const waitNotice = 10 * time.Second
+
+func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetstream.Store, error) {
+	replicas := o.Replicas
+	if replicas == 0 && (o.Cluster.Name != "" || o.External != nil && links.Bus.ConnectedClusterName() != "") {
+		replicas = 3
+	}
+	late := time.AfterFunc(waitNotice, func() {
+		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", strings.Join(o.Cluster.Routes, ","))
+	})
+	defer late.Stop()
+	return jetstream.Open(ctx, links.Bus, jetstream.Options{Replicas: replicas})
+}
+
 // URL is where clients connect.
-func (n *Node) URL() string { return n.server.URL() }
+func (n *Node) URL() string { return n.url }
 
 // Stop ends the service, the server and the store, in this order.
 func (n *Node) Stop() {
 	if n.Service != nil {
 		n.Service.Stop()
 	}
-	n.server.Stop()
 	if n.store != nil {
 		_ = n.store.Close() // every write was answered with its own outcome
+	}
+	switch {
+	case n.server != nil:
+		n.server.Stop()
+	case n.links != nil:
+		n.links.Close()
 	}
 }
 
 // Links are the service's own connections to the server: its owner's view, which clients are built
 // not to trust.
-func (n *Node) Links() *bus.Links { return &n.server.Links }
+func (n *Node) Links() *bus.Links { return n.links }

@@ -18,7 +18,7 @@ import (
 // reconciler brings NATS in line with the logs as they grow, whoever appended: streams of stored
 // rooms, connections of those whose access ended, and notices to members.
 type reconciler struct {
-	store   store.Store
+	store   store.Vault
 	logs    *logs
 	bus     crypto.ID
 	links   *bus.Links
@@ -30,8 +30,18 @@ type reconciler struct {
 // was being decided while the log grew may have appeared since.
 const retryEvery = time.Second
 
-// all makes every stored room's stream.
+// all completes views that a crash left behind, and makes every stored room's stream.
 func (r *reconciler) all(ctx context.Context) error {
+	behind, err := r.store.Behind(ctx)
+	if err != nil {
+		return err
+	}
+	for _, log := range behind {
+		r.log.Warn("views were behind their log", "log", log)
+		if err := r.store.Heal(ctx, log); err != nil {
+			return err
+		}
+	}
 	for room, err := range r.store.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
 			return err
@@ -73,7 +83,7 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 
 // step does what a new entry asks for, and may be repeated.
 func (r *reconciler) step(ctx context.Context, n store.Notice, kick *bus.Kick) bool {
-	return r.report(ctx, n, errors.Join(r.stream(ctx, n.Log), r.kick(ctx, n, kick)))
+	return r.report(ctx, n, errors.Join(r.kick(ctx, n, kick), r.store.Heal(ctx, n.Log), r.stream(ctx, n.Log)))
 }
 
 func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool {

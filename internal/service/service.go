@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -27,11 +28,13 @@ import (
 
 // Options of Start.
 type Options struct {
-	Store    store.Store
-	Links    *bus.Links       // the service's connections; it does not close them
-	Identity *crypto.Identity // founds the bus if the store is empty
-	Name     string           // the founder's name
-	HTTP     string           // also serve the API on this TCP address; empty: no
+	Store    store.Vault
+	Replicas func(ctx context.Context) (int, error) // how often a new room's stream is kept
+	Links    *bus.Links                             // the service's connections; it does not close them
+	Identity *crypto.Identity                       // founds the bus if the store is empty
+	Name     string                                 // the founder's name
+	HTTP     string                                 // also serve the API on this TCP address; empty: no
+	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
 }
 
@@ -60,11 +63,11 @@ func Start(ctx context.Context, o Options) (*Service, error) {
 }
 
 func (s *Service) start(ctx, run context.Context, o Options) error {
-	if err := s.found(ctx, o); err != nil {
+	if err := o.wait(ctx, func() error { return s.found(ctx, o) }); err != nil {
 		return fmt.Errorf("found the bus: %w", err)
 	}
 	metrics := newMetrics()
-	streams, err := bus.NewStreams(o.Links.Bus)
+	streams, err := bus.NewStreams(o.Links.Bus, o.Replicas)
 	if err != nil {
 		return err
 	}
@@ -77,19 +80,29 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
 		count: metrics.login,
 	}
-	notices, err := o.Store.Watch(run)
+	var notices <-chan store.Notice
+	err = o.wait(ctx, func() (err error) {
+		notices, err = o.Store.Watch(run)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, streams: streams, log: o.Log}
-	if err := r.all(ctx); err != nil {
+	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
 	s.wait.Go(func() { r.follow(run, notices) })
 	handler := metrics.count(a.handler())
 	hello := func(ctx context.Context, card []byte) (store.BusBody, error) {
 		a.cards.offer(card)
+		if err := o.Links.Bus.Publish(cardSubject, card); err != nil { // to the other services of this bus
+			return store.BusBody{}, err
+		}
 		return a.busBody(ctx)
+	}
+	if _, err := o.Links.Bus.Subscribe(cardSubject, func(m *nats.Msg) { a.cards.offer(m.Data) }); err != nil {
+		return err
 	}
 	if s.micro, err = carry(run, o.Links.Bus, handler, hello, &s.wait); err != nil {
 		return err
@@ -104,10 +117,11 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 func (s *Service) found(ctx context.Context, o Options) error {
 	statement, err := o.Store.Bus(ctx)
 	if errors.Is(err, store.ErrNotFound) {
-		if _, err := store.Found(ctx, o.Store, o.Identity, o.Name, time.Now()); err != nil {
+		s.Founded = true
+		_, err = store.Found(ctx, o.Store, o.Identity, o.Name, time.Now())
+		if err != nil && !errors.Is(err, store.ErrExists) { // by another service just now
 			return err
 		}
-		s.Founded = true
 		statement, err = o.Store.Bus(ctx)
 	}
 	if err != nil {
@@ -122,7 +136,24 @@ func (s *Service) found(ctx context.Context, o Options) error {
 		return fmt.Errorf("%w: the store's bus log is none", store.ErrInvalid)
 	}
 	s.Bus, s.Admin = first.ID, e.By
+	s.Founded = s.Founded && e.By == o.Identity.Key()
 	return nil
+}
+
+// wait does f, again while the store cannot answer and waiting is wanted.
+func (o *Options) wait(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		o.Log.Warn("not ready yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryEvery):
+		}
+	}
 }
 
 // listen serves the API on TCP as well.

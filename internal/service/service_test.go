@@ -18,15 +18,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// node starts a bus founded by an admin.
-func node(t *testing.T) (*Node, *crypto.Identity) {
+// node starts a bus with a kind of store, founded by an admin.
+func node(t *testing.T, kind string) (*Node, *crypto.Identity) {
 	t.Helper()
 	id, err := crypto.NewIdentity([32]byte{'a'})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n, err := StartNode(t.Context(), NodeOptions{
-		Listen: "127.0.0.1:0", Dir: t.TempDir(), HTTP: "127.0.0.1:0", Identity: id, Name: "admin", Log: slog.New(slog.DiscardHandler),
+		Store: kind, Listen: "127.0.0.1:0", Dir: t.TempDir(), HTTP: "127.0.0.1:0", Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -38,10 +38,11 @@ func node(t *testing.T) (*Node, *crypto.Identity) {
 // TestRemote runs the conformance suite through the service, over NATS and over HTTP.
 func TestRemote(t *testing.T) {
 	const timeout = 5 * time.Second
-	for _, carrier := range []string{"nats", "http"} {
-		t.Run(carrier, func(t *testing.T) {
+	for _, c := range []struct{ carrier, kind string }{{"nats", ""}, {"http", ""}, {"nats", JetStream}} {
+		carrier := c.carrier
+		t.Run(carrier+" "+c.kind, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) storetest.Backend {
-				n, id := node(t)
+				n, id := node(t, c.kind)
 				conn := func(id *crypto.Identity) *bus.Conn {
 					c, err := bus.Dial(bus.DialOptions{Servers: n.URL(), Identity: id, Bus: n.Bus, Timeout: timeout})
 					if err != nil {

@@ -8,6 +8,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -159,8 +160,52 @@ type Store interface {
 	Directory
 	Keyring
 	Allowlist
-	// Watch reports the logs that grow from the moment it is called, until ctx ends. Notices of one
-	// log may be merged; none is lost.
+	// Watch reports every entry that is committed from the moment it is called, until ctx ends; through
+	// a service those of interest to the caller, as long as the connection stands.
 	Watch(ctx context.Context) (<-chan Notice, error)
 	Close() error
+}
+
+// SealedCopy is a sealed room key as a store keeps it.
+type SealedCopy struct {
+	RoomKey
+	Endpoint crypto.PublicKey
+}
+
+// Vault is a store that is reached directly, not through a service. It can be gone through as a
+// whole, and its views can be written anew.
+type Vault interface {
+	Store
+	// Logs yields every log, that of the bus first.
+	Logs(ctx context.Context) iter.Seq2[crypto.ID, error]
+	// Sealed yields the sealed copies of a room's committed keys, by epoch.
+	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
+	// Cards yields every card.
+	Cards(ctx context.Context) iter.Seq2[Card, error]
+	// Behind lists the logs whose views are not as current as they are.
+	Behind(ctx context.Context) ([]crypto.ID, error)
+	// Heal completes the views of a log that are behind it.
+	Heal(ctx context.Context, log crypto.ID) error
+	// Rebuild makes the views of a log what its state says, and reports how many records it changed.
+	Rebuild(ctx context.Context, s *ledger.State) (changed int, err error)
+}
+
+// Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.
+func Load(ctx context.Context, s Store, log crypto.ID) (*ledger.State, error) {
+	state := new(ledger.State)
+	for e, err := range s.Entries(ctx, log, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if _, err := state.Apply(e.Statement); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	switch {
+	case state.Head.Seq == 0:
+		return nil, fmt.Errorf("log %s: %w", log, ErrNotFound)
+	case state.ID != log:
+		return nil, fmt.Errorf("%w: the log %s stands under the id %s", ErrInvalid, state.ID, log)
+	}
+	return state, nil
 }

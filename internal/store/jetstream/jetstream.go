@@ -153,3 +153,14 @@ func failure(err error) error {
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 }
+
+// Replicas is on how many servers the log is kept.
+func (s *Store) Replicas(ctx context.Context) (int, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	stream, err := s.js.Stream(ctx, s.log.stream)
+	if err != nil {
+		return 0, failure(err)
+	}
+	return stream.CachedInfo().Config.Replicas, nil
+}

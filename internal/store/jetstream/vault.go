@@ -1,0 +1,116 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+var _ store.Vault = (*Store)(nil)
+
+// Logs yields every log, that of the bus first. It holds their ids in memory.
+func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
+	return func(yield func(crypto.ID, error) bool) {
+		bus, err := s.log.get(ctx, busKey)
+		var list []crypto.ID
+		if err == nil {
+			err = s.log.scan(ctx, false, func(r record) error {
+				id, err := crypto.ParseID(strings.TrimSuffix(r.key, ".1"))
+				if err == nil && len(r.value) > 0 {
+					list = append(list, id)
+				}
+				return err
+			}, "*.1")
+		}
+		if err != nil {
+			yield(crypto.ID{}, fmt.Errorf("logs: %w", failure(err)))
+			return
+		}
+		slices.SortStableFunc(list, func(a, b crypto.ID) int {
+			switch string(bus.value) {
+			case a.String():
+				return -1
+			case b.String():
+				return 1
+			}
+			return 0
+		})
+		for _, id := range list {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Sealed yields the sealed copies of a room's committed keys, by epoch. It holds one epoch's in memory.
+func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+	return func(yield func(store.SealedCopy, error) bool) {
+		for epoch := uint32(1); ; epoch++ {
+			list, err := s.sealed(ctx, room, epoch)
+			if errors.Is(err, store.ErrNotFound) {
+				return
+			}
+			if err != nil {
+				yield(store.SealedCopy{}, fmt.Errorf("keys of room %s: %w", room, failure(err)))
+				return
+			}
+			for _, k := range list {
+				if !yield(k, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *Store) sealed(ctx context.Context, room crypto.ID, epoch uint32) ([]store.SealedCopy, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	committed, err := s.rooms.one(ctx, epochKey(room, epoch))
+	if err != nil {
+		return nil, err
+	}
+	commit, err := crypto.ParseHash(string(committed.value))
+	if err != nil {
+		return nil, fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, committed.key, err)
+	}
+	found, err := s.keys.list(ctx, sealedKey(room, epoch, string(committed.value), "*"))
+	var out []store.SealedCopy
+	for key, r := range found {
+		endpoint, err := crypto.ParsePublicKey(key[strings.LastIndexByte(key, '.')+1:])
+		if err != nil {
+			return nil, fmt.Errorf("%w: the key %s is no member's", store.ErrInvalid, key)
+		}
+		out = append(out, store.SealedCopy{RoomKey: store.RoomKey{Room: room, Epoch: epoch, Commit: commit, Sealed: r.value}, Endpoint: endpoint})
+	}
+	return out, err
+}
+
+// errStop ends a scan whose caller has had enough.
+var errStop = errors.New("stop")
+
+// Cards yields every card.
+func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
+	return func(yield func(store.Card, error) bool) {
+		err := s.keys.scan(ctx, false, func(r record) error {
+			endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, "card."))
+			if err != nil {
+				return fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
+			}
+			if !yield(store.Card{Endpoint: endpoint, Statement: r.value}, nil) {
+				return errStop
+			}
+			return nil
+		}, "card.*")
+		if err != nil && !errors.Is(err, errStop) {
+			yield(store.Card{}, fmt.Errorf("cards: %w", failure(err)))
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"iter"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+var _ store.Vault = (*Store)(nil)
+
+// Logs yields every log, that of the bus first.
+func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
+	read := func(after []byte) ([]crypto.ID, error) {
+		ctx, cancel := s.op(ctx)
+		defer cancel()
+		// The bus log is behind no other: it is the one without a place of its own in this order.
+		return rows(ctx, s.read, scanID, `SELECT log FROM entries WHERE seq = 1 AND log > ? AND log NOT IN (SELECT log FROM bus) ORDER BY log LIMIT ?`, after, page)
+	}
+	return func(yield func(crypto.ID, error) bool) {
+		op, cancel := s.op(ctx)
+		bus, err := rows(op, s.read, scanID, `SELECT log FROM bus`)
+		cancel()
+		if err != nil {
+			yield(crypto.ID{}, failure(err))
+			return
+		}
+		for _, id := range bus {
+			if !yield(id, nil) {
+				return
+			}
+		}
+		pages([]byte{}, read, func(id crypto.ID) []byte { return id[:] })(yield)
+	}
+}
+
+func scanID(scan func(...any) error) (id crypto.ID, err error) {
+	var raw []byte
+	err = scan(&raw)
+	copy(id[:], raw)
+	return id, err
+}
+
+// Sealed yields the sealed copies of a room's committed keys, by epoch.
+func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+	return func(yield func(store.SealedCopy, error) bool) {
+		s.sealed(ctx, room)(yield)
+	}
+}
+
+// sealed is Sealed for one pass.
+func (s *Store) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+	var epoch uint32 // of the last
+	read := func(after []byte) ([]store.SealedCopy, error) {
+		ctx, cancel := s.op(ctx)
+		defer cancel()
+		return rows(ctx, s.read, func(scan func(...any) error) (store.SealedCopy, error) {
+			k := store.SealedCopy{RoomKey: store.RoomKey{Room: room}}
+			var commit, endpoint []byte
+			err := scan(&k.Epoch, &commit, &endpoint, &k.Sealed)
+			copy(k.Commit[:], commit)
+			copy(k.Endpoint[:], endpoint)
+			return k, err
+		}, `SELECT k.epoch, k.commitment, k.endpoint, k.sealed FROM epochs e
+			JOIN room_keys k ON k.room = e.room AND k.epoch = e.epoch AND k.commitment = e.commitment
+			WHERE e.room = ? AND (k.epoch, k.endpoint) > (?, ?) ORDER BY k.epoch, k.endpoint LIMIT ?`, room[:], epoch, after, page)
+	}
+	return pages([]byte{}, read, func(k store.SealedCopy) []byte {
+		epoch = k.Epoch
+		return k.Endpoint[:]
+	})
+}
+
+// Cards yields every card.
+func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
+	read := func(after []byte) ([]store.Card, error) {
+		ctx, cancel := s.op(ctx)
+		defer cancel()
+		return rows(ctx, s.read, func(scan func(...any) error) (c store.Card, err error) {
+			var endpoint []byte
+			err = scan(&endpoint, &c.Statement)
+			copy(c.Endpoint[:], endpoint)
+			return c, err
+		}, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
+	}
+	return pages([]byte{}, read, func(c store.Card) []byte { return c.Endpoint[:] })
+}
+
+// Behind lists the rooms whose record is not as current as their log. An Append is one transaction,
+// so that only a damaged file has any.
+func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	list, err := rows(ctx, s.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries GROUP BY log) e`+behind)
+	return list, failure(err)
+}
+
+const behind = ` LEFT JOIN rooms r ON r.id = e.log WHERE e.log NOT IN (SELECT log FROM bus) AND (r.seq IS NULL OR r.seq < e.seq)`
+
+// Heal writes the views of a log anew if they are behind it.
+func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
+	op, cancel := s.op(ctx)
+	list, err := rows(op, s.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries WHERE log = ? GROUP BY log) e`+behind, log[:])
+	cancel()
+	if err != nil || len(list) == 0 {
+		return failure(err)
+	}
+	state, err := store.Load(ctx, s, log)
+	if err == nil {
+		_, err = s.Rebuild(ctx, state)
+	}
+	return err
+}
+
+// roomViews and busViews are the views of a log: how to read them, and how to remove them before they
+// are written anew.
+var roomViews = [][2]string{
+	{`SELECT id, subject, epoch, epoch_time, policy, seq, has_left, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
+	{`SELECT room, endpoint, role FROM members WHERE room = ?1`, `DELETE FROM members WHERE room = ?1`},
+	{`SELECT room, epoch, commitment FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
+}
+
+var busViews = [][2]string{
+	{`SELECT endpoint, name, role, active, expires, revoked, added, added_by FROM users WHERE ?1 IS NOT NULL`, `DELETE FROM users WHERE ?1 IS NOT NULL`},
+	{`SELECT one, log FROM bus WHERE ?1 IS NOT NULL`, `DELETE FROM bus WHERE ?1 IS NOT NULL`},
+}
+
+// Rebuild makes the views of a log what its state says, in one transaction.
+func (s *Store) Rebuild(ctx context.Context, state *ledger.State) (changed int, err error) {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, failure(err)
+	}
+	defer tx.Rollback()
+	h, err := head(ctx, tx, state.ID)
+	if err != nil {
+		return 0, failure(err)
+	}
+	if h != state.Head {
+		return 0, fmt.Errorf("rebuild log %s: %w", state.ID, store.ErrConflict)
+	}
+	views := roomViews
+	if state.Bus != nil {
+		views = busViews
+	}
+	before, err := dump(ctx, tx, views, state.ID)
+	if err == nil {
+		err = rewrite(ctx, tx, views, state)
+	}
+	if err != nil {
+		return 0, failure(err)
+	}
+	after, err := dump(ctx, tx, views, state.ID)
+	if err != nil {
+		return 0, failure(err)
+	}
+	gone, come := 0, 0
+	for row := range before {
+		if !after[row] {
+			gone++
+		}
+	}
+	for row := range after {
+		if !before[row] {
+			come++
+		}
+	}
+	return max(gone, come), failure(tx.Commit())
+}
+
+func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.State) error {
+	for _, v := range views {
+		if _, err := tx.ExecContext(ctx, v[1], state.ID[:]); err != nil {
+			return err
+		}
+	}
+	if state.Bus != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO bus (one, log) VALUES (x'01', ?)`, state.ID[:]); err != nil {
+			return err
+		}
+	}
+	for _, v := range state.AllViews() {
+		if err := apply(ctx, tx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dump reads the views of a log as text.
+func dump(ctx context.Context, tx *sql.Tx, views [][2]string, log crypto.ID) (map[string]bool, error) {
+	out := map[string]bool{}
+	for _, v := range views {
+		if err := dumpOne(ctx, tx, out, v[0], log); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func dumpOne(ctx context.Context, tx *sql.Tx, out map[string]bool, query string, log crypto.ID) error {
+	r, err := tx.QueryContext(ctx, query, log[:])
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	columns, err := r.Columns()
+	if err != nil {
+		return err
+	}
+	values, into := make([]any, len(columns)), make([]any, len(columns))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for r.Next() {
+		if err := r.Scan(into...); err != nil {
+			return err
+		}
+		out[fmt.Sprintf("%q", append(values, columns[0]))] = true
+	}
+	return r.Err()
+}
