@@ -222,7 +222,13 @@ func (l *chain) offer(ctx context.Context, statement []byte) error {
 	if err := l.pin(ctx); err != nil {
 		return err
 	}
-	return l.c.pins.Answered(ctx, l.id)
+	if err := l.c.pins.Answered(ctx, l.id); err != nil {
+		return err
+	}
+	if l.c.streams != nil && ahead.Room != nil { // no service does it
+		return l.c.streams.Ensure(ctx, ahead.ID, ahead.Room.Policy)
+	}
+	return nil
 }
 
 // copy returns a state of its own, equal to the chain's.

@@ -1,6 +1,7 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/remote"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
@@ -35,7 +37,8 @@ type Options struct {
 
 	Server  string // NATS URLs, comma-separated; empty: the one joined, or DefaultServer
 	Context string // a NATS context instead
-	Store   string // "sqlite:PATH": straight to a store, without server and messages
+	Store   string // straight to a store: "sqlite:PATH", without server and messages, or "nats://HOST:PORT"
+	Keys    string // file of the service's keys, to log in with at a nats:// store instead of Context or the URL
 	Bus     string // the bus id to insist on; empty: the pinned one, or whichever answers first
 
 	Timeout time.Duration // for each exchange with a server; 0: DefaultTimeout
@@ -50,8 +53,10 @@ type Client struct {
 	id    *Identity
 	pins  *pins.Pins
 	store store.Store
-	conn  *bus.Conn // nil straight at a store
+	conn  *bus.Conn // nil straight at a SQLite store
 	bus   *chain    // its id is zero until an empty store is founded
+
+	streams *bus.Streams // of rooms, straight at a JetStream store
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -132,16 +137,19 @@ func (c *Client) Bus() ID { return c.bus.id }
 
 // openStore goes straight to a store.
 func (c *Client) openStore(ctx context.Context) error {
-	path, ok := strings.CutPrefix(c.o.Store, "sqlite:")
-	if !ok {
-		return withHint(fmt.Errorf("store %q: %w: not a kind of store known here", c.o.Store, ErrInvalid), "--store sqlite:PATH")
+	address, err := "", error(nil)
+	switch scheme, _, _ := strings.Cut(c.o.Store, ":"); scheme {
+	case "sqlite":
+		address, err = c.openFile(ctx)
+	case "nats", "tls":
+		address, err = c.openJetStream(ctx)
+	default:
+		err = withHint(fmt.Errorf("store %q: %w: not a kind of store known here", c.o.Store, ErrInvalid), "--store sqlite:PATH, or --store nats://HOST:PORT")
 	}
-	s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: max(c.o.Timeout, 30*time.Second)})
 	if err != nil {
 		return err
 	}
-	c.store = s
-	statement, err := s.Bus(ctx)
+	statement, err := c.store.Bus(ctx)
 	if errors.Is(err, ErrNotFound) {
 		c.bus = &chain{c: c, state: new(ledger.State)}
 		return nil
@@ -149,15 +157,58 @@ func (c *Client) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	id, err := c.checkBus(ctx, address, statement)
+	if err == nil {
+		err = c.enter(ctx, id)
+	}
+	if err != nil || c.conn == nil {
+		return err
+	}
+	c.run(c.mourn)
+	return c.publishCard(ctx)
+}
+
+// openFile opens a SQLite store, and returns the address to pin its bus under.
+func (c *Client) openFile(ctx context.Context) (string, error) {
+	path := strings.TrimPrefix(c.o.Store, "sqlite:")
+	s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: max(c.o.Timeout, 30*time.Second)})
+	if err != nil {
+		return "", err
+	}
+	c.store = s
 	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return err
+	return "sqlite:" + absolute, err
+}
+
+// openJetStream connects with the operator's own credentials and opens the store there. Without a
+// service, rooms' streams are this client's to make.
+func (c *Client) openJetStream(ctx context.Context) (address string, err error) {
+	o := c.dialOptions()
+	o.Direct, o.Connected, o.Lost = true, c.reconnected, func(err error) { c.say("connection lost (%v); reconnecting", err) }
+	replicas := 0
+	if o.Servers, replicas, err = jetstream.ParseURL(c.o.Store); err != nil {
+		return "", err
 	}
-	id, err := c.checkBus(ctx, "sqlite:"+absolute, statement)
-	if err != nil {
-		return err
+	if c.o.Keys != "" {
+		if o.Keys, err = bus.LoadKeys(c.o.Keys); err != nil {
+			return "", err
+		}
 	}
-	return c.enter(ctx, id)
+	if c.conn, err = bus.Dial(o); err != nil {
+		if errors.Is(err, ErrDenied) {
+			err = withHint(err, "a store is for who runs the servers: --context NAME, or --keys FILE for those of a service")
+		}
+		return "", err
+	}
+	open, cancel := context.WithTimeout(ctx, max(c.o.Timeout, 30*time.Second))
+	defer cancel()
+	s, err := jetstream.Open(open, c.conn.NATS(), jetstream.Options{OpTimeout: c.o.Timeout, Replicas: replicas})
+	if err != nil {
+		return "", err
+	}
+	c.store = s
+	c.streams, err = bus.NewStreams(c.conn.NATS(), s.Replicas)
+	return cmp.Or(o.Servers, "context:"+c.o.Context), err
 }
 
 // founded makes sure that there is a bus, founding it in an empty store.
@@ -315,6 +366,7 @@ func (c *Client) login(ctx context.Context, id ID) error {
 // explain says what to do about a refused or failed connection.
 func (c *Client) explain(err error) error {
 	switch {
+	case c.o.Store != "":
 	case errors.Is(err, ErrDenied):
 		name := c.o.Name
 		if name == "" {

@@ -27,6 +27,8 @@ type DialOptions struct {
 	Identity *crypto.Identity
 	Bus      crypto.ID   // the bus to log in to
 	Rooms    []crypto.ID // the rooms the connection is for
+	Direct   bool        // log in as the NATS context or the URL says, or with Keys, not as the identity
+	Keys     *Keys
 	Timeout  time.Duration
 	// Connected is called each time the connection is made anew, Lost when it breaks; err says why.
 	Connected func()
@@ -40,6 +42,7 @@ type Conn struct {
 	js      jetstream.JetStream
 	id      *crypto.Identity
 	bus     crypto.ID
+	direct  bool // whoever runs the servers let it in, for everything
 	timeout time.Duration
 	readers sync.WaitGroup // of stored rooms
 
@@ -56,14 +59,16 @@ type Conn struct {
 // Dial connects and logs in. It fails with ErrDenied when the bus refuses the login, and with
 // ErrUnavailable when nobody answers.
 func Dial(o DialOptions) (*Conn, error) {
-	c := &Conn{id: o.Identity, bus: o.Bus, timeout: o.Timeout, rooms: slices.Clone(o.Rooms), done: make(chan struct{})}
+	c := &Conn{id: o.Identity, bus: o.Bus, direct: o.Direct, timeout: o.Timeout, rooms: slices.Clone(o.Rooms), done: make(chan struct{})}
 	c.begin()
 	opts, err := o.base()
 	if err != nil {
 		return nil, err
 	}
+	if !o.Direct {
+		opts = append(opts, nats.TokenHandler(c.token))
+	}
 	opts = append(opts,
-		nats.TokenHandler(c.token),
 		nats.MaxReconnects(-1),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration { return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second) }),
 		nats.ReconnectHandler(func(*nats.Conn) {
@@ -105,9 +110,17 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 	opts := []nats.Option{
 		nats.Name("unibus"),
 		nats.Timeout(o.Timeout),
-		nats.CustomInboxPrefix(InboxPrefix(o.Identity.ConnectionKey())),
-		nats.Nkey(o.Identity.ConnectionKey().String(), func(nonce []byte) ([]byte, error) { return o.Identity.SignNonce(nonce), nil }),
 		nats.ReconnectBufSize(-1), // what cannot be sent is an error, for whoever sends to retry
+	}
+	switch {
+	case o.Keys != nil:
+		user, err := as(o.Keys.Bus)
+		theirs, err2 := o.transport()
+		return append(append(opts, user), theirs...), errors.Join(err, err2)
+	case !o.Direct:
+		opts = append(opts,
+			nats.CustomInboxPrefix(InboxPrefix(o.Identity.ConnectionKey())),
+			nats.Nkey(o.Identity.ConnectionKey().String(), func(nonce []byte) ([]byte, error) { return o.Identity.SignNonce(nonce), nil }))
 	}
 	if o.Context == "" {
 		return opts, nil
@@ -129,7 +142,9 @@ func (o *DialOptions) context() (*natscontext.Context, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
 	}
-	o.Servers = nctx.ServerURL()
+	if o.Servers == "" || !o.Direct {
+		o.Servers = nctx.ServerURL()
+	}
 	return nctx, nil
 }
 
@@ -209,6 +224,9 @@ func (c *Conn) Refused() error {
 
 // Grant makes sure that the connection may use rooms, reconnecting once if it was made for others.
 func (c *Conn) Grant(ctx context.Context, rooms ...crypto.ID) error {
+	if c.direct {
+		return nil
+	}
 	c.mu.Lock()
 	missing := slices.DeleteFunc(slices.Clone(rooms), func(r crypto.ID) bool { return slices.Contains(c.rooms, r) })
 	if len(missing) == 0 {
@@ -264,6 +282,9 @@ func (c *Conn) Err() error {
 	}
 	return nil
 }
+
+// NATS is the connection itself, for a store on it.
+func (c *Conn) NATS() *nats.Conn { return c.nc }
 
 // IsConnected reports whether the connection stands at this moment.
 func (c *Conn) IsConnected() bool { return c.nc.IsConnected() }

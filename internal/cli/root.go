@@ -137,6 +137,7 @@ func (a *app) root() *cobra.Command {
 	f.String("server", "", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
 	f.String("context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
 	f.String("store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
+	f.String("keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
 	f.String("identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
 	f.String("state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
 	f.String("bus", "", "insist on the bus with this `ID`")
@@ -249,7 +250,7 @@ func (a *app) options(rooms ...string) (unibus.Options, error) {
 	v := a.config
 	return unibus.Options{
 		Identity: id, Name: unibus.IdentityName(file), StateDir: a.stateDir(),
-		Server: v.GetString("server"), Context: v.GetString("context"), Store: v.GetString("store"), Bus: v.GetString("bus"),
+		Server: v.GetString("server"), Context: v.GetString("context"), Store: v.GetString("store"), Keys: v.GetString("keys"), Bus: v.GetString("bus"),
 		Timeout: v.GetDuration("timeout"), Rooms: rooms, Confirm: v.GetBool("yes"),
 		Notice: func(text string) { a.notice("%s", text) },
 	}, nil

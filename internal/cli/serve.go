@@ -59,7 +59,6 @@ func (a *app) serveCmd() *cobra.Command {
 	f.String("http", "", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
 	f.String("tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	f.String("tls-key", "", "TLS key `FILE`")
-	f.String("keys", "", "`FILE` of the service's keys, the same for all of a cluster (default service.nk in the data folder)")
 	f.String("server-name", "", "`NAME` of this server in its cluster (default one made up once)")
 	f.String("cluster-name", "", "be one of the servers of the cluster `NAME`")
 	f.String("cluster-listen", "", "`ADDRESS` for the other servers of the cluster")
@@ -162,7 +161,6 @@ func (a *app) natsConfigCmd() *cobra.Command {
 		},
 	}
 	c.Flags().String("data", "", "data `DIR` (default $XDG_DATA_HOME/unibus)")
-	c.Flags().String("keys", "", "`FILE` of the service's keys (default service.nk in the data folder)")
 	return c
 }
 

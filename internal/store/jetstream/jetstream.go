@@ -14,6 +14,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +88,24 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// ParseURL reads nats://HOST:PORT[,…][?replicas=N] or tls://…: where the servers are, and on how many
+// of them a store that is made now is kept.
+func ParseURL(text string) (servers string, replicas int, err error) {
+	servers, query, _ := strings.Cut(text, "?")
+	values, err := url.ParseQuery(query)
+	if err == nil && values.Has("replicas") {
+		replicas, err = strconv.Atoi(values.Get("replicas"))
+		values.Del("replicas")
+	}
+	if err != nil || len(values) > 0 {
+		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", text, store.ErrInvalid)
+	}
+	if servers == "nats://" { // as the NATS context says
+		servers = ""
+	}
+	return servers, replicas, nil
 }
 
 // ensure makes a bucket. Until the servers have elected their leaders it is tried again.
