@@ -2,13 +2,22 @@ package jetstream
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/storetest"
 )
@@ -38,6 +47,7 @@ func (c *cluster) open(i, account int, timeout time.Duration) *Store {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for _, servers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("R%d", servers), func(t *testing.T) {
 			c := newCluster(t, servers)
@@ -60,5 +70,335 @@ func TestConformance(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// founded is a store with a bus, its log, and bob on the allowlist.
+func founded(t *testing.T, s *Store) *ledger.State {
+	t.Helper()
+	bus, err := store.Found(t.Context(), s, identity(t, 0), "admin", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 1).Key(), Name: "bob", Role: ledger.RoleUser}}}
+	if err := s.Append(t.Context(), next(t, bus, add)); err != nil {
+		t.Fatal(err)
+	}
+	return bus
+}
+
+// next is the admin's next entry of a log, which the state is advanced by.
+func next(t *testing.T, state *ledger.State, body ledger.Body) store.Change {
+	t.Helper()
+	statement, err := state.Next(identity(t, 0), body, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := store.Advance(state, statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newRoom(t *testing.T, bus *ledger.State, subject string) (*ledger.State, store.Change) {
+	t.Helper()
+	commit := crypto.RoomKey{1}.Commit(1)
+	state := new(ledger.State)
+	return state, next(t, state, &ledger.Create{Bus: bus.ID, Subject: subject, Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit})
+}
+
+// TestQuorumLost: with two of three servers gone, the one that is left answers a plain get for ever.
+// The store denies from the first check on, and grants again when the servers are back.
+func TestQuorumLost(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	c := newCluster(t, 3)
+	s := c.open(0, 1, timeout)
+	founded(t, s)
+	bob := identity(t, 1).Key()
+	check := func(who crypto.PublicKey) (bool, error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), timeout+10*time.Second)
+		defer cancel()
+		ok, err := s.IsAuthorized(ctx, who)
+		if ctx.Err() != nil {
+			t.Error("the check outlived OpTimeout")
+		}
+		return ok, err
+	}
+	if ok, err := check(bob); !ok || err != nil {
+		t.Fatalf("before: %v, %v", ok, err)
+	}
+	kv, err := s.js.KeyValue(t.Context(), "unibus_users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stop(1)
+	c.stop(2)
+	for began := time.Now(); time.Since(began) < time.Minute; {
+		if ok, err := check(bob); ok || !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("without a quorum, after %v: %v, %v", time.Since(began), ok, err)
+		}
+		if ok, err := s.HasAdmin(t.Context()); ok || !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("without a quorum, HasAdmin: %v, %v", ok, err)
+		}
+		if _, err := kv.Get(t.Context(), bob.String()); err != nil {
+			t.Fatalf("a plain get was expected to be answered, as by a store that does not know better: %v", err)
+		}
+	}
+	c.stop(0)
+	if ok, err := check(bob); ok || !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("with no server at all: %v, %v", ok, err)
+	}
+	for i := range 3 {
+		c.start(i)
+	}
+	eventually(t, "the check is answered again", func() bool {
+		ok, err := check(bob)
+		return ok && err == nil
+	})
+}
+
+// eventually tries until a deadline that only a failure reaches.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for began := time.Now(); time.Since(began) < 90*time.Second; time.Sleep(20 * time.Millisecond) {
+		if f() {
+			return
+		}
+	}
+	t.Fatalf("%s: never", what)
+}
+
+// TestPartition: a revocation acknowledged on one side of a partition is never followed by a grant
+// on the other, which has the leader of before, and learns of it when they are one again.
+func TestPartition(t *testing.T) {
+	t.Parallel()
+	const timeout = 4 * time.Second
+	c := newCluster(t, 3)
+	bus := founded(t, c.open(0, 1, timeout))
+	bob := identity(t, 1).Key()
+	info, err := c.open(0, 1, timeout).js.Stream(t.Context(), "KV_unibus_users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leader int
+	if _, err := fmt.Sscanf(info.CachedInfo().Cluster.Leader, "s%d", &leader); err != nil {
+		t.Fatal(err)
+	}
+	alone, most := c.open(leader, 1, timeout), c.open((leader+1)%3, 1, timeout)
+	if ok, err := alone.IsAuthorized(t.Context(), bob); !ok || err != nil {
+		t.Fatalf("before: %v, %v", ok, err)
+	}
+
+	var revoked atomic.Bool
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for ctx.Err() == nil {
+				late := revoked.Load()
+				if ok, _ := alone.IsAuthorized(ctx, bob); ok && late {
+					t.Error("granted after the revocation was acknowledged")
+				}
+			}
+		})
+	}
+	c.cut(leader, true)
+	revoke := next(t, bus, &ledger.Revoke{Keys: []crypto.PublicKey{bob}})
+	eventually(t, "the revocation", func() bool { return most.Append(t.Context(), revoke) == nil })
+	revoked.Store(true)
+	// On the side that is alone nothing can be written, nor is anything answered from memory.
+	_, stray := newRoom(t, bus, "stray")
+	if err := alone.Append(t.Context(), stray); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("an append without a quorum: %v", err)
+	}
+	if ok, err := alone.IsAuthorized(t.Context(), bob); ok || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("without a quorum: %v, %v", ok, err)
+	}
+	c.cut(leader, false)
+	eventually(t, "both sides are one", func() bool {
+		ok, err := alone.IsAuthorized(t.Context(), bob)
+		return !ok && err == nil
+	})
+	cancel()
+	wait.Wait()
+	// What was offered while alone can be offered again, and is there once.
+	eventually(t, "the room", func() bool { return alone.Append(t.Context(), stray) == nil })
+	if r, err := most.RoomBySubject(t.Context(), "stray"); err != nil || r.ID != stray.Entry.Log {
+		t.Errorf("the room is %v, %v", r.ID, err)
+	}
+}
+
+// TestCrash kills a process at each step of an Append; whoever touches the log next completes it, or
+// finds nothing of it.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	if at := os.Getenv("UNIBUS_TEST_CRASH"); at != "" {
+		crash(t, at)
+	}
+	c := newCluster(t, 1)
+	account := 0
+	each := func(at string, f func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store)) {
+		account++
+		account := account
+		t.Run(at, func(t *testing.T) {
+			s := c.open(0, account, 5*time.Second)
+			f(t, s, founded(t, s), func(change store.Change) *Store {
+				t.Helper()
+				cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
+				cmd.Env = append(os.Environ(), "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change.Entry.Statement),
+					fmt.Sprintf("UNIBUS_TEST_USER=A%d", account), "UNIBUS_TEST_URL="+c.servers[0].ClientURL())
+				out, err := cmd.CombinedOutput()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Fatalf("the process was not killed: %v\n%s", err, out)
+				}
+				return c.open(0, account, 5*time.Second) // it knows nothing of before
+			})
+		})
+	}
+	each("claimed", func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store) {
+		_, create := newRoom(t, bus, "r")
+		s = die(create)
+		// Never committed: the subject is free for someone else.
+		other := new(ledger.State)
+		commit := crypto.RoomKey{2}.Commit(1)
+		must(t, s.Append(t.Context(), next(t, other, &ledger.Create{Bus: bus.ID, Subject: "r", Policy: ledger.DefaultPolicy(), Nonce: []byte("another-nonce-16"), Commit: &commit})))
+		if err := s.Append(t.Context(), create); !errors.Is(err, store.ErrExists) {
+			t.Errorf("the one who crashed goes on: %v", err)
+		}
+		if r, err := s.RoomBySubject(t.Context(), "r"); err != nil || r.ID != other.ID {
+			t.Errorf("the subject means %v, %v", r.ID, err)
+		}
+	})
+	touches := map[string]func(t *testing.T, s *Store, state *ledger.State){
+		"read": func(t *testing.T, s *Store, state *ledger.State) {
+			_, err := s.Members(t.Context(), state.ID)
+			must(t, err)
+		},
+		"append": func(t *testing.T, s *Store, state *ledger.State) {
+			invite := &ledger.Invite{Members: []ledger.NewMember{{Key: identity(t, 1).Key(), Role: ledger.RoleMember}}}
+			must(t, s.Append(t.Context(), next(t, state, invite)))
+		},
+		"heal": func(t *testing.T, s *Store, state *ledger.State) {
+			behind, err := s.Behind(t.Context())
+			if err != nil || len(behind) != 1 || behind[0] != state.ID {
+				t.Fatalf("behind are %v, %v", behind, err)
+			}
+			must(t, s.Heal(t.Context(), state.ID))
+		},
+	}
+	for _, at := range []string{"committed", "viewed 0", "viewed 1", "viewed 2"} {
+		for name, touch := range touches {
+			each(at, func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store) {
+				state, create := newRoom(t, bus, "r")
+				s = die(create)
+				touch(t, s, state)
+				whole(t, s, state)
+				must(t, s.Append(t.Context(), create)) // again: it was never acknowledged
+				whole(t, s, state)
+				if refs, err := s.ListRoomsForEndpoint(t.Context(), identity(t, 0).Key()); err != nil || len(refs) != 1 {
+					t.Errorf("after %s the owner's rooms are %v, %v", name, refs, err)
+				}
+			})
+		}
+	}
+	for _, at := range []string{"committed", "viewed 3"} {
+		each(at, func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store) {
+			s = die(next(t, bus, &ledger.Revoke{Keys: []crypto.PublicKey{identity(t, 1).Key()}}))
+			carol := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 2).Key(), Name: "carol", Role: ledger.RoleUser}}}
+			must(t, s.Append(t.Context(), next(t, bus, carol)))
+			whole(t, s, bus)
+			if ok, err := s.IsAuthorized(t.Context(), identity(t, 1).Key()); ok || err != nil {
+				t.Errorf("revoked before the last entry, bob is authorized: %v, %v", ok, err)
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// whole checks that no view is behind, and that all are as if written anew.
+func whole(t *testing.T, s *Store, state *ledger.State) {
+	t.Helper()
+	if behind, err := s.Behind(t.Context()); err != nil || len(behind) > 0 {
+		t.Errorf("behind are %v, %v", behind, err)
+	}
+	if n, err := s.Rebuild(t.Context(), state); err != nil || n > 0 {
+		t.Errorf("%d records were wrong (%v)", n, err)
+	}
+}
+
+// crash is the process that is killed.
+func crash(t *testing.T, at string) {
+	step = func(name string) {
+		if name == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	nc, err := nats.Connect(os.Getenv("UNIBUS_TEST_URL"), nats.UserInfo(os.Getenv("UNIBUS_TEST_USER"), "x"))
+	must(t, err)
+	s, err := Open(t.Context(), nc, Options{})
+	must(t, err)
+	statement, err := hex.DecodeString(os.Getenv("UNIBUS_TEST_ENTRY"))
+	must(t, err)
+	log, seq, _, err := ledger.Place(statement)
+	must(t, err)
+	state := new(ledger.State)
+	if seq > 1 {
+		state, err = store.Load(t.Context(), s, log)
+		must(t, err)
+	}
+	change, err := store.Advance(state, statement)
+	must(t, err)
+	must(t, s.Append(t.Context(), change))
+	t.Fatal("it was to be killed")
+}
+
+// TestRebuild: records that say what the log does not are put right.
+func TestRebuild(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	s := c.open(0, 0, 5*time.Second)
+	bus := founded(t, s)
+	state, create := newRoom(t, bus, "r")
+	must(t, s.Append(t.Context(), create))
+	mallory := identity(t, 9)
+	forge := func(b *bucket, key, value string) {
+		t.Helper()
+		_, err := b.put(t.Context(), key, []byte(value), anyRevision)
+		must(t, err)
+	}
+	forge(s.members, memberKey(state.ID, mallory.Key()), `{"role":"owner","seq":1}`)
+	forge(s.rooms, roomKey(state.ID), `{"subject":"other","seq":999}`)
+	forge(s.users, mallory.Key().String(), `{"key":"`+mallory.Key().String()+`","name":"mallory","role":"admin","active":true,"seq":999}`)
+	forge(s.users, identity(t, 1).Key().String(), `{"key":"`+identity(t, 1).Key().String()+`","name":"bob","role":"admin","active":true,"seq":999}`)
+	if ok, err := s.IsAuthorized(t.Context(), mallory.Key()); !ok || err != nil {
+		t.Fatalf("the forgery does not work: %v, %v", ok, err)
+	}
+	for _, st := range []*ledger.State{state, bus} {
+		if n, err := s.Rebuild(t.Context(), st); err != nil || n == 0 {
+			t.Errorf("changed %d records, %v", n, err)
+		}
+		if n, err := s.Rebuild(t.Context(), st); err != nil || n != 0 {
+			t.Errorf("changed %d records again, %v", n, err)
+		}
+	}
+	if ok, err := s.IsAuthorized(t.Context(), mallory.Key()); ok || err != nil {
+		t.Errorf("mallory is still authorized: %v, %v", ok, err)
+	}
+	if u, err := s.User(t.Context(), identity(t, 1).Key()); err != nil || u.Role != ledger.RoleUser {
+		t.Errorf("bob is %+v, %v", u, err)
+	}
+	if r, err := s.Room(t.Context(), state.ID); err != nil || r.Subject != "r" || r.Seq != 1 || r.Members != 1 {
+		t.Errorf("the room is %+v, %v", r, err)
 	}
 }
