@@ -26,6 +26,21 @@ func External(o DialOptions, k *Keys) (*Links, error) {
 	return l, nil
 }
 
+// Operator connects as whoever runs the servers: as the NATS context or the URL says, or with the
+// service's keys.
+func Operator(o DialOptions) (*nats.Conn, error) {
+	o.Direct = true
+	opts, err := o.base()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(o.Servers, append(opts, nats.MaxReconnects(-1))...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+	}
+	return nc, nil
+}
+
 // accounts are the service's part of a server's configuration.
 const accounts = `accounts {
   AUTH: { users: [{nkey: %[1]s}] }

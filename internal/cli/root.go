@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/upkeep"
 )
 
 // Exit codes, on which scripts depend.
@@ -79,7 +80,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return exitDone
-	case errors.Is(err, unibus.ErrIntegrity):
+	case errors.Is(err, unibus.ErrIntegrity), errors.Is(err, upkeep.ErrArchive), errors.Is(err, upkeep.ErrDiffers):
 		return exitIntegrity
 	case ctx.Err() != nil:
 		return exitInterrupted
@@ -150,7 +151,7 @@ func (a *app) root() *cobra.Command {
 	a.complete(root, "output", "text", "json")
 	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.natsConfigCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
 		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
-		a.pubCmd(), a.subCmd(), a.logCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
+		a.pubCmd(), a.subCmd(), a.logCmd(), a.migrateCmd(), a.backupCmd(), a.restoreCmd(), a.storeCmd(), a.doctorCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
 	fixArgs(root)
 	return root
 }

@@ -186,8 +186,9 @@ type Vault interface {
 	Behind(ctx context.Context) ([]crypto.ID, error)
 	// Heal completes the views of a log that are behind it.
 	Heal(ctx context.Context, log crypto.ID) error
-	// Rebuild makes the views of a log what its state says, and reports how many records it changed.
-	Rebuild(ctx context.Context, s *ledger.State) (changed int, err error)
+	// Rebuild makes the views of a log what its state says, and reports how many records were not; with
+	// dry it only counts them.
+	Rebuild(ctx context.Context, s *ledger.State, dry bool) (wrong int, err error)
 }
 
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.

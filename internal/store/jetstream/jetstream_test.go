@@ -331,7 +331,7 @@ func whole(t *testing.T, s *Store, state *ledger.State) {
 	if behind, err := s.Behind(t.Context()); err != nil || len(behind) > 0 {
 		t.Errorf("behind are %v, %v", behind, err)
 	}
-	if n, err := s.Rebuild(t.Context(), state); err != nil || n > 0 {
+	if n, err := s.Rebuild(t.Context(), state, true); err != nil || n > 0 {
 		t.Errorf("%d records were wrong (%v)", n, err)
 	}
 }
@@ -385,10 +385,10 @@ func TestRebuild(t *testing.T) {
 		t.Fatalf("the forgery does not work: %v, %v", ok, err)
 	}
 	for _, st := range []*ledger.State{state, bus} {
-		if n, err := s.Rebuild(t.Context(), st); err != nil || n == 0 {
+		if n, err := s.Rebuild(t.Context(), st, false); err != nil || n == 0 {
 			t.Errorf("changed %d records, %v", n, err)
 		}
-		if n, err := s.Rebuild(t.Context(), st); err != nil || n != 0 {
+		if n, err := s.Rebuild(t.Context(), st, false); err != nil || n != 0 {
 			t.Errorf("changed %d records again, %v", n, err)
 		}
 	}

@@ -317,8 +317,8 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 }
 
 // Rebuild makes the views of a log those of its state, whatever they say now, and reports how many
-// records it had to change.
-func (s *Store) Rebuild(ctx context.Context, state *ledger.State) (changed int, err error) {
+// records were not; with dry it only counts them.
+func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wrong int, err error) {
 	changes, last := s.rows(state.Head.Seq, state.AllViews())
 	changes = append(changes, last)
 	var strays []row
@@ -340,14 +340,14 @@ func (s *Store) Rebuild(ctx context.Context, state *ledger.State) (changed int, 
 			if old.rev > 0 && alike(old.value, value) {
 				return false
 			}
-			changed++
-			return true
+			wrong++
+			return !dry
 		})
 		if err != nil {
-			return changed, failure(err)
+			return wrong, failure(err)
 		}
 	}
-	return changed, nil
+	return wrong, nil
 }
 
 // strayMembers are records that end memberships which the room's log does not know.

@@ -111,7 +111,7 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 	}
 	state, err := store.Load(ctx, s, log)
 	if err == nil {
-		_, err = s.Rebuild(ctx, state)
+		_, err = s.Rebuild(ctx, state, false)
 	}
 	return err
 }
@@ -129,8 +129,9 @@ var busViews = [][2]string{
 	{`SELECT one, log FROM bus WHERE ?1 IS NOT NULL`, `DELETE FROM bus WHERE ?1 IS NOT NULL`},
 }
 
-// Rebuild makes the views of a log what its state says, in one transaction.
-func (s *Store) Rebuild(ctx context.Context, state *ledger.State) (changed int, err error) {
+// Rebuild makes the views of a log what its state says, in one transaction, and reports how many
+// records were not; with dry it only counts them.
+func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wrong int, err error) {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, failure(err)
@@ -168,6 +169,9 @@ func (s *Store) Rebuild(ctx context.Context, state *ledger.State) (changed int, 
 		if !before[row] {
 			come++
 		}
+	}
+	if dry {
+		return max(gone, come), nil
 	}
 	return max(gone, come), failure(tx.Commit())
 }

@@ -1,0 +1,322 @@
+package upkeep
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// An archive is a compressed tar file, which any tar can list:
+//
+//	manifest.json                            format, bus, when
+//	logs/<log>/<seq>                         an entry's statement
+//	cards/<endpoint>                         a card's statement
+//	keys/<room>/<epoch>/<commit>/<endpoint>  a sealed room key
+//	SHA256                                   of all names and contents before it, in hexadecimal
+//
+// It holds no room key in clear and no message.
+const (
+	archiveFormat = 1
+	manifestName  = "manifest.json"
+	sumName       = "SHA256"
+	maxItem       = 1 << 20 // bytes of one file in an archive
+)
+
+type manifest struct {
+	Format  int       `json:"format"`
+	Bus     crypto.ID `json:"bus"`
+	Logs    int64     `json:"logs"`
+	Created time.Time `json:"created"`
+}
+
+// ErrArchive says that an archive is damaged or is none.
+var ErrArchive = errors.New("the archive is damaged")
+
+// archiver writes an archive.
+type archiver struct {
+	tar *tar.Writer
+	sum hash.Hash
+	now time.Time
+}
+
+func (a *archiver) file(name string, content []byte) error {
+	if name != sumName {
+		digestFile(a.sum, name, content)
+	}
+	if err := a.tar.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(content)), ModTime: a.now}); err != nil {
+		return err
+	}
+	_, err := a.tar.Write(content)
+	return err
+}
+
+func digestFile(h hash.Hash, name string, content []byte) {
+	fmt.Fprintf(h, "%d %s %d ", len(name), name, len(content))
+	h.Write(content)
+}
+
+func (i item) name() string {
+	switch {
+	case i.entry != nil:
+		return "logs/" + i.entry.Log.String() + "/" + strconv.FormatUint(i.entry.Seq, 10)
+	case i.key != nil:
+		return fmt.Sprintf("keys/%s/%d/%s/%s", i.key.Room, i.key.Epoch, i.key.Commit, i.key.Endpoint)
+	}
+	return "cards/" + i.card.Endpoint.String()
+}
+
+func (i item) content() []byte {
+	switch {
+	case i.entry != nil:
+		return i.entry.Statement
+	case i.key != nil:
+		return i.key.Sealed
+	}
+	return i.card.Statement
+}
+
+// Backup writes everything in a store to a file, whole or not at all. It fails with ErrExists rather
+// than replace a file.
+func Backup(ctx context.Context, from store.Vault, path string, now time.Time, progress Progress) (r Report, err error) {
+	if _, err := os.Stat(path); err == nil {
+		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-backup-*")
+	if err != nil {
+		return r, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	all, err := count(ctx, from, nil, &r)
+	if err != nil {
+		return r, err
+	}
+	r.Missing = 0
+	z := gzip.NewWriter(f)
+	a := &archiver{tar.NewWriter(z), sha256.New(), now}
+	head, err := json.Marshal(manifest{archiveFormat, r.Bus, all, now.UTC()})
+	if err != nil {
+		return r, err
+	}
+	if err := a.file(manifestName, head); err != nil {
+		return r, err
+	}
+	for i, err := range walk(ctx, from) {
+		if err != nil {
+			return r, err
+		}
+		if err := a.file(i.name(), i.content()); err != nil {
+			return r, err
+		}
+		r.add(i)
+		if i.entry != nil && i.entry.Seq == 1 {
+			progress(atomic.LoadInt64(&r.Logs), all)
+		}
+	}
+	if err := a.file(sumName, []byte(hex.EncodeToString(a.sum.Sum(nil)))); err != nil {
+		return r, err
+	}
+	if err := errors.Join(a.tar.Close(), z.Close(), f.Sync(), f.Close()); err != nil {
+		return r, err
+	}
+	if err := os.Link(f.Name(), path); errors.Is(err, os.ErrExist) {
+		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
+	} else if err != nil {
+		return r, err
+	}
+	return r, nil
+}
+
+// archive reads an archive from its start; the last thing it yields is ErrArchive unless the
+// checksum is right.
+func archive(f io.ReadSeeker, m *manifest) iter.Seq2[item, error] {
+	return func(yield func(item, error) bool) {
+		damaged := func(format string, args ...any) {
+			yield(item{}, fmt.Errorf("%w: %s", ErrArchive, fmt.Sprintf(format, args...)))
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			yield(item{}, err)
+			return
+		}
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			damaged("it is not compressed as archives are (%v)", err)
+			return
+		}
+		t, sum := tar.NewReader(z), sha256.New()
+		for n := 0; ; n++ {
+			h, err := t.Next()
+			if err != nil {
+				damaged("it ends too early (%v)", err)
+				return
+			}
+			if h.Size > maxItem {
+				damaged("%s is too large", h.Name)
+				return
+			}
+			content, err := io.ReadAll(io.LimitReader(t, maxItem))
+			if err != nil {
+				damaged("%s: %v", h.Name, err)
+				return
+			}
+			if h.Name == sumName {
+				if string(content) != hex.EncodeToString(sum.Sum(nil)) {
+					damaged("its checksum is wrong")
+				}
+				return
+			}
+			digestFile(sum, h.Name, content)
+			if n == 0 {
+				if err := m.read(h.Name, content); err != nil {
+					yield(item{}, err)
+					return
+				}
+				continue
+			}
+			i, err := parseItem(h.Name, content)
+			if err != nil {
+				damaged("%s: %v", h.Name, err)
+				return
+			}
+			if !yield(i, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *manifest) read(name string, content []byte) error {
+	if name != manifestName || json.Unmarshal(content, m) != nil {
+		return fmt.Errorf("%w: it does not begin as one of unibus does", ErrArchive)
+	}
+	if m.Format != archiveFormat {
+		return fmt.Errorf("archive of format %d: %w: newer unibus needed", m.Format, store.ErrInvalid)
+	}
+	return nil
+}
+
+// parseItem is the reverse of item.name and item.content.
+func parseItem(name string, content []byte) (i item, err error) {
+	parts := strings.Split(name, "/")
+	switch {
+	case parts[0] == "logs" && len(parts) == 3:
+		e := store.Entry{Statement: content}
+		e.Log, err = crypto.ParseID(parts[1])
+		if err == nil {
+			e.Seq, err = strconv.ParseUint(parts[2], 10, 64)
+		}
+		return item{entry: &e}, err
+	case parts[0] == "keys" && len(parts) == 5:
+		k := store.SealedCopy{RoomKey: store.RoomKey{Sealed: content}}
+		var epoch uint64
+		k.Room, err = crypto.ParseID(parts[1])
+		if err == nil {
+			epoch, err = strconv.ParseUint(parts[2], 10, 32)
+		}
+		if err == nil {
+			k.Commit, err = crypto.ParseHash(parts[3])
+		}
+		if err == nil {
+			k.Endpoint, err = crypto.ParsePublicKey(parts[4])
+		}
+		k.Epoch = uint32(epoch)
+		return item{key: &k}, err
+	case parts[0] == "cards" && len(parts) == 2:
+		c := store.Card{Statement: content}
+		c.Endpoint, err = crypto.ParsePublicKey(parts[1])
+		return item{card: &c}, err
+	}
+	return item{}, errors.New("nothing of its kind belongs in an archive")
+}
+
+// Restore puts an archive into a store, after checking the whole of it, and then checks the store.
+// What is there already is left alone; ErrConflict and ErrExists as with Migrate.
+func Restore(ctx context.Context, path string, to store.Vault, progress Progress) (r Report, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return r, fmt.Errorf("%w: there is no file %s", store.ErrNotFound, path)
+	}
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	var m manifest
+	heads, err := foldArchive(ctx, f, &m)
+	if err != nil {
+		return r, err
+	}
+	r.Bus = m.Bus
+	theirs, err := to.Bus(ctx)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return r, err
+	}
+	if err == nil {
+		if id, _, _, err := ledger.Place(theirs); err != nil || id != r.Bus {
+			return r, fmt.Errorf("%w: the store holds another bus, %s", store.ErrExists, id)
+		}
+	}
+	var done atomic.Int64
+	tick := func() { progress(done.Add(1), 2*int64(len(heads))) }
+	if err := load(ctx, archive(f, &m), to, &r.Totals, tick); err != nil {
+		return r, err
+	}
+	logs := 0
+	return r, each(ctx, to, func(ctx context.Context, log crypto.ID) error {
+		defer tick()
+		h, ok := heads[log]
+		if !ok {
+			return fmt.Errorf("%w: the store has a log %s that the archive has not", ErrDiffers, log)
+		}
+		return right(ctx, to, log, h)
+	}, &logs)
+}
+
+// foldArchive verifies an archive: its checksum, and every log in it by the rules. It returns where
+// the logs end.
+func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest) (map[crypto.ID]ledger.Head, error) {
+	heads := map[crypto.ID]ledger.Head{}
+	state := new(ledger.State)
+	for i, err := range archive(f, m) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if i.entry == nil {
+			continue
+		}
+		if i.entry.Seq == 1 {
+			state = new(ledger.State)
+		}
+		if _, err := state.Apply(i.entry.Statement); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrArchive, err)
+		}
+		if state.ID != i.entry.Log || state.Head.Seq != i.entry.Seq {
+			return nil, fmt.Errorf("%w: entry %d of log %s stands in another's place", ErrArchive, i.entry.Seq, i.entry.Log)
+		}
+		heads[state.ID] = state.Head
+	}
+	if _, ok := heads[m.Bus]; !ok {
+		return nil, fmt.Errorf("%w: the log of its bus is missing", ErrArchive)
+	}
+	return heads, nil
+}

@@ -1,0 +1,369 @@
+package upkeep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Outcomes of a check.
+const (
+	Pass = "pass"
+	Warn = "warn"
+	Fail = "fail"
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	Name   string `json:"check"`
+	Status string `json:"status"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"` // what helps
+}
+
+// maxSkew is how far clocks may be apart before tokens suffer from it: checkers allow 5 minutes.
+const (
+	warnSkew = 5 * time.Second
+	maxSkew  = 2 * time.Minute
+	askWait  = 500 * time.Millisecond // for the next server to answer
+)
+
+// named are checks under one name.
+type named struct {
+	name   string
+	report func(Check)
+}
+
+func (n named) pass(format string, args ...any) {
+	n.report(Check{Name: n.name, Status: Pass, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (n named) warn(hint, format string, args ...any) {
+	n.report(Check{n.name, Warn, fmt.Sprintf(format, args...), hint})
+}
+
+func (n named) fail(hint, format string, args ...any) {
+	n.report(Check{n.name, Fail, fmt.Sprintf(format, args...), hint})
+}
+
+// serverStatus is what a server says of itself ($SYS.REQ.SERVER.PING.VARZ).
+type serverStatus struct {
+	Server struct {
+		Name string
+		Ver  string
+	}
+	Data struct {
+		Now       time.Time
+		JetStream struct {
+			Config *struct {
+				SyncInterval time.Duration `json:"sync_interval"`
+				SyncAlways   bool          `json:"sync_always"`
+			}
+			Meta *struct {
+				Leader   string
+				Replicas []struct {
+					Name    string
+					Current bool
+					Offline bool
+				}
+			}
+		}
+	}
+	skew time.Duration // its clock less ours
+}
+
+// Servers looks at the servers of a bus as their operator.
+func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
+	servers, err := askServers(ctx, l.Sys)
+	n := named{"servers", report}
+	if err != nil || len(servers) == 0 {
+		n.fail("", "no server answers its operator (%v)", err)
+		return
+	}
+	var names []string
+	for _, s := range servers {
+		names = append(names, s.Server.Name+" "+s.Server.Ver)
+	}
+	slices.Sort(names)
+	n.pass("%d: %s", len(servers), strings.Join(names, ", "))
+	clocks(servers, named{"clock", report})
+	durability(servers, named{"durability", report})
+	quorum(servers, named{"quorum", report})
+}
+
+func askServers(ctx context.Context, sys *nats.Conn) ([]serverStatus, error) {
+	inbox := sys.NewInbox()
+	sub, err := sys.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer sub.Unsubscribe()
+	began := time.Now()
+	if err := sys.PublishRequest("$SYS.REQ.SERVER.PING.VARZ", inbox, nil); err != nil {
+		return nil, err
+	}
+	var out []serverStatus
+	for {
+		m, err := sub.NextMsg(askWait)
+		if errors.Is(err, nats.ErrTimeout) {
+			return out, ctx.Err()
+		}
+		if err != nil {
+			return out, err
+		}
+		s := serverStatus{}
+		if err := json.Unmarshal(m.Data, &s); err != nil {
+			return out, err
+		}
+		s.skew = s.Data.Now.Sub(began.Add(time.Since(began) / 2))
+		out = append(out, s)
+	}
+}
+
+func clocks(servers []serverStatus, n named) {
+	worst := servers[0]
+	for _, s := range servers {
+		if s.skew.Abs() > worst.skew.Abs() {
+			worst = s
+		}
+	}
+	text := fmt.Sprintf("%s is %v from this machine", worst.Server.Name, worst.skew.Abs().Round(time.Millisecond))
+	const hint = "keep clocks in step, as with chrony or systemd-timesyncd"
+	switch {
+	case worst.skew.Abs() > maxSkew:
+		n.fail(hint, "%s: logins will be refused", text)
+	case worst.skew.Abs() > warnSkew:
+		n.warn(hint, "%s", text)
+	default:
+		n.pass("%s at most", text)
+	}
+}
+
+func durability(servers []serverStatus, n named) {
+	for _, s := range servers {
+		c := s.Data.JetStream.Config
+		if c == nil {
+			n.fail("", "%s has no JetStream", s.Server.Name)
+			return
+		}
+		if !c.SyncAlways {
+			n.warn("set sync_interval: always in its jetstream block", "%s acknowledges up to %v before it writes to disk: a power failure loses that", s.Server.Name, c.SyncInterval)
+			return
+		}
+	}
+	n.pass("synced before it is acknowledged")
+}
+
+func quorum(servers []serverStatus, n named) {
+	for _, s := range servers {
+		m := s.Data.JetStream.Meta
+		if m == nil {
+			continue
+		}
+		var off []string
+		for _, r := range m.Replicas {
+			if r.Offline {
+				off = append(off, r.Name)
+			}
+		}
+		all := len(m.Replicas) + 1
+		if m.Leader == s.Server.Name { // the leader knows of the others
+			switch {
+			case len(off) > 0:
+				n.warn("bring them back: the next loss may cost the quorum", "%d of %d servers are there; not %s", all-len(off), all, strings.Join(off, ", "))
+			default:
+				n.pass("%d of %d servers, led by %s", all, all, m.Leader)
+			}
+			return
+		}
+	}
+	if servers[0].Data.JetStream.Meta == nil {
+		n.pass("a server by itself")
+		return
+	}
+	n.fail("most servers of the cluster have to be there", "the cluster has no leader: nothing can be written, nobody is let in")
+}
+
+// Streams looks at the copies of the store's buckets and of the rooms' streams, and holds the streams
+// against the rooms.
+func Streams(ctx context.Context, nc *nats.Conn, s store.Vault, report func(Check)) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
+	if err != nil {
+		return
+	}
+	n := named{"replicas", report}
+	want := map[string]string{} // streams of stored rooms, and their subjects
+	for r, err := range s.Rooms(ctx, crypto.ID{}) {
+		if err != nil {
+			n.fail("", "the rooms cannot be listed: %v", err)
+			return
+		}
+		if r.Policy.Stored() && !r.Archived {
+			want[bus.StreamName(r.ID)] = r.Subject
+		}
+		if r.Archived {
+			want[bus.StreamName(r.ID)] = ""
+		}
+	}
+	counts := map[int]int{}
+	var behind, orphans []string
+	list := js.ListStreams(ctx)
+	for info := range list.Info() {
+		name := info.Config.Name
+		if !ours(name) {
+			continue
+		}
+		counts[info.Config.Replicas]++
+		if !current(info) {
+			behind = append(behind, name)
+		}
+		if _, known := want[name]; !known && strings.HasPrefix(name, "UNIBUS_") {
+			orphans = append(orphans, name)
+		}
+		delete(want, name)
+	}
+	if err := list.Err(); err != nil {
+		n.fail("", "the streams cannot be listed: %v", err)
+		return
+	}
+	switch {
+	case len(behind) > 0:
+		n.warn("wait, or bring the servers back that are missing", "%d streams are not current on every server: %s", len(behind), some(behind))
+	case len(counts) > 1:
+		n.warn("unibus store scale --replicas N", "streams are kept on different numbers of servers: %v", counts)
+	default:
+		for replicas, streams := range counts {
+			n.pass("%d streams, each on %d", streams, replicas)
+		}
+	}
+	n = named{"streams", report}
+	var missing []string
+	for _, subject := range want {
+		if subject != "" {
+			missing = append(missing, subject)
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		n.fail("restart unibus serve: it makes them", "rooms without their stream: %s", some(missing))
+	case len(orphans) > 0:
+		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", some(orphans))
+	default:
+		n.pass("one for every stored room, and no other")
+	}
+}
+
+// some lists a few of many.
+func some(list []string) string {
+	slices.Sort(list)
+	if len(list) > 5 {
+		return strings.Join(list[:5], ", ") + fmt.Sprintf(" and %d more", len(list)-5)
+	}
+	return strings.Join(list, ", ")
+}
+
+// Views checks every log by the rules and every view against its log; with repair the views are
+// written anew. It also tells of stale rooms and of those with a single owner.
+func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) {
+	n := named{"views", report}
+	behind, err := s.Behind(ctx)
+	if err != nil {
+		n.fail("", "%v", err)
+		return
+	}
+	var mu sync.Mutex
+	var broken []string
+	logs, wrong := 0, 0
+	err = each(ctx, s, func(ctx context.Context, log crypto.ID) error {
+		state, err := store.Load(ctx, s, log)
+		damaged := errors.Is(err, store.ErrInvalid)
+		w := 0
+		if err == nil {
+			w, err = s.Rebuild(ctx, state, !repair)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		wrong += w
+		if damaged {
+			broken = append(broken, err.Error())
+			return nil
+		}
+		return err
+	}, &logs)
+	switch {
+	case err != nil:
+		n.fail("", "%v", err)
+	case len(broken) > 0:
+		n.fail("restore a backup; what is damaged is not repaired", "%s", some(broken))
+	case wrong > 0 && repair:
+		n.pass("%d records were wrong and are right now, in %d logs", wrong, logs)
+	case wrong > 0:
+		n.fail("unibus doctor --repair", "%d records are not what the logs say; %d of %d logs are ahead of their views", wrong, len(behind), logs)
+	default:
+		n.pass("all of %d logs as they say", logs)
+	}
+	Rooms(ctx, s, report)
+}
+
+// Rooms tells of stale rooms and of those with a single owner.
+func Rooms(ctx context.Context, s store.Store, report func(Check)) {
+	var stale, sole []string
+	total := 0
+	for r, err := range s.Rooms(ctx, crypto.ID{}) {
+		if err != nil {
+			named{"rooms", report}.fail("", "%v", err)
+			return
+		}
+		if r.Archived {
+			continue
+		}
+		total++
+		if r.Stale {
+			stale = append(stale, r.Subject)
+		}
+		members, err := s.Members(ctx, r.ID)
+		if err != nil {
+			named{"rooms", report}.fail("", "%v", err)
+			return
+		}
+		owners := 0
+		for _, m := range members {
+			if m.Role == ledger.RoleOwner {
+				owners++
+			}
+		}
+		if owners == 1 {
+			sole = append(sole, r.Subject)
+		}
+	}
+	RoomChecks(total, stale, sole, report)
+}
+
+// RoomChecks reports on stale rooms and those with a single owner, of a number of rooms.
+func RoomChecks(total int, stale, sole []string, report func(Check)) {
+	n := named{"stale rooms", report}
+	if len(stale) > 0 {
+		n.warn("their owners and admins: unibus rekey --stale", "%d of %d: %s", len(stale), total, some(stale))
+	} else {
+		n.pass("none of %d", total)
+	}
+	n = named{"owners", report}
+	if len(sole) > 0 {
+		n.warn("a second owner: unibus role ROOM USER owner", "%d of %d rooms have a single one: %s", len(sole), total, some(sole))
+	} else {
+		n.pass("every room has more than one")
+	}
+}

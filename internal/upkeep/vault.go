@@ -1,0 +1,76 @@
+// Package upkeep is what operators do to a bus as a whole: move it from one store to another, back it
+// up, look whether it is well, and change on how many servers it is kept.
+package upkeep
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// Access is how to get at a store in NATS servers.
+type Access struct {
+	Context string    // a NATS context
+	Keys    *bus.Keys // the service's keys instead
+	Timeout time.Duration
+}
+
+// Dial connects to the servers of a store.
+func (a Access) Dial(url string) (*nats.Conn, error) {
+	servers, _, err := jetstream.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return bus.Operator(bus.DialOptions{Servers: servers, Context: a.Context, Keys: a.Keys, Timeout: a.Timeout})
+}
+
+// Links makes the service's connections to the servers of a store, for which Keys are needed.
+func (a Access) Links(url string) (*bus.Links, error) {
+	servers, _, err := jetstream.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return bus.External(bus.DialOptions{Servers: servers, Context: a.Context, Timeout: a.Timeout}, a.Keys)
+}
+
+// slow is how long a step may take: whole logs are moved, by someone who waits.
+const slow = 30 * time.Second
+
+// Open opens the store at sqlite:PATH or nats://HOST:PORT; with existing it has to be there
+// (ErrNotFound). The function it returns closes it.
+func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault, func(), error) {
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: slow, Existing: existing})
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, func() { _ = s.Close() }, nil // every write was answered with its own outcome
+	}
+	if !strings.HasPrefix(url, "nats://") && !strings.HasPrefix(url, "tls://") {
+		return nil, nil, fmt.Errorf("store %q: %w: sqlite:PATH or nats://HOST:PORT", url, store.ErrInvalid)
+	}
+	_, replicas, err := jetstream.ParseURL(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	nc, err := a.Dial(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, slow)
+	defer cancel()
+	s, err := jetstream.Open(ctx, nc, jetstream.Options{OpTimeout: slow, Replicas: replicas, Existing: existing})
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return s, func() { _ = s.Close(); nc.Close() }, nil
+}
