@@ -209,6 +209,6 @@ func (s *stored) Next(ctx context.Context) (Frame, error) {
 func (s *stored) Close() {
 	s.once.Do(func() {
 		close(s.closed)
-		s.messages.Stop()
+		s.c.readers.Go(s.messages.Stop) // it waits for what the library is busy with, as Next does
 	})
 }
