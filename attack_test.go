@@ -165,6 +165,7 @@ func TestLyingServer(t *testing.T) {
 		"dropped":            {func(f []*nats.Msg) []*nats.Msg { return slices.Delete(f, 1, 3) }, []string{"zero", "three"}, unibus.NoticeGap},
 		"replayed":           {func(f []*nats.Msg) []*nats.Msg { return append(f, clone(f[1]), clone(f[0])) }, all, ""},
 		"reordered":          {func(f []*nats.Msg) []*nats.Msg { f[1], f[2] = f[2], f[1]; return f }, all, ""},
+		"begun late":         {func(f []*nats.Msg) []*nats.Msg { f[0], f[1], f[2] = f[1], f[2], f[0]; return f }, all, ""},
 		"beginning withheld": {func(f []*nats.Msg) []*nats.Msg { return f[1:] }, all[1:], ""},
 		"cut short": {func(f []*nats.Msg) []*nats.Msg {
 			f[1].Data = f[1].Data[:160]

@@ -14,11 +14,13 @@ import (
 
 // Limits of what a reader keeps, per room.
 const (
-	maxStreams   = 1 << 16 // streams remembered; the longest unheard are forgotten first
-	maxRemember  = 256     // delivered frames of a stream told from their impostors
-	maxReorder   = 64      // frames ahead of a gap, in all streams together
-	reorderWait  = 2 * time.Second
-	freshWithin  = 10 * time.Minute // between a live frame's seal time and the reader's clock
+	maxStreams   = 1 << 16                // streams remembered; the longest unheard are forgotten first
+	maxRemember  = 256                    // delivered frames of a stream told from their impostors
+	maxReorder   = 128                    // frames ahead of a gap, in all streams together
+	maxStart     = 64                     // a stream's first frames, which may have been stored out of order
+	lostAfter    = 2 * time.Second        // a frame ahead of a gap waits in a live room
+	giveUpAfter  = giveUp + 5*time.Second // and in a stored one, while its writer may send again what got no answer
+	freshWithin  = 10 * time.Minute       // between a live frame's seal time and the reader's clock
 	defaultLimit = MaxMessage
 )
 
@@ -42,8 +44,10 @@ type received struct {
 // tracker follows one stream.
 type tracker struct {
 	key      streamKey
-	next     uint64   // the counter expected
-	sums     []uint64 // of the last frames before next
+	next     uint64          // the counter expected
+	begun    uint64          // the counter that reading began at
+	early    map[uint64]bool // counters before begun that came after it
+	sums     []uint64        // of the last frames before next
 	at       uint64
 	time     uint64 // seal time of the last frame, Unix µs
 	ended    bool
@@ -97,6 +101,8 @@ func (q *sequencer) take(f received, now time.Time) {
 	case q.unheard, counter == t.next:
 		q.advance(t, f)
 		q.drain(t)
+	case counter < t.begun && q.stored && len(t.early) < maxStart && !t.early[counter]:
+		q.belated(t, f)
 	case counter < t.next:
 		q.repeated(t, f)
 	default:
@@ -117,13 +123,30 @@ func (q *sequencer) begin(key streamKey, f received) *tracker {
 	t.used = q.order.PushBack(t)
 	q.streams[key] = t
 	if f.Header.Counter > 0 && !q.unheard {
-		t.next = f.Header.Counter
-		t.unsure = true
-		if q.start && q.stored {
-			q.note(NoticeExpired, false, f, 0, f.Header.Counter-1, "the beginning of the stream has expired or is withheld")
+		if q.start && q.stored && f.Header.Counter <= maxStart {
+			return t // what is missing may have been sent again, and stored later
 		}
+		q.join(t, f)
 	}
 	return t
+}
+
+// join goes on with a stream at f, which is not its first frame.
+func (q *sequencer) join(t *tracker, f received) {
+	t.next, t.begun = f.Header.Counter, f.Header.Counter
+	t.unsure = true
+	if q.start && q.stored {
+		q.note(NoticeExpired, false, f, 0, f.Header.Counter-1, "the beginning of the stream has expired or is withheld")
+	}
+}
+
+// belated delivers a frame that was stored after a later one, with which reading began.
+func (q *sequencer) belated(t *tracker, f received) {
+	if t.early == nil {
+		t.early = map[uint64]bool{}
+	}
+	t.early[f.Header.Counter] = true
+	q.advance(&tracker{key: t.key, next: f.Header.Counter, unsure: true}, f)
 }
 
 // repeated looks at a frame under a counter that was used.
@@ -165,6 +188,11 @@ func (q *sequencer) skip(t *tracker) {
 			first = counter
 		}
 	}
+	if t.next == 0 && len(t.sums) == 0 {
+		q.join(t, t.ahead[first])
+		q.drain(t)
+		return
+	}
 	why := "lost on the way, as may happen in a room that stores nothing"
 	if q.stored {
 		why = "missing from the room's stream, with frames after it there"
@@ -197,14 +225,18 @@ func (q *sequencer) overdue(now time.Time, all bool) (again time.Time) {
 	if q.waiting == 0 {
 		return time.Time{}
 	}
+	patience := lostAfter
+	if q.stored {
+		patience = giveUpAfter
+	}
 	for e := q.order.Front(); e != nil; e = e.Next() {
 		t := e.Value.(*tracker)
-		for len(t.ahead) > 0 && (all || now.Sub(t.since) >= reorderWait) {
+		for len(t.ahead) > 0 && (all || now.Sub(t.since) >= patience) {
 			q.skip(t)
 			t.since = now
 		}
-		if len(t.ahead) > 0 && (again.IsZero() || t.since.Add(reorderWait).Before(again)) {
-			again = t.since.Add(reorderWait)
+		if len(t.ahead) > 0 && (again.IsZero() || t.since.Add(patience).Before(again)) {
+			again = t.since.Add(patience)
 		}
 	}
 	return again

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	ackWait       = 5 * time.Second // for the acknowledgement of one frame, before it is sent again
+	ackWait       = 2 * time.Second // for the acknowledgement of one frame, before it is sent again
 	liveBuffer    = 64 << 20        // bytes a live subscription holds for a slow reader
 	storedBuffer  = 8 << 20         // bytes a stored subscription asks for in advance
 	consumerGrace = 30 * time.Second

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,9 @@ func TestMain(m *testing.M) {
 //	reap NAME CODE          wait for its end
 //	sqlite FILE STATEMENT   change a store behind everyone's back
 //	absent DIR TEXT…        no file below DIR holds one of the texts
+//	cluster [ARGS]          start three servers that are one bus, with the identity "admin"
+//	node start|stop|kill N  start or end one of them
+//	until REGEXP USER ARGS… run unibus as USER until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -53,6 +57,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": cmdServe, "stop": cmdStop, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
+			"cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
 		},
 	})
 }
@@ -99,7 +104,7 @@ func start(ts *testscript.TestScript, name string, args ...string) *process {
 	cmd.Path = filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "unibus")
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "GOCOVERDIR"} {
+	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "GOCOVERDIR"} {
 		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -152,6 +157,81 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("UNIBUS_SERVER", ready.Server)
 	ts.Setenv("BUS", ready.Bus)
 	ts.Setenv("HTTP", ready.HTTP)
+}
+
+// cmdCluster picks ports, and starts three servers at once: none is ready before most are there.
+func cmdCluster(ts *testscript.TestScript, _ bool, args []string) {
+	var listeners []net.Listener
+	port := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		listeners = append(listeners, l)
+		return l.Addr().String()
+	}
+	var servers []string
+	for i := range 3 {
+		n := strconv.Itoa(i + 1)
+		ts.Setenv("N"+n, port())
+		ts.Setenv("R"+n, port())
+		servers = append(servers, "nats://"+ts.Getenv("N"+n))
+	}
+	for _, l := range listeners {
+		ts.Check(l.Close())
+	}
+	ts.Setenv("UNIBUS_SERVER", strings.Join(servers, ","))
+	ts.Setenv("UNIBUS_KEYS", ts.MkAbs("service.nk"))
+	ts.Check(ts.Exec("unibus", "nats-config", "-q"))
+	ts.Setenv("NODE_ARGS", strings.Join(args, " "))
+	for i := range 3 {
+		startNode(ts, strconv.Itoa(i+1))
+	}
+	for i := range 3 {
+		await(ts, "n"+strconv.Itoa(i+1), `"ready":true`)
+	}
+}
+
+func startNode(ts *testscript.TestScript, n string) {
+	as(ts, "admin")
+	var routes []string
+	for _, other := range []string{"1", "2", "3"} {
+		if other != n {
+			routes = append(routes, ts.Getenv("R"+other))
+		}
+	}
+	args := []string{
+		"serve", "-o", "json", "--listen", ts.Getenv("N" + n), "--data", ts.MkAbs("data" + n), "--server-name", "n" + n,
+		"--cluster-name", "c", "--cluster-listen", ts.Getenv("R" + n), "--routes", strings.Join(routes, ","),
+	}
+	start(ts, "n"+n, append(args, strings.Fields(ts.Getenv("NODE_ARGS"))...)...)
+}
+
+func cmdNode(ts *testscript.TestScript, _ bool, args []string) {
+	name := "n" + args[1]
+	switch args[0] {
+	case "start":
+		startNode(ts, args[1])
+		await(ts, name, `"ready":true`)
+	case "stop":
+		cmdSignal(ts, false, []string{name, "TERM"})
+		cmdReap(ts, false, []string{name, "0|130"})
+	case "kill":
+		cmdSignal(ts, false, []string{name, "KILL"})
+		<-processes(ts)[name].done
+	}
+}
+
+func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
+	as(ts, args[1])
+	re := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(2 * patience); ; {
+		_ = ts.Exec("unibus", args[2:]...) // what it prints decides
+		if re.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("unibus %s never printed %s", strings.Join(args[2:], " "), args[0])
+		}
+	}
 }
 
 func cmdStop(ts *testscript.TestScript, _ bool, _ []string) {

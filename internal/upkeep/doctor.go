@@ -74,11 +74,7 @@ type serverStatus struct {
 			}
 			Meta *struct {
 				Leader   string
-				Replicas []struct {
-					Name    string
-					Current bool
-					Offline bool
-				}
+				Replicas []struct{ Name string }
 			}
 		}
 	}
@@ -167,28 +163,30 @@ func durability(servers []serverStatus, n named) {
 	n.pass("synced before it is acknowledged")
 }
 
+// quorum holds the servers that answered against those that the cluster's leader knows of.
 func quorum(servers []serverStatus, n named) {
+	there := map[string]bool{}
+	for _, s := range servers {
+		there[s.Server.Name] = true
+	}
 	for _, s := range servers {
 		m := s.Data.JetStream.Meta
-		if m == nil {
+		if m == nil || m.Leader != s.Server.Name {
 			continue
 		}
 		var off []string
 		for _, r := range m.Replicas {
-			if r.Offline {
+			if !there[r.Name] {
 				off = append(off, r.Name)
 			}
 		}
 		all := len(m.Replicas) + 1
-		if m.Leader == s.Server.Name { // the leader knows of the others
-			switch {
-			case len(off) > 0:
-				n.warn("bring them back: the next loss may cost the quorum", "%d of %d servers are there; not %s", all-len(off), all, strings.Join(off, ", "))
-			default:
-				n.pass("%d of %d servers, led by %s", all, all, m.Leader)
-			}
+		if len(off) > 0 {
+			n.warn("bring them back: the next loss may cost the quorum", "%d of %d servers are there; not %s", all-len(off), all, strings.Join(off, ", "))
 			return
 		}
+		n.pass("%d of %d servers, led by %s", all, all, m.Leader)
+		return
 	}
 	if servers[0].Data.JetStream.Meta == nil {
 		n.pass("a server by itself")
