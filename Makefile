@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean
+.PHONY: build test lint cover bench fuzz completions man install clean partition
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -48,3 +48,7 @@ install: build
 
 clean:
 	rm -rf bin
+
+partition: build
+	go build -o bin/partition ./test/partition
+	bin/partition -unibus bin/unibus

@@ -147,9 +147,10 @@ func (o ServerOptions) options() (*server.Options, error) {
 	return opts, nil
 }
 
-// config is the part of the configuration that makes a server one of a cluster.
+// config is the part of the configuration that makes a server one of a cluster. Servers ask each other
+// for signs of life often: a share of all requests goes to each, until it is known to be gone.
 func (c Cluster) config(k *Keys) string {
-	conf := fmt.Sprintf("cluster {\n  name: %q\n  listen: %q\n  authorization { user: unibus, password: %q, timeout: 2 }\n  routes: [%s]\n", c.Name, c.Listen, k.Route, k.routes(c.Routes))
+	conf := fmt.Sprintf("cluster {\n  name: %q\n  listen: %q\n  authorization { user: unibus, password: %q, timeout: 2 }\n  routes: [%s]\n  ping_interval: 2s\n  ping_max: 2\n", c.Name, c.Listen, k.Route, k.routes(c.Routes))
 	if c.TLSCert != "" {
 		conf += fmt.Sprintf("  tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }\n", c.TLSCert, c.TLSKey, c.TLSCA)
 	}
