@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite"
 )
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 //	sqlite FILE STATEMENT   change a store behind everyone's back
 //	absent DIR TEXT…        no file below DIR holds one of the texts
 //	cluster [ARGS]          start three servers that are one bus, with the identity "admin"
+//	nats CONFIG             start a NATS server that is not unibus's, on a free port; sets NATS
 //	node start|stop|kill N  start or end one of them
 //	until REGEXP USER ARGS… run unibus as USER until its output matches
 func TestScripts(t *testing.T) {
@@ -57,7 +59,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": cmdServe, "stop": cmdStop, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
-			"cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
+			"nats": cmdNATS, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
 		},
 	})
 }
@@ -157,6 +159,23 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("UNIBUS_SERVER", ready.Server)
 	ts.Setenv("BUS", ready.Bus)
 	ts.Setenv("HTTP", ready.HTTP)
+}
+
+func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {
+	conf := ts.ReadFile(args[0]) + fmt.Sprintf("\nlisten: \"127.0.0.1:-1\"\njetstream { store_dir: %q, sync_interval: always }\n", ts.MkAbs("js"))
+	o := &server.Options{NoSigs: true, NoLog: true}
+	ts.Check(o.ProcessConfigString(conf))
+	s, err := server.NewServer(o)
+	ts.Check(err)
+	s.Start()
+	ts.Defer(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(patience) {
+		ts.Fatalf("the NATS server does not start")
+	}
+	ts.Setenv("NATS", s.ClientURL())
 }
 
 // cmdCluster picks ports, and starts three servers at once: none is ready before most are there.

@@ -53,7 +53,7 @@ func (a *app) serveCmd() *cobra.Command {
 	}
 	f := c.Flags()
 	f.String("listen", "127.0.0.1:4222", "`ADDRESS` for NATS clients; port 0 takes a free one")
-	f.String("data", "", "data `DIR` (default $XDG_DATA_HOME/unibus)")
+	dataFlag(c)
 	f.Int("replicas", 0, "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
 	f.String("sync", "always", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
 	f.String("http", "", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
@@ -160,8 +160,13 @@ func (a *app) natsConfigCmd() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().String("data", "", "data `DIR` (default $XDG_DATA_HOME/unibus)")
+	dataFlag(c)
 	return c
+}
+
+// dataFlag is for commands that look into the data folder of the service on this machine.
+func dataFlag(c *cobra.Command) {
+	c.Flags().String("data", "", "data `DIR` of the service (default $XDG_DATA_HOME/unibus)")
 }
 
 func (a *app) dataDir() string {

@@ -172,6 +172,7 @@ func (a *app) migrateCmd() *cobra.Command {
 			return a.copied("migrated", r, began)
 		},
 	}
+	dataFlag(c)
 	c.Flags().String("from", "", "the store to read, `URL`")
 	c.Flags().String("to", "", "the store to write, `URL`; nats://… may end in ?replicas=N")
 	c.Flags().Bool("dry-run", false, "only say what would be moved")
@@ -199,7 +200,7 @@ func (a *app) copied(what string, r upkeep.Report, began time.Time) error {
 }
 
 func (a *app) backupCmd() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "backup FILE", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
 		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store of the\nservice on this machine.",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -217,10 +218,12 @@ func (a *app) backupCmd() *cobra.Command {
 			})
 		},
 	}
+	dataFlag(c)
+	return c
 }
 
 func (a *app) restoreCmd() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "restore FILE --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
 		Long: "Check an archive and every log in it, put it into a store, and check the store. It may be interrupted\nand repeated.",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -252,6 +255,8 @@ func (a *app) restoreCmd() *cobra.Command {
 			return a.copied("restored", r, began)
 		},
 	}
+	dataFlag(c)
+	return c
 }
 
 func (a *app) storeCmd() *cobra.Command {
@@ -288,6 +293,7 @@ func (a *app) storeCmd() *cobra.Command {
 			})
 		},
 	}
+	dataFlag(scale)
 	scale.Flags().Int("replicas", 0, "on how many servers, 1 to 5")
 	return group("store", "Look after the store", scale)
 }
@@ -315,6 +321,7 @@ func (a *app) doctorCmd() *cobra.Command {
 			return nil
 		},
 	}
+	dataFlag(c)
 	c.Flags().Bool("repair", false, "write all views anew from the logs")
 	return c
 }
@@ -397,7 +404,7 @@ func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
 			sole = append(sole, ref.Subject)
 		}
 	}
-	d.say("pins", upkeep.Pass, "", "the logs of the bus and of my %d rooms go on from what was verified before", len(refs))
+	d.say("pins", upkeep.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
 	upkeep.RoomChecks(len(refs), stale, sole, func(c upkeep.Check) {
 		c.Name = "my " + c.Name
 		d.add(c)

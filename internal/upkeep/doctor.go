@@ -362,6 +362,6 @@ func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	if len(sole) > 0 {
 		n.warn("a second owner: unibus role ROOM USER owner", "%d of %d rooms have a single one: %s", len(sole), total, some(sole))
 	} else {
-		n.pass("every room has more than one")
+		n.pass("no room depends on a single one")
 	}
 }
