@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -164,7 +165,7 @@ func (o ServerOptions) name() (string, error) {
 		return o.Name, nil
 	}
 	file := filepath.Join(o.Dir, "name")
-	err := writeNew(file, []byte("unibus-"+strings.ToLower(nats.NewInbox()[7:19])+"\n"))
+	err := writeNew(file, []byte("unibus-"+strings.ToLower(rand.Text()[:12])+"\n"))
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}
