@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition
+.PHONY: build test lint cover bench fuzz completions man install clean partition bench-store
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -28,6 +28,10 @@ bench: build
 	go test -run '^$$' -bench . -benchmem ./internal/crypto
 	go run ./bench
 
+# What the choice of a store costs: logins, listings, moving 100,000 users and 10,000 rooms. Minutes.
+bench-store:
+	go run ./bench/store
+
 # Every decoder, FUZZTIME each.
 fuzz:
 	@for pkg in ./internal/crypto ./internal/ledger ./internal/service; do \
@@ -49,6 +53,7 @@ install: build
 clean:
 	rm -rf bin
 
+# What people see while the leading server is cut off. As root: it makes network namespaces.
 partition: build
 	go build -o bin/partition ./test/partition
 	bin/partition -unibus bin/unibus

@@ -240,12 +240,11 @@ func TestCrash(t *testing.T) {
 	}
 	c := newCluster(t, 1)
 	account := 0
-	each := func(at string, f func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store)) {
+	each := func(at string, f func(t *testing.T, bus *ledger.State, die func(store.Change) *Store)) {
 		account++
 		account := account
 		t.Run(at, func(t *testing.T) {
-			s := c.open(0, account, 5*time.Second)
-			f(t, s, founded(t, s), func(change store.Change) *Store {
+			f(t, founded(t, c.open(0, account, 5*time.Second)), func(change store.Change) *Store {
 				t.Helper()
 				cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
 				cmd.Env = append(os.Environ(), "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change.Entry.Statement),
@@ -259,9 +258,9 @@ func TestCrash(t *testing.T) {
 			})
 		})
 	}
-	each("claimed", func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store) {
+	each("claimed", func(t *testing.T, bus *ledger.State, die func(store.Change) *Store) {
 		_, create := newRoom(t, bus, "r")
-		s = die(create)
+		s := die(create)
 		// Never committed: the subject is free for someone else.
 		other := new(ledger.State)
 		commit := crypto.RoomKey{2}.Commit(1)
@@ -292,9 +291,9 @@ func TestCrash(t *testing.T) {
 	}
 	for _, at := range []string{"committed", "viewed 0", "viewed 1", "viewed 2"} {
 		for name, touch := range touches {
-			each(at, func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store) {
+			each(at, func(t *testing.T, bus *ledger.State, die func(store.Change) *Store) {
 				state, create := newRoom(t, bus, "r")
-				s = die(create)
+				s := die(create)
 				touch(t, s, state)
 				whole(t, s, state)
 				must(t, s.Append(t.Context(), create)) // again: it was never acknowledged
@@ -306,8 +305,8 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	for _, at := range []string{"committed", "viewed 3"} {
-		each(at, func(t *testing.T, s *Store, bus *ledger.State, die func(store.Change) *Store) {
-			s = die(next(t, bus, &ledger.Revoke{Keys: []crypto.PublicKey{identity(t, 1).Key()}}))
+		each(at, func(t *testing.T, bus *ledger.State, die func(store.Change) *Store) {
+			s := die(next(t, bus, &ledger.Revoke{Keys: []crypto.PublicKey{identity(t, 1).Key()}}))
 			carol := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 2).Key(), Name: "carol", Role: ledger.RoleUser}}}
 			must(t, s.Append(t.Context(), next(t, bus, carol)))
 			whole(t, s, bus)
