@@ -283,6 +283,15 @@ func (c *Conn) Err() error {
 	return nil
 }
 
+// ended is Err, given an error of the library: one that says the connection is closed comes a moment
+// before the reason is known.
+func (c *Conn) ended(err error) error {
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		<-c.done
+	}
+	return c.Err()
+}
+
 // NATS is the connection itself, for a store on it.
 func (c *Conn) NATS() *nats.Conn { return c.nc }
 

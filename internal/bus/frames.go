@@ -101,7 +101,7 @@ func (l *live) Next(ctx context.Context) (Frame, error) {
 		switch {
 		case errors.Is(err, nats.ErrSlowConsumer): // lost frames show as gaps
 			continue
-		case err != nil && l.c.Err() != nil:
+		case err != nil && l.c.ended(err) != nil:
 			return Frame{}, l.c.Err()
 		case err != nil:
 			return Frame{}, err
@@ -175,7 +175,7 @@ func (s *stored) pump() {
 	for {
 		m, err := s.messages.Next()
 		if err != nil {
-			if s.failed = s.c.Err(); s.failed == nil {
+			if s.failed = s.c.ended(err); s.failed == nil {
 				s.failed = fmt.Errorf("read the room's stream: %w", failure(err))
 			}
 			return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -22,6 +23,16 @@ type output struct {
 	terminal bool
 	plain    bool // no colour
 	json     bool
+
+	mu sync.Mutex // of say
+}
+
+// say writes and flushes text at once, from any goroutine.
+func (o *output) say(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fmt.Fprintf(o, format, args...)
+	o.Flush()
 }
 
 func newOutput(f *os.File) *output {

@@ -154,8 +154,7 @@ func (a *app) publish(ctx context.Context, r *unibus.Room, in io.Reader, f pubFl
 	if got.err == nil && ctx.Err() == nil {
 		return nil
 	}
-	fmt.Fprintf(a.err, "unibus: %d messages acknowledged\n", p.Acked())
-	a.err.Flush()
+	a.err.say("unibus: %d messages acknowledged\n", p.Acked())
 	if got.err == nil {
 		got.err = ctx.Err()
 	}

@@ -104,11 +104,10 @@ func (a *app) printError(err error) {
 		return
 	}
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	fmt.Fprintf(a.err, "unibus: %s\n", visible(text))
+	a.err.say("unibus: %s\n", visible(text))
 	if hint := unibus.Hint(err); hint != "" {
-		fmt.Fprintf(a.err, "hint: %s\n", visible(hint))
+		a.err.say("hint: %s\n", visible(hint))
 	}
-	a.err.Flush()
 }
 
 func (a *app) interrupted() bool { return a.cmd != nil && a.cmd.Context().Err() != nil }
@@ -237,8 +236,7 @@ func (a *app) notice(format string, args ...any) {
 	if a.config.GetBool("quiet") {
 		return
 	}
-	fmt.Fprintln(a.err, visible(fmt.Sprintf(format, args...)))
-	a.err.Flush()
+	a.err.say("%s\n", visible(fmt.Sprintf(format, args...)))
 }
 
 // options are how this run connects.
@@ -309,8 +307,7 @@ func (a *app) confirm(question string) error {
 	if !isTerminal(a.in) || !a.err.terminal {
 		return usage("%s: without a terminal this needs --yes", question)
 	}
-	fmt.Fprintf(a.err, "%s? [y/N] ", question)
-	a.err.Flush()
+	a.err.say("%s? [y/N] ", question)
 	var answer string
 	if _, err := fmt.Fscanln(a.in, &answer); err != nil && !errors.Is(err, io.EOF) || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
 		return errors.New("not confirmed")

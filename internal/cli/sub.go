@@ -88,14 +88,12 @@ func (a *app) subNotice(n unibus.Notice) {
 		gap := map[string]any{"stream": n.Stream.String(), "from": n.From, "to": n.To, "room_id": n.Room, "sender": n.Sender}
 		line, err := json.Marshal(map[string]any{"gap": gap})
 		if err == nil {
-			fmt.Fprintln(a.err, string(line))
-			a.err.Flush()
+			a.err.say("%s\n", line)
 		}
 		return
 	}
 	if n.Finding { // not to be silenced
-		fmt.Fprintln(a.err, "unibus: "+string(n.Kind)+": "+visible(n.String()))
-		a.err.Flush()
+		a.err.say("unibus: %s: %s\n", n.Kind, visible(n.String()))
 		return
 	}
 	a.notice("%s: %s", n.Kind, n)

@@ -1,0 +1,294 @@
+package upkeep
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet(int64, int64) {}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func identity(t testing.TB, n byte) *crypto.Identity {
+	t.Helper()
+	id, err := crypto.NewIdentity([32]byte{'u', n})
+	must(t, err)
+	return id
+}
+
+func open(t testing.TB, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), path, sqlite.Options{OpTimeout: 20 * time.Second})
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func write(t testing.TB, s store.Store, state *ledger.State, body ledger.Body) {
+	t.Helper()
+	statement, err := state.Next(identity(t, 0), body, time.UnixMilli(1e12))
+	must(t, err)
+	c, err := store.Advance(state, statement)
+	must(t, err)
+	must(t, s.Append(t.Context(), c))
+}
+
+// filled is a bus of three rooms, with some history: members come and go, keys change.
+func filled(t testing.TB, path string) *sqlite.Store {
+	t.Helper()
+	s := open(t, path)
+	admin, bob := identity(t, 0), identity(t, 1)
+	bus, err := store.Found(t.Context(), s, admin, "admin", time.UnixMilli(1e12))
+	must(t, err)
+	write(t, s, bus, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}})
+	for i := range byte(3) {
+		state := new(ledger.State)
+		put := func(epoch uint32, to ...*crypto.Identity) crypto.RoomKey {
+			key := crypto.RoomKey{i, byte(epoch)}
+			create := &ledger.Create{Bus: bus.ID, Subject: "r." + strconv.Itoa(int(i)), Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16)}
+			commit := key.Commit(epoch)
+			create.Commit = &commit
+			id := state.ID
+			if epoch == 1 {
+				statement, err := new(ledger.State).Next(admin, create, time.UnixMilli(1e12))
+				must(t, err)
+				id, _, _, err = ledger.Place(statement)
+				must(t, err)
+			}
+			var sealed []store.SealedKey
+			for _, m := range to {
+				sealed = append(sealed, store.SealedKey{Endpoint: m.Key(), Sealed: bytes.Repeat([]byte{byte(epoch), m.Key()[0]}, crypto.SealedSize/2)})
+			}
+			must(t, s.PutKeys(t.Context(), id, epoch, commit, sealed))
+			if epoch == 1 {
+				write(t, s, state, create)
+			}
+			return key
+		}
+		first := put(1, admin, bob)
+		write(t, s, state, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}})
+		second := put(2, admin)
+		previous, err := crypto.SealPrevious(second, state.ID, 2, first, [24]byte{1})
+		must(t, err)
+		write(t, s, state, &ledger.Remove{Keys: []crypto.PublicKey{bob.Key()}, Rekey: &ledger.Rekey{Epoch: 2, Commit: second.Commit(2), Previous: previous}})
+	}
+	return s
+}
+
+// TestMigrateKilled kills a migration before each thing it writes; doing it again completes it.
+func TestMigrateKilled(t *testing.T) {
+	if n := os.Getenv("UNIBUS_TEST_ITEMS"); n != "" {
+		kill(t, n)
+		return
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "from.db")
+	from := filled(t, path)
+	var whole Report
+	for n := 1; ; n++ {
+		target := filepath.Join(dir, fmt.Sprintf("to-%d.db", n))
+		cmd := exec.Command(os.Args[0], "-test.run=^TestMigrateKilled$")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("UNIBUS_TEST_ITEMS=%d", n), "UNIBUS_TEST_FROM="+path, "UNIBUS_TEST_TO="+target)
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		killed := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+		if err != nil && !killed {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		to := open(t, target)
+		r, err := Migrate(t.Context(), from, to, false, quiet)
+		must(t, err)
+		if r.Logs != 4 || r.Entries != 11 || r.Keys != 9 || r.Cards != 1 {
+			t.Fatalf("killed at %d: %+v", n, r)
+		}
+		if whole = r; !killed {
+			if n < 20 {
+				t.Errorf("only %d things were written", n)
+			}
+			break
+		}
+	}
+	if whole.Missing != 0 {
+		t.Errorf("after a whole migration %d logs are missing", whole.Missing)
+	}
+}
+
+func kill(t *testing.T, n string) {
+	limit, err := strconv.Atoi(n)
+	must(t, err)
+	var count atomic.Int64
+	step = func() {
+		if count.Add(1) == int64(limit) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	from, to := open(t, os.Getenv("UNIBUS_TEST_FROM")), open(t, os.Getenv("UNIBUS_TEST_TO"))
+	_, err = Migrate(t.Context(), from, to, false, quiet)
+	must(t, err)
+}
+
+// TestDiffers: what Migrate says is the same is the same, in each thing a store keeps.
+func TestDiffers(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, to *sqlite.Store, rooms []*ledger.State){
+		"a card": func(t *testing.T, to *sqlite.Store, _ []*ledger.State) {
+			card, err := identity(t, 1).Card()
+			must(t, err)
+			must(t, to.PutCard(t.Context(), store.Card{Endpoint: identity(t, 1).Key(), Statement: card}))
+		},
+		"a key": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
+			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, rooms[0].Room.Epoch().Commit, []store.SealedKey{{Endpoint: identity(t, 3).Key(), Sealed: make([]byte, crypto.SealedSize)}}))
+		},
+		"an entry": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
+			write(t, to, rooms[0], &ledger.Archive{})
+		},
+		"a room": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
+			write(t, to, new(ledger.State), &ledger.Create{Bus: rooms[0].Room.Bus, Subject: "more", Policy: ledger.Policy{Encryption: "none", History: "shared"}, Nonce: make([]byte, 16)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			from, to := filled(t, filepath.Join(dir, "a.db")), open(t, filepath.Join(dir, "b.db"))
+			_, err := Migrate(t.Context(), from, to, false, quiet)
+			must(t, err)
+			must(t, same(t.Context(), from, to, func() {}))
+			var rooms []*ledger.State
+			for log, err := range to.Logs(t.Context()) {
+				must(t, err)
+				state, err := store.Load(t.Context(), to, log)
+				must(t, err)
+				if state.Room != nil {
+					rooms = append(rooms, state)
+				}
+			}
+			change(t, to, rooms)
+			if err := same(t.Context(), from, to, func() {}); !errors.Is(err, ErrDiffers) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestFork: a target whose history is another one is not touched.
+func TestFork(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filled(t, filepath.Join(dir, "a.db")), open(t, filepath.Join(dir, "b.db"))
+	_, err := Migrate(t.Context(), from, to, false, quiet)
+	must(t, err)
+	statement, err := from.Bus(t.Context())
+	must(t, err)
+	id, _, _, err := ledger.Place(statement)
+	must(t, err)
+	for i, s := range []*sqlite.Store{from, to} {
+		bus, err := store.Load(t.Context(), s, id)
+		must(t, err)
+		write(t, s, bus, &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 10+byte(i)).Key(), Name: fmt.Sprintf("n%d", i), Role: ledger.RoleUser}}})
+	}
+	if _, err := Migrate(t.Context(), from, to, false, quiet); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestArchive restores what was backed up, and refuses what is not as it was.
+func TestArchive(t *testing.T) {
+	dir := t.TempDir()
+	from := filled(t, filepath.Join(dir, "a.db"))
+	path := filepath.Join(dir, "archive")
+	_, err := Backup(t.Context(), from, path, time.UnixMilli(1e12), quiet)
+	must(t, err)
+	to := open(t, filepath.Join(dir, "b.db"))
+	r, err := Restore(t.Context(), path, to, quiet)
+	must(t, err)
+	if r.Logs != 4 || r.Entries != 11 || r.Keys != 9 || r.Cards != 1 {
+		t.Errorf("%+v", r)
+	}
+	must(t, same(t.Context(), from, to, func() {}))
+	raw, err := os.ReadFile(path)
+	must(t, err)
+	refused := func(what string, raw []byte) {
+		t.Helper()
+		bad := filepath.Join(dir, "bad")
+		must(t, os.WriteFile(bad, raw, 0o600))
+		empty := open(t, filepath.Join(t.TempDir(), "c.db"))
+		if _, err := Restore(t.Context(), bad, empty, quiet); !errors.Is(err, ErrArchive) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := empty.Bus(t.Context()); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: something was written (%v)", what, err)
+		}
+	}
+	refused("empty", nil)
+	for n := 1; n < len(raw)-8; n += 211 { // without its last 8 bytes only gzip's own checksum is gone
+		refused(fmt.Sprintf("%d bytes of it", n), raw[:n])
+		flipped := bytes.Clone(raw)
+		flipped[n] ^= 0x10
+		if n > 9 { // before are gzip's time and system
+			refused(fmt.Sprintf("byte %d flipped", n), flipped)
+		}
+	}
+}
+
+// TestDoctor: damage is told, and what can be repaired is.
+func TestDoctor(t *testing.T) {
+	s := filled(t, filepath.Join(t.TempDir(), "a.db"))
+	status := func(repair bool, name string) (status string) {
+		Views(t.Context(), s, repair, func(c Check) {
+			if c.Name == name {
+				status = c.Status
+			}
+		})
+		return status
+	}
+	if status(false, "views") != Pass || status(false, "owners") != Warn || status(false, "stale rooms") != Pass {
+		t.Error("a good store is not well")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	Views(ctx, s, false, func(c Check) {
+		if c.Status == Pass {
+			t.Errorf("what could not be looked at passes: %+v", c)
+		}
+	})
+}
+
+func FuzzArchive(f *testing.F) {
+	dir := f.TempDir()
+	path := filepath.Join(dir, "archive")
+	_, err := Backup(f.Context(), filled(f, filepath.Join(dir, "a.db")), path, time.UnixMilli(1e12), quiet)
+	must(f, err)
+	raw, err := os.ReadFile(path)
+	must(f, err)
+	f.Add(raw)
+	f.Add(raw[:100])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var m manifest
+		heads, err := foldArchive(t.Context(), bytes.NewReader(raw), &m)
+		if err == nil && len(heads) == 0 {
+			t.Error("an archive of nothing")
+		}
+	})
+}
