@@ -191,6 +191,30 @@ type Vault interface {
 	Rebuild(ctx context.Context, s *ledger.State, dry bool) (wrong int, err error)
 }
 
+// PageEntries yields entries page by page: read returns those after a seq, fewer than page when they
+// are the last.
+func PageEntries(after uint64, page int, read func(after uint64) ([]Entry, error)) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		after := after
+		for {
+			entries, err := read(after)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+				after = e.Seq
+			}
+			if len(entries) < page {
+				return
+			}
+		}
+	}
+}
+
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.
 func Load(ctx context.Context, s Store, log crypto.ID) (*ledger.State, error) {
 	state := new(ledger.State)

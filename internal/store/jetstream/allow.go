@@ -21,7 +21,6 @@ type copied struct {
 	sync.RWMutex
 	users map[crypto.PublicKey]ledger.User
 	rev   uint64 // everything up to here is in it
-	seq   uint64 // of the bus log, as headKey says
 }
 
 // batch is how many records of the bucket are fetched at once.
@@ -85,7 +84,6 @@ func (c *copied) take(found map[string]record) error {
 	for key, r := range found {
 		c.rev = max(c.rev, r.rev)
 		if key == headKey {
-			c.seq = seqOf(r.value)
 			continue
 		}
 		if len(r.value) == 0 { // Rebuild found it to be nobody's

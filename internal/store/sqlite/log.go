@@ -61,24 +61,13 @@ const page = 256
 
 // Entries yields the entries after a seq, a page per OpTimeout.
 func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		for {
-			entries, err := s.entries(ctx, log, after)
-			if err != nil {
-				yield(store.Entry{}, fmt.Errorf("log %s: %w", log, failure(err)))
-				return
-			}
-			for _, e := range entries {
-				if !yield(e, nil) {
-					return
-				}
-				after = e.Seq
-			}
-			if len(entries) < page {
-				return
-			}
+	return store.PageEntries(after, page, func(after uint64) ([]store.Entry, error) {
+		entries, err := s.entries(ctx, log, after)
+		if err != nil {
+			return nil, fmt.Errorf("log %s: %w", log, failure(err))
 		}
-	}
+		return entries, nil
+	})
 }
 
 func (s *Store) entries(ctx context.Context, log crypto.ID, after uint64) ([]store.Entry, error) {
