@@ -289,7 +289,7 @@ func (a *app) storeCmd() *cobra.Command {
 				return fmt.Errorf("scale: %w", err)
 			}
 			return a.out.value(map[string]any{"replicas": n, "changed": streams, "seconds": time.Since(began).Seconds()}, func() {
-				fmt.Fprintf(a.out, "%d streams changed; all are on %d servers and current\n", streams, n)
+				fmt.Fprintf(a.out, "%d streams changed; each is kept on %d now, all current\n", streams, n)
 			})
 		},
 	}

@@ -15,6 +15,9 @@ import (
 	unibusjs "github.com/unibus/unibus/internal/store/jetstream"
 )
 
+// noPeers is the server's error code for too few servers.
+const noPeers = 10005
+
 // lookEvery is how often a stream that is being copied is looked at.
 const lookEvery = 200 * time.Millisecond
 
@@ -31,11 +34,16 @@ func Scale(ctx context.Context, nc *nats.Conn, replicas int, progress Progress) 
 			return streams, err
 		}
 		all := streams + int64(len(names))
+		if err := scale(ctx, js, names[0], replicas); err != nil { // the others would fare no better
+			return streams, err
+		}
+		streams++
+		progress(streams, all)
 		var mu sync.Mutex
 		var wait sync.WaitGroup
 		var failed error
 		slots := make(chan struct{}, workers)
-		for _, name := range names {
+		for _, name := range names[1:] {
 			slots <- struct{}{}
 			wait.Go(func() {
 				defer func() { <-slots }()
@@ -124,7 +132,12 @@ func scale(ctx context.Context, js jetstream.JetStream, name string, replicas in
 	}
 	if cfg := s.CachedInfo().Config; cfg.Replicas != replicas {
 		cfg.Replicas = replicas
-		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		_, err := js.UpdateStream(ctx, cfg)
+		var e *jetstream.APIError
+		if errors.As(err, &e) && e.ErrorCode == noPeers {
+			return fmt.Errorf("%w: the cluster has fewer than %d servers that could keep it", store.ErrUnavailable, replicas)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, unavailable(err))
 		}
 	}
