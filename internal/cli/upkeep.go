@@ -96,8 +96,8 @@ func (a *app) progress(what string, f func(upkeep.Progress) error) error {
 	w := progress.NewWriter()
 	w.SetOutputWriter(a.err.raw)
 	w.SetAutoStop(false)
-	w.SetTrackerLength(30)
-	w.SetMessageLength(20)
+	w.SetTrackerLength(20) // a line fits 80 columns, or it could not be written over
+	w.SetMessageLength(12)
 	w.SetUpdateFrequency(100 * time.Millisecond)
 	w.SetStyle(progress.StyleBlocks)
 	w.Style().Visibility.Value = true
