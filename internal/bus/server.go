@@ -89,6 +89,9 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	s := &Server{lock: lock, tls: o.TLSCert != ""}
 	opts, err := o.options()
 	if err == nil {
+		err = o.settle()
+	}
+	if err == nil {
 		s.ns, err = server.NewServer(opts)
 	}
 	if err != nil {
@@ -156,6 +159,27 @@ func (c Cluster) config(k *Keys) string {
 		conf += fmt.Sprintf("  tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }\n", c.TLSCert, c.TLSKey, c.TLSCA)
 	}
 	return conf + "}\n"
+}
+
+// settle makes sure that a folder stays what it began as. The streams of a server that stood alone do
+// not become a cluster's when it joins one, nor the reverse: the NATS server would drop them.
+func (o ServerOptions) settle() error {
+	file := filepath.Join(o.Dir, "cluster")
+	kept, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	was := strings.TrimSpace(string(kept))
+	_, empty := os.Stat(filepath.Join(o.Dir, "jetstream")) // where the server keeps its streams
+	switch {
+	case was == o.Cluster.Name:
+		return nil
+	case was != "":
+		return fmt.Errorf("%w: %s belongs to a server of the cluster %s", store.ErrExists, o.Dir, was)
+	case empty == nil:
+		return fmt.Errorf("%w: %s belongs to a server that stood alone, whose streams would be lost in a cluster: take a new folder, and unibus migrate or unibus restore", store.ErrExists, o.Dir)
+	}
+	return writeNew(file, []byte(o.Cluster.Name+"\n"))
 }
 
 // name is the server's name. It has to stay: a cluster knows its members, and where they keep what,

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	absent DIR TEXT…        no file below DIR holds one of the texts
 //	cluster [ARGS]          start three servers that are one bus, with the identity "admin"
 //	nats CONFIG             start a NATS server that is not unibus's, on a free port; sets NATS
+//	port NAME               set NAME to a free address
 //	node start|stop|kill N  start or end one of them
 //	until REGEXP USER ARGS… run unibus as USER until its output matches
 func TestScripts(t *testing.T) {
@@ -59,7 +60,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": cmdServe, "stop": cmdStop, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
-			"nats": cmdNATS, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
+			"nats": cmdNATS, "port": cmdPort, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
 		},
 	})
 }
@@ -159,6 +160,13 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("UNIBUS_SERVER", ready.Server)
 	ts.Setenv("BUS", ready.Bus)
 	ts.Setenv("HTTP", ready.HTTP)
+}
+
+func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
 }
 
 func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {

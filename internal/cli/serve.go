@@ -15,13 +15,14 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/dev"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/service"
 )
 
 func (a *app) serveCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve", Short: "Run a bus: embedded NATS server, store and service", Args: cobra.NoArgs,
-		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.\n\nSeveral of them make one bus: give each --cluster-name, --cluster-listen, the --routes to the others,\nand the same --keys file. With --external the service runs beside NATS servers that are there already\n(see unibus nats-config).",
+		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.\n\nSeveral of them make one bus: give each --cluster-name, --cluster-listen, the --routes to the others,\nand the same --keys file. With --external the service runs beside NATS servers that are there already\n(see unibus nats-config). With --bus ID it founds none, and waits until that bus is restored or migrated\ninto its store.",
 		Example: `  unibus serve
   unibus serve --store jetstream
   unibus serve --cluster-name prod --cluster-listen 10.0.0.1:6222 --routes 10.0.0.2:6222,10.0.0.3:6222 --listen 10.0.0.1:4222
@@ -90,6 +91,12 @@ func (a *app) nodeOptions() (service.NodeOptions, error) {
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return o, usage("--tls-cert and --tls-key go together")
+	}
+	if id := v.GetString("bus"); id != "" {
+		var err error
+		if o.Bus, err = crypto.ParseID(id); err != nil {
+			return o, usage("--bus %s: %w", id, err)
+		}
 	}
 	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
 	if err != nil {

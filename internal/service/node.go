@@ -36,6 +36,7 @@ type NodeOptions struct {
 	External *bus.DialOptions // servers that are there already, instead of an embedded one
 	Identity *crypto.Identity // founds the bus if there is none
 	Founder  string           // its name
+	Bus      crypto.ID        // found none, and wait until the store holds this one; zero: found one if there is none
 	Log      *slog.Logger
 }
 
@@ -91,7 +92,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	var err error
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, Log: o.Log,
-		Patient: o.Store == JetStream,
+		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(),
 	})
 	return err
 }

@@ -33,6 +33,7 @@ type Options struct {
 	Links    *bus.Links                             // the service's connections; it does not close them
 	Identity *crypto.Identity                       // founds the bus if the store is empty
 	Name     string                                 // the founder's name
+	Bus      crypto.ID                              // found none: this one is there, or is about to be restored; zero: any
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
@@ -116,6 +117,9 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 // found learns which bus this is, or makes it one.
 func (s *Service) found(ctx context.Context, o Options) error {
 	statement, err := o.Store.Bus(ctx)
+	if errors.Is(err, store.ErrNotFound) && !o.Bus.IsZero() {
+		return fmt.Errorf("%w: the store does not hold the bus %s yet", store.ErrUnavailable, o.Bus)
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		s.Founded = true
 		_, err = store.Found(ctx, o.Store, o.Identity, o.Name, time.Now())
@@ -134,6 +138,9 @@ func (s *Service) found(ctx context.Context, o Options) error {
 	}
 	if first.Bus == nil {
 		return fmt.Errorf("%w: the store's bus log is none", store.ErrInvalid)
+	}
+	if !o.Bus.IsZero() && first.ID != o.Bus {
+		return fmt.Errorf("%w: the store holds the bus %s, not %s", store.ErrExists, first.ID, o.Bus)
 	}
 	s.Bus, s.Admin = first.ID, e.By
 	s.Founded = s.Founded && e.By == o.Identity.Key()
