@@ -55,6 +55,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv(v, filepath.Join(env.WorkDir, strings.ToLower(v)))
 			}
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("UNIBUS_TIMEOUT", "20s") // for machines that are busy; what must time out says when
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -100,14 +101,14 @@ func as(ts *testscript.TestScript, user string) {
 }
 
 // patience is for what must happen soon; it only matters when it does not.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func start(ts *testscript.TestScript, name string, args ...string) *process {
 	cmd := exec.Command("unibus", args...)
 	cmd.Path = filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "unibus")
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "GOCOVERDIR"} {
+	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_TIMEOUT", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "GOCOVERDIR"} {
 		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}

@@ -37,7 +37,7 @@ func node(t *testing.T, kind string) (*Node, *crypto.Identity) {
 
 // TestRemote runs the conformance suite through the service, over NATS and over HTTP.
 func TestRemote(t *testing.T) {
-	const timeout = 5 * time.Second
+	const timeout = 20 * time.Second
 	for _, c := range []struct{ carrier, kind string }{{"nats", ""}, {"http", ""}, {"nats", JetStream}} {
 		carrier := c.carrier
 		t.Run(carrier+" "+c.kind, func(t *testing.T) {

@@ -53,7 +53,7 @@ func TestConformance(t *testing.T) {
 			c := newCluster(t, servers)
 			account := 0
 			storetest.Run(t, func(t *testing.T) storetest.Backend {
-				const timeout = 5 * time.Second
+				const timeout = 20 * time.Second
 				account++
 				s := c.open(0, account, timeout)
 				other := c.open(servers-1, account, timeout) // by way of another server
@@ -115,7 +115,7 @@ func TestQuorumLost(t *testing.T) {
 	const timeout = time.Second
 	c := newCluster(t, 3)
 	s := c.open(0, 1, timeout)
-	founded(t, s)
+	founded(t, c.open(0, 1, 20*time.Second))
 	bob := identity(t, 1).Key()
 	check := func(who crypto.PublicKey) (bool, error) {
 		t.Helper()
@@ -127,9 +127,10 @@ func TestQuorumLost(t *testing.T) {
 		}
 		return ok, err
 	}
-	if ok, err := check(bob); !ok || err != nil {
-		t.Fatalf("before: %v, %v", ok, err)
-	}
+	eventually(t, "the check is answered", func() bool {
+		ok, err := check(bob)
+		return ok && err == nil
+	})
 	kv, err := s.js.KeyValue(t.Context(), "unibus_users")
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +178,7 @@ func TestPartition(t *testing.T) {
 	t.Parallel()
 	const timeout = 4 * time.Second
 	c := newCluster(t, 3)
-	bus := founded(t, c.open(0, 1, timeout))
+	bus := founded(t, c.open(0, 1, 20*time.Second))
 	bob := identity(t, 1).Key()
 	info, err := c.open(0, 1, timeout).js.Stream(t.Context(), "KV_unibus_users")
 	if err != nil {
@@ -188,9 +189,10 @@ func TestPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	alone, most := c.open(leader, 1, timeout), c.open((leader+1)%3, 1, timeout)
-	if ok, err := alone.IsAuthorized(t.Context(), bob); !ok || err != nil {
-		t.Fatalf("before: %v, %v", ok, err)
-	}
+	eventually(t, "the check is answered", func() bool {
+		ok, err := alone.IsAuthorized(t.Context(), bob)
+		return ok && err == nil
+	})
 
 	var revoked atomic.Bool
 	ctx, cancel := context.WithCancel(t.Context())
@@ -244,7 +246,7 @@ func TestCrash(t *testing.T) {
 		account++
 		account := account
 		t.Run(at, func(t *testing.T) {
-			f(t, founded(t, c.open(0, account, 5*time.Second)), func(change store.Change) *Store {
+			f(t, founded(t, c.open(0, account, 20*time.Second)), func(change store.Change) *Store {
 				t.Helper()
 				cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
 				cmd.Env = append(os.Environ(), "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change.Entry.Statement),
@@ -254,7 +256,7 @@ func TestCrash(t *testing.T) {
 				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 					t.Fatalf("the process was not killed: %v\n%s", err, out)
 				}
-				return c.open(0, account, 5*time.Second) // it knows nothing of before
+				return c.open(0, account, 20*time.Second) // it knows nothing of before
 			})
 		})
 	}
@@ -366,7 +368,7 @@ func crash(t *testing.T, at string) {
 func TestRebuild(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
-	s := c.open(0, 0, 5*time.Second)
+	s := c.open(0, 0, 20*time.Second)
 	bus := founded(t, s)
 	state, create := newRoom(t, bus, "r")
 	must(t, s.Append(t.Context(), create))
