@@ -184,7 +184,7 @@ func (c *Client) openFile(ctx context.Context) (string, error) {
 // service, rooms' streams are this client's to make.
 func (c *Client) openJetStream(ctx context.Context) (address string, err error) {
 	o := c.dialOptions()
-	o.Direct, o.Connected, o.Lost = true, c.reconnected, func(err error) { c.say("connection lost (%v); reconnecting", err) }
+	o.Direct = true
 	replicas := 0
 	if o.Servers, replicas, err = jetstream.ParseURL(c.o.Store); err != nil {
 		return "", err
@@ -324,7 +324,10 @@ func (c *Client) connect(ctx context.Context) error {
 }
 
 func (c *Client) dialOptions() bus.DialOptions {
-	return bus.DialOptions{Servers: c.o.Server, Context: c.o.Context, Identity: c.id, Timeout: c.o.Timeout}
+	return bus.DialOptions{
+		Servers: c.o.Server, Context: c.o.Context, Identity: c.id, Timeout: c.o.Timeout,
+		Connected: c.reconnected, Lost: func(err error) { c.say("connection lost (%v); reconnecting", err) },
+	}
 }
 
 // hello asks the server which bus it is, and checks the answer.
@@ -339,7 +342,7 @@ func (c *Client) hello(ctx context.Context) (ID, error) {
 // login connects, for the rooms that are known to be used.
 func (c *Client) login(ctx context.Context, id ID) error {
 	o := c.dialOptions()
-	o.Bus, o.Connected, o.Lost = id, c.reconnected, func(err error) { c.say("connection lost (%v); reconnecting", err) }
+	o.Bus = id
 	for _, name := range c.o.Rooms {
 		room, err := crypto.ParseID(name)
 		if err != nil {

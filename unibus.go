@@ -22,11 +22,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -115,24 +115,11 @@ func SaveIdentity(path string, id *Identity, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("save the identity: %w", err)
-	}
 	text := fmt.Appendf(nil, "# unibus identity: whoever reads this file can act as its owner\n# name: %s\n# public key: %s\n%s\n", name, id.Key(), seed)
-	// Written aside and linked, so that the file is whole or not there.
-	f, err := os.CreateTemp(filepath.Dir(path), ".identity-*")
-	if err != nil {
-		return fmt.Errorf("save the identity: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("save the identity: %w", err)
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		if errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("save the identity: %s: %w", path, ErrExists)
-		}
+	switch err := newfile.Write(path, text); {
+	case errors.Is(err, os.ErrExist):
+		return fmt.Errorf("save the identity: %s: %w", path, ErrExists)
+	case err != nil:
 		return fmt.Errorf("save the identity: %w", err)
 	}
 	return nil

@@ -70,7 +70,7 @@ func Dial(o DialOptions) (*Conn, error) {
 	}
 	opts = append(opts,
 		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second) }),
+		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			c.connected()
 			if o.Connected != nil {
@@ -93,6 +93,11 @@ func Dial(o DialOptions) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// reconnectDelay is soon at first, and never long.
+func reconnectDelay(attempts int) time.Duration {
+	return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second)
 }
 
 // Contexts lists the NATS contexts known on this machine.

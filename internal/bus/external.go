@@ -3,17 +3,17 @@ package bus
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // External makes the service's connections to NATS servers that are already there, configured as
-// ServerConfig says. They reconnect for as long as it takes.
+// Keys.Config says. They reconnect for as long as it takes.
 func External(o DialOptions, k *Keys) (*Links, error) {
 	opts := []nats.Option{
 		nats.Timeout(o.Timeout), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second) }),
+		nats.CustomReconnectDelay(reconnectDelay),
 	}
 	theirs, err := o.transport()
 	if err != nil {
@@ -58,7 +58,7 @@ authorization {
 // secret.
 func (k *Keys) Config() (string, error) {
 	var names []any
-	for _, key := range []interface{ PublicKey() (string, error) }{k.Auth, k.Bus, k.Sys, k.Issuer} {
+	for _, key := range []nkeys.KeyPair{k.Auth, k.Bus, k.Sys, k.Issuer} {
 		name, err := key.PublicKey()
 		if err != nil {
 			return "", err

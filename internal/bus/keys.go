@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -94,7 +94,7 @@ func LoadOrMakeKeys(path string) (k *Keys, made bool, err error) {
 		return nil, false, err
 	}
 	text := fmt.Appendf(nil, "# unibus service keys: whoever reads this file can act as the service, and let anyone in.\n# Every server of one cluster needs the same file.\n%s\n", k.seed)
-	if err := writeNew(path, text); errors.Is(err, os.ErrExist) { // another process was quicker
+	if err := newfile.Write(path, text); errors.Is(err, os.ErrExist) { // another process was quicker
 		k, err = LoadKeys(path)
 		return k, false, err
 	} else if err != nil {
@@ -103,29 +103,9 @@ func LoadOrMakeKeys(path string) (k *Keys, made bool, err error) {
 	return k, true, nil
 }
 
-// writeNew writes a new file that only its owner may read; it is whole or not there.
-func writeNew(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Link(f.Name(), path)
-}
-
-// public writes the public half of a key.
-func public(k nkeys.KeyPair) (string, error) { return k.PublicKey() }
-
 // as makes a connection that of one of the service's users.
 func as(k nkeys.KeyPair) (nats.Option, error) {
-	name, err := public(k)
+	name, err := k.PublicKey()
 	return nats.Nkey(name, k.Sign), err
 }
 

@@ -46,28 +46,36 @@ func (k *Kick) User(ctx context.Context, user crypto.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	inbox := nats.NewInbox()
-	sub, err := k.sys.SubscribeSync(inbox)
+	return AskServers(ctx, k.sys, "CONNZ", ask, askWait, func(answer []byte) error {
+		var c connections
+		if err := json.Unmarshal(answer, &c); err != nil {
+			return fmt.Errorf("connections of a server: %w", err)
+		}
+		return k.drop(ctx, user, &c)
+	})
+}
+
+// AskServers asks every server for what it tells its operator (CONNZ, VARZ, …), over a connection of
+// the system account, and calls f with each answer. It returns when none has come for a while.
+func AskServers(ctx context.Context, sys *nats.Conn, what string, ask []byte, wait time.Duration, f func(answer []byte) error) error {
+	inbox := sys.NewInbox()
+	sub, err := sys.SubscribeSync(inbox)
 	if err != nil {
 		return failure(err)
 	}
 	defer sub.Unsubscribe()
-	if err := k.sys.PublishRequest("$SYS.REQ.SERVER.PING.CONNZ", inbox, ask); err != nil {
+	if err := sys.PublishRequest("$SYS.REQ.SERVER.PING."+what, inbox, ask); err != nil {
 		return failure(err)
 	}
 	for { // servers answer for themselves, each when it can
-		m, err := sub.NextMsg(askWait)
+		m, err := sub.NextMsg(wait)
 		if errors.Is(err, nats.ErrTimeout) {
 			return ctx.Err()
 		}
 		if err != nil {
 			return failure(err)
 		}
-		var c connections
-		if err := json.Unmarshal(m.Data, &c); err != nil {
-			return fmt.Errorf("connections of a server: %w", err)
-		}
-		if err := k.drop(ctx, user, &c); err != nil {
+		if err := f(m.Data); err != nil {
 			return err
 		}
 	}

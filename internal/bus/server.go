@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -179,7 +180,7 @@ func (o ServerOptions) settle() error {
 	case empty == nil:
 		return fmt.Errorf("%w: %s belongs to a server that stood alone, whose streams would be lost in a cluster: take a new folder, and unibus migrate or unibus restore", store.ErrExists, o.Dir)
 	}
-	return writeNew(file, []byte(o.Cluster.Name+"\n"))
+	return newfile.Write(file, []byte(o.Cluster.Name+"\n"))
 }
 
 // name is the server's name. It has to stay: a cluster knows its members, and where they keep what,
@@ -189,7 +190,7 @@ func (o ServerOptions) name() (string, error) {
 		return o.Name, nil
 	}
 	file := filepath.Join(o.Dir, "name")
-	err := writeNew(file, []byte("unibus-"+strings.ToLower(rand.Text()[:12])+"\n"))
+	err := newfile.Write(file, []byte("unibus-"+strings.ToLower(rand.Text()[:12])+"\n"))
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}

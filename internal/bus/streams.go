@@ -56,15 +56,16 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 }
 
 func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {
-	var err error
-	if cfg.Replicas, err = s.replicas(ctx); err != nil {
-		return err
-	}
-	_, err = s.js.CreateStream(ctx, cfg)
-	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return err
-	}
 	old, err := s.js.Stream(ctx, cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if cfg.Replicas, err = s.replicas(ctx); err != nil {
+			return err
+		}
+		if _, err = s.js.CreateStream(ctx, cfg); !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return err
+		}
+		old, err = s.js.Stream(ctx, cfg.Name) // another service was quicker
+	}
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,16 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 )
 
+// IsKind reports whether an error is one of the kinds above already.
+func IsKind(err error) bool {
+	for _, kind := range []error{ErrNotFound, ErrConflict, ErrExists, ErrDenied, ErrInvalid, ErrUnavailable} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
 // DefaultOpTimeout bounds every call of a store whose options do not say otherwise.
 const DefaultOpTimeout = 3 * time.Second
 

@@ -13,7 +13,6 @@ import (
 	"io"
 	"iter"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -96,53 +96,50 @@ func (i item) content() []byte {
 // Backup writes everything in a store to a file, whole or not at all. It fails with ErrExists rather
 // than replace a file.
 func Backup(ctx context.Context, from store.Vault, path string, now time.Time, progress Progress) (r Report, err error) {
-	if _, err := os.Stat(path); err == nil {
+	if _, err := os.Stat(path); err == nil { // before all the work
 		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-backup-*")
-	if err != nil {
-		return r, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
 	all, err := count(ctx, from, nil, &r)
 	if err != nil {
 		return r, err
 	}
 	r.Missing = 0
-	z := gzip.NewWriter(f)
-	a := &archiver{tar.NewWriter(z), sha256.New(), now}
-	head, err := json.Marshal(manifest{archiveFormat, r.Bus, all, now.UTC()})
+	err = newfile.Create(path, func(w io.Writer) error {
+		z := gzip.NewWriter(w)
+		a := &archiver{tar.NewWriter(z), sha256.New(), now}
+		if err := a.everything(ctx, from, &r, all, progress); err != nil {
+			return err
+		}
+		return errors.Join(a.tar.Close(), z.Close())
+	})
+	if errors.Is(err, os.ErrExist) {
+		err = fmt.Errorf("%s: %w", path, store.ErrExists)
+	}
+	return r, err
+}
+
+// everything writes the files of an archive.
+func (a *archiver) everything(ctx context.Context, from store.Vault, r *Report, all int64, progress Progress) error {
+	head, err := json.Marshal(manifest{archiveFormat, r.Bus, all, a.now.UTC()})
 	if err != nil {
-		return r, err
+		return err
 	}
 	if err := a.file(manifestName, head); err != nil {
-		return r, err
+		return err
 	}
 	for i, err := range walk(ctx, from) {
 		if err != nil {
-			return r, err
+			return err
 		}
 		if err := a.file(i.name(), i.content()); err != nil {
-			return r, err
+			return err
 		}
 		r.add(i)
 		if i.entry != nil && i.entry.Seq == 1 {
-			progress(atomic.LoadInt64(&r.Logs), all)
+			progress(r.Logs, all)
 		}
 	}
-	if err := a.file(sumName, []byte(hex.EncodeToString(a.sum.Sum(nil)))); err != nil {
-		return r, err
-	}
-	if err := errors.Join(a.tar.Close(), z.Close(), f.Sync(), f.Close()); err != nil {
-		return r, err
-	}
-	if err := os.Link(f.Name(), path); errors.Is(err, os.ErrExist) {
-		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
-	} else if err != nil {
-		return r, err
-	}
-	return r, nil
+	return a.file(sumName, []byte(hex.EncodeToString(a.sum.Sum(nil))))
 }
 
 // archive reads an archive from its start; the last thing it yields is ErrArchive unless the
@@ -264,29 +261,23 @@ func Restore(ctx context.Context, path string, to store.Vault, progress Progress
 		return r, err
 	}
 	r.Bus = m.Bus
-	theirs, err := to.Bus(ctx)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return r, err
-	}
-	if err == nil {
-		if id, _, _, err := ledger.Place(theirs); err != nil || id != r.Bus {
-			return r, fmt.Errorf("%w: the store holds another bus, %s", store.ErrExists, id)
-		}
+	if err := ofBus(ctx, to, r.Bus); err != nil {
+		return r, fmt.Errorf("the store: %w", err)
 	}
 	var done atomic.Int64
 	tick := func() { progress(done.Add(1), 2*int64(len(heads))) }
 	if err := load(ctx, archive(f, &m), to, &r.Totals, tick); err != nil {
 		return r, err
 	}
-	logs := 0
-	return r, each(ctx, to, func(ctx context.Context, log crypto.ID) error {
+	_, err = each(ctx, to, func(ctx context.Context, log crypto.ID) error {
 		defer tick()
 		h, ok := heads[log]
 		if !ok {
 			return fmt.Errorf("%w: the store has a log %s that the archive has not", ErrDiffers, log)
 		}
 		return right(ctx, to, log, h)
-	}, &logs)
+	})
+	return r, err
 }
 
 // foldArchive verifies an archive: its checksum, and every log in it by the rules. It returns where

@@ -320,14 +320,8 @@ func count(ctx context.Context, from, to store.Vault, r *Report) (all int64, err
 		return 0, fmt.Errorf("the source: %w: %v", store.ErrInvalid, err)
 	}
 	if to != nil {
-		theirs, err := to.Bus(ctx)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := ofBus(ctx, to, r.Bus); err != nil {
 			return 0, fmt.Errorf("the target: %w", err)
-		}
-		if err == nil {
-			if id, _, _, err := ledger.Place(theirs); err != nil || id != r.Bus {
-				return 0, fmt.Errorf("the target: %w: it holds another bus, %s", store.ErrExists, id)
-			}
 		}
 	}
 	for log, err := range from.Logs(ctx) {
@@ -344,6 +338,21 @@ func count(ctx context.Context, from, to store.Vault, r *Report) (all int64, err
 		}
 	}
 	return all, nil
+}
+
+// ofBus fails with ErrExists when a store holds another bus; it may hold none yet.
+func ofBus(ctx context.Context, s store.Store, id crypto.ID) error {
+	statement, err := s.Bus(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if own, _, _, err := ledger.Place(statement); err != nil || own != id {
+		return fmt.Errorf("%w: it holds another bus, %s", store.ErrExists, own)
+	}
+	return nil
 }
 
 func has(ctx context.Context, from, to store.Vault, log crypto.ID) (bool, error) {
@@ -363,8 +372,7 @@ func has(ctx context.Context, from, to store.Vault, log crypto.ID) (bool, error)
 
 // same checks that two stores hold the same, and that the views of the second are what its logs say.
 func same(ctx context.Context, from, to store.Vault, done func()) error {
-	logs := 0
-	err := each(ctx, from, func(ctx context.Context, log crypto.ID) error {
+	logs, err := each(ctx, from, func(ctx context.Context, log crypto.ID) error {
 		defer done()
 		if err := sameLog(ctx, from, to, log); err != nil {
 			return err
@@ -378,7 +386,7 @@ func same(ctx context.Context, from, to store.Vault, done func()) error {
 			err = fmt.Errorf("%w: room %s has %d sealed keys in the source, %d in the target, or others", ErrDiffers, log, a.count, b.count)
 		}
 		return err
-	}, &logs)
+	})
 	if err != nil {
 		return err
 	}
@@ -426,8 +434,8 @@ func right(ctx context.Context, s store.Vault, log crypto.ID, h ledger.Head) err
 	return err
 }
 
-// each calls f for every log of a store, some at once, and counts them.
-func each(ctx context.Context, s store.Vault, f func(ctx context.Context, log crypto.ID) error, n *int) error {
+// each calls f for every log of a store, some at once, and returns how many there are.
+func each(ctx context.Context, s store.Vault, f func(ctx context.Context, log crypto.ID) error) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, workers)
@@ -437,7 +445,7 @@ func each(ctx context.Context, s store.Vault, f func(ctx context.Context, log cr
 		if failed = err; err != nil || ctx.Err() != nil {
 			break
 		}
-		*n++
+		n++
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
@@ -450,5 +458,5 @@ func each(ctx context.Context, s store.Vault, f func(ctx context.Context, log cr
 	if failed == nil {
 		failed = context.Cause(ctx)
 	}
-	return failed
+	return n, failed
 }

@@ -100,33 +100,18 @@ func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
 	quorum(servers, named{"quorum", report})
 }
 
-func askServers(ctx context.Context, sys *nats.Conn) ([]serverStatus, error) {
-	inbox := sys.NewInbox()
-	sub, err := sys.SubscribeSync(inbox)
-	if err != nil {
-		return nil, err
-	}
-	defer sub.Unsubscribe()
+func askServers(ctx context.Context, sys *nats.Conn) (out []serverStatus, err error) {
 	began := time.Now()
-	if err := sys.PublishRequest("$SYS.REQ.SERVER.PING.VARZ", inbox, nil); err != nil {
-		return nil, err
-	}
-	var out []serverStatus
-	for {
-		m, err := sub.NextMsg(askWait)
-		if errors.Is(err, nats.ErrTimeout) {
-			return out, ctx.Err()
-		}
-		if err != nil {
-			return out, err
-		}
-		s := serverStatus{}
-		if err := json.Unmarshal(m.Data, &s); err != nil {
-			return out, err
+	err = bus.AskServers(ctx, sys, "VARZ", nil, askWait, func(answer []byte) error {
+		var s serverStatus
+		if err := json.Unmarshal(answer, &s); err != nil {
+			return err
 		}
 		s.skew = s.Data.Now.Sub(began.Add(time.Since(began) / 2))
 		out = append(out, s)
-	}
+		return nil
+	})
+	return out, err
 }
 
 func clocks(servers []serverStatus, n named) {
@@ -277,15 +262,10 @@ func some(list []string) string {
 // written anew. It also tells of stale rooms and of those with a single owner.
 func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) {
 	n := named{"views", report}
-	behind, err := s.Behind(ctx)
-	if err != nil {
-		n.fail("", "%v", err)
-		return
-	}
 	var mu sync.Mutex
-	var broken []string
-	logs, wrong := 0, 0
-	err = each(ctx, s, func(ctx context.Context, log crypto.ID) error {
+	var broken, sole []string
+	wrong := 0
+	logs, err := each(ctx, s, func(ctx context.Context, log crypto.ID) error {
 		state, err := store.Load(ctx, s, log)
 		damaged := errors.Is(err, store.ErrInvalid)
 		w := 0
@@ -299,8 +279,11 @@ func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) 
 			broken = append(broken, err.Error())
 			return nil
 		}
+		if err == nil && state.Room != nil && state.Room.Archived == 0 && owners(state.Room) == 1 {
+			sole = append(sole, state.Room.Subject)
+		}
 		return err
-	}, &logs)
+	})
 	switch {
 	case err != nil:
 		n.fail("", "%v", err)
@@ -309,16 +292,19 @@ func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) 
 	case wrong > 0 && repair:
 		n.pass("%d records were wrong and are right now, in %d logs", wrong, logs)
 	case wrong > 0:
+		behind, err := s.Behind(ctx)
+		if err != nil {
+			n.fail("", "%v", err)
+			return
+		}
 		n.fail("unibus doctor --repair", "%d records are not what the logs say; %d of %d logs are ahead of their views", wrong, len(behind), logs)
 	default:
 		n.pass("all of %d logs as they say", logs)
 	}
-	Rooms(ctx, s, report)
-}
-
-// Rooms tells of stale rooms and of those with a single owner.
-func Rooms(ctx context.Context, s store.Store, report func(Check)) {
-	var stale, sole []string
+	if err != nil {
+		return
+	}
+	var stale []string
 	total := 0
 	for r, err := range s.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
@@ -332,22 +318,17 @@ func Rooms(ctx context.Context, s store.Store, report func(Check)) {
 		if r.Stale {
 			stale = append(stale, r.Subject)
 		}
-		members, err := s.Members(ctx, r.ID)
-		if err != nil {
-			named{"rooms", report}.fail("", "%v", err)
-			return
-		}
-		owners := 0
-		for _, m := range members {
-			if m.Role == ledger.RoleOwner {
-				owners++
-			}
-		}
-		if owners == 1 {
-			sole = append(sole, r.Subject)
-		}
 	}
 	RoomChecks(total, stale, sole, report)
+}
+
+func owners(r *ledger.Room) (n int) {
+	for _, role := range r.Members() {
+		if role == ledger.RoleOwner {
+			n++
+		}
+	}
+	return n
 }
 
 // RoomChecks reports on stale rooms and those with a single owner, of a number of rooms.

@@ -268,12 +268,8 @@ func (w *world) people(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, id := range ids {
-		c, err := w.connect(ctx, id, i%nodes+1)
-		if err != nil {
-			return err
-		}
-		w.admins = append(w.admins, c)
+	if w.admins, err = w.connectAll(ctx, ids); err != nil {
+		return err
 	}
 	if w.users, err = fresh(*peers, "peer", false); err != nil {
 		return err
@@ -285,18 +281,28 @@ func (w *world) people(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, id := range ids {
-		c, err := w.connect(ctx, id, i%nodes+1)
-		if err != nil {
-			return err
-		}
-		w.writers = append(w.writers, c)
-		w.sent = append(w.sent, nil)
+	if w.writers, err = w.connectAll(ctx, ids); err != nil {
+		return err
+	}
+	w.sent = make([][]string, len(ids))
+	for _, id := range ids {
 		if err := room.Invite(ctx, unibus.RoleMember, id.Key()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// connectAll connects people by way of one server after the other.
+func (w *world) connectAll(ctx context.Context, ids []*unibus.Identity) (out []*unibus.Client, err error) {
+	for i, id := range ids {
+		c, err := w.connect(ctx, id, i%nodes+1)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
 }
 
 // leader is the server that leads the log.

@@ -152,27 +152,35 @@ func passing(err error) bool {
 	return !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrMaxPayload) && !errors.Is(err, nats.ErrBadSubject)
 }
 
-// putAll writes keys, whatever they hold now, many at a time.
-func (b *bucket) putAll(ctx context.Context, rows []record) error {
-	for len(rows) > 0 {
-		n := min(len(rows), maxPending)
-		futures := make([]jetstream.PubAckFuture, n)
-		for i, r := range rows[:n] {
-			var err error
-			if futures[i], err = b.s.js.PublishMsgAsync(b.message(r.key, r.value, anyRevision)); err != nil {
-				return err
+// write is a key to be written if it is at the expected revision.
+type write struct {
+	key    string
+	value  []byte
+	expect int64
+}
+
+// putMany is put for many keys, side by side. It returns which were not at the expected revision.
+func (b *bucket) putMany(ctx context.Context, writes []write) (changed []write, err error) {
+	for chunk := range slices.Chunk(writes, maxPending) {
+		futures := make([]jetstream.PubAckFuture, len(chunk))
+		for i, w := range chunk {
+			if futures[i], err = b.s.js.PublishMsgAsync(b.message(w.key, w.value, w.expect)); err != nil {
+				return nil, err
 			}
 		}
-		for i, f := range futures {
-			if err := landed(ctx, f); err != nil {
-				if _, err = b.put(ctx, rows[i].key, rows[i].value, anyRevision); err != nil {
-					return err
-				}
+		for i, w := range chunk {
+			err := landed(ctx, futures[i])
+			if err != nil && !errors.Is(err, errChanged) {
+				_, err = b.put(ctx, w.key, w.value, w.expect)
+			}
+			if errors.Is(err, errChanged) {
+				changed = append(changed, w)
+			} else if err != nil {
+				return nil, err
 			}
 		}
-		rows = rows[n:]
 	}
-	return nil
+	return changed, nil
 }
 
 func landed(ctx context.Context, f jetstream.PubAckFuture) error {
@@ -180,6 +188,9 @@ func landed(ctx context.Context, f jetstream.PubAckFuture) error {
 	case <-f.Ok():
 		return nil
 	case err := <-f.Err():
+		if changed(err) {
+			return errChanged
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -209,16 +220,22 @@ func (b *bucket) one(ctx context.Context, key string) (record, error) {
 	return r, nil
 }
 
+// get is the record of a key, an empty one if there is none, within OpTimeout.
+func (b *bucket) get(ctx context.Context, key string) (record, error) {
+	ctx, cancel := b.s.op(ctx)
+	defer cancel()
+	found, err := b.fresh(ctx, key)
+	return found[key], err
+}
+
 // at returns the records of keys from a replica that has reached seq.
 func (b *bucket) at(ctx context.Context, seq uint64, keys ...string) (map[string]record, error) {
 	out := map[string]record{}
-	for len(keys) > 0 {
-		n := min(len(keys), maxKeys)
+	for chunk := range slices.Chunk(keys, maxKeys) {
 		subjects := []string{b.prefix + barrierKey}
-		for _, key := range keys[:n] {
+		for _, key := range chunk {
 			subjects = append(subjects, b.prefix+key)
 		}
-		keys = keys[n:]
 		for wait := retryWait; ; wait = min(2*wait, maxWait) {
 			reached, err := b.ask(ctx, out, map[string]any{"multi_last": subjects}, seq)
 			if err == nil && reached {
@@ -264,7 +281,8 @@ func (b *bucket) ask(ctx context.Context, out map[string]record, request map[str
 }
 
 // scan calls f for the records of keys, which may hold wildcards, as of the call or later, in the
-// order they were written; with keysOnly without their values. It is bounded by OpTimeout for each step, not for all.
+// order they were written; with keysOnly without their values. It is bounded by OpTimeout for each
+// step, not for all.
 func (b *bucket) scan(ctx context.Context, keysOnly bool, f func(record) error, keys ...string) error {
 	start, cancel := b.s.op(ctx)
 	defer cancel()

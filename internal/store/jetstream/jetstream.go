@@ -158,13 +158,8 @@ func (s *Store) op(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
-	if err == nil {
-		return nil
-	}
-	for _, kind := range []error{store.ErrNotFound, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrUnavailable} {
-		if errors.Is(err, kind) {
-			return err
-		}
+	if err == nil || store.IsKind(err) {
+		return err
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):

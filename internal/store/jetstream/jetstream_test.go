@@ -403,3 +403,23 @@ func TestRebuild(t *testing.T) {
 		t.Errorf("the room is %+v, %v", r, err)
 	}
 }
+
+// TestBuried: the place of a log that never began is no entry, and nobody is told of one.
+func TestBuried(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	s := c.open(0, 0, 20*time.Second)
+	bus := founded(t, s)
+	notices, err := s.Watch(t.Context())
+	must(t, err)
+	_, never := newRoom(t, bus, "never")
+	must(t, s.bury(t.Context(), never.Entry.Log.String(), "taken"))
+	if _, err := s.Head(t.Context(), never.Entry.Log); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it has a head: %v", err)
+	}
+	state, create := newRoom(t, bus, "r")
+	must(t, s.Append(t.Context(), create))
+	if n := <-notices; n.Log != state.ID || n.Seq != 1 {
+		t.Errorf("the first notice is of %v", n)
+	}
+}

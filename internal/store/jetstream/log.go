@@ -330,7 +330,7 @@ func (s *Store) pass(ctx context.Context, messages jetstream.MessagesContext, la
 			return last
 		}
 		n, ok := s.notice(m.Subject())
-		if ok {
+		if buried := m.Headers().Get("Nats-Msg-Size") == "0"; ok && !buried {
 			select {
 			case out <- n:
 			case <-ctx.Done():

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -26,41 +25,30 @@ func decode(r record, v any) error {
 	return nil
 }
 
+// record returns a room's record as it is; the zero one if there is none.
+func (s *Store) record(ctx context.Context, room crypto.ID) (v roomRecord, err error) {
+	key := roomKey(room)
+	found, err := s.rooms.fresh(ctx, key)
+	if r, ok := found[key]; ok {
+		err = decode(r, &v)
+	}
+	return v, err
+}
+
 // room returns a room's record, as current as its log.
 func (s *Store) room(ctx context.Context, room crypto.ID) (roomRecord, error) {
-	last := row{bucket: s.rooms, key: roomKey(room)}
-	for first := true; ; first = false {
-		found, err := s.rooms.fresh(ctx, last.key)
-		if err != nil {
-			return roomRecord{}, err
-		}
-		r, ok := found[last.key]
-		var v roomRecord
-		if ok {
-			if err := decode(r, &v); err != nil {
-				return v, err
-			}
-		}
-		if !first && !ok {
-			return v, store.ErrNotFound
-		}
-		if !first {
-			return v, nil
-		}
-		h, err := s.head(ctx, room)
-		if errors.Is(err, store.ErrNotFound) {
-			return v, err
-		}
-		if err != nil {
-			return v, err
-		}
-		if ok && v.Seq >= h.Seq {
-			return v, nil
-		}
-		if err := s.touch(ctx, room, v.Seq, last); err != nil {
-			return v, err
-		}
+	v, err := s.record(ctx, room)
+	if err != nil {
+		return v, err
 	}
+	behind, err := s.touch(ctx, room, v.Seq, row{bucket: s.rooms, key: roomKey(room)})
+	if err == nil && behind {
+		v, err = s.record(ctx, room)
+	}
+	if err == nil && v.Seq == 0 { // the log is not a room's
+		err = store.ErrNotFound
+	}
+	return v, err
 }
 
 // full adds to a room's record what is derived from others.
@@ -315,11 +303,11 @@ func sealedKey(room crypto.ID, epoch uint32, commit string, endpoint string) str
 func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	rows := make([]record, len(keys))
+	writes := make([]write, len(keys))
 	for i, k := range keys {
-		rows[i] = record{key: sealedKey(room, epoch, commit.String(), k.Endpoint.String()), value: k.Sealed}
+		writes[i] = write{sealedKey(room, epoch, commit.String(), k.Endpoint.String()), k.Sealed, anyRevision}
 	}
-	if err := s.keys.putAll(ctx, rows); err != nil {
+	if _, err := s.keys.putMany(ctx, writes); err != nil {
 		return fmt.Errorf("put keys: %w", failure(err))
 	}
 	return nil

@@ -6,11 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -130,7 +129,7 @@ func (s *Store) advance(ctx context.Context, c store.Change) error {
 			return err
 		}
 		if current+1 < c.Entry.Seq {
-			return s.heal(ctx, c.Entry.Log)
+			return s.heal(ctx, c.Entry.Log, current)
 		}
 	}
 	return s.write(ctx, c.Entry.Seq, changes, last)
@@ -164,113 +163,91 @@ func (s *Store) await(ctx context.Context, last row, seq uint64) (current uint64
 
 // write writes the records of one entry: whatever a later entry wrote stays.
 func (s *Store) write(ctx context.Context, seq uint64, changes []row, last row) error {
-	by := map[*bucket][]row{}
-	for _, r := range changes {
-		by[r.bucket] = append(by[r.bucket], r)
-	}
-	for i, b := range []*bucket{s.rooms, s.members, s.roomsOf, s.users} {
-		if err := b.advance(ctx, seq, by[b]); err != nil {
-			return err
-		}
-		if len(by[b]) > 0 {
-			step("viewed " + strconv.Itoa(i))
-		}
-	}
-	return last.bucket.advance(ctx, seq, []row{last})
-}
-
-// advance writes records of the entry seq where the present ones are of an earlier one.
-func (b *bucket) advance(ctx context.Context, seq uint64, rows []row) error {
-	return b.replace(ctx, rows, func(old record, value []byte) bool {
+	due := func(old record, value []byte) bool {
 		if !bytes.HasPrefix(value, []byte("{")) { // the same for ever
 			return !bytes.Equal(old.value, value)
 		}
 		return old.rev == 0 || seqOf(old.value) < seq
-	})
+	}
+	if err := s.replace(ctx, changes, due); err != nil {
+		return err
+	}
+	return s.replace(ctx, []row{last}, due)
 }
 
-// replace writes the records that are due, given what is there, each only over what it was due for.
-func (b *bucket) replace(ctx context.Context, rows []row, due func(old record, value []byte) bool) error {
-	for len(rows) > 0 {
-		n := min(len(rows), maxKeys)
-		for todo := rows[:n]; len(todo) > 0; {
-			var err error
-			if todo, err = b.replaceOnce(ctx, todo, due); err != nil {
+// replace writes the records that are due, given what is there, each only over what it was due for,
+// bucket by bucket.
+func (s *Store) replace(ctx context.Context, rows []row, due func(old record, value []byte) bool) error {
+	by := map[*bucket][]row{}
+	for _, r := range rows {
+		by[r.bucket] = append(by[r.bucket], r)
+	}
+	for i, b := range []*bucket{s.rooms, s.members, s.roomsOf, s.users} {
+		if len(by[b]) == 0 {
+			continue
+		}
+		for chunk := range slices.Chunk(by[b], maxKeys) {
+			if err := b.replace(ctx, chunk, due); err != nil {
 				return err
 			}
 		}
-		rows = rows[n:]
+		step("viewed " + strconv.Itoa(i))
 	}
 	return nil
 }
 
-// replaceOnce returns the rows that have to be looked at again, since others wrote them meanwhile.
-func (b *bucket) replaceOnce(ctx context.Context, rows []row, due func(old record, value []byte) bool) (again []row, err error) {
-	keys := make([]string, len(rows))
-	for i, r := range rows {
-		keys[i] = r.key
-	}
-	found, err := b.at(ctx, 0, keys...) // an old answer fails the condition below
-	if err != nil {
-		return nil, err
-	}
-	type flight struct {
-		row
-		value  []byte
-		rev    uint64
-		future jetstream.PubAckFuture
-	}
-	var flights []flight
+// replace looks again at what others wrote meanwhile, until nothing is due.
+func (b *bucket) replace(ctx context.Context, rows []row, due func(old record, value []byte) bool) error {
+	values := map[string][]byte{}
+	var keys []string
 	for _, r := range rows {
-		old := found[r.key]
 		value, err := r.encode()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !due(old, value) {
-			continue
-		}
-		future, err := b.s.js.PublishMsgAsync(b.message(r.key, value, int64(old.rev)))
+		values[r.key] = value
+		keys = append(keys, r.key)
+	}
+	for len(keys) > 0 {
+		found, err := b.at(ctx, 0, keys...) // an old answer fails the condition of the write
 		if err != nil {
-			return nil, err
+			return err
 		}
-		flights = append(flights, flight{r, value, old.rev, future})
+		var writes []write
+		for _, key := range keys {
+			if old := found[key]; due(old, values[key]) {
+				writes = append(writes, write{key, values[key], int64(old.rev)})
+			}
+		}
+		again, err := b.putMany(ctx, writes)
+		if err != nil {
+			return err
+		}
+		keys = keys[:0]
+		for _, w := range again {
+			keys = append(keys, w.key)
+		}
 	}
-	for _, f := range flights {
-		err := landed(ctx, f.future)
-		if err != nil && !changed(err) {
-			_, err = b.put(ctx, f.key, f.value, int64(f.rev))
-		}
-		switch {
-		case err == nil:
-		case changed(err) || errors.Is(err, errChanged):
-			again = append(again, f.row)
-		default:
-			return nil, err
-		}
-	}
-	return again, nil
+	return nil
 }
 
-// touch completes the views of a log that are behind it, as a crash in an Append leaves them.
-func (s *Store) touch(ctx context.Context, log crypto.ID, current uint64, last row) error {
+// touch completes the views of a log that are behind it, as a crash in an Append leaves them, and
+// reports whether they were. They are current up to an entry, as last says. ErrNotFound for an
+// unknown log.
+func (s *Store) touch(ctx context.Context, log crypto.ID, current uint64, last row) (behind bool, err error) {
 	h, err := s.head(ctx, log)
-	if errors.Is(err, store.ErrNotFound) || err == nil && current >= h.Seq {
-		return nil
-	}
-	if err == nil {
-		current, err = s.await(ctx, last, h.Seq)
-	}
 	if err != nil || current >= h.Seq {
-		return err
+		return false, err
 	}
-	return s.heal(ctx, log)
+	if current, err = s.await(ctx, last, h.Seq); err == nil && current < h.Seq {
+		err = s.heal(ctx, log, current)
+	}
+	return true, err
 }
 
-// heal writes the views of the entries that nobody wrote them for.
-func (s *Store) heal(ctx context.Context, log crypto.ID) error {
+// heal writes the views of the entries after current, which nobody wrote them for.
+func (s *Store) heal(ctx context.Context, log crypto.ID, current uint64) error {
 	state := new(ledger.State)
-	current := uint64(0)
 	for e, err := range s.Entries(ctx, log, 0) {
 		if err != nil {
 			return err
@@ -279,15 +256,10 @@ func (s *Store) heal(ctx context.Context, log crypto.ID) error {
 		if err != nil {
 			return fmt.Errorf("%w: log %s is damaged: %v", store.ErrInvalid, log, err)
 		}
-		changes, last := s.rows(e.Seq, c.Views)
-		if e.Seq == 1 {
-			if current, err = s.current(ctx, last); err != nil {
-				return err
-			}
-		}
 		if e.Seq <= current {
 			continue
 		}
+		changes, last := s.rows(e.Seq, c.Views)
 		if err := s.write(ctx, e.Seq, changes, last); err != nil {
 			return err
 		}
@@ -299,21 +271,22 @@ func (s *Store) heal(ctx context.Context, log crypto.ID) error {
 func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	first, err := s.log.one(ctx, entryKey(log, 1))
-	if err != nil {
-		return fmt.Errorf("log %s: %w", log, failure(err))
+	last := row{bucket: s.rooms, key: roomKey(log)}
+	bus, err := s.log.get(ctx, busKey)
+	if string(bus.value) == log.String() {
+		last = row{bucket: s.users, key: headKey}
 	}
-	state := new(ledger.State)
-	c, err := store.Advance(state, first.value)
-	if err != nil {
-		return fmt.Errorf("%w: log %s is damaged: %v", store.ErrInvalid, log, err)
-	}
-	_, last := s.rows(1, c.Views)
-	current, err := s.current(ctx, last)
+	var current uint64
 	if err == nil {
-		err = s.touch(ctx, log, current, last)
+		current, err = s.current(ctx, last)
 	}
-	return failure(err)
+	if err == nil {
+		_, err = s.touch(ctx, log, current, last)
+	}
+	if err != nil {
+		return fmt.Errorf("heal log %s: %w", log, failure(err))
+	}
+	return nil
 }
 
 // Rebuild makes the views of a log those of its state, whatever they say now, and reports how many
@@ -331,23 +304,14 @@ func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wro
 	if err != nil {
 		return 0, failure(err)
 	}
-	by := map[*bucket][]row{}
-	for _, r := range append(changes, strays...) {
-		by[r.bucket] = append(by[r.bucket], r)
-	}
-	for _, b := range []*bucket{s.rooms, s.members, s.roomsOf, s.users} {
-		err := b.replace(ctx, by[b], func(old record, value []byte) bool {
-			if old.rev > 0 && alike(old.value, value) {
-				return false
-			}
-			wrong++
-			return !dry
-		})
-		if err != nil {
-			return wrong, failure(err)
+	err = s.replace(ctx, append(changes, strays...), func(old record, value []byte) bool {
+		if old.rev > 0 && alike(old.value, value) {
+			return false
 		}
-	}
-	return wrong, nil
+		wrong++
+		return !dry
+	})
+	return wrong, failure(err)
 }
 
 // strayMembers are records that end memberships which the room's log does not know.
@@ -427,14 +391,6 @@ func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
 		out = append(out, log)
 	}
 	return out, nil
-}
-
-// get is the record of a key, an empty one if there is none, within OpTimeout.
-func (b *bucket) get(ctx context.Context, key string) (record, error) {
-	ctx, cancel := b.s.op(ctx)
-	defer cancel()
-	found, err := b.fresh(ctx, key)
-	return found[key], err
 }
 
 // alike reports whether two records say the same but for the entry they come from.

@@ -162,13 +162,8 @@ func (s *Store) op(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // failure turns what the driver says into the store's errors.
 func failure(err error) error {
-	if err == nil {
-		return nil
-	}
-	for _, kind := range []error{store.ErrNotFound, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrUnavailable} {
-		if errors.Is(err, kind) {
-			return err
-		}
+	if err == nil || store.IsKind(err) {
+		return err
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.ErrNotFound

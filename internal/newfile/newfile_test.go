@@ -1,0 +1,34 @@
+package newfile
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestCreate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sub")
+	path := filepath.Join(dir, "f")
+	if err := Write(path, []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(path, []byte("second")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("it is overwritten: %v", err)
+	}
+	broken := errors.New("broken")
+	if err := Create(filepath.Join(dir, "g"), func(w io.Writer) error { w.Write([]byte("half")); return broken }); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != "first" {
+		t.Errorf("it says %q, %v", text, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+		t.Errorf("there is %v, %v", list, err)
+	}
+}
