@@ -5,10 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/remote"
 	"github.com/unibus/unibus/internal/store/storetest"
@@ -75,5 +77,56 @@ func TestRemote(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestHealsAtStart: views that a crash left behind are completed before the service is ready.
+func TestHealsAtStart(t *testing.T) {
+	id, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := NodeOptions{Store: JetStream, Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	begin := func() *Node {
+		t.Helper()
+		n, err := StartNode(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := begin()
+	room := new(ledger.State)
+	p := ledger.DefaultPolicy()
+	p.Encryption = "none"
+	statement, err := room.Next(id, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: p, Nonce: make([]byte, 16)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _, _, err := ledger.Place(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Service.Stop()
+	n.Service = nil
+	// The entry alone, as a process leaves it that is killed right after committing it.
+	js, err := jetstream.New(n.Links().Bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "$KV.unibus_log."+log.String()+".1", statement); err != nil {
+		t.Fatal(err)
+	}
+	if behind, err := n.store.Behind(t.Context()); err != nil || len(behind) != 1 || behind[0] != log {
+		t.Fatalf("behind are %v, %v", behind, err)
+	}
+	n.Stop()
+	n = begin()
+	defer n.Stop()
+	if behind, err := n.store.Behind(t.Context()); err != nil || len(behind) != 0 {
+		t.Errorf("behind are %v, %v", behind, err)
+	}
+	if refs, err := n.store.ListRoomsForEndpoint(t.Context(), id.Key()); err != nil || len(refs) != 1 || refs[0].ID != log {
+		t.Errorf("the owner's rooms are %v, %v", refs, err)
 	}
 }
