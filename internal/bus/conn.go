@@ -53,6 +53,7 @@ type Conn struct {
 	session context.Context // ends when the connection breaks, and is another one when it stands again
 	broke   context.CancelFunc
 	back    chan struct{} // closed when it stands again
+	closing bool          // no reader starts any more
 	done    chan struct{}
 }
 
@@ -288,6 +289,19 @@ func (c *Conn) Err() error {
 	return nil
 }
 
+// start runs goroutines that Close waits for; false when it waits already.
+func (c *Conn) start(fs ...func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	for _, f := range fs {
+		c.readers.Go(f)
+	}
+	return true
+}
+
 // ended is Err, given an error of the library: one that says the connection is closed comes a moment
 // before the reason is known.
 func (c *Conn) ended(err error) error {
@@ -311,6 +325,9 @@ func (c *Conn) Close() {
 	if c.nc.IsConnected() {
 		_ = c.nc.FlushTimeout(c.timeout) // a failure here is one the acknowledgements already told
 	}
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
 	c.nc.Close()
 	<-c.done
 	c.readers.Wait()

@@ -155,7 +155,10 @@ func (c *Conn) Stored(ctx context.Context, room crypto.ID, from uint64) (Frames,
 		return nil, fmt.Errorf("read the room's stream: %w", failure(err))
 	}
 	s := &stored{c: c, messages: messages, frames: make(chan Frame, 4), closed: make(chan struct{})}
-	c.readers.Go(s.pump)
+	if !c.start(s.pump, s.stop) {
+		messages.Stop()
+		return nil, fmt.Errorf("read the room's stream: %w", failure(nats.ErrConnectionClosed))
+	}
 	return s, nil
 }
 
@@ -207,8 +210,15 @@ func (s *stored) Next(ctx context.Context) (Frame, error) {
 }
 
 func (s *stored) Close() {
-	s.once.Do(func() {
-		close(s.closed)
-		s.c.readers.Go(s.messages.Stop) // it waits for what the library is busy with, as Next does
-	})
+	s.once.Do(func() { close(s.closed) })
+}
+
+// stop ends the library's side, once this one or the connection has ended. In a goroutine of its own
+// too: it waits for what the library is busy with, as Next does.
+func (s *stored) stop() {
+	select {
+	case <-s.closed:
+	case <-s.c.done:
+	}
+	s.messages.Stop()
 }
