@@ -21,6 +21,7 @@ import (
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/remote"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // Defaults of Options.
@@ -60,7 +61,7 @@ type Client struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	wait   tasks.Group
 
 	mu       sync.Mutex
 	rooms    map[crypto.ID]*Room
@@ -108,9 +109,8 @@ func (c *Client) Close() error {
 		}
 	}
 	cancel()
-	c.mu.Lock()
-	c.cancel() // under the lock: run adds to wait only before
-	c.mu.Unlock()
+	c.wait.Seal()
+	c.cancel()
 	if c.conn != nil {
 		c.conn.Close()
 	}
@@ -164,7 +164,7 @@ func (c *Client) openStore(ctx context.Context) error {
 	if err != nil || c.conn == nil {
 		return err
 	}
-	c.run(c.mourn)
+	c.wait.Go(c.mourn)
 	return c.publishCard(ctx)
 }
 
@@ -319,7 +319,7 @@ func (c *Client) connect(ctx context.Context) error {
 	if err := c.enter(ctx, id); err != nil {
 		return err
 	}
-	c.run(c.mourn)
+	c.wait.Go(c.mourn)
 	return c.publishCard(ctx)
 }
 
@@ -471,7 +471,7 @@ func (c *Client) reconnected() {
 	if !entered {
 		return
 	}
-	c.run(func() {
+	c.wait.Go(func() {
 		c.refresh(c.bus)
 		for _, r := range c.openRooms() {
 			c.refresh(r.chain)
@@ -479,17 +479,6 @@ func (c *Client) reconnected() {
 		}
 		c.arrived()
 	})
-}
-
-// run starts f, for Close to wait for; false when the client is closed already.
-func (c *Client) run(f func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ctx.Err() != nil {
-		return false
-	}
-	c.wait.Go(f)
-	return true
 }
 
 // refresh syncs a chain in the background, until the store answers. What is wrong with the chain
@@ -532,7 +521,7 @@ func (c *Client) watch(ctx context.Context) error {
 		c.mu.Unlock()
 		return err
 	}
-	c.run(func() {
+	c.wait.Go(func() {
 		for n := range notices {
 			c.noticed(n)
 		}

@@ -105,7 +105,7 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	p.wait.Go(p.send)
 	p.wait.Go(p.collect)
 	context.AfterFunc(p.ctx, func() { p.end(ErrClosed) })
-	if !c.run(p.wait.Wait) { // Close waits for the publisher too
+	if !c.wait.Go(p.wait.Wait) { // Close waits for the publisher too
 		p.cancel()
 		return nil, fmt.Errorf("publish: %w", ErrClosed)
 	}

@@ -145,7 +145,7 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		s.Close()
 		return nil, err
 	}
-	if len(patterns) > 0 && !o.End && !c.run(s.grow) {
+	if len(patterns) > 0 && !o.End && !c.wait.Go(s.grow) {
 		return nil, ErrClosed
 	}
 	if len(rooms) == 0 && o.End {
@@ -183,7 +183,7 @@ func (s *Subscription) add(ctx context.Context, rooms []*Room, o SubscribeOption
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", r.Subject(), err)
 		}
-		if !s.c.run(f.run) {
+		if !s.c.wait.Go(f.run) {
 			return ErrClosed
 		}
 	}
@@ -508,7 +508,9 @@ func (f *feed) follow() error {
 			return nil // the cause says more
 		case err == nil:
 			continue
-		case errors.Is(err, ErrDenied), errors.Is(err, ErrIntegrity), f.s.c.conn.Err() != nil:
+		case f.s.c.conn.Err() != nil: // says why; err may only say that it is so
+			return f.s.c.explain(f.s.c.conn.Err())
+		case errors.Is(err, ErrDenied), errors.Is(err, ErrIntegrity):
 			return err
 		}
 		f.frames.Close()
@@ -539,7 +541,7 @@ func (f *feed) reopen() error {
 		case <-f.ctx.Done():
 			return nil
 		case <-f.s.c.conn.Done():
-			return f.s.c.conn.Err()
+			return f.s.c.explain(f.s.c.conn.Err())
 		case <-time.After(wait):
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // tokenLife is how long a connect token may be used.
@@ -44,7 +45,7 @@ type Conn struct {
 	bus     crypto.ID
 	direct  bool // whoever runs the servers let it in, for everything
 	timeout time.Duration
-	readers sync.WaitGroup // of stored rooms
+	readers tasks.Group // of stored rooms
 
 	mu      sync.Mutex
 	rooms   []crypto.ID
@@ -53,7 +54,6 @@ type Conn struct {
 	session context.Context // ends when the connection breaks, and is another one when it stands again
 	broke   context.CancelFunc
 	back    chan struct{} // closed when it stands again
-	closing bool          // no reader starts any more
 	done    chan struct{}
 }
 
@@ -289,23 +289,10 @@ func (c *Conn) Err() error {
 	return nil
 }
 
-// start runs goroutines that Close waits for; false when it waits already.
-func (c *Conn) start(fs ...func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		return false
-	}
-	for _, f := range fs {
-		c.readers.Go(f)
-	}
-	return true
-}
-
 // ended is Err, given an error of the library: one that says the connection is closed comes a moment
-// before the reason is known.
+// before the reason is known. The library's two halves have an error each for it.
 func (c *Conn) ended(err error) error {
-	if errors.Is(err, nats.ErrConnectionClosed) {
+	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
 		<-c.done
 	}
 	return c.Err()
@@ -325,9 +312,7 @@ func (c *Conn) Close() {
 	if c.nc.IsConnected() {
 		_ = c.nc.FlushTimeout(c.timeout) // a failure here is one the acknowledgements already told
 	}
-	c.mu.Lock()
-	c.closing = true
-	c.mu.Unlock()
+	c.readers.Seal() // before the connection goes: the library must not meet a reader it did not know of
 	c.nc.Close()
 	<-c.done
 	c.readers.Wait()

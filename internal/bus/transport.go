@@ -56,7 +56,8 @@ func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 		reply, err := c.nc.RequestMsgWithContext(try, m)
 		stop()
 		cancel()
-		if err == nil || ctx.Err() != nil || session.Err() == nil && !errors.Is(err, nats.ErrReconnectBufExceeded) {
+		broken := session.Err() != nil || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
+		if err == nil || ctx.Err() != nil || !broken {
 			return reply, err
 		}
 		select {

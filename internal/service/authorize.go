@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -17,6 +16,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -41,7 +41,7 @@ type authorizer struct {
 type access struct{ read, write, stored bool }
 
 // serve answers until ctx ends.
-func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *sync.WaitGroup) error {
+func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group) error {
 	slots := make(chan struct{}, maxLogins)
 	_, err := nc.QueueSubscribe("$SYS.REQ.USER.AUTH", "unibus", func(m *nats.Msg) {
 		select {
@@ -49,10 +49,9 @@ func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *sync.WaitGr
 		case <-ctx.Done():
 			return
 		}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			a.answer(ctx, m)
-		})
+		if !wait.Go(func() { defer func() { <-slots }(); a.answer(ctx, m) }) {
+			<-slots
+		}
 	})
 	if err != nil {
 		return err

@@ -8,13 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // apiVersion is that of the membership API, as NATS services tell it.
@@ -24,7 +24,7 @@ const apiVersion = "1.0.0"
 const maxRequests = 64
 
 // carry serves handler over NATS as the micro service unibus, and hello beside it.
-func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, hello func(ctx context.Context, card []byte) (store.BusBody, error), wait *sync.WaitGroup) (micro.Service, error) {
+func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, hello func(ctx context.Context, card []byte) (store.BusBody, error), wait *tasks.Group) (micro.Service, error) {
 	slots := make(chan struct{}, maxRequests)
 	bounded := func(f func(r micro.Request)) micro.HandlerFunc {
 		return func(r micro.Request) {
@@ -33,10 +33,9 @@ func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, hello func(
 			case <-ctx.Done():
 				return
 			}
-			wait.Go(func() {
-				defer func() { <-slots }()
-				f(r)
-			})
+			if !wait.Go(func() { defer func() { <-slots }(); f(r) }) {
+				<-slots
+			}
 		}
 	}
 	s, err := micro.AddService(nc, micro.Config{Name: "unibus", Version: apiVersion, Description: "unibus membership API"})

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,6 +23,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // Options of Start.
@@ -47,7 +47,7 @@ type Service struct {
 	HTTP    string           // the TCP address served, if any
 
 	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	wait   tasks.Group
 	micro  micro.Service
 	http   *http.Server
 }

@@ -67,12 +67,12 @@ func (b *bucket) index(ctx context.Context) (uint64, error) {
 	b.mu.Lock()
 	r := b.next
 	if r == nil {
-		r = &round{done: make(chan struct{})}
-		b.next = r
-		if !b.busy {
-			b.busy = true
-			b.s.wait.Go(b.barriers)
+		if !b.busy && !b.s.wait.Go(b.barriers) {
+			b.mu.Unlock()
+			return 0, errClosed
 		}
+		r = &round{done: make(chan struct{})}
+		b.next, b.busy = r, true
 	}
 	b.mu.Unlock()
 	select {

@@ -26,6 +26,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // Buckets are the names of the key-value buckets, the log first.
@@ -53,10 +54,12 @@ type Store struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	wait   tasks.Group
 }
 
 var _ store.Store = (*Store)(nil)
+
+var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
 
 // Open makes the buckets if they are not there, and returns when they are, or when ctx ends: a
 // cluster takes a while to find together. The connection stays its owner's, and outlives the store.

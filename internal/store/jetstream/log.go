@@ -274,12 +274,16 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	out := make(chan store.Notice)
 	ctx, stop := context.WithCancel(ctx)
 	release := context.AfterFunc(s.ctx, stop)
-	s.wait.Go(func() {
+	follow := func() {
 		defer close(out)
 		defer stop()
 		defer release()
 		s.watch(ctx, messages, seq, out)
-	})
+	}
+	if !s.wait.Go(follow) {
+		messages.Stop()
+		return nil, fmt.Errorf("watch: %w", errClosed)
+	}
 	return out, nil
 }
 
