@@ -1,0 +1,38 @@
+// Package tasks keeps goroutines together, for whoever must not go before them.
+package tasks
+
+import "sync"
+
+// Group runs goroutines until it is sealed. Unlike with a bare sync.WaitGroup, one may be started
+// while another goroutine waits for the last. The zero value is ready.
+type Group struct {
+	mu     sync.Mutex
+	sealed bool
+	wait   sync.WaitGroup
+}
+
+// Go runs each f in a goroutine of its own. Once the group is sealed it runs none, and returns false.
+func (g *Group) Go(fs ...func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sealed {
+		return false
+	}
+	for _, f := range fs {
+		g.wait.Go(f)
+	}
+	return true
+}
+
+// Seal lets no goroutine start any more.
+func (g *Group) Seal() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sealed = true
+}
+
+// Wait seals the group, and returns when nothing in it runs.
+func (g *Group) Wait() {
+	g.Seal()
+	g.wait.Wait()
+}

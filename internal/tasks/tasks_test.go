@@ -1,0 +1,48 @@
+package tasks
+
+import (
+	"sync/atomic"
+	"testing"
+)
+
+func TestGroup(t *testing.T) {
+	var g Group
+	var ran atomic.Int32
+	release := make(chan struct{})
+	if !g.Go(func() { <-release; ran.Add(1) }, func() { <-release; ran.Add(1) }) {
+		t.Fatal("an open group ran nothing")
+	}
+	g.Seal()
+	if g.Go(func() { ran.Add(10) }) {
+		t.Error("a sealed group ran something")
+	}
+	close(release)
+	g.Wait()
+	if n := ran.Load(); n != 2 {
+		t.Errorf("%d after Wait, not 2", n)
+	}
+}
+
+// What is started while another waits has ended when Wait returns, or never ran.
+func TestGroupWhileWaiting(t *testing.T) {
+	for range 1000 {
+		var g Group
+		var started, ended atomic.Int32
+		begun := make(chan struct{})
+		starter := make(chan struct{})
+		go func() {
+			defer close(starter)
+			close(begun)
+			for g.Go(func() { ended.Add(1) }) {
+				started.Add(1)
+			}
+		}()
+		<-begun
+		g.Wait()
+		after := ended.Load()
+		<-starter
+		if s := started.Load(); s != after || ended.Load() != after {
+			t.Fatalf("%d started, %d had ended when Wait returned", s, after)
+		}
+	}
+}
