@@ -354,23 +354,16 @@ func (c *Client) login(ctx context.Context, id ID) error {
 			o.Rooms = append(o.Rooms, room)
 		}
 	}
-	for began := time.Now(); ; {
-		var err error
-		if c.conn, err = bus.Dial(o); err == nil {
-			return nil
-		}
-		if !errors.Is(err, ErrDenied) {
-			return c.explain(err)
-		}
-		// By this bus, by another that is there now, or by a server whose service cannot tell at the
-		// moment, as while a cluster elects a leader: that may pass.
-		switch _, changed := c.hello(ctx); {
-		case changed == nil:
-			return c.explain(err)
-		case !errors.Is(changed, ErrUnavailable) || ctx.Err() != nil || time.Since(began) >= c.o.Timeout:
+	var err error
+	if c.conn, err = bus.Dial(o); err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrDenied) { // by this bus, or by another that is there now
+		if _, changed := c.hello(ctx); changed != nil {
 			return changed
 		}
 	}
+	return c.explain(err)
 }
 
 // explain says what to do about a refused or failed connection.

@@ -1,12 +1,17 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/jsm.go/natscontext"
@@ -51,26 +56,34 @@ type Conn struct {
 	rooms   []crypto.ID
 	granted chan struct{}   // closed when the connection under way to gain a room stands
 	refused error           // of a publication, by the server
+	barred  error           // why Conn closed itself: the bus lets this identity in no more
+	asking  bool            // whether that is so
 	session context.Context // ends when the connection breaks, and is another one when it stands again
 	broke   context.CancelFunc
 	back    chan struct{} // closed when it stands again
-	done    chan struct{}
+
+	life context.Context // ends with the connection
+	end  context.CancelFunc
 }
+
+// LoginTimeout is how long servers wait for the answer to a login before they refuse it themselves, in
+// the same words. They ask a client for signs of life soon after it, which the library does not expect
+// before it is logged in: longer would not help.
+const LoginTimeout = 2 * time.Second
 
 // Dial connects and logs in. It fails with ErrDenied when the bus refuses the login, and with
 // ErrUnavailable when nobody answers.
 func Dial(o DialOptions) (*Conn, error) {
-	c := &Conn{id: o.Identity, bus: o.Bus, direct: o.Direct, timeout: o.Timeout, rooms: slices.Clone(o.Rooms), done: make(chan struct{})}
+	c := &Conn{id: o.Identity, bus: o.Bus, direct: o.Direct, timeout: o.Timeout, rooms: slices.Clone(o.Rooms)}
+	c.life, c.end = context.WithCancel(context.Background())
 	c.begin()
-	opts, err := o.base()
+	base, err := o.base()
 	if err != nil {
 		return nil, err
 	}
-	if !o.Direct {
-		opts = append(opts, nats.TokenHandler(c.token))
-	}
-	opts = append(opts,
+	opts := append(slices.Clip(base),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a refusal may be the server's own; c.ask decides
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			c.connected()
@@ -84,11 +97,20 @@ func Dial(o DialOptions) (*Conn, error) {
 				o.Lost(err)
 			}
 		}),
-		nats.ErrorHandler(c.asyncError),
-		nats.ClosedHandler(func(*nats.Conn) { c.lost(); close(c.done) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			switch {
+			case errors.Is(err, nats.ErrPermissionViolation):
+				c.refuse(err)
+			case errors.Is(err, nats.ErrAuthorization):
+				c.readers.Go(func() { c.ask(o, base) })
+			}
+		}),
+		nats.ClosedHandler(func(*nats.Conn) { c.lost(); c.end() }),
 	)
-	if c.nc, err = nats.Connect(o.Servers, opts...); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout)
+	defer cancel()
+	if c.nc, err = o.login(ctx, c.token, opts...); err != nil {
+		return nil, err
 	}
 	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(o.Timeout), jetstream.WithPublishAsyncTimeout(ackWait)); err != nil {
 		return nil, err
@@ -209,12 +231,84 @@ func (c *Conn) connected() {
 	}
 }
 
-func (c *Conn) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		c.mu.Lock()
-		c.refused = err
-		c.mu.Unlock()
+func (c *Conn) refuse(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = err
+}
+
+// login connects, again until ctx ends while the servers take a login up and do not finish it, as they
+// do when they are busy, or when whoever answers them is.
+func (o *DialOptions) login(ctx context.Context, token func() string, opts ...nats.Option) (*nats.Conn, error) {
+	var sent time.Time // the last login
+	if !o.Direct {
+		opts = append(slices.Clip(opts), nats.TokenHandler(func() string {
+			sent = time.Now()
+			return token()
+		}))
 	}
+	for {
+		nc, err := nats.Connect(o.Servers, opts...)
+		if err == nil {
+			return nc, nil
+		}
+		switch {
+		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout:
+			err = fmt.Errorf("%w: the login was not answered in time", store.ErrUnavailable)
+		case !unfinished(err):
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+		case <-time.After(reconnectDelay(0)):
+		}
+	}
+}
+
+// unfinished reports whether an error of the library means a login that a server did not finish.
+func unfinished(err error) bool {
+	text := err.Error() // some have no other name
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) ||
+		strings.Contains(text, "expected 'PONG', got 'PING'") || strings.Contains(strings.ToLower(text), "authentication timeout")
+}
+
+// ask finds out what a refusal to log in again means, with a login apart: the servers also refuse one
+// that nobody answered, and that passes. It closes the connection when the bus has answered no.
+func (c *Conn) ask(o DialOptions, base []nats.Option) {
+	c.mu.Lock()
+	busy := c.asking
+	c.asking = true
+	c.mu.Unlock()
+	if busy {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.life, o.Timeout)
+	defer cancel()
+	nc, err := o.login(ctx, c.token, append(slices.Clip(base), nats.NoReconnect(), nats.SetCustomDialer(cutDialer{ctx}))...)
+	if err == nil {
+		nc.Close()
+	}
+	c.mu.Lock()
+	c.asking = false
+	if errors.Is(err, store.ErrDenied) {
+		c.barred = err
+	}
+	c.mu.Unlock()
+	if errors.Is(err, store.ErrDenied) {
+		c.nc.Close()
+	}
+}
+
+// cutDialer makes connections that do not outlive a context.
+type cutDialer struct{ ctx context.Context }
+
+func (d cutDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(d.ctx, network, address)
+	if err == nil {
+		context.AfterFunc(d.ctx, func() { conn.Close() })
+	}
+	return conn, err
 }
 
 // Refused returns the server's refusal of something this connection published, which NATS reports
@@ -267,7 +361,7 @@ func (c *Conn) await(ctx context.Context, wait <-chan struct{}) error {
 	select {
 	case <-wait:
 		return nil
-	case <-c.done:
+	case <-c.life.Done():
 		return c.Err()
 	case <-ctx.Done():
 		return fmt.Errorf("reconnect: %w", failure(ctx.Err()))
@@ -275,16 +369,18 @@ func (c *Conn) await(ctx context.Context, wait <-chan struct{}) error {
 }
 
 // Done is closed when the connection has ended for good; Err then says why.
-func (c *Conn) Done() <-chan struct{} { return c.done }
+func (c *Conn) Done() <-chan struct{} { return c.life.Done() }
 
 // Err says why the connection ended; nil while it has not or when Close ended it.
 func (c *Conn) Err() error {
-	select {
-	case <-c.done:
-		if err := c.nc.LastError(); err != nil {
-			return fmt.Errorf("connection to %s: %w", c.nc.Opts.Url, failure(err))
-		}
-	default:
+	if c.life.Err() == nil {
+		return nil
+	}
+	c.mu.Lock()
+	barred := c.barred
+	c.mu.Unlock()
+	if err := cmp.Or(barred, c.nc.LastError()); err != nil {
+		return fmt.Errorf("connection to %s: %w", c.nc.Opts.Url, failure(err))
 	}
 	return nil
 }
@@ -293,7 +389,7 @@ func (c *Conn) Err() error {
 // before the reason is known. The library's two halves have an error each for it.
 func (c *Conn) ended(err error) error {
 	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
-		<-c.done
+		<-c.life.Done()
 	}
 	return c.Err()
 }
@@ -314,7 +410,7 @@ func (c *Conn) Close() {
 	}
 	c.readers.Seal() // before the connection goes: the library must not meet a reader it did not know of
 	c.nc.Close()
-	<-c.done
+	<-c.life.Done()
 	c.readers.Wait()
 }
 
@@ -336,7 +432,7 @@ func (c *Conn) Watch(ctx context.Context) (<-chan store.Notice, error) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-c.done:
+			case <-c.life.Done():
 				return
 			case m := <-in:
 				var n store.Notice
@@ -378,13 +474,13 @@ func Hello(ctx context.Context, o DialOptions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(o.Servers, append(opts, nats.Token(token), nats.NoReconnect())...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
-	}
-	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
+	nc, err := o.login(ctx, func() string { return token }, append(opts, nats.NoReconnect())...)
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
 	m, err := nc.RequestWithContext(ctx, HelloSubject, card)
 	if err != nil {
 		return nil, fmt.Errorf("ask the bus who it is: %w", failure(err))

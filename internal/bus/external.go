@@ -49,7 +49,7 @@ const accounts = `accounts {
 }
 system_account: SYS
 authorization {
-  timeout: 2
+  timeout: %[5]d
   auth_callout { issuer: %[4]s, account: AUTH, auth_users: [%[1]s, %[2]s, %[3]s] }
 }
 `
@@ -65,7 +65,7 @@ func (k *Keys) Config() (string, error) {
 		}
 		names = append(names, name)
 	}
-	return fmt.Sprintf(accounts, names...), nil
+	return fmt.Sprintf(accounts, append(names, int(LoginTimeout.Seconds()))...), nil
 }
 
 // routes writes the URLs of a cluster's other servers with the password they share.

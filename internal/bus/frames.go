@@ -218,7 +218,7 @@ func (s *stored) Close() {
 func (s *stored) stop() {
 	select {
 	case <-s.closed:
-	case <-s.c.done:
+	case <-s.c.life.Done():
 	}
 	s.messages.Stop()
 }

@@ -145,7 +145,8 @@ func (o ServerOptions) options() (*server.Options, error) {
 		}
 		conf += string(more)
 	}
-	opts := &server.Options{NoSigs: true}
+	// A first ping that comes early would meet logins that are not answered yet, and end them.
+	opts := &server.Options{NoSigs: true, DisableShortFirstPing: true}
 	if err := opts.ProcessConfigString(conf); err != nil {
 		return nil, fmt.Errorf("configuration: %w: %v", store.ErrInvalid, err)
 	}

@@ -62,7 +62,7 @@ func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 		}
 		select {
 		case <-back:
-		case <-c.done:
+		case <-c.life.Done():
 			return nil, errors.Join(c.Err(), nats.ErrConnectionClosed)
 		case <-ctx.Done():
 			return nil, ctx.Err()

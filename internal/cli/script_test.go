@@ -42,7 +42,9 @@ func TestMain(m *testing.M) {
 //	sqlite FILE STATEMENT   change a store behind everyone's back
 //	absent DIR TEXT…        no file below DIR holds one of the texts
 //	cluster [ARGS]          start three servers that are one bus, with the identity "admin"
-//	nats CONFIG             start a NATS server that is not unibus's, on a free port; sets NATS
+//	nats CONFIG             start a NATS server that is not unibus's, on a free port or where it was; sets NATS
+//	nats stop               stop it
+//	nats logins N           wait until it has been connected to N times
 //	port NAME               set NAME to a free address
 //	node start|stop|kill N  start or end one of them
 //	until REGEXP USER ARGS… run unibus as USER until its output matches
@@ -51,6 +53,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Values[spawnedKey{}] = &spawned{by: map[string]*process{}}
+			env.Values[natsKey{}] = new(*server.Server)
 			for _, v := range []string{"XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"} {
 				env.Setenv(v, filepath.Join(env.WorkDir, strings.ToLower(v)))
 			}
@@ -170,8 +173,34 @@ func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(l.Close())
 }
 
+type natsKey struct{}
+
 func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {
-	conf := ts.ReadFile(args[0]) + fmt.Sprintf("\nlisten: \"127.0.0.1:-1\"\njetstream { store_dir: %q, sync_interval: always }\n", ts.MkAbs("js"))
+	running := ts.Value(natsKey{}).(**server.Server)
+	switch args[0] {
+	case "stop":
+		(*running).Shutdown()
+		(*running).WaitForShutdown()
+		return
+	case "logins":
+		want, err := strconv.ParseUint(args[1], 10, 64)
+		ts.Check(err)
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			v, err := (*running).Varz(nil)
+			ts.Check(err)
+			if v.TotalConnections >= want {
+				return
+			}
+			if time.Now().After(deadline) {
+				ts.Fatalf("%d connections, not %d", v.TotalConnections, want)
+			}
+		}
+	}
+	listen := "127.0.0.1:-1"
+	if old := ts.Getenv("NATS"); old != "" {
+		listen = strings.TrimPrefix(old, "nats://")
+	}
+	conf := ts.ReadFile(args[0]) + fmt.Sprintf("\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", listen, ts.MkAbs("js"))
 	o := &server.Options{NoSigs: true, NoLog: true}
 	ts.Check(o.ProcessConfigString(conf))
 	s, err := server.NewServer(o)
@@ -184,6 +213,7 @@ func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {
 	if !s.ReadyForConnections(patience) {
 		ts.Fatalf("the NATS server does not start")
 	}
+	*running = s
 	ts.Setenv("NATS", s.ClientURL())
 }
 

@@ -23,7 +23,7 @@ const (
 	loginLife     = time.Hour // of one login; the server then drops the connection, which logs in anew
 	helloLife     = time.Minute
 	maxLogins     = 64 // answered at once
-	answerTimeout = 2 * time.Second
+	answerTimeout = bus.LoginTimeout
 )
 
 // authorizer answers the NATS servers' question who may connect, and to do what.
