@@ -29,6 +29,8 @@ type world struct {
 	dir        string
 	node       *service.Node
 	alice, bob *unibus.Client
+	aliceID    *unibus.Identity
+	bobID      *unibus.Identity
 	js         jetstream.JetStream // the server's own hands
 }
 
@@ -37,20 +39,35 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx, dir: t.TempDir()}
-	alice := w.identity()
+	w.aliceID = w.identity()
+	w.start()
+	t.Cleanup(func() { w.node.Stop() })
+	w.alice = w.connect(w.aliceID, "alice")
+	w.bobID = w.add("bob")
+	w.bob = w.connect(w.bobID, "bob")
+	return w
+}
+
+// start starts the server, anew on what it has stored.
+func (w *world) start() {
+	w.Helper()
 	var err error
-	w.node, err = service.StartNode(ctx, service.NodeOptions{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: alice, Founder: "alice", Log: slog.New(slog.DiscardHandler),
+	w.node, err = service.StartNode(w.ctx, service.NodeOptions{
+		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
 	})
 	w.must(err)
-	t.Cleanup(w.node.Stop)
-	w.alice = w.connect(alice, "alice")
-	bob := w.identity()
-	w.must(w.alice.AddUsers(ctx, unibus.NewUser{Key: bob.Key(), Name: "bob"}))
-	w.bob = w.connect(bob, "bob")
 	w.js, err = jetstream.New(w.node.Links().Bus)
 	w.must(err)
-	return w
+}
+
+// add allows a new user, whose card is known.
+func (w *world) add(name string) *unibus.Identity {
+	w.Helper()
+	id := w.identity()
+	card, err := id.Card()
+	w.must(err)
+	w.must(w.alice.AddUsers(w.ctx, unibus.NewUser{Key: id.Key(), Name: name, Card: card}))
+	return id
 }
 
 func (w *world) must(err error) {

@@ -59,7 +59,8 @@ type Client struct {
 
 	streams *bus.Streams // of rooms, straight at a JetStream store
 
-	ctx    context.Context // ends with Close
+	now    func() time.Time // by which a room's key grows old
+	ctx    context.Context  // ends with Close
 	cancel context.CancelFunc
 	wait   tasks.Group
 
@@ -83,7 +84,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, id: o.Identity, pins: p, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}}
+	c := &Client{o: o, id: o.Identity, pins: p, now: time.Now, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Store != "" {
 		err = c.openStore(ctx)

@@ -129,7 +129,7 @@ func (r *Room) aging(ctx context.Context) error {
 	over, manages := 0.0, false
 	r.read(func(s *ledger.State) {
 		if limit := s.Room.Policy.RekeyAfter.Age; limit > 0 {
-			over = time.Since(s.Room.Epoch().Time).Seconds() / float64(limit)
+			over = r.c.now().Sub(s.Room.Epoch().Time).Seconds() / float64(limit)
 		}
 		manages = s.Room.Role(r.c.id.Key()).Manages()
 	})

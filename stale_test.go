@@ -1,6 +1,9 @@
 package unibus
 
 import (
+	"errors"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,4 +58,61 @@ func TestLiveIsFresh(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 	}
+}
+
+// TestAging: an epoch that has outlived the room's policy is renewed by who may, and used by others
+// for a quarter longer, with a warning. So a store that withholds a renewal keeps nobody on an old key
+// for longer.
+func TestAging(t *testing.T) {
+	w := found(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := DefaultPolicy()
+	p.RekeyAfter.Age = 3600
+	alices, err := w.c.CreateRoom(w.ctx, "aging", p)
+	must(err)
+	id, err := NewIdentity()
+	must(err)
+	must(w.c.AddUsers(w.ctx, NewUser{Key: id.Key(), Name: "bob"}))
+	said := make(chan string, 16)
+	bob, err := Connect(w.ctx, Options{
+		Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL(), Notice: func(text string) { said <- text },
+	})
+	must(err)
+	defer bob.Close()
+	must(alices.Invite(w.ctx, RoleMember, id.Key()))
+	bobs, err := bob.Room(w.ctx, "aging")
+	must(err)
+	begun := time.Now()
+	for _, c := range []struct {
+		age  time.Duration
+		warn bool
+		err  error
+	}{
+		{59 * time.Minute, false, nil},
+		{61 * time.Minute, true, nil},
+		{74 * time.Minute, true, nil},
+		{76 * time.Minute, false, ErrDenied},
+	} {
+		bob.now = func() time.Time { return begun.Add(c.age) }
+		err := bobs.PublishOnce(w.ctx, []byte("x"))
+		warned := false
+		for len(said) > 0 {
+			warned = strings.Contains(<-said, "unibus rekey aging") || warned
+		}
+		if !errors.Is(err, c.err) || warned != c.warn {
+			t.Errorf("after %v: %v, warned: %v", c.age, err, warned)
+		}
+	}
+	w.c.now = bob.now
+	if err := alices.PublishOnce(w.ctx, []byte("x")); err != nil || alices.Info().Epoch != 2 {
+		t.Errorf("its owner publishes in epoch %d, %v", alices.Info().Epoch, err)
+	}
+	bob.now = time.Now
+	must(bobs.Refresh(w.ctx))
+	must(bobs.PublishOnce(w.ctx, []byte("x")))
 }
