@@ -424,6 +424,15 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	return c, errors.Join(err, p.Set(ctx, joinedServer, server), p.Close())
 }
 
+// ClockSkew is how far the service's clock is ahead of this machine's, give or take a second and what its
+// last answer took; 0 when there is no service in between. Logins fail when it is minutes.
+func (c *Client) ClockSkew() time.Duration {
+	if s, ok := c.store.(*remote.Store); ok {
+		return s.Skew()
+	}
+	return 0
+}
+
 // mourn ends everything when the bus ends the connection for good.
 func (c *Client) mourn() {
 	select {

@@ -37,7 +37,7 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: status, Status: http.StatusText(status),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:        http.Header{"Content-Type": {reply.Header.Get("Content-Type")}},
+		Header:        http.Header{"Content-Type": {reply.Header.Get("Content-Type")}, "Date": {reply.Header.Get("Date")}},
 		Body:          io.NopCloser(bytes.NewReader(reply.Data)),
 		ContentLength: int64(len(reply.Data)),
 		Request:       r,

@@ -169,7 +169,7 @@ func (a *app) migrateCmd() *cobra.Command {
 					fmt.Fprintf(a.out, "would move %d logs of the bus %s that the target does not have whole\n", r.Missing, r.Bus)
 				})
 			}
-			return a.copied("migrated", r, began)
+			return a.copied("migrated", v.GetString("to"), r, began)
 		},
 	}
 	dataFlag(c)
@@ -187,7 +187,12 @@ func (a *app) interruptedCopy(what string, err error) error {
 	return err
 }
 
-func (a *app) copied(what string, r upkeep.Report, began time.Time) error {
+// copied tells what was copied, and what is left to do at a store in NATS servers, where the rooms'
+// messages are to be.
+func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
+	if url != "" && !strings.HasPrefix(url, "sqlite:") {
+		a.notice("rooms that store messages get their streams when unibus serve starts; without a service:\n  unibus doctor --repair --store %s", url)
+	}
 	type result struct {
 		upkeep.Report
 		Seconds float64 `json:"seconds"`
@@ -214,7 +219,7 @@ func (a *app) backupCmd() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("backup: %w", err)
 				}
-				return a.copied("backed up", r, began)
+				return a.copied("backed up", "", r, began)
 			})
 		},
 	}
@@ -252,7 +257,7 @@ func (a *app) restoreCmd() *cobra.Command {
 			if err != nil {
 				return a.interruptedCopy("restore", err)
 			}
-			return a.copied("restored", r, began)
+			return a.copied("restored", url, r, began)
 		},
 	}
 	dataFlag(c)
@@ -322,7 +327,7 @@ func (a *app) doctorCmd() *cobra.Command {
 		},
 	}
 	dataFlag(c)
-	c.Flags().Bool("repair", false, "write all views anew from the logs")
+	c.Flags().Bool("repair", false, "write all views anew from the logs, and make streams that are missing")
 	return c
 }
 
@@ -374,6 +379,7 @@ func (d *doctor) peer(ctx context.Context) {
 		return
 	}
 	d.say("authorised", upkeep.Pass, "", "as %s, %s", me.Name, me.Role)
+	upkeep.Clock("clock", "the service", c.ClockSkew(), d.add)
 	d.rooms(ctx, c)
 }
 
@@ -424,11 +430,15 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
 		return nil
 	}
-	var links *bus.Links
-	if store := d.a.config.GetString("store"); acc.Keys != nil && !strings.HasPrefix(store, "sqlite:") {
-		links, err = acc.Links(cmp.Or(store, d.a.server()))
+	servers := "" // with streams to look at
+	if url := d.a.config.GetString("store"); !strings.HasPrefix(url, "sqlite:") && (acc.Keys != nil || url != "") {
+		servers = cmp.Or(url, d.a.server())
+	}
+	if servers != "" && acc.Keys != nil {
+		links, err := acc.Links(servers)
 		if err != nil {
 			d.say("servers", upkeep.Fail, "is it running? unibus serve", "%v", err)
+			servers = ""
 		} else {
 			defer links.Close()
 			upkeep.Servers(ctx, links, d.add)
@@ -436,8 +446,8 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 	}
 	err = d.a.vault(ctx, func(url string, s store.Vault) error {
 		d.say("store", upkeep.Pass, "", "%s", url)
-		if links != nil {
-			upkeep.Streams(ctx, links.Bus, s, d.add)
+		if servers != "" {
+			upkeep.Streams(ctx, acc, servers, s, repair, d.add)
 		}
 		upkeep.Views(ctx, s, repair, d.add)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -73,5 +74,6 @@ func overNATS(ctx context.Context, r micro.Request, handler http.Handler) {
 	_ = r.Respond(w.Body.Bytes(), micro.WithHeaders(micro.Headers{ // the caller has gone
 		"Status":       {strconv.Itoa(w.Code)},
 		"Content-Type": {w.Header().Get("Content-Type")},
+		"Date":         {time.Now().UTC().Format(http.TimeFormat)}, // as over HTTP: it shows a clock that is off
 	}))
 }

@@ -34,7 +34,7 @@ type Check struct {
 	Hint   string `json:"hint,omitempty"` // what helps
 }
 
-// maxSkew is how far clocks may be apart before tokens suffer from it: checkers allow 5 minutes.
+// Clocks may be apart by minutes before tokens suffer from it: checkers allow 5.
 const (
 	warnSkew = 5 * time.Second
 	maxSkew  = 2 * time.Minute
@@ -95,7 +95,13 @@ func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
 	}
 	slices.Sort(names)
 	n.pass("%d: %s", len(servers), strings.Join(names, ", "))
-	clocks(servers, named{"clock", report})
+	worst := servers[0]
+	for _, s := range servers {
+		if s.skew.Abs() > worst.skew.Abs() {
+			worst = s
+		}
+	}
+	Clock("server clocks", worst.Server.Name, worst.skew, report)
 	durability(servers, named{"durability", report})
 	quorum(servers, named{"quorum", report})
 }
@@ -114,19 +120,15 @@ func askServers(ctx context.Context, sys *nats.Conn) (out []serverStatus, err er
 	return out, err
 }
 
-func clocks(servers []serverStatus, n named) {
-	worst := servers[0]
-	for _, s := range servers {
-		if s.skew.Abs() > worst.skew.Abs() {
-			worst = s
-		}
-	}
-	text := fmt.Sprintf("%s is %v from this machine", worst.Server.Name, worst.skew.Abs().Round(time.Millisecond))
+// Clock reports, as the check name, how far another's clock is ahead of this machine's.
+func Clock(name, whose string, skew time.Duration, report func(Check)) {
+	n := named{name, report}
+	text := fmt.Sprintf("that of %s is %v from this machine's", whose, skew.Abs().Round(time.Millisecond))
 	const hint = "keep clocks in step, as with chrony or systemd-timesyncd"
 	switch {
-	case worst.skew.Abs() > maxSkew:
+	case skew.Abs() > maxSkew:
 		n.fail(hint, "%s: logins will be refused", text)
-	case worst.skew.Abs() > warnSkew:
+	case skew.Abs() > warnSkew:
 		n.warn(hint, "%s", text)
 	default:
 		n.pass("%s at most", text)
@@ -181,24 +183,30 @@ func quorum(servers []serverStatus, n named) {
 }
 
 // Streams looks at the copies of the store's buckets and of the rooms' streams, and holds the streams
-// against the rooms.
-func Streams(ctx context.Context, nc *nats.Conn, s store.Vault, report func(Check)) {
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
+// against the rooms; with repair those that are missing are made.
+func Streams(ctx context.Context, a Access, servers string, s store.Vault, repair bool, report func(Check)) {
+	n := named{"replicas", report}
+	nc, err := a.Dial(servers)
 	if err != nil {
+		n.fail("", "%v", err)
 		return
 	}
-	n := named{"replicas", report}
-	want := map[string]string{} // streams of stored rooms, and their subjects
+	defer nc.Close()
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
+	if err != nil {
+		n.fail("", "%v", err)
+		return
+	}
+	want := map[string]*store.Room{} // streams that are or may be there; nil for those of archived rooms
 	for r, err := range s.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
 			n.fail("", "the rooms cannot be listed: %v", err)
 			return
 		}
-		if r.Policy.Stored() && !r.Archived {
-			want[bus.StreamName(r.ID)] = r.Subject
-		}
 		if r.Archived {
-			want[bus.StreamName(r.ID)] = ""
+			want[bus.StreamName(r.ID)] = nil
+		} else if r.Policy.Stored() {
+			want[bus.StreamName(r.ID)] = &r
 		}
 	}
 	counts := map[int]int{}
@@ -234,19 +242,43 @@ func Streams(ctx context.Context, nc *nats.Conn, s store.Vault, report func(Chec
 	}
 	n = named{"streams", report}
 	var missing []string
-	for _, subject := range want {
-		if subject != "" {
-			missing = append(missing, subject)
+	for _, r := range want {
+		if r == nil {
+			continue
+		}
+		missing = append(missing, r.Subject)
+		if repair {
+			if err := ensure(ctx, nc, s, *r); err != nil {
+				n.fail("", "%v", err)
+				return
+			}
 		}
 	}
 	switch {
+	case len(missing) > 0 && repair:
+		n.pass("made for rooms without: %s", some(missing))
 	case len(missing) > 0:
-		n.fail("restart unibus serve: it makes them", "rooms without their stream: %s", some(missing))
+		n.fail("unibus doctor --repair, or restart unibus serve: it makes them", "rooms without their stream: %s", some(missing))
 	case len(orphans) > 0:
 		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", some(orphans))
 	default:
 		n.pass("one for every stored room, and no other")
 	}
+}
+
+// ensure makes the stream of a room.
+func ensure(ctx context.Context, nc *nats.Conn, s store.Vault, r store.Room) error {
+	replicas := func(context.Context) (int, error) { return 1, nil }
+	if kept, ok := s.(interface {
+		Replicas(context.Context) (int, error)
+	}); ok {
+		replicas = kept.Replicas
+	}
+	streams, err := bus.NewStreams(nc, replicas)
+	if err != nil {
+		return err
+	}
+	return streams.Ensure(ctx, r.ID, r.Policy)
 }
 
 // some lists a few of many.

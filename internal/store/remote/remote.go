@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -50,6 +51,8 @@ type Store struct {
 	mu    sync.Mutex
 	token string
 	until time.Time
+
+	skew atomic.Int64 // time.Duration, by the last answer
 }
 
 var _ store.Store = (*Store)(nil)
@@ -70,6 +73,10 @@ func (s *Store) Close() error {
 	s.http.CloseIdleConnections()
 	return nil
 }
+
+// Skew is how far the service's clock is ahead of this machine's, give or take a second and what the last
+// answer took; 0 before the first answer.
+func (s *Store) Skew() time.Duration { return time.Duration(s.skew.Load()) }
 
 const tokenLife = 10 * time.Minute
 
@@ -115,6 +122,9 @@ func (s *Store) call(ctx context.Context, method, path string, in, out any) erro
 		return unreachable(err)
 	}
 	defer reply.Body.Close()
+	if date, err := http.ParseTime(reply.Header.Get("Date")); err == nil {
+		s.skew.Store(int64(time.Until(date)))
+	}
 	raw, err := io.ReadAll(io.LimitReader(reply.Body, maxReply+1))
 	if err != nil || len(raw) > maxReply {
 		return fmt.Errorf("%w: the service's answer breaks off or is too long", store.ErrUnavailable)
