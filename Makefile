@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition bench-store
+.PHONY: build test lint cover bench fuzz completions man install clean partition soak bench-store
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -57,3 +57,7 @@ clean:
 partition: build
 	go build -o bin/partition ./test/partition
 	bin/partition -unibus bin/unibus
+
+# A server killed 100 times under load, on each store. Minutes.
+soak: build
+	go run ./test/soak

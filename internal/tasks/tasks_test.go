@@ -25,7 +25,7 @@ func TestGroup(t *testing.T) {
 
 // What is started while another waits has ended when Wait returns, or never ran.
 func TestGroupWhileWaiting(t *testing.T) {
-	for range 1000 {
+	for range 50 {
 		var g Group
 		var started, ended atomic.Int32
 		begun := make(chan struct{})
