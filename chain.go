@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -155,36 +156,55 @@ func (l *chain) pin(ctx context.Context) (err error) {
 	return err
 }
 
-// maxAttempts bounds how often an append starts again after losing its place.
-const maxAttempts = 16
+// After losing its place an append starts again a little later, the later the more often it has lost:
+// whoever else is at it gets done meanwhile.
+const (
+	firstPause = 10 * time.Millisecond
+	maxPause   = 500 * time.Millisecond
+)
 
 // append writes the entry whose body next decides on, given the current state, which holds still
-// meanwhile. When another entry takes the place, next is asked again, for fresh keys. A nil body
-// is nothing to do.
+// meanwhile. When another entry takes the place, next is asked again, for fresh keys, until the
+// client's timeout; then it is ErrConflict. A nil body is nothing to do.
 func (l *chain) append(ctx context.Context, next func(ctx context.Context, s *ledger.State) (ledger.Body, error)) error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	if err := l.settle(ctx); err != nil {
 		return err
 	}
-	for range maxAttempts {
+	began := time.Now()
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		if err := l.syncLocked(ctx); err != nil {
 			return err
 		}
 		body, err := next(ctx, l.state) // only the holder of l.syncing changes it
-		if err != nil || body == nil {
+		if body == nil && err == nil {
+			return nil
+		}
+		if err == nil {
+			err = l.write(ctx, body)
+		}
+		if !errors.Is(err, ErrConflict) { // with nothing, or with keys for an epoch that has passed
 			return err
 		}
-		statement, err := l.state.Next(l.c.id, body, time.Now())
-		if err != nil {
-			return notAllowed(err)
+		if time.Since(began) > l.c.o.Timeout {
+			return fmt.Errorf("log %s: %w: others were quicker for %v", l.id, ErrConflict, l.c.o.Timeout)
 		}
-		err = l.offer(ctx, statement)
-		if !errors.Is(err, ErrConflict) {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(pause)):
 		}
 	}
-	return fmt.Errorf("log %s: %w, %d times in a row", l.id, ErrConflict, maxAttempts)
+}
+
+// write signs and offers the next entry.
+func (l *chain) write(ctx context.Context, body ledger.Body) error {
+	statement, err := l.state.Next(l.c.id, body, time.Now())
+	if err != nil {
+		return notAllowed(err)
+	}
+	return l.offer(ctx, statement)
 }
 
 // notAllowed gives a broken rule its kind.

@@ -338,6 +338,9 @@ func (a *api) putKeys(c *call) (int, any, error) {
 		if now := s.Room.Epoch().Number; in.Epoch != now && in.Epoch != now+1 {
 			return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now)
 		}
+		if epoch := s.Room.Epoch(); in.Epoch == epoch.Number && in.Commit != epoch.Commit {
+			return fmt.Errorf("%w: epoch %d of the room has another key", store.ErrConflict, in.Epoch)
+		}
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -67,6 +68,14 @@ func TestConformance(t *testing.T) {
 						return other
 					},
 					Break: func() { s.Close() },
+					Staged: func(t *testing.T, room crypto.ID, epoch uint32, commit crypto.Hash) int {
+						t.Helper()
+						keys, err := s.js.Stream(t.Context(), s.keys.stream)
+						must(t, err)
+						info, err := keys.Info(t.Context(), jetstream.WithSubjectFilter(s.keys.prefix+sealedKey(room, epoch, commit.String(), ">")))
+						must(t, err)
+						return len(info.State.Subjects)
+					},
 				}
 			})
 		})

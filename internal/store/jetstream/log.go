@@ -169,12 +169,33 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 	if errors.Is(err, errChanged) {
 		err = s.same(ctx, e)
 	}
+	if errors.Is(err, store.ErrConflict) {
+		s.discard(ctx, c)
+	}
 	if err != nil {
 		return err
 	}
 	step("committed")
 	s.remember(e.Log, ledger.Head{Seq: e.Seq, Hash: e.Hash})
 	return s.advance(ctx, c)
+}
+
+// discard removes the keys that were staged for an entry whose place another has taken: they are of use
+// to nobody. It does what it can; what stays is never given out.
+func (s *Store) discard(ctx context.Context, c store.Change) {
+	for _, v := range c.Views {
+		epoch, ok := v.(ledger.EpochView)
+		if !ok {
+			continue
+		}
+		commit, err := s.rooms.one(ctx, epochKey(epoch.Room, epoch.Epoch))
+		if err != nil && !errors.Is(err, store.ErrNotFound) || string(commit.value) == epoch.Commit.String() {
+			continue
+		}
+		if keys, err := s.js.Stream(ctx, s.keys.stream); err == nil {
+			_ = keys.Purge(ctx, jetstream.WithPurgeSubject(s.keys.prefix+sealedKey(epoch.Room, epoch.Epoch, epoch.Commit.String(), ">")))
+		}
+	}
 }
 
 // place makes sure that the entry may be the next: the one before is there, and never goes away. A

@@ -123,6 +123,9 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 	}
 	defer tx.Rollback()
 	done, err := place(ctx, tx, c.Entry)
+	if errors.Is(err, errTaken) {
+		return errors.Join(err, discard(ctx, tx, c))
+	}
 	if done || err != nil {
 		return err
 	}
@@ -143,6 +146,24 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 	return tx.Commit()
 }
 
+// errTaken says that the place of an entry is another's, for good.
+var errTaken = fmt.Errorf("%w: its place is taken", store.ErrConflict)
+
+// discard removes the keys that were staged for an entry whose place another has taken: they are of use
+// to nobody.
+func discard(ctx context.Context, tx *sql.Tx, c store.Change) error {
+	for _, v := range c.Views {
+		if v, ok := v.(ledger.EpochView); ok {
+			_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3
+				AND NOT EXISTS (SELECT 1 FROM epochs WHERE room = ?1 AND epoch = ?2 AND commitment = ?3)`, v.Room[:], v.Epoch, v.Commit[:])
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return tx.Commit()
+}
+
 // place checks that an entry is the next of its log. It is done when the log has these very bytes.
 func place(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (done bool, err error) {
 	var old []byte
@@ -150,7 +171,7 @@ func place(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (done bool, err err
 	case err == nil && bytes.Equal(old, e.Statement):
 		return true, nil
 	case err == nil:
-		return false, store.ErrConflict
+		return false, errTaken
 	case !errors.Is(err, sql.ErrNoRows):
 		return false, err
 	}

@@ -50,6 +50,14 @@ func TestConformance(t *testing.T) {
 				return other
 			},
 			Break: func() { s.Close() },
+			Staged: func(t *testing.T, room crypto.ID, epoch uint32, commit crypto.Hash) (n int) {
+				t.Helper()
+				err := s.read.QueryRow(`SELECT count(*) FROM room_keys WHERE room = ? AND epoch = ? AND commitment = ?`, room[:], epoch, commit[:]).Scan(&n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			},
 		}
 	})
 }

@@ -25,6 +25,8 @@ type Backend struct {
 	As func(id *crypto.Identity) store.Store
 	// Break makes the backend unable to answer, for good.
 	Break func()
+	// Staged counts the sealed copies of a key, committed or not; nil where only the store itself knows.
+	Staged func(t *testing.T, room crypto.ID, epoch uint32, commit crypto.Hash) int
 	// OpTimeout is the backend's.
 	OpTimeout time.Duration
 	// Founded says that the bus stands already.
@@ -37,6 +39,7 @@ type Backend struct {
 func Run(t *testing.T, open func(t *testing.T) Backend) {
 	for name, f := range map[string]func(*testing.T, *world){
 		"room round trip": testRoom,
+		"racing keys":     testRacingKeys,
 		"allowlist":       testAllowlist,
 		"not found":       testNotFound,
 		"rooms of":        testRoomsOf,
@@ -427,6 +430,49 @@ func testRace(t *testing.T, w *world) {
 		if _, err := w.s.User(w.ctx, loser); !errors.Is(err, store.ErrNotFound) {
 			t.Fatalf("the loser's view was written: %v", err)
 		}
+	}
+}
+
+// testRacingKeys: of two who rekey at once, the winner's keys are given out, and the loser's are gone.
+func testRacingKeys(t *testing.T, w *world) {
+	owner, admin, member := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, admin, member)
+	room, key := w.room(owner, "race")
+	w.must(w.As(owner).PutKeys(w.ctx, room.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, room.ID, 1, admin), w.seal(key, room.ID, 1, member)}))
+	w.must(w.append(room, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: admin.Key(), Role: ledger.RoleAdmin}, {Key: member.Key(), Role: ledger.RoleMember}}}))
+	before, err := room.Snapshot()
+	w.must(err)
+	behind, err := ledger.LoadSnapshot(before)
+	w.must(err)
+	stage := func(by *crypto.Identity, next crypto.RoomKey, of ...*crypto.Identity) ledger.Body {
+		var keys []store.SealedKey
+		for _, id := range of {
+			keys = append(keys, w.seal(next, room.ID, 2, id))
+		}
+		w.must(w.As(by).PutKeys(w.ctx, room.ID, 2, next.Commit(2), keys))
+		previous, err := crypto.SealPrevious(next, room.ID, 2, key, [24]byte{1})
+		w.must(err)
+		return &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}
+	}
+	won, lost := crypto.RoomKey{7}, crypto.RoomKey{8}
+	winner := stage(owner, won, owner, admin, member)
+	loser := stage(admin, lost, owner, admin, member)
+	w.must(w.append(room, owner, winner))
+	if w.Staged != nil { // over the service this would be refused
+		stage(admin, lost, owner, admin, member)
+	}
+	w.is(w.append(behind, admin, loser), store.ErrConflict)
+	for _, id := range []*crypto.Identity{owner, admin, member} {
+		w.opens(id, room.ID, 0, 2, won)
+	}
+	if w.Staged == nil {
+		return // what stands behind it passes this by itself
+	}
+	if n := w.Staged(t, room.ID, 1, key.Commit(1)); n != 3 {
+		t.Errorf("%d keys of epoch 1", n)
+	}
+	if n := w.Staged(t, room.ID, 2, lost.Commit(2)); n != 0 {
+		t.Errorf("%d of the loser's keys are still there", n)
 	}
 }
 
