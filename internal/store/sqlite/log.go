@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -116,6 +117,9 @@ func (s *Store) Append(ctx context.Context, c store.Change) error {
 	return nil
 }
 
+// step is told how far an Append has come. Tests end the process there.
+var step = func(string) {}
+
 func (s *Store) append(ctx context.Context, c store.Change) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -138,12 +142,18 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 			return exists(ctx, tx, err, `SELECT 1 FROM bus`, "the bus is founded already")
 		}
 	}
-	for _, v := range c.Views {
+	for i, v := range c.Views {
+		step("view " + strconv.Itoa(i))
 		if err := apply(ctx, tx, v); err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+	step("written")
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	step("committed")
+	return nil
 }
 
 // errTaken says that the place of an entry is another's, for good.

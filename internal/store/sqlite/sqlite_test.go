@@ -5,13 +5,16 @@ import (
 	"database/sql"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/storetest"
 )
@@ -136,4 +139,100 @@ func TestLocked(t *testing.T) {
 	if ok, err := s.HasAdmin(t.Context()); ok || err != nil {
 		t.Errorf("readers do not wait for writers: %v, %v", ok, err)
 	}
+}
+
+// TestCrash kills a process at each step of an Append: all of it is there afterwards, or nothing, and it
+// can be done again.
+func TestCrash(t *testing.T) {
+	if at := os.Getenv("UNIBUS_TEST_CRASH"); at != "" {
+		crash(t, at)
+	}
+	for _, at := range []string{"view 0", "view 1", "view 2", "written", "committed"} {
+		t.Run(at, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "bus.db")
+			s, err := Open(t.Context(), path, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			bus, err := store.Found(t.Context(), s, admin(t), "admin", time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
+			cmd.Env = append(os.Environ(), "UNIBUS_TEST_CRASH="+at, "UNIBUS_TEST_PATH="+path)
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Fatalf("the process was not killed: %v\n%s", err, out)
+			}
+			there := 0
+			if at == "committed" {
+				there = 1
+			}
+			room, create := newRoom(t, bus)
+			if rooms, err := s.ListRoomsForEndpoint(t.Context(), admin(t).Key()); err != nil || len(rooms) != there {
+				t.Errorf("%d rooms, %v", len(rooms), err)
+			}
+			if _, err := s.Head(t.Context(), room.ID); (err == nil) != (there == 1) {
+				t.Errorf("its log: %v", err)
+			}
+			if err := s.Append(t.Context(), create); err != nil {
+				t.Errorf("again: %v", err)
+			}
+			if n, err := s.Rebuild(t.Context(), room, true); n != 0 || err != nil {
+				t.Errorf("%d records are wrong, %v", n, err)
+			}
+		})
+	}
+}
+
+// newRoom is an entry that is the same every time.
+func newRoom(t *testing.T, bus *ledger.State) (*ledger.State, store.Change) {
+	t.Helper()
+	s := new(ledger.State)
+	commit := crypto.RoomKey{1}.Commit(1)
+	create := &ledger.Create{Bus: bus.ID, Subject: "r", Policy: ledger.DefaultPolicy(), Nonce: []byte("a nonce of 16 by"), Commit: &commit}
+	statement, err := s.Next(admin(t), create, time.UnixMilli(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := store.Advance(s, statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+// crash is the process that is killed.
+func crash(t *testing.T, at string) {
+	s, err := Open(t.Context(), os.Getenv("UNIBUS_TEST_PATH"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus, err := store.Load(t.Context(), s, busID(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	step = func(name string) {
+		if name == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	_, create := newRoom(t, bus)
+	t.Fatalf("it was to be killed: %v", s.Append(t.Context(), create))
+}
+
+func busID(t *testing.T, s *Store) crypto.ID {
+	t.Helper()
+	statement, err := s.Bus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _, _, err := ledger.Place(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
