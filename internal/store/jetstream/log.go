@@ -165,10 +165,7 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 		return err
 	}
 	step("claimed")
-	_, err := s.log.put(ctx, entryKey(e.Log, e.Seq), e.Statement, 0)
-	if errors.Is(err, errChanged) {
-		err = s.same(ctx, e)
-	}
+	err := s.commit(ctx, e)
 	if errors.Is(err, store.ErrConflict) {
 		s.discard(ctx, c)
 	}
@@ -178,6 +175,20 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 	step("committed")
 	s.remember(e.Log, ledger.Head{Seq: e.Seq, Hash: e.Hash})
 	return s.advance(ctx, c)
+}
+
+// commit writes an entry to its place, once. A server refuses that also while it is busy with another
+// entry for the place, of which nothing may come when it loses its lead: then the place is free again.
+func (s *Store) commit(ctx context.Context, e *ledger.Entry) error {
+	for {
+		_, err := s.log.put(ctx, entryKey(e.Log, e.Seq), e.Statement, 0)
+		if errors.Is(err, errChanged) {
+			err = s.same(ctx, e)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
 }
 
 // discard removes the keys that were staged for an entry whose place another has taken: they are of use
