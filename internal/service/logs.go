@@ -105,7 +105,9 @@ func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, chec
 			return err
 		}
 		if err := l.store.Append(ctx, c); err != nil {
-			l.forget(log) // the state is ahead of the store, or the store of the state
+			// The state has an entry that the store may not have. Others wait for it, one of them with
+			// these very bytes perhaps, who must not be told that they are there.
+			*s = ledger.State{}
 			return err
 		}
 		fresh = true
