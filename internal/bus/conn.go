@@ -50,7 +50,7 @@ type Conn struct {
 	bus     crypto.ID
 	direct  bool // whoever runs the servers let it in, for everything
 	timeout time.Duration
-	readers tasks.Group // of stored rooms
+	running tasks.Group // readers of stored rooms, and ask
 
 	mu      sync.Mutex
 	rooms   []crypto.ID
@@ -97,12 +97,12 @@ func Dial(o DialOptions) (*Conn, error) {
 				o.Lost(err)
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
 				c.refuse(err)
 			case errors.Is(err, nats.ErrAuthorization):
-				c.readers.Go(func() { c.ask(o, base) })
+				c.running.Go(func() { c.ask(nc, o, base) })
 			}
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { c.lost(); c.end() }),
@@ -275,7 +275,7 @@ func unfinished(err error) bool {
 
 // ask finds out what a refusal to log in again means, with a login apart: the servers also refuse one
 // that nobody answered, and that passes. It closes the connection when the bus has answered no.
-func (c *Conn) ask(o DialOptions, base []nats.Option) {
+func (c *Conn) ask(nc *nats.Conn, o DialOptions, base []nats.Option) {
 	c.mu.Lock()
 	busy := c.asking
 	c.asking = true
@@ -283,11 +283,14 @@ func (c *Conn) ask(o DialOptions, base []nats.Option) {
 	if busy {
 		return
 	}
+	if !o.Direct {
+		o.Servers = strings.Join(nc.Servers(), ",") // also those it has learned of
+	}
 	ctx, cancel := context.WithTimeout(c.life, o.Timeout)
 	defer cancel()
-	nc, err := o.login(ctx, c.token, append(slices.Clip(base), nats.NoReconnect(), nats.SetCustomDialer(cutDialer{ctx}))...)
+	apart, err := o.login(ctx, c.token, append(slices.Clip(base), nats.NoReconnect(), nats.SetCustomDialer(cutDialer{ctx}))...)
 	if err == nil {
-		nc.Close()
+		apart.Close()
 	}
 	c.mu.Lock()
 	c.asking = false
@@ -296,7 +299,7 @@ func (c *Conn) ask(o DialOptions, base []nats.Option) {
 	}
 	c.mu.Unlock()
 	if errors.Is(err, store.ErrDenied) {
-		c.nc.Close()
+		nc.Close()
 	}
 }
 
@@ -408,10 +411,10 @@ func (c *Conn) Close() {
 	if c.nc.IsConnected() {
 		_ = c.nc.FlushTimeout(c.timeout) // a failure here is one the acknowledgements already told
 	}
-	c.readers.Seal() // before the connection goes: the library must not meet a reader it did not know of
+	c.running.Seal() // before the connection goes: the library must not meet a reader it did not know of
 	c.nc.Close()
 	<-c.life.Done()
-	c.readers.Wait()
+	c.running.Wait()
 }
 
 // Watch reports the logs that the service says have changed, until ctx ends.

@@ -155,7 +155,7 @@ func (c *Conn) Stored(ctx context.Context, room crypto.ID, from uint64) (Frames,
 		return nil, fmt.Errorf("read the room's stream: %w", failure(err))
 	}
 	s := &stored{c: c, messages: messages, frames: make(chan Frame, 4), closed: make(chan struct{})}
-	if !c.readers.Go(s.pump, s.stop) {
+	if !c.running.Go(s.pump, s.stop) {
 		messages.Stop()
 		return nil, fmt.Errorf("read the room's stream: %w", failure(nats.ErrConnectionClosed))
 	}

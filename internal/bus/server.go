@@ -70,11 +70,13 @@ type Server struct {
 	tls   bool
 }
 
-// serverConfig is an embedded server's configuration, before that of its accounts.
+// serverConfig is an embedded server's configuration, before that of its accounts. Streams reserve what
+// they may hold at most, of what is free when the server starts: some dozen rooms of 1 GiB would be all
+// that a laptop has room for, full or empty. So a server may hold more than any disk does.
 const serverConfig = `
 server_name: %q
 listen: %q
-jetstream { store_dir: %q, sync_interval: %s }
+jetstream { store_dir: %q, sync_interval: %s, max_file_store: 100000T }
 `
 
 // StartServer starts a server and makes the service's connections to it. Until something answers

@@ -200,7 +200,7 @@ func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {
 	if old := ts.Getenv("NATS"); old != "" {
 		listen = strings.TrimPrefix(old, "nats://")
 	}
-	conf := ts.ReadFile(args[0]) + fmt.Sprintf("\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", listen, ts.MkAbs("js"))
+	conf := ts.ReadFile(args[0]) + fmt.Sprintf("\nlisten: %q\njetstream { store_dir: %q, sync_interval: always, max_file_store: 100000T }\n", listen, ts.MkAbs("js"))
 	o := &server.Options{NoSigs: true, NoLog: true}
 	ts.Check(o.ProcessConfigString(conf))
 	s, err := server.NewServer(o)

@@ -163,7 +163,7 @@ func (a *app) natsConfigCmd() *cobra.Command {
 				return err
 			}
 			return a.out.value(map[string]string{"config": config, "keys": file}, func() {
-				fmt.Fprintf(a.out, "# For unibus: logins are answered by the service, and messages are synced before they are acknowledged.\n%s# And, in the jetstream block: sync_interval: always\n", config)
+				fmt.Fprintf(a.out, "# For unibus: logins are answered by the service, and messages are synced before they are acknowledged.\n%s# And, in the jetstream block, for rooms reserve what they may hold at most:\n#   sync_interval: always, max_file_store: 100000T\n", config)
 			})
 		},
 	}
