@@ -185,13 +185,13 @@ func TestKeySubstitution(t *testing.T) {
 // TestCardSubstitution: a key is sealed to nobody's card but the one its owner signed.
 func TestCardSubstitution(t *testing.T) {
 	w := newWorld(t)
-	alices, err := w.alice.CreateRoom(w.ctx, "cards", unibus.DefaultPolicy())
+	_, err := w.alice.CreateRoom(w.ctx, "cards", unibus.DefaultPolicy())
 	w.must(err)
 	mallory := w.add("mallory")
 	w.must(w.connect(mallory, "mallory").Close())
 	w.must(w.bob.Close())
 	w.tampered(`UPDATE cards SET statement = (SELECT statement FROM cards m WHERE m.endpoint = x'` + hexOf(mallory.Key()) + `') WHERE endpoint = x'` + hexOf(w.bobID.Key()) + `'`)
-	alices = w.again(&w.alice, w.aliceID, "alice", "cards")
+	alices := w.again(&w.alice, w.aliceID, "alice", "cards")
 	if err := alices.Invite(w.ctx, unibus.RoleMember, w.bobID.Key()); !errors.Is(err, unibus.ErrIntegrity) {
 		t.Errorf("invited with another's card: %v", err)
 	}
