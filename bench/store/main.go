@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/freeport"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
@@ -196,12 +196,7 @@ func start(ctx context.Context, dir string, n int, kind string) ([]*service.Node
 	}
 	var routes []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, nil, err
-		}
-		routes = append(routes, l.Addr().String())
-		l.Close()
+		routes = append(routes, freeport.Local())
 	}
 	nodes := make([]*service.Node, n)
 	errs := make([]error, n)

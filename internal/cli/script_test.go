@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite"
+
+	"github.com/unibus/unibus/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -153,7 +154,7 @@ func await(ts *testscript.TestScript, name, pattern string) []string {
 
 func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 	as(ts, "admin")
-	listen := "127.0.0.1:0"
+	listen := freeport.Local()
 	if old := ts.Getenv("UNIBUS_SERVER"); old != "" { // where it was before
 		listen = strings.TrimPrefix(old, "nats://")
 	}
@@ -167,10 +168,7 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	ts.Setenv(args[0], freeport.Local())
 }
 
 type natsKey struct{}
@@ -196,7 +194,7 @@ func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	}
-	listen := "127.0.0.1:-1"
+	listen := freeport.Local()
 	if old := ts.Getenv("NATS"); old != "" {
 		listen = strings.TrimPrefix(old, "nats://")
 	}
@@ -219,22 +217,12 @@ func cmdNATS(ts *testscript.TestScript, _ bool, args []string) {
 
 // cmdCluster picks ports, and starts three servers at once: none is ready before most are there.
 func cmdCluster(ts *testscript.TestScript, _ bool, args []string) {
-	var listeners []net.Listener
-	port := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		listeners = append(listeners, l)
-		return l.Addr().String()
-	}
 	var servers []string
 	for i := range 3 {
 		n := strconv.Itoa(i + 1)
-		ts.Setenv("N"+n, port())
-		ts.Setenv("R"+n, port())
+		ts.Setenv("N"+n, freeport.Local())
+		ts.Setenv("R"+n, freeport.Local())
 		servers = append(servers, "nats://"+ts.Getenv("N"+n))
-	}
-	for _, l := range listeners {
-		ts.Check(l.Close())
 	}
 	ts.Setenv("UNIBUS_SERVER", strings.Join(servers, ","))
 	ts.Setenv("UNIBUS_KEYS", ts.MkAbs("service.nk"))

@@ -13,7 +13,6 @@ import (
 	"io"
 	"log"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +21,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/unibus/unibus/internal/freeport"
 )
 
 var (
@@ -61,12 +62,7 @@ func run(ctx context.Context, store string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s := &soak{dir: dir, listen: l.Addr().String()}
-	l.Close()
+	s := &soak{dir: dir, listen: freeport.Local()}
 	if store != "sqlite" {
 		s.args = []string{"--store", store}
 	}

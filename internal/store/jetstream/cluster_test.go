@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/freeport"
 )
 
 // cluster is some real NATS servers in this process, whose routes go through pipes that can be cut.
@@ -24,19 +26,21 @@ type cluster struct {
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t, servers: make([]*server.Server, n)}
-	ports := make([]int, n)
-	for i := range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	port := func() int {
+		addr, err := net.ResolveTCPAddr("tcp", freeport.Local())
 		if err != nil {
 			t.Fatal(err)
 		}
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-		l.Close()
+		return addr.Port
+	}
+	ports := make([]int, n)
+	for i := range n {
+		ports[i] = port()
 	}
 	for i := range n {
 		var row []*pipe
 		o := &server.Options{
-			ServerName: fmt.Sprintf("s%d", i), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(),
+			ServerName: fmt.Sprintf("s%d", i), Host: "127.0.0.1", Port: port(), JetStream: true, StoreDir: t.TempDir(),
 			NoSigs: true, SyncAlways: true,
 		}
 		for a := range 24 { // each test has an account to itself
@@ -81,7 +85,6 @@ func (c *cluster) start(i int) {
 	if !s.ReadyForConnections(20 * time.Second) {
 		c.t.Fatal("a server does not start")
 	}
-	c.configs[i].Port = s.Addr().(*net.TCPAddr).Port // for when it starts again
 	c.servers[i] = s
 	for a := range o.Accounts {
 		acc, err := s.LookupAccount(fmt.Sprintf("A%d", a))
