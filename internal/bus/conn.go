@@ -306,6 +306,7 @@ func (c *Conn) ask(nc *nats.Conn, o DialOptions, base []nats.Option) {
 // cutDialer makes connections that do not outlive a context.
 type cutDialer struct{ ctx context.Context }
 
+// Dial connects, for as long as the context goes on.
 func (d cutDialer) Dial(network, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(d.ctx, network, address)
 	if err == nil {

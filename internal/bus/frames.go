@@ -95,6 +95,7 @@ type live struct {
 	sub *nats.Subscription
 }
 
+// Next waits for a frame; one that was lost, to a reader too slow, shows as a gap.
 func (l *live) Next(ctx context.Context) (Frame, error) {
 	for {
 		m, err := l.sub.NextMsgWithContext(ctx)
@@ -110,6 +111,7 @@ func (l *live) Next(ctx context.Context) (Frame, error) {
 	}
 }
 
+// Close ends the subscription.
 func (l *live) Close() { _ = l.sub.Unsubscribe() } // the connection may be gone, which serves as well
 
 // Start says where in a stored room to begin: at the first frame, at the first stored at a time or
@@ -197,6 +199,7 @@ func (s *stored) pump() {
 	}
 }
 
+// Next waits for a frame that was read ahead.
 func (s *stored) Next(ctx context.Context) (Frame, error) {
 	select {
 	case f, ok := <-s.frames:
@@ -209,6 +212,7 @@ func (s *stored) Next(ctx context.Context) (Frame, error) {
 	}
 }
 
+// Close lets the reading end, and does not wait for it.
 func (s *stored) Close() {
 	s.once.Do(func() { close(s.closed) })
 }

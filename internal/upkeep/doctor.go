@@ -192,11 +192,6 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 		return
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
-	if err != nil {
-		n.fail("", "%v", err)
-		return
-	}
 	want := map[string]*store.Room{} // streams that are or may be there; nil for those of archived rooms
 	for r, err := range s.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
@@ -209,26 +204,56 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 			want[bus.StreamName(r.ID)] = &r
 		}
 	}
+	found, err := replicas(ctx, nc, n)
+	if err != nil {
+		n.fail("", "the streams cannot be listed: %v", err)
+		return
+	}
+	var orphans []string
+	for _, name := range found {
+		if _, known := want[name]; !known && strings.HasPrefix(name, "UNIBUS_") {
+			orphans = append(orphans, name)
+		}
+		delete(want, name)
+	}
+	missing, err := complete(ctx, nc, s, want, repair)
+	n = named{"streams", report}
+	switch {
+	case err != nil:
+		n.fail("", "%v", err)
+	case len(missing) > 0 && repair:
+		n.pass("made for rooms without: %s", some(missing))
+	case len(missing) > 0:
+		n.fail("unibus doctor --repair, or restart unibus serve: it makes them", "rooms without their stream: %s", some(missing))
+	case len(orphans) > 0:
+		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", some(orphans))
+	default:
+		n.pass("one for every stored room, and no other")
+	}
+}
+
+// replicas looks at the copies of all streams that are a bus's, and returns their names.
+func replicas(ctx context.Context, nc *nats.Conn, n named) (found []string, err error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
+	if err != nil {
+		return nil, err
+	}
 	counts := map[int]int{}
-	var behind, orphans []string
+	var behind []string
 	list := js.ListStreams(ctx)
 	for info := range list.Info() {
 		name := info.Config.Name
 		if !ours(name) {
 			continue
 		}
+		found = append(found, name)
 		counts[info.Config.Replicas]++
 		if !current(info) {
 			behind = append(behind, name)
 		}
-		if _, known := want[name]; !known && strings.HasPrefix(name, "UNIBUS_") {
-			orphans = append(orphans, name)
-		}
-		delete(want, name)
 	}
 	if err := list.Err(); err != nil {
-		n.fail("", "the streams cannot be listed: %v", err)
-		return
+		return nil, err
 	}
 	switch {
 	case len(behind) > 0:
@@ -240,30 +265,24 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 			n.pass("%d streams, each on %d", streams, replicas)
 		}
 	}
-	n = named{"streams", report}
-	var missing []string
+	return found, nil
+}
+
+// complete names the rooms whose stream is not there, and with repair makes it.
+func complete(ctx context.Context, nc *nats.Conn, s store.Vault, want map[string]*store.Room, repair bool) (missing []string, err error) {
 	for _, r := range want {
 		if r == nil {
 			continue
 		}
 		missing = append(missing, r.Subject)
-		if repair {
-			if err := ensure(ctx, nc, s, *r); err != nil {
-				n.fail("", "%v", err)
-				return
-			}
+		if !repair {
+			continue
+		}
+		if err := ensure(ctx, nc, s, *r); err != nil {
+			return missing, err
 		}
 	}
-	switch {
-	case len(missing) > 0 && repair:
-		n.pass("made for rooms without: %s", some(missing))
-	case len(missing) > 0:
-		n.fail("unibus doctor --repair, or restart unibus serve: it makes them", "rooms without their stream: %s", some(missing))
-	case len(orphans) > 0:
-		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", some(orphans))
-	default:
-		n.pass("one for every stored room, and no other")
-	}
+	return missing, nil
 }
 
 // ensure makes the stream of a room.

@@ -110,6 +110,16 @@ func run(ctx context.Context, store string) error {
 	if err := <-read; err != nil {
 		return fmt.Errorf("read while it came: %w", err)
 	}
+	if err := s.judge(ctx); err != nil {
+		return err
+	}
+	log.Printf("%s: killed %d times in %v; %d messages, each once and in order; %d rooms made in between, all there; doctor finds nothing",
+		store, *rounds, time.Since(began).Round(time.Second), s.sent.Load(), *rounds)
+	return nil
+}
+
+// judge looks at what is there in the end.
+func (s *soak) judge(ctx context.Context) error {
 	all, err := s.unibus(ctx, "sub", "room", "--all", "--end")
 	if err != nil {
 		return err
@@ -127,8 +137,6 @@ func run(ctx context.Context, store string) error {
 	if out, err := s.unibus(ctx, "doctor", "--keys", filepath.Join(s.dir, "data", "service.nk"), "--data", filepath.Join(s.dir, "data")); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	log.Printf("%s: killed %d times in %v; %d messages, each once and in order; %d rooms made in between, all there; doctor finds nothing",
-		store, *rounds, time.Since(began).Round(time.Second), s.sent.Load(), *rounds)
 	return nil
 }
 
