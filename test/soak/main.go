@@ -81,7 +81,15 @@ func run(ctx context.Context, store string) error {
 	stop := make(chan struct{})
 	published, read := make(chan error, 1), make(chan error, 1)
 	go func() { published <- s.publish(ctx, stop) }()
-	go func() { read <- s.read(ctx) }()
+	reading := make(chan struct{})
+	go func() { read <- s.read(ctx, reading) }()
+	select {
+	case err := <-read:
+		return err
+	case err := <-published:
+		return err
+	case <-reading: // both are connected: who comes while there is no server is told so, and ends
+	}
 
 	began := time.Now()
 	for i := range *rounds {
@@ -124,7 +132,7 @@ func (s *soak) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.same(bytes.NewReader(all)); err != nil {
+	if err := s.same(bufio.NewReader(bytes.NewReader(all))); err != nil {
 		return fmt.Errorf("read from the start: %w", err)
 	}
 	rooms, err := s.unibus(ctx, "rooms", "ls")
@@ -212,8 +220,8 @@ func (s *soak) publish(ctx context.Context, stop <-chan struct{}) error {
 	return err
 }
 
-// read follows the room from its start to its last message.
-func (s *soak) read(ctx context.Context) error {
+// read follows the room from its start to its last message. It closes reading when the first is there.
+func (s *soak) read(ctx context.Context, reading chan<- struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := s.command(ctx, "sub", "room", "--all")
@@ -225,15 +233,17 @@ func (s *soak) read(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	err = s.same(out)
+	lines := bufio.NewReader(out)
+	_, _ = lines.Peek(1) // same meets the error again
+	close(reading)
+	err = s.same(lines)
 	cancel()
 	_ = cmd.Wait() // it was told to end
 	return err
 }
 
 // same checks that what is read is what was sent.
-func (s *soak) same(r io.Reader) error {
-	lines := bufio.NewReader(r)
+func (s *soak) same(lines *bufio.Reader) error {
 	for n := int64(0); ; n++ {
 		line, err := lines.ReadString('\n')
 		switch {
