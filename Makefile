@@ -12,7 +12,7 @@ build:
 RACE = $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
 
 test:
-	go test $(RACE) ./...
+	go test $(RACE) -timeout 20m ./...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
