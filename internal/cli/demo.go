@@ -425,6 +425,9 @@ func (d *demo) refuse() (string, error) {
 // shutOut lets alice publish, which renews the key of a room that a revoked member still holds, and
 // then gives bob the server's own files.
 func (d *demo) shutOut() (string, error) {
+	if _, err := d.alice.BusLog(d.ctx); err != nil { // a process that starts now would look, too
+		return "", err
+	}
 	before := d.room.Info().Epoch
 	if err := d.room.PublishOnce(d.ctx, []byte("for alice's eyes only")); err != nil {
 		return "", err

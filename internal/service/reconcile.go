@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -65,8 +66,7 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 				return
 			}
 			again[n] = bus.NewKick(r.links.Sys)
-			r.step(ctx, n, again[n])
-			r.report(ctx, n, r.announce(ctx, n))
+			r.first(ctx, n, again[n])
 			timer.Reset(retryEvery)
 		case <-timer.C:
 			for n, kick := range again {
@@ -79,6 +79,16 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 			}
 		}
 	}
+}
+
+// first does what a new entry asks for, and tells of it. Dropping connections takes as long as all
+// servers take to say whom they hold: whoever else is concerned need not wait for that.
+func (r *reconciler) first(ctx context.Context, n store.Notice, kick *bus.Kick) {
+	var dropped sync.WaitGroup
+	dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, kick)) })
+	r.report(ctx, n, errors.Join(r.store.Heal(ctx, n.Log), r.stream(ctx, n.Log)))
+	r.report(ctx, n, r.announce(ctx, n))
+	dropped.Wait()
 }
 
 // step does what a new entry asks for, and may be repeated.
