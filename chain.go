@@ -174,17 +174,8 @@ func (l *chain) append(ctx context.Context, next func(ctx context.Context, s *le
 	}
 	began := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		if err := l.syncLocked(ctx); err != nil {
-			return err
-		}
-		body, err := next(ctx, l.state) // only the holder of l.syncing changes it
-		if body == nil && err == nil {
-			return nil
-		}
-		if err == nil {
-			err = l.write(ctx, body)
-		}
-		if !errors.Is(err, ErrConflict) { // with nothing, or with keys for an epoch that has passed
+		err := l.tryAppend(ctx, next)
+		if !errors.Is(err, ErrConflict) {
 			return err
 		}
 		if time.Since(began) > l.c.o.Timeout {
@@ -198,8 +189,15 @@ func (l *chain) append(ctx context.Context, next func(ctx context.Context, s *le
 	}
 }
 
-// write signs and offers the next entry.
-func (l *chain) write(ctx context.Context, body ledger.Body) error {
+// tryAppend is one attempt at append. It is ErrConflict too when next had keys for an epoch that has passed.
+func (l *chain) tryAppend(ctx context.Context, next func(ctx context.Context, s *ledger.State) (ledger.Body, error)) error {
+	if err := l.syncLocked(ctx); err != nil {
+		return err
+	}
+	body, err := next(ctx, l.state) // only the holder of l.syncing changes it
+	if err != nil || body == nil {
+		return err
+	}
 	statement, err := l.state.Next(l.c.id, body, time.Now())
 	if err != nil {
 		return notAllowed(err)

@@ -433,16 +433,19 @@ func (c *Client) ClockSkew() time.Duration {
 	return 0
 }
 
+// refused says why the bus ended the connection for good, and what to do about it; nil while it has not.
+// Whatever fails meanwhile may only say that the connection is gone.
+func (c *Client) refused() error { return c.explain(c.conn.Err()) }
+
 // mourn ends everything when the bus ends the connection for good.
 func (c *Client) mourn() {
 	select {
 	case <-c.ctx.Done():
 	case <-c.conn.Done():
-		err := c.conn.Err()
+		err := c.refused()
 		if err == nil {
 			return
 		}
-		err = c.explain(err)
 		for _, r := range c.openRooms() {
 			r.end(err)
 		}

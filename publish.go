@@ -411,8 +411,8 @@ func (p *Publisher) land(f flight) error {
 			return nil
 		case p.ctx.Err() != nil:
 			return p.ctx.Err()
-		case c.conn.Err() != nil:
-			return c.explain(c.conn.Err())
+		case c.refused() != nil:
+			return c.refused()
 		case time.Now().After(deadline):
 			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // Room is a room as this client has verified it. It is safe for concurrent use.
@@ -309,16 +310,14 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 func (c *Client) openAll(ctx context.Context, ids []ID) ([]*Room, error) {
 	rooms := make([]*Room, len(ids))
 	errs := make([]error, len(ids))
-	slots := make(chan struct{}, syncAtOnce)
-	var wait sync.WaitGroup
+	var opening tasks.Group
+	run := opening.Limit(syncAtOnce)
 	for i, id := range ids {
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			rooms[i], errs[i] = c.openRoom(ctx, id)
-		})
+		if !run(ctx, func() { rooms[i], errs[i] = c.openRoom(ctx, id) }) {
+			errs[i] = ctx.Err()
+		}
 	}
-	wait.Wait()
+	opening.Wait()
 	return rooms, errors.Join(errs...)
 }
 

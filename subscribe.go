@@ -508,8 +508,8 @@ func (f *feed) follow() error {
 			return nil // the cause says more
 		case err == nil:
 			continue
-		case f.s.c.conn.Err() != nil: // says why; err may only say that it is so
-			return f.s.c.explain(f.s.c.conn.Err())
+		case f.s.c.refused() != nil:
+			return f.s.c.refused()
 		case errors.Is(err, ErrDenied), errors.Is(err, ErrIntegrity):
 			return err
 		}
@@ -541,7 +541,7 @@ func (f *feed) reopen() error {
 		case <-f.ctx.Done():
 			return nil
 		case <-f.s.c.conn.Done():
-			return f.s.c.explain(f.s.c.conn.Err())
+			return f.s.c.refused()
 		case <-time.After(wait):
 		}
 	}

@@ -43,12 +43,15 @@ func InboxPrefix(connection crypto.PublicKey) string { return "_INBOX_" + connec
 // senderOf is the last token of a frame's subject.
 func senderOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
+// noSpace is a server's error code for storage resources exceeded.
+const noSpace = 10047
+
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, store.ErrDenied), errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrNotFound), errors.Is(err, context.Canceled):
+	case store.IsKind(err), errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrPermissionViolation):
 		return fmt.Errorf("%w: %v", store.ErrDenied, err)
@@ -58,6 +61,10 @@ func failure(err error) error {
 		return fmt.Errorf("%w: nobody answers there", store.ErrUnavailable)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == noSpace {
+		return fmt.Errorf("%w: %v (a room reserves its --max-bytes: see max_file_store in the servers' jetstream block)", store.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 }

@@ -292,13 +292,14 @@ func (c *Conn) ask(nc *nats.Conn, o DialOptions, base []nats.Option) {
 	if err == nil {
 		apart.Close()
 	}
+	denied := errors.Is(err, store.ErrDenied)
 	c.mu.Lock()
 	c.asking = false
-	if errors.Is(err, store.ErrDenied) {
+	if denied {
 		c.barred = err
 	}
 	c.mu.Unlock()
-	if errors.Is(err, store.ErrDenied) {
+	if denied {
 		nc.Close()
 	}
 }

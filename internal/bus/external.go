@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -34,11 +35,9 @@ func Operator(o DialOptions) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(o.Servers, append(opts, nats.MaxReconnects(-1))...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
-	}
-	return nc, nil
+	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout)
+	defer cancel()
+	return o.login(ctx, nil, append(opts, nats.MaxReconnects(-1))...)
 }
 
 // accounts are the service's part of a server's configuration.

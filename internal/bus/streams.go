@@ -11,11 +11,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/store"
 )
-
-// noSpace is a server's error code for storage resources exceeded.
-const noSpace = 10047
 
 // dedupe is how long a stream knows a frame's id, so how late a repetition may come.
 const dedupe = 2 * time.Minute
@@ -53,12 +49,7 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	if p.Retain.Bytes > 0 {
 		cfg.MaxBytes = int64(p.Retain.Bytes)
 	}
-	err := s.make(ctx, cfg)
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == noSpace {
-		err = fmt.Errorf("%w: %v (it reserves its --max-bytes: see max_file_store in the servers' jetstream block)", store.ErrUnavailable, err)
-	}
-	if err != nil {
+	if err := s.make(ctx, cfg); err != nil {
 		return fmt.Errorf("make the stream of room %s: %w", room, failure(err))
 	}
 	return nil

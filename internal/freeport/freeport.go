@@ -11,18 +11,22 @@ import (
 
 var last atomic.Uint32
 
-// Local returns an address on loopback that nobody listens at. Its port is outside the ranges that
-// systems take those of outgoing connections from, so that none takes it meanwhile, and another one each
-// time and, as far as that goes, in each process.
-func Local() string {
+// Port returns a port of loopback that nobody listens at. It is outside the ranges that systems take
+// those of outgoing connections from, so that none takes it meanwhile, and another one each time and, as
+// far as that goes, in each process.
+func Port() int {
 	const first, perProcess, processes = 10000, 100, 200
 	for {
 		port := first + os.Getpid()%processes*perProcess + int(last.Add(1)%perProcess)
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		l, err := net.Listen("tcp", addr)
+		l, err := net.Listen("tcp", local(port))
 		if err == nil {
 			l.Close()
-			return addr
+			return port
 		}
 	}
 }
+
+// Local is Port as an address to listen at.
+func Local() string { return local(Port()) }
+
+func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -335,10 +335,10 @@ func (a *api) putKeys(c *call) (int, any, error) {
 		if !s.Room.Role(c.caller).Manages() {
 			return fmt.Errorf("%w: only an owner or admin of the room hands out keys", store.ErrDenied)
 		}
-		if now := s.Room.Epoch().Number; in.Epoch != now && in.Epoch != now+1 {
-			return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now)
-		}
-		if epoch := s.Room.Epoch(); in.Epoch == epoch.Number && in.Commit != epoch.Commit {
+		switch now := s.Room.Epoch(); {
+		case in.Epoch != now.Number && in.Epoch != now.Number+1:
+			return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now.Number)
+		case in.Epoch == now.Number && in.Commit != now.Commit:
 			return fmt.Errorf("%w: epoch %d of the room has another key", store.ErrConflict, in.Epoch)
 		}
 		return nil

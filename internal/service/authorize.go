@@ -42,16 +42,9 @@ type access struct{ read, write, stored bool }
 
 // serve answers until ctx ends.
 func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group) error {
-	slots := make(chan struct{}, maxLogins)
+	run := wait.Limit(maxLogins)
 	_, err := nc.QueueSubscribe("$SYS.REQ.USER.AUTH", "unibus", func(m *nats.Msg) {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		if !wait.Go(func() { defer func() { <-slots }(); a.answer(ctx, m) }) {
-			<-slots
-		}
+		run(ctx, func() { a.answer(ctx, m) })
 	})
 	if err != nil {
 		return err

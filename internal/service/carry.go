@@ -26,18 +26,9 @@ const maxRequests = 64
 
 // carry serves handler over NATS as the micro service unibus, and hello beside it.
 func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, hello func(ctx context.Context, card []byte) (store.BusBody, error), wait *tasks.Group) (micro.Service, error) {
-	slots := make(chan struct{}, maxRequests)
+	run := wait.Limit(maxRequests)
 	bounded := func(f func(r micro.Request)) micro.HandlerFunc {
-		return func(r micro.Request) {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			if !wait.Go(func() { defer func() { <-slots }(); f(r) }) {
-				<-slots
-			}
-		}
+		return func(r micro.Request) { run(ctx, func() { f(r) }) }
 	}
 	s, err := micro.AddService(nc, micro.Config{Name: "unibus", Version: apiVersion, Description: "unibus membership API"})
 	if err != nil {

@@ -86,14 +86,14 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 func (r *reconciler) first(ctx context.Context, n store.Notice, kick *bus.Kick) {
 	var dropped sync.WaitGroup
 	dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, kick)) })
-	r.report(ctx, n, errors.Join(r.store.Heal(ctx, n.Log), r.stream(ctx, n.Log)))
+	r.report(ctx, n, r.tend(ctx, n.Log))
 	r.report(ctx, n, r.announce(ctx, n))
 	dropped.Wait()
 }
 
 // step does what a new entry asks for, and may be repeated.
 func (r *reconciler) step(ctx context.Context, n store.Notice, kick *bus.Kick) bool {
-	return r.report(ctx, n, errors.Join(r.kick(ctx, n, kick), r.store.Heal(ctx, n.Log), r.stream(ctx, n.Log)))
+	return r.report(ctx, n, errors.Join(r.kick(ctx, n, kick), r.tend(ctx, n.Log)))
 }
 
 func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool {
@@ -103,15 +103,17 @@ func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool
 	return err == nil
 }
 
-func (r *reconciler) stream(ctx context.Context, log crypto.ID) error {
+// tend brings the views of a log up to it, and a room's stream in line with its policy.
+func (r *reconciler) tend(ctx context.Context, log crypto.ID) error {
+	err := r.store.Heal(ctx, log)
 	if log == r.bus {
-		return nil
-	}
-	room, err := r.store.Room(ctx, log)
-	if err != nil {
 		return err
 	}
-	return r.streams.Ensure(ctx, log, room.Policy)
+	room, err2 := r.store.Room(ctx, log)
+	if err2 == nil {
+		err2 = r.streams.Ensure(ctx, log, room.Policy)
+	}
+	return errors.Join(err, err2)
 }
 
 // kick drops the connections of those whose access an entry ended or narrowed.

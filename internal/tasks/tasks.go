@@ -1,7 +1,10 @@
 // Package tasks keeps goroutines together, for whoever must not go before them.
 package tasks
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // Group runs goroutines until it is sealed. Unlike with a bare sync.WaitGroup, one may be started
 // while another goroutine waits for the last. The zero value is ready.
@@ -22,6 +25,24 @@ func (g *Group) Go(fs ...func()) bool {
 		g.wait.Go(f)
 	}
 	return true
+}
+
+// Limit returns a way to run goroutines in the group of which no more than n run at once. It waits until
+// one more may, and returns false, having started none, when ctx ends first or the group is sealed.
+func (g *Group) Limit(n int) func(ctx context.Context, f func()) bool {
+	slots := make(chan struct{}, n)
+	return func(ctx context.Context, f func()) bool {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+		if g.Go(func() { defer func() { <-slots }(); f() }) {
+			return true
+		}
+		<-slots
+		return false
+	}
 }
 
 // Seal lets no goroutine start any more.

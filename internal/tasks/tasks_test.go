@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 )
@@ -43,6 +44,47 @@ func TestGroupWhileWaiting(t *testing.T) {
 		<-starter
 		if s := started.Load(); s != after || ended.Load() != after {
 			t.Fatalf("%d started, %d had ended when Wait returned", s, after)
+		}
+	}
+}
+
+func TestLimit(t *testing.T) {
+	var g Group
+	run := g.Limit(2)
+	release := make(chan struct{})
+	var now, most atomic.Int32
+	f := func() {
+		for n := now.Add(1); ; {
+			if m := most.Load(); n <= m || most.CompareAndSwap(m, n) {
+				break
+			}
+		}
+		<-release
+		now.Add(-1)
+	}
+	for range 2 {
+		if !run(t.Context(), f) {
+			t.Fatal("it does not run as many as it may")
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if run(ctx, f) {
+		t.Error("it runs more than it may")
+	}
+	close(release)
+	for range 20 {
+		if !run(t.Context(), f) {
+			t.Error("an ended one leaves no room")
+		}
+	}
+	g.Wait()
+	if n := most.Load(); n > 2 {
+		t.Errorf("%d at once", n)
+	}
+	for range 3 { // a group that is sealed holds no slot
+		if run(t.Context(), f) {
+			t.Error("a sealed group runs something")
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // workers is how many rooms are moved at once.
@@ -438,23 +439,21 @@ func right(ctx context.Context, s store.Vault, log crypto.ID, h ledger.Head) err
 func each(ctx context.Context, s store.Vault, f func(ctx context.Context, log crypto.ID) error) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	slots := make(chan struct{}, workers)
-	var wait sync.WaitGroup
+	var working tasks.Group
+	run := working.Limit(workers)
 	var failed error
 	for log, err := range s.Logs(ctx) {
 		if failed = err; err != nil || ctx.Err() != nil {
 			break
 		}
 		n++
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
+		run(ctx, func() {
 			if err := f(ctx, log); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	wait.Wait()
+	working.Wait()
 	if failed == nil {
 		failed = context.Cause(ctx)
 	}

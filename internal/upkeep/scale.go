@@ -13,6 +13,7 @@ import (
 
 	"github.com/unibus/unibus/internal/store"
 	unibusjs "github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // noPeers is the server's error code for too few servers.
@@ -40,13 +41,11 @@ func Scale(ctx context.Context, nc *nats.Conn, replicas int, progress Progress) 
 		streams++
 		progress(streams, all)
 		var mu sync.Mutex
-		var wait sync.WaitGroup
+		var scaling tasks.Group
+		run := scaling.Limit(workers)
 		var failed error
-		slots := make(chan struct{}, workers)
 		for _, name := range names[1:] {
-			slots <- struct{}{}
-			wait.Go(func() {
-				defer func() { <-slots }()
+			run(ctx, func() {
 				err := scale(ctx, js, name, replicas)
 				mu.Lock()
 				defer mu.Unlock()
@@ -64,7 +63,7 @@ func Scale(ctx context.Context, nc *nats.Conn, replicas int, progress Progress) 
 				break
 			}
 		}
-		wait.Wait()
+		scaling.Wait()
 		if failed != nil {
 			return streams, failed
 		}

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -111,14 +110,7 @@ func TestMigrateKilled(t *testing.T) {
 	var whole Report
 	for n := 1; ; n++ {
 		target := filepath.Join(dir, fmt.Sprintf("to-%d.db", n))
-		cmd := exec.Command(os.Args[0], "-test.run=^TestMigrateKilled$")
-		cmd.Env = append(os.Environ(), fmt.Sprintf("UNIBUS_TEST_ITEMS=%d", n), "UNIBUS_TEST_FROM="+path, "UNIBUS_TEST_TO="+target)
-		out, err := cmd.CombinedOutput()
-		var exit *exec.ExitError
-		killed := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-		if err != nil && !killed {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		killed := storetest.Killed(t, "TestMigrateKilled", fmt.Sprintf("UNIBUS_TEST_ITEMS=%d", n), "UNIBUS_TEST_FROM="+path, "UNIBUS_TEST_TO="+target)
 		to := open(t, target)
 		r, err := Migrate(t.Context(), from, to, false, quiet)
 		must(t, err)
@@ -143,8 +135,7 @@ func kill(t *testing.T, n string) {
 	var count atomic.Int64
 	step = func() {
 		if count.Add(1) == int64(limit) {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			storetest.KillSelf()
 		}
 	}
 	from, to := open(t, os.Getenv("UNIBUS_TEST_FROM")), open(t, os.Getenv("UNIBUS_TEST_TO"))

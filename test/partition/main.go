@@ -16,7 +16,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +28,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/test/run"
 )
 
 const (
@@ -48,16 +48,10 @@ var (
 
 func main() {
 	flag.Parse()
-	log.SetFlags(log.Ltime | log.Lmicroseconds)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		log.Print(err)
-		os.Exit(1)
-	}
+	run.Main(partition)
 }
 
-func run(ctx context.Context) error {
+func partition(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "unibus-partition-")
 	if err != nil {
 		return err
@@ -160,6 +154,7 @@ func (w *world) up(ctx context.Context) error {
 	if _, _, err := bus.LoadOrMakeKeys(keys); err != nil {
 		return err
 	}
+	var waits []func() (string, error)
 	for i := 1; i <= nodes; i++ {
 		if err := host(i); err != nil {
 			return err
@@ -176,19 +171,19 @@ func (w *world) up(ctx context.Context) error {
 		if *verbose {
 			cmd.Stderr = os.Stderr
 		}
-		out, err := cmd.StdoutPipe()
+		ready, err := run.Serve(cmd)
 		if err != nil {
 			return err
 		}
-		if err := cmd.Start(); err != nil {
+		w.servers = append(w.servers, cmd)
+		waits = append(waits, ready)
+	}
+	for i, ready := range waits { // none is before most are there
+		line, err := ready()
+		if err != nil {
 			return err
 		}
-		w.servers = append(w.servers, cmd)
-		defer func() {
-			line := make([]byte, 256)
-			n, _ := out.Read(line) // a server that does not start is found by whoever connects
-			log.Printf("n%d: %s", i, strings.TrimSpace(string(line[:n])))
-		}()
+		log.Printf("n%d: %s", i+1, line)
 	}
 	return nil
 }

@@ -15,7 +15,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/freeport"
+	"github.com/unibus/unibus/test/run"
 )
 
 var (
@@ -36,15 +36,14 @@ const last = "the last message\n"
 
 func main() {
 	flag.Parse()
-	log.SetFlags(log.Ltime | log.Lmicroseconds)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	for store := range strings.SplitSeq(*stores, ",") {
-		if err := run(ctx, store); err != nil {
-			log.Printf("%s: %v", store, err)
-			os.Exit(1)
+	run.Main(func(ctx context.Context) error {
+		for store := range strings.SplitSeq(*stores, ",") {
+			if err := try(ctx, store); err != nil {
+				return fmt.Errorf("%s: %w", store, err)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // soak is one server, killed many times.
@@ -56,7 +55,8 @@ type soak struct {
 	sent   atomic.Int64 // lines given to pub
 }
 
-func run(ctx context.Context, store string) error {
+// try founds a bus with a kind of store, and kills its server under load.
+func try(ctx context.Context, store string) error {
 	dir, err := os.MkdirTemp("", "unibus-soak-")
 	if err != nil {
 		return err
@@ -76,13 +76,27 @@ func run(ctx context.Context, store string) error {
 	if _, err := s.unibus(ctx, "room", "create", "room"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	began := time.Now()
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if err := s.judge(ctx); err != nil {
+		return err
+	}
+	log.Printf("%s: killed %d times in %v; %d messages, each once and in order; %d rooms made in between, all there; doctor finds nothing",
+		store, *rounds, time.Since(began).Round(time.Second), s.sent.Load(), *rounds)
+	return nil
+}
+
+// load kills the server while messages go through it.
+func (s *soak) load(ctx context.Context) error {
+	loading, cancel := context.WithCancel(ctx) // the server goes on
 	defer cancel()
 	stop := make(chan struct{})
 	published, read := make(chan error, 1), make(chan error, 1)
-	go func() { published <- s.publish(ctx, stop) }()
+	go func() { published <- s.publish(loading, stop) }()
 	reading := make(chan struct{})
-	go func() { read <- s.read(ctx, reading) }()
+	go func() { read <- s.read(loading, reading) }()
 	select {
 	case err := <-read:
 		return err
@@ -90,8 +104,6 @@ func run(ctx context.Context, store string) error {
 		return err
 	case <-reading: // both are connected: who comes while there is no server is told so, and ends
 	}
-
-	began := time.Now()
 	for i := range *rounds {
 		select {
 		case err := <-read:
@@ -118,11 +130,6 @@ func run(ctx context.Context, store string) error {
 	if err := <-read; err != nil {
 		return fmt.Errorf("read while it came: %w", err)
 	}
-	if err := s.judge(ctx); err != nil {
-		return err
-	}
-	log.Printf("%s: killed %d times in %v; %d messages, each once and in order; %d rooms made in between, all there; doctor finds nothing",
-		store, *rounds, time.Since(began).Round(time.Second), s.sent.Load(), *rounds)
 	return nil
 }
 
@@ -173,18 +180,12 @@ func (s *soak) unibus(ctx context.Context, args ...string) ([]byte, error) {
 func (s *soak) start(ctx context.Context) error {
 	s.server = s.command(ctx, append([]string{"serve", "-o", "json", "--listen", s.listen, "--data", filepath.Join(s.dir, "data")}, s.args...)...)
 	s.server.Stderr = os.Stderr
-	out, err := s.server.StdoutPipe()
+	ready, err := run.Serve(s.server)
 	if err != nil {
 		return err
 	}
-	if err := s.server.Start(); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || !strings.Contains(line, `"ready":true`) {
-		return fmt.Errorf("the server is not ready: %q, %w", line, err)
-	}
-	return nil
+	_, err = ready()
+	return err
 }
 
 // publish pipes numbers into one pub until it is told to stop; all of them have to be acknowledged.

@@ -26,21 +26,14 @@ type cluster struct {
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t, servers: make([]*server.Server, n)}
-	port := func() int {
-		addr, err := net.ResolveTCPAddr("tcp", freeport.Local())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return addr.Port
-	}
 	ports := make([]int, n)
 	for i := range n {
-		ports[i] = port()
+		ports[i] = freeport.Port()
 	}
 	for i := range n {
 		var row []*pipe
 		o := &server.Options{
-			ServerName: fmt.Sprintf("s%d", i), Host: "127.0.0.1", Port: port(), JetStream: true, StoreDir: t.TempDir(),
+			ServerName: fmt.Sprintf("s%d", i), Host: "127.0.0.1", Port: freeport.Port(), JetStream: true, StoreDir: t.TempDir(),
 			NoSigs: true, SyncAlways: true,
 		}
 		for a := range 24 { // each test has an account to itself

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -257,13 +255,10 @@ func TestCrash(t *testing.T) {
 		t.Run(at, func(t *testing.T) {
 			f(t, founded(t, c.open(0, account, 20*time.Second)), func(change store.Change) *Store {
 				t.Helper()
-				cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
-				cmd.Env = append(os.Environ(), "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change.Entry.Statement),
+				killed := storetest.Killed(t, "TestCrash", "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change.Entry.Statement),
 					fmt.Sprintf("UNIBUS_TEST_USER=A%d", account), "UNIBUS_TEST_URL="+c.servers[0].ClientURL())
-				out, err := cmd.CombinedOutput()
-				var exit *exec.ExitError
-				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-					t.Fatalf("the process was not killed: %v\n%s", err, out)
+				if !killed {
+					t.Fatal("the process was not killed")
 				}
 				return c.open(0, account, 20*time.Second) // it knows nothing of before
 			})
@@ -350,8 +345,7 @@ func whole(t *testing.T, s *Store, state *ledger.State) {
 func crash(t *testing.T, at string) {
 	step = func(name string) {
 		if name == at {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			storetest.KillSelf()
 		}
 	}
 	nc, err := nats.Connect(os.Getenv("UNIBUS_TEST_URL"), nats.UserInfo(os.Getenv("UNIBUS_TEST_USER"), "x"))

@@ -306,13 +306,13 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	out := make(chan store.Notice)
 	ctx, stop := context.WithCancel(ctx)
 	release := context.AfterFunc(s.ctx, stop)
-	follow := func() {
+	started := s.wait.Go(func() {
 		defer close(out)
 		defer stop()
 		defer release()
 		s.watch(ctx, messages, seq, out)
-	}
-	if !s.wait.Go(follow) {
+	})
+	if !started {
 		messages.Stop()
 		return nil, fmt.Errorf("watch: %w", errClosed)
 	}

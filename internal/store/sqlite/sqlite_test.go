@@ -5,9 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -159,12 +157,8 @@ func TestCrash(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
-			cmd.Env = append(os.Environ(), "UNIBUS_TEST_CRASH="+at, "UNIBUS_TEST_PATH="+path)
-			out, err := cmd.CombinedOutput()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-				t.Fatalf("the process was not killed: %v\n%s", err, out)
+			if !storetest.Killed(t, "TestCrash", "UNIBUS_TEST_CRASH="+at, "UNIBUS_TEST_PATH="+path) {
+				t.Fatal("the process was not killed")
 			}
 			there := 0
 			if at == "committed" {
@@ -216,8 +210,7 @@ func crash(t *testing.T, at string) {
 	}
 	step = func(name string) {
 		if name == at {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			storetest.KillSelf()
 		}
 	}
 	_, create := newRoom(t, bus)

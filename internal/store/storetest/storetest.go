@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +36,27 @@ type Backend struct {
 	Founded bool
 	// OwnKeysOnly says that a user is given only its own sealed keys.
 	OwnKeysOnly bool
+}
+
+// KillSelf kills the test's process as SIGKILL does, for a test that runs itself again by Killed.
+func KillSelf() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
+// Killed runs one test again, in a process of its own with more environment, and reports whether it was
+// killed; it must not fail otherwise.
+func Killed(t *testing.T, test string, env ...string) bool {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	killed := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	if err != nil && !killed {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return killed
 }
 
 // Run runs the suite; open makes a fresh backend for each part.

@@ -1,0 +1,41 @@
+// Package run is what the programs in test have in common.
+package run
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+)
+
+// Main calls f with a context that an interrupt ends, and ends the process with 1 when f fails.
+func Main(f func(ctx context.Context) error) {
+	log.SetFlags(log.Ltime | log.Lmicroseconds)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := f(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Serve starts unibus serve. What it returns waits for the server's ready line.
+func Serve(cmd *exec.Cmd) (ready func() (string, error), err error) {
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() (string, error) {
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || !strings.Contains(line, "ready") {
+			return "", fmt.Errorf("the server is not ready: %q, %v", line, err)
+		}
+		return strings.TrimSpace(line), nil
+	}, nil
+}
