@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -519,8 +520,8 @@ func TestPlace(t *testing.T) {
 // TestViews: the views of every entry, one after the other, are those of the whole log.
 func TestViews(t *testing.T) {
 	rooms, members, epochs, users := map[crypto.ID]RoomView{}, map[crypto.PublicKey]Role{}, map[uint32]crypto.Hash{}, map[crypto.PublicKey]UserView{}
-	look := func(s *State, e *Entry) {
-		for _, v := range s.Views(e) {
+	collect := func(views []View) {
+		for _, v := range views {
 			v.isView()
 			switch v := v.(type) {
 			case RoomView:
@@ -532,6 +533,29 @@ func TestViews(t *testing.T) {
 			case UserView:
 				users[v.Key] = v
 			}
+		}
+	}
+	look := func(s *State, e *Entry) {
+		collect(s.Views(e))
+		again, err := s.Read(e.Statement)
+		if err != nil || again.Op != e.Op || again.By != e.By || again.Log != s.ID || !reflect.DeepEqual(again.Body, e.Body) {
+			t.Errorf("entry %d read again: %+v, %v", e.Seq, again, err)
+		}
+		if _, err := s.Read(e.Statement[1:]); err == nil {
+			t.Errorf("entry %d cut short is read", e.Seq)
+		}
+	}
+	// whole checks that a finished log gives at once what its entries gave one after the other.
+	whole := func(s *State) {
+		t.Helper()
+		r, m, e, u := maps.Clone(rooms), maps.Clone(members), maps.Clone(epochs), maps.Clone(users)
+		clear(rooms)
+		clear(members)
+		clear(epochs)
+		clear(users)
+		collect(s.AllViews())
+		if !reflect.DeepEqual(rooms, r) || !maps.Equal(members, m) || !maps.Equal(epochs, e) || !reflect.DeepEqual(users, u) {
+			t.Errorf("all views of the log: %v %v %v %v", rooms, members, epochs, users)
 		}
 	}
 	r := watch(t, "alice create r\nalice invite bob:admin carol:member\nbob rekey\nalice role carol:reader\ncarol leave\nalice remove bob rekey\nalice policy pad\nalice archive\n", look)
@@ -546,10 +570,15 @@ func TestViews(t *testing.T) {
 	if len(epochs) != 3 || epochs[3] != r.Room.Epoch().Commit {
 		t.Errorf("epochs %v", epochs)
 	}
+	whole(r)
+	clear(rooms)
+	clear(members)
+	clear(epochs)
 	b := watch(t, "alice found alice\nalice add bob:user carol:admin\nalice user bob:admin\ncarol revoke alice\n", look)
 	if len(users) != 3 || users[key("alice")].Active || users[key("bob")].Role != RoleAdmin || b.Bus.Name != "alice" {
 		t.Errorf("users %v", users)
 	}
+	whole(b)
 }
 
 func TestStale(t *testing.T) {
