@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/attack"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -56,7 +57,7 @@ func (w *world) start() {
 		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "data"), Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
 	})
 	w.must(err)
-	w.js, err = jetstream.New(w.node.Links().Bus)
+	w.js, err = jetstream.New(w.node.Links().Store)
 	w.must(err)
 }
 
@@ -337,17 +338,19 @@ func TestLiveReplay(t *testing.T) {
 	alices, bobs := w.room("live", p)
 	var frames []*nats.Msg
 	tap := make(chan *nats.Msg, 16)
-	tapped, err := w.node.Links().Bus.ChanSubscribe("unibus.r."+alices.ID().String()+".*", tap)
+	reader, err := attack.Dial(attack.Options{URL: w.node.URL(), Identity: w.bobID, Bus: w.alice.Bus(), Rooms: []unibus.ID{alices.ID()}})
 	w.must(err)
-	defer tapped.Unsubscribe()
-	w.must(w.node.Links().Bus.Flush())
+	defer reader.Close()
+	_, err = reader.ChanSubscribe("unibus.r."+alices.ID().String()+".*", tap)
+	w.must(err)
+	w.must(reader.Flush())
 	var notices []unibus.Notice
 	sub, err := bobs.Subscribe(w.ctx, unibus.SubscribeOptions{Notice: func(n unibus.Notice) { notices = append(notices, n) }})
 	w.must(err)
 	w.must(alices.PublishOnce(w.ctx, []byte("first")))
 	frames = append(frames, <-tap)
-	w.must(w.node.Links().Bus.PublishMsg(clone(frames[0]))) // again, by the server
-	w.must(w.node.Links().Bus.Flush())
+	w.must(w.node.Links().Store.PublishMsg(clone(frames[0]))) // again, by the server
+	w.must(w.node.Links().Store.Flush())
 	w.must(alices.PublishOnce(w.ctx, []byte("second")))
 	var got []string
 	for m, err := range sub.Messages() {

@@ -58,6 +58,9 @@ type Client struct {
 	bus   *chain    // its id is zero until an empty store is founded
 
 	streams *bus.Streams // of rooms, straight at a JetStream store
+	past    pastStore    // nil straight at a SQLite store
+
+	fetching chan struct{} // slots for requests for the past
 
 	now    func() time.Time // by which a room's key grows old
 	ctx    context.Context  // ends with Close
@@ -84,7 +87,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, id: o.Identity, pins: p, now: time.Now, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}}
+	c := &Client{o: o, id: o.Identity, pins: p, now: time.Now, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}, fetching: make(chan struct{}, fetchAtOnce)}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Store != "" {
 		err = c.openStore(ctx)
@@ -208,6 +211,11 @@ func (c *Client) openJetStream(ctx context.Context) (address string, err error) 
 		return "", err
 	}
 	c.store = s
+	past, err := bus.NewPast(c.conn.NATS())
+	if err != nil {
+		return "", err
+	}
+	c.past = directPast{past}
 	c.streams, err = bus.NewStreams(c.conn.NATS(), s.Replicas)
 	return cmp.Or(o.Servers, "context:"+c.o.Context), err
 }
@@ -316,7 +324,10 @@ func (c *Client) connect(ctx context.Context) error {
 	if err := c.login(ctx, id); err != nil {
 		return err
 	}
-	c.store = remote.New(remote.Options{Transport: c.conn, Identity: c.id, Bus: id, Watcher: c.conn, OpTimeout: c.o.Timeout})
+	service := remote.New(remote.Options{
+		Transport: c.conn, Identity: c.id, Bus: id, Inbox: c.conn.Inbox(), Watcher: c.conn, OpTimeout: c.o.Timeout,
+	})
+	c.store, c.past = service, service
 	if err := c.enter(ctx, id); err != nil {
 		return err
 	}

@@ -24,27 +24,58 @@ func random[T interface {
 
 func newRoomKey() crypto.RoomKey { return crypto.RoomKey(random[[32]byte]()) }
 
-// keyring holds a room's opened keys, by epoch. They are in memory only.
+// keyring holds a room's opened keys, by epoch. They are in memory only. One caller at a time fetches a key,
+// and holds nobody up who has the key it needs.
 type keyring struct {
 	room *Room
+	turn chan struct{} // held by whoever fetches a key, and by it alone: keys
 
-	mu     sync.Mutex
 	keys   map[uint32]crypto.RoomKey
+	mu     sync.Mutex
 	frames map[uint32]*crypto.FrameKey
 }
+
+// needKey is a key that is not at hand.
+type needKey struct {
+	epochs []ledger.Epoch
+	epoch  uint32
+}
+
+func (n *needKey) Error() string { return fmt.Sprintf("the key of epoch %d is not at hand", n.epoch) }
 
 // errNoKey says that a key was never handed to this client: an epoch from before it was invited,
 // or one that whoever rekeyed left it out of.
 var errNoKey = fmt.Errorf("%w: no key of this epoch was handed to you", ErrDenied)
 
-// frameKey returns the key that opens and seals an epoch's frames.
-func (k *keyring) frameKey(ctx context.Context, epochs []ledger.Epoch, epoch uint32) (*crypto.FrameKey, error) {
+// cached returns the key of an epoch's frames if it is at hand, else nil.
+func (k *keyring) cached(epoch uint32) *crypto.FrameKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if f := k.frames[epoch]; f != nil {
+	return k.frames[epoch]
+}
+
+// fetch gets a key at hand.
+func (k *keyring) fetch(ctx context.Context, need *needKey) error {
+	_, err := k.frameKey(ctx, need.epochs, need.epoch)
+	return err
+}
+
+// lock waits for the turn to fetch a key.
+func (k *keyring) lock(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: another key of the room is being fetched: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+// frameKey returns the key that opens and seals an epoch's frames.
+func (k *keyring) frameKey(ctx context.Context, epochs []ledger.Epoch, epoch uint32) (*crypto.FrameKey, error) {
+	if f := k.cached(epoch); f != nil {
 		return f, nil
 	}
-	key, err := k.roomKey(ctx, epochs, epoch)
+	key, err := k.get(ctx, epochs, epoch)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +83,8 @@ func (k *keyring) frameKey(ctx context.Context, epochs []ledger.Epoch, epoch uin
 	if err != nil {
 		return nil, err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.frames == nil {
 		k.frames = map[uint32]*crypto.FrameKey{}
 	}
@@ -61,8 +94,10 @@ func (k *keyring) frameKey(ctx context.Context, epochs []ledger.Epoch, epoch uin
 
 // get returns an epoch's room key.
 func (k *keyring) get(ctx context.Context, epochs []ledger.Epoch, epoch uint32) (crypto.RoomKey, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	if err := k.lock(ctx); err != nil {
+		return crypto.RoomKey{}, err
+	}
+	defer func() { <-k.turn }()
 	return k.roomKey(ctx, epochs, epoch)
 }
 

@@ -3,6 +3,7 @@ package unibus
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -58,7 +59,7 @@ type Publisher struct {
 
 // flight is a frame on its way.
 type flight struct {
-	id       string
+	id       string // under which a stream stores the frame once, however often it is sent
 	frame    []byte
 	messages int // that end in it
 	ack      bus.Ack
@@ -323,7 +324,7 @@ func (p *Publisher) launch(flags byte) error {
 	f, err := p.seal(content, flags, counter)
 	if err == nil {
 		f.messages = messages
-		f.ack = p.r.c.conn.Publish(p.r.id, p.stored, f.id, f.frame)
+		f.ack = p.transmit(&f)
 		select {
 		case p.flying <- f:
 		case <-p.ctx.Done():
@@ -360,7 +361,18 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
-	return flight{id: fmt.Sprintf("%x-%d", p.stream, counter), frame: frame}, nil
+	return flight{id: newMessageID(), frame: frame}, nil
+}
+
+// newMessageID makes an id that nobody can use up beforehand: ids are a stream's, not a sender's.
+func newMessageID() string { return hex.EncodeToString(random[[16]byte]()) }
+
+// transmit sends a frame, for the first time or again.
+func (p *Publisher) transmit(f *flight) bus.Ack {
+	if !p.stored {
+		return p.r.c.conn.Publish(p.r.id, f.frame)
+	}
+	return p.r.c.conn.Store(p.r.id, f.id, f.frame)
 }
 
 // prepare confirms the head of the log when it has not been for a while.
@@ -387,7 +399,7 @@ func (p *Publisher) prepare() error {
 // collect waits for the acknowledgements, in order, and sends again what got none.
 func (p *Publisher) collect() {
 	for f := range p.flying {
-		err := p.land(f)
+		err := p.awaitAck(f)
 		p.mu.Lock()
 		if err != nil {
 			p.fail(err)
@@ -399,15 +411,16 @@ func (p *Publisher) collect() {
 	}
 }
 
-// land gets one frame acknowledged. In a stored room the same frame may be sent any number of
-// times: its id keeps the stream from storing it twice.
-func (p *Publisher) land(f flight) error {
-	c, room := p.r.c, p.r.id
+// awaitAck gets one frame acknowledged. In a stored room the same frame may be sent any number of
+// times: its id keeps the stream from storing it twice. That the stream knows the id of a frame that was
+// sent once says that somebody else has used it: the frame is not stored, and goes out under another.
+func (p *Publisher) awaitAck(f flight) error {
+	c, room, sent := p.r.c, p.r.id, 1
 	deadline := time.Now().Add(max(giveUp, c.o.Timeout))
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := f.ack.Wait(p.ctx)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, bus.ErrDuplicate) && sent > 1:
 			return nil
 		case p.ctx.Err() != nil:
 			return p.ctx.Err()
@@ -416,7 +429,7 @@ func (p *Publisher) land(f flight) error {
 		case time.Now().After(deadline):
 			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 		}
-		if refused := c.conn.Refused(); refused != nil { // by a server that knows of a change before us
+		if refused := c.conn.Refused(room); refused != nil { // by a server that knows of a change before us
 			if err := p.r.sync(p.ctx); err != nil {
 				return err
 			}
@@ -429,7 +442,10 @@ func (p *Publisher) land(f flight) error {
 			return p.ctx.Err()
 		case <-time.After(wait):
 		}
-		f.ack = c.conn.Publish(room, p.stored, f.id, f.frame)
+		if sent++; errors.Is(err, bus.ErrDuplicate) {
+			f.id, sent = newMessageID(), 1
+		}
+		f.ack = p.transmit(&f)
 	}
 }
 
@@ -477,7 +493,7 @@ func (p *Publisher) settled(ctx context.Context, err error) error {
 		err = ctx.Err()
 	}
 	if err == nil && !p.stored {
-		err = p.r.c.conn.Flush(ctx)
+		err = p.r.c.conn.Flush(ctx, p.r.id)
 	}
 	return err
 }

@@ -215,7 +215,7 @@ func (c *Client) openRoom(ctx context.Context, id ID) (*Room, error) {
 			return nil, err
 		}
 		r = &Room{chain: l, feeds: map[*feed]bool{}, pubs: map[*Publisher]bool{}, alarms: map[crypto.PublicKey]bool{}}
-		r.keys.room = r
+		r.keys.room, r.keys.turn = r, make(chan struct{}, 1)
 	}
 	if err := r.sync(ctx); err != nil {
 		if errors.Is(err, ErrNotFound) {

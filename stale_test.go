@@ -40,7 +40,7 @@ func TestLiveIsFresh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.node.Links().Bus.Publish(bus.RoomSubject(room.id, id.Key()), frame); err != nil {
+		if err := w.node.Links().Store.Publish(bus.LiveSubject(room.id, id.Key()), frame); err != nil {
 			t.Fatal(err)
 		}
 	}

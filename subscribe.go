@@ -1,11 +1,9 @@
 package unibus
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
 	"slices"
 	"strings"
@@ -13,9 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // SubscribeOptions say where to begin and what to be told. The zero value begins with what comes
@@ -37,8 +33,10 @@ const contextFrames = 32
 // clocks that differ.
 const lookBack = 5 * time.Second
 
-// Subscription yields the verified messages of one or more rooms. Those of one sender's stream
-// come in order; streams and rooms are merged as they come.
+// Subscription yields the verified messages of one or more rooms. Those of one sender's stream come in
+// order. What was stored when it began comes in the order in which it was stored, across its rooms too;
+// after that they are merged as they come. With End it has ended when every room has been read to where
+// it reached, each whole: what cannot be read so far ends it with ErrUnavailable.
 type Subscription struct {
 	c        *Client
 	o        SubscribeOptions
@@ -48,6 +46,8 @@ type Subscription struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	findings atomic.Int64
+
+	merged chan struct{} // closed when the past of the first feeds has been merged
 
 	mu    sync.Mutex
 	feeds map[ID]*feed
@@ -118,7 +118,7 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 	}
 	s := &Subscription{
 		c: c, o: o, patterns: patterns, out: make(chan []Message, 16), feeds: map[ID]*feed{}, done: make(chan struct{}),
-		arrivals: make(chan struct{}, 1),
+		arrivals: make(chan struct{}, 1), merged: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
@@ -166,7 +166,8 @@ func (s *Subscription) matching(ctx context.Context) ([]*Room, error) {
 	}), nil
 }
 
-// add begins to read rooms.
+// add begins to read rooms. Every feed stands before the first one runs, so that none ends while another is
+// still to come; what they read of the past is put in the order in which it was stored.
 func (s *Subscription) add(ctx context.Context, rooms []*Room, o SubscribeOptions) error {
 	ids := make([]ID, len(rooms))
 	for i, r := range rooms {
@@ -178,16 +179,59 @@ func (s *Subscription) add(ctx context.Context, rooms []*Room, o SubscribeOption
 	if err := s.c.conn.Grant(ctx, ids...); err != nil {
 		return err
 	}
-	for _, r := range rooms {
-		f, err := s.prepare(ctx, r, o)
-		if err != nil {
-			return fmt.Errorf("subscribe to %s: %w", r.Subject(), err)
+	feeds, err := s.prepareAll(ctx, rooms, o)
+	if err != nil {
+		for _, f := range feeds {
+			f.drop()
 		}
+		return err
+	}
+	s.mu.Lock()
+	s.open += len(feeds)
+	for _, f := range feeds {
+		s.feeds[f.r.id] = f
+	}
+	s.mu.Unlock()
+	if len(feeds) > 1 {
+		parts := make([]chan part, len(feeds))
+		for i, f := range feeds {
+			f.parts = make(chan part)
+			parts[i] = f.parts
+		}
+		if !s.c.wait.Go(func() { s.merge(parts) }) {
+			return ErrClosed
+		}
+	}
+	for _, f := range feeds {
 		if !s.c.wait.Go(f.run) {
 			return ErrClosed
 		}
 	}
 	return nil
+}
+
+// pageBudget is how many bytes of the past all feeds of a subscription hold together, if frames are small.
+const pageBudget = 64 << 20
+
+// prepareAll makes feeds, some at a time. It returns those it made, also with an error.
+func (s *Subscription) prepareAll(ctx context.Context, rooms []*Room, o SubscribeOptions) ([]*feed, error) {
+	made := make([]*feed, len(rooms))
+	errs := make([]error, len(rooms))
+	page := max(pageBudget/max(len(rooms), 1)/2, 32<<10)
+	var preparing tasks.Group
+	run := preparing.Limit(syncAtOnce)
+	for i, r := range rooms {
+		begun := run(ctx, func() {
+			if made[i], errs[i] = s.prepare(ctx, r, o, page); errs[i] != nil {
+				errs[i] = fmt.Errorf("subscribe to %s: %w", r.Subject(), errs[i])
+			}
+		})
+		if !begun {
+			errs[i] = ctx.Err()
+		}
+	}
+	preparing.Wait()
+	return slices.DeleteFunc(made, func(f *feed) bool { return f == nil }), errors.Join(errs...)
 }
 
 // grow adds rooms that the caller is invited to later.
@@ -211,14 +255,23 @@ func (s *Subscription) grow() {
 		s.mu.Lock()
 		rooms = slices.DeleteFunc(rooms, func(r *Room) bool { return s.feeds[r.id] != nil })
 		s.mu.Unlock()
-		for _, r := range rooms {
-			o := s.o
-			o.Last, o.All, o.Since = 0, false, since
-			if err := s.add(s.ctx, []*Room{r}, o); err != nil && s.ctx.Err() == nil {
-				s.c.say("cannot read %s yet: %v", r.Subject(), err)
-			} else {
-				s.c.say("now reading %s too", r.Subject())
-			}
+		s.join(rooms, since)
+	}
+}
+
+// join begins to read rooms that were found later.
+func (s *Subscription) join(rooms []*Room, since time.Time) {
+	o := s.o
+	o.Last, o.All, o.Since = 0, false, since
+	for _, r := range rooms {
+		err := s.add(s.ctx, []*Room{r}, o)
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case err != nil:
+			s.c.say("cannot read %s yet: %v", r.Subject(), err)
+		default:
+			s.c.say("now reading %s too", r.Subject())
 		}
 	}
 }
@@ -301,442 +354,4 @@ func (s *Subscription) notice(n Notice) {
 	if s.o.Notice != nil {
 		s.o.Notice(n)
 	}
-}
-
-// feed reads one room for a subscription.
-type feed struct {
-	s       *Subscription
-	r       *Room
-	o       SubscribeOptions
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	stored  bool
-	frames  bus.Frames
-	q       *sequencer
-	next    uint64 // stream sequence of the next frame
-	from    uint64 // of the first frame to deliver
-	fresh   uint64 // of the first frame that came after the feed began
-	batch   []Message
-	useless time.Time // when fetching the log last did not help
-	unread  uint64    // frames without a key
-	seed    maphash.Seed
-}
-
-// prepare makes a feed up to the point where nothing new can be missed.
-func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions) (*feed, error) {
-	f := &feed{s: s, r: r, o: o, stored: r.Info().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed()}
-	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
-	f.sequence()
-	var err error
-	if f.stored {
-		err = f.begin(ctx)
-	} else {
-		f.frames, err = s.c.conn.Live(ctx, r.id, o.Queue)
-	}
-	if err != nil {
-		f.cancel(nil)
-		return nil, err
-	}
-	s.mu.Lock()
-	s.feeds[r.id] = f
-	s.open++
-	s.mu.Unlock()
-	r.smu.Lock()
-	r.feeds[f] = true
-	r.smu.Unlock()
-	return f, nil
-}
-
-// sequence gives the feed a sequencer with nothing in it.
-func (f *feed) sequence() {
-	f.q = newSequencer()
-	f.q.room, f.q.subject, f.q.stored, f.q.unheard = f.r.id, f.r.Subject(), f.stored, f.o.Queue != ""
-	f.q.name, f.q.notice = f.s.c.nameOf, f.s.notice
-	f.q.deliver = func(m Message) { f.batch = append(f.batch, m) }
-}
-
-// begin finds where to begin in a stored room, and opens it there.
-func (f *feed) begin(ctx context.Context) error {
-	first, _, err := f.position(ctx, bus.Start{First: true})
-	if err != nil {
-		return err
-	}
-	if f.fresh, _, err = f.position(ctx, bus.Start{}); err != nil {
-		return err
-	}
-	switch {
-	case f.o.All:
-		f.from, f.q.start = first, true
-	case f.o.Last > 0:
-		return f.beginLast(ctx, first)
-	case !f.o.Since.IsZero():
-		if f.from, _, err = f.position(ctx, bus.Start{Time: f.o.Since}); err != nil {
-			return err
-		}
-	default:
-		f.from = f.fresh
-	}
-	f.next = f.from
-	if !f.q.start {
-		f.next = max(first, f.from-min(f.from, contextFrames))
-	}
-	f.frames, err = f.s.c.conn.Stored(ctx, f.r.id, f.next)
-	return err
-}
-
-// position asks for a place in the stream, which may not stand yet right after the room was made.
-func (f *feed) position(ctx context.Context, at bus.Start) (uint64, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.s.c.o.Timeout)
-	defer cancel()
-	for {
-		from, pending, err := f.s.c.conn.Position(ctx, f.r.id, at)
-		if !errors.Is(err, ErrNotFound) {
-			return from, pending, err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, 0, err
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// beginLast reads back as far as the last N messages need.
-func (f *feed) beginLast(ctx context.Context, first uint64) error {
-	for window := uint64(f.o.Last) + contextFrames; ; window *= 4 {
-		start := max(first, f.fresh-min(f.fresh, window))
-		enough, err := f.tail(ctx, start, start == first)
-		if err != nil || enough {
-			return err
-		}
-	}
-}
-
-// tail reads from start to the end of what is stored, and keeps the last N messages. It is not
-// enough when they may reach back beyond start.
-func (f *feed) tail(ctx context.Context, start uint64, all bool) (bool, error) {
-	f.sequence()
-	f.batch, f.next, f.from = nil, start, start
-	var notices []Notice
-	f.q.notice = func(n Notice) { notices = append(notices, n) }
-	var err error
-	if f.frames, err = f.s.c.conn.Stored(ctx, f.r.id, start); err != nil {
-		return false, err
-	}
-	for f.next < f.fresh {
-		frame, err := f.frames.Next(ctx)
-		if err != nil {
-			return false, err
-		}
-		if frame.Seq >= f.fresh {
-			f.handle(frame)
-			break
-		}
-		f.handle(frame)
-		if n := len(f.batch); n > 2*f.o.Last {
-			f.batch = slices.Delete(f.batch, 0, n-f.o.Last)
-		}
-		if frame.Last {
-			break
-		}
-	}
-	f.q.overdue(time.Time{}, true) // frames behind a gap are among the last, too
-	slices.SortStableFunc(f.batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
-	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
-	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.unsure })
-	if !all && (unsure || len(f.batch) < f.o.Last) {
-		f.frames.Close()
-		return false, nil
-	}
-	f.q.notice = f.s.notice
-	for _, n := range notices {
-		f.s.notice(n)
-	}
-	return true, nil
-}
-
-// run reads until the feed ends, and says why it did. A subscription with patterns goes on without a
-// room that it may not read any more.
-func (f *feed) run() {
-	err := f.follow()
-	f.frames.Close()
-	if cause := context.Cause(f.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause
-	}
-	f.cancel(nil)
-	f.r.smu.Lock()
-	delete(f.r.feeds, f)
-	f.r.smu.Unlock()
-	if f.unread > 0 {
-		f.s.notice(Notice{
-			Kind: NoticeUnreadable, Room: f.r.id, Subject: f.r.Subject(), Sender: "various", From: 0, To: f.unread - 1,
-			Why: "sealed in epochs whose key you were never given, as before an invitation where history is not shared",
-		})
-	}
-	s := f.s
-	if err != nil && s.ctx.Err() == nil && len(s.patterns) > 0 && s.c.active(s.c.Key()) && !errors.Is(err, ErrIntegrity) {
-		s.c.say("no longer reading %s: %v", f.r.Subject(), err)
-		s.mu.Lock()
-		delete(s.feeds, f.r.id)
-		s.mu.Unlock()
-		err = nil
-	} else if err != nil && s.ctx.Err() == nil {
-		s.stop(err)
-	}
-	s.mu.Lock()
-	s.open--
-	over := s.open == 0 && s.o.End
-	s.mu.Unlock()
-	if over {
-		s.stop(nil)
-	}
-}
-
-// follow reads frames until there is an end to it, opening the stream again when it breaks.
-func (f *feed) follow() error {
-	if err := f.flush(); err != nil {
-		return err
-	}
-	for {
-		if f.o.End && (!f.stored || f.next >= f.fresh) {
-			f.q.finish()
-			return f.flush()
-		}
-		err := f.read()
-		switch {
-		case f.ctx.Err() != nil:
-			return nil // the cause says more
-		case err == nil:
-			continue
-		case f.s.c.refused() != nil:
-			return f.s.c.refused()
-		case errors.Is(err, ErrDenied), errors.Is(err, ErrIntegrity):
-			return err
-		}
-		f.frames.Close()
-		if err := f.reopen(); err != nil {
-			return err
-		}
-	}
-}
-
-// reopen goes on where the feed was, as soon as that is possible.
-func (f *feed) reopen() error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		var frames bus.Frames
-		var err error
-		if f.stored {
-			frames, err = f.s.c.conn.Stored(f.ctx, f.r.id, f.next)
-		} else {
-			frames, err = f.s.c.conn.Live(f.ctx, f.r.id, f.o.Queue)
-		}
-		if err == nil {
-			f.frames = frames
-			return nil
-		}
-		if errors.Is(err, ErrNotFound) && f.s.c.conn.IsConnected() && f.r.sync(f.ctx) == nil && !f.r.Info().Policy.Stored() {
-			return fmt.Errorf("%w: the room does not store messages any more", ErrNotFound)
-		}
-		select {
-		case <-f.ctx.Done():
-			return nil
-		case <-f.s.c.conn.Done():
-			return f.s.c.refused()
-		case <-time.After(wait):
-		}
-	}
-}
-
-// read takes one frame, or gives up on a gap that is due.
-func (f *feed) read() error {
-	ctx := f.ctx
-	if again := f.q.overdue(time.Now(), false); !again.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, again)
-		defer cancel()
-	}
-	if err := f.flush(); err != nil {
-		return err
-	}
-	frame, err := f.frames.Next(ctx)
-	if err != nil {
-		if ctx.Err() != nil && f.ctx.Err() == nil {
-			return nil // a gap is due
-		}
-		return err
-	}
-	if err := f.handle(frame); err != nil {
-		return err
-	}
-	if f.o.End && frame.Last {
-		f.next = max(f.next, f.fresh)
-	}
-	return f.flush()
-}
-
-// flush hands what was read to the receiver.
-func (f *feed) flush() error {
-	if len(f.batch) == 0 {
-		return nil
-	}
-	select {
-	case f.s.out <- f.batch:
-		f.batch = nil
-		return nil
-	case <-f.ctx.Done():
-		return f.ctx.Err()
-	}
-}
-
-// handle judges a frame and puts it into its stream. An error ends the feed.
-func (f *feed) handle(frame bus.Frame) error {
-	if f.stored {
-		if frame.Seq < f.next {
-			return nil // read before the stream was opened again
-		}
-		if frame.Seq > f.next {
-			f.hole(frame.Seq)
-		}
-		f.next = frame.Seq + 1
-	}
-	now := time.Now()
-	rcv := received{seq: frame.Seq, context: f.stored && frame.Seq < f.from}
-	sender, err := crypto.ParsePublicKey(frame.Sender)
-	if err != nil {
-		f.refuse(rcv, frame, fmt.Errorf("%w: its subject names no sender", ledger.ErrForged))
-		return nil
-	}
-	rcv.sender = sender
-	if f.r.alarmed(sender) {
-		return nil
-	}
-	live := !f.stored || frame.Seq >= f.fresh
-	rcv.Verdict, err = f.judge(frame.Data, sender, live)
-	if err != nil {
-		return f.refuse(rcv, frame, err)
-	}
-	age := now.Sub(time.UnixMicro(int64(rcv.Content.Time)))
-	switch {
-	case live && !f.s.c.active(sender):
-		return f.refuse(rcv, frame, errRevoked)
-	case !f.stored && (age > freshWithin || age < -freshWithin):
-		return f.refuse(rcv, frame, errStale)
-	}
-	rcv.late = f.stored && live && age > freshWithin
-	rcv.sum = maphash.Bytes(f.seed, frame.Data)
-	f.q.take(rcv, now)
-	return nil
-}
-
-// hole looks at stream sequences that are missing before one. Retention trims from the front only;
-// what is missing behind the first message that is left was lost or taken away. A server that wants
-// to hide it can, but a damaged disk does not.
-func (f *feed) hole(seq uint64) {
-	first, _, err := f.s.c.conn.Position(f.ctx, f.r.id, bus.Start{First: true})
-	if err != nil || first >= seq || seq <= f.from {
-		return
-	}
-	f.q.notice(Notice{
-		Kind: NoticeLost, Finding: true, Room: f.r.id, Subject: f.r.Subject(), From: max(first, f.next, f.from), To: seq - 1,
-		Why: "missing, with messages before and after it there",
-	})
-}
-
-var (
-	errRevoked = errors.New("its sender's access to the bus was revoked")
-	errStale   = errors.New("it was sealed more than ten minutes from now: old news shown as new, or a clock that is off")
-)
-
-// judge asks the ledger, fetching the log up to the frame's place where it must.
-func (f *feed) judge(frame []byte, sender crypto.PublicKey, live bool) (*ledger.Verdict, error) {
-	v, err := f.r.judge(f.ctx, frame, sender, live)
-	if !errors.Is(err, ledger.ErrWithheld) || time.Since(f.useless) < time.Second {
-		return v, err
-	}
-	if serr := f.r.sync(f.ctx); serr != nil {
-		if errors.Is(serr, ErrIntegrity) {
-			return nil, serr
-		}
-		err = fmt.Errorf("%w (%v)", err, serr)
-	} else {
-		v, err = f.r.judge(f.ctx, frame, sender, live)
-	}
-	if errors.Is(err, ledger.ErrWithheld) {
-		f.useless = time.Now() // a liar who names far places does not make us ask all the time
-	}
-	return v, err
-}
-
-func (r *Room) judge(ctx context.Context, frame []byte, sender crypto.PublicKey, live bool) (v *ledger.Verdict, err error) {
-	r.read(func(s *ledger.State) {
-		v, err = s.Judge(frame, sender, func(epoch uint32) (*crypto.FrameKey, error) {
-			return r.keys.frameKey(ctx, s.Room.Epochs, epoch)
-		}, live)
-	})
-	return v, err
-}
-
-// refuse deals with a frame that is not accepted. Only a proven fork, or a store or key that
-// cannot be had, ends the feed.
-func (f *feed) refuse(rcv received, frame bus.Frame, why error) error {
-	h, _ := crypto.ParseHeader(frame.Data) // as far as it goes: it is for telling people
-	rcv.Verdict = &ledger.Verdict{Header: h}
-	note := func(kind NoticeKind, finding bool) error {
-		if !rcv.context {
-			f.q.note(kind, finding, rcv, h.Counter, h.Counter, why.Error())
-		}
-		return nil
-	}
-	switch {
-	case errors.Is(why, ledger.ErrForkProven):
-		err := fmt.Errorf("room %s: %w: %w (%s); the room is frozen until a person decides", f.r.Subject(), ErrIntegrity, why, f.s.c.nameOf(rcv.sender))
-		f.r.freeze(err)
-		return err
-	case errors.Is(why, ledger.ErrForkClaimed):
-		f.r.alarm(rcv.sender)
-		return note(NoticeFork, true)
-	case errors.Is(why, ledger.ErrWithheld):
-		return note(NoticeWithheld, true)
-	case errors.Is(why, errNoKey):
-		f.unread++
-		f.q.forget(rcv.sender, h)
-		return nil
-	case errors.Is(why, errRevoked), errors.Is(why, errStale), errors.Is(why, ledger.ErrNotWriter) && (!f.stored || frame.Seq >= f.fresh):
-		f.q.forget(rcv.sender, h)
-		return note(NoticeRefused, false)
-	case errors.Is(why, ledger.ErrNotWriter), errors.Is(why, ledger.ErrEpoch), errors.Is(why, ledger.ErrEnded), errors.Is(why, ledger.ErrSuite):
-		return note(NoticeRefused, true)
-	case errors.Is(why, ErrUnavailable), errors.Is(why, ErrIntegrity), errors.Is(why, ErrDenied):
-		f.next = frame.Seq // it is to be read again
-		return why
-	}
-	return note(NoticeForged, true)
-}
-
-// freeze stops the room: two histories of it are proven.
-func (r *Room) freeze(err error) {
-	r.smu.Lock()
-	r.frozen = err
-	r.smu.Unlock()
-	r.end(err)
-}
-
-// isFrozen returns why the room is frozen; nil when it is not.
-func (r *Room) isFrozen() error {
-	r.smu.Lock()
-	defer r.smu.Unlock()
-	return r.frozen
-}
-
-// alarm refuses a sender's frames from now on.
-func (r *Room) alarm(sender crypto.PublicKey) {
-	r.smu.Lock()
-	defer r.smu.Unlock()
-	r.alarms[sender] = true
-}
-
-func (r *Room) alarmed(sender crypto.PublicKey) bool {
-	r.smu.Lock()
-	defer r.smu.Unlock()
-	return r.alarms[sender]
 }

@@ -93,7 +93,7 @@ func run(ctx context.Context, dir string) error {
 }
 
 func (b *bench) raw() (jetstream.JetStream, error) {
-	js, err := jetstream.New(b.node.Links().Bus)
+	js, err := jetstream.New(b.node.Links().Store)
 	if err != nil {
 		return nil, err
 	}
@@ -123,10 +123,10 @@ func (b *bench) rawAsync(n int) error {
 func (b *bench) rawLive(n int) error {
 	var err error
 	for i := 0; i < n && err == nil; i++ {
-		err = b.node.Links().Bus.Publish("raw.live", b.line)
+		err = b.node.Links().Store.Publish("raw.live", b.line)
 	}
 	if err == nil {
-		err = b.node.Links().Bus.Flush()
+		err = b.node.Links().Store.Flush()
 	}
 	return err
 }

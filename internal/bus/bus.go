@@ -18,30 +18,55 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// Subjects of the service.
+// The accounts that peers are put into: BUS for users, DOOR for who may say hello and nothing else.
 const (
-	APISubject   = "unibus.api"
-	HelloSubject = "unibus.hello"
+	AccountBus  = "BUS"
+	AccountDoor = "DOOR"
 )
+
+// APISubject is where the service answers members.
+const APISubject = "unibus.api"
+
+// HelloSubject is where a connection that knows no bus yet asks which it is. HelloFilter
+// matches all such subjects.
+func HelloSubject(inbox crypto.Inbox) string { return "unibus.hello." + inbox.String() }
+
+// HelloFilter matches the subjects of all who say hello.
+const HelloFilter = "unibus.hello.*"
 
 // NoticeSubject is where the service tells an endpoint which logs changed.
 func NoticeSubject(endpoint crypto.PublicKey) string { return "unibus.n." + endpoint.String() }
 
-// RoomSubject is where a sender's frames of a room go.
-func RoomSubject(room crypto.ID, sender crypto.PublicKey) string {
+// LiveSubject is where a room's readers get a sender's frames: published there in a room that stores
+// nothing, and by the servers once they are stored in one that does.
+func LiveSubject(room crypto.ID, sender crypto.PublicKey) string {
 	return "unibus.r." + room.String() + "." + sender.String()
 }
 
-func roomFilter(room crypto.ID) string { return "unibus.r." + room.String() + ".*" }
+// StoredSubject is where a sender's frames of a stored room go.
+func StoredSubject(room crypto.ID, sender crypto.PublicKey) string {
+	return "unibus.s." + room.String() + "." + sender.String()
+}
+
+// LiveFilter are the subjects of all senders in a room.
+func LiveFilter(room crypto.ID) string { return "unibus.r." + room.String() + ".*" }
+
+func storedFilter(room crypto.ID) string { return "unibus.s." + room.String() + ".*" }
 
 // StreamName is the stream of a stored room.
 func StreamName(room crypto.ID) string { return "UNIBUS_" + room.String() }
 
-// InboxPrefix is the inbox of a connection, which no other connection may read.
-func InboxPrefix(connection crypto.PublicKey) string { return "_INBOX_" + connection.String() }
+// InboxPrefix begins every subject of a connection's inbox.
+func InboxPrefix(inbox crypto.Inbox) string { return "_INBOX." + inbox.String() }
 
-// senderOf is the last token of a frame's subject.
-func senderOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+// senderOf is the sender that a frame's subject names by its last token; zero when that is no key.
+func senderOf(subject string) crypto.PublicKey {
+	key, err := crypto.ParsePublicKey(subject[strings.LastIndexByte(subject, '.')+1:])
+	if err != nil {
+		return crypto.PublicKey{}
+	}
+	return key
+}
 
 // noSpace is a server's error code for storage resources exceeded.
 const noSpace = 10047

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"text/template"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 )
 
 // External makes the service's connections to NATS servers that are already there, configured as
@@ -20,7 +20,7 @@ func External(o DialOptions, k *Keys) (*Links, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := link(o.Servers, k, append(opts, theirs...)...)
+	l, err := connectDuties(o.Servers, k, append(opts, theirs...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s as the service: %w", o.where(), err)
 	}
@@ -40,32 +40,71 @@ func Operator(o DialOptions) (*nats.Conn, error) {
 	return o.login(ctx, nil, append(opts, nats.MaxReconnects(-1))...)
 }
 
-// accounts are the service's part of a server's configuration.
+// accounts are the service's part of a server's configuration (SPEC.md §7). NATS checks no permission
+// on the reply subject of a request: whoever answers it publishes there with rights of its own. So
+// nobody but the service is in an account that has JetStream, what crosses from one account to another
+// has its replies translated by the servers, and who answers others may publish into inboxes alone.
 const accounts = `accounts {
-  AUTH: { users: [{nkey: %[1]s}] }
-  BUS: { jetstream: enabled, users: [{nkey: %[2]s}] }
-  SYS: { users: [{nkey: %[3]s}] }
+  STORE: {
+    jetstream: enabled
+    users: [ {nkey: {{.store}}} ]
+    exports: [
+      {service: "unibus.s.*.*", threshold: "5s", accounts: [BUS]}
+      {stream: "unibus.r.*.*", accounts: [BUS]}
+    ]
+  }
+  BUS: {
+    users: [
+      {nkey: {{.api}}, permissions: {subscribe: ["unibus.api"], publish: ["_INBOX.>"]}}
+      {nkey: {{.notify}}, permissions: {subscribe: {deny: [">"]}, publish: ["unibus.n.*"]}}
+    ]
+    imports: [
+      {service: {account: STORE, subject: "unibus.s.*.*"}}
+      {stream: {account: STORE, subject: "unibus.r.*.*"}}
+    ]
+    limits: {max_subscriptions: 1024}
+  }
+  DOOR: {
+    imports: [ {service: {account: HELLO, subject: "unibus.hello.*"}} ]
+    limits: {max_connections: 1024, max_subscriptions: 8, max_payload: 4096}
+  }
+  HELLO: {
+    users: [ {nkey: {{.hello}}, permissions: {subscribe: ["unibus.hello.*"], allow_responses: {max: 1, expires: "5s"}}} ]
+    exports: [ {service: "unibus.hello.*", threshold: "5s", accounts: [DOOR]} ]
+  }
+  AUTH: { users: [ {nkey: {{.auth}}} ] }
+  SYS: { users: [ {nkey: {{.sys}}} ] }
 }
 system_account: SYS
 authorization {
-  timeout: %[5]d
-  auth_callout { issuer: %[4]s, account: AUTH, auth_users: [%[1]s, %[2]s, %[3]s] }
+  timeout: {{.timeout}}
+  auth_callout {
+    issuer: {{.issuer}}
+    account: AUTH
+    auth_users: [ {{.auth}}, {{.store}}, {{.api}}, {{.notify}}, {{.hello}}, {{.sys}} ]
+  }
 }
 `
 
 // Config is the configuration that makes a server ask the service who may connect. It holds no
 // secret.
 func (k *Keys) Config() (string, error) {
-	var names []any
-	for _, key := range []nkeys.KeyPair{k.Auth, k.Bus, k.Sys, k.Issuer} {
-		name, err := key.PublicKey()
-		if err != nil {
+	issuer, err := k.Issuer.PublicKey()
+	if err != nil {
+		return "", err
+	}
+	values := map[string]any{"issuer": issuer, "timeout": int(LoginTimeout.Seconds())}
+	for duty, user := range k.users {
+		if values[string(duty)], err = user.PublicKey(); err != nil {
 			return "", err
 		}
-		names = append(names, name)
 	}
-	return fmt.Sprintf(accounts, append(names, int(LoginTimeout.Seconds()))...), nil
+	var out strings.Builder
+	err = accountsTemplate.Execute(&out, values)
+	return out.String(), err
 }
+
+var accountsTemplate = template.Must(template.New("accounts").Option("missingkey=error").Parse(accounts))
 
 // routes writes the URLs of a cluster's other servers with the password they share.
 func (k *Keys) routes(list []string) string {

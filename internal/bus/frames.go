@@ -1,40 +1,51 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
 )
 
 const (
-	ackWait       = 2 * time.Second // for the acknowledgement of one frame, before it is sent again
-	liveBuffer    = 64 << 20        // bytes a live subscription holds for a slow reader
-	storedBuffer  = 8 << 20         // bytes a stored subscription asks for in advance
-	consumerGrace = 30 * time.Second
+	ackWait      = 2 * time.Second // for the acknowledgement of one frame, before it is sent again
+	liveBuffer   = 64 << 20        // bytes a subscription to a live room holds for a slow reader
+	storedBuffer = 4 << 20         // and one to a stored room: what it has no room for is read from the past
 )
 
 // Ack is the outcome of one publication, to come.
 type Ack struct {
 	future jetstream.PubAckFuture
+	stream string
 	err    error
 }
 
+// ErrDuplicate says that a stream knows a frame's id already, and has not stored this frame.
+var ErrDuplicate = fmt.Errorf("%w: the stream has seen this id before", store.ErrConflict)
+
 // Wait returns when the stream has stored the frame, or the failure is known; nil for a live room
-// as soon as the frame was handed to the connection.
+// as soon as the frame was handed to the connection. ErrDuplicate for one that the stream took for a
+// repetition: whether it is, whoever sent it knows.
 func (a Ack) Wait(ctx context.Context) error {
 	if a.future == nil {
 		return a.err
 	}
 	select {
-	case <-a.future.Ok():
+	case ack := <-a.future.Ok():
+		switch {
+		case ack.Stream != a.stream:
+			return fmt.Errorf("%w: acknowledged by the stream %q", store.ErrUnavailable, ack.Stream)
+		case ack.Duplicate:
+			return ErrDuplicate
+		}
 		return nil
 	case err := <-a.future.Err():
 		return failure(err)
@@ -43,186 +54,106 @@ func (a Ack) Wait(ctx context.Context) error {
 	}
 }
 
-// Publish sends a frame. The id makes a repetition in a stored room harmless.
-func (c *Conn) Publish(room crypto.ID, stored bool, id string, frame []byte) Ack {
-	subject := RoomSubject(room, c.id.Key())
-	if !stored {
-		return Ack{err: failure(c.nc.Publish(subject, frame))}
-	}
-	m := nats.NewMsg(subject)
+// Publish sends a frame to a room that stores nothing.
+func (c *Conn) Publish(room crypto.ID, frame []byte) Ack {
+	return Ack{err: failure(c.of(room).nc.Publish(LiveSubject(room, c.o.Identity.Key()), frame))}
+}
+
+// Store sends a frame to a stored room. The id makes a repetition harmless.
+func (c *Conn) Store(room crypto.ID, id string, frame []byte) Ack {
+	m := nats.NewMsg(StoredSubject(room, c.o.Identity.Key()))
 	m.Header.Set(nats.MsgIdHdr, id)
 	m.Data = frame
-	future, err := c.js.PublishMsgAsync(m)
-	return Ack{future, failure(err)}
+	future, err := c.of(room).js.PublishMsgAsync(m)
+	return Ack{future, StreamName(room), failure(err)}
 }
 
-// Flush waits until the server has taken everything published.
-func (c *Conn) Flush(ctx context.Context) error { return c.flush(ctx) }
+// Flush waits until the server has taken everything published in a room.
+func (c *Conn) Flush(ctx context.Context, room crypto.ID) error { return c.flush(ctx, c.of(room)) }
 
-// Frame is one received message of a room. Nothing in it is verified.
-type Frame struct {
-	Sender string // as the subject says
-	Data   []byte
-	Seq    uint64 // its place in the stream; 0 in a live room
-	Last   bool   // nothing more was stored when it was sent
+// Feed is a subscription to a room's frames as they come, across reconnections. What a slow reader has no
+// room for is lost, as is what comes while the connection is broken.
+type Feed struct {
+	c    *Conn
+	l    *link
+	sub  *nats.Subscription
+	room crypto.ID
 }
 
-// Frames yields a room's frames one by one.
-type Frames interface {
-	// Next waits for a frame.
-	Next(ctx context.Context) (Frame, error)
-	Close()
-}
+// Stored says of what kind a room is, for a Feed.
+type Stored bool
 
-// Live subscribes to a room as frames come; what a slow reader has no room for is lost. It stands
-// when Live returns.
-func (c *Conn) Live(ctx context.Context, room crypto.ID, queue string) (Frames, error) {
-	sub, err := c.nc.QueueSubscribeSync(roomFilter(room), queue)
+// Subscribe subscribes to a room, or shares what comes with others who name the same queue. It stands
+// when Subscribe returns.
+func (c *Conn) Subscribe(ctx context.Context, room crypto.ID, stored Stored, queue string) (*Feed, error) {
+	l := c.of(room)
+	sub, err := l.nc.QueueSubscribeSync(LiveFilter(room), queue)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", failure(err))
 	}
-	if err := sub.SetPendingLimits(-1, liveBuffer); err != nil {
+	buffer := liveBuffer
+	if stored {
+		buffer = storedBuffer
+	}
+	if err := sub.SetPendingLimits(-1, buffer); err != nil {
 		return nil, err
 	}
-	if err := c.flush(ctx); err != nil {
+	if err := c.flush(ctx, l); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
-	return &live{c, sub}, nil
+	return &Feed{c, l, sub, room}, nil
 }
 
-type live struct {
-	c   *Conn
-	sub *nats.Subscription
-}
-
-// Next waits for a frame; one that was lost, to a reader too slow, shows as a gap.
-func (l *live) Next(ctx context.Context) (Frame, error) {
+// Standing waits until the connection stands. The context it returns ends when that breaks: what comes then
+// may be lost.
+func (f *Feed) Standing(ctx context.Context) (context.Context, error) {
 	for {
-		m, err := l.sub.NextMsgWithContext(ctx)
+		s := f.l.current()
+		if s.ctx.Err() == nil {
+			return s.ctx, nil
+		}
+		select {
+		case <-s.back:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-f.c.life.Done():
+			return nil, cmp.Or(f.c.Err(), failure(nats.ErrConnectionClosed))
+		}
+	}
+}
+
+// Next waits for a frame. Seq and Time are set only if the frame is one that the room's stream has
+// stored, as the server says; the sender zero if its subject names none.
+func (f *Feed) Next(ctx context.Context) (store.Frame, error) {
+	for {
+		m, err := f.sub.NextMsgWithContext(ctx)
 		switch {
 		case errors.Is(err, nats.ErrSlowConsumer): // lost frames show as gaps
 			continue
-		case err != nil && l.c.ended(err) != nil:
-			return Frame{}, l.c.Err()
+		case err != nil && ctx.Err() != nil:
+			return store.Frame{}, ctx.Err()
+		case err != nil && f.c.ended(err) != nil:
+			return store.Frame{}, f.c.Err()
 		case err != nil:
-			return Frame{}, err
+			return store.Frame{}, failure(err)
 		}
-		return Frame{Sender: senderOf(m.Subject), Data: m.Data, Last: true}, nil
+		return f.frame(m), nil
 	}
+}
+
+// frame reads a message. A writer chooses the headers of what it stores: of each the last value alone is
+// the server's (SPEC.md §6).
+func (f *Feed) frame(m *nats.Msg) store.Frame {
+	frame := store.Frame{Sender: senderOf(m.Subject), Data: m.Data}
+	if direct.Last(m, "Nats-Stream") != StreamName(f.room) || direct.Last(m, "Nats-Subject") != StoredSubject(f.room, frame.Sender) {
+		return frame
+	}
+	stored, err := time.Parse(time.RFC3339Nano, direct.Last(m, "Nats-Time-Stamp"))
+	if err == nil {
+		frame.Seq, frame.Time = direct.Seq(m), stored
+	}
+	return frame
 }
 
 // Close ends the subscription.
-func (l *live) Close() { _ = l.sub.Unsubscribe() } // the connection may be gone, which serves as well
-
-// Start says where in a stored room to begin: at the first frame, at the first stored at a time or
-// later, or, with both unset, after the last.
-type Start struct {
-	First bool
-	Time  time.Time
-}
-
-// Position finds the stream sequence to begin at, and how many frames are stored from there on.
-func (c *Conn) Position(ctx context.Context, room crypto.ID, at Start) (from, pending uint64, err error) {
-	cfg := jetstream.ConsumerConfig{
-		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
-		InactiveThreshold: time.Second, MemoryStorage: true, Replicas: 1,
-	}
-	switch {
-	case at.First:
-		cfg.DeliverPolicy = jetstream.DeliverAllPolicy
-	case !at.Time.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &at.Time
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	consumer, err := c.js.CreateConsumer(ctx, StreamName(room), cfg)
-	if err != nil {
-		return 0, 0, fmt.Errorf("look into the room's stream: %w", failure(err))
-	}
-	info := consumer.CachedInfo()
-	return info.Delivered.Stream + 1, info.NumPending, nil
-}
-
-// Stored reads a room's stream from a sequence on, and follows it, across reconnections.
-func (c *Conn) Stored(ctx context.Context, room crypto.ID, from uint64) (Frames, error) {
-	consumer, err := c.js.OrderedConsumer(ctx, StreamName(room), jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from, 1),
-		InactiveThreshold: consumerGrace,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the room's stream: %w", failure(err))
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(1000, storedBuffer))
-	if err != nil {
-		return nil, fmt.Errorf("read the room's stream: %w", failure(err))
-	}
-	s := &stored{c: c, messages: messages, frames: make(chan Frame, 4), closed: make(chan struct{})}
-	if !c.running.Go(s.pump, s.stop) {
-		messages.Stop()
-		return nil, fmt.Errorf("read the room's stream: %w", failure(nats.ErrConnectionClosed))
-	}
-	return s, nil
-}
-
-// stored reads ahead in a goroutine of its own: the library's Next can be busy with the server for
-// longer than its caller cares to wait.
-type stored struct {
-	c        *Conn
-	messages jetstream.MessagesContext
-	frames   chan Frame
-	failed   error // set before frames is closed
-	closed   chan struct{}
-	once     sync.Once
-}
-
-func (s *stored) pump() {
-	defer close(s.frames)
-	for {
-		m, err := s.messages.Next()
-		if err != nil {
-			if s.failed = s.c.ended(err); s.failed == nil {
-				s.failed = fmt.Errorf("read the room's stream: %w", failure(err))
-			}
-			return
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			s.failed = fmt.Errorf("read the room's stream: %w: %v", store.ErrUnavailable, err)
-			return
-		}
-		f := Frame{Sender: senderOf(m.Subject()), Data: m.Data(), Seq: meta.Sequence.Stream, Last: meta.NumPending == 0}
-		select {
-		case s.frames <- f:
-		case <-s.closed:
-			return
-		}
-	}
-}
-
-// Next waits for a frame that was read ahead.
-func (s *stored) Next(ctx context.Context) (Frame, error) {
-	select {
-	case f, ok := <-s.frames:
-		if !ok {
-			return f, s.failed
-		}
-		return f, nil
-	case <-ctx.Done():
-		return Frame{}, ctx.Err()
-	}
-}
-
-// Close lets the reading end, and does not wait for it.
-func (s *stored) Close() {
-	s.once.Do(func() { close(s.closed) })
-}
-
-// stop ends the library's side, once this one or the connection has ended. In a goroutine of its own
-// too: it waits for what the library is busy with, as Next does.
-func (s *stored) stop() {
-	select {
-	case <-s.closed:
-	case <-s.c.life.Done():
-	}
-	s.messages.Stop()
-}
+func (f *Feed) Close() { _ = f.sub.Unsubscribe() } // the connection may be gone, which serves as well

@@ -18,14 +18,31 @@ import (
 )
 
 // Keys are what makes a service the service to its NATS servers: the account key that signs the
-// answers to authorization requests, and a user in each of three accounts. All are derived from one
-// seed, so that every server and service of a cluster has them from one file.
+// answers to authorization requests, and a user for each thing it does, none of which can do what
+// another does. All are derived from one seed, so that every server and service of a cluster has them
+// from one file.
 type Keys struct {
-	Issuer         nkeys.KeyPair
-	Auth, Bus, Sys nkeys.KeyPair
-	Route          string // the password by which the cluster's servers know each other
-	seed           []byte
+	Issuer nkeys.KeyPair
+	Route  string // the password by which the cluster's servers know each other
+	users  map[Duty]nkeys.KeyPair
+	seed   []byte
 }
+
+// Duty is one thing the service does on its NATS servers, over a connection of its own: whoever answers
+// others publishes where they say, so a connection that answers may do nothing else (SPEC.md §7).
+type Duty string
+
+// The duties of a service, and the accounts they live in.
+const (
+	DutyAuth   Duty = "auth"   // AUTH: says who may connect
+	DutyStore  Duty = "store"  // STORE: streams and buckets; the one that may do everything there
+	DutyAPI    Duty = "api"    // BUS: answers the membership API, into inboxes alone
+	DutyNotify Duty = "notify" // BUS: tells members which logs have grown, and nothing else
+	DutyHello  Duty = "hello"  // HELLO: answers strangers
+	DutySys    Duty = "sys"    // SYS: sees and drops connections
+)
+
+var duties = []Duty{DutyAuth, DutyStore, DutyAPI, DutyNotify, DutyHello, DutySys}
 
 // NewKeys makes fresh keys.
 func NewKeys() (*Keys, error) {
@@ -45,16 +62,16 @@ func parseKeys(seed []byte) (*Keys, error) {
 	if err != nil || prefix != nkeys.PrefixByteAccount {
 		return nil, fmt.Errorf("%w: it holds no account seed (SA…)", store.ErrInvalid)
 	}
-	k := &Keys{seed: seed}
+	k := &Keys{seed: seed, users: map[Duty]nkeys.KeyPair{}}
 	if k.Issuer, err = nkeys.FromSeed(seed); err != nil {
 		return nil, err
 	}
-	for name, key := range map[string]*nkeys.KeyPair{"auth": &k.Auth, "bus": &k.Bus, "sys": &k.Sys} {
-		sub, err := hkdf.Key(sha256.New, raw, nil, "unibus service user "+name, 32)
+	for _, duty := range duties {
+		sub, err := hkdf.Key(sha256.New, raw, nil, "unibus service user "+string(duty), 32)
 		if err != nil {
 			return nil, err
 		}
-		if *key, err = nkeys.FromRawSeed(nkeys.PrefixByteUser, sub); err != nil {
+		if k.users[duty], err = nkeys.FromRawSeed(nkeys.PrefixByteUser, sub); err != nil {
 			return nil, err
 		}
 	}
@@ -104,21 +121,19 @@ func LoadOrMakeKeys(path string) (k *Keys, made bool, err error) {
 }
 
 // as makes a connection that of one of the service's users.
-func as(k nkeys.KeyPair) (nats.Option, error) {
-	name, err := k.PublicKey()
-	return nats.Nkey(name, k.Sign), err
+func (k *Keys) as(duty Duty) (nats.Option, error) {
+	user := k.users[duty]
+	name, err := user.PublicKey()
+	return nats.Nkey(name, user.Sign), err
 }
 
-// link makes the service's three connections.
-func link(servers string, k *Keys, opts ...nats.Option) (*Links, error) {
+// connectDuties makes the service's connections, one for each duty.
+func connectDuties(servers string, k *Keys, opts ...nats.Option) (*Links, error) {
 	l := &Links{Issuer: k.Issuer}
-	for _, c := range []struct {
-		key nkeys.KeyPair
-		nc  **nats.Conn
-	}{{k.Auth, &l.Auth}, {k.Bus, &l.Bus}, {k.Sys, &l.Sys}} {
-		user, err := as(c.key)
+	for duty, nc := range l.all() {
+		user, err := k.as(duty)
 		if err == nil {
-			*c.nc, err = nats.Connect(servers, append([]nats.Option{user, nats.Name("unibus service")}, opts...)...)
+			*nc, err = nats.Connect(servers, append([]nats.Option{user, nats.Name("unibus service: " + string(duty))}, opts...)...)
 		}
 		if err != nil {
 			l.Close()

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,23 +16,111 @@ import (
 )
 
 const (
-	kickWait = 2 * time.Second        // for a server to drop a connection
-	askWait  = 200 * time.Millisecond // for the next server to answer
+	orderWait = time.Second            // for a server to answer, or to drop a connection
+	askWait   = 200 * time.Millisecond // for the next server to answer
+	kickPage  = 1024                   // connections in one answer; servers give no more
+	kickPause = 10 * time.Millisecond  // before a server is looked at again
+	kickTurns = 64                     // pages of one user's connections on one server, before it is a failure
 )
+
+// forgetAfter is how long a server that fell silent is still taken to be there, cut off: as long as a
+// login lasts. After that it holds nobody who was let in before.
+const forgetAfter = time.Hour
+
+// Servers knows the NATS servers of a bus, those that are silent just now included.
+type Servers struct {
+	sys *nats.Conn
+
+	mu   sync.Mutex
+	seen map[string]Seen
+}
+
+// Seen is a server and when it was last heard of.
+type Seen struct {
+	ID, Name string
+	At       time.Time
+}
+
+// NewServers works through a connection of the system account.
+func NewServers(sys *nats.Conn) *Servers { return &Servers{sys: sys, seen: map[string]Seen{}} }
+
+// Look asks who is there, and waits for the answers.
+func (s *Servers) Look(ctx context.Context) error {
+	return AskServers(ctx, s.sys, "IDZ", nil, askWait, func(answer []byte) error {
+		var who struct{ ID, Name string }
+		if err := json.Unmarshal(answer, &who); err != nil || who.ID == "" {
+			return fmt.Errorf("a server's answer is not understood: %v", err)
+		}
+		s.heard(who.ID, who.Name)
+		return nil
+	})
+}
+
+// heard notes that a server is there. One that was started again has another id under its old name.
+func (s *Servers) heard(id, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for old, server := range s.seen {
+		if old != id && server.Name == name || time.Since(server.At) > forgetAfter {
+			delete(s.seen, old)
+		}
+	}
+	s.seen[id] = Seen{id, name, time.Now()}
+}
+
+// gone forgets a server that said it would stop.
+func (s *Servers) gone(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seen, id)
+}
+
+// Follow keeps the list current as servers say that they stop.
+func (s *Servers) Follow() error {
+	_, err := s.sys.Subscribe("$SYS.SERVER.*.SHUTDOWN", func(m *nats.Msg) {
+		s.gone(strings.Split(m.Subject, ".")[2])
+	})
+	return failure(err)
+}
+
+// List is every server known to be there, by name.
+func (s *Servers) List() []Seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Seen
+	for _, server := range s.seen {
+		out = append(out, server)
+	}
+	slices.SortFunc(out, func(a, b Seen) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Silent is a failure to reach servers that are known to be there. Who is connected to them is not known.
+type Silent struct{ Servers []Seen }
+
+func (e *Silent) Error() string {
+	names := make([]string, len(e.Servers))
+	for i, s := range e.Servers {
+		names[i] = fmt.Sprintf("%s (last heard of %v ago)", s.Name, time.Since(s.At).Round(time.Second))
+	}
+	return "no answer from " + strings.Join(names, ", ") + ": who is connected there cannot be dropped"
+}
 
 // Kick drops connections that the authorizer let in before it first looked: later ones were decided
 // on newer grounds, so that looking again finds only those whose login was under way.
 type Kick struct {
-	sys    *nats.Conn
+	servers *Servers
+
+	mu     sync.Mutex
 	looked map[string]time.Time // when, by the clock of each server
 }
 
-// NewKick returns a Kick that works through a connection of the system account.
-func NewKick(sys *nats.Conn) *Kick { return &Kick{sys, map[string]time.Time{}} }
+// NewKick returns a Kick on the servers of a bus.
+func NewKick(servers *Servers) *Kick { return &Kick{servers: servers, looked: map[string]time.Time{}} }
 
 // connections is one server's answer to CONNZ.
 type connections struct {
-	Server struct{ ID string }
+	Server struct{ ID, Name string }
 	Data   struct {
 		Now         time.Time
 		Connections []struct {
@@ -39,20 +130,87 @@ type connections struct {
 	}
 }
 
-// User drops a user's connections of the BUS account on every server. The authorizer gave them the
-// user's key as their name.
+// User drops a user's connections of the BUS account on every server, until none is left. The authorizer
+// gave them the user's key as their name. *Silent when a server that is known to be there does not answer.
 func (k *Kick) User(ctx context.Context, user crypto.PublicKey) error {
-	ask, err := json.Marshal(map[string]any{"auth": true, "acc": "BUS", "user": user.String(), "limit": 1024})
+	if err := k.servers.Look(ctx); err != nil {
+		return err
+	}
+	var silent Silent
+	for _, server := range k.servers.List() {
+		err := k.on(ctx, server.ID, user)
+		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			silent.Servers = append(silent.Servers, server)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(silent.Servers) > 0 {
+		return &silent
+	}
+	return nil
+}
+
+// on drops a user's connections on one server. The oldest come first, so that a page without any to drop
+// is the last to look at.
+func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey) error {
+	ask, err := json.Marshal(map[string]any{"auth": true, "acc": "BUS", "user": user.String(), "limit": kickPage, "sort": "cid"})
 	if err != nil {
 		return err
 	}
-	return AskServers(ctx, k.sys, "CONNZ", ask, askWait, func(answer []byte) error {
+	for turn := range kickTurns {
+		if turn > 0 { // a connection takes a moment to go
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(kickPause):
+			}
+		}
+		m, err := k.order(ctx, server, "CONNZ", ask)
+		if err != nil {
+			return err
+		}
 		var c connections
-		if err := json.Unmarshal(answer, &c); err != nil {
+		if err := json.Unmarshal(m.Data, &c); err != nil {
 			return fmt.Errorf("connections of a server: %w", err)
 		}
-		return k.drop(ctx, user, &c)
-	})
+		dropped, err := k.drop(ctx, server, user, &c)
+		if err != nil || dropped == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("connections of %s come faster than they can be dropped", user)
+}
+
+func (k *Kick) order(ctx context.Context, server, what string, order []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, orderWait)
+	defer cancel()
+	return k.servers.sys.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+"."+what, order)
+}
+
+// drop drops the connections in one server's answer that are old enough.
+func (k *Kick) drop(ctx context.Context, server string, user crypto.PublicKey, c *connections) (dropped int, err error) {
+	place := server + " " + user.String()
+	k.mu.Lock()
+	first, again := k.looked[place]
+	if !again {
+		first = c.Data.Now
+		k.looked[place] = first
+	}
+	k.mu.Unlock()
+	for _, conn := range c.Data.Connections {
+		if conn.Start.After(first) {
+			continue
+		}
+		// That the connection has gone by itself is an answer too.
+		if _, err := k.order(ctx, server, "KICK", fmt.Appendf(nil, `{"cid":%d}`, conn.CID)); err != nil {
+			return dropped, err
+		}
+		dropped++
+	}
+	return dropped, nil
 }
 
 // AskServers asks every server for what it tells its operator (CONNZ, VARZ, …), over a connection of
@@ -68,39 +226,19 @@ func AskServers(ctx context.Context, sys *nats.Conn, what string, ask []byte, wa
 		return failure(err)
 	}
 	for { // servers answer for themselves, each when it can
-		m, err := sub.NextMsg(wait)
-		if errors.Is(err, nats.ErrTimeout) {
+		next, cancel := context.WithTimeout(ctx, wait)
+		m, err := sub.NextMsgWithContext(next)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+			return nil
+		case err != nil:
 			return failure(err)
 		}
 		if err := f(m.Data); err != nil {
 			return err
 		}
 	}
-}
-
-// drop drops the connections in one server's answer.
-func (k *Kick) drop(ctx context.Context, user crypto.PublicKey, c *connections) error {
-	place := c.Server.ID + " " + user.String()
-	first, again := k.looked[place]
-	if !again {
-		k.looked[place] = c.Data.Now
-	}
-	for _, conn := range c.Data.Connections {
-		if again && conn.Start.After(first) {
-			continue
-		}
-		order := fmt.Appendf(nil, `{"cid":%d}`, conn.CID)
-		// A request: without somewhere to answer, the server ignores the order. That the connection
-		// has gone by itself is an answer too.
-		ctx, cancel := context.WithTimeout(ctx, kickWait)
-		_, err := k.sys.RequestWithContext(ctx, "$SYS.REQ.SERVER."+c.Server.ID+".KICK", order)
-		cancel()
-		if err != nil {
-			return failure(err)
-		}
-	}
-	return nil
 }

@@ -46,18 +46,25 @@ type Cluster struct {
 	TLSCA   string
 }
 
-// Links are the service's own connections, one per account, and the account key that signs the
-// answers to the server's authorization requests.
+// Links are the service's own connections, one for each of its duties, and the account key that signs
+// the answers to the server's authorization requests.
 type Links struct {
-	Auth, Bus, Sys *nats.Conn
-	Issuer         nkeys.KeyPair
+	Auth, Store, API, Notify, Hello, Sys *nats.Conn
+	Issuer                               nkeys.KeyPair
+}
+
+// all are the connections by what they are for.
+func (l *Links) all() map[Duty]**nats.Conn {
+	return map[Duty]**nats.Conn{
+		DutyAuth: &l.Auth, DutyStore: &l.Store, DutyAPI: &l.API, DutyNotify: &l.Notify, DutyHello: &l.Hello, DutySys: &l.Sys,
+	}
 }
 
 // Close ends the connections.
 func (l *Links) Close() {
-	for _, nc := range []*nats.Conn{l.Auth, l.Bus, l.Sys} {
-		if nc != nil {
-			nc.Close()
+	for _, nc := range l.all() {
+		if *nc != nil {
+			(*nc).Close()
 		}
 	}
 }
@@ -106,7 +113,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w: it does not listen on %s (in use?)", store.ErrUnavailable, o.Listen)
 	}
-	links, err := link("", o.Keys, nats.InProcessServer(s.ns), nats.NoReconnect())
+	links, err := connectDuties("", o.Keys, nats.InProcessServer(s.ns), nats.NoReconnect())
 	if err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w", err)

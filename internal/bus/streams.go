@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -11,10 +12,12 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
 )
 
-// dedupe is how long a stream knows a frame's id, so how late a repetition may come.
-const dedupe = 2 * time.Minute
+// dedupe is how long a stream knows a frame's id, so how late a repetition may come. Ids are kept in
+// the servers' memory for so long, and a member chooses how long they are: it is short.
+const dedupe = time.Minute
 
 // Streams makes room streams what the rooms' policies say.
 type Streams struct {
@@ -29,18 +32,31 @@ func NewStreams(nc *nats.Conn, replicas func(ctx context.Context) (int, error)) 
 	return &Streams{js, replicas}, err
 }
 
-// Ensure makes, changes or removes a room's stream, so that it is as the policy says.
+// Ensure makes or changes a room's stream, so that it is as the policy says. A stream is never removed:
+// when storing ends it is emptied, which keeps its numbers, so that a place never means two frames.
 func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) error {
-	if !p.Stored() {
-		if err := s.js.DeleteStream(ctx, StreamName(room)); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("remove the stream of room %s: %w", room, failure(err))
-		}
-		return nil
+	var err error
+	if p.Stored() {
+		err = s.make(ctx, StreamConfig(room, p))
+	} else {
+		err = s.empty(ctx, StreamName(room))
 	}
+	if err != nil {
+		return fmt.Errorf("the stream of room %s: %w", room, failure(err))
+	}
+	return nil
+}
+
+// StreamConfig is what the stream of a stored room has to be; Replicas is not said. A frame is published
+// to the stream, and by the server to the room's readers once it is stored (RePublish); the past is read
+// by direct get (SPEC.md §7).
+func StreamConfig(room crypto.ID, p ledger.Policy) jetstream.StreamConfig {
 	age := time.Duration(min(uint64(p.Retain.Age), uint64(1<<63-1)/uint64(time.Second))) * time.Second
 	cfg := jetstream.StreamConfig{
-		Name: StreamName(room), Subjects: []string{roomFilter(room)},
-		MaxAge: age, MaxBytes: -1, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
+		Name: StreamName(room), Subjects: []string{storedFilter(room)},
+		RePublish:   &jetstream.RePublish{Source: storedFilter(room), Destination: "unibus.r." + room.String() + ".{{wildcard(1)}}"},
+		AllowDirect: true,
+		MaxAge:      age, MaxBytes: -1, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
 		Duplicates: dedupe, Metadata: map[string]string{"unibus": "room"},
 	}
 	if age > 0 {
@@ -49,10 +65,23 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	if p.Retain.Bytes > 0 {
 		cfg.MaxBytes = int64(p.Retain.Bytes)
 	}
-	if err := s.make(ctx, cfg); err != nil {
-		return fmt.Errorf("make the stream of room %s: %w", room, failure(err))
+	return cfg
+}
+
+// Conform gives a stream's configuration the form that want has, and reports whether it had another.
+// ErrInvalid for the stream of an earlier build, whose messages stand under other subjects.
+func Conform(is *jetstream.StreamConfig, want jetstream.StreamConfig) (changed bool, err error) {
+	if !slices.Equal(is.Subjects, want.Subjects) {
+		return false, fmt.Errorf("%w: %s holds data of an earlier build of unibus, which this one does not read: take a new --data folder", store.ErrInvalid, is.Name)
 	}
-	return nil
+	same := is.MaxAge == want.MaxAge && is.MaxBytes == want.MaxBytes && is.Duplicates == want.Duplicates &&
+		is.RePublish != nil && *is.RePublish == *want.RePublish && is.AllowDirect && is.PersistMode == want.PersistMode
+	if same {
+		return false, nil
+	}
+	is.MaxAge, is.MaxBytes, is.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
+	is.RePublish, is.AllowDirect, is.PersistMode = want.RePublish, want.AllowDirect, want.PersistMode
+	return true, nil
 }
 
 func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {
@@ -70,10 +99,21 @@ func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {
 		return err
 	}
 	is := old.CachedInfo().Config
-	if is.MaxAge == cfg.MaxAge && is.MaxBytes == cfg.MaxBytes && is.Duplicates == cfg.Duplicates {
+	changed, err := Conform(&is, cfg)
+	if err == nil && changed {
+		_, err = s.js.UpdateStream(ctx, is)
+	}
+	return err
+}
+
+// empty removes what a stream holds, if there is one.
+func (s *Streams) empty(ctx context.Context, name string) error {
+	old, err := s.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
-	is.MaxAge, is.MaxBytes, is.Duplicates = cfg.MaxAge, cfg.MaxBytes, cfg.Duplicates
-	_, err = s.js.UpdateStream(ctx, is)
-	return err
+	if err != nil || old.CachedInfo().State.Msgs == 0 {
+		return err
+	}
+	return old.Purge(ctx)
 }

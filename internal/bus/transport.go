@@ -34,10 +34,16 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || status < 100 || status > 599 {
 		return nil, fmt.Errorf("the service answered with the status %q", reply.Header.Get("Status"))
 	}
+	header := http.Header{}
+	for _, name := range []string{"Content-Type", "Date", "First", "Last", "Retry-After"} {
+		if v := reply.Header.Get(name); v != "" {
+			header.Set(name, v)
+		}
+	}
 	return &http.Response{
 		StatusCode: status, Status: http.StatusText(status),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:        http.Header{"Content-Type": {reply.Header.Get("Content-Type")}, "Date": {reply.Header.Get("Date")}},
+		Header:        header,
 		Body:          io.NopCloser(bytes.NewReader(reply.Data)),
 		ContentLength: int64(len(reply.Data)),
 		Request:       r,
@@ -48,20 +54,18 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 // may be repeated.
 func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	for {
-		c.mu.Lock()
-		session, back := c.session, c.back
-		c.mu.Unlock()
+		session := c.first.current()
 		try, cancel := context.WithCancel(ctx)
-		stop := context.AfterFunc(session, cancel)
-		reply, err := c.nc.RequestMsgWithContext(try, m)
+		stop := context.AfterFunc(session.ctx, cancel)
+		reply, err := c.first.nc.RequestMsgWithContext(try, m)
 		stop()
 		cancel()
-		broken := session.Err() != nil || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
+		broken := session.ctx.Err() != nil || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
 		if err == nil || ctx.Err() != nil || !broken {
 			return reply, err
 		}
 		select {
-		case <-back:
+		case <-session.back:
 		case <-c.life.Done():
 			return nil, errors.Join(c.Err(), nats.ErrConnectionClosed)
 		case <-ctx.Done():

@@ -339,6 +339,13 @@ func TestTokens(t *testing.T) {
 	if _, err := crypto.OpenToken(hello, crypto.UseConnect, nil, now); err != nil {
 		t.Errorf("hello: %v", err)
 	}
+	api := func(life time.Duration) func(*crypto.Token) {
+		return func(tok *crypto.Token) { tok.Use, tok.Until = crypto.UseAPI, now.Add(life) }
+	}
+	boxed := make(func(tok *crypto.Token) { tok.Inbox = crypto.Inbox{0xff} })
+	if got, err := crypto.OpenToken(boxed, crypto.UseConnect, &bus, now); err != nil || got.Inbox.String() != "74aaaaaaaaaaaaaaaaaaaaaaaa" {
+		t.Errorf("inbox: %v, %v", got.Inbox, err)
+	}
 	raw := must[[]byte](t)(base64.RawURLEncoding.DecodeString(good))
 	encode := func(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 	for name, c := range map[string]struct {
@@ -363,6 +370,12 @@ func TestTokens(t *testing.T) {
 		"version":         {encode(resigned(t, id, crypto.KindToken, raw, func(m map[string]any) { m["v"] = 2 })), crypto.UseConnect, &bus, now, crypto.ErrEncoding},
 		"bus of 3 bytes":  {encode(resigned(t, id, crypto.KindToken, raw, func(m map[string]any) { m["bus"] = []byte{1, 2, 3} })), crypto.UseConnect, &bus, now, crypto.ErrEncoding},
 		"until then from": {encode(resigned(t, id, crypto.KindToken, raw, func(m map[string]any) { m["until"] = 1 })), crypto.UseConnect, &bus, now, crypto.ErrEncoding},
+		"ten minutes":     {make(func(tok *crypto.Token) { tok.Until = now.Add(10 * time.Minute) }), crypto.UseConnect, &bus, now, nil},
+		"eleven minutes":  {make(func(tok *crypto.Token) { tok.Until = now.Add(11 * time.Minute) }), crypto.UseConnect, &bus, now, crypto.ErrTokenLife},
+		"api, a day":      {make(api(24 * time.Hour)), crypto.UseAPI, &bus, now, nil},
+		"api, longer":     {make(api(24*time.Hour + time.Millisecond)), crypto.UseAPI, &bus, now, crypto.ErrTokenLife},
+		"inbox of 3":      {encode(resigned(t, id, crypto.KindToken, raw, func(m map[string]any) { m["inbox"] = []byte{1, 2, 3} })), crypto.UseConnect, &bus, now, crypto.ErrEncoding},
+		"empty inbox":     {encode(resigned(t, id, crypto.KindToken, raw, func(m map[string]any) { m["inbox"] = []byte{} })), crypto.UseConnect, &bus, now, crypto.ErrEncoding},
 		"too many rooms":  {make(func(tok *crypto.Token) { tok.Rooms = append(tok.Rooms, make1001()...) }), crypto.UseConnect, &bus, now, crypto.ErrEncoding},
 	} {
 		if _, err := crypto.OpenToken(c.token, c.use, c.bus, c.now); !errors.Is(err, c.want) {

@@ -16,14 +16,31 @@ const (
 // TokenSkew is how far a checker's clock may differ from the signer's.
 const TokenSkew = 5 * time.Minute
 
-// MaxTokenRooms is the most rooms one connection can ask for, so that a token fits a NATS CONNECT.
+// How long tokens may last, by their use. What lasts longer is refused, by whom it was signed or not.
+const (
+	MaxConnectLife = 10 * time.Minute
+	MaxAPILife     = 24 * time.Hour
+)
+
+// MaxTokenRooms is the most rooms a token may name. What a NATS server takes in one CONNECT is less.
 const MaxTokenRooms = 1000
+
+// Inbox is the name of a connection's inbox, which only that connection, the servers and the service
+// know: 16 random bytes, made for each connection (SPEC.md §3).
+type Inbox [16]byte
+
+// String writes the inbox as in subjects: 26 lower-case base32 characters.
+func (i Inbox) String() string { return idEncoding.EncodeToString(i[:]) }
+
+// IsZero reports whether no inbox is named.
+func (i Inbox) IsZero() bool { return i == Inbox{} }
 
 // Errors of tokens whose signature is good.
 var (
 	ErrTokenExpired = errors.New("token is expired or not yet valid")
 	ErrTokenUse     = errors.New("token is for another use")
 	ErrTokenBus     = errors.New("token is for another bus")
+	ErrTokenLife    = errors.New("token lasts longer than tokens of its use may")
 )
 
 // Token says who is connecting or asking, where, and until when (SPEC.md §3).
@@ -35,6 +52,7 @@ type Token struct {
 	From       time.Time
 	Until      time.Time
 	Rooms      []ID
+	Inbox      Inbox // where answers go, over NATS; zero: none is named
 }
 
 type tokenPayload struct {
@@ -46,6 +64,7 @@ type tokenPayload struct {
 	From       Number    `cbor:"from"`
 	Until      Number    `cbor:"until"`
 	Rooms      []ID      `cbor:"rooms,omitempty"`
+	Inbox      []byte    `cbor:"inbox,omitempty"`
 }
 
 // Token signs a token as base64url text; Key and Connection are filled in from the identity.
@@ -56,6 +75,9 @@ func (id *Identity) Token(t Token) (string, error) {
 	}
 	if t.Bus != nil {
 		p.Bus = t.Bus[:]
+	}
+	if !t.Inbox.IsZero() {
+		p.Inbox = t.Inbox[:]
 	}
 	payload, err := Marshal(p)
 	if err != nil {
@@ -78,8 +100,17 @@ func OpenToken(text string, use string, bus *ID, now time.Time) (Token, error) {
 		return Token{}, ErrTokenBus
 	case now.Before(t.From.Add(-TokenSkew)), now.After(t.Until.Add(TokenSkew)):
 		return Token{}, ErrTokenExpired
+	case t.Until.Sub(t.From) > maxLife(use):
+		return Token{}, ErrTokenLife
 	}
 	return t, nil
+}
+
+func maxLife(use string) time.Duration {
+	if use == UseConnect {
+		return MaxConnectLife
+	}
+	return MaxAPILife
 }
 
 // DecodeToken verifies a token's signature alone; the caller decides on its use, bus and times.
@@ -99,8 +130,8 @@ func DecodeToken(text string) (Token, error) {
 	if err := Verify(KindToken, p.Key, statement); err != nil {
 		return Token{}, fmt.Errorf("token: %w", err)
 	}
-	if p.V != 1 || len(p.Rooms) > MaxTokenRooms || p.Until < p.From || (len(p.Bus) != 0 && len(p.Bus) != len(ID{})) {
-		return Token{}, fmt.Errorf("token: %w", ErrEncoding)
+	if err := p.check(); err != nil {
+		return Token{}, err
 	}
 	t := Token{
 		Key: p.Key, Connection: p.Connection, Use: p.Use, Rooms: p.Rooms,
@@ -110,5 +141,18 @@ func DecodeToken(text string) (Token, error) {
 		t.Bus = new(ID)
 		copy(t.Bus[:], p.Bus)
 	}
+	copy(t.Inbox[:], p.Inbox)
 	return t, nil
+}
+
+// check refuses what no token says.
+func (p *tokenPayload) check() error {
+	sized := func(field []byte, size int) bool { return len(field) == 0 || len(field) == size }
+	switch {
+	case p.V != 1, len(p.Rooms) > MaxTokenRooms, p.Until < p.From:
+	case !sized(p.Bus, len(ID{})), p.Inbox != nil && len(p.Inbox) != len(Inbox{}):
+	default:
+		return nil
+	}
+	return fmt.Errorf("token: %w", ErrEncoding)
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -31,6 +32,8 @@ type api struct {
 	bus    crypto.ID
 	cards  *waitingCards
 	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
+	past   *bus.Past
+	frames int // bytes of a room's past in one answer
 	now    func() time.Time
 
 	mu   sync.Mutex
@@ -60,6 +63,7 @@ func (a *api) handler() http.Handler {
 		"GET /rooms":                     a.getRooms,
 		"GET /rooms/{room}":              a.getRoom,
 		"GET /rooms/{room}/members":      a.getMembers,
+		"GET /rooms/{room}/frames":       a.getFrames,
 		"GET /users":                     a.getUsers,
 		"GET /users/{endpoint}":          a.getUser,
 	} {
@@ -88,6 +92,8 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 		writeProblem(w, err)
 	case body == nil:
 		w.WriteHeader(status)
+	case isFrames(body):
+		writeFrames(w, body.(*store.Past))
 	default:
 		writeJSON(w, status, body)
 	}

@@ -113,12 +113,15 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 	if t.Connection != connection {
 		return nil, refuse("the token is for another connection key")
 	}
+	if t.Inbox.IsZero() {
+		return nil, refuse("the token names no inbox")
+	}
 	uc := jwt.NewUserClaims(req.UserNkey)
-	uc.Name, uc.Audience = t.Key.String(), "BUS" // the name is by which bus.Kick finds the connection
-	inbox := bus.InboxPrefix(connection) + ".>"
-	uc.Permissions.Sub.Allow.Add(inbox)
+	uc.Name = t.Key.String() // by which bus.Kick finds the connection
+	uc.Permissions.Sub.Allow.Add(bus.InboxPrefix(t.Inbox) + ".>")
 	if hello {
-		uc.Permissions.Pub.Allow.Add(bus.HelloSubject)
+		uc.Audience = bus.AccountDoor
+		uc.Permissions.Pub.Allow.Add(bus.HelloSubject(t.Inbox))
 		uc.Expires = now.Add(helloLife).Unix()
 		return uc, nil
 	}
@@ -126,8 +129,8 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 	if err != nil {
 		return nil, err
 	}
-	uc.Expires = until.Unix()
-	uc.Permissions.Pub.Allow.Add(bus.APISubject, bus.HelloSubject)
+	uc.Audience, uc.Expires = bus.AccountBus, until.Unix()
+	uc.Permissions.Pub.Allow.Add(bus.APISubject)
 	uc.Permissions.Sub.Allow.Add(bus.NoticeSubject(t.Key))
 	for _, room := range t.Rooms {
 		may, err := a.accessTo(ctx, room, t.Key)
@@ -146,7 +149,7 @@ func verifyNonce(req *jwt.AuthorizationRequestClaims) (crypto.PublicKey, error) 
 	if err != nil {
 		return connection, refuse("no connection key")
 	}
-	signature, err := base64.RawURLEncoding.DecodeString(req.ConnectOptions.SignedNonce)
+	signature, err := decodeSignature(req.ConnectOptions.SignedNonce)
 	if err != nil {
 		return connection, refuse("no signature of the nonce")
 	}
@@ -193,20 +196,24 @@ func (a *authorizer) accessTo(ctx context.Context, room crypto.ID, key crypto.Pu
 	return may, err
 }
 
+// decodeSignature reads a signature in URL base64 without padding or in standard base64: libraries differ,
+// and servers take both.
+func decodeSignature(text string) ([]byte, error) {
+	if signature, err := base64.RawURLEncoding.DecodeString(text); err == nil {
+		return signature, nil
+	}
+	return base64.StdEncoding.DecodeString(text)
+}
+
 // allow adds a room's subjects to a login.
 func allow(uc *jwt.UserClaims, room crypto.ID, key crypto.PublicKey, may access) {
-	if may.write {
-		uc.Permissions.Pub.Allow.Add(bus.RoomSubject(room, key))
+	switch {
+	case may.write && may.stored:
+		uc.Permissions.Pub.Allow.Add(bus.StoredSubject(room, key))
+	case may.write:
+		uc.Permissions.Pub.Allow.Add(bus.LiveSubject(room, key))
 	}
-	if !may.read {
-		return
-	}
-	uc.Permissions.Sub.Allow.Add("unibus.r." + room.String() + ".*")
-	if may.stored {
-		stream := bus.StreamName(room)
-		for _, op := range []string{"CREATE", "MSG.NEXT", "INFO", "DELETE"} {
-			uc.Permissions.Pub.Allow.Add("$JS.API.CONSUMER." + op + "." + stream + ".>")
-		}
-		uc.Permissions.Pub.Allow.Add("$JS.ACK." + stream + ".>")
+	if may.read {
+		uc.Permissions.Sub.Allow.Add(bus.LiveFilter(room))
 	}
 }

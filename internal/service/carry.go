@@ -8,63 +8,71 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// apiVersion is that of the membership API, as NATS services tell it.
-const apiVersion = "1.0.0"
-
 // maxRequests is how many requests over NATS are worked on at once; the others wait.
 const maxRequests = 64
 
-// carry serves handler over NATS as the micro service unibus, and hello beside it.
-func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, hello func(ctx context.Context, card []byte) (store.BusBody, error), wait *tasks.Group) (micro.Service, error) {
+// carry serves handler over NATS. Whoever asks is answered in its own inbox, which its token names, and
+// nowhere else: a request's reply subject is whatever the asker likes.
+func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, wait *tasks.Group) (*nats.Subscription, error) {
 	run := wait.Limit(maxRequests)
-	bounded := func(f func(r micro.Request)) micro.HandlerFunc {
-		return func(r micro.Request) { run(ctx, func() { f(r) }) }
-	}
-	s, err := micro.AddService(nc, micro.Config{Name: "unibus", Version: apiVersion, Description: "unibus membership API"})
+	return nc.QueueSubscribe(bus.APISubject, "unibus", func(m *nats.Msg) {
+		if !answerable(m) {
+			return
+		}
+		run(ctx, func() { overNATS(ctx, m, handler) })
+	})
+}
+
+// answerable reports whether the reply subject of a request is in the inbox of whoever signed its token.
+func answerable(m *nats.Msg) bool {
+	bearer, _ := strings.CutPrefix(m.Header.Get("Authorization"), "Bearer ")
+	t, err := crypto.DecodeToken(bearer)
+	return err == nil && !t.Inbox.IsZero() && strings.HasPrefix(m.Reply, bus.InboxPrefix(t.Inbox)+".")
+}
+
+// greet answers strangers with the first statement of the bus log, and takes the card that one may send
+// along.
+func greet(nc *nats.Conn, founded store.BusBody, offered func(card []byte)) (*nats.Subscription, error) {
+	answer, err := json.Marshal(founded)
 	if err != nil {
 		return nil, err
 	}
-	err = s.AddEndpoint("api", bounded(func(r micro.Request) { overNATS(ctx, r, handler) }), micro.WithEndpointSubject(bus.APISubject))
-	if err != nil {
-		return nil, err
-	}
-	return s, s.AddEndpoint("hello", bounded(func(r micro.Request) {
-		body, err := hello(ctx, r.Data())
-		if err != nil {
-			return // the caller's time runs out, as with any service that is not there
-		}
-		raw, err := json.Marshal(body)
-		if err == nil {
-			_ = r.Respond(raw) // the caller has gone
-		}
-	}), micro.WithEndpointSubject(bus.HelloSubject))
+	return nc.QueueSubscribe(bus.HelloFilter, "unibus", func(m *nats.Msg) {
+		_ = m.Respond(answer) // the caller has gone
+		offered(m.Data)
+	})
 }
 
 // overNATS turns a NATS request into an HTTP one and its answer back.
-func overNATS(ctx context.Context, r micro.Request, handler http.Handler) {
-	h := r.Headers()
+func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 	w := httptest.NewRecorder()
-	req, err := http.NewRequestWithContext(ctx, h.Get("Method"), "http://unibus"+h.Get("Path"), bytes.NewReader(r.Data()))
+	req, err := http.NewRequestWithContext(ctx, m.Header.Get("Method"), "http://unibus"+m.Header.Get("Path"), bytes.NewReader(m.Data))
 	if err != nil {
 		writeProblem(w, fmt.Errorf("%w: method or path", store.ErrInvalid))
 	} else {
-		req.RequestURI = h.Get("Path")
-		req.Header.Set("Authorization", h.Get("Authorization"))
+		req.RequestURI = m.Header.Get("Path")
+		req.Header.Set("Authorization", m.Header.Get("Authorization"))
 		handler.ServeHTTP(w, req)
 	}
-	_ = r.Respond(w.Body.Bytes(), micro.WithHeaders(micro.Headers{ // the caller has gone
-		"Status":       {strconv.Itoa(w.Code)},
-		"Content-Type": {w.Header().Get("Content-Type")},
-		"Date":         {time.Now().UTC().Format(http.TimeFormat)}, // as over HTTP: it shows a clock that is off
-	}))
+	reply := &nats.Msg{Subject: m.Reply, Data: w.Body.Bytes(), Header: nats.Header{
+		"Status": {strconv.Itoa(w.Code)},
+		"Date":   {time.Now().UTC().Format(http.TimeFormat)}, // as over HTTP: it shows a clock that is off
+	}}
+	for _, name := range []string{"Content-Type", "First", "Last", "Retry-After"} {
+		if v := w.Header().Get(name); v != "" {
+			reply.Header[name] = []string{v}
+		}
+	}
+	_ = m.RespondMsg(reply) // the caller has gone
 }

@@ -107,7 +107,7 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 		}
 		n.links, err = bus.External(*o.External, keys)
 		if err == nil {
-			n.url = n.links.Bus.ConnectedUrlRedacted()
+			n.url = n.links.Store.ConnectedUrlRedacted()
 		}
 		return err
 	}
@@ -130,14 +130,14 @@ const waitNotice = 10 * time.Second
 
 func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetstream.Store, error) {
 	replicas := o.Replicas
-	if replicas == 0 && (o.Cluster.Name != "" || o.External != nil && links.Bus.ConnectedClusterName() != "") {
+	if replicas == 0 && (o.Cluster.Name != "" || o.External != nil && links.Store.ConnectedClusterName() != "") {
 		replicas = 3
 	}
 	late := time.AfterFunc(waitNotice, func() {
 		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", strings.Join(o.Cluster.Routes, ","))
 	})
 	defer late.Stop()
-	return jetstream.Open(ctx, links.Bus, jetstream.Options{Replicas: replicas})
+	return jetstream.Open(ctx, links.Store, jetstream.Options{Replicas: replicas})
 }
 
 // URL is where clients connect.

@@ -17,6 +17,9 @@ var errUnauthenticated = errors.New("unauthenticated")
 // errTooLarge is for requests over maxRequest.
 var errTooLarge = errors.New("request too large")
 
+// errBusy is for callers with too many requests waiting.
+var errBusy = errors.New("busy")
+
 // problems map errors to problem types, the first match deciding. What matches none means that the
 // store cannot be relied on just now.
 var problems = []struct {
@@ -26,6 +29,7 @@ var problems = []struct {
 }{
 	{errUnauthenticated, "unauthenticated", http.StatusUnauthorized},
 	{errTooLarge, "too-large", http.StatusRequestEntityTooLarge},
+	{errBusy, "busy", http.StatusTooManyRequests},
 	{store.ErrConflict, "conflict", http.StatusConflict},
 	{store.ErrExists, "exists", http.StatusConflict},
 	{store.ErrNotFound, "not-found", http.StatusNotFound},

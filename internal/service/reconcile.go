@@ -23,6 +23,7 @@ type reconciler struct {
 	logs    *logs
 	bus     crypto.ID
 	links   *bus.Links
+	servers *bus.Servers
 	streams *bus.Streams
 	log     *slog.Logger
 }
@@ -65,7 +66,7 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 			if !ok {
 				return
 			}
-			again[n] = bus.NewKick(r.links.Sys)
+			again[n] = bus.NewKick(r.servers)
 			r.first(ctx, n, again[n])
 			timer.Reset(retryEvery)
 		case <-timer.C:
@@ -163,7 +164,7 @@ func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 			return nil
 		}
 		told[key] = true
-		return r.links.Bus.PublishMsg(&nats.Msg{Subject: bus.NoticeSubject(key), Data: body})
+		return r.links.Notify.PublishMsg(&nats.Msg{Subject: bus.NoticeSubject(key), Data: body})
 	}
 	if n.Log == r.bus {
 		for u, err := range r.store.Users(ctx, crypto.PublicKey{}) {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -48,7 +47,8 @@ type Service struct {
 
 	cancel context.CancelFunc
 	wait   tasks.Group
-	micro  micro.Service
+	subs   []*nats.Subscription // by which logins and requests come
+	past   *bus.Past
 	http   *http.Server
 }
 
@@ -68,13 +68,20 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return fmt.Errorf("found the bus: %w", err)
 	}
 	metrics := newMetrics()
-	streams, err := bus.NewStreams(o.Links.Bus, o.Replicas)
+	streams, err := bus.NewStreams(o.Links.Store, o.Replicas)
 	if err != nil {
+		return err
+	}
+	if s.past, err = bus.NewPast(o.Links.Store); err != nil {
+		return err
+	}
+	servers := bus.NewServers(o.Links.Sys)
+	if err := servers.Follow(); err != nil {
 		return err
 	}
 	folded := newLogs(o.Store)
 	a := &api{
-		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure,
+		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
 		now: time.Now, busy: map[crypto.PublicKey]int{},
 	}
 	auth := &authorizer{
@@ -89,29 +96,42 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, streams: streams, log: o.Log}
+	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, streams: streams, log: o.Log}
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
 	s.wait.Go(func() { r.follow(run, notices) })
 	handler := metrics.count(a.handler())
-	hello := func(ctx context.Context, card []byte) (store.BusBody, error) {
-		a.cards.offer(card)
-		if err := o.Links.Bus.Publish(cardSubject, card); err != nil { // to the other services of this bus
-			return store.BusBody{}, err
-		}
-		return a.busBody(ctx)
-	}
-	if _, err := o.Links.Bus.Subscribe(cardSubject, func(m *nats.Msg) { a.cards.offer(m.Data) }); err != nil {
-		return err
-	}
-	if s.micro, err = carry(run, o.Links.Bus, handler, hello, &s.wait); err != nil {
+	if err := s.serveNATS(run, o.Links, handler, a); err != nil {
 		return err
 	}
 	if err := s.listen(o, handler, metrics.registry); err != nil {
 		return err
 	}
 	return auth.serve(run, o.Links.Auth, &s.wait)
+}
+
+// serveNATS answers members and strangers, each over a connection that can do nothing else.
+func (s *Service) serveNATS(run context.Context, l *bus.Links, handler http.Handler, a *api) error {
+	founded, err := a.busBody(run)
+	if err != nil {
+		return err
+	}
+	offered := func(card []byte) {
+		a.cards.offer(card)
+		_ = l.Store.Publish(cardSubject, card) // to the other services of this bus; the card can be carried by hand
+	}
+	cards, err := l.Store.Subscribe(cardSubject, func(m *nats.Msg) { a.cards.offer(m.Data) })
+	if err != nil {
+		return err
+	}
+	api, err := carry(run, l.API, handler, &s.wait)
+	if err != nil {
+		return err
+	}
+	door, err := greet(l.Hello, founded, offered)
+	s.subs = append(s.subs, cards, api, door)
+	return err
 }
 
 // found learns which bus this is, or makes it one.
@@ -200,9 +220,12 @@ func (s *Service) Stop() {
 		cancel()
 		_ = s.http.Close()
 	}
-	if s.micro != nil {
-		_ = s.micro.Stop() // its connection is about to close
+	for _, sub := range s.subs {
+		_ = sub.Unsubscribe() // its connection is about to close
 	}
 	s.cancel()
 	s.wait.Wait()
+	if s.past != nil {
+		s.past.Close()
+	}
 }

@@ -62,7 +62,7 @@ func TestRemote(t *testing.T) {
 						}
 						o := remote.Options{Identity: id, Bus: n.Bus, OpTimeout: timeout}
 						c := conn(id)
-						o.Watcher = c
+						o.Watcher, o.Inbox = c, c.Inbox()
 						if carrier == "nats" {
 							o.Transport = c
 						} else {
@@ -110,7 +110,7 @@ func TestHealsAtStart(t *testing.T) {
 	n.Service.Stop()
 	n.Service = nil
 	// The entry alone, as a process leaves it that is killed right after committing it.
-	js, err := jetstream.New(n.Links().Bus)
+	js, err := jetstream.New(n.Links().Store)
 	if err != nil {
 		t.Fatal(err)
 	}

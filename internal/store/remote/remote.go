@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -39,6 +40,7 @@ type Options struct {
 	URL       string            // of the API; any http:// base when the transport is NATS
 	Identity  *crypto.Identity
 	Bus       crypto.ID
+	Inbox     crypto.Inbox  // of the connection that the transport uses; none over TCP
 	Watcher   Watcher       // nil: Watch is ErrUnavailable
 	OpTimeout time.Duration // 0: store.DefaultOpTimeout
 }
@@ -78,7 +80,7 @@ func (s *Store) Close() error {
 // answer took; 0 before the first answer.
 func (s *Store) Skew() time.Duration { return time.Duration(s.skew.Load()) }
 
-const tokenLife = 10 * time.Minute
+const tokenLife = time.Hour
 
 // bearer signs an API token now and then.
 func (s *Store) bearer() (string, error) {
@@ -88,7 +90,7 @@ func (s *Store) bearer() (string, error) {
 	if s.token != "" && now.Before(s.until.Add(-tokenLife/2)) {
 		return s.token, nil
 	}
-	t, err := s.o.Identity.Token(crypto.Token{Use: crypto.UseAPI, Bus: &s.o.Bus, From: now, Until: now.Add(tokenLife)})
+	t, err := s.o.Identity.Token(crypto.Token{Use: crypto.UseAPI, Bus: &s.o.Bus, From: now, Until: now.Add(tokenLife), Inbox: s.o.Inbox})
 	if err != nil {
 		return "", err
 	}
@@ -98,47 +100,87 @@ func (s *Store) bearer() (string, error) {
 
 // call makes one request; in and out may be nil.
 func (s *Store) call(ctx context.Context, method, path string, in, out any) error {
+	_, raw, err := s.ask(ctx, method, path, in)
+	if err != nil || out == nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("%w: the service's answer is not understood: %v", store.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// ask makes one request, again after a while when the service is busy with others of this caller, within
+// OpTimeout. It returns the answer's headers and body; in may be nil.
+func (s *Store) ask(ctx context.Context, method, path string, in any) (http.Header, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.OpTimeout)
 	defer cancel()
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return nil, nil, err
 		}
-		body = bytes.NewReader(raw)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, s.o.URL+path, body)
+	for {
+		header, raw, err := s.once(ctx, method, path, body)
+		var busy *busyError
+		if !errors.As(err, &busy) {
+			return header, raw, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, err
+		case <-time.After(busy.again):
+		}
+	}
+}
+
+// busyError is an ErrUnavailable of a service that has many requests of this caller waiting.
+type busyError struct {
+	again time.Duration
+	why   error
+}
+
+func (e *busyError) Error() string { return e.why.Error() }
+func (e *busyError) Unwrap() error { return e.why }
+
+// Bounds of what a service can make its client wait.
+const (
+	minAgain = 50 * time.Millisecond
+	maxAgain = 2 * time.Second
+)
+
+func (s *Store) once(ctx context.Context, method, path string, body []byte) (http.Header, []byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, s.o.URL+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	token, err := s.bearer()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
 	reply, err := s.http.Do(r)
 	if err != nil {
-		return unreachable(err)
+		return nil, nil, unreachable(err)
 	}
 	defer reply.Body.Close()
 	if date, err := http.ParseTime(reply.Header.Get("Date")); err == nil {
 		s.skew.Store(int64(time.Until(date)))
 	}
 	raw, err := io.ReadAll(io.LimitReader(reply.Body, maxReply+1))
-	if err != nil || len(raw) > maxReply {
-		return fmt.Errorf("%w: the service's answer breaks off or is too long", store.ErrUnavailable)
+	switch {
+	case err != nil || len(raw) > maxReply:
+		return nil, nil, fmt.Errorf("%w: the service's answer breaks off or is too long", store.ErrUnavailable)
+	case reply.StatusCode == http.StatusTooManyRequests:
+		seconds, _ := strconv.ParseFloat(reply.Header.Get("Retry-After"), 64)
+		again := min(max(time.Duration(seconds*float64(time.Second)), minAgain), maxAgain)
+		return nil, nil, &busyError{again + rand.N(again), problem(reply.StatusCode, raw)}
+	case reply.StatusCode >= 300:
+		return nil, nil, problem(reply.StatusCode, raw)
 	}
-	if reply.StatusCode >= 300 {
-		return problem(reply.StatusCode, raw)
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(raw, out); err != nil {
-		return fmt.Errorf("%w: the service's answer is not understood: %v", store.ErrUnavailable, err)
-	}
-	return nil
+	return reply.Header, raw, nil
 }
 
 func unreachable(err error) error {
@@ -164,6 +206,7 @@ var kinds = map[string]error{
 	"unibus:exists":          store.ErrExists,
 	"unibus:too-large":       store.ErrInvalid,
 	"unibus:unavailable":     store.ErrUnavailable,
+	"unibus:busy":            store.ErrUnavailable,
 }
 
 func problem(status int, raw []byte) error {

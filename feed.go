@@ -1,0 +1,420 @@
+package unibus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// source gives a feed the frames of its room.
+type source interface {
+	// Next waits for a frame.
+	Next(ctx context.Context) (store.Frame, error)
+	Close()
+}
+
+// feed reads one room for a subscription.
+type feed struct {
+	s       *Subscription
+	r       *Room
+	o       SubscribeOptions
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	stored  bool
+	page    int // bytes of the past that are read at once
+	src     source
+	past    *storedSource // src, in a stored room
+	q       *sequencer
+	next    uint64    // place of the next frame
+	from    uint64    // of the first frame to deliver
+	fresh   uint64    // of the first frame that came after the feed began
+	reached time.Time // when the last frame was stored
+	parts   chan part // what is read of the past, when that is merged; nil when it is not, or not any more
+	batch   []Message
+	useless time.Time // when fetching the log last did not help
+	unread  uint64    // frames without a key
+	seed    maphash.Seed
+}
+
+// prepare makes a feed up to the point where nothing new can be missed.
+func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions, page int) (*feed, error) {
+	f := &feed{s: s, r: r, o: o, page: page, stored: r.Info().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed()}
+	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
+	f.sequence()
+	live, err := s.c.conn.Subscribe(ctx, r.id, bus.Stored(f.stored), o.Queue)
+	if err != nil {
+		f.cancel(nil)
+		return nil, err
+	}
+	f.src = live
+	if f.stored {
+		f.past = &storedSource{c: s.c, room: r, live: live, life: f.ctx, bytes: page, quiet: tailAfter}
+		f.src = f.past
+		if err := f.begin(ctx); err != nil {
+			f.drop()
+			return nil, err
+		}
+	}
+	r.smu.Lock()
+	r.feeds[f] = true
+	r.smu.Unlock()
+	return f, nil
+}
+
+// drop ends a feed that does not run.
+func (f *feed) drop() {
+	f.cancel(nil)
+	f.src.Close()
+	f.r.smu.Lock()
+	delete(f.r.feeds, f)
+	f.r.smu.Unlock()
+}
+
+// sequence gives the feed a sequencer with nothing in it.
+func (f *feed) sequence() {
+	f.q = newSequencer()
+	f.q.room, f.q.subject, f.q.stored, f.q.unheard = f.r.id, f.r.Subject(), f.stored, f.o.Queue != ""
+	f.q.name, f.q.notice = f.s.c.nameOf, f.s.notice
+	f.q.deliver = func(m Message) { f.batch = append(f.batch, m) }
+}
+
+// begin finds where to begin in a stored room. What is fresh is what was stored after this.
+func (f *feed) begin(ctx context.Context) error {
+	q := store.FramesQuery{Last: contextFrames}
+	switch {
+	case f.o.All:
+		q = store.FramesQuery{}
+	case f.o.Last > 0:
+		q = store.FramesQuery{None: true}
+	case !f.o.Since.IsZero():
+		q = store.FramesQuery{Since: f.o.Since}
+	}
+	past, err := f.look(ctx, q)
+	if err != nil {
+		return err
+	}
+	f.fresh = past.Last + 1
+	switch {
+	case f.o.All:
+		f.from, f.q.start = past.First, true
+		return f.start(past.First, past)
+	case f.o.Last > 0:
+		return f.beginLast(ctx, past.First)
+	case !f.o.Since.IsZero():
+		f.from = f.fresh
+		if len(past.Frames) > 0 {
+			f.from = past.Frames[0].Seq
+		}
+		return f.start(max(past.First, f.from-min(f.from, contextFrames)), store.Past{First: past.First, Last: past.Last})
+	}
+	f.from = f.fresh
+	begin := f.fresh
+	if len(past.Frames) > 0 {
+		begin = past.Frames[0].Seq
+	}
+	return f.start(begin, past)
+}
+
+// start goes on at a place with an answer that was read already.
+func (f *feed) start(at uint64, past store.Past) error {
+	f.next, f.past.next = at, at
+	f.past.first, f.past.last, f.past.page = past.First, past.Last, past.Frames
+	if n := len(past.Frames); n > 0 && past.End() < past.Last {
+		f.past.fetchAhead(past.End())
+	}
+	return nil
+}
+
+// look asks for a part of the past, which may not be there to be read right after the room was made.
+func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.s.c.o.Timeout)
+	defer cancel()
+	q.Bytes = f.page
+	for wait := firstPause; ; wait = min(2*wait, maxPause) {
+		past, err := f.s.c.pastFrames(ctx, f.r.id, q)
+		if err == nil || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotFound) {
+			return past, err
+		}
+		select {
+		case <-ctx.Done():
+			return past, err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// beginLast reads back as far as the last N messages need.
+func (f *feed) beginLast(ctx context.Context, first uint64) error {
+	for window := uint64(f.o.Last) + contextFrames; ; window *= 4 {
+		begin := max(first, f.fresh-min(f.fresh, window))
+		enough, err := f.tail(ctx, begin, begin == first)
+		if err != nil || enough {
+			return err
+		}
+	}
+}
+
+// tail reads from a place to the end of what is stored, and keeps the last N messages. It is not
+// enough when they may reach back beyond that place.
+func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
+	f.sequence()
+	f.batch, f.from = nil, begin
+	var notices []Notice
+	f.q.notice = func(n Notice) { notices = append(notices, n) }
+	if err := f.start(begin, store.Past{First: begin, Last: f.fresh - 1}); err != nil {
+		return false, err
+	}
+	for f.past.next < f.fresh {
+		frame, err := f.src.Next(ctx)
+		if err == nil {
+			err = f.handle(ctx, frame)
+		}
+		if err != nil {
+			return false, err
+		}
+		if n := len(f.batch); n > 2*f.o.Last {
+			f.batch = slices.Delete(f.batch, 0, n-f.o.Last)
+		}
+	}
+	f.q.overdue(time.Time{}, true) // frames behind a gap are among the last, too
+	slices.SortStableFunc(f.batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
+	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
+	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.unsure })
+	if !all && (unsure || len(f.batch) < f.o.Last) {
+		return false, nil
+	}
+	f.q.notice = f.s.notice
+	for _, n := range notices {
+		f.s.notice(n)
+	}
+	return true, nil
+}
+
+// run reads until the feed ends, and says why it did.
+func (f *feed) run() {
+	err := f.follow()
+	if f.parts != nil {
+		close(f.parts)
+	}
+	if cause := context.Cause(f.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	f.drop()
+	if f.unread > 0 {
+		f.s.notice(Notice{
+			Kind: NoticeUnreadable, Room: f.r.id, Subject: f.r.Subject(), Sender: "various", From: 0, To: f.unread - 1,
+			Why: "sealed in epochs whose key you were never given, as before an invitation where history is not shared",
+		})
+	}
+	f.s.ended(f, err)
+}
+
+// ended takes note that a feed has ended. A subscription with patterns goes on without a room that may not be
+// read any more.
+func (s *Subscription) ended(f *feed, err error) {
+	if err != nil && s.ctx.Err() == nil {
+		if !s.goesOnWithout(err) {
+			s.stop(err)
+		} else {
+			s.c.say("no longer reading %s: %v", f.r.Subject(), err)
+			s.mu.Lock()
+			delete(s.feeds, f.r.id)
+			s.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	s.open--
+	over := s.open == 0 && s.o.End
+	s.mu.Unlock()
+	if over {
+		s.stop(nil)
+	}
+}
+
+func (s *Subscription) goesOnWithout(err error) bool {
+	over := errors.Is(err, ErrDenied) || errors.Is(err, ErrNotFound)
+	return over && !errors.Is(err, ErrIntegrity) && len(s.patterns) > 0 && s.c.active(s.c.Key())
+}
+
+// follow reads frames until there is an end to it.
+func (f *feed) follow() error {
+	for {
+		if !f.stored || f.next >= f.fresh {
+			if f.o.End {
+				f.q.finish()
+			}
+			if err := f.flush(); err != nil {
+				return nil // the feed was ended, for a reason that is known
+			}
+			if f.release(); f.o.End {
+				return nil
+			}
+		}
+		if err := f.read(); err != nil {
+			if err = f.explain(err); err != nil {
+				return err
+			}
+		}
+		if f.ctx.Err() != nil {
+			return nil // the cause says more
+		}
+	}
+}
+
+// release lets the merge of the past go on without this feed, and waits for its end: what comes next comes
+// after all of that.
+func (f *feed) release() {
+	if f.parts == nil {
+		return
+	}
+	close(f.parts)
+	f.parts = nil
+	select {
+	case <-f.s.merged:
+	case <-f.ctx.Done():
+	}
+}
+
+// explain finds the reason of an error in what is known of the room; nil when the feed goes on.
+func (f *feed) explain(err error) error {
+	switch {
+	case f.ctx.Err() != nil:
+		return nil
+	case f.s.c.refused() != nil:
+		return f.s.c.refused()
+	case errors.Is(err, errUnstored):
+		f.stored, f.q.stored = false, false
+		f.src = f.past.live
+		return nil
+	case errors.Is(err, ErrDenied), errors.Is(err, ErrNotFound):
+		if serr := f.r.sync(f.ctx); serr == nil {
+			err = cmp.Or(f.r.readable(), err)
+		}
+	}
+	return err
+}
+
+// read takes one frame, or gives up on a gap that is due.
+func (f *feed) read() error {
+	ctx := f.ctx
+	if again := f.q.overdue(time.Now(), false); !again.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, again)
+		defer cancel()
+	}
+	if err := f.flush(); err != nil {
+		return err
+	}
+	frame, err := f.src.Next(ctx)
+	if err != nil {
+		if ctx.Err() != nil && f.ctx.Err() == nil {
+			return nil // a gap is due
+		}
+		return err
+	}
+	if !f.stored {
+		f.kept(&frame)
+	}
+	if err := f.handle(f.ctx, frame); err != nil {
+		return err
+	}
+	return f.flush()
+}
+
+// kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the
+// feed goes on as that of a stored room. Else what the server's headers say means nothing: in a room that
+// stores nothing its writers choose them.
+func (f *feed) kept(frame *store.Frame) {
+	if frame.Seq == 0 {
+		return
+	}
+	live, ok := f.src.(*bus.Feed)
+	if !ok || f.o.Queue != "" || !f.r.Info().Policy.Stored() {
+		frame.Seq = 0
+		return
+	}
+	f.stored, f.q.stored = true, true
+	f.past = &storedSource{c: f.s.c, room: f.r, live: live, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
+	f.src = f.past
+	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
+	f.next, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq
+}
+
+// flush hands what was read to the receiver.
+func (f *feed) flush() error {
+	if len(f.batch) == 0 {
+		return nil
+	}
+	var to chan []Message
+	var merge chan part
+	if merge = f.parts; merge == nil {
+		to = f.s.out
+	}
+	select {
+	case to <- f.batch:
+	case merge <- part{f.reached, f.batch, merge}:
+	case <-f.ctx.Done():
+		return f.ctx.Err()
+	}
+	f.batch = nil
+	return nil
+}
+
+// handle judges a frame and puts it into its stream. An error ends the feed.
+func (f *feed) handle(ctx context.Context, frame store.Frame) error {
+	if f.stored {
+		if frame.Seq > f.next {
+			f.hole(frame.Seq)
+		}
+		f.next = frame.Seq + 1
+		if frame.Time.After(f.reached) {
+			f.reached = frame.Time
+		}
+	}
+	now := time.Now()
+	rcv := received{seq: frame.Seq, context: f.stored && frame.Seq < f.from, sender: frame.Sender}
+	if frame.Sender == (PublicKey{}) {
+		return f.refuse(ctx, rcv, frame, fmt.Errorf("%w: its subject names no sender", ledger.ErrForged))
+	}
+	if f.r.alarmed(frame.Sender) {
+		return nil
+	}
+	live := !f.stored || frame.Seq >= f.fresh
+	var err error
+	if rcv.Verdict, err = f.judge(ctx, frame.Data, frame.Sender, live); err != nil {
+		return f.refuse(ctx, rcv, frame, err)
+	}
+	age := now.Sub(time.UnixMicro(int64(rcv.Content.Time)))
+	switch {
+	case live && !f.s.c.active(frame.Sender):
+		return f.refuse(ctx, rcv, frame, errRevoked)
+	case !f.stored && (age > freshWithin || age < -freshWithin):
+		return f.refuse(ctx, rcv, frame, errStale)
+	}
+	rcv.late = f.stored && live && age > freshWithin
+	rcv.sum = maphash.Bytes(f.seed, frame.Data)
+	f.q.take(rcv, now)
+	return nil
+}
+
+// hole looks at places of the stream that hold nothing. Retention trims from the front only; what is missing
+// behind the first message that is left was lost or taken away. A server that wants to hide it can, but a
+// damaged disk does not.
+func (f *feed) hole(seq uint64) {
+	first := f.past.first
+	if first >= seq || seq <= f.from {
+		return
+	}
+	f.q.notice(Notice{
+		Kind: NoticeLost, Finding: true, Room: f.r.id, Subject: f.r.Subject(), From: max(first, f.next, f.from), To: seq - 1,
+		Why: "missing, with messages before and after it there",
+	})
+}

@@ -1,0 +1,150 @@
+// Package direct reads streams by direct get: a request that any replica of a stream answers with many
+// messages (SPEC.md §7). It makes no consumer, so that nothing of it outlives the caller, and nothing
+// waits longer than the caller's context.
+//
+// What is read is what one replica holds. How far the stream reaches is not for an answer to say: that
+// is asked of the stream's leader (see Leader), or shown by a barrier that a quorum agreed on.
+package direct
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// ErrMany says that more subjects match than a server gives at once.
+var ErrMany = errors.New("too many subjects match")
+
+// ErrNone says that the replica that answered holds nothing of what was asked for: it may lag.
+var ErrNone = errors.New("the replica holds none of it")
+
+// Request is a direct get request, in the server's words. Zero fields are left out.
+type Request struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	StartTime string   `json:"start_time,omitempty"` // RFC 3339
+	NextFor   string   `json:"next_by_subj,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"` // at least one message comes, however small it is
+}
+
+// maxReplies is how many messages of one answer may wait for their receiver: what a server gives at once,
+// and its end.
+const maxReplies = 1025
+
+// Client receives the answers of one connection over one subscription.
+type Client struct {
+	nc    *nats.Conn
+	inbox string
+	sub   *nats.Subscription
+
+	mu   sync.Mutex
+	last uint64
+	open map[string]chan *nats.Msg
+}
+
+// New returns a client on a connection that may use JetStream. Close ends it.
+func New(nc *nats.Conn) (*Client, error) {
+	c := &Client{nc: nc, inbox: nc.NewInbox() + ".", open: map[string]chan *nats.Msg{}}
+	var err error
+	c.sub, err = nc.Subscribe(c.inbox+"*", func(m *nats.Msg) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		select {
+		case c.open[m.Subject] <- m: // nil, for an answer nobody waits for, never is ready
+		default:
+		}
+	})
+	return c, err
+}
+
+// Close ends the subscription. The connection may be gone already, which serves as well.
+func (c *Client) Close() { _ = c.sub.Unsubscribe() }
+
+// Get asks for messages of a stream and calls f with each that comes, in their order. It returns ErrNone
+// for an answer without any.
+func (c *Client) Get(ctx context.Context, stream string, r Request, f func(*nats.Msg) error) error {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	answers, done, err := c.ask("$JS.API.DIRECT.GET."+stream, raw)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-answers:
+			if Last(m, "Nats-Subject") == "" {
+				return end(m)
+			}
+			if err := f(m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (c *Client) ask(subject string, request []byte) (answers <-chan *nats.Msg, done func(), err error) {
+	ch := make(chan *nats.Msg, maxReplies)
+	c.mu.Lock()
+	c.last++
+	reply := c.inbox + strconv.FormatUint(c.last, 36)
+	c.open[reply] = ch
+	c.mu.Unlock()
+	done = func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.open, reply)
+	}
+	if err := c.nc.PublishRequest(subject, reply, request); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return ch, done, nil
+}
+
+// end reads a message that is no data: the end of an answer, or what is wrong.
+func end(m *nats.Msg) error {
+	switch status := m.Header.Get("Status"); status {
+	case "204":
+		return nil
+	case "404":
+		return ErrNone
+	case "413":
+		return ErrMany
+	case "503":
+		return nats.ErrNoResponders
+	default:
+		return fmt.Errorf("%w: a server answers %s %s", store.ErrUnavailable, status, m.Header.Get("Description"))
+	}
+}
+
+// Last is the last value of a header: of those that begin with Nats- only that is the server's. Whoever
+// wrote a message chose the ones before it.
+func Last(m *nats.Msg, key string) string {
+	values := m.Header[key]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// Seq is the place of a message in its stream, as the server says; 0 when it says none.
+func Seq(m *nats.Msg) uint64 {
+	seq, err := strconv.ParseUint(Last(m, "Nats-Sequence"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return seq
+}

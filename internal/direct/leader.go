@@ -1,0 +1,91 @@
+package direct
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Info is what the leader of a stream says of it.
+type Info struct {
+	First    uint64 // place of the first message; after the last when there is none
+	Last     uint64
+	Messages uint64
+	Bytes    uint64
+	LastTime time.Time
+}
+
+// What a leader has to show to be believed (measured over partitions: a leader that was cut off goes on
+// answering, but not so).
+const (
+	answerWithin = time.Second     // the answer is no older than this
+	activeWithin = 2 * time.Second // when a replica was last heard of
+)
+
+// streamInfo is the answer to $JS.API.STREAM.INFO.
+type streamInfo struct {
+	Error  *struct{ Code int } `json:"error"`
+	Config struct {
+		Replicas int `json:"num_replicas"`
+	} `json:"config"`
+	State struct {
+		Messages uint64    `json:"messages"`
+		Bytes    uint64    `json:"bytes"`
+		FirstSeq uint64    `json:"first_seq"`
+		LastSeq  uint64    `json:"last_seq"`
+		LastTime time.Time `json:"last_ts"`
+	} `json:"state"`
+	Cluster *struct {
+		Leader   string `json:"leader"`
+		Replicas []struct {
+			Current bool          `json:"current"`
+			Active  time.Duration `json:"active"`
+		} `json:"replicas"`
+	} `json:"cluster"`
+}
+
+// Leader asks how far a stream reaches, of its leader, and believes only one that a quorum follows.
+// ErrNotFound without a stream, ErrUnavailable when nobody can be believed just now.
+func Leader(ctx context.Context, nc *nats.Conn, stream string) (Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, nil)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return Info{}, err
+	case err != nil:
+		return Info{}, fmt.Errorf("%w: nobody leads the stream %s (%v)", store.ErrUnavailable, stream, err)
+	}
+	var s streamInfo
+	if err := json.Unmarshal(m.Data, &s); err != nil {
+		return Info{}, fmt.Errorf("%w: a server's answer is not understood: %v", store.ErrUnavailable, err)
+	}
+	switch {
+	case s.Error != nil && s.Error.Code == 404:
+		return Info{}, fmt.Errorf("stream %s: %w", stream, store.ErrNotFound)
+	case s.Error != nil, !s.believed():
+		return Info{}, fmt.Errorf("%w: no server leads the stream %s with a quorum", store.ErrUnavailable, stream)
+	}
+	st := s.State
+	return Info{First: st.FirstSeq, Last: st.LastSeq, Messages: st.Messages, Bytes: st.Bytes, LastTime: st.LastTime}, nil
+}
+
+// believed reports whether a leader answers, with enough replicas behind it to be a quorum.
+func (s *streamInfo) believed() bool {
+	if s.Cluster == nil { // a server by itself
+		return true
+	}
+	following := 1
+	for _, r := range s.Cluster.Replicas {
+		if r.Current && 0 < r.Active && r.Active < activeWithin {
+			following++
+		}
+	}
+	return s.Cluster.Leader != "" && following >= s.Config.Replicas/2+1
+}

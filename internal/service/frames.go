@@ -1,0 +1,100 @@
+package service
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// maxFrames is how many bytes of a room's past one answer has at most. A single frame may be larger.
+const maxFrames = 860 << 10
+
+// frameHeaders is kept free in an answer for its headers. A frame is as much smaller than the most that
+// a server takes, so that an answer with it alone fits.
+const frameHeaders = 512
+
+// frameLimit is how many bytes of frames an answer over a connection may have, whose servers take
+// messages of maxPayload bytes.
+func frameLimit(maxPayload int64) int { return int(max(min(maxFrames, maxPayload-frameHeaders), 1)) }
+
+// getFrames answers with a part of a room's past. Whether the caller is a member is looked up each time.
+func (a *api) getFrames(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	q, err := c.framesQuery()
+	if err != nil {
+		return 0, nil, err
+	}
+	err = a.member(c, room, func(s *ledger.State) error {
+		switch {
+		case s.Room.Role(c.caller) == "" && !c.admin:
+			return fmt.Errorf("room %s: %w: no longer a member", room, store.ErrDenied)
+		case !s.Room.Policy.Stored():
+			return fmt.Errorf("room %s: %w: it stores nothing", room, store.ErrNotFound)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	past, err := a.past.Frames(c.Context(), room, q, a.frames)
+	return http.StatusOK, &past, err
+}
+
+// framesQuery reads after, since, last and bytes.
+func (c *call) framesQuery() (q store.FramesQuery, err error) {
+	if q.After, err = c.number("after", 0); err != nil {
+		return q, err
+	}
+	bytes, err := c.number("bytes", 0)
+	if err != nil {
+		return q, err
+	}
+	q.Bytes = int(min(bytes, maxFrames))
+	values := c.URL.Query()
+	if values.Has("last") {
+		q.Last, err = c.number("last", 0)
+		q.None = q.Last == 0
+		return q, err
+	}
+	if since := values.Get("since"); since != "" {
+		q.Since, err = parseSince(since)
+	}
+	return q, err
+}
+
+// parseSince reads a time as RFC 3339, or as Unix µs, which is how the times of frames are given.
+func parseSince(text string) (time.Time, error) {
+	if n, err := strconv.ParseInt(text, 10, 63); err == nil {
+		return time.UnixMicro(n), nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return t, fmt.Errorf("%w: since is Unix µs, or a time as 2006-01-02T15:04:05Z", store.ErrInvalid)
+	}
+	return t, nil
+}
+
+func isFrames(body any) bool { _, ok := body.(*store.Past); return ok }
+
+func writeFrames(w http.ResponseWriter, p *store.Past) {
+	size := 0
+	for i := range p.Frames {
+		size += p.Frames[i].Size()
+	}
+	body := make([]byte, 0, size)
+	for i := range p.Frames {
+		body = store.AppendFrame(body, &p.Frames[i])
+	}
+	w.Header().Set("Content-Type", store.FramesType)
+	w.Header().Set("First", strconv.FormatUint(p.First, 10))
+	w.Header().Set("Last", strconv.FormatUint(p.Last, 10))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body) // the caller has gone; there is nobody to tell
+}

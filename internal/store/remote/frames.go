@@ -1,0 +1,49 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Frames returns a part of a stored room's past. ErrUnavailable when it cannot be read as far as it
+// reaches, or as fits an answer.
+func (s *Store) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error) {
+	header, raw, err := s.ask(ctx, "GET", "/rooms/"+room.String()+"/frames?"+framesQuery(q).Encode(), nil)
+	if err != nil {
+		return store.Past{}, err
+	}
+	past := store.Past{}
+	first, err := strconv.ParseUint(header.Get("First"), 10, 64)
+	if err == nil {
+		past.First = first
+		past.Last, err = strconv.ParseUint(header.Get("Last"), 10, 64)
+	}
+	if err != nil {
+		return store.Past{}, fmt.Errorf("%w: the service does not say how far the room reaches", store.ErrUnavailable)
+	}
+	past.Frames, err = store.ParseFrames(raw)
+	return past, err
+}
+
+func framesQuery(q store.FramesQuery) url.Values {
+	v := url.Values{}
+	switch {
+	case q.None:
+		v.Set("last", "0")
+	case q.Last > 0:
+		v.Set("last", strconv.FormatUint(q.Last, 10))
+	case !q.Since.IsZero():
+		v.Set("since", strconv.FormatInt(q.Since.UnixMicro(), 10))
+	default:
+		v.Set("after", strconv.FormatUint(q.After, 10))
+	}
+	if q.Bytes > 0 {
+		v.Set("bytes", strconv.Itoa(q.Bytes))
+	}
+	return v
+}

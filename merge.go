@@ -1,0 +1,68 @@
+package unibus
+
+import (
+	"container/heap"
+	"time"
+)
+
+// part are the messages that a feed read from one frame, and when that was stored.
+type part struct {
+	stored   time.Time
+	messages []Message
+	from     <-chan part
+}
+
+// partHeap is the next part of each feed, the one stored first on top.
+type partHeap []part
+
+func (h partHeap) Len() int           { return len(h) }
+func (h partHeap) Less(i, j int) bool { return h[i].stored.Before(h[j].stored) }
+func (h partHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push is part of heap.Interface.
+func (h *partHeap) Push(x any) { *h = append(*h, x.(part)) }
+
+// Pop is part of heap.Interface.
+func (h *partHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
+
+// merge hands on what feeds read of the past in the order in which it was stored: the next part to hand on
+// is known when every feed that has more has said what comes next there. It ends when all have read what was
+// stored when they began, or with the subscription.
+func (s *Subscription) merge(feeds []chan part) {
+	defer close(s.merged)
+	var next partHeap
+	for _, f := range feeds {
+		if p, ok := s.nextPart(f); ok {
+			heap.Push(&next, p)
+		}
+	}
+	for len(next) > 0 {
+		p := next[0]
+		select {
+		case s.out <- p.messages:
+		case <-s.ctx.Done():
+			return
+		}
+		if following, ok := s.nextPart(p.from); ok {
+			next[0] = following
+			heap.Fix(&next, 0)
+		} else {
+			heap.Pop(&next)
+		}
+	}
+}
+
+// nextPart waits for what a feed reads next of the past; false when it has read all of it.
+func (s *Subscription) nextPart(from <-chan part) (part, bool) {
+	select {
+	case p, ok := <-from:
+		return p, ok
+	case <-s.ctx.Done():
+		return part{}, false
+	}
+}

@@ -1,0 +1,261 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// pastStore reads what stored rooms hold: the service's API, or the streams themselves straight at a store.
+type pastStore interface {
+	Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error)
+}
+
+// directPast is a pastStore straight at a store.
+type directPast struct{ *bus.Past }
+
+// directPage is how many bytes directPast reads at once.
+const directPage = 4 << 20
+
+// Frames returns a part of a room's past.
+func (d directPast) Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
+	return d.Past.Frames(ctx, room, q, directPage)
+}
+
+// Limits of reading stored rooms.
+const (
+	fetchAtOnce = 8                     // requests for the past under way, of all rooms of a client
+	tailAfter   = time.Second           // without a frame, before the past is asked whether there is one
+	tailEvery   = 15 * time.Second      // and again, in a room where nothing happens
+	tailPerRoom = 50 * time.Millisecond // more for each room of the client, so that many are not asked more often
+	rolledBack  = 5 * time.Second       // an end before what was read is asked for again so long
+)
+
+// storedSource gives the frames of a stored room by place, each once: the past first, then what comes by
+// the subscription. The subscription only saves time. A frame by it that is not the one that comes next says
+// that the past has to be asked again, which it also is when nothing has come for a while, and when the
+// connection broke: a frame may be stored and published to nobody (SPEC.md §6).
+type storedSource struct {
+	c    *Client
+	room *Room
+	live *bus.Feed
+	life context.Context // of the feed: what is fetched ahead outlives one call of Next
+
+	next     uint64        // the place wanted
+	first    uint64        // the room's first and last place, as last told
+	last     uint64        //
+	page     []store.Frame // read of the past, and not given yet
+	ahead    chan fetched  // what comes after page, when it is being fetched
+	bytes    int           // of a page
+	followed bool          // the past has been read to its end once
+	quiet    time.Duration // without a frame, before the past is asked again
+}
+
+// errUnstored says that the room stores nothing any more.
+var errUnstored = errors.New("the room stores nothing any more")
+
+// fetched is the outcome of a request for the past.
+type fetched struct {
+	past store.Past
+	err  error
+}
+
+// Next waits for the frame at the next place that holds one.
+func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
+	for {
+		for len(s.page) > 0 {
+			f := s.page[0]
+			s.page = s.page[1:]
+			if f.Seq >= s.next {
+				s.next = f.Seq + 1
+				return f, nil
+			}
+		}
+		if s.next <= s.last {
+			if err := s.fetch(ctx); err != nil {
+				return store.Frame{}, err
+			}
+			continue
+		}
+		f, err := s.follow(ctx)
+		if err != nil || f.Seq > 0 {
+			return f, err
+		}
+	}
+}
+
+// follow waits for the next frame by the subscription; a zero frame says that the past has been asked again,
+// or has to be.
+func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
+	session, err := s.live.Standing(ctx)
+	if err != nil {
+		return store.Frame{}, err
+	}
+	s.followed = true
+	wait, cancel := context.WithTimeout(ctx, s.quiet)
+	defer cancel()
+	defer context.AfterFunc(session, cancel)()
+	for {
+		f, err := s.live.Next(wait)
+		switch {
+		case err != nil && (wait.Err() == nil || ctx.Err() != nil):
+			return f, err
+		case err != nil: // quiet for long enough, or the connection broke
+			s.quiet = s.c.tailEvery()
+			return store.Frame{}, s.tail(ctx)
+		case f.Seq == 0 && !s.room.Info().Policy.Stored():
+			return f, errUnstored
+		case f.Seq < s.next: // known already, or nothing that the room has stored
+		case f.Seq == s.next:
+			s.next, s.last, s.quiet = f.Seq+1, max(s.last, f.Seq), tailAfter
+			return f, nil
+		default:
+			s.quiet = tailAfter
+			return store.Frame{}, s.fetch(ctx)
+		}
+	}
+}
+
+// tail asks for what is stored beyond what was read, over a connection that stands. While the past cannot be
+// had, following goes on.
+func (s *storedSource) tail(ctx context.Context) error {
+	if _, err := s.live.Standing(ctx); err != nil {
+		return err
+	}
+	past, err := s.ask(ctx)
+	if errors.Is(err, ErrUnavailable) {
+		s.quiet = tailAfter
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.accept(ctx, past)
+}
+
+// tailEvery is how often a room in which nothing happens is looked at.
+func (c *Client) tailEvery() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return tailEvery + time.Duration(len(c.rooms))*tailPerRoom
+}
+
+// fetch reads on in the past. While it cannot be had it is asked for again: within the client's timeout,
+// or, once the room has been read to its end and is being followed, for as long as it takes.
+func (s *storedSource) fetch(ctx context.Context) error {
+	began, told := time.Now(), false
+	for wait := firstPause; ; wait = min(2*wait, maxPause) {
+		past, err := s.awaited(ctx)
+		if err == nil {
+			err = s.accept(ctx, past)
+		}
+		late := time.Since(began) > s.c.o.Timeout
+		switch {
+		case err == nil || !errors.Is(err, ErrUnavailable):
+			return err
+		case late && !s.followed:
+			return fmt.Errorf("%w (%d of %d places could be read)", err, s.next-1, s.last)
+		case late && !told:
+			told = true
+			s.c.say("waiting for messages that came meanwhile: %v", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// awaited is what was asked for ahead, or is asked for now.
+func (s *storedSource) awaited(ctx context.Context) (store.Past, error) {
+	if s.ahead == nil {
+		return s.ask(ctx)
+	}
+	select {
+	case f := <-s.ahead:
+		s.ahead = nil
+		return f.past, f.err
+	case <-ctx.Done():
+		return store.Past{}, ctx.Err()
+	}
+}
+
+func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
+	return s.c.pastFrames(ctx, s.room.id, store.FramesQuery{After: s.next - 1, Bytes: s.bytes})
+}
+
+// pastFrames asks for a part of the past, when it is this request's turn. What is not there to be read, of a
+// room whose log says that it stores messages, is only not there yet.
+func (c *Client) pastFrames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
+	select {
+	case c.fetching <- struct{}{}:
+	case <-ctx.Done():
+		return store.Past{}, ctx.Err()
+	}
+	defer func() { <-c.fetching }()
+	return c.past.Frames(ctx, room, q)
+}
+
+// accept takes an answer over, and asks for what comes after it meanwhile.
+func (s *storedSource) accept(ctx context.Context, past store.Past) error {
+	if past.Last+1 < s.next {
+		return s.wentBack(ctx, past)
+	}
+	s.first, s.last, s.page = past.First, past.Last, past.Frames
+	if len(past.Frames) == 0 {
+		if s.next = max(s.next, past.First); s.next <= past.Last {
+			return fmt.Errorf("%w: an answer without any of the messages from place %d on", ErrUnavailable, s.next)
+		}
+		return nil
+	}
+	if end := past.End(); end < past.Last {
+		s.fetchAhead(end)
+	}
+	return nil
+}
+
+func (s *storedSource) fetchAhead(after uint64) {
+	ahead := make(chan fetched, 1)
+	started := s.c.wait.Go(func() {
+		past, err := s.c.pastFrames(s.life, s.room.id, store.FramesQuery{After: after, Bytes: s.bytes})
+		ahead <- fetched{past, err}
+	})
+	if started {
+		s.ahead = ahead
+	}
+}
+
+// wentBack deals with a room that ends before what was read of it. That is asked for again, in case whoever
+// said so was behind.
+func (s *storedSource) wentBack(outer context.Context, past store.Past) error {
+	ctx, cancel := context.WithTimeout(outer, rolledBack)
+	defer cancel()
+	read := s.next - 1
+	for past.Last < read {
+		select {
+		case <-ctx.Done():
+			if outer.Err() != nil {
+				return outer.Err()
+			}
+			return fmt.Errorf("%w: rolled back: messages up to place %d of the room's stream were read, and now it ends at %d", ErrIntegrity, read, past.Last)
+		case <-time.After(maxPause):
+		}
+		again, err := s.ask(ctx)
+		if errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		past = again
+	}
+	return s.accept(outer, past)
+}
+
+// Close ends the subscription.
+func (s *storedSource) Close() { s.live.Close() }
