@@ -70,6 +70,7 @@ type Client struct {
 	mu       sync.Mutex
 	rooms    map[crypto.ID]*Room
 	subs     map[*Subscription]bool
+	away     *time.Timer // runs while the connection is broken
 	watching bool
 }
 
@@ -115,6 +116,11 @@ func (c *Client) Close() error {
 	cancel()
 	c.wait.Seal()
 	c.cancel()
+	c.mu.Lock()
+	if c.away != nil {
+		c.away.Stop()
+	}
+	c.mu.Unlock()
 	if c.conn != nil {
 		c.conn.Close()
 	}
@@ -338,7 +344,20 @@ func (c *Client) connect(ctx context.Context) error {
 func (c *Client) dialOptions() bus.DialOptions {
 	return bus.DialOptions{
 		Servers: c.o.Server, Context: c.o.Context, Identity: c.id, Timeout: c.o.Timeout,
-		Connected: c.reconnected, Lost: func(err error) { c.say("connection lost (%v); reconnecting", err) },
+		Connected: c.reconnected, Lost: c.lost,
+	}
+}
+
+// lostNotice is how long a connection may be away before people are told: it also breaks for a moment when
+// the rooms that it is for change.
+const lostNotice = 2 * time.Second
+
+// lost tells that the connection broke, unless it stands again soon.
+func (c *Client) lost(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away == nil {
+		c.away = time.AfterFunc(lostNotice, func() { c.say("connection lost (%v); reconnecting", err) })
 	}
 }
 
@@ -483,8 +502,12 @@ func (c *Client) openRooms() []*Room {
 // been dropped because of one.
 func (c *Client) reconnected() {
 	c.mu.Lock()
-	entered := c.bus != nil
+	entered, away := c.bus != nil, c.away
+	c.away = nil
 	c.mu.Unlock()
+	if away != nil && !away.Stop() {
+		c.say("connected again")
+	}
 	if !entered {
 		return
 	}

@@ -32,6 +32,7 @@ type api struct {
 	bus    crypto.ID
 	cards  *waitingCards
 	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
+	drop   func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
 	past   *bus.Past
 	frames int // bytes of a room's past in one answer
 	now    func() time.Time
@@ -316,6 +317,9 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 		if err := a.stream(c.Context(), log, *policy); err != nil {
 			return 0, nil, err
 		}
+	}
+	if err := a.drop(c.Context(), store.Notice{Log: log, Seq: place.Seq}); err != nil {
+		return 0, nil, fmt.Errorf("entry %d is stored, but not everyone it concerns is disconnected yet: %w", place.Seq, err)
 	}
 	if fresh {
 		return http.StatusCreated, place, nil

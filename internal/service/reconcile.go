@@ -71,7 +71,7 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 			timer.Reset(retryEvery)
 		case <-timer.C:
 			for n, kick := range again {
-				if r.step(ctx, n, kick) {
+				if kick.Due() && r.step(ctx, n, kick) {
 					delete(again, n)
 				}
 			}
@@ -92,7 +92,8 @@ func (r *reconciler) first(ctx context.Context, n store.Notice, kick *bus.Kick) 
 	dropped.Wait()
 }
 
-// step does what a new entry asks for, and may be repeated.
+// step does what a new entry asks for, and may be repeated. A server that was silent is asked again when it
+// is heard of.
 func (r *reconciler) step(ctx context.Context, n store.Notice, kick *bus.Kick) bool {
 	return r.report(ctx, n, errors.Join(r.kick(ctx, n, kick), r.tend(ctx, n.Log)))
 }

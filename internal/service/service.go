@@ -100,7 +100,9 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
-	s.wait.Go(func() { r.follow(run, notices) })
+	a.drop = r.dropOthers
+	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), log: o.Log}
+	s.wait.Go(func() { r.follow(run, notices) }, func() { g.follow(run) })
 	handler := metrics.count(a.handler())
 	if err := s.serveNATS(run, o.Links, handler, a); err != nil {
 		return err
