@@ -104,7 +104,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), log: o.Log}
 	s.wait.Go(func() { r.follow(run, notices) }, func() { g.follow(run) })
 	handler := metrics.count(a.handler())
-	if err := s.serveNATS(run, o.Links, handler, a); err != nil {
+	if err := s.serveNATS(ctx, run, o.Links, handler, a); err != nil {
 		return err
 	}
 	if err := s.listen(o, handler, metrics.registry); err != nil {
@@ -114,8 +114,8 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.
-func (s *Service) serveNATS(run context.Context, l *bus.Links, handler http.Handler, a *api) error {
-	founded, err := a.busBody(run)
+func (s *Service) serveNATS(ctx, run context.Context, l *bus.Links, handler http.Handler, a *api) error {
+	founded, err := a.busBody(ctx)
 	if err != nil {
 		return err
 	}
@@ -133,6 +133,11 @@ func (s *Service) serveNATS(run context.Context, l *bus.Links, handler http.Hand
 	}
 	door, err := greet(l.Hello, founded, offered)
 	s.subs = append(s.subs, cards, api, door)
+	for _, nc := range []*nats.Conn{l.Store, l.API, l.Hello} { // whoever is told that the service is ready is answered
+		if err == nil {
+			err = nc.FlushWithContext(ctx)
+		}
+	}
 	return err
 }
 
