@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -289,100 +287,4 @@ func (s *Store) bury(ctx context.Context, log, taken string) error {
 		err = fmt.Errorf("%w: %s", store.ErrExists, taken)
 	}
 	return err
-}
-
-// Watch reports every entry committed from now on.
-func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
-	start, cancel := s.op(ctx)
-	defer cancel()
-	seq, err := s.log.index(start)
-	if err != nil {
-		return nil, fmt.Errorf("watch: %w", failure(err))
-	}
-	messages, err := s.follow(start, seq+1)
-	if err != nil {
-		return nil, fmt.Errorf("watch: %w", failure(err))
-	}
-	out := make(chan store.Notice)
-	ctx, stop := context.WithCancel(ctx)
-	release := context.AfterFunc(s.ctx, stop)
-	started := s.wait.Go(func() {
-		defer close(out)
-		defer stop()
-		defer release()
-		s.watch(ctx, messages, seq, out)
-	})
-	if !started {
-		messages.Stop()
-		return nil, fmt.Errorf("watch: %w", errClosed)
-	}
-	return out, nil
-}
-
-// follow consumes the log from a place on, entries only, without what they say.
-func (s *Store) follow(ctx context.Context, seq uint64) (jetstream.MessagesContext, error) {
-	c, err := s.js.OrderedConsumer(ctx, s.log.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{s.log.prefix + "*.*"}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq,
-		HeadersOnly: true, InactiveThreshold: 30 * time.Second,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return c.Messages()
-}
-
-func (s *Store) watch(ctx context.Context, messages jetstream.MessagesContext, last uint64, out chan<- store.Notice) {
-	for {
-		if messages != nil {
-			last = s.pass(ctx, messages, last, out)
-			messages.Stop()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		// What the consumer could not mend itself: begin again where it stopped.
-		try, cancel := s.op(ctx)
-		var err error
-		if messages, err = s.follow(try, last+1); err != nil {
-			messages = nil
-			select {
-			case <-ctx.Done():
-			case <-time.After(attempt):
-			}
-		}
-		cancel()
-	}
-}
-
-// pass hands on notices until the consumer or ctx ends, and returns the place of the last.
-func (s *Store) pass(ctx context.Context, messages jetstream.MessagesContext, last uint64, out chan<- store.Notice) uint64 {
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return last
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return last
-		}
-		n, ok := s.notice(m.Subject())
-		if buried := m.Headers().Get("Nats-Msg-Size") == "0"; ok && !buried {
-			select {
-			case out <- n:
-			case <-ctx.Done():
-				return last
-			}
-		}
-		last = meta.Sequence.Stream
-	}
-}
-
-func (s *Store) notice(subject string) (n store.Notice, ok bool) {
-	log, seq, _ := strings.Cut(strings.TrimPrefix(subject, s.log.prefix), ".")
-	var err error
-	if n.Log, err = crypto.ParseID(log); err != nil {
-		return n, false
-	}
-	n.Seq, err = strconv.ParseUint(seq, 10, 64)
-	return n, err == nil
 }

@@ -134,7 +134,7 @@ func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room
 
 func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, error) {
 	records := map[crypto.ID]roomRecord{}
-	err := s.rooms.scan(ctx, false, func(r record) error {
+	err := s.rooms.scan(ctx, "*", func(r record) error {
 		id, err := crypto.ParseID(r.key)
 		if err != nil || bytes.Compare(id[:], after[:]) <= 0 {
 			return nil // another kind of record, or one that was not asked for
@@ -143,18 +143,11 @@ func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, e
 		err = decode(r, &v)
 		records[id] = v
 		return err
-	}, "*")
+	})
 	if err != nil {
 		return nil, err
 	}
-	members := map[crypto.ID][]store.Member{}
-	err = s.members.scan(ctx, false, func(r record) error {
-		m, room, err := member(r)
-		if _, wanted := records[room]; wanted && err == nil && m.Role != "" {
-			members[room] = append(members[room], m)
-		}
-		return err
-	}, "*.*")
+	members, err := s.everyMember(ctx, records)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +164,29 @@ func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, e
 	}
 	slices.SortFunc(out, func(a, b store.Room) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out, nil
+}
+
+// everyMember finds who is in some rooms.
+func (s *Store) everyMember(ctx context.Context, rooms map[crypto.ID]roomRecord) (map[crypto.ID][]store.Member, error) {
+	found := map[string]record{} // the last of each: one that changes meanwhile comes twice
+	err := s.members.scan(ctx, "*.*", func(r record) error {
+		found[r.key] = r
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	members := map[crypto.ID][]store.Member{}
+	for _, r := range found {
+		m, room, err := member(r)
+		if err != nil {
+			return nil, err
+		}
+		if _, wanted := rooms[room]; wanted && m.Role != "" {
+			members[room] = append(members[room], m)
+		}
+	}
+	return members, nil
 }
 
 // member reads a record of unibus_members.

@@ -20,13 +20,13 @@ func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 		bus, err := s.log.get(ctx, busKey)
 		var list []crypto.ID
 		if err == nil {
-			err = s.log.scan(ctx, false, func(r record) error {
+			err = s.log.scan(ctx, "*.1", func(r record) error {
 				id, err := crypto.ParseID(strings.TrimSuffix(r.key, ".1"))
 				if err == nil && len(r.value) > 0 {
 					list = append(list, id)
 				}
 				return err
-			}, "*.1")
+			})
 		}
 		if err != nil {
 			yield(crypto.ID{}, fmt.Errorf("logs: %w", failure(err)))
@@ -99,7 +99,7 @@ var errStop = errors.New("stop")
 // Cards yields every card.
 func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
 	return func(yield func(store.Card, error) bool) {
-		err := s.keys.scan(ctx, false, func(r record) error {
+		err := s.keys.scan(ctx, "card.*", func(r record) error {
 			endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, "card."))
 			if err != nil {
 				return fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
@@ -108,7 +108,7 @@ func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
 				return errStop
 			}
 			return nil
-		}, "card.*")
+		})
 		if err != nil && !errors.Is(err, errStop) {
 			yield(store.Card{}, fmt.Errorf("cards: %w", failure(err)))
 		}
