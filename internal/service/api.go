@@ -53,6 +53,7 @@ func (a *api) handler() http.Handler {
 	for pattern, h := range map[string]func(*call) (int, any, error){
 		"GET /bus":                       a.getBus,
 		"GET /logs/{log}":                a.getLog,
+		"POST /heads":                    a.postHeads,
 		"POST /logs":                     a.createRoom,
 		"POST /logs/{log}":               a.appendEntry,
 		"PUT /rooms/{room}/keys":         a.putKeys,
@@ -226,7 +227,7 @@ func (a *api) getLog(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
-	if body.Head, err = a.store.Head(c.Context(), log); err != nil || limit == 0 {
+	if body.Head, err = store.HeadOf(c.Context(), a.store, log); err != nil || limit == 0 {
 		return http.StatusOK, body, err
 	}
 	size := 0
@@ -243,6 +244,64 @@ func (a *api) getLog(c *call) (int, any, error) {
 		}
 	}
 	return http.StatusOK, body, nil
+}
+
+// postHeads answers for the logs that the caller may read, and leaves the others out.
+func (a *api) postHeads(c *call) (int, any, error) {
+	var in store.LogsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if len(in.Logs) > store.MaxHeads {
+		return 0, nil, fmt.Errorf("%w: the heads of at most %d logs in one request", store.ErrInvalid, store.MaxHeads)
+	}
+	heads, err := a.store.Heads(c.Context(), in.Logs...)
+	if err != nil {
+		return 0, nil, err
+	}
+	may, err := a.readable(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	places := []store.PlaceBody{}
+	for i, log := range in.Logs {
+		if heads[i].Seq == 0 {
+			continue
+		}
+		ok, err := may(log)
+		if err != nil {
+			return 0, nil, err
+		}
+		if ok {
+			places = append(places, store.PlaceBody{Log: log, Seq: heads[i].Seq, Hash: heads[i].Hash})
+		}
+	}
+	return http.StatusOK, places, nil
+}
+
+// readable says which logs the caller may read, as member does. The views know the caller's rooms; only of a
+// room that the caller is not in the log is asked whether that was different once.
+func (a *api) readable(c *call) (may func(log crypto.ID) (bool, error), err error) {
+	in := map[crypto.ID]bool{a.bus: true}
+	if !c.admin {
+		rooms, err := a.store.ListRoomsForEndpoint(c.Context(), c.caller)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rooms {
+			in[r.ID] = true
+		}
+	}
+	return func(log crypto.ID) (bool, error) {
+		if c.admin || in[log] {
+			return true, nil
+		}
+		err := a.member(c, log, func(*ledger.State) error { return nil })
+		if errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}, nil
 }
 
 // active checks that whoever the log's rules let is on the allowlist too, author and invited alike.
@@ -360,7 +419,7 @@ func (a *api) putKeys(c *call) (int, any, error) {
 
 // creatorToBe allows the one key that a room needs before its first entry: its creator's own.
 func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
-	if _, err := a.store.Head(c.Context(), room); !errors.Is(err, store.ErrNotFound) {
+	if _, err := store.HeadOf(c.Context(), a.store, room); !errors.Is(err, store.ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
 	}
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {

@@ -125,8 +125,8 @@ type Log interface {
 	Append(ctx context.Context, c Change) error
 	// Entries yields the entries of a log after a seq, in order; none for an unknown log.
 	Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[Entry, error]
-	// Head returns the last entry's place; ErrNotFound for an unknown log.
-	Head(ctx context.Context, log crypto.ID) (ledger.Head, error)
+	// Heads returns the last entry's place of each log, in the order asked; the zero one for an unknown log.
+	Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error)
 }
 
 // Directory is the views over the room logs.
@@ -223,6 +223,18 @@ func PageEntries(after uint64, page int, read func(after uint64) ([]Entry, error
 			}
 		}
 	}
+}
+
+// HeadOf returns the last entry's place of one log; ErrNotFound for an unknown one.
+func HeadOf(ctx context.Context, s Log, log crypto.ID) (ledger.Head, error) {
+	heads, err := s.Heads(ctx, log)
+	if err != nil {
+		return ledger.Head{}, err
+	}
+	if heads[0].Seq == 0 {
+		return heads[0], fmt.Errorf("log %s: %w", log, ErrNotFound)
+	}
+	return heads[0], nil
 }
 
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.

@@ -8,6 +8,9 @@ import (
 )
 
 // The bodies of the membership API, for both of its sides.
+// MaxHeads is how many logs one request asks for.
+const MaxHeads = 1000
+
 type (
 	// BusBody is the answer to GET /bus and to hello.
 	BusBody struct {
@@ -30,6 +33,10 @@ type (
 		Log  crypto.ID   `json:"log"`
 		Seq  uint64      `json:"seq"`
 		Hash crypto.Hash `json:"hash"`
+	}
+	// LogsBody asks for the last places of logs.
+	LogsBody struct {
+		Logs []crypto.ID `json:"logs"`
 	}
 	// KeysBody stages sealed keys.
 	KeysBody struct {

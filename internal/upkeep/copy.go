@@ -207,7 +207,7 @@ func (l *loader) begin(ctx context.Context, log crypto.ID) error {
 	}
 	l.state, l.log = new(ledger.State), log
 	var err error
-	l.there, err = l.to.Head(ctx, log)
+	l.there, err = store.HeadOf(ctx, l.to, log)
 	if errors.Is(err, store.ErrNotFound) {
 		err = nil
 	}
@@ -360,14 +360,14 @@ func has(ctx context.Context, from, to store.Vault, log crypto.ID) (bool, error)
 	if to == nil {
 		return false, nil
 	}
-	theirs, err := to.Head(ctx, log)
+	theirs, err := store.HeadOf(ctx, to, log)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	ours, err := from.Head(ctx, log)
+	ours, err := store.HeadOf(ctx, from, log)
 	return ours == theirs, err
 }
 
@@ -412,7 +412,7 @@ func same(ctx context.Context, from, to store.Vault, done func()) error {
 }
 
 func sameLog(ctx context.Context, from, to store.Vault, log crypto.ID) error {
-	h, err := from.Head(ctx, log)
+	h, err := store.HeadOf(ctx, from, log)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 const (
 	busKey   = "bus" // in unibus_log: the id of the bus log
 	page     = 64    // entries asked for at once: each has up to 900 KiB
-	maxHeads = 4096  // logs whose last entry is remembered
+	maxHeads = 4096  // logs whose last entry is remembered: those of four long requests
 )
 
 // step is told how far an Append has come. Tests end the process there.
@@ -43,59 +43,6 @@ func (s *Store) Bus(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("bus log: %w", failure(err))
 	}
 	return r.value, nil
-}
-
-// Head returns a log's last place. The hash is that of the stored bytes themselves.
-func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	h, err := s.head(ctx, log)
-	if err != nil {
-		return h, fmt.Errorf("log %s: %w", log, failure(err))
-	}
-	return h, nil
-}
-
-// head finds the last entry, from the last one known: entries are there without a gap, so that
-// looking 1, 2, 4, … further on finds how far they reach.
-func (s *Store) head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	at, err := s.log.index(ctx)
-	if err != nil {
-		return ledger.Head{}, err
-	}
-	s.mu.Lock()
-	h := s.heads[log]
-	s.mu.Unlock()
-	for {
-		var probes []string
-		for i := range 12 {
-			probes = append(probes, entryKey(log, h.Seq+1<<i))
-		}
-		found, err := s.log.at(ctx, at, probes...)
-		if err != nil {
-			return h, err
-		}
-		reached := h
-		for i, key := range probes {
-			r, ok := found[key]
-			if !ok || len(r.value) == 0 {
-				break
-			}
-			reached.Seq = h.Seq + 1<<i
-			if reached.Hash, err = crypto.HashStatement(r.value); err != nil {
-				return h, fmt.Errorf("%w: entry %d is damaged: %v", store.ErrInvalid, reached.Seq, err)
-			}
-		}
-		if reached == h {
-			break
-		}
-		h = reached
-	}
-	if h.Seq == 0 {
-		return h, store.ErrNotFound
-	}
-	s.remember(log, h)
-	return h, nil
 }
 
 func (s *Store) remember(log crypto.ID, h ledger.Head) {

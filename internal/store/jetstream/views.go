@@ -383,7 +383,7 @@ func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: the key %s is no log's", store.ErrInvalid, key)
 		}
-		if h, err := s.Head(ctx, log); errors.Is(err, store.ErrNotFound) || err == nil && current[key] >= h.Seq {
+		if h, err := store.HeadOf(ctx, s, log); errors.Is(err, store.ErrNotFound) || err == nil && current[key] >= h.Seq {
 			continue // it never began
 		} else if err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -271,11 +272,24 @@ func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.S
 	}
 }
 
-// Head returns a log's last place.
-func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	var page store.LogBody
-	err := s.call(ctx, "GET", "/logs/"+log.String()+"?limit=0", nil, &page)
-	return page.Head, err
+// Heads returns the last places of logs, in as many requests as it takes; the zero one of those that the
+// caller may not read, as of those that are not there.
+func (s *Store) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	heads := make([]ledger.Head, 0, len(logs))
+	for chunk := range slices.Chunk(logs, store.MaxHeads) {
+		var places []store.PlaceBody
+		if err := s.call(ctx, "POST", "/heads", store.LogsBody{Logs: chunk}, &places); err != nil {
+			return nil, err
+		}
+		found := map[crypto.ID]ledger.Head{}
+		for _, p := range places {
+			found[p.Log] = ledger.Head{Seq: p.Seq, Hash: p.Hash}
+		}
+		for _, log := range chunk {
+			heads = append(heads, found[log])
+		}
+	}
+	return heads, nil
 }
 
 // Room returns a room's record.

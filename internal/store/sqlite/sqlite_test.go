@@ -168,7 +168,7 @@ func TestCrash(t *testing.T) {
 			if rooms, err := s.ListRoomsForEndpoint(t.Context(), admin(t).Key()); err != nil || len(rooms) != there {
 				t.Errorf("%d rooms, %v", len(rooms), err)
 			}
-			if _, err := s.Head(t.Context(), room.ID); (err == nil) != (there == 1) {
+			if _, err := store.HeadOf(t.Context(), s, room.ID); (err == nil) != (there == 1) {
 				t.Errorf("its log: %v", err)
 			}
 			if err := s.Append(t.Context(), create); err != nil {

@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"rooms of":        testRoomsOf,
 		"race":            testRace,
 		"append":          testAppend,
+		"heads":           testHeads,
 		"watch":           testWatch,
 		"paging":          testPaging,
 		"broken":          testBroken,
@@ -324,8 +325,8 @@ func testNotFound(t *testing.T, w *world) {
 	unknown, nobody := crypto.ID{1}, identity(t, 9).Key()
 	errs := map[string]error{}
 	note := func(name string, err error) { errs[name] = err }
-	_, err := w.s.Head(w.ctx, unknown)
-	note("Head", err)
+	_, err := store.HeadOf(w.ctx, w.s, unknown)
+	note("HeadOf", err)
 	_, err = w.s.Room(w.ctx, unknown)
 	note("Room", err)
 	_, err = w.s.RoomBySubject(w.ctx, "nowhere")
@@ -445,7 +446,7 @@ func testRace(t *testing.T, w *world) {
 		w.must(errs[winner])
 		w.is(errs[1-winner], store.ErrConflict)
 		w.bus = states[winner]
-		h, err := w.s.Head(w.ctx, w.bus.ID)
+		h, err := store.HeadOf(w.ctx, w.s, w.bus.ID)
 		w.must(err)
 		if h != w.bus.Head {
 			t.Fatalf("head %v, the winner wrote %v", h, w.bus.Head)
@@ -552,13 +553,74 @@ func testAppend(t *testing.T, w *world) {
 	if r, err := w.s.RoomBySubject(w.ctx, "taken"); err != nil || r.ID != room.ID {
 		t.Errorf("the subject now means %v (%v)", r.ID, err)
 	}
-	if _, err := w.s.Head(w.ctx, twin.ID); !errors.Is(err, store.ErrNotFound) {
+	if _, err := store.HeadOf(w.ctx, w.s, twin.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the refused room has a log: %v", err)
 	}
 	if !w.Founded {
 		_, err = store.Found(w.ctx, w.s, bob, "bob", time.Now())
 		w.is(err, store.ErrExists)
 	}
+}
+
+// testHeads: where many logs end is answered at once, in the order asked, for those whom it concerns.
+func testHeads(t *testing.T, w *world) {
+	owner, bob, stranger := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, bob, stranger)
+	const rooms = 12
+	var logs []crypto.ID
+	want := map[crypto.ID]ledger.Head{w.bus.ID: w.bus.Head}
+	for i := range rooms {
+		s, key := w.room(owner, "h"+string('a'+rune(i)))
+		if i == 0 { // bob is in this one, was in the next, and knows nothing of the others
+			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+		}
+		if i < 2 {
+			w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
+		}
+		if i == 1 {
+			w.must(w.append(s, bob, &ledger.Leave{}))
+		}
+		for n := range i * i { // some logs are long, as far as looking for their end goes
+			role := []ledger.Role{ledger.RoleAdmin, ledger.RoleMember}[n%2]
+			if i > 1 {
+				if n == 0 {
+					w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: stranger.Key(), Role: ledger.RoleMember}}}))
+				}
+				w.must(w.append(s, owner, &ledger.MemberRole{Key: stranger.Key(), Role: role}))
+			}
+		}
+		logs, want[s.ID] = append(logs, s.ID), s.Head
+	}
+	is := func(who *crypto.Identity, asked []crypto.ID, known func(i int) bool) {
+		t.Helper()
+		heads, err := w.As(who).Heads(w.ctx, asked...)
+		w.must(err)
+		if len(heads) != len(asked) {
+			t.Fatalf("%d heads of %d logs", len(heads), len(asked))
+		}
+		for i, log := range asked {
+			expected := ledger.Head{}
+			if known(i) {
+				expected = want[log]
+			}
+			if heads[i] != expected {
+				t.Errorf("log %d of %d ends at %v, want %v", i, len(asked), heads[i], expected)
+			}
+		}
+	}
+	all := func(int) bool { return true }
+	is(owner, logs, all)
+	is(owner, []crypto.ID{logs[5], w.bus.ID, {7}, logs[1], logs[5]}, all) // zero for the unknown, twice for who asks twice
+	is(owner, nil, all)
+	if w.Founded { // by way of a service, which knows who asks
+		is(bob, logs, func(i int) bool { return i < 2 })
+		is(bob, []crypto.ID{w.bus.ID}, all)
+	}
+	many := make([]crypto.ID, 2500)
+	for i := range many {
+		many[i] = crypto.ID{1, byte(i), byte(i >> 8)}
+	}
+	is(owner, append(append(many[:1000:1000], logs...), many[1000:]...), all)
 }
 
 func testWatch(t *testing.T, w *world) {
@@ -671,7 +733,7 @@ func testBroken(t *testing.T, w *world) {
 			t.Errorf("HasAdmin: %v, %v", ok, err)
 		}
 	}
-	_, err := w.s.Head(ctx, w.bus.ID)
+	_, err := store.HeadOf(ctx, w.s, w.bus.ID)
 	w.is(err, store.ErrUnavailable)
 	if ctx.Err() != nil {
 		t.Error("the calls outlived OpTimeout")
