@@ -58,6 +58,8 @@ func (a *api) handler() http.Handler {
 		"POST /logs/{log}":               a.appendEntry,
 		"PUT /rooms/{room}/keys":         a.putKeys,
 		"GET /rooms/{room}/keys/{epoch}": a.getKey,
+		"POST /cards":                    a.postCards,
+		"POST /cards/query":              a.queryCards,
 		"PUT /cards/{endpoint}":          a.putCard,
 		"GET /cards/{endpoint}":          a.getCard,
 		"GET /members/{endpoint}/rooms":  a.getRoomsOf,
@@ -448,17 +450,42 @@ func (a *api) putCard(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if key != c.caller && !c.admin {
-		return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
-	}
 	var in store.CardBody
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	if _, err := crypto.OpenCard(in.Card, key); err != nil {
-		return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	return a.keepCards(c, store.Card{Endpoint: key, Statement: in.Card})
+}
+
+func (a *api) postCards(c *call) (int, any, error) {
+	var in store.CardsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, a.store.PutCard(c.Context(), store.Card{Endpoint: key, Statement: in.Card})
+	return a.keepCards(c, in.Cards...)
+}
+
+// keepCards keeps all of the cards, or none when the caller may not put one of them.
+func (a *api) keepCards(c *call, cards ...store.Card) (int, any, error) {
+	if err := fewCards(len(cards)); err != nil {
+		return 0, nil, err
+	}
+	for _, card := range cards {
+		if card.Endpoint != c.caller && !c.admin {
+			return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
+		}
+		if _, err := crypto.OpenCard(card.Statement, card.Endpoint); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	return http.StatusNoContent, nil, a.store.PutCards(c.Context(), cards...)
+}
+
+func fewCards(n int) error {
+	if n > store.MaxCards {
+		return fmt.Errorf("%w: at most %d cards in one request", store.ErrInvalid, store.MaxCards)
+	}
+	return nil
 }
 
 func (a *api) getCard(c *call) (int, any, error) {
@@ -466,24 +493,61 @@ func (a *api) getCard(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	card, err := a.store.Card(c.Context(), key)
-	if errors.Is(err, store.ErrNotFound) {
-		card, err = a.waitingCard(c.Context(), key, err)
+	cards, err := a.findCards(c.Context(), key)
+	if err == nil && len(cards) == 0 {
+		err = fmt.Errorf("card of %s: %w", key, store.ErrNotFound)
 	}
-	return http.StatusOK, store.CardBody{Card: card.Statement}, err
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, store.CardBody{Card: cards[0].Statement}, nil
 }
 
-// waitingCard takes over the card of someone who said hello before being allowlisted.
-func (a *api) waitingCard(ctx context.Context, key crypto.PublicKey, missing error) (store.Card, error) {
-	statement := a.cards.get(key)
-	if statement == nil {
-		return store.Card{}, missing
+func (a *api) queryCards(c *call) (int, any, error) {
+	var in store.EndpointsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
 	}
-	if ok, err := a.store.IsAuthorized(ctx, key); err != nil || !ok {
-		return store.Card{}, errors.Join(err, missing)
+	if err := fewCards(len(in.Endpoints)); err != nil {
+		return 0, nil, err
 	}
-	c := store.Card{Endpoint: key, Statement: statement}
-	return c, a.store.PutCard(ctx, c)
+	cards, err := a.findCards(c.Context(), in.Endpoints...)
+	if cards == nil {
+		cards = []store.Card{}
+	}
+	return http.StatusOK, store.CardsBody{Cards: cards}, err
+}
+
+// findCards returns the cards that are known, taking over those of people who said hello before being
+// allowlisted.
+func (a *api) findCards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	cards, err := a.store.Cards(ctx, endpoints...)
+	if err != nil {
+		return nil, err
+	}
+	done := map[crypto.PublicKey]bool{}
+	for _, c := range cards {
+		done[c.Endpoint] = true
+	}
+	var waiting []store.Card
+	for _, key := range endpoints {
+		statement := a.cards.get(key)
+		if done[key] || statement == nil {
+			continue
+		}
+		done[key] = true
+		ok, err := a.store.IsAuthorized(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			waiting = append(waiting, store.Card{Endpoint: key, Statement: statement})
+		}
+	}
+	if len(waiting) == 0 {
+		return cards, nil
+	}
+	return append(cards, waiting...), a.store.PutCards(ctx, waiting...)
 }
 
 func (a *api) getRoomsOf(c *call) (int, any, error) {

@@ -105,8 +105,8 @@ type RoomKey struct {
 
 // Card is a self-signed card and whose it is.
 type Card struct {
-	Endpoint  crypto.PublicKey
-	Statement []byte
+	Endpoint  crypto.PublicKey `json:"endpoint"`
+	Statement []byte           `json:"card"`
 }
 
 // Notice says that a log has grown to at least Seq.
@@ -148,8 +148,10 @@ type Keyring interface {
 	PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []SealedKey) error
 	// Key returns an endpoint's copy of the committed key of an epoch; epoch 0 is the current one.
 	Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (RoomKey, error)
-	PutCard(ctx context.Context, c Card) error
-	Card(ctx context.Context, endpoint crypto.PublicKey) (Card, error)
+	// PutCards keeps cards, each in the place of an earlier one of its endpoint.
+	PutCards(ctx context.Context, cards ...Card) error
+	// Cards returns the cards of endpoints, in any order; those that are not known are left out.
+	Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]Card, error)
 }
 
 // Allowlist is the views over the bus log.
@@ -190,8 +192,8 @@ type Vault interface {
 	Logs(ctx context.Context) iter.Seq2[crypto.ID, error]
 	// Sealed yields the sealed copies of a room's committed keys, by epoch.
 	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
-	// Cards yields every card.
-	Cards(ctx context.Context) iter.Seq2[Card, error]
+	// AllCards yields every card.
+	AllCards(ctx context.Context) iter.Seq2[Card, error]
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)
 	// Heal completes the views of a log that are behind it.
@@ -235,6 +237,18 @@ func HeadOf(ctx context.Context, s Log, log crypto.ID) (ledger.Head, error) {
 		return heads[0], fmt.Errorf("log %s: %w", log, ErrNotFound)
 	}
 	return heads[0], nil
+}
+
+// CardOf returns the card of one endpoint; ErrNotFound when it is not known.
+func CardOf(ctx context.Context, s Keyring, endpoint crypto.PublicKey) (Card, error) {
+	cards, err := s.Cards(ctx, endpoint)
+	if err == nil && len(cards) == 0 {
+		err = fmt.Errorf("card of %s: %w", endpoint, ErrNotFound)
+	}
+	if err != nil {
+		return Card{}, err
+	}
+	return cards[0], nil
 }
 
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.

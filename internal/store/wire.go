@@ -8,8 +8,11 @@ import (
 )
 
 // The bodies of the membership API, for both of its sides.
-// MaxHeads is how many logs one request asks for.
-const MaxHeads = 1000
+// What one request asks for at most. A full answer fits one NATS message.
+const (
+	MaxHeads = 1000
+	MaxCards = 500
+)
 
 type (
 	// BusBody is the answer to GET /bus and to hello.
@@ -47,6 +50,14 @@ type (
 	// CardBody is a card.
 	CardBody struct {
 		Card []byte `json:"card"`
+	}
+	// CardsBody is many cards.
+	CardsBody struct {
+		Cards []Card `json:"cards"`
+	}
+	// EndpointsBody asks for the cards of endpoints.
+	EndpointsBody struct {
+		Endpoints []crypto.PublicKey `json:"endpoints"`
 	}
 	// UserBody is a user.
 	UserBody struct {

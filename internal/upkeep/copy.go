@@ -89,7 +89,7 @@ func walk(ctx context.Context, from store.Vault) iter.Seq2[item, error] {
 				}
 			}
 			if first {
-				for c, err := range from.Cards(ctx) {
+				for c, err := range from.AllCards(ctx) {
 					if !yield(item{card: &c}, err) || err != nil {
 						return
 					}
@@ -176,7 +176,7 @@ func (l *loader) put(ctx context.Context, i item) error {
 		if _, err := crypto.OpenCard(i.card.Statement, i.card.Endpoint); err != nil {
 			return fmt.Errorf("card of %s: %w: %v", i.card.Endpoint, store.ErrInvalid, err)
 		}
-		return l.to.PutCard(ctx, *i.card)
+		return l.to.PutCards(ctx, *i.card)
 	}
 	if i.log() != l.log || l.state == nil {
 		if err := l.begin(ctx, i.log()); err != nil {
@@ -274,7 +274,7 @@ func sealedDigest(ctx context.Context, s store.Vault, room crypto.ID) (d digest,
 }
 
 func cardsDigest(ctx context.Context, s store.Vault) (d digest, err error) {
-	for c, err := range s.Cards(ctx) {
+	for c, err := range s.AllCards(ctx) {
 		if err != nil {
 			return d, err
 		}

@@ -358,26 +358,56 @@ func (s *Store) key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	return k, err
 }
 
-// cardKey is that of a card, which stands among the sealed keys.
-func cardKey(endpoint crypto.PublicKey) string { return "card." + endpoint.String() }
+// cardPrefix begins the keys of cards, which stand among the sealed keys.
+const cardPrefix = "card."
 
-// PutCard keeps a card.
-func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+func cardKey(endpoint crypto.PublicKey) string { return cardPrefix + endpoint.String() }
+
+// PutCards keeps cards, side by side.
+func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	if _, err := s.keys.put(ctx, cardKey(c.Endpoint), c.Statement, anyRevision); err != nil {
-		return fmt.Errorf("put card: %w", failure(err))
+	writes := make([]write, len(cards))
+	for i, c := range cards {
+		writes[i] = write{cardKey(c.Endpoint), c.Statement, anyRevision}
+	}
+	if _, err := s.keys.putMany(ctx, writes); err != nil {
+		return fmt.Errorf("put cards: %w", failure(err))
 	}
 	return nil
 }
 
-// Card returns an endpoint's card.
-func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+// Cards returns the cards of endpoints.
+func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	if len(endpoints) == 0 {
+		return nil, nil
+	}
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	r, err := s.keys.one(ctx, cardKey(endpoint))
+	keys := make([]string, len(endpoints))
+	for i, endpoint := range endpoints {
+		keys[i] = cardKey(endpoint)
+	}
+	found, err := s.keys.fresh(ctx, keys...)
+	var cards []store.Card
+	for _, r := range found {
+		var c store.Card
+		if c, err = card(r); err != nil {
+			break
+		}
+		cards = append(cards, c)
+	}
 	if err != nil {
-		return store.Card{}, fmt.Errorf("card of %s: %w", endpoint, failure(err))
+		return nil, fmt.Errorf("cards: %w", failure(err))
+	}
+	return cards, nil
+}
+
+// card reads the record of a card.
+func card(r record) (store.Card, error) {
+	endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, cardPrefix))
+	if err != nil {
+		return store.Card{}, fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
 	}
 	return store.Card{Endpoint: endpoint, Statement: r.value}, nil
 }

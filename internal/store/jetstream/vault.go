@@ -96,18 +96,15 @@ func (s *Store) sealed(ctx context.Context, room crypto.ID, epoch uint32) ([]sto
 // errStop ends a scan whose caller has had enough.
 var errStop = errors.New("stop")
 
-// Cards yields every card.
-func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
+// AllCards yields every card.
+func (s *Store) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 	return func(yield func(store.Card, error) bool) {
-		err := s.keys.scan(ctx, "card.*", func(r record) error {
-			endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, "card."))
-			if err != nil {
-				return fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
+		err := s.keys.scan(ctx, cardPrefix+"*", func(r record) error {
+			c, err := card(r)
+			if err == nil && !yield(c, nil) {
+				err = errStop
 			}
-			if !yield(store.Card{Endpoint: endpoint, Statement: r.value}, nil) {
-				return errStop
-			}
-			return nil
+			return err
 		})
 		if err != nil && !errors.Is(err, errStop) {
 			yield(store.Card{}, fmt.Errorf("cards: %w", failure(err)))

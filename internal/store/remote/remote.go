@@ -384,16 +384,26 @@ func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	return k, s.call(ctx, "GET", "/rooms/"+room.String()+"/keys/"+which, nil, &k)
 }
 
-// PutCard publishes a card.
-func (s *Store) PutCard(ctx context.Context, c store.Card) error {
-	return s.call(ctx, "PUT", "/cards/"+c.Endpoint.String(), store.CardBody{Card: c.Statement}, nil)
+// PutCards publishes cards, in as many requests as it takes.
+func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
+	for chunk := range slices.Chunk(cards, store.MaxCards) {
+		if err := s.call(ctx, "POST", "/cards", store.CardsBody{Cards: chunk}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Card returns an endpoint's card.
-func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
-	var b store.CardBody
-	err := s.call(ctx, "GET", "/cards/"+endpoint.String(), nil, &b)
-	return store.Card{Endpoint: endpoint, Statement: b.Card}, err
+// Cards returns the cards of endpoints, in as many requests as it takes.
+func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) (cards []store.Card, err error) {
+	for chunk := range slices.Chunk(endpoints, store.MaxCards) {
+		var b store.CardsBody
+		if err := s.call(ctx, "POST", "/cards/query", store.EndpointsBody{Endpoints: chunk}, &b); err != nil {
+			return nil, err
+		}
+		cards = append(cards, b.Cards...)
+	}
+	return cards, nil
 }
 
 // User returns what the allowlist says of a key.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -179,27 +180,55 @@ func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	return k, nil
 }
 
-// PutCard keeps a card.
-func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+// PutCards keeps cards, all or none.
+func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	_, err := s.write.ExecContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`, c.Endpoint[:], c.Statement)
+	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("put card: %w", failure(err))
+		return fmt.Errorf("put cards: %w", failure(err))
 	}
-	return nil
+	defer tx.Rollback()
+	for _, c := range cards {
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`, c.Endpoint[:], c.Statement)
+		if err != nil {
+			return fmt.Errorf("put cards: %w", failure(err))
+		}
+	}
+	return failure(tx.Commit())
 }
 
-// Card returns an endpoint's card.
-func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+// cardsAtOnce is how many endpoints one query asks for.
+const cardsAtOnce = 500
+
+// Cards returns the cards of endpoints.
+func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	var out []store.Card
+	for chunk := range slices.Chunk(endpoints, cardsAtOnce) {
+		cards, err := s.cards(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("cards: %w", failure(err))
+		}
+		out = append(out, cards...)
+	}
+	return out, nil
+}
+
+func (s *Store) cards(ctx context.Context, endpoints []crypto.PublicKey) ([]store.Card, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	c := store.Card{Endpoint: endpoint}
-	err := s.read.QueryRowContext(ctx, `SELECT statement FROM cards WHERE endpoint = ?`, endpoint[:]).Scan(&c.Statement)
-	if err != nil {
-		return c, fmt.Errorf("card of %s: %w", endpoint, failure(err))
+	args := make([]any, len(endpoints))
+	for i, endpoint := range endpoints {
+		args[i] = endpoint[:]
 	}
-	return c, nil
+	return rows(ctx, s.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint IN (?`+strings.Repeat(`, ?`, len(endpoints)-1)+`)`, args...)
+}
+
+func scanCard(scan func(...any) error) (c store.Card, err error) {
+	var endpoint []byte
+	err = scan(&endpoint, &c.Statement)
+	copy(c.Endpoint[:], endpoint)
+	return c, err
 }
 
 const userColumns = `endpoint, name, role, active, expires, revoked, added, added_by FROM users`

@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"race":            testRace,
 		"append":          testAppend,
 		"heads":           testHeads,
+		"cards":           testCards,
 		"watch":           testWatch,
 		"paging":          testPaging,
 		"broken":          testBroken,
@@ -343,8 +344,8 @@ func testNotFound(t *testing.T, w *world) {
 	note("Key of no epoch", err)
 	_, err = w.As(bob).Key(w.ctx, s.ID, 0, bob.Key())
 	note("Key of no member", err)
-	_, err = w.s.Card(w.ctx, nobody)
-	note("Card", err)
+	_, err = store.CardOf(w.ctx, w.s, nobody)
+	note("CardOf", err)
 	_, err = w.s.User(w.ctx, nobody)
 	note("User", err)
 	for name, err := range errs {
@@ -368,8 +369,8 @@ func testNotFound(t *testing.T, w *world) {
 	}
 	card, err := bob.Card()
 	w.must(err)
-	w.must(w.As(bob).PutCard(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
-	got, err := w.s.Card(w.ctx, bob.Key())
+	w.must(w.As(bob).PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
+	got, err := store.CardOf(w.ctx, w.s, bob.Key())
 	w.must(err)
 	if !bytes.Equal(got.Statement, card) || got.Endpoint != bob.Key() {
 		t.Error("the card comes back altered")
@@ -621,6 +622,51 @@ func testHeads(t *testing.T, w *world) {
 		many[i] = crypto.ID{1, byte(i), byte(i >> 8)}
 	}
 	is(owner, append(append(many[:1000:1000], logs...), many[1000:]...), all)
+}
+
+// testCards: many cards are put, and asked for, at once; of those not known nothing is said.
+func testCards(t *testing.T, w *world) {
+	const many = 520 // more than one request carries
+	want := map[crypto.PublicKey][]byte{}
+	var cards []store.Card
+	asked := []crypto.PublicKey{identity(t, 9).Key()}
+	for i := range many {
+		id, err := crypto.NewIdentity([32]byte{'c', byte(i), byte(i >> 8)})
+		w.must(err)
+		statement, err := id.Card()
+		w.must(err)
+		cards, asked = append(cards, store.Card{Endpoint: id.Key(), Statement: statement}), append(asked, id.Key())
+		want[id.Key()] = statement
+	}
+	w.must(w.s.PutCards(w.ctx, cards...))
+	w.must(w.s.PutCards(w.ctx))
+	got, err := w.s.Cards(w.ctx, asked...)
+	w.must(err)
+	if len(got) != many {
+		t.Errorf("%d of %d cards", len(got), many)
+	}
+	for _, c := range got {
+		if !bytes.Equal(c.Statement, want[c.Endpoint]) {
+			t.Fatalf("the card of %s comes back altered", c.Endpoint)
+		}
+	}
+	for _, none := range [][]crypto.PublicKey{nil, asked[:1]} {
+		if got, err := w.s.Cards(w.ctx, none...); err != nil || len(got) > 0 {
+			t.Errorf("%d cards of nobody, %v", len(got), err)
+		}
+	}
+	if !w.Founded {
+		return // a store itself knows no callers
+	}
+	bob := identity(t, 2)
+	w.allow(bob)
+	own, err := bob.Card()
+	w.must(err)
+	w.is(w.As(bob).PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: own}, cards[0]), store.ErrDenied)
+	if got, err := w.s.Cards(w.ctx, bob.Key()); err != nil || len(got) > 0 {
+		t.Errorf("a part of what was refused was kept: %d cards, %v", len(got), err)
+	}
+	w.is(w.s.PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: cards[0].Statement}), store.ErrInvalid)
 }
 
 func testWatch(t *testing.T, w *world) {
