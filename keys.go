@@ -199,7 +199,11 @@ func (c *Client) handOut(ctx context.Context, room ID, epoch uint32, key crypto.
 		}
 		keys[i] = store.SealedKey{Endpoint: member, Sealed: sealed}
 	}
-	return c.store.PutKeys(ctx, room, epoch, key.Commit(epoch), keys)
+	err = c.store.PutKeys(ctx, room, epoch, key.Commit(epoch), keys)
+	if errors.Is(err, ErrExists) { // handed out before, to someone who was to come, or has been here
+		err = nil
+	}
+	return err
 }
 
 // rekey makes the next epoch's key and hands it to the members of the new state who are on the

@@ -100,7 +100,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
-	s.wait.Go(func() { r.follow(run, notices) })
+	s.wait.Go(func() { r.follow(run, notices) }, func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) })
 	handler := metrics.count(a.handler())
 	if err := s.serveNATS(run, o.Links, handler, a); err != nil {
 		return err

@@ -144,7 +144,8 @@ type Directory interface {
 
 // Keyring keeps sealed room keys and cards.
 type Keyring interface {
-	// PutKeys stages sealed copies of the key with a commitment, before the entry that names it.
+	// PutKeys stages sealed copies of the key with a commitment, before the entry that names it. A copy
+	// that is there is never replaced: ErrExists when one has other bytes; all others are staged still.
 	PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []SealedKey) error
 	// Key returns an endpoint's copy of the committed key of an epoch; epoch 0 is the current one.
 	Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (RoomKey, error)
@@ -194,6 +195,9 @@ type Vault interface {
 	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
 	// AllCards yields every card.
 	AllCards(ctx context.Context) iter.Seq2[Card, error]
+	// ExpireStaged removes the sealed copies that were staged before a time and that no entry names, and
+	// reports how many it removed. Those that an entry names stay for ever.
+	ExpireStaged(ctx context.Context, before time.Time) (removed int, err error)
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)
 	// Heal completes the views of a log that are behind it.

@@ -315,20 +315,6 @@ func sealedKey(room crypto.ID, epoch uint32, commit string, endpoint string) str
 	return room.String() + "." + strconv.FormatUint(uint64(epoch), 10) + "." + commit + "." + endpoint
 }
 
-// PutKeys stages sealed copies; a copy already there is replaced.
-func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	writes := make([]write, len(keys))
-	for i, k := range keys {
-		writes[i] = write{sealedKey(room, epoch, commit.String(), k.Endpoint.String()), k.Sealed, anyRevision}
-	}
-	if _, err := s.keys.putMany(ctx, writes); err != nil {
-		return fmt.Errorf("put keys: %w", failure(err))
-	}
-	return nil
-}
-
 // Key returns an endpoint's copy of an epoch's committed key.
 func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
 	ctx, cancel := s.op(ctx)

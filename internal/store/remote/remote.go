@@ -362,14 +362,16 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 
 // PutKeys stages sealed copies, in as many requests as it takes.
 func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
-	for len(keys) > 0 {
-		n := min(len(keys), keysPerRequest)
-		if err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", store.KeysBody{Epoch: epoch, Commit: commit, Keys: keys[:n]}, nil); err != nil {
+	var exists error
+	for chunk := range slices.Chunk(keys, keysPerRequest) {
+		err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", store.KeysBody{Epoch: epoch, Commit: commit, Keys: chunk}, nil)
+		if errors.Is(err, store.ErrExists) {
+			exists = err // the others are staged still
+		} else if err != nil {
 			return err
 		}
-		keys = keys[n:]
 	}
-	return nil
+	return exists
 }
 
 // Key returns the caller's own copy of an epoch's key; any other endpoint is ErrDenied.

@@ -244,7 +244,10 @@ func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
 			return err
 		}
 		// What losers of the race for this epoch staged is of no use to anyone.
-		_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ? AND epoch = ? AND commitment <> ?`, v.Room[:], v.Epoch, v.Commit[:])
+		if _, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ? AND epoch = ? AND commitment <> ?`, v.Room[:], v.Epoch, v.Commit[:]); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE room_keys SET staged_at = 0 WHERE room = ? AND epoch = ? AND commitment = ?`, v.Room[:], v.Epoch, v.Commit[:])
 		return err
 	case ledger.MemberView:
 		if v.Role == "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +98,18 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), garbage, Options{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("garbage: %v", err)
+	}
+	older := filepath.Join(dir, "older")
+	earlier, err := sql.Open("sqlite", DSN(older, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer earlier.Close()
+	if _, err := earlier.Exec("PRAGMA user_version = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), older, Options{}); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "data of an earlier build") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("an older file: %v", err)
 	}
 	newer := filepath.Join(dir, "newer")
 	db, err := sql.Open("sqlite", DSN(newer, time.Second, false))

@@ -71,6 +71,8 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"append":          testAppend,
 		"heads":           testHeads,
 		"cards":           testCards,
+		"kept keys":       testKeptKeys,
+		"staged keys":     testStagedKeys,
 		"watch":           testWatch,
 		"paging":          testPaging,
 		"broken":          testBroken,
@@ -470,10 +472,14 @@ func testRacingKeys(t *testing.T, w *world) {
 	w.must(err)
 	behind, err := ledger.LoadSnapshot(before)
 	w.must(err)
+	sealed := map[crypto.RoomKey][]store.SealedKey{}
 	stage := func(by *crypto.Identity, next crypto.RoomKey, of ...*crypto.Identity) ledger.Body {
-		var keys []store.SealedKey
-		for _, id := range of {
-			keys = append(keys, w.seal(next, room.ID, 2, id))
+		keys := sealed[next]
+		if keys == nil {
+			for _, id := range of {
+				keys = append(keys, w.seal(next, room.ID, 2, id))
+			}
+			sealed[next] = keys
 		}
 		w.must(w.As(by).PutKeys(w.ctx, room.ID, 2, next.Commit(2), keys))
 		previous, err := crypto.SealPrevious(next, room.ID, 2, key, [24]byte{1})
@@ -622,6 +628,85 @@ func testHeads(t *testing.T, w *world) {
 		many[i] = crypto.ID{1, byte(i), byte(i >> 8)}
 	}
 	is(owner, append(append(many[:1000:1000], logs...), many[1000:]...), all)
+}
+
+// testKeptKeys: a copy that is there is never replaced, and whoever tries keeps nobody from their own.
+func testKeptKeys(t *testing.T, w *world) {
+	owner, bob, carol := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, bob, carol)
+	s, key := w.room(owner, "kept")
+	put := func(keys ...store.SealedKey) error {
+		return w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), keys)
+	}
+	bobs := w.seal(key, s.ID, 1, bob)
+	w.must(put(bobs))
+	w.must(put(bobs)) // the same bytes again: it was not heard the first time
+	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}, {Key: carol.Key(), Role: ledger.RoleMember}}}))
+	rubbish := store.SealedKey{Endpoint: bob.Key(), Sealed: make([]byte, crypto.SealedSize)}
+	w.is(put(rubbish), store.ErrExists)
+	w.is(put(rubbish, w.seal(key, s.ID, 1, carol)), store.ErrExists)
+	w.opens(bob, s.ID, 1, 1, key)
+	w.opens(carol, s.ID, 1, 1, key)
+	k, err := w.As(bob).Key(w.ctx, s.ID, 1, bob.Key())
+	w.must(err)
+	if !bytes.Equal(k.Sealed, bobs.Sealed) {
+		t.Error("bob's copy was replaced")
+	}
+}
+
+// testStagedKeys: what was staged and no entry names goes after a time, and nothing else does.
+func testStagedKeys(t *testing.T, w *world) {
+	v, ok := w.s.(store.Vault)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	owner, bob := identity(t, 1), identity(t, 2)
+	w.allow(owner, bob)
+	s, key := w.room(owner, "staged")
+	next, never := crypto.RoomKey{2}, crypto.RoomKey{3}
+	w.must(v.PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)})) // named already
+	for _, k := range []crypto.RoomKey{next, never} {
+		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+	}
+	nowhere := crypto.ID{1} // a room that nobody made in the end
+	w.must(v.PutKeys(w.ctx, nowhere, 1, never.Commit(1), []store.SealedKey{w.seal(never, nowhere, 1, owner)}))
+	card, err := bob.Card()
+	w.must(err)
+	w.must(v.PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
+	expire := func(before time.Time, want int) {
+		t.Helper()
+		removed, err := v.ExpireStaged(w.ctx, before)
+		w.must(err)
+		if removed != want {
+			t.Errorf("%d copies were removed, want %d", removed, want)
+		}
+	}
+	count := func(room crypto.ID, epoch uint32, k crypto.RoomKey, want int) {
+		t.Helper()
+		if n := w.Staged(t, room, epoch, k.Commit(epoch)); n != want {
+			t.Errorf("%d copies of epoch %d, want %d", n, epoch, want)
+		}
+	}
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	expire(past, 0)
+	count(nowhere, 1, never, 1)
+	count(s.ID, 2, never, 2)
+	expire(future, 5)
+	expire(future, 0)
+	count(nowhere, 1, never, 0)
+	count(s.ID, 2, never, 0)
+	count(s.ID, 1, key, 2)
+
+	w.must(v.PutKeys(w.ctx, s.ID, 2, next.Commit(2), []store.SealedKey{w.seal(next, s.ID, 2, owner), w.seal(next, s.ID, 2, bob)}))
+	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
+	w.must(err)
+	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
+	w.must(w.append(s, owner, &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}))
+	expire(future, 0)
+	w.opens(bob, s.ID, 1, 1, key)
+	w.opens(bob, s.ID, 2, 2, next)
+	_, err = store.CardOf(w.ctx, v, bob.Key())
+	w.must(err)
 }
 
 // testCards: many cards are put, and asked for, at once; of those not known nothing is said.
