@@ -425,7 +425,7 @@ func (c *Client) publishCard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.store.PutCard(ctx, store.Card{Endpoint: c.id.Key(), Statement: card}); err != nil {
+	if err := c.store.PutCards(ctx, store.Card{Endpoint: c.id.Key(), Statement: card}); err != nil {
 		return fmt.Errorf("publish the card: %w", err)
 	}
 	return c.pins.Set(ctx, setting, "yes")

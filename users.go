@@ -56,12 +56,17 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 			return err
 		}
 	}
+	var cards []store.Card
 	for _, u := range users {
 		if u.Card != nil {
-			if err := c.store.PutCard(ctx, store.Card{Endpoint: u.Key, Statement: u.Card}); err != nil {
-				return fmt.Errorf("publish the card of %s: %w", u.Name, err)
-			}
+			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
 		}
+	}
+	if len(cards) == 0 {
+		return nil
+	}
+	if err := c.store.PutCards(ctx, cards...); err != nil {
+		return fmt.Errorf("publish the cards of who was added: %w", err)
 	}
 	return nil
 }

@@ -102,7 +102,11 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	}
 	a.drop = r.dropOthers
 	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), log: o.Log}
-	s.wait.Go(func() { r.follow(run, notices) }, func() { g.follow(run) })
+	s.wait.Go(
+		func() { r.follow(run, notices) },
+		func() { g.follow(run) },
+		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
+	)
 	handler := metrics.count(a.handler())
 	if err := s.serveNATS(ctx, run, o.Links, handler, a); err != nil {
 		return err

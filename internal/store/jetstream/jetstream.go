@@ -127,19 +127,33 @@ func (s *Store) ensure(ctx context.Context, name string, o Options) error {
 }
 
 func (s *Store) tryEnsure(ctx context.Context, name string, o Options) error {
-	ctx, cancel := s.op(ctx)
+	// While there is no leader nobody answers, not even later: who waits long for that finds one late.
+	ctx, cancel := context.WithTimeout(ctx, min(s.timeout, store.DefaultOpTimeout))
 	defer cancel()
-	_, err := s.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	var republish *jetstream.RePublish
+	if name == Buckets[0] {
+		republish = announced()
+	}
+	stream, err := s.js.Stream(ctx, "KV_"+name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if o.Existing {
 			return fmt.Errorf("%w: there is no bucket %s", store.ErrNotFound, name)
 		}
 		_, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Replicas: o.Replicas, Storage: jetstream.FileStorage, Metadata: map[string]string{"unibus": "store"},
+			Bucket: name, Replicas: o.Replicas, Storage: jetstream.FileStorage, RePublish: republish, Metadata: map[string]string{"unibus": "store"},
 		})
 		if errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
 			err = nil
 		}
+		return failure(err)
+	}
+	if err != nil || republish == nil {
+		return failure(err)
+	}
+	config := stream.CachedInfo().Config
+	if has := config.RePublish; has == nil || *has != *republish { // made by an earlier build
+		config.RePublish = republish
+		_, err = s.js.UpdateStream(ctx, config)
 	}
 	return failure(err)
 }
