@@ -24,6 +24,7 @@ const (
 	giveUp      = 30 * time.Second // without any acknowledgement
 	confirmHead = 60 * time.Second // how old a writer's idea of the log may get
 	payloadRoom = 512              // of NATS's max_payload, for NATS headers
+	minContent  = 64               // bytes that a frame must be able to hold, to be worth sending
 )
 
 // ErrClosed says that a publisher was used after Close.
@@ -98,6 +99,9 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	p.limit = min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom) - crypto.FrameOverhead
 	if p.pad {
 		p.limit = p.limit / 9 * 8 // padding adds up to an eighth
+	}
+	if p.limit < minContent {
+		return nil, fmt.Errorf("publish: %w: the server takes messages of at most %d bytes (max_payload), which is too few for a frame", ErrInvalid, c.conn.MaxPayload())
 	}
 	p.wake.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
@@ -253,6 +257,10 @@ func (p *Publisher) usable() error {
 
 // pieces sends a message that no frame holds as several, each but the last to be continued.
 func (p *Publisher) pieces(body []byte, headers []Header) error {
+	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
+	if piece <= 0 { // headers stay in one frame
+		return fmt.Errorf("publish: %w: headers of more than %d bytes do not go through this server (max_payload)", ErrInvalid, p.limit-timeSpace)
+	}
 	for p.failed == nil && !p.closing && (p.split || p.records > 0 || p.busy) {
 		p.wake.Wait()
 	}
@@ -264,7 +272,6 @@ func (p *Publisher) pieces(body []byte, headers []Header) error {
 		p.split = false
 		p.wake.Broadcast()
 	}()
-	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
 	for len(body) > 0 {
 		n := min(piece, len(body))
 		p.waiting = crypto.AppendRecord(p.waiting, headers, body[:n])

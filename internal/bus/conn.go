@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -130,7 +131,7 @@ func (o DialOptions) where() string {
 	if o.Context != "" {
 		return "the NATS context " + o.Context
 	}
-	return o.Servers
+	return redact.URL(o.Servers)
 }
 
 // base is what every connection of an identity has in common.
@@ -256,11 +257,11 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout:
 			err = fmt.Errorf("%w: the login was not answered in time", store.ErrUnavailable)
 		case !unfinished(err):
-			return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		case <-time.After(reconnectDelay(0)):
 		}
 	}
@@ -385,7 +386,7 @@ func (c *Conn) Err() error {
 	barred := c.barred
 	c.mu.Unlock()
 	if err := cmp.Or(barred, c.nc.LastError()); err != nil {
-		return fmt.Errorf("connection to %s: %w", c.nc.Opts.Url, failure(err))
+		return fmt.Errorf("connection to %s: %w", redact.URL(c.nc.Opts.Url), failure(err))
 	}
 	return nil
 }

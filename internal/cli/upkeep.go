@@ -17,6 +17,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/upkeep"
@@ -191,7 +192,7 @@ func (a *app) interruptedCopy(what string, err error) error {
 // messages are to be.
 func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
 	if url != "" && !strings.HasPrefix(url, "sqlite:") {
-		a.notice("rooms that store messages get their streams when unibus serve starts; without a service:\n  unibus doctor --repair --store %s", url)
+		a.notice("rooms that store messages get their streams when unibus serve starts; without a service:\n  unibus doctor --repair --store %s", redact.URL(url))
 	}
 	type result struct {
 		upkeep.Report
@@ -346,7 +347,7 @@ func (d *doctor) add(c upkeep.Check) {
 }
 
 func (d *doctor) say(name, status, hint, format string, args ...any) {
-	d.add(upkeep.Check{Name: name, Status: status, Detail: fmt.Sprintf(format, args...), Hint: hint})
+	d.add(upkeep.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
 }
 
 // peer looks at what everyone can: who I am, whether I get in, and my rooms.
@@ -364,7 +365,7 @@ func (d *doctor) peer(ctx context.Context) {
 		d.say("pins", upkeep.Fail, unibus.Hint(err), "%v", err)
 		return
 	case errors.Is(err, unibus.ErrDenied):
-		d.say("reachable", upkeep.Pass, "", "%s", d.a.server())
+		d.say("reachable", upkeep.Pass, "", "%s", redact.URL(d.a.server()))
 		d.say("authorised", upkeep.Fail, unibus.Hint(err), "%v", err)
 		return
 	case err != nil:
@@ -445,7 +446,7 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		}
 	}
 	err = d.a.vault(ctx, func(url string, s store.Vault) error {
-		d.say("store", upkeep.Pass, "", "%s", url)
+		d.say("store", upkeep.Pass, "", "%s", redact.URL(url))
 		if servers != "" {
 			upkeep.Streams(ctx, acc, servers, s, repair, d.add)
 		}

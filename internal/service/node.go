@@ -11,6 +11,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
@@ -68,6 +69,9 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	if err := n.connect(ctx, o); err != nil {
 		return err
 	}
+	if most := n.links.Sys.MaxPayload(); most < minPayload {
+		return fmt.Errorf("%w: the NATS server takes messages of at most %d bytes: logins and answers of the API need a max_payload of %d or more", store.ErrInvalid, most, minPayload)
+	}
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if o.Store == JetStream {
 		s, err := openJetStream(ctx, n.links, o)
@@ -80,7 +84,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		if o.Store != "" {
 			var ok bool
 			if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {
-				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", o.Store, store.ErrInvalid)
+				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
 			}
 		}
 		db, err := sqlite.Open(ctx, path, sqlite.Options{Relaxed: o.Sync != "" && o.Sync != "always"})
@@ -107,7 +111,7 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 		}
 		n.links, err = bus.External(*o.External, keys)
 		if err == nil {
-			n.url = n.links.Bus.ConnectedUrlRedacted()
+			n.url = redact.URL(n.links.Bus.ConnectedUrl())
 		}
 		return err
 	}
@@ -125,6 +129,10 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 	return err
 }
 
+// minPayload is the least max_payload of servers that a service answers logins through: the answer to a
+// login names the subjects of all its rooms, and is encoded twice.
+const minPayload = 128 << 10
+
 // waitNotice is how long a node waits for the others of its cluster before it says so.
 const waitNotice = 10 * time.Second
 
@@ -134,7 +142,7 @@ func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetst
 		replicas = 3
 	}
 	late := time.AfterFunc(waitNotice, func() {
-		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", strings.Join(o.Cluster.Routes, ","))
+		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", redact.URL(strings.Join(o.Cluster.Routes, ",")))
 	})
 	defer late.Stop()
 	return jetstream.Open(ctx, links.Bus, jetstream.Options{Replicas: replicas})
