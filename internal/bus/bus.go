@@ -43,8 +43,13 @@ func InboxPrefix(connection crypto.PublicKey) string { return "_INBOX_" + connec
 // senderOf is the last token of a frame's subject.
 func senderOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
-// noSpace is a server's error code for storage resources exceeded.
-const noSpace = 10047
+// Error codes of a server: storage resources exceeded, and those of an account or of the server itself,
+// which is what an embedded server says while its disk is full (RefuseWrites).
+const (
+	noSpace       = 10047
+	accountLimits = 10002
+	serverLimits  = 10023
+)
 
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
@@ -63,6 +68,9 @@ func failure(err error) error {
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
 	}
 	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == accountLimits || api.ErrorCode == serverLimits) {
+		return fmt.Errorf("%w: the server has no room left to store it (its disk is full, or its account at a limit)", store.ErrUnavailable)
+	}
 	if errors.As(err, &api) && api.ErrorCode == noSpace {
 		return fmt.Errorf("%w: %v (a room reserves its --max-bytes: see max_file_store in the servers' jetstream block)", store.ErrUnavailable, err)
 	}
