@@ -96,7 +96,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	var err error
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, Log: o.Log,
-		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(),
+		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(),
 	})
 	return err
 }
@@ -132,6 +132,14 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 // minPayload is the least max_payload of servers that a service answers logins through: the answer to a
 // login names the subjects of all its rooms, and is encoded twice.
 const minPayload = 128 << 10
+
+// embedded is the server that the service's watch looks after; nil beside external servers.
+func (n *Node) embedded() embedded {
+	if n.server == nil {
+		return nil
+	}
+	return n.server
+}
 
 // waitNotice is how long a node waits for the others of its cluster before it says so.
 const waitNotice = 10 * time.Second

@@ -37,6 +37,8 @@ type Options struct {
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
+	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
+	Server   embedded // that is started again after a full disk; nil beside external servers
 }
 
 // Service is a running service.
@@ -50,6 +52,7 @@ type Service struct {
 	wait   tasks.Group
 	micro  micro.Service
 	http   *http.Server
+	watch  *watch
 }
 
 // Start founds the bus if there is none, and returns when logins and requests are answered.
@@ -94,7 +97,9 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return err
 	}
 	s.wait.Go(func() { r.follow(run, notices) })
-	handler := metrics.count(a.handler())
+	s.watch = newWatch(o, metrics.registry)
+	s.wait.Go(func() { s.watch.run(run) })
+	handler := metrics.count(s.watch.refuse(a.handler()))
 	hello := func(ctx context.Context, card []byte) (store.BusBody, error) {
 		a.cards.offer(card)
 		if err := o.Links.Bus.Publish(cardSubject, card); err != nil { // to the other services of this bus
@@ -176,6 +181,10 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 	mux.Handle("/", handler)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.watch.healthy(); err != nil {
+			writeProblem(w, err)
+			return
+		}
 		if ok, err := o.Store.HasAdmin(r.Context()); err != nil || !ok {
 			writeProblem(w, errors.Join(errors.New("the store cannot be relied on"), err))
 			return
@@ -183,7 +192,7 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	s.HTTP = l.Addr().String()
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	s.http = newHTTP(mux, o.Log)
 	s.wait.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("http", "error", err)
