@@ -45,6 +45,7 @@ type Publisher struct {
 	records int       // in waiting
 	closing bool
 	failed  error
+	unacked error  // why the last try to have a frame stored failed
 	sent    uint64 // messages in frames made so far
 	acked   uint64 // messages acknowledged
 	counter uint64
@@ -420,7 +421,11 @@ func (p *Publisher) land(f flight) error {
 			return p.ctx.Err()
 		case c.refused() != nil:
 			return c.refused()
-		case time.Now().After(deadline):
+		}
+		p.mu.Lock()
+		p.unacked = err
+		p.mu.Unlock()
+		if time.Now().After(deadline) {
 			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 		}
 		if refused := c.conn.Refused(); refused != nil { // by a server that knows of a change before us
@@ -465,7 +470,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 	p.closing = true
 	p.wake.Broadcast()
 	p.mu.Unlock()
-	stop := context.AfterFunc(ctx, p.cancel)
+	stop := context.AfterFunc(ctx, func() { p.end(p.late(ctx.Err())) })
 	defer stop()
 	p.wait.Wait()
 	p.mu.Lock()
@@ -476,6 +481,16 @@ func (p *Publisher) Close(ctx context.Context) error {
 	delete(p.r.pubs, p)
 	p.r.smu.Unlock()
 	return p.settled(ctx, err)
+}
+
+// late is the error of whoever waits for acknowledgements no longer.
+func (p *Publisher) late(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unacked != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = p.unacked
+	}
+	return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 }
 
 // settled ends a wait for acknowledgements; a live room has none, but a server that took everything.

@@ -37,6 +37,14 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 		}
 		return nil
 	}
+	if err := s.make(ctx, StreamForm(room, p)); err != nil {
+		return fmt.Errorf("make the stream of room %s: %w", room, failure(err))
+	}
+	return nil
+}
+
+// StreamForm is what the stream of a stored room has to be, but for its replicas.
+func StreamForm(room crypto.ID, p ledger.Policy) jetstream.StreamConfig {
 	age := time.Duration(min(uint64(p.Retain.Age), uint64(1<<63-1)/uint64(time.Second))) * time.Second
 	cfg := jetstream.StreamConfig{
 		Name: StreamName(room), Subjects: []string{roomFilter(room)},
@@ -49,10 +57,7 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	if p.Retain.Bytes > 0 {
 		cfg.MaxBytes = int64(p.Retain.Bytes)
 	}
-	if err := s.make(ctx, cfg); err != nil {
-		return fmt.Errorf("make the stream of room %s: %w", room, failure(err))
-	}
-	return nil
+	return cfg
 }
 
 func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {

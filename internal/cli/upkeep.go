@@ -432,6 +432,7 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		return nil
 	}
 	servers := "" // with streams to look at
+	looked := false
 	if url := d.a.config.GetString("store"); !strings.HasPrefix(url, "sqlite:") && (acc.Keys != nil || url != "") {
 		servers = cmp.Or(url, d.a.server())
 	}
@@ -443,7 +444,15 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		} else {
 			defer links.Close()
 			upkeep.Servers(ctx, links, d.add)
+			looked = true
+			upkeep.Machines(ctx, links, d.a.dataDir(), d.add)
 		}
+	}
+	if !looked {
+		upkeep.Machines(ctx, nil, d.a.dataDir(), d.add)
+	}
+	if repair {
+		d.remember()
 	}
 	err = d.a.vault(ctx, func(url string, s store.Vault) error {
 		d.say("store", upkeep.Pass, "", "%s", redact.URL(url))
@@ -457,6 +466,31 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		d.say("store", upkeep.Fail, unibus.Hint(err), "%v", err)
 	}
 	return nil
+}
+
+// remember takes the streams as they are for what they have to be, so far as the service on this machine
+// remembers more of them.
+func (d *doctor) remember() {
+	file := service.MarksFile(d.a.dataDir())
+	marks, err := service.LoadMarks(file)
+	if err != nil {
+		marks = service.Marks{}
+	}
+	forgotten := 0
+	for room, mark := range marks {
+		if mark.Lost > 0 {
+			delete(marks, room)
+			forgotten++
+		}
+	}
+	if err == nil && forgotten == 0 {
+		return
+	}
+	if err := marks.Save(file); err != nil {
+		d.say("kept streams", upkeep.Fail, "", "what is remembered of the streams: %v", err)
+		return
+	}
+	d.say("kept streams", upkeep.Pass, "", "%d are taken for what they have to be from now on", forgotten)
 }
 
 var statusColors = map[string]text.Color{upkeep.Pass: text.FgGreen, upkeep.Warn: text.FgYellow, upkeep.Fail: text.FgRed}

@@ -115,6 +115,7 @@ type marks struct {
 	next     time.Time // when to look again
 	known    Marks     // nil until they are read
 	changed  bool
+	lost     map[string]string    // rooms by subject, and what is wrong with their streams
 	behind   map[string]time.Time // streams not current, since when
 	patience time.Duration
 }
@@ -186,7 +187,8 @@ func list(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, 
 // compare holds the rooms' streams against their marks.
 func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstream.StreamInfo) error {
 	before := maps.Clone(m.known)
-	lost, gone := 0, maps.Clone(m.known)
+	gone := maps.Clone(m.known)
+	m.lost = map[string]string{}
 	for r, err := range m.store.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
 			return err
@@ -201,8 +203,10 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 			mark.Lost = 0 // what was there is there again, as far as numbers tell
 			m.known[room] = mark
 		}
-		if tell != "" || m.known[room].Lost > 0 {
-			lost++
+		if mark := m.known[room]; tell == "" && mark.Lost > 0 {
+			m.lost[r.Subject] = fmt.Sprintf("it is at %d, and was at %d", mark.Last, mark.Lost)
+		} else if tell != "" {
+			m.lost[r.Subject] = tell
 		}
 		if tell != "" {
 			w.say(slog.LevelError, "room "+room, tell, tell, "room", r.Subject, "id", room)
@@ -213,7 +217,7 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 	for room := range gone {
 		delete(m.known, room)
 	}
-	w.gauges.lost.Set(float64(lost))
+	w.gauges.lost.Set(float64(len(m.lost)))
 	m.changed = !maps.Equal(before, m.known)
 	return nil
 }

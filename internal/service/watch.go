@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,8 +51,9 @@ type watch struct {
 	files   func() (host.Descriptors, error)
 
 	full   atomic.Pointer[string] // why nothing can be kept; nil: it can
-	said   map[string]string      // what is wrong, as it was said last
-	filled bool                   // the disk is full
+	status atomic.Pointer[bus.Status]
+	said   map[string]string // what is wrong, as it was said last
+	filled bool              // the disk is full
 	gauges gauges
 }
 
@@ -84,6 +87,12 @@ func (w *watch) run(ctx context.Context) {
 	} else {
 		defer func() { _ = advisory.Unsubscribe() }() // the connection may be gone
 	}
+	answers, err := w.links.Sys.Subscribe(bus.StatusSubject, w.answer)
+	if err != nil {
+		w.log.Warn("doctor will get no answer", "error", err)
+	} else {
+		defer func() { _ = answers.Unsubscribe() }() // as above
+	}
 	var trouble <-chan struct{}
 	if w.server != nil {
 		trouble = w.server.Trouble()
@@ -92,6 +101,7 @@ func (w *watch) run(ctx context.Context) {
 	for {
 		w.machine()
 		w.streams.look(ctx, w)
+		w.publish()
 		every := lookEvery
 		if w.filled {
 			every = lookFull
@@ -120,6 +130,29 @@ func (w *watch) machine() {
 		w.say(slog.LevelWarn, "files", "few left", "file descriptors are running out (ulimit -n)", "open", d.Used, "limit", d.Limit)
 	case err == nil:
 		w.well("files", "there are file descriptors again", "open", d.Used, "limit", d.Limit)
+	}
+}
+
+// publish makes what was found what is answered.
+func (w *watch) publish() {
+	s := &bus.Status{Folder: w.dir, Full: w.filled, Lost: maps.Clone(w.streams.lost)}
+	s.Host, _ = os.Hostname() // only a name to show
+	if w.dir != "" {
+		s.Disk, _ = w.disk(w.dir) // unknown: not told
+	}
+	s.Files, _ = w.files()
+	w.status.Store(s)
+}
+
+// answer tells the operator.
+func (w *watch) answer(m *nats.Msg) {
+	s := w.status.Load()
+	if s == nil || m.Reply == "" {
+		return // the first look is not done: as if nobody were there
+	}
+	body, err := json.Marshal(s)
+	if err == nil {
+		_ = m.Respond(body) // who asked may be gone
 	}
 }
 

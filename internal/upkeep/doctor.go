@@ -67,6 +67,8 @@ type serverStatus struct {
 	}
 	Data struct {
 		Now       time.Time
+		Host      string
+		TLS       bool `json:"tls_required"`
 		JetStream struct {
 			Config *struct {
 				SyncInterval time.Duration `json:"sync_interval"`
@@ -104,6 +106,7 @@ func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
 	Clock("server clocks", worst.Server.Name, worst.skew, report)
 	durability(servers, named{"durability", report})
 	quorum(servers, named{"quorum", report})
+	transport(servers, named{"transport", report})
 }
 
 func askServers(ctx context.Context, sys *nats.Conn) (out []serverStatus, err error) {
@@ -209,8 +212,10 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 		n.fail("", "the streams cannot be listed: %v", err)
 		return
 	}
+	form(want, found, repair, func(r store.Room) error { return ensure(ctx, nc, s, r) }, named{"stream settings", report})
 	var orphans []string
-	for _, name := range found {
+	for _, f := range found {
+		name := f.name
 		if _, known := want[name]; !known && strings.HasPrefix(name, "UNIBUS_") {
 			orphans = append(orphans, name)
 		}
@@ -232,8 +237,14 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 	}
 }
 
-// replicas looks at the copies of all streams that are a bus's, and returns their names.
-func replicas(ctx context.Context, nc *nats.Conn, n named) (found []string, err error) {
+// streamForm is a stream that is there.
+type streamForm struct {
+	name   string
+	config jetstream.StreamConfig
+}
+
+// replicas looks at the copies of all streams that are a bus's, and returns what streams there are.
+func replicas(ctx context.Context, nc *nats.Conn, n named) (found []streamForm, err error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
 	if err != nil {
 		return nil, err
@@ -246,7 +257,7 @@ func replicas(ctx context.Context, nc *nats.Conn, n named) (found []string, err 
 		if !ours(name) {
 			continue
 		}
-		found = append(found, name)
+		found = append(found, streamForm{name, info.Config})
 		counts[info.Config.Replicas]++
 		if !bus.Current(info) {
 			behind = append(behind, name)
