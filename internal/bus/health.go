@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -34,7 +35,7 @@ func newSigns() *signs { return &signs{trouble: make(chan struct{}, 1)} }
 // note looks at a line of the log.
 func (s *signs) note(line string) {
 	switch {
-	case strings.Contains(line, "no space left"), strings.Contains(line, "out of resources, will be DISABLED"):
+	case strings.Contains(line, "no space left"), strings.HasPrefix(line, "JetStream out of "):
 		s.noSpace.Store(true)
 	case strings.Contains(line, "too many open files"):
 		s.noFiles.Store(true)
@@ -120,6 +121,19 @@ func (s *Server) Exposed() string {
 func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// startLimit is how long a server may take to listen.
+const startLimit = 10 * time.Second
+
+// ready waits until the server listens, and returns false when it does not in time, or ctx ends.
+func (s *Server) ready(ctx context.Context) bool {
+	for deadline := time.Now().Add(startLimit); ctx.Err() == nil && time.Now().Before(deadline); {
+		if s.ns.ReadyForConnections(100 * time.Millisecond) {
+			return true
+		}
+	}
+	return false
 }
 
 // stopLimit is how long a server may take to stop before it is left behind: it steps down from what it

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
@@ -107,7 +106,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	s.opts = opts
 	s.ns.SetLoggerV2(&serverLog{o.Log, s.signs}, false, false, false)
 	s.ns.Start()
-	if !s.ns.ReadyForConnections(10 * time.Second) {
+	if !s.ready(ctx) {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w: it does not listen on %s (in use?)", store.ErrUnavailable, o.Listen)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -51,18 +52,7 @@ type Node struct {
 	links  *bus.Links
 	url    string
 	store  store.Vault
-}
-
-// StartNode starts the server, opens the store and starts the service, in this order: nobody gets
-// in before the authorizer can ask the store. In a cluster it waits until enough servers are there.
-func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{}
-	err := n.start(ctx, o)
-	if err != nil {
-		n.Stop()
-		return nil, err
-	}
-	return n, nil
+	log    *slog.Logger
 }
 
 func (n *Node) start(ctx context.Context, o NodeOptions) error {
@@ -72,6 +62,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	if most := n.links.Sys.MaxPayload(); most < minPayload {
 		return fmt.Errorf("%w: the NATS server takes messages of at most %d bytes: logins and answers of the API need a max_payload of %d or more", store.ErrInvalid, most, minPayload)
 	}
+	n.exposed(o)
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if o.Store == JetStream {
 		s, err := openJetStream(ctx, n.links, o)
@@ -133,6 +124,16 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 // login names the subjects of all its rooms, and is encoded twice.
 const minPayload = 128 << 10
 
+// exposed tells of what other machines reach without TLS.
+func (n *Node) exposed(o NodeOptions) {
+	if n.server != nil && n.server.Exposed() != "" {
+		o.Log.Warn("clients on other machines connect without TLS: --tls-cert and --tls-key change that", "listen", n.server.Exposed())
+	}
+	if host, _, err := net.SplitHostPort(o.HTTP); o.HTTP != "" && err == nil && !bus.Loopback(host) {
+		o.Log.Warn("the API, with tokens in it, is served to other machines without TLS: put a proxy with TLS before it", "http", o.HTTP)
+	}
+}
+
 // embedded is the server that the service's watch looks after; nil beside external servers.
 func (n *Node) embedded() embedded {
 	if n.server == nil {
@@ -158,22 +159,6 @@ func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetst
 
 // URL is where clients connect.
 func (n *Node) URL() string { return n.url }
-
-// Stop ends the service, the server and the store, in this order.
-func (n *Node) Stop() {
-	if n.Service != nil {
-		n.Service.Stop()
-	}
-	if n.store != nil {
-		_ = n.store.Close() // every write was answered with its own outcome
-	}
-	switch {
-	case n.server != nil:
-		n.server.Stop()
-	case n.links != nil:
-		n.links.Close()
-	}
-}
 
 // Links are the service's own connections to the server: its owner's view, which clients are built
 // not to trust.

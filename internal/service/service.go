@@ -53,12 +53,13 @@ type Service struct {
 	micro  micro.Service
 	http   *http.Server
 	watch  *watch
+	log    *slog.Logger
 }
 
 // Start founds the bus if there is none, and returns when logins and requests are answered.
 func Start(ctx context.Context, o Options) (*Service, error) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Service{cancel: cancel}
+	s := &Service{cancel: cancel, log: o.Log}
 	if err := s.start(ctx, run, o); err != nil {
 		s.Stop()
 		return nil, err
@@ -199,19 +200,4 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		}
 	})
 	return nil
-}
-
-// Stop ends the service and waits for what it has under way.
-func (s *Service) Stop() {
-	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		_ = s.http.Shutdown(ctx) // what does not end in time is cut off
-		cancel()
-		_ = s.http.Close()
-	}
-	if s.micro != nil {
-		_ = s.micro.Stop() // its connection is about to close
-	}
-	s.cancel()
-	s.wait.Wait()
 }

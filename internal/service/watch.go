@@ -87,6 +87,7 @@ func (w *watch) run(ctx context.Context) {
 	} else {
 		defer func() { _ = advisory.Unsubscribe() }() // the connection may be gone
 	}
+	w.publish()
 	answers, err := w.links.Sys.Subscribe(bus.StatusSubject, w.answer)
 	if err != nil {
 		w.log.Warn("doctor will get no answer", "error", err)
@@ -146,11 +147,10 @@ func (w *watch) publish() {
 
 // answer tells the operator.
 func (w *watch) answer(m *nats.Msg) {
-	s := w.status.Load()
-	if s == nil || m.Reply == "" {
-		return // the first look is not done: as if nobody were there
+	if m.Reply == "" {
+		return
 	}
-	body, err := json.Marshal(s)
+	body, err := json.Marshal(w.status.Load())
 	if err == nil {
 		_ = m.Respond(body) // who asked may be gone
 	}
