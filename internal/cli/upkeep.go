@@ -328,7 +328,7 @@ func (a *app) doctorCmd() *cobra.Command {
 		},
 	}
 	dataFlag(c)
-	c.Flags().Bool("repair", false, "write all views anew from the logs, and make streams that are missing")
+	c.Flags().Bool("repair", false, "write all views anew from the logs, make streams that are missing or not as they have to be, and accept those that went back")
 	return c
 }
 

@@ -88,6 +88,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, Log: o.Log,
 		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(),
+		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
 	})
 	return err
 }

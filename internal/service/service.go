@@ -38,6 +38,7 @@ type Options struct {
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
 	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
+	KeptHere bool     // the store is on the disk of Dir, and nowhere else
 	Server   embedded // that is started again after a full disk; nil beside external servers
 }
 

@@ -43,6 +43,7 @@ type embedded interface {
 // watch looks after the machine and the streams.
 type watch struct {
 	dir     string // data folder; empty: none is known
+	kept    bool   // the store is on this disk, and nowhere else
 	server  embedded
 	links   *bus.Links
 	log     *slog.Logger
@@ -61,7 +62,7 @@ type gauges struct{ free, total, full, behind, lost prometheus.Gauge }
 
 func newWatch(o Options, registry prometheus.Registerer) *watch {
 	w := &watch{
-		dir: o.Dir, server: o.Server, links: o.Links, log: o.Log, said: map[string]string{},
+		dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links, log: o.Log, said: map[string]string{},
 		disk: host.DiskOf, files: host.OpenFiles, streams: newMarks(o),
 	}
 	gauge := func(name, help string) prometheus.Gauge {
@@ -239,11 +240,12 @@ func (w *watch) healthy() error {
 	return nil
 }
 
-// refuse answers requests that would write with the reason why they cannot be, while that is so. A store
+// refuse answers requests that would write with the reason why they cannot be, while that is so and no
+// other server could keep it instead. A store
 // without room would say it in words of its own, or not at all.
 func (w *watch) refuse(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
-		if err := w.healthy(); err != nil && writes(r) {
+		if err := w.healthy(); err != nil && w.kept && writes(r) {
 			writeProblem(out, err)
 			return
 		}

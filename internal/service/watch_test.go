@@ -30,7 +30,7 @@ func watched(t *testing.T) (*watch, *bytes.Buffer) {
 	n, _ := node(t, "")
 	log := new(bytes.Buffer)
 	w := newWatch(Options{
-		Store: n.store, Links: n.links, Dir: t.TempDir(), Server: n.server, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Store: n.store, Links: n.links, Dir: t.TempDir(), KeptHere: true, Server: n.server, Log: slog.New(slog.NewTextHandler(log, nil)),
 	}, prometheus.NewRegistry())
 	w.files = func() (host.Descriptors, error) { return host.Descriptors{Used: 1, Limit: 100}, nil }
 	w.disk = func(string) (host.Disk, error) { return host.Disk{Free: 50 << 20, Total: 100 << 20}, nil }
@@ -92,6 +92,20 @@ func TestFullRefuses(t *testing.T) {
 				t.Errorf("full %v, %s: %d %s", full, request, out.Code, out.Body)
 			}
 		}
+	}
+}
+
+// TestFullElsewhere: a store that other servers keep as well takes what this one has no room for.
+func TestFullElsewhere(t *testing.T) {
+	w, _ := watched(t)
+	w.kept = false
+	w.disk = func(string) (host.Disk, error) { return host.Disk{Total: 100 << 20}, nil }
+	w.machine()
+	out := httptest.NewRecorder()
+	w.refuse(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })).
+		ServeHTTP(out, httptest.NewRequest("POST", "/logs", nil))
+	if out.Code != http.StatusNoContent || w.healthy() == nil {
+		t.Errorf("%d, %v", out.Code, w.healthy())
 	}
 }
 
