@@ -25,6 +25,7 @@ const (
 	giveUp      = 30 * time.Second // without any acknowledgement
 	confirmHead = 60 * time.Second // how old a writer's idea of the log may get
 	payloadRoom = 512              // of NATS's max_payload, for NATS headers
+	minContent  = 64               // bytes that a frame must be able to hold, to be worth sending
 )
 
 // ErrClosed says that a publisher was used after Close.
@@ -45,6 +46,7 @@ type Publisher struct {
 	records int       // in waiting
 	closing bool
 	failed  error
+	unacked error  // why the last try to have a frame stored failed
 	sent    uint64 // messages in frames made so far
 	acked   uint64 // messages acknowledged
 	counter uint64
@@ -99,6 +101,9 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	p.limit = min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom) - crypto.FrameOverhead
 	if p.pad {
 		p.limit = p.limit / 9 * 8 // padding adds up to an eighth
+	}
+	if p.limit < minContent {
+		return nil, fmt.Errorf("publish: %w: the server takes messages of at most %d bytes (max_payload), which is too few for a frame", ErrInvalid, c.conn.MaxPayload())
 	}
 	p.wake.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
@@ -254,6 +259,10 @@ func (p *Publisher) usable() error {
 
 // pieces sends a message that no frame holds as several, each but the last to be continued.
 func (p *Publisher) pieces(body []byte, headers []Header) error {
+	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
+	if piece <= 0 { // headers stay in one frame
+		return fmt.Errorf("publish: %w: headers of more than %d bytes do not go through this server (max_payload)", ErrInvalid, p.limit-timeSpace)
+	}
 	for p.failed == nil && !p.closing && (p.split || p.records > 0 || p.busy) {
 		p.wake.Wait()
 	}
@@ -265,7 +274,6 @@ func (p *Publisher) pieces(body []byte, headers []Header) error {
 		p.split = false
 		p.wake.Broadcast()
 	}()
-	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
 	for len(body) > 0 {
 		n := min(piece, len(body))
 		p.waiting = crypto.AppendRecord(p.waiting, headers, body[:n])
@@ -426,7 +434,11 @@ func (p *Publisher) awaitAck(f flight) error {
 			return p.ctx.Err()
 		case c.refused() != nil:
 			return c.refused()
-		case time.Now().After(deadline):
+		}
+		p.mu.Lock()
+		p.unacked = err
+		p.mu.Unlock()
+		if time.Now().After(deadline) {
 			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 		}
 		if refused := c.conn.Refused(room); refused != nil { // by a server that knows of a change before us
@@ -474,7 +486,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 	p.closing = true
 	p.wake.Broadcast()
 	p.mu.Unlock()
-	stop := context.AfterFunc(ctx, p.cancel)
+	stop := context.AfterFunc(ctx, func() { p.end(p.late(ctx.Err())) })
 	defer stop()
 	p.wait.Wait()
 	p.mu.Lock()
@@ -485,6 +497,16 @@ func (p *Publisher) Close(ctx context.Context) error {
 	delete(p.r.pubs, p)
 	p.r.smu.Unlock()
 	return p.settled(ctx, err)
+}
+
+// late is the error of whoever waits for acknowledgements no longer.
+func (p *Publisher) late(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unacked != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = p.unacked
+	}
+	return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 }
 
 // settled ends a wait for acknowledgements; a live room has none, but a server that took everything.

@@ -153,7 +153,7 @@ func (c *Client) stillNamed(ctx context.Context, subject string, pinned ID) erro
 		return c.pins.PinSubject(ctx, c.bus.id, subject, now.ID, true)
 	}
 	err = fmt.Errorf("room %s: %w: the subject meant the room %s and now means %s", subject, ErrIntegrity, pinned, now.ID)
-	return withHint(err, "if that is intended, confirm it once with --yes")
+	return withHint(err, "if that is intended, say so once: unibus room show %s --yes", subject)
 }
 
 func (c *Client) roomBySubject(ctx context.Context, name string) (*Room, error) {

@@ -197,7 +197,7 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 	err = c.pins.PinName(ctx, c.bus.id, name, u.Key, c.o.Confirm)
 	if errors.Is(err, pins.ErrContradiction) {
 		err = withHint(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key),
-			"if that is intended, confirm it once with --yes")
+			"if that is intended, say so once: unibus user show %s --yes", name)
 	}
 	return u, err
 }

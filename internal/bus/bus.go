@@ -68,8 +68,13 @@ func senderOf(subject string) crypto.PublicKey {
 	return key
 }
 
-// noSpace is a server's error code for storage resources exceeded.
-const noSpace = 10047
+// Error codes of a server: storage resources exceeded, and those of an account or of the server itself,
+// which is what an embedded server says while its disk is full (RefuseWrites).
+const (
+	noSpace       = 10047
+	accountLimits = 10002
+	serverLimits  = 10023
+)
 
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
@@ -88,6 +93,9 @@ func failure(err error) error {
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
 	}
 	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == accountLimits || api.ErrorCode == serverLimits) {
+		return fmt.Errorf("%w: the server has no room left to store it (its disk is full, or its account at a limit)", store.ErrUnavailable)
+	}
 	if errors.As(err, &api) && api.ErrorCode == noSpace {
 		return fmt.Errorf("%w: %v (a room reserves its --max-bytes: see max_file_store in the servers' jetstream block)", store.ErrUnavailable, err)
 	}

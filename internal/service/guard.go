@@ -15,9 +15,9 @@ import (
 // that ends someone's access is acknowledged when every server has dropped its connections, or has been silent
 // for long enough to have done so by itself.
 const (
-	lookEvery   = time.Second             // servers are asked who is there
+	rollCall    = time.Second             // servers are asked who is there
 	cutOffAfter = 2500 * time.Millisecond // without most servers and without a quorum, before all connections are dropped
-	silentLong  = 5 * time.Second         // lookEvery and cutOffAfter, and what dropping takes
+	silentLong  = 5 * time.Second         // rollCall and cutOffAfter, and what dropping takes
 )
 
 // guard knows which servers are there, and drops every peer's connection on those that are cut off from most
@@ -34,7 +34,7 @@ type guard struct {
 
 // follow looks after the servers until ctx ends.
 func (g *guard) follow(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(rollCall)
 	defer tick.Stop()
 	for {
 		began := time.Now()
@@ -77,7 +77,7 @@ func (g *guard) judge(ctx context.Context, since time.Time) {
 
 // quorum reports whether the store can prove that it is current.
 func (g *guard) quorum(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	ctx, cancel := context.WithTimeout(ctx, rollCall)
 	defer cancel()
 	_, err := g.store.HasAdmin(ctx)
 	return err == nil

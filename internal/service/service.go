@@ -36,6 +36,9 @@ type Options struct {
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
+	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
+	KeptHere bool     // the store is on the disk of Dir, and nowhere else
+	Server   embedded // that is started again after a full disk; nil beside external servers
 }
 
 // Service is a running service.
@@ -50,12 +53,14 @@ type Service struct {
 	subs   []*nats.Subscription // by which logins and requests come
 	past   *bus.Past
 	http   *http.Server
+	watch  *watch
+	log    *slog.Logger
 }
 
 // Start founds the bus if there is none, and returns when logins and requests are answered.
 func Start(ctx context.Context, o Options) (*Service, error) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Service{cancel: cancel}
+	s := &Service{cancel: cancel, log: o.Log}
 	if err := s.start(ctx, run, o); err != nil {
 		s.Stop()
 		return nil, err
@@ -107,7 +112,9 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		func() { g.follow(run) },
 		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
 	)
-	handler := metrics.count(a.handler())
+	s.watch = newWatch(o, metrics.registry)
+	s.wait.Go(func() { s.watch.run(run) })
+	handler := metrics.count(s.watch.refuse(a.handler()))
 	if err := s.serveNATS(ctx, run, o.Links, handler, a); err != nil {
 		return err
 	}
@@ -207,6 +214,10 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 	mux.Handle("/", handler)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.watch.healthy(); err != nil {
+			writeProblem(w, err)
+			return
+		}
 		if ok, err := o.Store.HasAdmin(r.Context()); err != nil || !ok {
 			writeProblem(w, errors.Join(errors.New("the store cannot be relied on"), err))
 			return
@@ -214,29 +225,11 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	s.HTTP = l.Addr().String()
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	s.http = newHTTP(mux, o.Log)
 	s.wait.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("http", "error", err)
 		}
 	})
 	return nil
-}
-
-// Stop ends the service and waits for what it has under way.
-func (s *Service) Stop() {
-	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		_ = s.http.Shutdown(ctx) // what does not end in time is cut off
-		cancel()
-		_ = s.http.Close()
-	}
-	for _, sub := range s.subs {
-		_ = sub.Unsubscribe() // its connection is about to close
-	}
-	s.cancel()
-	s.wait.Wait()
-	if s.past != nil {
-		s.past.Close()
-	}
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -103,7 +104,7 @@ func ParseURL(text string) (servers string, replicas int, err error) {
 		values.Del("replicas")
 	}
 	if err != nil || len(values) > 0 {
-		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", text, store.ErrInvalid)
+		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", redact.URL(text), store.ErrInvalid)
 	}
 	if servers == "nats://" { // as the NATS context says
 		servers = ""
