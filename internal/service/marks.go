@@ -134,7 +134,7 @@ func (m *marks) look(ctx context.Context, w *watch) {
 		return
 	}
 	began := time.Now()
-	defer func() { m.next = time.Now().Add(max(time.Until(began)+lookEvery, listShare*time.Since(began))) }()
+	defer func() { m.next = time.Now().Add(max(time.Until(began)+watchEvery, listShare*time.Since(began))) }()
 	if !m.read(w) {
 		return
 	}

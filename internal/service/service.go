@@ -41,6 +41,9 @@ type Options struct {
 	Server   embedded // that is started again after a full disk; nil beside external servers
 }
 
+// flushLimit is how long a server may take to know of the service's subscriptions.
+const flushLimit = 10 * time.Second
+
 // Service is a running service.
 type Service struct {
 	Bus     crypto.ID
@@ -144,6 +147,8 @@ func (s *Service) serveNATS(ctx, run context.Context, l *bus.Links, handler http
 	}
 	door, err := greet(l.Hello, founded, offered)
 	s.subs = append(s.subs, cards, api, door)
+	ctx, cancel := context.WithTimeout(ctx, flushLimit)
+	defer cancel()
 	for _, nc := range []*nats.Conn{l.Store, l.API, l.Hello} { // whoever is told that the service is ready is answered
 		if err == nil {
 			err = nc.FlushWithContext(ctx)

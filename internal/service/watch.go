@@ -20,12 +20,12 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// What the operator is told. One goroutine looks every lookEvery at the disk, the descriptors and the
+// What the operator is told. One goroutine looks every watchEvery at the disk, the descriptors and the
 // streams (marks.go), says in a line of the log what is wrong when that begins, changes or ends, and lets
 // an embedded server get over a full disk (bus/health.go).
 
 const (
-	lookEvery   = 10 * time.Second
+	watchEvery  = 10 * time.Second
 	lookFull    = time.Second // at a full disk: it is used again soon after there is room
 	advisoryGap = time.Minute // between two lines about the same advisory
 	advisories  = 1000        // kinds of advisories remembered for that
@@ -104,7 +104,7 @@ func (w *watch) run(ctx context.Context) {
 		w.machine()
 		w.streams.look(ctx, w)
 		w.publish()
-		every := lookEvery
+		every := watchEvery
 		if w.filled {
 			every = lookFull
 		}
