@@ -61,6 +61,7 @@ type Publisher struct {
 
 // flight is a frame on its way.
 type flight struct {
+	stored   bool   // by the room's stream, which acknowledges it
 	id       string // under which a stream stores the frame once, however often it is sent
 	frame    []byte
 	messages int // that end in it
@@ -359,6 +360,9 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
+	if stored := p.r.stores(); stored != p.stored {
+		counter = p.begin(stored)
+	}
 	h.Stream, h.Counter, h.Flags = p.stream, counter, flags
 	binary.BigEndian.PutUint64(content, uint64(time.Now().UnixMicro()))
 	if p.pad {
@@ -369,7 +373,26 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
-	return flight{id: newMessageID(), frame: frame}, nil
+	return flight{stored: p.stored, id: newMessageID(), frame: frame}, nil
+}
+
+// stores reports whether the room stores messages, by its log.
+func (r *Room) stores() (stored bool) {
+	r.read(func(s *ledger.State) { stored = s.Room.Policy.Stored() })
+	return stored
+}
+
+// begin goes on with a stream of its own in a room that has begun, or has ceased, to store messages: readers
+// check the two differently. Only whoever has made p busy calls it.
+func (p *Publisher) begin(stored bool) (counter uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.counter > 1 { // the frame at hand is not the first
+		p.stream = [16]byte(random[[16]byte]())
+		p.counter = 1
+	}
+	p.stored = stored
+	return p.counter - 1
 }
 
 // newMessageID makes an id that nobody can use up beforehand: ids are a stream's, not a sender's.
@@ -377,7 +400,7 @@ func newMessageID() string { return hex.EncodeToString(random[[16]byte]()) }
 
 // transmit sends a frame, for the first time or again.
 func (p *Publisher) transmit(f *flight) bus.Ack {
-	if !p.stored {
+	if !f.stored {
 		return p.r.c.conn.Publish(p.r.id, f.frame)
 	}
 	return p.r.c.conn.Store(p.r.id, f.id, f.frame)
@@ -448,6 +471,7 @@ func (p *Publisher) awaitAck(f flight) error {
 			if _, _, err := p.r.sealing(p.ctx); err != nil {
 				return err
 			}
+			f.stored = p.r.stores() // the right to publish follows the room's policy
 		}
 		select {
 		case <-p.ctx.Done():

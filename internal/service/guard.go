@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -83,12 +84,13 @@ func (g *guard) quorum(ctx context.Context) bool {
 	return err == nil
 }
 
-// dropOthers drops, before a change is acknowledged, the connections of those whose access it ended. It waits
-// for servers that do not answer until they have dropped everyone by themselves.
+// dropOthers drops, before a change is acknowledged to its author, the connections of those whose access it
+// ended; the author's own is dropped when it has the answer. It waits for servers that do not answer until they
+// have dropped everyone by themselves.
 func (r *reconciler) dropOthers(ctx context.Context, n store.Notice) error {
-	kick := bus.NewKick(r.servers)
+	kick := r.kicks.of(n)
 	for {
-		err := r.kick(ctx, n, kick)
+		err := r.kick(ctx, n, others, kick)
 		var silent *bus.Silent
 		if !errors.As(err, &silent) {
 			return err
@@ -110,3 +112,35 @@ func (r *reconciler) dropOthers(ctx context.Context, n store.Notice) error {
 
 // kickAgain is how soon a server that did not answer is asked again.
 const kickAgain = 250 * time.Millisecond
+
+// maxKicks bounds how many entries' kicks are remembered.
+const maxKicks = 4096
+
+// kicks remembers, by entry, when the servers were first looked at because of it: whoever has logged in since
+// was let in on the grounds of that entry, and stays.
+type kicks struct {
+	servers *bus.Servers
+
+	mu    sync.Mutex
+	known map[store.Notice]*bus.Kick
+	order []store.Notice
+}
+
+func newKicks(servers *bus.Servers) *kicks {
+	return &kicks{servers: servers, known: map[store.Notice]*bus.Kick{}}
+}
+
+func (k *kicks) of(n store.Notice) *bus.Kick {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if kick := k.known[n]; kick != nil {
+		return kick
+	}
+	if len(k.order) == maxKicks {
+		delete(k.known, k.order[0])
+		k.order = k.order[1:]
+	}
+	kick := bus.NewKick(k.servers)
+	k.known[n], k.order = kick, append(k.order, n)
+	return kick
+}

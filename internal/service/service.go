@@ -104,7 +104,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, streams: streams, log: o.Log}
+	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, kicks: newKicks(servers), streams: streams, log: o.Log}
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
