@@ -538,7 +538,10 @@ func (p *Publisher) settled(ctx context.Context, err error) error {
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err == nil && !p.stored {
+	p.mu.Lock()
+	stored := p.stored
+	p.mu.Unlock()
+	if err == nil && !stored {
 		err = p.r.c.conn.Flush(ctx, p.r.id)
 	}
 	return err
