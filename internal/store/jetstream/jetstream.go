@@ -74,7 +74,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if o.Replicas < 0 || o.Replicas > 5 {
 		return nil, fmt.Errorf("open the store: %w: %d replicas; 1 to 5 are possible", store.ErrInvalid, o.Replicas)
 	}
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.OpTimeout), jetstream.WithPublishAsyncMaxPending(maxPending))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.OpTimeout), jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(attempt))
 	if err != nil {
 		return nil, err
 	}
