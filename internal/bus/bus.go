@@ -1,5 +1,9 @@
-// Package bus is the edge to NATS: a peer's connection, the embedded server, the streams of stored
-// rooms, frames out and in, and the membership API carried over requests.
+// Package bus is the edge to NATS: a peer's connections, the embedded server and its accounts, the streams
+// of stored rooms, frames out and in, and the membership API carried over requests (SPEC.md §7).
+//
+// A peer's Conn logs in with the token of a link, for up to a hundred rooms each. It publishes frames, and a
+// Feed gives what is published; no peer has a right to any stream. What a stored room holds is read by Past,
+// for the service, which has that right, or for whoever works straight at a store.
 //
 // It moves bytes. What they mean, and whether to believe them, is for package unibus and the
 // ledger; subjects and NATS headers are never a security input (SPEC.md §6).

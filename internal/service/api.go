@@ -48,10 +48,9 @@ type call struct {
 	admin  bool
 }
 
-// handler returns the API's routes.
-func (a *api) handler() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, h := range map[string]func(*call) (int, any, error){
+// routes are the API, as docs/openapi.yaml describes it.
+func (a *api) routes() map[string]func(*call) (int, any, error) {
+	return map[string]func(*call) (int, any, error){
 		"GET /bus":                       a.getBus,
 		"GET /logs/{log}":                a.getLog,
 		"POST /heads":                    a.postHeads,
@@ -70,7 +69,13 @@ func (a *api) handler() http.Handler {
 		"GET /rooms/{room}/frames":       a.getFrames,
 		"GET /users":                     a.getUsers,
 		"GET /users/{endpoint}":          a.getUser,
-	} {
+	}
+}
+
+// handler answers requests to the routes.
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range a.routes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, h) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

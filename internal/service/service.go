@@ -1,5 +1,7 @@
 // Package service is what `unibus serve` runs beside a NATS server: the membership API, the
-// authorizer of connections, and the reconcilers that bring NATS in line with the logs.
+// authorizer of connections, the reconcilers that bring NATS in line with the logs, and the guard that
+// drops everyone where the servers are cut off from the others. Each speaks over a NATS user of its own
+// (SPEC.md §7): whoever answers others may do nothing else.
 //
 // It checks what it stores by the ledger's rules, but nobody relies on that: clients verify
 // everything themselves (SPEC.md §1). It sees no message and no room key.

@@ -7,13 +7,13 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
-// The bodies of the membership API, for both of its sides.
 // What one request asks for at most. A full answer fits one NATS message.
 const (
 	MaxHeads = 1000
 	MaxCards = 500
 )
 
+// The bodies of the membership API, for both of its sides.
 type (
 	// BusBody is the answer to GET /bus and to hello.
 	BusBody struct {
