@@ -139,7 +139,7 @@ func (r *pastRead) one(ctx context.Context) error {
 // temporary drops an error after which another replica, or the same one a little later, may answer
 // otherwise.
 func temporary(ctx context.Context, err error) error {
-	passes := errors.Is(err, direct.ErrNone) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, store.ErrUnavailable)
+	passes := errors.Is(err, direct.ErrNone) || errors.Is(err, direct.ErrLost) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, store.ErrUnavailable)
 	if errors.Is(err, errEnough) || passes && ctx.Err() == nil {
 		return nil
 	}
@@ -166,7 +166,7 @@ func (r *pastRead) ask(ctx context.Context) error {
 	if !r.q.Since.IsZero() && len(r.past.Frames) == 0 {
 		request.Seq, request.StartTime = 0, r.q.Since.UTC().Format(time.RFC3339Nano)
 	}
-	err := r.p.direct.Get(ctx, StreamName(r.room), request, func(m *nats.Msg) error { return r.take(m, request.StartTime != "") })
+	_, err := r.p.direct.Get(ctx, StreamName(r.room), request, func(m *nats.Msg) error { return r.take(m, request.StartTime != "") })
 	r.full = r.full || r.size > r.limit/2 // the rest would be a small answer of its own
 	return err
 }

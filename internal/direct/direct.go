@@ -25,6 +25,9 @@ var ErrMany = errors.New("too many subjects match")
 // ErrNone says that the replica that answered holds nothing of what was asked for: it may lag.
 var ErrNone = errors.New("the replica holds none of it")
 
+// ErrLost says that a part of an answer did not arrive.
+var ErrLost = errors.New("a part of a server's answer was lost")
+
 // Request is a direct get request, in the server's words. Zero fields are left out.
 type Request struct {
 	Seq       uint64   `json:"seq,omitempty"`
@@ -68,28 +71,36 @@ func New(nc *nats.Conn) (*Client, error) {
 // Close ends the subscription. The connection may be gone already, which serves as well.
 func (c *Client) Close() { _ = c.sub.Unsubscribe() }
 
-// Get asks for messages of a stream and calls f with each that comes, in their order. It returns ErrNone
-// for an answer without any.
-func (c *Client) Get(ctx context.Context, stream string, r Request, f func(*nats.Msg) error) error {
+// Get asks for messages of a stream and calls f with each that comes, in their order. It says whether the
+// replica has more of them than it gave. It returns ErrNone for an answer without any, or that breaks off at a
+// message that the replica cannot read, and ErrLost when a part of the answer did not arrive; f has then had
+// what came before.
+func (c *Client) Get(ctx context.Context, stream string, r Request, f func(*nats.Msg) error) (more bool, err error) {
 	raw, err := json.Marshal(r)
 	if err != nil {
-		return err
+		return false, err
 	}
 	answers, done, err := c.ask("$JS.API.DIRECT.GET."+stream, raw)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer done()
-	for {
+	for last := uint64(0); ; {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		case m := <-answers:
 			if Last(m, "Nats-Subject") == "" {
-				return end(m)
+				return end(m, last)
+			}
+			if number(m, "Nats-Last-Sequence") != last { // each message names the one before it
+				return false, ErrLost
+			}
+			if last = Seq(m); last == 0 {
+				return false, fmt.Errorf("%w: a server's answer is not understood", store.ErrUnavailable)
 			}
 			if err := f(m); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
@@ -114,19 +125,22 @@ func (c *Client) ask(subject string, request []byte) (answers <-chan *nats.Msg, 
 	return ch, done, nil
 }
 
-// end reads a message that is no data: the end of an answer, or what is wrong.
-func end(m *nats.Msg) error {
+// end reads a message that is no data: the end of an answer whose last message was last, or what is wrong.
+func end(m *nats.Msg, last uint64) (more bool, err error) {
 	switch status := m.Header.Get("Status"); status {
 	case "204":
-		return nil
+		if number(m, "Nats-Last-Sequence") != last {
+			return false, ErrLost
+		}
+		return m.Header.Get("Nats-Num-Pending") != "0", nil
 	case "404":
-		return ErrNone
+		return false, ErrNone
 	case "413":
-		return ErrMany
+		return false, ErrMany
 	case "503":
-		return nats.ErrNoResponders
+		return false, nats.ErrNoResponders
 	default:
-		return fmt.Errorf("%w: a server answers %s %s", store.ErrUnavailable, status, m.Header.Get("Description"))
+		return false, fmt.Errorf("%w: a server answers %s %s", store.ErrUnavailable, status, m.Header.Get("Description"))
 	}
 }
 
@@ -141,10 +155,12 @@ func Last(m *nats.Msg, key string) string {
 }
 
 // Seq is the place of a message in its stream, as the server says; 0 when it says none.
-func Seq(m *nats.Msg) uint64 {
-	seq, err := strconv.ParseUint(Last(m, "Nats-Sequence"), 10, 64)
+func Seq(m *nats.Msg) uint64 { return number(m, "Nats-Sequence") }
+
+func number(m *nats.Msg, header string) uint64 {
+	n, err := strconv.ParseUint(Last(m, header), 10, 64)
 	if err != nil {
 		return 0
 	}
-	return seq
+	return n
 }

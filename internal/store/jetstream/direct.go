@@ -2,18 +2,16 @@ package jetstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -36,11 +34,11 @@ type record struct {
 	value []byte
 }
 
-// errMany says that more matches than a server gives at once.
-var errMany = errors.New("too many keys match")
-
-// errLost says that messages of an answer did not arrive.
-var errLost = errors.New("a part of a server's answer was lost")
+// More matches than a server gives at once, and messages of an answer that did not arrive.
+var (
+	errMany = direct.ErrMany
+	errLost = direct.ErrLost
+)
 
 // answer is what one replica gave to one request, as it was at one moment, by rev.
 type answer struct {
@@ -123,7 +121,7 @@ func (b *bucket) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 	for _, key := range keys {
 		subjects = append(subjects, b.prefix+key)
 	}
-	request := map[string]any{"multi_last": subjects, "max_bytes": maxBytes}
+	request := direct.Request{MultiLast: subjects, MaxBytes: maxBytes}
 	for wait := retryWait; ; wait = min(2*wait, maxWait) {
 		a, err := b.ask(ctx, request)
 		switch {
@@ -214,7 +212,7 @@ func (b *bucket) page(ctx context.Context, after, barrier uint64) (a answer, all
 // tail asks one replica for what was written after a place, as much as a page takes. It has no filter: with
 // one the server would look at every message, and hide the barrier.
 func (b *bucket) tail(ctx context.Context, after uint64) (answer, error) {
-	return b.ask(ctx, map[string]any{"seq": after + 1, "batch": pageRecords, "max_bytes": pageBytes})
+	return b.ask(ctx, direct.Request{Seq: after + 1, Batch: pageRecords, MaxBytes: pageBytes})
 }
 
 // matches reports whether a key is one that a pattern means, where * stands for any one token.
@@ -231,146 +229,34 @@ func matches(key, pattern string) bool {
 	return true
 }
 
-// ask makes one request of one replica.
-func (b *bucket) ask(ctx context.Context, request map[string]any) (a answer, err error) {
-	raw, err := json.Marshal(request)
-	if err != nil {
-		return a, err
-	}
+// ask makes one request of one replica. Nothing found is an answer too.
+func (b *bucket) ask(ctx context.Context, request direct.Request) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	messages, more, err := b.s.replies.ask(ctx, "$JS.API.DIRECT.GET."+b.stream, raw)
-	if err != nil {
-		return a, err
-	}
-	a.more = more
-	for _, m := range messages {
-		r, err := b.record(m)
-		if err != nil {
-			return answer{}, err
-		}
-		a.last = r.rev
-		if r.key == barrierKey {
-			a.barrier = r.rev
-			continue
-		}
-		a.records = append(a.records, r)
+	a.more, err = b.s.direct.Get(ctx, b.stream, request, func(m *nats.Msg) error { return b.take(&a, m) })
+	switch {
+	case errors.Is(err, direct.ErrNone) && a.last > 0: // after some records, one that cannot be read
+		return answer{}, errLost
+	case errors.Is(err, direct.ErrNone):
+		return a, nil
+	case err != nil:
+		return answer{}, err
 	}
 	return a, nil
 }
 
-func (b *bucket) record(m *nats.Msg) (r record, err error) {
-	r.key, r.value = strings.TrimPrefix(m.Header.Get(jetstream.SubjectHeader), b.prefix), m.Data
-	if r.rev, err = number(m, jetstream.SequenceHeader); err != nil {
-		return r, err
+// take adds a message to an answer.
+func (b *bucket) take(a *answer, m *nats.Msg) error {
+	r := record{key: strings.TrimPrefix(direct.Last(m, jetstream.SubjectHeader), b.prefix), rev: direct.Seq(m), value: m.Data}
+	a.last = r.rev
+	if r.key == barrierKey {
+		a.barrier = r.rev
+		return nil
 	}
-	if r.time, err = time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer)); err != nil {
-		err = notUnderstood(err)
-	}
-	return r, err
-}
-
-func number(m *nats.Msg, header string) (uint64, error) {
-	n, err := strconv.ParseUint(m.Header.Get(header), 10, 64)
-	if err != nil {
-		return 0, notUnderstood(err)
-	}
-	return n, nil
-}
-
-func notUnderstood(err error) error {
-	return fmt.Errorf("%w: a server's answer is not understood: %v", store.ErrUnavailable, err)
-}
-
-// replies receives answers of many messages, over one subscription.
-type replies struct {
-	nc    *nats.Conn
-	inbox string
-	sub   *nats.Subscription
-
-	mu   sync.Mutex
-	last uint64
-	open map[string]chan *nats.Msg
-}
-
-func newReplies(nc *nats.Conn) (*replies, error) {
-	r := &replies{nc: nc, inbox: nc.NewInbox() + ".", open: map[string]chan *nats.Msg{}}
 	var err error
-	r.sub, err = nc.Subscribe(r.inbox+"*", func(m *nats.Msg) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		select {
-		case r.open[m.Subject] <- m: // nil, for an answer nobody waits for, never is ready
-		default:
-		}
-	})
-	return r, err
-}
-
-func (r *replies) close() { _ = r.sub.Unsubscribe() } // the connection may be gone, which serves as well
-
-// maxReplies is how many messages a server answers with at most: 1024 records and the end.
-const maxReplies = 1025
-
-// ask sends a direct get request and returns the whole answer: its messages, and whether there would be
-// more. Each message says which one came before it, and the end which was the last.
-func (r *replies) ask(ctx context.Context, subject string, request []byte) (messages []*nats.Msg, more bool, err error) {
-	c := make(chan *nats.Msg, maxReplies)
-	r.mu.Lock()
-	r.last++
-	reply := r.inbox + strconv.FormatUint(r.last, 36)
-	r.open[reply] = c
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.open, reply)
-	}()
-	if err := r.nc.PublishRequest(subject, reply, request); err != nil {
-		return nil, false, err
+	if r.time, err = time.Parse(time.RFC3339Nano, direct.Last(m, jetstream.TimeStampHeaer)); err != nil {
+		return fmt.Errorf("%w: a server's answer is not understood: %v", store.ErrUnavailable, err)
 	}
-	for last := uint64(0); ; {
-		select {
-		case <-ctx.Done():
-			return nil, false, ctx.Err()
-		case m := <-c:
-			if status := m.Header.Get("Status"); status != "" {
-				more, err := ended(m, status, last)
-				return messages, more, err
-			}
-			before, err := number(m, jetstream.LastSequenceHeader)
-			if err == nil && before != last {
-				err = errLost
-			}
-			if err == nil {
-				last, err = number(m, jetstream.SequenceHeader)
-			}
-			if err != nil {
-				return nil, false, err
-			}
-			messages = append(messages, m)
-		}
-	}
-}
-
-// ended reads the message that ends an answer whose last record was last.
-func ended(m *nats.Msg, status string, last uint64) (more bool, err error) {
-	switch status {
-	case "204":
-		own, err := number(m, jetstream.LastSequenceHeader)
-		if err == nil && own != last {
-			err = errLost
-		}
-		return m.Header.Get("Nats-Num-Pending") != "0", err
-	case "404": // nothing; or, after some records, one that cannot be read
-		if last > 0 {
-			return false, errLost
-		}
-		return false, nil
-	case "413":
-		return false, errMany
-	case "503":
-		return false, nats.ErrNoResponders
-	}
-	return false, fmt.Errorf("%w: a server answers %s %s", store.ErrUnavailable, status, m.Header.Get("Description"))
+	a.records = append(a.records, r)
+	return nil
 }

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+
 	"strconv"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // fill writes keys, side by side.
@@ -109,61 +106,5 @@ func TestMatches(t *testing.T) {
 		if got := matches(c.key, c.pattern); got != c.want {
 			t.Errorf("%s is %s: %v", c.key, c.pattern, got)
 		}
-	}
-}
-
-// TestAnswers: an answer counts when all of it has arrived. Each is told as who answers sends it: a record
-// as its place and the one before, the end as its status.
-func TestAnswers(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 1)
-	nc := c.connect(0, 0)
-	r, err := newReplies(nc)
-	must(t, err)
-	defer r.close()
-	end := func(status, last, pending string) nats.Header {
-		return nats.Header{"Status": {status}, jetstream.LastSequenceHeader: {last}, "Nats-Num-Pending": {pending}}
-	}
-	rec := func(seq, before string) nats.Header {
-		return nats.Header{jetstream.SequenceHeader: {seq}, jetstream.LastSequenceHeader: {before}}
-	}
-	for name, a := range map[string]struct {
-		parts []nats.Header
-		n     int
-		more  bool
-		err   error
-	}{
-		"whole":                  {parts: []nats.Header{rec("3", "0"), rec("5", "3"), end("204", "5", "0")}, n: 2},
-		"cut off by the server":  {parts: []nats.Header{rec("3", "0"), end("204", "3", "1")}, n: 1, more: true},
-		"nothing there":          {parts: []nats.Header{end("404", "", "")}},
-		"the first is missing":   {parts: []nats.Header{rec("5", "3"), end("204", "5", "0")}, err: errLost},
-		"one between is missing": {parts: []nats.Header{rec("3", "0"), rec("7", "5"), end("204", "7", "0")}, err: errLost},
-		"the last is missing":    {parts: []nats.Header{rec("3", "0"), end("204", "5", "0")}, err: errLost},
-		"one cannot be read":     {parts: []nats.Header{rec("3", "0"), end("404", "", "")}, err: errLost},
-		"too many":               {parts: []nats.Header{end("413", "", "")}, err: errMany},
-		"no end":                 {parts: []nats.Header{rec("3", "0")}, err: context.DeadlineExceeded},
-	} {
-		t.Run(name, func(t *testing.T) {
-			subject := nats.NewInbox()
-			sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
-				for _, h := range a.parts {
-					_ = m.RespondMsg(&nats.Msg{Header: h})
-				}
-			})
-			must(t, err)
-			defer func() { must(t, sub.Unsubscribe()) }()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			if a.err == context.DeadlineExceeded {
-				ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
-			}
-			defer cancel()
-			messages, more, err := r.ask(ctx, subject, nil)
-			if !errors.Is(err, a.err) || err == nil && (len(messages) != a.n || more != a.more) {
-				t.Errorf("%d messages, more: %v, %v", len(messages), more, err)
-			}
-		})
-	}
-	if err := r.nc.Flush(); err != nil {
-		t.Error(fmt.Errorf("the connection: %w", err))
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
@@ -42,8 +43,9 @@ type Options struct {
 
 // Store keeps everything in the JetStream of one account.
 type Store struct {
+	nc      *nats.Conn
 	js      jetstream.JetStream
-	replies *replies
+	direct  *direct.Client
 	timeout time.Duration
 
 	log, rooms, members, roomsOf, keys, users *bucket
@@ -78,8 +80,8 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{js: js, timeout: o.OpTimeout, heads: map[crypto.ID]ledger.Head{}}
-	if s.replies, err = newReplies(nc); err != nil {
+	s := &Store{nc: nc, js: js, timeout: o.OpTimeout, heads: map[crypto.ID]ledger.Head{}}
+	if s.direct, err = direct.New(nc); err != nil {
 		return nil, fmt.Errorf("open the store: %w", failure(err))
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -163,7 +165,7 @@ func (s *Store) tryEnsure(ctx context.Context, name string, o Options) error {
 func (s *Store) Close() error {
 	s.cancel()
 	s.wait.Wait()
-	s.replies.close()
+	s.direct.Close()
 	return nil
 }
 

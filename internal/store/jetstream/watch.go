@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -42,7 +43,7 @@ type watch struct {
 // Watch reports every entry committed from now on.
 func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	w := &watch{s: s, out: make(chan store.Notice), told: make(chan struct{}, 1)}
-	heard, err := s.replies.nc.Subscribe(announcements, w.hear)
+	heard, err := s.nc.Subscribe(announcements, w.hear)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", failure(err))
 	}
@@ -72,8 +73,8 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 
 // hear notes how far the log reaches, as the server says.
 func (w *watch) hear(m *nats.Msg) {
-	seq, err := number(m, jetstream.SequenceHeader)
-	if err != nil || seq <= w.wanted.Load() {
+	seq := direct.Seq(m)
+	if seq <= w.wanted.Load() {
 		return
 	}
 	w.wanted.Store(seq) // nobody else does

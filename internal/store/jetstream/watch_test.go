@@ -140,7 +140,7 @@ func TestFalseAnnouncement(t *testing.T) {
 	for _, seq := range []string{"18446744073709551615", "none", ""} {
 		m := nats.NewMsg("unibus.log." + room.ID.String() + ".7")
 		m.Header.Set(jetstream.SequenceHeader, seq)
-		must(t, s.replies.nc.PublishMsg(m))
+		must(t, s.nc.PublishMsg(m))
 	}
 	must(t, s.Append(t.Context(), create))
 	if n := <-notices; n.Log != room.ID || n.Seq != 1 {
