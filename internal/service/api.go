@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -19,10 +19,9 @@ import (
 )
 
 const (
-	maxRequest   = 1 << 20
-	maxPage      = 600 << 10 // bytes of statements in one answer
-	maxRecords   = 1000      // users or rooms in one answer
-	maxPerCaller = 32        // requests of one caller at once
+	maxRequest = 1 << 20
+	maxPage    = 600 << 10 // bytes of statements in one answer
+	maxRecords = 1000      // users or rooms in one answer
 )
 
 // api answers the membership API.
@@ -33,11 +32,11 @@ type api struct {
 	cards  *waitingCards
 	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
 	past   *bus.Past
-	frames int // bytes of a room's past in one answer
+	frames int                                 // bytes of a room's past in one answer
+	known  *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
+	quota  *quota
+	log    *slog.Logger
 	now    func() time.Time
-
-	mu   sync.Mutex
-	busy map[crypto.PublicKey]int
 }
 
 // call is one authenticated request.
@@ -81,11 +80,6 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 		writeProblem(w, err)
 		return
 	}
-	if !a.enter(c.caller) {
-		writeProblem(w, fmt.Errorf("%w: more than %d requests of one caller at once", store.ErrUnavailable, maxPerCaller))
-		return
-	}
-	defer a.leave(c.caller)
 	status, body, err := h(c)
 	switch {
 	case err != nil:
@@ -96,24 +90,6 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 		writeFrames(w, body.(*store.Past))
 	default:
 		writeJSON(w, status, body)
-	}
-}
-
-func (a *api) enter(caller crypto.PublicKey) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.busy[caller] >= maxPerCaller {
-		return false
-	}
-	a.busy[caller]++
-	return true
-}
-
-func (a *api) leave(caller crypto.PublicKey) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.busy[caller]--; a.busy[caller] == 0 {
-		delete(a.busy, caller)
 	}
 }
 
@@ -138,6 +114,7 @@ func (a *api) authenticate(r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.known.put(t.Key, struct{}{})
 	return &call{r, t.Key, u.Role == ledger.RoleAdmin}, nil
 }
 
@@ -281,7 +258,7 @@ func (a *api) createRoom(c *call) (int, any, error) {
 	if err := a.active(c.Context(), change.Entry); err != nil {
 		return 0, nil, err
 	}
-	if err := a.store.Append(c.Context(), change); err != nil {
+	if err := a.quota.create(c.Context(), c.caller, s.ID, func() error { return a.store.Append(c.Context(), change) }); err != nil {
 		return 0, nil, err
 	}
 	if err := a.stream(c.Context(), s.ID, s.Room.Policy); err != nil {
@@ -366,7 +343,7 @@ func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
 		return fmt.Errorf("%w: a room begins with its creator's own key", store.ErrDenied)
 	}
-	return nil
+	return a.quota.stage(c.Context(), c.caller)
 }
 
 func (a *api) getKey(c *call) (int, any, error) {

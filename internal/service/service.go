@@ -6,6 +6,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// maxDrops is how many users are dropped at a time.
+const maxDrops = 8
+
 // Options of Start.
 type Options struct {
 	Store    store.Vault
@@ -34,6 +38,7 @@ type Options struct {
 	Name     string                                 // the founder's name
 	Bus      crypto.ID                              // found none: this one is there, or is about to be restored; zero: any
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
+	MaxRooms int                                    // that a user may own; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
 }
@@ -82,11 +87,14 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
-		now: time.Now, busy: map[crypto.PublicKey]int{},
+		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
 	}
+	requests := newCarrier(run, a, metrics.count(a.handler()), &s.wait, metrics)
+	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login,
+		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now),
+		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	var notices <-chan store.Notice
 	err = o.wait(ctx, func() (err error) {
@@ -101,18 +109,23 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return err
 	}
 	s.wait.Go(func() { r.follow(run, notices) })
-	handler := metrics.count(a.handler())
-	if err := s.serveNATS(run, o.Links, handler, a); err != nil {
+	if err := s.serveNATS(run, o.Links, requests, a); err != nil {
 		return err
 	}
-	if err := s.listen(o, handler, metrics.registry); err != nil {
+	if err := s.listen(o, requests, metrics.registry); err != nil {
 		return err
 	}
+	events, err := auth.crowd.follow(o.Links.Sys)
+	s.subs = append(s.subs, events...)
+	if err != nil {
+		return err
+	}
+	s.wait.Go(func() { auth.crowd.keep(run, o.Links.Sys, o.Log) })
 	return auth.serve(run, o.Links.Auth, &s.wait)
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.
-func (s *Service) serveNATS(run context.Context, l *bus.Links, handler http.Handler, a *api) error {
+func (s *Service) serveNATS(run context.Context, l *bus.Links, requests *carrier, a *api) error {
 	founded, err := a.busBody(run)
 	if err != nil {
 		return err
@@ -125,13 +138,41 @@ func (s *Service) serveNATS(run context.Context, l *bus.Links, handler http.Hand
 	if err != nil {
 		return err
 	}
-	api, err := carry(run, l.API, handler, &s.wait)
+	s.subs = append(s.subs, cards)
+	api, err := requests.carry(l.API)
 	if err != nil {
 		return err
 	}
-	door, err := greet(l.Hello, founded, offered)
-	s.subs = append(s.subs, cards, api, door)
+	s.subs = append(s.subs, api)
+	strangers, err := newGreeter(founded, offered, requests.dropped)
+	if err != nil {
+		return err
+	}
+	door, err := strangers.greet(l.Hello)
+	s.subs = append(s.subs, door)
 	return err
+}
+
+// dropFlooder returns what ends the connections of one who asks far more than it is answered. A few are
+// dropped at a time; one that has to wait for its turn will be met again.
+func (s *Service) dropFlooder(run context.Context, servers *bus.Servers, log *slog.Logger) func(crypto.PublicKey) {
+	turn := make(chan struct{}, maxDrops)
+	return func(key crypto.PublicKey) {
+		select {
+		case turn <- struct{}{}:
+		default:
+			return
+		}
+		log.Warn("dropped: far more requests than are answered", "user", key)
+		if !s.wait.Go(func() {
+			defer func() { <-turn }()
+			if err := bus.NewKick(servers).User(run, key); err != nil {
+				log.Warn("a flooder is still connected", "user", key, "error", err)
+			}
+		}) {
+			<-turn
+		}
+	}
 }
 
 // found learns which bus this is, or makes it one.
@@ -203,7 +244,7 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	s.HTTP = l.Addr().String()
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 2 * maxPath}
 	s.wait.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("http", "error", err)
