@@ -32,8 +32,9 @@ type api struct {
 	cards  *waitingCards
 	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
 	past   *bus.Past
-	frames int                                 // bytes of a room's past in one answer
-	known  *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
+	frames int                                      // bytes of a room's past in one answer
+	known  *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
+	lists  *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
 	quota  *quota
 	log    *slog.Logger
 	now    func() time.Time
@@ -51,19 +52,19 @@ func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(*call) (int, any, error){
 		"GET /bus":                       a.getBus,
-		"GET /logs/{log}":                a.getLog,
+		"GET /logs/{log}":                a.onOneCore(a.getLog),
 		"POST /logs":                     a.createRoom,
 		"POST /logs/{log}":               a.appendEntry,
 		"PUT /rooms/{room}/keys":         a.putKeys,
 		"GET /rooms/{room}/keys/{epoch}": a.getKey,
 		"PUT /cards/{endpoint}":          a.putCard,
 		"GET /cards/{endpoint}":          a.getCard,
-		"GET /members/{endpoint}/rooms":  a.getRoomsOf,
-		"GET /rooms":                     a.getRooms,
+		"GET /members/{endpoint}/rooms":  a.onOneCore(a.getRoomsOf),
+		"GET /rooms":                     a.onOneCore(a.getRooms),
 		"GET /rooms/{room}":              a.getRoom,
 		"GET /rooms/{room}/members":      a.getMembers,
 		"GET /rooms/{room}/frames":       a.getFrames,
-		"GET /users":                     a.getUsers,
+		"GET /users":                     a.onOneCore(a.getUsers),
 		"GET /users/{endpoint}":          a.getUser,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, h) })
@@ -90,6 +91,21 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 		writeFrames(w, body.(*store.Past))
 	default:
 		writeJSON(w, status, body)
+	}
+}
+
+// onOneCore lets each caller have one request at a time of those that are nothing but work: more at once
+// would not be answered any sooner, and take the processor from others.
+func (a *api) onOneCore(h func(*call) (int, any, error)) func(*call) (int, any, error) {
+	return func(c *call) (int, any, error) {
+		turn := a.lists.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) })
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			return h(c)
+		case <-c.Context().Done():
+			return 0, nil, c.Context().Err()
+		}
 	}
 }
 

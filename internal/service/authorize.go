@@ -203,6 +203,7 @@ func (a *authorizer) answer(ctx context.Context, l *login, arrived time.Time) {
 // seated takes a seat for a user's connection. One who says hello has its seat already.
 func (a *authorizer) seated(l *login, user *jwt.UserClaims) bool {
 	if user.Audience != bus.AccountBus {
+		a.crowd.hello.put(bus.HelloSubject(l.token.Inbox), l.conn)
 		return true
 	}
 	key := l.token.Key // decide has verified it

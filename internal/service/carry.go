@@ -30,9 +30,10 @@ const (
 	maxQueued    = 256       // of one caller, that wait
 	callerBytes  = 4 << 20   // of one caller's requests in hand
 	allBytes     = 64 << 20  // of all requests in hand
-	pendingMsgs  = 64 << 10  // that have come and are not looked at yet
+	pendingMsgs  = 8 << 10   // that have come and are not looked at yet
 	pendingBytes = 32 << 20  // as much
 	maxPath      = 8 << 10   // bytes of a path with its query
+	maxBusy      = 256       // answers that the service is busy, that wait to be sent
 	maxTokens    = 4096      // verified tokens that are remembered
 	maxKnown     = 128 << 10 // callers who were let in, that are remembered
 	verifyRate   = 5000      // tokens verified in a second, of requests over NATS: a fifth of a core
@@ -55,20 +56,24 @@ type carrier struct {
 	verify  *rate.Limiter
 	known   *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
 	refused *refusals
+	busy    chan *nats.Msg                // requests to answer so
 	drop    func(caller crypto.PublicKey) // ends a caller's connections; never waits
 	dropped func(why string)              // counts a request that is not answered
 	now     func() time.Time
 }
 
 func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.Group, m *metrics) *carrier {
-	return &carrier{
-		ctx: ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), known: a.known,
+	c := &carrier{
+		busy: make(chan *nats.Msg, maxBusy),
+		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), known: a.known,
 		verify: rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), drop: func(crypto.PublicKey) {},
 		dropped: m.drop, now: a.now,
 		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
 			atOnce: maxRequests, each: maxPerCaller, inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
 		}),
 	}
+	wait.Go(c.refuse)
+	return c
 }
 
 // carry serves the API over NATS. Whoever asks is answered in its own inbox, which its token names, and
@@ -98,20 +103,45 @@ func (c *carrier) receive(m *nats.Msg) {
 		c.dropped("barred")
 		return
 	}
-	if c.pool.offer(caller, m.Size(), func() { overNATS(c.ctx, m, c.handler) }) {
+	do := func() {
+		if !c.refused.isBarred(caller, c.now()) { // while it waited
+			overNATS(c.ctx, m, c.handler)
+		}
+	}
+	if c.pool.offer(caller, m.Size(), do) {
 		return
 	}
-	answer, drop := c.refused.refuse(caller, now)
+	answer, drop := c.refused.refuse(caller, m.Size(), now)
 	if drop && caller == who.key {
 		c.drop(caller)
 	}
-	if !answer {
+	if !answer || !c.tell(m) {
 		c.dropped("busy")
-		return
 	}
-	_ = m.RespondMsg(&nats.Msg{Data: busyBody, Header: nats.Header{ // the caller has gone
-		"Status": {strconv.Itoa(http.StatusTooManyRequests)}, "Content-Type": {problemType}, "Retry-After": {retryAfter},
-	}})
+}
+
+// tell lets a request be answered that the service is busy. Sending may wait, which receive may not.
+func (c *carrier) tell(m *nats.Msg) bool {
+	select {
+	case c.busy <- &nats.Msg{Subject: m.Subject, Reply: m.Reply, Sub: m.Sub}: // without its body
+		return true
+	default:
+		return false
+	}
+}
+
+// refuse answers what tell was given.
+func (c *carrier) refuse() {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case m := <-c.busy:
+			_ = m.RespondMsg(&nats.Msg{Data: busyBody, Header: nats.Header{ // the caller has gone
+				"Status": {strconv.Itoa(http.StatusTooManyRequests)}, "Content-Type": {problemType}, "Retry-After": {retryAfter},
+			}})
+		}
+	}
 }
 
 // asker is who signed a request's token, whether or not it is still of use: that the API itself checks.

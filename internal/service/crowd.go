@@ -13,6 +13,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -28,6 +29,7 @@ const (
 	crowdWait      = time.Second      // for the next server's answer
 	tellEvery      = time.Minute      // of a user with too many connections
 	crowdSlack     = 30 * time.Second // after which a connection that had to end has
+	floodPenalty   = 2 * time.Second
 	maxGone        = 4096
 	crowdPending   = 256 << 10 // events that have come and are not looked at yet
 )
@@ -35,17 +37,21 @@ const (
 // crowd knows who is connected, as the servers tell all services of a bus: users by their key, and who
 // says hello by address.
 type crowd struct {
-	bus  *seats[crypto.PublicKey]
-	door *seats[string]
-	told *recent[crypto.PublicKey, time.Time]
-	gone *recent[connID, struct{}] // so that one who goes while those who are there are counted is not
-	now  func() time.Time
+	bus   *seats[crypto.PublicKey]
+	door  *seats[string]
+	told  *recent[crypto.PublicKey, time.Time]
+	gone  *recent[connID, struct{}] // so that one who goes while those who are there are counted is not
+	hello *recent[string, connID]   // by the subject on which it says hello, of those that this service let in
+	// flooded are connections that were dropped for saying hello without end. Their seats stay taken a while.
+	flooded *recent[connID, struct{}]
+	now     func() time.Time
 }
 
 func newCrowd(now func() time.Time) *crowd {
 	return &crowd{
 		bus: newSeats[crypto.PublicKey](maxConnections, 0, 0), door: newSeats[string](maxHello, maxDoorQueue, maxDoorWaits),
 		told: newRecent[crypto.PublicKey, time.Time](maxRefused), gone: newRecent[connID, struct{}](maxGone), now: now,
+		hello: newRecent[string, connID](maxDoorWaits), flooded: newRecent[connID, struct{}](maxDoorWaits),
 	}
 }
 
@@ -102,6 +108,10 @@ func (c *crowd) event(m *nats.Msg) {
 		c.gone.put(conn, struct{}{})
 		c.bus.left(conn, c.now())
 	case what == "DISCONNECT":
+		if _, flooded := c.flooded.get(conn); flooded {
+			c.door.appeared(addressOf(e.Client.Host), conn, c.now().Add(floodPenalty))
+			return
+		}
 		c.door.left(conn, c.now())
 	case account == bus.AccountBus:
 		c.cameIn(conn, e.Client.User)
@@ -175,4 +185,29 @@ func (c *crowd) mayTell(key crypto.PublicKey, now time.Time) bool {
 	}
 	c.told.put(key, now)
 	return true
+}
+
+// dropHello returns what drops the connection that says hello on a subject. One that another service let
+// in is left to that one, which has its share of the requests.
+func (c *crowd) dropHello(ctx context.Context, sys *nats.Conn, wait *tasks.Group) func(subject string) {
+	drops := make(chan connID, maxHello)
+	wait.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case conn := <-drops: // servers do as told only by who wants an answer; one that stays is dropped again
+				_ = sys.PublishRequest("$SYS.REQ.SERVER."+conn.server+".KICK", "_INBOX.nobody", fmt.Appendf(nil, `{"cid":%d}`, conn.id))
+			}
+		}
+	})
+	return func(subject string) {
+		if conn, ok := c.hello.get(subject); ok {
+			select {
+			case drops <- conn:
+				c.flooded.put(conn, struct{}{})
+			default: // it will be met again
+			}
+		}
+	}
 }

@@ -34,7 +34,7 @@ func FuzzAPI(f *testing.F) {
 	}
 	a := &api{
 		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now,
-		known: newRecent[crypto.PublicKey, struct{}](maxKnown), quota: newQuota(s, DefaultMaxRooms, time.Now), log: slog.New(slog.DiscardHandler),
+		known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(s, DefaultMaxRooms, time.Now), log: slog.New(slog.DiscardHandler),
 		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
 	}
 	token, err := id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &state.ID, From: time.Now(), Until: time.Now().Add(24 * time.Hour)})

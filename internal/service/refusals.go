@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	busyRate   = 200  // answers that the service is busy, to one caller in a second
-	busyBurst  = 512  // of them at once: more than a well-behaved client has requests under way
-	floodRate  = 2000 // requests of one caller beyond its queue, in a second, after which it is dropped
+	busyRate   = 200      // answers that the service is busy, to one caller in a second
+	busyBurst  = 512      // of them at once: more than a well-behaved client has requests under way
+	floodRate  = 2000     // requests of one caller beyond its queue, in a second, after which it is dropped
+	floodUnit  = 16 << 10 // bytes that count as one more request
 	barredFor  = 10 * time.Second
 	maxRefused = 4096 // callers remembered
 )
@@ -37,16 +38,17 @@ func newRefusals() *refusals {
 	return &refusals{newRecent[crypto.PublicKey, *refused](maxRefused)}
 }
 
-// refuse notes a refused request, and says whether to answer it, and whether its caller has just become
+// refuse notes a refused request of some bytes, and says whether to answer it, and whether its caller has just become
 // one to be dropped. Those of whom nobody knows who they are have one queue, and are never dropped.
-func (r *refusals) refuse(caller crypto.PublicKey, now time.Time) (answer, drop bool) {
+func (r *refusals) refuse(caller crypto.PublicKey, size int, now time.Time) (answer, drop bool) {
 	c := r.callers.getOrMake(caller, func() *refused { return &refused{answers: rate.NewLimiter(busyRate, busyBurst)} })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now.Sub(c.since) >= time.Second {
 		c.since, c.count = now, 0
 	}
-	if c.count++; c.count == floodRate && caller != (crypto.PublicKey{}) {
+	was := c.count
+	if c.count += 1 + size/floodUnit; was < floodRate && c.count >= floodRate && caller != (crypto.PublicKey{}) {
 		c.barred = now.Add(barredFor)
 		return false, true
 	}

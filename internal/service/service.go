@@ -87,7 +87,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
-		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
+		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
 	}
 	requests := newCarrier(run, a, metrics.count(a.handler()), &s.wait, metrics)
 	requests.drop = s.dropFlooder(run, servers, o.Log)
@@ -109,7 +109,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return err
 	}
 	s.wait.Go(func() { r.follow(run, notices) })
-	if err := s.serveNATS(run, o.Links, requests, a); err != nil {
+	if err := s.serveNATS(run, o.Links, requests, a, auth); err != nil {
 		return err
 	}
 	if err := s.listen(o, requests, metrics.registry); err != nil {
@@ -125,14 +125,10 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.
-func (s *Service) serveNATS(run context.Context, l *bus.Links, requests *carrier, a *api) error {
+func (s *Service) serveNATS(run context.Context, l *bus.Links, requests *carrier, a *api, auth *authorizer) error {
 	founded, err := a.busBody(run)
 	if err != nil {
 		return err
-	}
-	offered := func(card []byte) {
-		a.cards.offer(card)
-		_ = l.Store.Publish(cardSubject, card) // to the other services of this bus; the card can be carried by hand
 	}
 	cards, err := l.Store.Subscribe(cardSubject, func(m *nats.Msg) { a.cards.offer(m.Data) })
 	if err != nil {
@@ -144,9 +140,14 @@ func (s *Service) serveNATS(run context.Context, l *bus.Links, requests *carrier
 		return err
 	}
 	s.subs = append(s.subs, api)
-	strangers, err := newGreeter(founded, offered, requests.dropped)
+	strangers, err := newGreeter(founded)
 	if err != nil {
 		return err
+	}
+	strangers.dropped, strangers.drop = requests.dropped, auth.crowd.dropHello(run, l.Sys, &s.wait)
+	strangers.offered = func(card []byte) {
+		a.cards.offer(card)
+		_ = l.Store.Publish(cardSubject, card) // to the other services of this bus; the card can be carried by hand
 	}
 	door, err := strangers.greet(l.Hello)
 	s.subs = append(s.subs, door)
