@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -25,6 +26,10 @@ const (
 	loginLife     = time.Hour // of one login; the server then drops the connection, which logs in anew
 	helloLife     = time.Minute
 	answerTimeout = bus.LoginTimeout
+	loginRate     = 50                     // logins in a second, of one user from one address, or of those who say hello there
+	loginBurst    = 128                    // of them at once: a script may well start a hundred commands
+	maxPace       = 500 * time.Millisecond // that a login waits because of it
+	maxPaces      = 16 << 10
 )
 
 // loginLimits bound the logins of users, doorLimits those of strangers who say hello. Bytes are not what
@@ -47,6 +52,7 @@ type authorizer struct {
 	known   *recent[crypto.PublicKey, struct{}]
 	barred  func(key crypto.PublicKey) bool // dropped a moment ago
 	dropped func(why string)
+	paces   *recent[string, *rate.Limiter] // of logins, by source
 	crowd   *crowd
 	members *pool[loginSource]
 	door    *pool[string]
@@ -123,26 +129,56 @@ func (a *authorizer) receive(ctx context.Context, m *nats.Msg) {
 		a.log.Warn("login request not understood", "error", err)
 		return
 	}
-	arrived := a.now()
 	if l.token.Use == crypto.UseConnect && l.token.Bus == nil {
-		goOn := func() {
-			if !a.door.offer(l.address, m.Size(), func() { a.answer(ctx, l, arrived) }) {
-				a.crowd.door.left(l.conn, a.now())
-				a.dropped("login-busy")
-			}
-		}
-		if !a.crowd.door.takeOrWait(l.address, l.conn, arrived, showUp, doorWait, goOn) {
-			a.dropped("door-full")
-		}
+		a.atPace("@"+l.address, func() { a.receiveHello(ctx, l) })
 		return
 	}
 	if a.barred(l.token.Key) {
 		a.dropped("login-barred")
 		return
 	}
-	if !a.members.offer(loginSource{l.address, l.token.Key}, m.Size(), func() { a.answer(ctx, l, arrived) }) {
+	source := loginSource{l.address, l.token.Key}
+	if !a.members.reserve(source, m.Size()) {
 		a.dropped("login-busy")
+		return
 	}
+	arrived := a.now()
+	if !a.atPace(l.address+" "+l.token.Key.String(), func() { a.members.put(source, m.Size(), func() { a.answer(ctx, l, arrived) }) }) {
+		a.members.giveBack(source, m.Size())
+	}
+}
+
+// receiveHello lets the login of one who says hello wait for a seat, and then for its turn.
+func (a *authorizer) receiveHello(ctx context.Context, l *login) {
+	arrived := a.now()
+	goOn := func() {
+		if !a.door.offer(l.address, l.Size(), func() { a.answer(ctx, l, arrived) }) {
+			a.crowd.door.left(l.conn, a.now())
+			a.dropped("login-busy")
+		}
+	}
+	if !a.crowd.door.takeOrWait(l.address, l.conn, arrived, showUp, doorWait-maxPace, goOn) {
+		a.dropped("door-full")
+	}
+}
+
+// atPace calls f now, or a little later when logins from one source come faster than they may; false when
+// that would be too late.
+func (a *authorizer) atPace(source string, f func()) bool {
+	now := a.now()
+	pace := a.paces.getOrMake(source, func() *rate.Limiter { return rate.NewLimiter(loginRate, loginBurst) })
+	turn := pace.ReserveN(now, 1)
+	switch delay := turn.DelayFrom(now); {
+	case delay == 0:
+		f()
+	case delay <= maxPace:
+		time.AfterFunc(delay, f)
+	default:
+		turn.CancelAt(now)
+		a.dropped("login-fast")
+		return false
+	}
+	return true
 }
 
 // answer decides one login. When the store cannot tell, or when there is no room for the connection, there

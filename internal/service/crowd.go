@@ -21,7 +21,7 @@ const (
 	maxHello       = 8   // connections that say hello, of one address
 	maxDoorQueue   = 128 // logins of one address that wait to say hello
 	maxDoorWaits   = 1024
-	doorWait       = 1500 * time.Millisecond // for one to go; a server waits little longer
+	doorWait       = 1500 * time.Millisecond // for one to go, maxPace included; a server waits little longer
 	showUp         = 5 * time.Second         // in which a connection that was granted shows up
 	sweepEvery     = time.Second
 	crowdPage      = 1024             // connections in one answer; servers give no more

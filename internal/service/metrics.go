@@ -25,7 +25,7 @@ func newMetrics() *metrics {
 		Name: "unibus_api_requests_total", Help: "Requests to the membership API, by status and method.",
 	}, []string{"code", "method"})
 	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "unibus_dropped_total", Help: "What was left without an answer: requests (unanswerable, unverified, busy, barred), hello, logins (login-busy, login-barred, door-full, bus-full).",
+		Name: "unibus_dropped_total", Help: "What was left without an answer: requests (unanswerable, unverified, busy, barred), hello, logins (login-busy, login-fast, login-barred, door-full, bus-full).",
 	}, []string{"what"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "unibus_api_request_seconds", Help: "Time to answer a request to the membership API.",

@@ -71,18 +71,10 @@ func (q *quota) create(ctx context.Context, key crypto.PublicKey, room crypto.ID
 			release()
 		}
 	}()
-	if o.unseen == 0 || q.now().After(o.until) {
-		left, err := q.left(ctx, key)
-		if err != nil {
-			return err
-		}
-		if left <= 0 {
-			return q.refuse(ctx, room, commit)
-		}
-		o.unseen, o.until = 0, q.now().Add(countLife)
-		if left > nearQuota {
-			o.unseen = left / 8
-		}
+	if full, err := q.full(ctx, key, o); err != nil {
+		return err
+	} else if full {
+		return q.refuse(ctx, room, commit)
 	}
 	o.staged = max(o.staged-1, 0)
 	if o.unseen > 0 {
@@ -91,6 +83,22 @@ func (q *quota) create(ctx context.Context, key crypto.PublicKey, room crypto.ID
 		release()
 	}
 	return commit()
+}
+
+// full reports whether a user owns as many rooms as it may.
+func (q *quota) full(ctx context.Context, key crypto.PublicKey, o *owner) (bool, error) {
+	if o.unseen > 0 && q.now().Before(o.until) {
+		return false, nil
+	}
+	left, err := q.left(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	o.unseen, o.until = 0, q.now().Add(countLife)
+	if left > nearQuota {
+		o.unseen = left / 8
+	}
+	return left <= 0, nil
 }
 
 // left counts how many more rooms a user may own.
@@ -116,6 +124,10 @@ func (q *quota) refuse(ctx context.Context, room crypto.ID, commit func() error)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
+	return q.exceeded()
+}
+
+func (q *quota) exceeded() error {
 	return fmt.Errorf("%w: a user may own %d rooms here, and you do: archive some, or ask whoever runs the bus for a larger --max-rooms", store.ErrDenied, q.rooms)
 }
 
@@ -126,6 +138,11 @@ func (q *quota) stage(ctx context.Context, key crypto.PublicKey) error {
 		return err
 	}
 	defer release()
+	if full, err := q.full(ctx, key, o); err != nil {
+		return err
+	} else if full {
+		return q.exceeded()
+	}
 	if now := q.now(); now.Sub(o.since) >= stagedLife {
 		o.staged, o.since = 0, now
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -54,6 +55,7 @@ type Service struct {
 	wait   tasks.Group
 	subs   []*nats.Subscription // by which logins and requests come
 	past   *bus.Past
+	crowd  *crowd
 	http   *http.Server
 }
 
@@ -93,7 +95,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now),
+		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
 		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	var notices <-chan store.Notice
@@ -115,6 +117,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err := s.listen(o, requests, metrics.registry); err != nil {
 		return err
 	}
+	s.crowd = auth.crowd
 	events, err := auth.crowd.follow(o.Links.Sys)
 	s.subs = append(s.subs, events...)
 	if err != nil {
