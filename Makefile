@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak bench-store
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -66,3 +66,8 @@ fulldisk: build
 # A server killed 100 times under load, on each store. Minutes.
 soak: build
 	go run ./test/soak
+
+# What one connection that floods does to others, and to the memory of the server. A minute or four.
+flood: build
+	go build -o bin/flood ./test/flood
+	bin/flood -unibus bin/unibus

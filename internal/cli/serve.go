@@ -59,6 +59,7 @@ func (a *app) serveCmd() *cobra.Command {
 	f.Int("replicas", 0, "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
 	f.String("sync", "always", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
 	f.String("http", "", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
+	f.Int("max-rooms", service.DefaultMaxRooms, "how many rooms a user may own, archived ones not counted")
 	f.String("tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	f.String("tls-key", "", "TLS key `FILE`")
 	f.String("server-name", "", "`NAME` of this server in its cluster (default one made up once)")
@@ -82,7 +83,7 @@ func (a *app) nodeOptions() (service.NodeOptions, error) {
 	}
 	o := service.NodeOptions{
 		Listen: v.GetString("listen"), Dir: a.dataDir(), Store: v.GetString("store"), Replicas: v.GetInt("replicas"), Keys: v.GetString("keys"),
-		Sync: v.GetString("sync"), HTTP: v.GetString("http"), TLSCert: v.GetString("tls-cert"), TLSKey: v.GetString("tls-key"),
+		Sync: v.GetString("sync"), HTTP: v.GetString("http"), MaxRooms: v.GetInt("max-rooms"), TLSCert: v.GetString("tls-cert"), TLSKey: v.GetString("tls-key"),
 		Name: v.GetString("server-name"), Config: v.GetString("nats-config"),
 		Cluster: bus.Cluster{
 			Name: v.GetString("cluster-name"), Listen: v.GetString("cluster-listen"), Routes: v.GetStringSlice("routes"),
@@ -108,6 +109,9 @@ func (a *app) nodeOptions() (service.NodeOptions, error) {
 	}
 	if o.Replicas < 0 || o.Replicas > 5 {
 		return o, usage("--replicas %d: 1 to 5", o.Replicas)
+	}
+	if o.MaxRooms < 1 {
+		return o, usage("--max-rooms %d: 1 or more", o.MaxRooms)
 	}
 	if o.Replicas > 0 && o.Store != service.JetStream {
 		return o, usage("--replicas is for --store jetstream")

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -19,10 +19,9 @@ import (
 )
 
 const (
-	maxRequest   = 1 << 20
-	maxPage      = 600 << 10 // bytes of statements in one answer
-	maxRecords   = 1000      // users or rooms in one answer
-	maxPerCaller = 32        // requests of one caller at once
+	maxRequest = 1 << 20
+	maxPage    = 600 << 10 // bytes of statements in one answer
+	maxRecords = 1000      // users or rooms in one answer
 )
 
 // api answers the membership API.
@@ -34,11 +33,12 @@ type api struct {
 	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
 	drop   func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
 	past   *bus.Past
-	frames int // bytes of a room's past in one answer
+	frames int                                      // bytes of a room's past in one answer
+	known  *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
+	lists  *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
+	quota  *quota
+	log    *slog.Logger
 	now    func() time.Time
-
-	mu   sync.Mutex
-	busy map[crypto.PublicKey]int
 }
 
 // call is one authenticated request.
@@ -52,7 +52,7 @@ type call struct {
 func (a *api) routes() map[string]func(*call) (int, any, error) {
 	return map[string]func(*call) (int, any, error){
 		"GET /bus":                       a.getBus,
-		"GET /logs/{log}":                a.getLog,
+		"GET /logs/{log}":                a.onOneCore(a.getLog),
 		"POST /heads":                    a.postHeads,
 		"POST /logs":                     a.createRoom,
 		"POST /logs/{log}":               a.appendEntry,
@@ -62,12 +62,12 @@ func (a *api) routes() map[string]func(*call) (int, any, error) {
 		"POST /cards/query":              a.queryCards,
 		"PUT /cards/{endpoint}":          a.putCard,
 		"GET /cards/{endpoint}":          a.getCard,
-		"GET /members/{endpoint}/rooms":  a.getRoomsOf,
-		"GET /rooms":                     a.getRooms,
+		"GET /members/{endpoint}/rooms":  a.onOneCore(a.getRoomsOf),
+		"GET /rooms":                     a.onOneCore(a.getRooms),
 		"GET /rooms/{room}":              a.getRoom,
 		"GET /rooms/{room}/members":      a.getMembers,
 		"GET /rooms/{room}/frames":       a.getFrames,
-		"GET /users":                     a.getUsers,
+		"GET /users":                     a.onOneCore(a.getUsers),
 		"GET /users/{endpoint}":          a.getUser,
 	}
 }
@@ -90,11 +90,6 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 		writeProblem(w, err)
 		return
 	}
-	if !a.enter(c.caller) {
-		writeProblem(w, fmt.Errorf("%w: more than %d requests of one caller at once", store.ErrUnavailable, maxPerCaller))
-		return
-	}
-	defer a.leave(c.caller)
 	status, body, err := h(c)
 	switch {
 	case err != nil:
@@ -108,21 +103,18 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 	}
 }
 
-func (a *api) enter(caller crypto.PublicKey) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.busy[caller] >= maxPerCaller {
-		return false
-	}
-	a.busy[caller]++
-	return true
-}
-
-func (a *api) leave(caller crypto.PublicKey) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.busy[caller]--; a.busy[caller] == 0 {
-		delete(a.busy, caller)
+// onOneCore lets each caller have one request at a time of those that are nothing but work: more at once
+// would not be answered any sooner, and take the processor from others.
+func (a *api) onOneCore(h func(*call) (int, any, error)) func(*call) (int, any, error) {
+	return func(c *call) (int, any, error) {
+		turn := a.lists.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) })
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			return h(c)
+		case <-c.Context().Done():
+			return 0, nil, c.Context().Err()
+		}
 	}
 }
 
@@ -147,6 +139,7 @@ func (a *api) authenticate(r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.known.put(t.Key, struct{}{})
 	return &call{r, t.Key, u.Role == ledger.RoleAdmin}, nil
 }
 
@@ -348,7 +341,7 @@ func (a *api) createRoom(c *call) (int, any, error) {
 	if err := a.active(c.Context(), change.Entry); err != nil {
 		return 0, nil, err
 	}
-	if err := a.store.Append(c.Context(), change); err != nil {
+	if err := a.quota.create(c.Context(), c.caller, s.ID, func() error { return a.store.Append(c.Context(), change) }); err != nil {
 		return 0, nil, err
 	}
 	if err := a.stream(c.Context(), s.ID, s.Room.Policy); err != nil {
@@ -436,7 +429,7 @@ func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
 		return fmt.Errorf("%w: a room begins with its creator's own key", store.ErrDenied)
 	}
-	return nil
+	return a.quota.stage(c.Context(), c.caller)
 }
 
 func (a *api) getKey(c *call) (int, any, error) {

@@ -3,15 +3,20 @@ package service
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -19,49 +24,240 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// maxRequests is how many requests over NATS are worked on at once; the others wait.
-const maxRequests = 64
+const (
+	maxRequests  = 64        // worked on at once
+	maxPerCaller = 32        // of one caller
+	maxQueued    = 256       // of one caller, that wait
+	callerBytes  = 4 << 20   // of one caller's requests in hand
+	allBytes     = 64 << 20  // of all requests in hand
+	pendingMsgs  = 8 << 10   // that have come and are not looked at yet
+	pendingBytes = 32 << 20  // as much
+	maxPath      = 8 << 10   // bytes of a path with its query
+	maxBusy      = 256       // answers that the service is busy, that wait to be sent
+	maxTokens    = 4096      // verified tokens that are remembered
+	maxKnown     = 128 << 10 // callers who were let in, that are remembered
+	verifyRate   = 5000      // tokens verified in a second, of requests over NATS: a fifth of a core
+	verifyBurst  = 2000
+)
 
-// carry serves handler over NATS. Whoever asks is answered in its own inbox, which its token names, and
-// nowhere else: a request's reply subject is whatever the asker likes.
-func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, wait *tasks.Group) (*nats.Subscription, error) {
-	run := wait.Limit(maxRequests)
-	return nc.QueueSubscribe(bus.APISubject, "unibus", func(m *nats.Msg) {
-		if !answerable(m) {
-			return
-		}
-		run(ctx, func() { overNATS(ctx, m, handler) })
-	})
+// asker is who signed a token, and where answers to it go.
+type asker struct {
+	key   crypto.PublicKey
+	inbox crypto.Inbox
 }
 
-// answerable reports whether the reply subject of a request is in the inbox of whoever signed its token.
-func answerable(m *nats.Msg) bool {
-	bearer, _ := strings.CutPrefix(m.Header.Get("Authorization"), "Bearer ")
-	t, err := crypto.DecodeToken(bearer)
-	return err == nil && !t.Inbox.IsZero() && strings.HasPrefix(m.Reply, bus.InboxPrefix(t.Inbox)+".")
+// carrier brings requests to the API, over NATS and over HTTP, each in its caller's turn. What it does for
+// a request before that is little and never waits, so that a flood leaves time for others' requests.
+type carrier struct {
+	ctx     context.Context
+	handler http.Handler
+	pool    *pool[crypto.PublicKey]
+	tokens  *recent[string, asker]
+	verify  *rate.Limiter
+	known   *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
+	refused *refusals
+	busy    chan *nats.Msg                // requests to answer so
+	drop    func(caller crypto.PublicKey) // ends a caller's connections; never waits
+	dropped func(why string)              // counts a request that is not answered
+	now     func() time.Time
 }
 
-// greet answers strangers with the first statement of the bus log, and takes the card that one may send
-// along.
-func greet(nc *nats.Conn, founded store.BusBody, offered func(card []byte)) (*nats.Subscription, error) {
-	answer, err := json.Marshal(founded)
-	if err != nil {
-		return nil, err
+func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.Group, m *metrics) *carrier {
+	c := &carrier{
+		busy: make(chan *nats.Msg, maxBusy),
+		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), known: a.known,
+		verify: rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), drop: func(crypto.PublicKey) {},
+		dropped: m.drop, now: a.now,
+		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
+			atOnce: maxRequests, each: maxPerCaller, inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
+		}),
 	}
-	return nc.QueueSubscribe(bus.HelloFilter, "unibus", func(m *nats.Msg) {
-		_ = m.Respond(answer) // the caller has gone
-		offered(m.Data)
+	wait.Go(c.refuse)
+	return c
+}
+
+// carry serves the API over NATS. Whoever asks is answered in its own inbox, which its token names, and
+// nowhere else: a request's reply subject is whatever the asker likes.
+func (c *carrier) carry(nc *nats.Conn) (*nats.Subscription, error) {
+	sub, err := nc.QueueSubscribe(bus.APISubject, "unibus", c.receive)
+	if err == nil {
+		err = sub.SetPendingLimits(pendingMsgs, pendingBytes)
+	}
+	return sub, err
+}
+
+// receive takes a request over NATS, or refuses it.
+func (c *carrier) receive(m *nats.Msg) {
+	who, err := c.asker(m.Header.Get("Authorization"))
+	switch {
+	case errors.Is(err, errBusy):
+		c.dropped("unverified")
+		return
+	case err != nil || who.inbox.IsZero() || !inInbox(m.Reply, who.inbox):
+		c.dropped("unanswerable")
+		return
+	}
+	caller := c.caller(who.key)
+	now := c.now()
+	if c.refused.isBarred(caller, now) {
+		c.dropped("barred")
+		return
+	}
+	do := func() {
+		if !c.refused.isBarred(caller, c.now()) { // while it waited
+			overNATS(c.ctx, m, c.handler)
+		}
+	}
+	if c.pool.offer(caller, m.Size(), do) {
+		return
+	}
+	answer, drop := c.refused.refuse(caller, m.Size(), now)
+	if drop && caller == who.key {
+		c.drop(caller)
+	}
+	if !answer || !c.tell(m) {
+		c.dropped("busy")
+	}
+}
+
+// tell lets a request be answered that the service is busy. Sending may wait, which receive may not.
+func (c *carrier) tell(m *nats.Msg) bool {
+	select {
+	case c.busy <- &nats.Msg{Subject: m.Subject, Reply: m.Reply, Sub: m.Sub}: // without its body
+		return true
+	default:
+		return false
+	}
+}
+
+// refuse answers what tell was given.
+func (c *carrier) refuse() {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case m := <-c.busy:
+			_ = m.RespondMsg(&nats.Msg{Data: busyBody, Header: nats.Header{ // the caller has gone
+				"Status": {strconv.Itoa(http.StatusTooManyRequests)}, "Content-Type": {problemType}, "Retry-After": {retryAfter},
+			}})
+		}
+	}
+}
+
+// asker is who signed a request's token, whether or not it is still of use: that the API itself checks.
+// Tokens are remembered, and new ones verified at a bounded rate: errBusy beyond it.
+func (c *carrier) asker(authorization string) (asker, error) {
+	bearer, _ := strings.CutPrefix(authorization, "Bearer ")
+	if who, ok := c.tokens.get(bearer); ok {
+		return who, nil
+	}
+	if !c.verify.Allow() {
+		return asker{}, errBusy
+	}
+	t, err := crypto.DecodeToken(bearer)
+	if err != nil {
+		return asker{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
+	}
+	who := asker{t.Key, t.Inbox}
+	c.tokens.put(strings.Clone(bearer), who)
+	return who, nil
+}
+
+// caller is whose turn a request takes. Anyone can make up identities: those that were never let in
+// share one turn, that of the zero key.
+func (c *carrier) caller(key crypto.PublicKey) crypto.PublicKey {
+	if _, ok := c.known.get(key); ok {
+		return key
+	}
+	return crypto.PublicKey{}
+}
+
+// inInbox reports whether a reply subject is in an inbox.
+func inInbox(reply string, inbox crypto.Inbox) bool {
+	rest, ok := strings.CutPrefix(reply, bus.InboxPrefix(inbox))
+	return ok && strings.HasPrefix(rest, ".")
+}
+
+// ServeHTTP serves the API over HTTP, in the same turns. A body is read before its turn comes, so that
+// one that trickles keeps nobody waiting.
+func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	who, err := c.asker(r.Header.Get("Authorization"))
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	caller := c.caller(who.key)
+	size := maxRequest
+	if r.ContentLength >= 0 {
+		size = int(min(r.ContentLength, maxRequest))
+	}
+	if !c.pool.reserve(caller, size) {
+		writeProblem(w, fmt.Errorf("%w: too many requests of one caller", errBusy))
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
+	if err != nil {
+		c.pool.giveBack(caller, size)
+		writeProblem(w, fmt.Errorf("%w: %v", store.ErrInvalid, err))
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	answer, ended := httptest.NewRecorder(), make(chan struct{})
+	c.pool.put(caller, size, func() {
+		defer close(ended)
+		if r.Context().Err() == nil {
+			c.handler.ServeHTTP(answer, r)
+		}
 	})
+	select {
+	case <-ended:
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes()) // the caller has gone; there is nobody to tell
+	case <-r.Context().Done():
+	case <-c.ctx.Done():
+		writeProblem(w, context.Canceled)
+	}
+}
+
+// guarded runs requests, and makes a panic in one an error line.
+func guarded(log *slog.Logger) func(func()) {
+	return func(do func()) {
+		defer func() {
+			if v := recover(); v != nil {
+				logPanic(log, v)
+			}
+		}()
+		do()
+	}
+}
+
+// recovered answers a request whose handler panics.
+func recovered(next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				logPanic(log, v)
+				writeProblem(w, errors.New("the service failed on this request"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func logPanic(log *slog.Logger, v any) {
+	log.Error("panic in a request", "panic", v, "stack", string(debug.Stack()))
 }
 
 // overNATS turns a NATS request into an HTTP one and its answer back.
 func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 	w := httptest.NewRecorder()
-	req, err := http.NewRequestWithContext(ctx, m.Header.Get("Method"), "http://unibus"+m.Header.Get("Path"), bytes.NewReader(m.Data))
-	if err != nil {
+	path := m.Header.Get("Path")
+	req, err := http.NewRequestWithContext(ctx, m.Header.Get("Method"), "http://unibus"+path, bytes.NewReader(m.Data))
+	if err != nil || len(path) > maxPath {
 		writeProblem(w, fmt.Errorf("%w: method or path", store.ErrInvalid))
 	} else {
-		req.RequestURI = m.Header.Get("Path")
+		req.RequestURI = path
 		req.Header.Set("Authorization", m.Header.Get("Authorization"))
 		handler.ServeHTTP(w, req)
 	}
@@ -76,3 +272,10 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 	}
 	_ = m.RespondMsg(reply) // the caller has gone
 }
+
+// busyBody is the answer to whoever has too many requests waiting, prepared once.
+var busyBody = func() []byte {
+	w := httptest.NewRecorder()
+	writeProblem(w, fmt.Errorf("%w: more than %d requests of one caller", errBusy, maxPerCaller+maxQueued))
+	return bytes.Clone(w.Body.Bytes())
+}()

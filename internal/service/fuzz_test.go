@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -32,7 +33,8 @@ func FuzzAPI(f *testing.F) {
 		f.Fatal(err)
 	}
 	a := &api{
-		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now, busy: map[crypto.PublicKey]int{},
+		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now,
+		known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(s, DefaultMaxRooms, time.Now), log: slog.New(slog.DiscardHandler),
 		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
 		drop:   func(context.Context, store.Notice) error { return nil },
 	}

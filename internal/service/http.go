@@ -1,7 +1,6 @@
 package service
 
 import (
-	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
@@ -16,7 +15,7 @@ const (
 	readTime   = 30 * time.Second
 	writeTime  = time.Minute // from the end of the request's header
 	idleTime   = time.Minute
-	maxHeader  = 16 << 10 // bytes
+	maxHeader  = 2 * maxPath // bytes
 )
 
 // newHTTP is the server of the API over TCP.
@@ -25,19 +24,6 @@ func newHTTP(handler http.Handler, l *slog.Logger) *http.Server {
 		Handler: recovered(handler, l), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: log.New(&httpLog{log: l}, "", 0),
 	}
-}
-
-// recovered answers a request whose handler panics, and logs one line.
-func recovered(next http.Handler, l *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			if p := recover(); p != nil {
-				l.Error("a request failed in the service", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p))
-				http.Error(w, "the service failed", http.StatusInternalServerError)
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
 }
 
 // httpLog passes on the first line of what net/http complains of, and repeats none: without descriptors

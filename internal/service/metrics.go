@@ -13,6 +13,7 @@ type metrics struct {
 	logins   *prometheus.CounterVec
 	requests *prometheus.CounterVec
 	seconds  prometheus.ObserverVec
+	dropped  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -23,13 +24,18 @@ func newMetrics() *metrics {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "unibus_api_requests_total", Help: "Requests to the membership API, by status and method.",
 	}, []string{"code", "method"})
+	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "unibus_dropped_total", Help: "What was left without an answer: requests (unanswerable, unverified, busy, barred), hello, logins (login-busy, login-fast, login-barred, door-full, bus-full).",
+	}, []string{"what"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "unibus_api_request_seconds", Help: "Time to answer a request to the membership API.",
 	}, []string{"method"})
 	m.seconds = seconds
-	m.registry.MustRegister(m.logins, m.requests, seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.logins, m.requests, m.dropped, seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
+
+func (m *metrics) drop(what string) { m.dropped.WithLabelValues(what).Inc() }
 
 func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
 

@@ -30,6 +30,7 @@ type NodeOptions struct {
 	Keys     string // file of the service's keys; empty: service.nk in Dir, made if it is not there
 	Sync     string // "always", or an interval such as 10s: how much a power failure may take
 	HTTP     string
+	MaxRooms int // that a user may own; 0: DefaultMaxRooms
 	TLSCert  string
 	TLSKey   string
 	Name     string // of the server in its cluster
@@ -86,7 +87,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	}
 	var err error
 	n.Service, err = Start(ctx, Options{
-		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, Log: o.Log,
+		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, MaxRooms: o.MaxRooms, Log: o.Log,
 		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(),
 		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
 	})

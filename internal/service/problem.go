@@ -20,6 +20,11 @@ var errTooLarge = errors.New("request too large")
 // errBusy is for callers with too many requests waiting.
 var errBusy = errors.New("busy")
 
+const (
+	problemType = "application/problem+json"
+	retryAfter  = "1" // seconds, after which a caller's queue is shorter
+)
+
 // problems map errors to problem types, the first match deciding. What matches none means that the
 // store cannot be relied on just now.
 var problems = []struct {
@@ -59,7 +64,10 @@ func writeProblem(w http.ResponseWriter, err error) {
 	if errors.As(err, &c) {
 		p.Head = &c.head
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
+	if p.Status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the caller has gone; there is nobody to tell
 }

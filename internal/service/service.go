@@ -8,6 +8,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -26,6 +28,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
+
+// maxDrops is how many users are dropped at a time.
+const maxDrops = 8
 
 // Options of Start.
 type Options struct {
@@ -36,6 +41,7 @@ type Options struct {
 	Name     string                                 // the founder's name
 	Bus      crypto.ID                              // found none: this one is there, or is about to be restored; zero: any
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
+	MaxRooms int                                    // that a user may own; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
 	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
@@ -57,6 +63,7 @@ type Service struct {
 	wait   tasks.Group
 	subs   []*nats.Subscription // by which logins and requests come
 	past   *bus.Past
+	crowd  *crowd
 	http   *http.Server
 	watch  *watch
 	log    *slog.Logger
@@ -92,11 +99,15 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
-		now: time.Now, busy: map[crypto.PublicKey]int{},
+		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
 	}
+	s.watch = newWatch(o, metrics.registry)
+	requests := newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
+	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login,
+		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
+		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	var notices <-chan store.Notice
 	err = o.wait(ctx, func() (err error) {
@@ -116,39 +127,51 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		func() { r.follow(run, notices) },
 		func() { g.follow(run) },
 		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
+		func() { s.watch.run(run) },
 	)
-	s.watch = newWatch(o, metrics.registry)
-	s.wait.Go(func() { s.watch.run(run) })
-	handler := metrics.count(s.watch.refuse(a.handler()))
-	if err := s.serveNATS(ctx, run, o.Links, handler, a); err != nil {
+	if err := s.serveNATS(ctx, run, o.Links, requests, a, auth); err != nil {
 		return err
 	}
-	if err := s.listen(o, handler, metrics.registry); err != nil {
+	if err := s.listen(o, requests, metrics.registry); err != nil {
 		return err
 	}
+	s.crowd = auth.crowd
+	events, err := auth.crowd.follow(o.Links.Sys)
+	s.subs = append(s.subs, events...)
+	if err != nil {
+		return err
+	}
+	s.wait.Go(func() { auth.crowd.keep(run, o.Links.Sys, o.Log) })
 	return auth.serve(run, o.Links.Auth, &s.wait)
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.
-func (s *Service) serveNATS(ctx, run context.Context, l *bus.Links, handler http.Handler, a *api) error {
+func (s *Service) serveNATS(ctx, run context.Context, l *bus.Links, requests *carrier, a *api, auth *authorizer) error {
 	founded, err := a.busBody(ctx)
 	if err != nil {
 		return err
-	}
-	offered := func(card []byte) {
-		a.cards.offer(card)
-		_ = l.Store.Publish(cardSubject, card) // to the other services of this bus; the card can be carried by hand
 	}
 	cards, err := l.Store.Subscribe(cardSubject, func(m *nats.Msg) { a.cards.offer(m.Data) })
 	if err != nil {
 		return err
 	}
-	api, err := carry(run, l.API, handler, &s.wait)
+	s.subs = append(s.subs, cards)
+	api, err := requests.carry(l.API)
 	if err != nil {
 		return err
 	}
-	door, err := greet(l.Hello, founded, offered)
-	s.subs = append(s.subs, cards, api, door)
+	s.subs = append(s.subs, api)
+	strangers, err := newGreeter(founded)
+	if err != nil {
+		return err
+	}
+	strangers.dropped, strangers.drop = requests.dropped, auth.crowd.dropHello(run, l.Sys, &s.wait)
+	strangers.offered = func(card []byte) {
+		a.cards.offer(card)
+		_ = l.Store.Publish(cardSubject, card) // to the other services of this bus; the card can be carried by hand
+	}
+	door, err := strangers.greet(l.Hello)
+	s.subs = append(s.subs, door)
 	ctx, cancel := context.WithTimeout(ctx, flushLimit)
 	defer cancel()
 	for _, nc := range []*nats.Conn{l.Store, l.API, l.Hello} { // whoever is told that the service is ready is answered
@@ -157,6 +180,28 @@ func (s *Service) serveNATS(ctx, run context.Context, l *bus.Links, handler http
 		}
 	}
 	return err
+}
+
+// dropFlooder returns what ends the connections of one who asks far more than it is answered. A few are
+// dropped at a time; one that has to wait for its turn will be met again.
+func (s *Service) dropFlooder(run context.Context, servers *bus.Servers, log *slog.Logger) func(crypto.PublicKey) {
+	turn := make(chan struct{}, maxDrops)
+	return func(key crypto.PublicKey) {
+		select {
+		case turn <- struct{}{}:
+		default:
+			return
+		}
+		log.Warn("dropped: far more requests than are answered", "user", key)
+		if !s.wait.Go(func() {
+			defer func() { <-turn }()
+			if err := bus.NewKick(servers).User(run, key); err != nil {
+				log.Warn("a flooder is still connected", "user", key, "error", err)
+			}
+		}) {
+			<-turn
+		}
+	}
 }
 
 // found learns which bus this is, or makes it one.

@@ -81,6 +81,8 @@ type RoomRef struct {
 	Epoch   uint32        `json:"epoch"`
 	Policy  ledger.Policy `json:"policy"`
 	Role    ledger.Role   `json:"role"`
+
+	Archived bool `json:"archived,omitempty"`
 }
 
 // Member is one member of a room.

@@ -305,7 +305,7 @@ func (s *Store) roomsFor(ctx context.Context, endpoint crypto.PublicKey) ([]stor
 		if err := decode(r, &v); err != nil {
 			return nil, err
 		}
-		list = append(list, store.RoomRef{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Role: roles[key]})
+		list = append(list, store.RoomRef{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Role: roles[key], Archived: v.Archived})
 	}
 	slices.SortFunc(list, func(a, b store.RoomRef) int { return a.ID.Compare(b.ID) })
 	return list, nil

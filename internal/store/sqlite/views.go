@@ -131,12 +131,12 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 		var r store.RoomRef
 		var id []byte
 		var policy string
-		if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Role); err != nil {
+		if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Role, &r.Archived); err != nil {
 			return r, err
 		}
 		copy(r.ID[:], id)
 		return r, json.Unmarshal([]byte(policy), &r.Policy)
-	}, `SELECT r.id, r.subject, r.epoch, r.policy, m.role FROM members m JOIN rooms r ON r.id = m.room WHERE m.endpoint = ?`, endpoint[:])
+	}, `SELECT r.id, r.subject, r.epoch, r.policy, m.role, r.archived FROM members m JOIN rooms r ON r.id = m.room WHERE m.endpoint = ?`, endpoint[:])
 	if err != nil {
 		return nil, fmt.Errorf("rooms of %s: %w", endpoint, failure(err))
 	}

@@ -1,0 +1,477 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/attack"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// longest is for what has to happen at some time.
+const longest = 20 * time.Second
+
+// eventually waits until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(longest); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func person(t *testing.T, seed byte) *crypto.Identity {
+	t.Helper()
+	id, err := crypto.NewIdentity([32]byte{seed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// dial connects as someone, to say hello when the bus is zero.
+func dial(t *testing.T, n *Node, id *crypto.Identity, of crypto.ID) (*attack.Peer, error) {
+	t.Helper()
+	p, err := attack.Dial(attack.Options{URL: n.URL(), Identity: id, Bus: of})
+	if err == nil {
+		t.Cleanup(p.Close)
+	}
+	return p, err
+}
+
+func mustDial(t *testing.T, n *Node, id *crypto.Identity, of crypto.ID) *attack.Peer {
+	t.Helper()
+	p, err := dial(t, n, id, of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// allowlist puts someone on the allowlist.
+func allowlist(t *testing.T, n *Node, admin, id *crypto.Identity) {
+	t.Helper()
+	s, err := store.Load(t.Context(), n.store, n.Bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement, err := s.Next(admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: "someone", Role: ledger.RoleUser}}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, err := store.Advance(s, statement)
+	if err == nil {
+		err = n.store.Append(t.Context(), change)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// desk is a handler in the place of a node's own: /slow is not answered before it is told to, /panic panics.
+type desk struct {
+	*carrier
+	begun   atomic.Int32
+	release chan struct{}
+	said    bytes.Buffer
+	drops   sync.Map // why: *atomic.Int32
+}
+
+func (d *desk) dropsOf(why string) int32 {
+	n, _ := d.drops.LoadOrStore(why, new(atomic.Int32))
+	return n.(*atomic.Int32).Load()
+}
+
+func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
+	t.Helper()
+	d := &desk{release: make(chan struct{})}
+	a := &api{known: newRecent[crypto.PublicKey, struct{}](9), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
+	for _, key := range known {
+		a.known.put(key, struct{}{})
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", func(http.ResponseWriter, *http.Request) { d.begun.Add(1); <-d.release })
+	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("as a bug would") })
+	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait tasks.Group
+	d.carrier = newCarrier(ctx, a, mux, &wait, newMetrics())
+	d.dropped = func(why string) {
+		n, _ := d.drops.LoadOrStore(why, new(atomic.Int32))
+		n.(*atomic.Int32).Add(1)
+	}
+	for _, sub := range n.subs {
+		if sub.Subject == bus.APISubject {
+			if err := sub.Unsubscribe(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sub, err := d.carry(n.Links().API)
+	if err == nil {
+		err = n.Links().API.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = sub.Unsubscribe() // the node has stopped, perhaps
+		cancel()
+		wait.Wait()
+	})
+	return d
+}
+
+// ask sends a request to d and returns where its answer comes.
+func ask(t *testing.T, p *attack.Peer, path string) <-chan *nats.Msg {
+	t.Helper()
+	m, err := p.Request("GET", path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Reply = p.NewInbox()
+	answers := make(chan *nats.Msg, 2)
+	if _, err := p.ChanSubscribe(m.Reply, answers); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.PublishMsg(m); err != nil {
+		t.Fatal(err)
+	}
+	return answers
+}
+
+func status(t *testing.T, answers <-chan *nats.Msg) string {
+	t.Helper()
+	select {
+	case m := <-answers:
+		return m.Header.Get("Status")
+	case <-time.After(longest):
+		t.Fatal("no answer")
+		return ""
+	}
+}
+
+// TestCallersTakeTurns: one caller's requests beyond 32 wait, beyond 288 are refused, and another's are
+// answered meanwhile.
+func TestCallersTakeTurns(t *testing.T) {
+	n, admin := node(t, "")
+	bob := person(t, 'b')
+	allowlist(t, n, admin, bob)
+	d := newDesk(t, n, admin.Key(), bob.Key())
+	flooder, other := mustDial(t, n, admin, n.Bus), mustDial(t, n, bob, n.Bus)
+	var slow []<-chan *nats.Msg
+	for range maxPerCaller + maxQueued {
+		slow = append(slow, ask(t, flooder, "/slow"))
+	}
+	last := ask(t, flooder, "/slow")
+	m := <-last
+	if m.Header.Get("Status") != "429" || m.Header.Get("Retry-After") == "" || !strings.Contains(string(m.Data), "unibus:busy") {
+		t.Errorf("the 289th request: %v %s", m.Header, m.Data)
+	}
+	eventually(t, "32 are worked on", func() bool { return d.begun.Load() == maxPerCaller })
+	if got := status(t, ask(t, other, "/")); got != "200" {
+		t.Errorf("another caller's first request: %s", got)
+	}
+	if n := d.begun.Load(); n != maxPerCaller {
+		t.Errorf("%d of one caller are worked on at once", n)
+	}
+	close(d.release)
+	for i, answers := range slow {
+		if got := status(t, answers); got != "200" {
+			t.Errorf("request %d: %s", i, got)
+		}
+	}
+}
+
+// TestCallersBytes: what one caller has in hand is bounded in bytes, too.
+func TestCallersBytes(t *testing.T) {
+	n, admin := node(t, "")
+	d := newDesk(t, n, admin.Key())
+	p := mustDial(t, n, admin, n.Bus)
+	var refused atomic.Int32
+	answers := p.NewInbox()
+	if _, err := p.Subscribe(answers, func(m *nats.Msg) {
+		if m.Header.Get("Status") == "429" {
+			refused.Add(1)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.Request("PUT", "/slow", make([]byte, 1<<20-4096))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Reply = answers
+	for range 10 {
+		if err := p.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "six of ten are too much", func() bool { return refused.Load() == 6 })
+	if n := d.begun.Load(); n > callerBytes>>20 {
+		t.Errorf("%d MiB of one caller are worked on", n)
+	}
+	close(d.release)
+}
+
+// TestUnanswerable: a request whose reply subject is not in its asker's inbox gets nothing, and is counted.
+func TestUnanswerable(t *testing.T) {
+	n, admin := node(t, "")
+	d := newDesk(t, n, admin.Key())
+	p := mustDial(t, n, admin, n.Bus)
+	other := mustDial(t, n, admin, n.Bus)
+	theirs, err := other.SubscribeSync(bus.InboxPrefix(other.Inbox) + ".>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reply := range []string{"", bus.InboxPrefix(other.Inbox) + ".x", bus.InboxPrefix(p.Inbox), bus.InboxPrefix(p.Inbox) + "x.y", "unibus.api"} {
+		m, err := p.Request("GET", "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Reply = reply
+		if err := p.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := status(t, ask(t, p, "/")); got != "200" {
+		t.Errorf("one that can be answered: %s", got)
+	}
+	if n := d.dropsOf("unanswerable"); n != 5 {
+		t.Errorf("%d were counted", n)
+	}
+	if err := other.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, _ := theirs.Pending(); n != 0 {
+		t.Errorf("another got %d answers", n)
+	}
+}
+
+// TestMadeUpIdentities: requests of identities that were never let in share one turn, so that however many
+// are made up, those who are known have theirs.
+func TestMadeUpIdentities(t *testing.T) {
+	n, admin := node(t, "")
+	d := newDesk(t, n, admin.Key())
+	p := mustDial(t, n, admin, n.Bus)
+	for i := range 40 {
+		stranger := &attack.Peer{Conn: p.Conn, ID: person(t, byte(i+100)), Bus: n.Bus, Inbox: p.Inbox}
+		ask(t, stranger, "/slow")
+	}
+	eventually(t, "they are worked on", func() bool { return d.begun.Load() == maxPerCaller })
+	if got := status(t, ask(t, p, "/")); got != "200" {
+		t.Errorf("who is known: %s", got)
+	}
+	if n := d.begun.Load(); n != maxPerCaller {
+		t.Errorf("%d of made-up identities are worked on at once", n)
+	}
+	close(d.release)
+}
+
+// TestPanic: a bug in a handler is an error line and an answer, over NATS and over HTTP.
+func TestPanic(t *testing.T) {
+	n, admin := node(t, "")
+	d := newDesk(t, n, admin.Key())
+	p := mustDial(t, n, admin, n.Bus)
+	if got := status(t, ask(t, p, "/panic")); got != "503" {
+		t.Errorf("over NATS: %s", got)
+	}
+	web := httptest.NewServer(d)
+	defer web.Close()
+	token, err := p.APIToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/panic": 503, "/": 200} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", web.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		reply, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply.Body.Close()
+		if reply.StatusCode != want {
+			t.Errorf("%s over HTTP: %s", path, reply.Status)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if got := status(t, ask(t, p, "/")); got != "200" {
+		t.Errorf("after a panic: %s", got)
+	}
+	if lines := strings.Count(d.said.String(), "\n"); lines != 2 || !strings.Contains(d.said.String(), "as a bug would") {
+		t.Errorf("said in %d lines: %s", lines, d.said.String())
+	}
+}
+
+// TestFlooderDropped: who goes on asking although it is refused loses its connection, and is not let in for
+// a while; another is not touched.
+func TestFlooderDropped(t *testing.T) {
+	n, admin := node(t, "")
+	bob := person(t, 'b')
+	allowlist(t, n, admin, bob)
+	flooder, other := mustDial(t, n, bob, n.Bus), mustDial(t, n, admin, n.Bus)
+	m, err := flooder.Request("GET", "/users", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Reply = bus.InboxPrefix(flooder.Inbox) + ".x"
+	eventually(t, "the flooder is dropped", func() bool {
+		for range 1000 {
+			_ = flooder.PublishMsg(m) // it is closed, at last
+		}
+		return flooder.IsClosed()
+	})
+	if _, err := dial(t, n, bob, n.Bus); err == nil {
+		t.Error("the flooder is let in again at once")
+	}
+	if _, status, err := other.Call(t.Context(), "GET", "/bus", nil); status != 200 || err != nil {
+		t.Errorf("another's call: %d, %v", status, err)
+	}
+}
+
+// TestNinthHello: of one address eight say hello at once; the ninth waits until one has gone.
+func TestNinthHello(t *testing.T) {
+	n, _ := node(t, "")
+	var eight []*attack.Peer
+	for i := range maxHello {
+		eight = append(eight, mustDial(t, n, person(t, byte(i+1)), crypto.ID{}))
+	}
+	ninth := make(chan error, 1)
+	go func() {
+		_, err := dial(t, n, person(t, 99), crypto.ID{})
+		ninth <- err
+	}()
+	waits := func() int { n.crowd.door.mu.Lock(); defer n.crowd.door.mu.Unlock(); return n.crowd.door.waits }
+	eventually(t, "the ninth waits", func() bool { return waits() == 1 })
+	select {
+	case err := <-ninth:
+		t.Fatalf("the ninth did not wait: %v", err)
+	default:
+	}
+	eight[3].Close()
+	if err := <-ninth; err != nil {
+		t.Errorf("the ninth, when one had gone: %v", err)
+	}
+	if _, err := dial(t, n, person(t, 98), crypto.ID{}); err == nil {
+		t.Error("a tenth, when none had gone")
+	}
+}
+
+// TestHelloRate: a connection that says hello without end has a few answers, and is dropped.
+func TestHelloRate(t *testing.T) {
+	n, _ := node(t, "")
+	p := mustDial(t, n, person(t, 1), crypto.ID{})
+	var answers atomic.Int32
+	if _, err := p.Subscribe(bus.InboxPrefix(p.Inbox)+".x", func(*nats.Msg) { answers.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	eventually(t, "it is dropped", func() bool {
+		for range 100 {
+			_ = p.PublishRequest(bus.HelloSubject(p.Inbox), bus.InboxPrefix(p.Inbox)+".x", nil) // it is closed, at last
+		}
+		return p.IsClosed()
+	})
+	if most := helloEachBurst + helloEachRate*int32(time.Since(begun).Seconds()+1); answers.Load() > most {
+		t.Errorf("%d answers, more than %d", answers.Load(), most)
+	}
+	if _, err := bus.Hello(t.Context(), bus.DialOptions{Servers: n.URL(), Identity: person(t, 2), Timeout: longest}); err != nil {
+		t.Errorf("another's hello: %v", err)
+	}
+}
+
+// TestConnectionsOfOneUser: the 257th connection of a user is not answered; another's is, and so is this
+// user's when one has gone.
+func TestConnectionsOfOneUser(t *testing.T) {
+	n, admin := node(t, "")
+	bob := person(t, 'b')
+	allowlist(t, n, admin, bob)
+	count := func() int {
+		n.crowd.bus.mu.Lock()
+		defer n.crowd.bus.mu.Unlock()
+		return n.crowd.bus.count[admin.Key()]
+	}
+	for i := range maxConnections - 1 { // of other servers
+		n.crowd.cameIn(connID{"elsewhere", uint64(i)}, admin.Key().String())
+	}
+	last := mustDial(t, n, admin, n.Bus)
+	if _, err := dial(t, n, admin, n.Bus); err == nil {
+		t.Error("the 257th connection was let in")
+	}
+	mustDial(t, n, bob, n.Bus)
+	last.Close()
+	eventually(t, "it has gone", func() bool { return count() == maxConnections-1 })
+	mustDial(t, n, admin, n.Bus)
+}
+
+// TestManyAtOnce: a hundred who start at once on one machine all get in, to say hello and to log in.
+func TestManyAtOnce(t *testing.T) {
+	n, admin := node(t, "")
+	for name, f := range map[string]func() error{
+		"hello": func() error {
+			_, err := bus.Hello(t.Context(), bus.DialOptions{Servers: n.URL(), Identity: admin, Timeout: longest})
+			return err
+		},
+		"login": func() error {
+			c, err := bus.Dial(bus.DialOptions{Servers: n.URL(), Identity: admin, Bus: n.Bus, Timeout: longest})
+			if err == nil {
+				c.Close()
+			}
+			return err
+		},
+	} {
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if err := f(); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// createRoom asks for a room without encryption.
+func createRoom(t *testing.T, p *attack.Peer, id *crypto.Identity, subject string) (room *ledger.State, status int, answer []byte) {
+	t.Helper()
+	policy := ledger.DefaultPolicy()
+	policy.Encryption = "none"
+	policy.Retain = nil
+	room = new(ledger.State)
+	statement, err := room.Next(id, &ledger.Create{Bus: p.Bus, Subject: subject, Policy: policy, Nonce: make([]byte, 16)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := room.Apply(statement); err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(store.EntryBody{Entry: statement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, status, err = p.Call(t.Context(), "POST", "/logs", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return room, status, answer
+}

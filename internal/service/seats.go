@@ -1,0 +1,165 @@
+package service
+
+import (
+	"sync"
+	"time"
+)
+
+// connID is a connection: the id that its server gave it.
+type connID struct {
+	server string
+	id     uint64
+}
+
+// seats counts connections by whom or where they are of, each from when it is granted until it has gone.
+// A grant of which no connection comes ends by itself, and so does one whose end nobody tells of. Times
+// are given to it.
+type seats[K comparable] struct {
+	limit    int // of one K
+	queue    int // logins of one K that wait for a seat
+	allQueue int // of all
+
+	mu      sync.Mutex
+	taken   map[connID]seat[K]
+	count   map[K]int
+	waiting map[K][]waiter
+	waits   int
+}
+
+type seat[K comparable] struct {
+	of    K
+	until time.Time
+}
+
+// waiter is a login that goes on once there is a seat.
+type waiter struct {
+	conn  connID
+	until time.Time // after that nobody waits for its answer
+	hold  time.Duration
+	goOn  func()
+}
+
+func newSeats[K comparable](limit, queue, allQueue int) *seats[K] {
+	return &seats[K]{
+		limit: limit, queue: queue, allQueue: allQueue,
+		taken: map[connID]seat[K]{}, count: map[K]int{}, waiting: map[K][]waiter{},
+	}
+}
+
+// take takes a seat for a while; false when there is none.
+func (s *seats[K]) take(of K, conn connID, now time.Time, hold time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sit(of, conn, now.Add(hold))
+}
+
+// takeOrWait calls goOn with a seat taken: at once, or when one is free, unless that takes too long.
+func (s *seats[K]) takeOrWait(of K, conn connID, now time.Time, hold, wait time.Duration, goOn func()) bool {
+	s.mu.Lock()
+	queued := len(s.waiting[of])
+	switch {
+	case queued == 0 && s.sit(of, conn, now.Add(hold)):
+		s.mu.Unlock()
+		goOn()
+		return true
+	case queued >= s.queue || s.waits >= s.allQueue:
+		s.mu.Unlock()
+		return false
+	}
+	s.waiting[of] = append(s.waiting[of], waiter{conn, now.Add(wait), hold, goOn})
+	s.waits++
+	s.mu.Unlock()
+	return true
+}
+
+func (s *seats[K]) sit(of K, conn connID, until time.Time) bool {
+	if s.count[of] >= s.limit {
+		return false
+	}
+	s.occupy(of, conn, until)
+	return true
+}
+
+func (s *seats[K]) occupy(of K, conn connID, until time.Time) {
+	if old, again := s.taken[conn]; again {
+		s.uncount(old.of)
+	}
+	s.taken[conn] = seat[K]{of, until}
+	s.count[of]++
+}
+
+func (s *seats[K]) uncount(of K) {
+	if s.count[of]--; s.count[of] == 0 {
+		delete(s.count, of)
+	}
+}
+
+// appeared notes a connection that stands, whoever granted it.
+func (s *seats[K]) appeared(of K, conn connID, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.occupy(of, conn, until)
+}
+
+// left frees the seat of a connection that has gone.
+func (s *seats[K]) left(conn connID, now time.Time) {
+	s.free(now, func(c connID, _ seat[K]) bool { return c == conn }, conn)
+}
+
+// sweep frees the seats whose time is over, and forgets logins that waited too long.
+func (s *seats[K]) sweep(now time.Time) {
+	s.free(now, func(_ connID, t seat[K]) bool { return now.After(t.until) }, s.all()...)
+}
+
+// serverLeft frees the seats of a server that has stopped.
+func (s *seats[K]) serverLeft(server string, now time.Time) {
+	s.free(now, func(c connID, _ seat[K]) bool { return c.server == server }, s.all()...)
+}
+
+func (s *seats[K]) all() []connID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	conns := make([]connID, 0, len(s.taken))
+	for c := range s.taken {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// free frees those of the seats that have ended, and lets logins that wait for them go on.
+func (s *seats[K]) free(now time.Time, ended func(connID, seat[K]) bool, conns ...connID) {
+	var goOn []func()
+	s.mu.Lock()
+	for _, conn := range conns {
+		if t, ok := s.taken[conn]; ok && ended(conn, t) {
+			delete(s.taken, conn)
+			s.uncount(t.of)
+		}
+	}
+	for of := range s.waiting {
+		goOn = append(goOn, s.promote(of, now)...)
+	}
+	s.mu.Unlock()
+	for _, f := range goOn {
+		f()
+	}
+}
+
+// promote gives free seats to those who wait for them, the longest waiting first.
+func (s *seats[K]) promote(of K, now time.Time) (goOn []func()) {
+	queue := s.waiting[of]
+	for len(queue) > 0 {
+		if w := queue[0]; now.Before(w.until) {
+			if !s.sit(of, w.conn, now.Add(w.hold)) {
+				break
+			}
+			goOn = append(goOn, w.goOn)
+		}
+		queue = queue[1:]
+		s.waits--
+	}
+	if s.waiting[of] = queue; len(queue) == 0 {
+		delete(s.waiting, of)
+	}
+	return goOn
+}

@@ -1,0 +1,205 @@
+package service
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// play does what a line says to turns of two at once, two of one caller, four in hand of one caller: "a"
+// is a request of caller a, "." starts the next, "a!" ends one of a's. It returns what was started, with -
+// for nothing and the refused ones in upper case.
+func play(line string) string {
+	t := turns[string, string]{limits: turnLimits{atOnce: 3, each: 2, inHand: 4, bytes: 40, allBytes: 60}}
+	var out []string
+	count := map[string]int{}
+	for word := range strings.FieldsSeq(line) {
+		caller, ended := strings.CutSuffix(word, "!")
+		switch {
+		case ended:
+			t.done(caller, 10)
+		case word == ".":
+			_, next, ok := t.next()
+			if !ok {
+				next.do = "-"
+			}
+			out = append(out, next.do)
+		case !t.reserve(word, 10):
+			out = append(out, strings.ToUpper(word))
+		default:
+			count[word]++
+			t.put(word, 10, fmt.Sprint(word, count[word]))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestTurns(t *testing.T) {
+	for _, c := range []struct{ name, line, want string }{
+		{"in the order they came", "a a . .", "a1 a2"},
+		{"nothing waits", ".", "-"},
+		{"callers take turns", "a a a b . . .", "a1 b1 a2"},
+		{"one caller never has more than its share", "a a a . . .", "a1 a2 -"},
+		{"what it ends makes room for its next", "a a a . . . a! .", "a1 a2 - a3"},
+		{"no more than all together may", "a a b b . . . .", "a1 b1 a2 -"},
+		{"a newcomer comes before another's queue", "a a a a . . b a! .", "a1 a2 b1"},
+		{"too many of one caller are refused", "a a a a a b .", "A a1"},
+		{"those worked on count", "a a a a . . a", "a1 a2 A"},
+		{"an answer makes room", "a a a a . a! a a", "a1 A"},
+		{"too many of all are refused", "a a a b b b c", "C"},
+	} {
+		if got := play(c.line); got != c.want {
+			t.Errorf("%s: %s > %s, not %s", c.name, c.line, got, c.want)
+		}
+	}
+}
+
+// Whatever comes in whatever order: the bounds hold, nothing is lost, and whoever waits longest is next.
+func TestTurnsProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := turnLimits{atOnce: 4, each: 2, inHand: 6, bytes: 50, allBytes: 90}
+		q := turns[int, int]{limits: l}
+		running, inHand, bytes := map[int][]int{}, map[int]int{}, map[int]int{}
+		started, taken, all := 0, 0, 0
+		start := func() {
+			caller, j, ok := q.next()
+			if !ok {
+				return
+			}
+			started++
+			if running[caller] = append(running[caller], j.size); len(running[caller]) > l.each {
+				t.Fatalf("%d of caller %d at once", len(running[caller]), caller)
+			}
+		}
+		end := func(caller int) {
+			size := running[caller][0]
+			running[caller] = running[caller][1:]
+			q.done(caller, size)
+			inHand[caller]--
+			bytes[caller] -= size
+			all -= size
+		}
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			caller := rapid.IntRange(0, 3).Draw(t, "caller")
+			switch rapid.SampledFrom([]string{"ask", "ask", "start", "end"}).Draw(t, "step") {
+			case "ask":
+				size := rapid.IntRange(0, 30).Draw(t, "size")
+				fits := inHand[caller] < l.inHand && bytes[caller]+size <= l.bytes && all+size <= l.allBytes
+				if q.reserve(caller, size) != fits {
+					t.Fatalf("%d bytes of %d were taken: %v", size, caller, !fits)
+				}
+				if fits {
+					q.put(caller, size, 0)
+					taken++
+					inHand[caller]++
+					bytes[caller] += size
+					all += size
+				}
+			case "start":
+				start()
+			case "end":
+				if len(running[caller]) > 0 {
+					end(caller)
+				}
+			}
+		}
+		for started < taken {
+			before := started
+			start()
+			if started > before {
+				continue
+			}
+			for caller := range running {
+				if len(running[caller]) > 0 {
+					end(caller)
+				}
+			}
+			if start(); started == before {
+				t.Fatalf("%d of %d were never started", taken-started, taken)
+			}
+		}
+		for caller := range running {
+			for len(running[caller]) > 0 {
+				end(caller)
+			}
+		}
+		if len(q.callers) != 0 || q.running != 0 || q.bytes != 0 {
+			t.Fatalf("something is left: %+v", q)
+		}
+	})
+}
+
+// A pool that is ending takes nothing in, and forgets nothing it began.
+func TestPoolEnds(t *testing.T) {
+	var g tasks.Group
+	p := newPool[int](g.Go, func(f func()) { f() }, turnLimits{atOnce: 1, each: 1, inHand: 9, bytes: 9, allBytes: 9})
+	begun, release, done := make(chan struct{}), make(chan struct{}), 0
+	p.offer(1, 1, func() { close(begun); <-release; done++ })
+	p.offer(2, 1, func() { done++ })
+	<-begun
+	g.Seal()
+	close(release)
+	g.Wait()
+	if p.offer(3, 1, func() { done++ }); done != 2 {
+		t.Errorf("%d were done", done)
+	}
+}
+
+func TestRecent(t *testing.T) {
+	r := newRecent[int, int](3)
+	for i := range 100 {
+		r.put(i, i)
+		if v, ok := r.get(0); !ok || v != 0 {
+			t.Fatalf("what is in use was forgotten at %d", i)
+		}
+		if n := len(r.young) + len(r.old); n > 6 {
+			t.Fatalf("%d are remembered", n)
+		}
+		if _, ok := r.get(i - 1); i > 1 && !ok {
+			t.Fatalf("%d was forgotten at %d", i-1, i)
+		}
+	}
+	if _, ok := r.get(50); ok {
+		t.Error("everything is remembered")
+	}
+}
+
+// Whoever goes on although it is refused is told so at a bounded rate, and then dropped once; the many
+// whom nobody knows never are, since they are not one.
+func TestRefusals(t *testing.T) {
+	known, now := crypto.PublicKey{1}, time.Unix(1e9, 0)
+	for _, c := range []struct {
+		name   string
+		caller crypto.PublicKey
+		size   int
+		times  int
+		told   int
+		drops  int
+	}{
+		{"a few", known, 100, 10, 10, 0},
+		{"many", known, 100, floodRate - 1, busyBurst, 0},
+		{"without end", known, 100, 3 * floodRate, busyBurst, 1},
+		{"large ones", known, 1 << 20, floodRate, 30, 1},
+		{"unknown ones", crypto.PublicKey{}, 100, 3 * floodRate, busyBurst, 0},
+	} {
+		r, told, drops := newRefusals(), 0, 0
+		for range c.times {
+			answer, drop := r.refuse(c.caller, c.size, now)
+			if answer && drops == 0 {
+				told++
+			}
+			if drop {
+				drops++
+			}
+		}
+		if told != c.told || drops != c.drops || r.isBarred(c.caller, now) != (drops > 0) || r.isBarred(c.caller, now.Add(barredFor)) {
+			t.Errorf("%s: told %d times, dropped %d times, barred %v", c.name, told, drops, r.isBarred(c.caller, now))
+		}
+	}
+}

@@ -1,0 +1,283 @@
+// Command flood measures what one connection that floods a bus does to others: a member's calls and
+// publications beside each kind of flood, before it, during it and two seconds after it, and the memory of
+// unibus serve. It reports figures, and judges none.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/attack"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/test/run"
+)
+
+var (
+	binary = flag.String("unibus", "bin/unibus", "the program under test")
+	kind   = flag.String("store", "", "the store of the bus: sqlite if empty, or jetstream")
+	acts   = flag.String("acts", "spin,hello,bus,users,steady,deaf,big,tokens,logins,door,connections,subscriptions,staged,rooms", "the floods to try")
+	length = flag.Duration("for", 5*time.Second, "how long each phase lasts")
+	rounds = flag.Int("rounds", 1, "how often each flood is tried")
+
+	// What follows is for the process that floods, which this one starts.
+	act      = flag.String("act", "", "be the flooder of this kind")
+	server   = flag.String("server", "", "the bus's server")
+	busID    = flag.String("bus", "", "the bus")
+	identity = flag.String("identity", "", "file of the flooder's identity")
+)
+
+// quotaOf is how many rooms a user may own on the bus under test: making a thousand takes longer than a
+// phase.
+const quotaOf = 50
+
+// settle is how soon after a flood everything is to be as before.
+const settle = 2 * time.Second
+
+func main() {
+	flag.Parse()
+	run.Main(func(ctx context.Context) error {
+		if *act != "" {
+			return flood(ctx)
+		}
+		return measure(ctx)
+	})
+}
+
+// bench is a bus under test.
+type bench struct {
+	dir    string
+	url    string
+	bus    crypto.ID
+	server *exec.Cmd
+	admin  *unibus.Client
+	member *attack.Peer
+	room   *unibus.Room // the member's
+}
+
+func measure(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "unibus-flood-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{dir: dir}
+	if err := b.start(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		_ = b.server.Process.Kill() // whatever state it is in
+		_ = b.server.Wait()
+	}()
+	fmt.Printf("%-14s %-7s %9s %9s %9s %9s %8s %7s\n", "flood", "phase", "call p50", "p99", "pub p50", "p99", "calls", "MiB")
+	for name := range strings.SplitSeq(*acts, ",") {
+		for range *rounds {
+			if err := b.try(ctx, name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// start founds a bus with a member, who is in a stored room.
+func (b *bench) start(ctx context.Context) error {
+	id, file, err := b.identity("admin")
+	if err != nil {
+		return err
+	}
+	args := []string{"serve", "-o", "json", "--listen", "127.0.0.1:0", "--data", filepath.Join(b.dir, "data"), "--max-rooms", strconv.Itoa(quotaOf)}
+	if *kind != "" {
+		args = append(args, "--store", *kind)
+	}
+	b.server = exec.CommandContext(ctx, *binary, args...)
+	b.server.Env = append(os.Environ(), "UNIBUS_IDENTITY="+file, "XDG_CONFIG_HOME="+b.dir)
+	b.server.Stderr = os.Stderr
+	ready, err := run.Serve(b.server)
+	if err != nil {
+		return err
+	}
+	line, err := ready()
+	if err != nil {
+		return err
+	}
+	var is struct {
+		Server string
+		Bus    crypto.ID
+	}
+	if err := json.Unmarshal([]byte(line), &is); err != nil {
+		return err
+	}
+	b.url, b.bus = is.Server, is.Bus
+	if b.admin, err = b.connect(ctx, id, "admin"); err != nil {
+		return err
+	}
+	return b.settleIn(ctx)
+}
+
+// settleIn makes the member and its room, and users enough that listing them is work.
+func (b *bench) settleIn(ctx context.Context) error {
+	var others []unibus.NewUser
+	for i := range 500 {
+		id, err := unibus.NewIdentity()
+		if err != nil {
+			return err
+		}
+		others = append(others, unibus.NewUser{Key: id.Key(), Name: fmt.Sprint("user", i)})
+	}
+	if err := b.admin.AddUsers(ctx, others...); err != nil {
+		return err
+	}
+	id, err := b.user(ctx, "member")
+	if err != nil {
+		return err
+	}
+	c, err := b.connect(ctx, id, "member")
+	if err != nil {
+		return err
+	}
+	if b.room, err = c.CreateRoom(ctx, "beside", unibus.DefaultPolicy()); err != nil {
+		return err
+	}
+	b.member, err = attack.Dial(attack.Options{URL: b.url, Identity: id, Bus: b.bus})
+	return err
+}
+
+func (b *bench) identity(name string) (*unibus.Identity, string, error) {
+	id, err := unibus.NewIdentity()
+	if err != nil {
+		return nil, "", err
+	}
+	file := filepath.Join(b.dir, name+".nk")
+	return id, file, unibus.SaveIdentity(file, id, name)
+}
+
+// user is a new user of the bus.
+func (b *bench) user(ctx context.Context, name string) (*unibus.Identity, error) {
+	id, _, err := b.identity(name)
+	if err != nil {
+		return nil, err
+	}
+	card, err := id.Card()
+	if err != nil {
+		return nil, err
+	}
+	return id, b.admin.AddUsers(ctx, unibus.NewUser{Key: id.Key(), Name: name, Card: card})
+}
+
+func (b *bench) connect(ctx context.Context, id *unibus.Identity, state string) (*unibus.Client, error) {
+	return unibus.Connect(ctx, unibus.Options{Identity: id, StateDir: filepath.Join(b.dir, state), Server: b.url})
+}
+
+// try measures beside one flood, by a user of its own.
+func (b *bench) try(ctx context.Context, name string) error {
+	flooder := fmt.Sprint("flooder-", name, "-", time.Now().UnixNano())
+	if _, err := b.user(ctx, flooder); err != nil {
+		return err
+	}
+	b.phase(ctx, name, "quiet")
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	during, cancel := context.WithTimeout(ctx, *length+time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(during, self, "-act", name, "-server", b.url, "-bus", b.bus.String(),
+		"-identity", filepath.Join(b.dir, flooder+".nk"), "-for", (*length).String())
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	b.phase(ctx, name, "during")
+	_ = cmd.Wait() // it says itself what it met
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
+	}
+	b.phase(ctx, name, "after")
+	return ctx.Err()
+}
+
+// phase measures a member's calls and publications for a while, and prints what they took.
+func (b *bench) phase(ctx context.Context, name, phase string) {
+	ctx, cancel := context.WithTimeout(ctx, *length)
+	defer cancel()
+	var calls, pubs []time.Duration
+	memory := 0
+	var all sync.WaitGroup
+	all.Go(func() {
+		calls = repeat(ctx, func(ctx context.Context) error {
+			_, status, err := b.member.Call(ctx, "GET", "/bus", nil)
+			if err == nil && !attack.OK(status) {
+				err = fmt.Errorf("status %d", status)
+			}
+			return err
+		})
+	})
+	all.Go(func() {
+		pubs = repeat(ctx, func(ctx context.Context) error { return b.room.PublishOnce(ctx, []byte("beside")) })
+	})
+	all.Go(func() {
+		_ = repeat(ctx, func(context.Context) error { memory = max(memory, b.memory()); return nil })
+	})
+	all.Wait()
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.2fms", float64(d.Microseconds())/1000) }
+	fmt.Printf("%-14s %-7s %9s %9s %9s %9s %8d %7d\n", name, phase,
+		ms(at(calls, 50)), ms(at(calls, 99)), ms(at(pubs, 50)), ms(at(pubs, 99)), len(calls), memory>>20)
+}
+
+// pause is between one call and the next: the member does not flood.
+const pause = 5 * time.Millisecond
+
+// repeat does f again and again until ctx ends, and returns how long each time took. One that fails is
+// told of, and took as long as it took.
+func repeat(ctx context.Context, f func(context.Context) error) (took []time.Duration) {
+	t := time.NewTicker(pause)
+	defer t.Stop()
+	for {
+		begun := time.Now()
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		err := f(one)
+		cancel()
+		took = append(took, time.Since(begun))
+		if err != nil {
+			log.Printf("the member met: %v", err)
+		}
+		select {
+		case <-ctx.Done():
+			return took
+		case <-t.C:
+		}
+	}
+}
+
+func at(took []time.Duration, percent int) time.Duration {
+	slices.Sort(took)
+	return took[len(took)*percent/100]
+}
+
+// memory is how many bytes of memory the server has.
+func (b *bench) memory() int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.server.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return kb << 10
+		}
+	}
+	return 0
+}
