@@ -188,46 +188,58 @@ func (w *world) refused(a *attacker, n int) {
 	}
 }
 
-// each runs a test with every kind of store and every attacker.
-func each(t *testing.T, f func(w *world, a *attacker)) {
+// TestConnected lets everyone who is merely connected try everything that is not theirs, in every way in which
+// a subject can be named, with every kind of store: and nothing changes for anyone else.
+func TestConnected(t *testing.T) {
+	ways := []struct {
+		name string
+		try  func(w *world, a *attacker)
+	}{
+		{"publication", publish}, {"subscription", subscribe}, {"reply subject", nameReplies}, {"trace destination", nameTraces},
+	}
 	for _, kind := range stores {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld(t, kind)
-			for _, name := range attackers {
-				t.Run(name, func(t *testing.T) {
-					within := *w
-					within.T = t
-					f(&within, within.attacker(name))
-				})
+			for _, way := range ways {
+				for _, name := range attackers {
+					w.part(t, name+" "+way.name, func(w *world) { way.try(w, w.attacker(name)) })
+				}
 			}
 		})
 	}
 }
 
-// TestPublications: whoever is connected publishes to everything that is not theirs, each time with something
-// that would do harm there, and asks to be answered.
-func TestPublications(t *testing.T) {
-	each(t, func(w *world, a *attacker) {
-		before := w.picture()
-		drain(w.bobs)
-		refused := 0
-		for _, s := range w.subjects(a) {
-			if s.text != bus.APISubject || !a.on {
-				refused++
-			}
-			w.must(a.PublishRequest(s.text, bus.InboxPrefix(a.Inbox)+".answer", []byte(s.data)))
-		}
-		w.must(a.Flush())
-		w.refused(a, refused)
-		w.settle()
-		w.must(a.Flush())
-		w.unchanged(before, "")
-		for _, m := range drain(a.in) {
-			w.Errorf("%s is answered on %s: %q", a.name, m.Subject, m.Data)
-		}
-		w.onlyAnswers(drain(w.bobs))
-		w.lifeGoesOn()
+// part runs a subtest in the same world.
+func (w *world) part(t *testing.T, name string, f func(w *world)) {
+	t.Run(name, func(t *testing.T) {
+		within := *w
+		within.T = t
+		f(&within)
 	})
+}
+
+// publish: an attacker publishes to everything that is not theirs, each time with something
+// that would do harm there, and asks to be answered.
+func publish(w *world, a *attacker) {
+	before := w.picture()
+	drain(w.bobs)
+	refused := 0
+	for _, s := range w.subjects(a) {
+		if s.text != bus.APISubject || !a.on {
+			refused++
+		}
+		w.must(a.PublishRequest(s.text, bus.InboxPrefix(a.Inbox)+".answer", []byte(s.data)))
+	}
+	w.must(a.Flush())
+	w.refused(a, refused)
+	w.settle()
+	w.must(a.Flush())
+	w.unchanged(before, "")
+	for _, m := range drain(a.in) {
+		w.Errorf("%s is answered on %s: %q", a.name, m.Subject, m.Data)
+	}
+	w.onlyAnswers(drain(w.bobs))
+	w.lifeGoesOn()
 }
 
 // onlyAnswers checks that bob was sent nothing but the answers that he has asked for.
@@ -240,38 +252,36 @@ func (w *world) onlyAnswers(sent []*nats.Msg) {
 	}
 }
 
-// TestSubscriptions: whoever is connected subscribes to everything that is not theirs, alone, as one of the
+// subscribe: an attacker subscribes to everything that is not theirs, alone, as one of the
 // service's own queue group, and by every pattern that contains it. Then the others go about their business.
-func TestSubscriptions(t *testing.T) {
-	each(t, func(w *world, a *attacker) {
-		closed, key := w.closed.stored.ID().String(), w.bobID.Key().String()
-		subjects := []string{
-			">", "*", "*.*", "*.*.*", "*.*.*.*", "*.*.>", "$JS.>", "$JS.API.>", "$JS.EVENT.>", "$JS.ACK.>", "$KV.>", "$KV.unibus_log.>",
-			"$SYS.>", "$SYS.REQ.USER.AUTH", "$SYS.ACCOUNT.>", "$SRV.>", "_R_.>", "_GR_.>", "$MQTT.>", "$NRG.>",
-			"unibus.>", "unibus.*", "unibus.*.*", "unibus.*.*.*", "unibus.api", "unibus.svc.>", "unibus.hello.>", "unibus.hello.*",
-			"unibus.s.>", "unibus.s.*.*", "unibus.s." + closed + ".*", bus.StoredSubject(w.den.stored.ID(), a.ID.Key()),
-			"unibus.r.>", "unibus.r.*.*", "unibus.r.*.>", "unibus.r." + closed + ".*", "unibus.r." + closed + ".>", "unibus.r." + closed + "." + key,
-			"unibus.r.*." + key, "unibus.n.>", "unibus.n.*", "unibus.n." + key,
-			"_INBOX.>", "_INBOX.*", "_INBOX.*.>", "_INBOX.*.*.*", bus.InboxPrefix(w.bob.Inbox) + ".>", bus.InboxPrefix(w.bob.Inbox) + ".*.*",
+func subscribe(w *world, a *attacker) {
+	closed, key := w.closed.stored.ID().String(), w.bobID.Key().String()
+	subjects := []string{
+		">", "*", "*.*", "*.*.*", "*.*.*.*", "*.*.>", "$JS.>", "$JS.API.>", "$JS.EVENT.>", "$JS.ACK.>", "$KV.>", "$KV.unibus_log.>",
+		"$SYS.>", "$SYS.REQ.USER.AUTH", "$SYS.ACCOUNT.>", "$SRV.>", "_R_.>", "_GR_.>", "$MQTT.>", "$NRG.>",
+		"unibus.>", "unibus.*", "unibus.*.*", "unibus.*.*.*", "unibus.api", "unibus.svc.>", "unibus.hello.>", "unibus.hello.*",
+		"unibus.s.>", "unibus.s.*.*", "unibus.s." + closed + ".*", bus.StoredSubject(w.den.stored.ID(), a.ID.Key()),
+		"unibus.r.>", "unibus.r.*.*", "unibus.r.*.>", "unibus.r." + closed + ".*", "unibus.r." + closed + ".>", "unibus.r." + closed + "." + key,
+		"unibus.r.*." + key, "unibus.n.>", "unibus.n.*", "unibus.n." + key,
+		"_INBOX.>", "_INBOX.*", "_INBOX.*.>", "_INBOX.*.*.*", bus.InboxPrefix(w.bob.Inbox) + ".>", bus.InboxPrefix(w.bob.Inbox) + ".*.*",
+	}
+	stolen := make(chan *nats.Msg, 4096)
+	for _, s := range subjects {
+		for _, queue := range []string{"", "unibus"} {
+			_, err := a.ChanQueueSubscribe(s, queue, stolen)
+			w.must(err)
 		}
-		stolen := make(chan *nats.Msg, 4096)
-		for _, s := range subjects {
-			for _, queue := range []string{"", "unibus"} {
-				_, err := a.ChanQueueSubscribe(s, queue, stolen)
-				w.must(err)
-			}
-		}
-		w.must(a.Flush())
-		w.refused(a, 2*len(subjects))
-		w.lifeGoesOn()
-		w.must(a.Flush())
-		for _, m := range drain(stolen) {
-			w.Errorf("%s gets, by a subscription to %s %s, on %s: %q", a.name, m.Sub.Subject, m.Sub.Queue, m.Subject, m.Data)
-		}
-	})
+	}
+	w.must(a.Flush())
+	w.refused(a, 2*len(subjects))
+	w.lifeGoesOn()
+	w.must(a.Flush())
+	for _, m := range drain(stolen) {
+		w.Errorf("%s gets, by a subscription to %s %s, on %s: %q", a.name, m.Sub.Subject, m.Sub.Queue, m.Subject, m.Data)
+	}
 }
 
-// TestReplySubjects: whoever is connected makes every request they may, and names, as where the answer should
+// nameReplies: an attacker makes every request they may, and names, as where the answer should
 // go, everything that is not theirs. NATS checks no permission there: whoever answers publishes with rights
 // of their own (SPEC.md §7).
 //
@@ -279,22 +289,23 @@ func TestSubscriptions(t *testing.T) {
 // servers make of it on its way through an import with a wildcard, in one direction on the account it
 // comes from, and in the other on a subject below _R_. That is documented nowhere: this test has to pass
 // with every new version of the server before it is used.
-func TestReplySubjects(t *testing.T) {
-	each(t, func(w *world, a *attacker) {
-		for _, r := range a.requests {
-			w.Run(r.name, func(t *testing.T) {
-				within := *w
-				within.T = t
-				within.forge(a, r)
-			})
-		}
-		w.lifeGoesOn()
-	})
+func nameReplies(w *world, a *attacker) {
+	before, stored := w.picture(), 0
+	for _, r := range a.requests {
+		w.part(w.T, r.name, func(w *world) {
+			if sent := w.forge(a, r); r.stores {
+				stored += sent
+			}
+		})
+	}
+	if n := w.unchanged(before, w.denOf(a)); n != stored {
+		w.Errorf("%d messages are stored, of %d", n, stored)
+	}
+	w.lifeGoesOn()
 }
 
-// forge makes a request with every reply subject.
-func (w *world) forge(a *attacker, r request) {
-	before := w.picture()
+// forge makes a request with every reply subject, and counts those that the server has taken.
+func (w *world) forge(a *attacker, r request) (sent int) {
 	if r.answer != "" { // it is a request that is answered, when it is made properly
 		if m, err := a.RequestMsgWithContext(w.ctx, r.make()); err != nil || !strings.Contains(string(m.Data), r.answer) {
 			w.Fatalf("the answer is %v, %v", m, err)
@@ -302,7 +313,6 @@ func (w *world) forge(a *attacker, r request) {
 	}
 	drain(w.bobs)
 	drain(a.in)
-	sent := 0
 	for _, s := range w.subjects(a) {
 		m := r.make()
 		m.Reply = s.text
@@ -315,10 +325,6 @@ func (w *world) forge(a *attacker, r request) {
 	w.refused(a, len(w.subjects(a))-sent)
 	w.settle()
 	w.must(a.Flush())
-	stored := w.unchanged(before, w.denOf(a))
-	if r.stores && stored != sent+1 || !r.stores && stored != 0 {
-		w.Errorf("%d messages are stored, of %d", stored, sent)
-	}
 	for _, m := range drain(a.in) {
 		w.Errorf("%s is answered on %s: %q", a.name, m.Subject, m.Data)
 	}
@@ -327,6 +333,10 @@ func (w *world) forge(a *attacker, r request) {
 			w.Errorf("bob is sent, on %s: %q", m.Subject, m.Data)
 		}
 	}
+	if r.answer != "" {
+		sent++ // the proper one
+	}
+	return sent
 }
 
 // acknowledgement reports whether a message is what a stream answers to a publication: the one thing that a
@@ -339,9 +349,9 @@ func acknowledgement(m *nats.Msg) bool {
 	return json.Unmarshal(m.Data, &ack) == nil && len(m.Data) < 200 && (strings.HasPrefix(ack.Stream, "UNIBUS_") || ack.Error != nil)
 }
 
-// TestTraceDestinations: a message may ask the servers to report where it went, on a subject of the sender's
+// nameTraces: a message may ask the servers to report where it went, on a subject of the sender's
 // choice. Whoever may publish asks for reports everywhere, openly and in ways meant to get past the check.
-func TestTraceDestinations(t *testing.T) {
+func nameTraces(w *world, a *attacker) {
 	headers := func(to string) []nats.Header {
 		return []nats.Header{
 			{"Nats-Trace-Dest": {to}},
@@ -353,32 +363,30 @@ func TestTraceDestinations(t *testing.T) {
 			{"Nats-Trace-Dest": {to}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},
 		}
 	}
-	each(t, func(w *world, a *attacker) {
-		before := w.picture()
-		drain(w.bobs)
-		for _, r := range a.requests {
-			for _, s := range w.subjects(a) {
-				for _, h := range headers(s.text) {
-					m := r.make()
-					if m.Header == nil {
-						m.Header = nats.Header{}
-					}
-					for k, v := range h {
-						m.Header[k] = v
-					}
-					m.Reply = "" // nobody is to answer: what comes is a report
-					w.must(a.PublishMsg(m))
+	before := w.picture()
+	drain(w.bobs)
+	for _, r := range a.requests {
+		for _, s := range w.subjects(a) {
+			for _, h := range headers(s.text) {
+				m := r.make()
+				if m.Header == nil {
+					m.Header = nats.Header{}
 				}
+				for k, v := range h {
+					m.Header[k] = v
+				}
+				m.Reply = "" // nobody is to answer: what comes is a report
+				w.must(a.PublishMsg(m))
 			}
 		}
-		w.must(a.Flush())
-		w.settle()
-		w.must(a.Flush())
-		w.unchanged(before, w.denOf(a))
-		for _, m := range drain(a.in) {
-			w.Errorf("%s is answered on %s: %q", a.name, m.Subject, m.Data)
-		}
-		w.onlyAnswers(drain(w.bobs))
-		w.lifeGoesOn()
-	})
+	}
+	w.must(a.Flush())
+	w.settle()
+	w.must(a.Flush())
+	w.unchanged(before, w.denOf(a))
+	for _, m := range drain(a.in) {
+		w.Errorf("%s is answered on %s: %q", a.name, m.Subject, m.Data)
+	}
+	w.onlyAnswers(drain(w.bobs))
+	w.lifeGoesOn()
 }

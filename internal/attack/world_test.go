@@ -23,6 +23,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	patience = 10 * time.Second // for anything that has to come
-	budget   = time.Minute      // of one test
+	budget   = 2 * time.Minute  // of one test
 )
 
 // stores are the kinds of store that a bus can have.
@@ -43,10 +44,12 @@ var stores = []string{"sqlite", service.JetStream}
 // ("shared"). The attackers have two to themselves ("den").
 type world struct {
 	*testing.T
-	ctx   context.Context
-	node  *service.Node
-	store *nats.Conn // the server's own hands
-	js    jetstream.JetStream
+	ctx    context.Context
+	node   *service.Node
+	store  *nats.Conn // the server's own hands
+	js     jetstream.JetStream
+	direct *direct.Client
+	kind   string // of store
 
 	alice     *unibus.Client
 	aliceID   *unibus.Identity
@@ -72,7 +75,7 @@ func startWorld(t *testing.T, kind string) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), budget)
 	t.Cleanup(cancel)
-	w := &world{T: t, ctx: ctx, attackers: map[string]*unibus.Identity{}, old: map[string]*Login{}}
+	w := &world{T: t, ctx: ctx, kind: kind, attackers: map[string]*unibus.Identity{}, old: map[string]*Login{}}
 	w.aliceID = w.identity()
 	if kind == "sqlite" {
 		kind = "" // in the node's folder
@@ -85,6 +88,8 @@ func startWorld(t *testing.T, kind string) *world {
 	t.Cleanup(w.node.Stop)
 	w.store = w.node.Links().Store
 	w.js, err = jetstream.New(w.store)
+	w.must(err)
+	w.direct, err = direct.New(w.store)
 	w.must(err)
 	w.alice = w.client(w.aliceID)
 	return w
@@ -402,41 +407,30 @@ func (w *world) barriers() {
 }
 
 // picture is all that is kept: each message of each stream and bucket, their settings and consumers, and the
-// logs and views of the store.
+// logs and lists of a store that is not among them.
 type picture map[string]string
 
 func (w *world) picture() picture {
 	w.Helper()
 	p := picture{}
 	for info := range w.js.ListStreams(w.ctx).Info() {
-		name := info.Config.Name
 		config, err := json.Marshal(info.Config)
 		w.must(err)
-		s, err := w.js.Stream(w.ctx, name)
-		w.must(err)
-		p[name] = string(config)
-		for c := range s.ListConsumers(w.ctx).Info() {
-			// The service reads lists of its buckets by consumers of its own, which last for a while.
-			if c.Config.Durable != "" || !strings.HasPrefix(name, "KV_") {
-				p[name] += " consumer " + c.Name
-			}
+		p[info.Config.Name] = string(config)
+		if info.State.Consumers > 0 {
+			w.consumers(p, info.Config.Name)
 		}
-		for seq := max(info.State.FirstSeq, 1); seq <= info.State.LastSeq; seq++ {
-			m, err := s.GetMsg(w.ctx, seq)
-			switch {
-			case err != nil: // a key's value that was replaced
-			case strings.HasSuffix(m.Subject, "._barrier"): // every proof that the store is current leaves one
-			case strings.HasPrefix(name, "KV_"):
-				p[m.Subject] = fmt.Sprintf("%x", sha256.Sum256(m.Data))
-			default:
-				p[fmt.Sprintf("%s/%d", name, seq)] = fmt.Sprintf("%s %x", m.Subject, sha256.Sum256(m.Data))
-			}
+		for from := uint64(1); from <= info.State.LastSeq; {
+			from = w.messages(p, info.Config.Name, from) + 1
 		}
+	}
+	if w.kind == service.JetStream {
+		return p
 	}
 	paths := []string{"/users", "/rooms", "/logs/" + w.alice.Bus().String()}
 	for _, pair := range []pair{w.closed, w.shared, w.den} {
 		for _, id := range pair.ids() {
-			paths = append(paths, "/logs/"+id.String(), "/rooms/"+id.String(), "/rooms/"+id.String()+"/members")
+			paths = append(paths, "/logs/"+id.String())
 		}
 	}
 	for _, path := range paths {
@@ -445,6 +439,37 @@ func (w *world) picture() picture {
 		p["GET "+path] = fmt.Sprintf("%d %x", status, sha256.Sum256(body))
 	}
 	return p
+}
+
+// consumers adds those of a stream. The service reads lists of its buckets by consumers of its own, which last
+// for a while after it.
+func (w *world) consumers(p picture, name string) {
+	w.Helper()
+	s, err := w.js.Stream(w.ctx, name)
+	w.must(err)
+	for c := range s.ListConsumers(w.ctx).Info() {
+		if c.Config.Durable != "" || !strings.HasPrefix(name, "KV_") {
+			p[name] += " consumer " + c.Name
+		}
+	}
+}
+
+// messages adds some of a stream, and returns the place of the last.
+func (w *world) messages(p picture, name string, from uint64) (last uint64) {
+	w.Helper()
+	w.must(w.direct.Get(w.ctx, name, direct.Request{Seq: from, Batch: 1000}, func(m *nats.Msg) error {
+		last = direct.Seq(m)
+		subject, sum := direct.Last(m, "Nats-Subject"), sha256.Sum256(m.Data)
+		switch {
+		case strings.HasSuffix(subject, "._barrier"): // every proof that the store is current leaves one
+		case strings.HasPrefix(name, "KV_"):
+			p[subject] = fmt.Sprintf("%x", sum)
+		default:
+			p[fmt.Sprintf("%s/%d", name, last)] = fmt.Sprintf("%s %x", subject, sum)
+		}
+		return nil
+	}))
+	return last
 }
 
 // unchanged checks that nothing is kept that was not, but for messages stored on a subject that the attacker
