@@ -42,7 +42,7 @@ func (w *world) attacker(name string) *attacker {
 	refused := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.refusals <- err })
 	id := w.attackers[name]
 	if a.on {
-		a.Peer = w.dial(Options{Identity: id, Rooms: append(w.shared.ids(), w.den.ids()...), Login: w.old[name], Nats: []nats.Option{refused}})
+		a.Peer = w.dial(Options{Identity: id, Rooms: w.rooms(), Login: w.old[name], Nats: []nats.Option{refused}})
 	} else {
 		a.Peer = w.stranger(id, refused)
 	}

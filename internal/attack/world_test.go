@@ -126,7 +126,7 @@ func newWorld(t *testing.T, kind string) *world {
 func (w *world) endAccess() {
 	w.Helper()
 	for _, name := range []string{"kicked", "revoked"} {
-		o := Options{Identity: w.attackers[name], Bus: w.alice.Bus(), Rooms: append(w.shared.ids(), w.den.ids()...)}
+		o := Options{Identity: w.attackers[name], Bus: w.alice.Bus(), Rooms: w.rooms()}
 		login, err := SignLogin(o)
 		w.must(err)
 		w.old[name] = login
@@ -198,6 +198,11 @@ func (w *world) invite(p pair, role unibus.Role, ids ...*unibus.Identity) {
 	}
 	w.must(p.stored.Invite(w.ctx, role, keys...))
 	w.must(p.live.Invite(w.ctx, role, keys...))
+}
+
+// rooms are all there are: whose they are, a token does not say.
+func (w *world) rooms() []crypto.ID {
+	return slices.Concat(w.closed.ids(), w.shared.ids(), w.den.ids())
 }
 
 func (w *world) roomSubjects(pairs ...pair) (out []string) {
