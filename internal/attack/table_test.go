@@ -349,25 +349,27 @@ func acknowledgement(m *nats.Msg) bool {
 	return json.Unmarshal(m.Data, &ack) == nil && len(m.Data) < 200 && (strings.HasPrefix(ack.Stream, "UNIBUS_") || ack.Error != nil)
 }
 
+// traces are headers that ask for a report.
+func traces(to string) []nats.Header {
+	return []nats.Header{
+		{"Nats-Trace-Dest": {to}},
+		{"Nats-Trace-Dest": {to}, "Nats-Trace-Only": {"true"}},
+		{"Nats-Trace-Dest": {to, to}},
+		{"Nats-Trace-Dest": {bus.APISubject, to}},
+		{"Nats-Trace-Dest": {to, to}, "Nats-Trace-Origin-Account": {"STORE"}},
+		{"Nats-Trace-Dest": {to}, "Nats-Trace-Hop": {"1"}},
+		{"Nats-Trace-Dest": {to}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},
+	}
+}
+
 // nameTraces: a message may ask the servers to report where it went, on a subject of the sender's
 // choice. Whoever may publish asks for reports everywhere, openly and in ways meant to get past the check.
 func nameTraces(w *world, a *attacker) {
-	headers := func(to string) []nats.Header {
-		return []nats.Header{
-			{"Nats-Trace-Dest": {to}},
-			{"Nats-Trace-Dest": {to}, "Nats-Trace-Only": {"true"}},
-			{"Nats-Trace-Dest": {to, to}},
-			{"Nats-Trace-Dest": {bus.APISubject, to}},
-			{"Nats-Trace-Dest": {to, to}, "Nats-Trace-Origin-Account": {"STORE"}},
-			{"Nats-Trace-Dest": {to}, "Nats-Trace-Hop": {"1"}},
-			{"Nats-Trace-Dest": {to}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},
-		}
-	}
 	before := w.picture()
 	drain(w.bobs)
 	for _, r := range a.requests {
 		for _, s := range w.subjects(a) {
-			for _, h := range headers(s.text) {
+			for _, h := range traces(s.text) {
 				m := r.make()
 				if m.Header == nil {
 					m.Header = nats.Header{}

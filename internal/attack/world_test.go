@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -73,26 +74,40 @@ func (p pair) ids() []crypto.ID { return []crypto.ID{p.stored.ID(), p.live.ID()}
 // startWorld starts a bus with a kind of store, with alice alone on it.
 func startWorld(t *testing.T, kind string) *world {
 	t.Helper()
+	w := emptyWorld(t, kind)
+	if kind == "sqlite" {
+		kind = "" // in the node's folder
+	}
+	node, err := service.StartNode(w.ctx, service.NodeOptions{
+		Store: kind, Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
+	})
+	w.must(err)
+	t.Cleanup(node.Stop)
+	w.begin(node)
+	return w
+}
+
+// emptyWorld is one without a bus yet. Each world has its own, so that its test runs beside others.
+func emptyWorld(t *testing.T, kind string) *world {
+	t.Helper()
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), budget)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx, kind: kind, attackers: map[string]*unibus.Identity{}, old: map[string]*Login{}}
 	w.aliceID = w.identity()
-	if kind == "sqlite" {
-		kind = "" // in the node's folder
-	}
+	return w
+}
+
+// begin connects alice to a node, and takes the server's own hands there.
+func (w *world) begin(node *service.Node) {
+	w.Helper()
+	w.node, w.store = node, node.Links().Store
 	var err error
-	w.node, err = service.StartNode(ctx, service.NodeOptions{
-		Store: kind, Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
-	})
-	w.must(err)
-	t.Cleanup(w.node.Stop)
-	w.store = w.node.Links().Store
 	w.js, err = jetstream.New(w.store)
 	w.must(err)
 	w.direct, err = direct.New(w.store)
 	w.must(err)
 	w.alice = w.client(w.aliceID)
-	return w
 }
 
 // newWorld starts a bus with everyone on it.
@@ -459,10 +474,11 @@ func (w *world) consumers(p picture, name string) {
 	}
 }
 
-// messages adds some of a stream, and returns the place of the last.
+// messages adds some of a stream, and returns the place of the last. A replica may lag.
 func (w *world) messages(p picture, name string, from uint64) (last uint64) {
 	w.Helper()
-	w.must(w.direct.Get(w.ctx, name, direct.Request{Seq: from, Batch: 1000}, func(m *nats.Msg) error {
+	last = from - 1
+	err := w.direct.Get(w.ctx, name, direct.Request{Seq: from, Batch: 1000}, func(m *nats.Msg) error {
 		last = direct.Seq(m)
 		subject, sum := direct.Last(m, "Nats-Subject"), sha256.Sum256(m.Data)
 		switch {
@@ -473,7 +489,10 @@ func (w *world) messages(p picture, name string, from uint64) (last uint64) {
 			p[fmt.Sprintf("%s/%d", name, last)] = fmt.Sprintf("%s %x", subject, sum)
 		}
 		return nil
-	}))
+	})
+	if !errors.Is(err, direct.ErrNone) {
+		w.must(err)
+	}
 	return last
 }
 
