@@ -51,14 +51,9 @@ func TestCluster(t *testing.T) {
 		w.part(t, end, func(w *world) {
 			in := w.insider(end, unibus.RoleMember)
 			for _, n := range nodes {
-				p, err := Dial(Options{URL: n.URL(), Bus: w.alice.Bus(), Identity: in.id, Login: in.logins[2]})
+				p, err := w.enter(n, in, in.ids())
 				w.must(err)
 				defer p.Close()
-				for _, s := range in.subjects() {
-					_, err := p.ChanSubscribe(s, in.got)
-					w.must(err)
-				}
-				w.must(p.Flush())
 			}
 			if end == "revoked" {
 				w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))

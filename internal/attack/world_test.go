@@ -180,7 +180,7 @@ func (w *world) add(name string) *unibus.Identity {
 
 func (w *world) client(id *unibus.Identity) *unibus.Client {
 	w.Helper()
-	c, err := unibus.Connect(w.ctx, unibus.Options{Identity: id, StateDir: w.TempDir(), Server: w.node.URL()})
+	c, err := unibus.Connect(w.ctx, unibus.Options{Identity: id, StateDir: w.TempDir(), Server: w.node.URL(), Timeout: 3 * patience})
 	w.must(err)
 	w.Cleanup(func() { c.Close() })
 	return c
