@@ -30,25 +30,44 @@ type Options struct {
 	Identity *crypto.Identity
 	Bus      crypto.ID   // zero: only to say hello
 	Rooms    []crypto.ID // that the token names
+	Login    *Login      // one signed before; nil: it is signed now
 	Nats     []nats.Option
+}
+
+// Login is a signed connect token, and the inbox that it names. It may be used until it expires.
+type Login struct {
+	Token string
+	Inbox crypto.Inbox
+}
+
+// SignLogin signs a login as the options say.
+func SignLogin(o Options) (*Login, error) {
+	l := new(Login)
+	_, _ = rand.Read(l.Inbox[:])
+	now := time.Now()
+	t := crypto.Token{Use: crypto.UseConnect, From: now, Until: now.Add(5 * time.Minute), Rooms: o.Rooms, Inbox: l.Inbox}
+	if !o.Bus.IsZero() {
+		t.Bus = &o.Bus
+	}
+	var err error
+	l.Token, err = o.Identity.Token(t)
+	return l, err
 }
 
 // Dial logs in, and does not come back when the connection breaks.
 func Dial(o Options) (*Peer, error) {
-	p := &Peer{ID: o.Identity, Bus: o.Bus}
-	_, _ = rand.Read(p.Inbox[:])
-	now := time.Now()
-	t := crypto.Token{Use: crypto.UseConnect, From: now, Until: now.Add(5 * time.Minute), Rooms: o.Rooms, Inbox: p.Inbox}
-	if !o.Bus.IsZero() {
-		t.Bus = &o.Bus
+	login := o.Login
+	if login == nil {
+		var err error
+		if login, err = SignLogin(o); err != nil {
+			return nil, err
+		}
 	}
-	token, err := o.Identity.Token(t)
-	if err != nil {
-		return nil, err
-	}
+	var err error
+	p := &Peer{ID: o.Identity, Bus: o.Bus, Inbox: login.Inbox}
 	sign := func(nonce []byte) ([]byte, error) { return o.Identity.SignNonce(nonce), nil }
 	opts := append([]nats.Option{
-		nats.Nkey(o.Identity.ConnectionKey().String(), sign), nats.Token(token), nats.NoReconnect(), nats.Timeout(10 * time.Second),
+		nats.Nkey(o.Identity.ConnectionKey().String(), sign), nats.Token(login.Token), nats.NoReconnect(), nats.Timeout(10 * time.Second),
 		nats.CustomInboxPrefix(bus.InboxPrefix(p.Inbox)),
 	}, o.Nats...)
 	p.Conn, err = nats.Connect(o.URL, opts...)

@@ -124,10 +124,12 @@ type connections struct {
 	Server struct{ ID, Name string }
 	Data   struct {
 		Now         time.Time
+		Total       int
 		Connections []struct {
-			CID   uint64
-			Start time.Time
-			User  string `json:"authorized_user"`
+			CID     uint64
+			Start   time.Time
+			User    string `json:"authorized_user"`
+			Account string // none until its login is answered
 		}
 	}
 }
@@ -137,7 +139,10 @@ type connections struct {
 func (k *Kick) User(ctx context.Context, user crypto.PublicKey) error {
 	var silent Silent
 	for _, server := range k.servers.List() {
-		err := k.on(ctx, server.ID, user)
+		err := k.landed(ctx, server.ID, user)
+		if err == nil {
+			err = k.on(ctx, server.ID, user)
+		}
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			silent.Servers = append(silent.Servers, server)
 			continue
@@ -168,6 +173,68 @@ func (k *Kick) Due() bool {
 		}
 	}
 	return len(silent) == 0
+}
+
+// loginLasts is how long a server may take over a login at most: LoginTimeout, and then it closes it.
+const loginLasts = LoginTimeout + time.Second
+
+// landed waits until every login that was under way on a server when it was first asked is answered, or given
+// up by the server: one that was decided before a change may else appear after the last look. Those are among
+// the newest connections, which come last.
+func (k *Kick) landed(ctx context.Context, server string, user crypto.PublicKey) error {
+	for offset, newest := 0, false; ; {
+		ask, err := json.Marshal(map[string]any{"auth": true, "limit": kickPage, "offset": offset, "sort": "cid"})
+		if err != nil {
+			return err
+		}
+		m, err := k.order(ctx, server, "CONNZ", ask)
+		if err != nil {
+			return err
+		}
+		var c connections
+		if err := json.Unmarshal(m.Data, &c); err != nil {
+			return fmt.Errorf("logins of a server: %w", err)
+		}
+		underway, back := c.logins(k.first(server, user, c.Data.Now))
+		switch {
+		case !newest && offset+kickPage < c.Data.Total:
+			offset, newest = c.Data.Total-kickPage, true
+			continue
+		case underway: // a login takes a moment
+		case back && offset > 0:
+			offset = max(0, offset-kickPage)
+			continue
+		default:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(kickPause):
+		}
+	}
+}
+
+// logins reports whether a login that began by a time is under way, and whether there may be one among older
+// connections. What has no account for longer than a login lasts is none: servers may have users of their own.
+func (c *connections) logins(first time.Time) (underway, back bool) {
+	for i, conn := range c.Data.Connections {
+		young := c.Data.Now.Sub(conn.Start) < loginLasts
+		underway = underway || young && conn.Account == "" && !conn.Start.After(first)
+		back = back || young && i == 0
+	}
+	return underway, back
+}
+
+// first is when a server was first asked about a user, by its clock.
+func (k *Kick) first(server string, user crypto.PublicKey, now time.Time) time.Time {
+	place := server + " " + user.String()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, again := k.looked[place]; !again {
+		k.looked[place] = now
+	}
+	return k.looked[place]
 }
 
 // on drops a user's connections on one server. The oldest come first, so that a page without any to drop
@@ -209,14 +276,7 @@ func (k *Kick) order(ctx context.Context, server, what string, order []byte) (*n
 
 // drop drops the connections in one server's answer that are old enough.
 func (k *Kick) drop(ctx context.Context, server string, user crypto.PublicKey, c *connections) (dropped int, err error) {
-	place := server + " " + user.String()
-	k.mu.Lock()
-	first, again := k.looked[place]
-	if !again {
-		first = c.Data.Now
-		k.looked[place] = first
-	}
-	k.mu.Unlock()
+	first := k.first(server, user, c.Data.Now)
 	for _, conn := range c.Data.Connections {
 		if conn.Start.After(first) {
 			continue

@@ -1,0 +1,116 @@
+package attack
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/freeport"
+	"github.com/unibus/unibus/internal/service"
+)
+
+// startCluster starts a bus on three nodes, with alice on the first.
+func startCluster(t *testing.T) (w *world, nodes []*service.Node) {
+	t.Helper()
+	w = emptyWorld(t, service.JetStream)
+	routes := []string{freeport.Local(), freeport.Local(), freeport.Local()}
+	dir := t.TempDir()
+	nodes = make([]*service.Node, len(routes))
+	errs := make([]error, len(routes))
+	var wait sync.WaitGroup
+	for i := range nodes {
+		wait.Go(func() {
+			nodes[i], errs[i] = service.StartNode(w.ctx, service.NodeOptions{
+				Store: service.JetStream, Listen: "127.0.0.1:0", Dir: fmt.Sprintf("%s/%d", dir, i), Keys: dir + "/service.nk",
+				Cluster: bus.Cluster{Name: "test", Listen: routes[i], Routes: routes}, Name: fmt.Sprint("n", i),
+				Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
+			})
+		})
+	}
+	wait.Wait()
+	for i := range nodes {
+		w.must(errs[i])
+		t.Cleanup(nodes[i].Stop)
+	}
+	w.begin(nodes[0])
+	return w, nodes
+}
+
+// TestCluster: what holds on one server holds on three, where a message is passed on by servers that see no
+// client: whoever is kicked or revoked gets nothing by any of them, and neither reply subjects nor trace
+// destinations arrive anywhere.
+func TestCluster(t *testing.T) {
+	w, nodes := startCluster(t)
+	for _, end := range []string{"kicked", "revoked"} {
+		w.part(t, end, func(w *world) {
+			in := w.insider(end, unibus.RoleMember)
+			for _, n := range nodes {
+				p, err := w.enter(n, in, in.ids())
+				w.must(err)
+				defer p.Close()
+			}
+			if end == "revoked" {
+				w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))
+			} else {
+				for _, r := range in.rooms {
+					w.must(r.Kick(w.ctx, in.id.Key()))
+				}
+			}
+			for _, n := range nodes {
+				within := *w
+				within.node = n
+				within.shut(in, end == "revoked")
+			}
+		})
+	}
+	w.part(t, "reply subjects and trace destinations", func(w *world) { w.acrossServers(nodes) })
+}
+
+// acrossServers has a writer on each server name everything as a reply and as a trace destination, with someone
+// on each server who sees what comes in BUS.
+func (w *world) acrossServers(nodes []*service.Node) {
+	v := w.writer("across", unibus.DefaultPolicy())
+	w.bobID = w.add("bob")
+	w.closed, w.shared, w.den = w.pair("closed"), w.pair("shared"), w.pair("den")
+	w.invite(w.shared, unibus.RoleMember, w.bobID)
+	w.bob = w.dial(Options{Identity: w.bobID, Rooms: w.shared.ids()})
+	w.bobs = w.tap(w.bob, append(w.roomSubjects(w.shared), bus.InboxPrefix(w.bob.Inbox)+".>")...)
+	before := w.picture()
+	for _, n := range nodes {
+		p, err := Dial(Options{URL: n.URL(), Bus: w.alice.Bus(), Identity: v.ID, Rooms: append(w.rooms(), v.r.ID()), Nats: []nats.Option{
+			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		}})
+		w.must(err)
+		defer p.Close()
+		a := &attacker{Peer: p, name: "writer", on: true}
+		for _, s := range w.subjects(a) {
+			m := &nats.Msg{Subject: bus.StoredSubject(v.r.ID(), v.ID.Key()), Reply: s.text, Data: v.frame}
+			w.must(p.PublishMsg(m))
+			api, err := p.Request(http.MethodGet, "/bus", nil)
+			w.must(err)
+			api.Reply = s.text
+			w.must(p.PublishMsg(api))
+			for _, h := range traces(s.text) {
+				w.must(p.PublishMsg(&nats.Msg{Subject: m.Subject, Header: h, Data: v.frame}))
+			}
+		}
+		w.must(p.Flush())
+	}
+	w.settle()
+	w.unchanged(before, bus.StoredSubject(v.r.ID(), v.ID.Key()))
+	for _, m := range drain(w.bobs) {
+		if m.Header.Get("Status") == "" && !acknowledgement(m) {
+			w.Errorf("bob is sent, on %s: %q", m.Subject, m.Data)
+		}
+	}
+	w.must(v.r.PublishOnce(w.ctx, []byte("after")))
+	if got := w.await(v.reader, 1); got[0] != "after" || len(v.findings()) > 0 {
+		w.Errorf("alice reads %q, and is told of %v", got, v.findings())
+	}
+}
