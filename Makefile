@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition soak bench-store flood
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak bench-store flood
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -57,6 +57,11 @@ clean:
 partition: build
 	go build -o bin/partition ./test/partition
 	bin/partition -unibus bin/unibus
+
+# What people see while the disk is full, and after. As root: it mounts a small file system.
+fulldisk: build
+	go build -o bin/fulldisk ./test/fulldisk
+	bin/fulldisk -unibus bin/unibus
 
 # A server killed 100 times under load, on each store. Minutes.
 soak: build

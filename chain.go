@@ -67,26 +67,45 @@ func (l *chain) confirm(ctx context.Context) error {
 }
 
 func (l *chain) syncLocked(ctx context.Context) error {
-	own := l.head()
-	head, err := l.c.store.Head(ctx, l.id)
-	switch {
-	case errors.Is(err, ErrNotFound) && own.Seq > 0:
-		return l.broken("the store denies the log that was verified up to entry %d", own.Seq)
-	case err != nil:
+	before := l.head()
+	heads, err := l.c.store.Heads(ctx, l.id)
+	if err != nil {
 		return err
-	case head.Seq < own.Seq:
-		return l.broken("the store's log ends at entry %d, but it was verified up to entry %d: rolled back", head.Seq, own.Seq)
-	case head.Seq == own.Seq && head.Hash != own.Hash:
-		return l.broken("the store has another entry %d than the one that was verified", own.Seq)
+	}
+	return l.syncTo(ctx, before, heads[0])
+}
+
+// syncTo is sync with the head that the store gave when it was asked after the chain had reached before, as
+// for many logs at once; the chain may have grown since. The caller holds l.syncing.
+func (l *chain) syncTo(ctx context.Context, before, head ledger.Head) error {
+	own := l.head()
+	switch {
+	case head.Seq == 0 && before.Seq > 0:
+		return l.broken("the store denies the log that was verified up to entry %d", before.Seq)
+	case head.Seq == 0:
+		return fmt.Errorf("log %s: %w", l.id, ErrNotFound)
+	case head.Seq < before.Seq:
+		return l.broken("the store's log ends at entry %d, but it was verified up to entry %d: rolled back", head.Seq, before.Seq)
 	case head.Seq > own.Seq:
 		if err := l.fetch(ctx, head.Seq); err != nil {
 			return err
 		}
+	case !l.has(head):
+		return l.broken("the store has another entry %d than the one that was verified", head.Seq)
 	}
 	l.mu.Lock()
 	l.checked = time.Now()
 	l.mu.Unlock()
 	return nil
+}
+
+// has reports whether the verified log has an entry.
+func (l *chain) has(h ledger.Head) (ok bool) {
+	l.read(func(s *ledger.State) {
+		hash, reached := s.HashAt(h.Seq)
+		ok = reached && hash == h.Hash
+	})
+	return ok
 }
 
 // fetch verifies and pins the entries from the state's head up to at least seq.

@@ -17,6 +17,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/remote"
@@ -70,6 +71,7 @@ type Client struct {
 	mu       sync.Mutex
 	rooms    map[crypto.ID]*Room
 	subs     map[*Subscription]bool
+	away     *time.Timer // runs while the connection is broken
 	watching bool
 }
 
@@ -115,6 +117,11 @@ func (c *Client) Close() error {
 	cancel()
 	c.wait.Seal()
 	c.cancel()
+	c.mu.Lock()
+	if c.away != nil {
+		c.away.Stop()
+	}
+	c.mu.Unlock()
 	if c.conn != nil {
 		c.conn.Close()
 	}
@@ -148,7 +155,7 @@ func (c *Client) openStore(ctx context.Context) error {
 	case "nats", "tls":
 		address, err = c.openJetStream(ctx)
 	default:
-		err = withHint(fmt.Errorf("store %q: %w: not a kind of store known here", c.o.Store, ErrInvalid), "--store sqlite:PATH, or --store nats://HOST:PORT")
+		err = withHint(fmt.Errorf("store %q: %w: not a kind of store known here", redact.URL(c.o.Store), ErrInvalid), "--store sqlite:PATH, or --store nats://HOST:PORT")
 	}
 	if err != nil {
 		return err
@@ -217,7 +224,7 @@ func (c *Client) openJetStream(ctx context.Context) (address string, err error) 
 	}
 	c.past = directPast{past}
 	c.streams, err = bus.NewStreams(c.conn.NATS(), s.Replicas)
-	return cmp.Or(o.Servers, "context:"+c.o.Context), err
+	return cmp.Or(redact.URL(o.Servers), "context:"+c.o.Context), err
 }
 
 // founded makes sure that there is a bus, founding it in an empty store.
@@ -290,12 +297,12 @@ func (c *Client) enter(ctx context.Context, id ID) error {
 	return l.sync(ctx)
 }
 
-// address is where the client connects, as it pins it.
+// address is where the client connects, as it pins it: without what only the servers may know.
 func (c *Client) address() string {
 	if c.o.Context != "" {
 		return "context:" + c.o.Context
 	}
-	return c.o.Server
+	return redact.URL(c.o.Server)
 }
 
 const joinedServer = "joined server"
@@ -338,7 +345,20 @@ func (c *Client) connect(ctx context.Context) error {
 func (c *Client) dialOptions() bus.DialOptions {
 	return bus.DialOptions{
 		Servers: c.o.Server, Context: c.o.Context, Identity: c.id, Timeout: c.o.Timeout,
-		Connected: c.reconnected, Lost: func(err error) { c.say("connection lost (%v); reconnecting", err) },
+		Connected: c.reconnected, Lost: c.lost,
+	}
+}
+
+// lostNotice is how long a connection may be away before people are told: it also breaks for a moment when
+// the rooms that it is for change.
+const lostNotice = 2 * time.Second
+
+// lost tells that the connection broke, unless it stands again soon.
+func (c *Client) lost(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away == nil {
+		c.away = time.AfterFunc(lostNotice, func() { c.say("connection lost (%v); reconnecting", redact.Error(err)) })
 	}
 }
 
@@ -406,7 +426,7 @@ func (c *Client) publishCard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.store.PutCard(ctx, store.Card{Endpoint: c.id.Key(), Statement: card}); err != nil {
+	if err := c.store.PutCards(ctx, store.Card{Endpoint: c.id.Key(), Statement: card}); err != nil {
 		return fmt.Errorf("publish the card: %w", err)
 	}
 	return c.pins.Set(ctx, setting, "yes")
@@ -417,7 +437,7 @@ func (c *Client) publishCard(ctx context.Context) error {
 func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	server, id, _ := strings.Cut(url, "#")
 	if server == "" {
-		return nil, fmt.Errorf("join %q: %w: it has no server", url, ErrInvalid)
+		return nil, fmt.Errorf("join %q: %w: it has no server", redact.URL(url), ErrInvalid)
 	}
 	o.Server, o.Context, o.Store = server, "", ""
 	if id != "" {
@@ -432,7 +452,7 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	if perr != nil {
 		return c, errors.Join(err, perr)
 	}
-	return c, errors.Join(err, p.Set(ctx, joinedServer, server), p.Close())
+	return c, errors.Join(err, p.Set(ctx, joinedServer, redact.URL(server)), p.Close())
 }
 
 // ClockSkew is how far the service's clock is ahead of this machine's, give or take a second and what its
@@ -483,8 +503,12 @@ func (c *Client) openRooms() []*Room {
 // been dropped because of one.
 func (c *Client) reconnected() {
 	c.mu.Lock()
-	entered := c.bus != nil
+	entered, away := c.bus != nil, c.away
+	c.away = nil
 	c.mu.Unlock()
+	if away != nil && !away.Stop() {
+		c.say("connected again")
+	}
 	if !entered {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -152,46 +153,57 @@ func (k *keyring) sealed(ctx context.Context, e ledger.Epoch) (crypto.RoomKey, e
 	return key, nil
 }
 
-// cards returns verified cards of users. ErrNotFound, with a hint, when one has never published it.
-func (c *Client) card(ctx context.Context, key PublicKey) (crypto.Card, error) {
-	if key == c.id.Key() {
-		own, err := c.id.Card()
-		if err != nil {
-			return crypto.Card{}, err
+// cards returns verified cards of users, in their order. ErrNotFound, with a hint, when one has never
+// published it.
+func (c *Client) cards(ctx context.Context, keys []PublicKey) ([]crypto.Card, error) {
+	own, err := c.id.Card()
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(keys), func(key PublicKey) bool { return key == c.id.Key() })
+	stored, err := c.store.Cards(ctx, others...)
+	if err != nil {
+		return nil, err
+	}
+	statements := map[PublicKey][]byte{}
+	for _, card := range stored {
+		statements[card.Endpoint] = card.Statement
+	}
+	statements[c.id.Key()] = own
+	cards := make([]crypto.Card, len(keys))
+	for i, key := range keys {
+		statement, ok := statements[key]
+		if !ok {
+			name := c.nameOf(key)
+			return nil, withHint(fmt.Errorf("%s has not connected yet, so there is no key to seal for: %w", name, ErrNotFound),
+				"%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait waits for it", name)
 		}
-		return crypto.OpenCard(own, key)
+		if cards[i], err = crypto.OpenCard(statement, key); err != nil {
+			return nil, fmt.Errorf("card of %s: %w: %w", c.nameOf(key), ErrIntegrity, err)
+		}
 	}
-	stored, err := c.store.Card(ctx, key)
-	if errors.Is(err, ErrNotFound) {
-		name := c.nameOf(key)
-		return crypto.Card{}, withHint(fmt.Errorf("%s has not connected yet, so there is no key to seal for: %w", name, ErrNotFound),
-			"%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait waits for it", name)
-	}
-	if err != nil {
-		return crypto.Card{}, err
-	}
-	card, err := crypto.OpenCard(stored.Statement, key)
-	if err != nil {
-		return card, fmt.Errorf("card of %s: %w: %w", c.nameOf(key), ErrIntegrity, err)
-	}
-	return card, nil
+	return cards, nil
 }
 
 // handOut seals a key for members and stages the copies, before the entry that needs them.
 func (c *Client) handOut(ctx context.Context, room ID, epoch uint32, key crypto.RoomKey, to []PublicKey) error {
+	cards, err := c.cards(ctx, to)
+	if err != nil {
+		return err
+	}
 	keys := make([]store.SealedKey, len(to))
 	for i, member := range to {
-		card, err := c.card(ctx, member)
-		if err != nil {
-			return err
-		}
-		sealed, err := crypto.SealKey(key, room, epoch, member, card.Sealing)
+		sealed, err := crypto.SealKey(key, room, epoch, member, cards[i].Sealing)
 		if err != nil {
 			return err
 		}
 		keys[i] = store.SealedKey{Endpoint: member, Sealed: sealed}
 	}
-	return c.store.PutKeys(ctx, room, epoch, key.Commit(epoch), keys)
+	err = c.store.PutKeys(ctx, room, epoch, key.Commit(epoch), keys)
+	if errors.Is(err, ErrExists) { // handed out before, to someone who was to come, or has been here
+		err = nil
+	}
+	return err
 }
 
 // rekey makes the next epoch's key and hands it to the members of the new state who are on the

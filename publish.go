@@ -25,6 +25,7 @@ const (
 	giveUp      = 30 * time.Second // without any acknowledgement
 	confirmHead = 60 * time.Second // how old a writer's idea of the log may get
 	payloadRoom = 512              // of NATS's max_payload, for NATS headers
+	minContent  = 64               // bytes that a frame must be able to hold, to be worth sending
 )
 
 // ErrClosed says that a publisher was used after Close.
@@ -45,6 +46,7 @@ type Publisher struct {
 	records int       // in waiting
 	closing bool
 	failed  error
+	unacked error  // why the last try to have a frame stored failed
 	sent    uint64 // messages in frames made so far
 	acked   uint64 // messages acknowledged
 	counter uint64
@@ -59,6 +61,7 @@ type Publisher struct {
 
 // flight is a frame on its way.
 type flight struct {
+	stored   bool   // by the room's stream, which acknowledges it
 	id       string // under which a stream stores the frame once, however often it is sent
 	frame    []byte
 	messages int // that end in it
@@ -99,6 +102,9 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	p.limit = min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom) - crypto.FrameOverhead
 	if p.pad {
 		p.limit = p.limit / 9 * 8 // padding adds up to an eighth
+	}
+	if p.limit < minContent {
+		return nil, fmt.Errorf("publish: %w: the server takes messages of at most %d bytes (max_payload), which is too few for a frame", ErrInvalid, c.conn.MaxPayload())
 	}
 	p.wake.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
@@ -254,6 +260,10 @@ func (p *Publisher) usable() error {
 
 // pieces sends a message that no frame holds as several, each but the last to be continued.
 func (p *Publisher) pieces(body []byte, headers []Header) error {
+	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
+	if piece <= 0 { // headers stay in one frame
+		return fmt.Errorf("publish: %w: headers of more than %d bytes do not go through this server (max_payload)", ErrInvalid, p.limit-timeSpace)
+	}
 	for p.failed == nil && !p.closing && (p.split || p.records > 0 || p.busy) {
 		p.wake.Wait()
 	}
@@ -265,7 +275,6 @@ func (p *Publisher) pieces(body []byte, headers []Header) error {
 		p.split = false
 		p.wake.Broadcast()
 	}()
-	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
 	for len(body) > 0 {
 		n := min(piece, len(body))
 		p.waiting = crypto.AppendRecord(p.waiting, headers, body[:n])
@@ -351,6 +360,9 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
+	if stored := p.r.stores(); stored != p.stored {
+		counter = p.begin(stored)
+	}
 	h.Stream, h.Counter, h.Flags = p.stream, counter, flags
 	binary.BigEndian.PutUint64(content, uint64(time.Now().UnixMicro()))
 	if p.pad {
@@ -361,7 +373,26 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
-	return flight{id: newMessageID(), frame: frame}, nil
+	return flight{stored: p.stored, id: newMessageID(), frame: frame}, nil
+}
+
+// stores reports whether the room stores messages, by its log.
+func (r *Room) stores() (stored bool) {
+	r.read(func(s *ledger.State) { stored = s.Room.Policy.Stored() })
+	return stored
+}
+
+// begin goes on with a stream of its own in a room that has begun, or has ceased, to store messages: readers
+// check the two differently. Only whoever has made p busy calls it.
+func (p *Publisher) begin(stored bool) (counter uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.counter > 1 { // the frame at hand is not the first
+		p.stream = [16]byte(random[[16]byte]())
+		p.counter = 1
+	}
+	p.stored = stored
+	return p.counter - 1
 }
 
 // newMessageID makes an id that nobody can use up beforehand: ids are a stream's, not a sender's.
@@ -369,7 +400,7 @@ func newMessageID() string { return hex.EncodeToString(random[[16]byte]()) }
 
 // transmit sends a frame, for the first time or again.
 func (p *Publisher) transmit(f *flight) bus.Ack {
-	if !p.stored {
+	if !f.stored {
 		return p.r.c.conn.Publish(p.r.id, f.frame)
 	}
 	return p.r.c.conn.Store(p.r.id, f.id, f.frame)
@@ -426,7 +457,11 @@ func (p *Publisher) awaitAck(f flight) error {
 			return p.ctx.Err()
 		case c.refused() != nil:
 			return c.refused()
-		case time.Now().After(deadline):
+		}
+		p.mu.Lock()
+		p.unacked = err
+		p.mu.Unlock()
+		if time.Now().After(deadline) {
 			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 		}
 		if refused := c.conn.Refused(room); refused != nil { // by a server that knows of a change before us
@@ -436,6 +471,7 @@ func (p *Publisher) awaitAck(f flight) error {
 			if _, _, err := p.r.sealing(p.ctx); err != nil {
 				return err
 			}
+			f.stored = p.r.stores() // the right to publish follows the room's policy
 		}
 		select {
 		case <-p.ctx.Done():
@@ -474,7 +510,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 	p.closing = true
 	p.wake.Broadcast()
 	p.mu.Unlock()
-	stop := context.AfterFunc(ctx, p.cancel)
+	stop := context.AfterFunc(ctx, func() { p.end(p.late(ctx.Err())) })
 	defer stop()
 	p.wait.Wait()
 	p.mu.Lock()
@@ -487,12 +523,25 @@ func (p *Publisher) Close(ctx context.Context) error {
 	return p.settled(ctx, err)
 }
 
+// late is the error of whoever waits for acknowledgements no longer.
+func (p *Publisher) late(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unacked != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = p.unacked
+	}
+	return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
+}
+
 // settled ends a wait for acknowledgements; a live room has none, but a server that took everything.
 func (p *Publisher) settled(ctx context.Context, err error) error {
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err == nil && !p.stored {
+	p.mu.Lock()
+	stored := p.stored
+	p.mu.Unlock()
+	if err == nil && !stored {
 		err = p.r.c.conn.Flush(ctx, p.r.id)
 	}
 	return err

@@ -153,7 +153,7 @@ func (c *Client) stillNamed(ctx context.Context, subject string, pinned ID) erro
 		return c.pins.PinSubject(ctx, c.bus.id, subject, now.ID, true)
 	}
 	err = fmt.Errorf("room %s: %w: the subject meant the room %s and now means %s", subject, ErrIntegrity, pinned, now.ID)
-	return withHint(err, "if that is intended, confirm it once with --yes")
+	return withHint(err, "if that is intended, say so once: unibus room show %s --yes", subject)
 }
 
 func (c *Client) roomBySubject(ctx context.Context, name string) (*Room, error) {
@@ -206,34 +206,49 @@ func (c *Client) roomByPrefix(ctx context.Context, prefix string) (ID, error) {
 
 // openRoom verifies a room's log, once per client; later calls bring it up to date.
 func (c *Client) openRoom(ctx context.Context, id ID) (*Room, error) {
+	r, err := c.pinnedRoom(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.opened(r, r.sync(ctx))
+}
+
+// pinnedRoom is a room as open already, or as pinned, not brought up to date.
+func (c *Client) pinnedRoom(ctx context.Context, id ID) (*Room, error) {
 	c.mu.Lock()
 	r := c.rooms[id]
 	c.mu.Unlock()
-	if r == nil {
-		l, err := c.openChain(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		r = &Room{chain: l, feeds: map[*feed]bool{}, pubs: map[*Publisher]bool{}, alarms: map[crypto.PublicKey]bool{}}
-		r.keys.room, r.keys.turn = r, make(chan struct{}, 1)
+	if r != nil {
+		return r, nil
 	}
-	if err := r.sync(ctx); err != nil {
-		if errors.Is(err, ErrNotFound) {
-			err = withHint(fmt.Errorf("room %s: %w", id, ErrNotFound), "unibus rooms ls shows the rooms you are in")
-		}
+	l, err := c.openChain(ctx, id)
+	if err != nil {
 		return nil, err
+	}
+	r = &Room{chain: l, feeds: map[*feed]bool{}, pubs: map[*Publisher]bool{}, alarms: map[crypto.PublicKey]bool{}}
+	r.keys.room, r.keys.turn = r, make(chan struct{}, 1)
+	return r, nil
+}
+
+// opened remembers a room that was brought up to date, if it is one; synced is what came of that.
+func (c *Client) opened(r *Room, synced error) (*Room, error) {
+	if errors.Is(synced, ErrNotFound) {
+		return nil, withHint(fmt.Errorf("room %s: %w", r.id, ErrNotFound), "unibus rooms ls shows the rooms you are in")
+	}
+	if synced != nil {
+		return nil, synced
 	}
 	isRoom := false
 	r.read(func(s *ledger.State) { isRoom = s.Room != nil })
 	if !isRoom {
-		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", id, ErrInvalid)
+		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", r.id, ErrInvalid)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if open := c.rooms[id]; open != nil {
+	if open := c.rooms[r.id]; open != nil {
 		return open, nil
 	}
-	c.rooms[id] = r
+	c.rooms[r.id] = r
 	return r, nil
 }
 
@@ -307,18 +322,46 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	return c.openAll(ctx, ids)
 }
 
+// openAll opens rooms, asking the store once where all of their logs end, and for entries only of those that
+// have grown.
 func (c *Client) openAll(ctx context.Context, ids []ID) ([]*Room, error) {
 	rooms := make([]*Room, len(ids))
-	errs := make([]error, len(ids))
-	var opening tasks.Group
-	run := opening.Limit(syncAtOnce)
-	for i, id := range ids {
-		if !run(ctx, func() { rooms[i], errs[i] = c.openRoom(ctx, id) }) {
+	before := make([]ledger.Head, len(ids))
+	err := c.forEach(ctx, len(ids), func(i int) (err error) {
+		if rooms[i], err = c.pinnedRoom(ctx, ids[i]); err == nil {
+			before[i] = rooms[i].head()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	heads, err := c.store.Heads(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	err = c.forEach(ctx, len(ids), func(i int) (err error) {
+		r := rooms[i]
+		r.syncing.Lock()
+		defer r.syncing.Unlock()
+		rooms[i], err = c.opened(r, r.syncTo(ctx, before[i], heads[i]))
+		return err
+	})
+	return rooms, err
+}
+
+// forEach calls f for the numbers up to n, a few at once.
+func (c *Client) forEach(ctx context.Context, n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var working tasks.Group
+	run := working.Limit(syncAtOnce)
+	for i := range n {
+		if !run(ctx, func() { errs[i] = f(i) }) {
 			errs[i] = ctx.Err()
 		}
 	}
-	opening.Wait()
-	return rooms, errors.Join(errs...)
+	working.Wait()
+	return errors.Join(errs...)
 }
 
 // CreateRoom makes a room with the caller as its owner. ErrExists when the subject is taken.

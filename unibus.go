@@ -13,6 +13,9 @@
 // in the state directory and never allowed back; every message is checked against the log its
 // sender saw. What does not hold is ErrIntegrity, and is not delivered.
 //
+// Nothing is given short, either: a Subscription with End that has ended without an error has yielded
+// everything that was stored in each of its rooms; what could not be had is ErrUnavailable.
+//
 // A Client is for one identity on one bus, and safe for concurrent use.
 package unibus
 

@@ -56,12 +56,17 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 			return err
 		}
 	}
+	var cards []store.Card
 	for _, u := range users {
 		if u.Card != nil {
-			if err := c.store.PutCard(ctx, store.Card{Endpoint: u.Key, Statement: u.Card}); err != nil {
-				return fmt.Errorf("publish the card of %s: %w", u.Name, err)
-			}
+			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
 		}
+	}
+	if len(cards) == 0 {
+		return nil
+	}
+	if err := c.store.PutCards(ctx, cards...); err != nil {
+		return fmt.Errorf("publish the cards of who was added: %w", err)
 	}
 	return nil
 }
@@ -192,7 +197,7 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 	err = c.pins.PinName(ctx, c.bus.id, name, u.Key, c.o.Confirm)
 	if errors.Is(err, pins.ErrContradiction) {
 		err = withHint(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key),
-			"if that is intended, confirm it once with --yes")
+			"if that is intended, say so once: unibus user show %s --yes", name)
 	}
 	return u, err
 }

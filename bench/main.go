@@ -4,17 +4,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"log"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -42,6 +47,7 @@ type bench struct {
 	node *service.Node
 	c    *unibus.Client
 	line []byte
+	keys string // file of the service's keys
 }
 
 func run(ctx context.Context, dir string) error {
@@ -49,7 +55,7 @@ func run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, line: make([]byte, lineSize)}
+	b := &bench{ctx: ctx, line: make([]byte, lineSize), keys: service.KeysFile(filepath.Join(dir, "data"))}
 	b.node, err = service.StartNode(ctx, service.NodeOptions{
 		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Founder: "bench", Log: slog.New(slog.DiscardHandler),
 	})
@@ -89,7 +95,95 @@ func run(ctx context.Context, dir string) error {
 		t.AppendRow(table.Row{m.what, m.n, fmt.Sprintf("%.3f", took), fmt.Sprintf("%.0f", rate), fmt.Sprintf("%.1f×", rate/base)})
 	}
 	t.Render()
+	return b.lone()
+}
+
+// lone measures how long a single stored message takes from its writer to a reader that follows, beside a
+// message of the same size to an ordered consumer.
+func (b *bench) lone() error {
+	t := table.NewWriter()
+	t.SetOutputMirror(os.Stdout)
+	t.AppendHeader(table.Row{"a lone stored message to its reader", "messages", "p50 µs", "p99 µs", "of it"})
+	var base float64
+	for _, m := range []struct {
+		what string
+		do   func() (send func() error, receive func() error, end func(), err error)
+	}{
+		{"raw NATS, ordered consumer", b.rawLone},
+		{"unibus, encrypted, signed", b.unibusLone},
+	} {
+		send, receive, end, err := m.do()
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.what, err)
+		}
+		times := make([]float64, sample)
+		for i := range times {
+			began := time.Now()
+			if err := errors.Join(send(), receive()); err != nil {
+				return fmt.Errorf("%s: %w", m.what, err)
+			}
+			times[i] = float64(time.Since(began).Nanoseconds()) / 1000
+		}
+		end()
+		slices.Sort(times)
+		p50 := times[len(times)/2]
+		if base == 0 {
+			base = p50
+		}
+		t.AppendRow(table.Row{m.what, sample, fmt.Sprintf("%.0f", p50), fmt.Sprintf("%.0f", times[len(times)*99/100]), fmt.Sprintf("%.2f×", p50/base)})
+	}
+	t.Render()
 	return nil
+}
+
+// rawLone publishes and consumes over one connection by TCP, as unibusLone does.
+func (b *bench) rawLone() (send, receive func() error, end func(), err error) {
+	if _, err := b.raw(); err != nil {
+		return nil, nil, nil, err
+	}
+	keys, err := bus.LoadKeys(b.keys)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	conn, err := bus.Dial(bus.DialOptions{Servers: b.node.URL(), Direct: true, Keys: keys, Timeout: time.Minute})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	js, err := jetstream.New(conn.NATS())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	c, err := js.OrderedConsumer(b.ctx, "RAW", jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	messages, err := c.Messages()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	line := append(b.line, make([]byte, crypto.FrameOverhead+16)...)
+	send = func() error { _, err := js.PublishAsync("raw.stored", line); return err }
+	receive = func() error { _, err := messages.Next(); return err }
+	return send, receive, func() { messages.Stop(); conn.Close() }, nil
+}
+
+func (b *bench) unibusLone() (send, receive func() error, end func(), err error) {
+	room, err := b.c.CreateRoom(b.ctx, "bench.lone", unibus.DefaultPolicy())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p, err := room.Publisher(b.ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	sub, err := room.Subscribe(b.ctx, unibus.SubscribeOptions{})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	next, stop := iter.Pull2(sub.Messages())
+	send = func() error { return p.Publish(b.line) }
+	receive = func() error { _, err, _ := next(); return err }
+	return send, receive, func() { stop(); _ = p.Close(b.ctx) }, nil
 }
 
 func (b *bench) raw() (jetstream.JetStream, error) {

@@ -1,5 +1,9 @@
-// Package bus is the edge to NATS: a peer's connection, the embedded server, the streams of stored
-// rooms, frames out and in, and the membership API carried over requests.
+// Package bus is the edge to NATS: a peer's connections, the embedded server and its accounts, the streams
+// of stored rooms, frames out and in, and the membership API carried over requests (SPEC.md §7).
+//
+// A peer's Conn logs in with the token of a link, for up to a hundred rooms each. It publishes frames, and a
+// Feed gives what is published; no peer has a right to any stream. What a stored room holds is read by Past,
+// for the service, which has that right, or for whoever works straight at a store.
 //
 // It moves bytes. What they mean, and whether to believe them, is for package unibus and the
 // ledger; subjects and NATS headers are never a security input (SPEC.md §6).
@@ -68,8 +72,13 @@ func senderOf(subject string) crypto.PublicKey {
 	return key
 }
 
-// noSpace is a server's error code for storage resources exceeded.
-const noSpace = 10047
+// Error codes of a server: storage resources exceeded, and those of an account or of the server itself,
+// which is what an embedded server says while its disk is full (RefuseWrites).
+const (
+	noSpace       = 10047
+	accountLimits = 10002
+	serverLimits  = 10023
+)
 
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
@@ -88,6 +97,9 @@ func failure(err error) error {
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
 	}
 	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == accountLimits || api.ErrorCode == serverLimits) {
+		return fmt.Errorf("%w: the server has no room left to store it (its disk is full, or its account at a limit)", store.ErrUnavailable)
+	}
 	if errors.As(err, &api) && api.ErrorCode == noSpace {
 		return fmt.Errorf("%w: %v (a room reserves its --max-bytes: see max_file_store in the servers' jetstream block)", store.ErrUnavailable, err)
 	}

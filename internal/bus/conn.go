@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -238,7 +239,7 @@ func (c *Conn) Err() error {
 	barred := c.barred
 	c.mu.Unlock()
 	if err := cmp.Or(barred, c.first.nc.LastError()); err != nil {
-		return fmt.Errorf("connection to %s: %w", c.o.where(), failure(err))
+		return fmt.Errorf("connection to %s: %w", c.o.where(), redact.Error(failure(err)))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"text/template"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/redact"
 )
 
 // External makes the service's connections to NATS servers that are already there, configured as
@@ -22,7 +24,7 @@ func External(o DialOptions, k *Keys) (*Links, error) {
 	}
 	l, err := connectDuties(o.Servers, k, append(opts, theirs...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s as the service: %w", o.where(), err)
+		return nil, fmt.Errorf("connect to %s as the service: %w", o.where(), redact.Error(err))
 	}
 	return l, nil
 }

@@ -128,7 +128,7 @@ func (f *Feed) Next(ctx context.Context) (store.Frame, error) {
 	for {
 		m, err := f.sub.NextMsgWithContext(ctx)
 		switch {
-		case errors.Is(err, nats.ErrSlowConsumer): // lost frames show as gaps
+		case errors.Is(err, nats.ErrSlowConsumer): // what is lost shows as a gap, and stored frames are read from the past
 			continue
 		case err != nil && ctx.Err() != nil:
 			return store.Frame{}, ctx.Err()

@@ -142,3 +142,14 @@ func connectDuties(servers string, k *Keys, opts ...nats.Option) (*Links, error)
 	}
 	return l, nil
 }
+
+// Users are the names of the service's own users, as servers show them.
+func (l *Links) Users() []string {
+	var out []string
+	for _, nc := range l.all() {
+		if *nc != nil {
+			out = append(out, (*nc).Opts.Nkey)
+		}
+	}
+	return out
+}

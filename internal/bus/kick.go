@@ -113,6 +113,7 @@ type Kick struct {
 
 	mu     sync.Mutex
 	looked map[string]time.Time // when, by the clock of each server
+	silent []Seen               // servers that did not answer the last time
 }
 
 // NewKick returns a Kick on the servers of a bus.
@@ -126,6 +127,7 @@ type connections struct {
 		Connections []struct {
 			CID   uint64
 			Start time.Time
+			User  string `json:"authorized_user"`
 		}
 	}
 }
@@ -133,9 +135,6 @@ type connections struct {
 // User drops a user's connections of the BUS account on every server, until none is left. The authorizer
 // gave them the user's key as their name. *Silent when a server that is known to be there does not answer.
 func (k *Kick) User(ctx context.Context, user crypto.PublicKey) error {
-	if err := k.servers.Look(ctx); err != nil {
-		return err
-	}
 	var silent Silent
 	for _, server := range k.servers.List() {
 		err := k.on(ctx, server.ID, user)
@@ -147,16 +146,34 @@ func (k *Kick) User(ctx context.Context, user crypto.PublicKey) error {
 			return err
 		}
 	}
+	k.mu.Lock()
+	k.silent = silent.Servers
+	k.mu.Unlock()
 	if len(silent.Servers) > 0 {
 		return &silent
 	}
 	return nil
 }
 
+// Due reports whether trying again makes sense: not while the servers that did not answer are as silent as
+// they were.
+func (k *Kick) Due() bool {
+	k.mu.Lock()
+	silent := k.silent
+	k.mu.Unlock()
+	known := k.servers.List()
+	for _, s := range silent {
+		if !slices.Contains(known, s) {
+			return true // heard of since, or gone for good
+		}
+	}
+	return len(silent) == 0
+}
+
 // on drops a user's connections on one server. The oldest come first, so that a page without any to drop
 // is the last to look at.
 func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey) error {
-	ask, err := json.Marshal(map[string]any{"auth": true, "acc": "BUS", "user": user.String(), "limit": kickPage, "sort": "cid"})
+	ask, err := json.Marshal(map[string]any{"auth": true, "acc": AccountBus, "user": user.String(), "limit": kickPage, "sort": "cid"})
 	if err != nil {
 		return err
 	}
@@ -211,6 +228,44 @@ func (k *Kick) drop(ctx context.Context, server string, user crypto.PublicKey, c
 		dropped++
 	}
 	return dropped, nil
+}
+
+// DropAll drops every connection of the BUS account on the servers heard of since a time, but those of the
+// given users.
+func DropAll(ctx context.Context, servers *Servers, since time.Time, but []string) error {
+	k := NewKick(servers)
+	var failed error
+	for _, server := range servers.List() {
+		if server.At.Before(since) {
+			continue
+		}
+		for offset := 0; ; offset += kickPage {
+			ask, err := json.Marshal(map[string]any{"auth": true, "acc": AccountBus, "limit": kickPage, "offset": offset, "sort": "cid"})
+			if err != nil {
+				return err
+			}
+			m, err := k.order(ctx, server.ID, "CONNZ", ask)
+			var c connections
+			if err == nil {
+				err = json.Unmarshal(m.Data, &c)
+			}
+			if err != nil {
+				failed = errors.Join(failed, err)
+				break
+			}
+			for _, conn := range c.Data.Connections {
+				if !slices.Contains(but, conn.User) {
+					_, err := k.order(ctx, server.ID, "KICK", fmt.Appendf(nil, `{"cid":%d}`, conn.CID))
+					failed = errors.Join(failed, err)
+					offset-- // the next page begins earlier by each that is gone
+				}
+			}
+			if len(c.Data.Connections) < kickPage {
+				break
+			}
+		}
+	}
+	return failed
 }
 
 // AskServers asks every server for what it tells its operator (CONNZ, VARZ, …), over a connection of

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -55,7 +56,7 @@ func (o DialOptions) where() string {
 	if o.Context != "" {
 		return "the NATS context " + o.Context
 	}
-	return o.Servers
+	return redact.URL(o.Servers)
 }
 
 // base is what every connection of an identity has in common.
@@ -137,11 +138,11 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout:
 			err = fmt.Errorf("%w: the login was not answered in time", store.ErrUnavailable)
 		case !unfinished(err):
-			return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("connect to %s: %w", o.where(), failure(err))
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		case <-time.After(reconnectDelay(0)):
 		}
 	}

@@ -19,7 +19,9 @@ const (
 	pastBytes  = 896 << 10               // bytes asked for at once
 	pastWait   = 2500 * time.Millisecond // for everything there is, before it is ErrUnavailable
 	holeTries  = 4                       // answers that lack the same messages, before they are taken for lost
+	noneTries  = 8                       // answers without any, before the leader is asked for one
 	againAfter = 20 * time.Millisecond   // before a replica that lags is asked again; doubled each time
+	againLimit = 160 * time.Millisecond  // but no more than this
 )
 
 // Past reads what rooms have stored. Its connection may use the streams.
@@ -71,7 +73,9 @@ type pastRead struct {
 	past   store.Past
 	size   int // of past.Frames on the wire
 	full   bool
-	lacked int // answers in a row that began behind the place wanted
+	lacked int    // answers in a row that began behind the place wanted
+	none   int    // answers in a row that held nothing
+	lost   uint64 // the last place that not even the leader can read
 }
 
 // errEnough ends an answer: no more fits, or what comes is not what has to come next.
@@ -92,7 +96,7 @@ func (r *pastRead) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: the replicas that answer give nothing from place %d on, and there are %d", store.ErrUnavailable, r.from(), r.past.Last)
 		case <-time.After(wait):
-			wait *= 2
+			wait = min(2*wait, againLimit)
 		}
 	}
 }
@@ -109,7 +113,27 @@ func (r *pastRead) step(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	err = r.ask(ctx)
+	if !errors.Is(err, direct.ErrNone) {
+		r.none = 0
+	} else if r.none++; r.none >= noneTries {
+		err = r.one(ctx)
+	}
 	return r.done(), temporary(ctx, err)
+}
+
+// one asks the leader for the next message, of which no replica that was asked had anything: they lag, or
+// cannot read it. If the leader cannot either it is lost, and reading goes on behind it.
+func (r *pastRead) one(ctx context.Context) error {
+	m, err := direct.One(ctx, r.p.nc, StreamName(r.room), r.from())
+	if errors.Is(err, direct.ErrNone) {
+		r.lost, r.none = r.from(), noneTries-1 // one more answer decides about the next
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.none = 0
+	return r.add(store.Frame{Seq: m.Seq, Time: m.Time, Sender: r.sender(m.Subject), Data: m.Data})
 }
 
 // temporary drops an error after which another replica, or the same one a little later, may answer
@@ -127,9 +151,9 @@ func (r *pastRead) done() bool { return r.q.None || r.full || r.from() > r.past.
 // from is the next place that is wanted.
 func (r *pastRead) from() uint64 {
 	if n := len(r.past.Frames); n > 0 {
-		return r.past.Frames[n-1].Seq + 1
+		return max(r.past.Frames[n-1].Seq, r.lost) + 1
 	}
-	next := max(r.q.After+1, r.past.First)
+	next := max(r.q.After+1, r.past.First, r.lost+1)
 	if r.q.Last > 0 && r.past.Last >= r.q.Last {
 		next = max(next, r.past.Last-r.q.Last+1)
 	}
@@ -159,12 +183,17 @@ func (r *pastRead) take(m *nats.Msg, anywhere bool) error {
 		}
 	}
 	r.lacked = 0
-	f.Sender = r.sender(m)
+	f.Sender = r.sender(direct.Last(m, "Nats-Subject"))
 	stored, err := time.Parse(time.RFC3339Nano, direct.Last(m, "Nats-Time-Stamp"))
 	if err != nil {
 		return fmt.Errorf("%w: a server's answer is not understood: %v", store.ErrUnavailable, err)
 	}
 	f.Time = stored
+	return r.add(f)
+}
+
+// add adds a frame, if there is space for it.
+func (r *pastRead) add(f store.Frame) error {
 	if len(r.past.Frames) > 0 && r.size+f.Size() > r.limit {
 		r.full = true
 		return errEnough
@@ -175,8 +204,7 @@ func (r *pastRead) take(m *nats.Msg, anywhere bool) error {
 }
 
 // sender is who the subject of a message says has sent it; zero when that is not a sender of the room.
-func (r *pastRead) sender(m *nats.Msg) crypto.PublicKey {
-	subject := direct.Last(m, "Nats-Subject")
+func (r *pastRead) sender(subject string) crypto.PublicKey {
 	if sender := senderOf(subject); subject == StoredSubject(r.room, sender) {
 		return sender
 	}

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
@@ -19,6 +18,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -75,6 +75,9 @@ type Server struct {
 	lock  *flock.Flock
 	Links Links
 	tls   bool
+	opts  *server.Options
+	signs *signs
+	log   *slog.Logger
 }
 
 // serverConfig is an embedded server's configuration, before that of its accounts. Streams reserve what
@@ -96,7 +99,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", store.ErrExists, o.Dir)
 	}
-	s := &Server{lock: lock, tls: o.TLSCert != ""}
+	s := &Server{lock: lock, tls: o.TLSCert != "", signs: newSigns(), log: o.Log}
 	opts, err := o.options()
 	if err == nil {
 		err = o.settle()
@@ -107,9 +110,10 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the NATS server: %w", err), lock.Unlock())
 	}
-	s.ns.SetLoggerV2(&serverLog{o.Log}, false, false, false)
+	s.opts = opts
+	s.ns.SetLoggerV2(&serverLog{o.Log, s.signs}, false, false, false)
 	s.ns.Start()
-	if !s.ns.ReadyForConnections(10 * time.Second) {
+	if !s.ready(ctx) {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w: it does not listen on %s (in use?)", store.ErrUnavailable, o.Listen)
 	}
@@ -230,20 +234,33 @@ func (s *Server) URL() string {
 	return s.ns.ClientURL()
 }
 
-// Stop closes the service's connections and the server, and waits until its files are closed.
+// Stop closes the service's connections and the server, and waits until its files are closed, within
+// stopLimit.
 func (s *Server) Stop() {
 	s.Links.Close()
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
+	if !shutdown(s.ns) {
+		s.log.Warn("the NATS server did not stop in time, and was left", "limit", stopLimit)
+		return // it may still write: the lock goes with the process
+	}
 	_ = s.lock.Unlock() // the process may be ending anyway, which unlocks it too
 }
 
 // serverLog passes on what the NATS server says at the level of its importance.
-type serverLog struct{ log *slog.Logger }
+type serverLog struct {
+	log   *slog.Logger
+	signs *signs
+}
+
+// bad passes on what went wrong, and lets whoever watches the machine know of it.
+func (l *serverLog) bad(level slog.Level, format string, v ...any) {
+	line := redact.Text(fmt.Sprintf(format, v...))
+	l.signs.note(line)
+	l.log.Log(context.Background(), level, line)
+}
 
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.log.Info(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.log.Info(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.bad(slog.LevelInfo, format, v...) }
+func (l *serverLog) Fatalf(format string, v ...any)  { l.bad(slog.LevelError, format, v...) }
+func (l *serverLog) Errorf(format string, v ...any)  { l.bad(slog.LevelInfo, format, v...) }
 func (l *serverLog) Debugf(string, ...any)           {}
 func (l *serverLog) Tracef(string, ...any)           {}

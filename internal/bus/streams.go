@@ -37,7 +37,7 @@ func NewStreams(nc *nats.Conn, replicas func(ctx context.Context) (int, error)) 
 func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) error {
 	var err error
 	if p.Stored() {
-		err = s.make(ctx, StreamConfig(room, p))
+		err = s.make(ctx, StreamForm(room, p))
 	} else {
 		err = s.empty(ctx, StreamName(room))
 	}
@@ -47,10 +47,10 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 	return nil
 }
 
-// StreamConfig is what the stream of a stored room has to be; Replicas is not said. A frame is published
+// StreamForm is what the stream of a stored room has to be; Replicas is not said. A frame is published
 // to the stream, and by the server to the room's readers once it is stored (RePublish); the past is read
 // by direct get (SPEC.md §7).
-func StreamConfig(room crypto.ID, p ledger.Policy) jetstream.StreamConfig {
+func StreamForm(room crypto.ID, p ledger.Policy) jetstream.StreamConfig {
 	age := time.Duration(min(uint64(p.Retain.Age), uint64(1<<63-1)/uint64(time.Second))) * time.Second
 	cfg := jetstream.StreamConfig{
 		Name: StreamName(room), Subjects: []string{storedFilter(room)},
@@ -74,13 +74,11 @@ func Conform(is *jetstream.StreamConfig, want jetstream.StreamConfig) (changed b
 	if !slices.Equal(is.Subjects, want.Subjects) {
 		return false, fmt.Errorf("%w: %s holds data of an earlier build of unibus, which this one does not read: take a new --data folder", store.ErrInvalid, is.Name)
 	}
-	same := is.MaxAge == want.MaxAge && is.MaxBytes == want.MaxBytes && is.Duplicates == want.Duplicates &&
-		is.RePublish != nil && *is.RePublish == *want.RePublish && is.AllowDirect && is.PersistMode == want.PersistMode
-	if same {
+	if len(Deviations(*is, want)) == 0 {
 		return false, nil
 	}
 	is.MaxAge, is.MaxBytes, is.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
-	is.RePublish, is.AllowDirect, is.PersistMode = want.RePublish, want.AllowDirect, want.PersistMode
+	is.RePublish, is.AllowDirect, is.PersistMode, is.Discard = want.RePublish, want.AllowDirect, want.PersistMode, want.Discard
 	return true, nil
 }
 

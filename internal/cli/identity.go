@@ -5,10 +5,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/redact"
 )
 
 func (a *app) initCmd() *cobra.Command {
@@ -121,29 +123,34 @@ func (a *app) joinCmd() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			return a.out.value(map[string]string{"server": args[0], "bus": c.Bus().String(), "key": c.Key().String()}, func() {
+			return a.out.value(map[string]string{"server": redact.URL(args[0]), "bus": c.Bus().String(), "key": c.Key().String()}, func() {
 				fmt.Fprintf(a.out, "joined the bus %s\n", c.Bus())
 			})
 		},
 	}
 }
 
+// maxTokenLife is what the service accepts at most.
+const maxTokenLife = 24 * time.Hour
+
 func (a *app) tokenCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
 		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8080/users`,
-		RunE: a.client(func(_ context.Context, c *unibus.Client, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			ttl := a.config.GetDuration("ttl")
-			if ttl <= 0 {
-				return usage("--ttl: a token lives longer than nothing")
+			if ttl <= 0 || ttl > maxTokenLife {
+				return usage("--ttl %v: longer than nothing, and at most %v", ttl, maxTokenLife)
 			}
-			t, err := c.Token(ttl)
-			if err != nil {
-				return err
-			}
-			return a.out.value(map[string]string{"token": t}, func() { fmt.Fprintln(a.out, t) })
-		}),
+			return a.with(cmd.Context(), func(c *unibus.Client) error {
+				t, err := c.Token(ttl)
+				if err != nil {
+					return err
+				}
+				return a.out.value(map[string]string{"token": t}, func() { fmt.Fprintln(a.out, t) })
+			})
+		},
 	}
-	c.Flags().Duration("ttl", defaultTokenLife, "how long it may be used")
+	c.Flags().Duration("ttl", defaultTokenLife, "how long it may be used, at most 24h")
 	return c
 }

@@ -144,7 +144,8 @@ func rekeyAfter(p unibus.Policy) string {
 func (a *app) roomArchiveCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "archive ROOM", Short: "End a room for good", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
-		Long: "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
+		Annotations: map[string]string{asks: "whether to archive it"},
+		Long:        "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
 		RunE: a.room(func(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 			if err := a.confirm("archive " + r.Subject() + " for good"); err != nil {
 				return err
@@ -274,6 +275,7 @@ func (a *app) kickCmd() *cobra.Command {
 func (a *app) leaveCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "leave ROOM", Short: "Leave a room", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
+		Annotations: map[string]string{asks: "whether to leave"},
 		RunE: a.room(func(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 			if err := a.confirmOnTerminal("leave " + r.Subject()); err != nil {
 				return err

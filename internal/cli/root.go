@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/upkeep"
 )
 
@@ -103,7 +104,7 @@ func (a *app) printError(err error) {
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && unibus.Hint(err) == "" && a.interrupted() {
 		return
 	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	text := strings.ReplaceAll(redact.Text(err.Error()), "\n", "; ")
 	a.err.say("unibus: %s\n", visible(text))
 	if hint := unibus.Hint(err); hint != "" {
 		a.err.say("hint: %s\n", visible(hint))
@@ -236,7 +237,7 @@ func (a *app) notice(format string, args ...any) {
 	if a.config.GetBool("quiet") {
 		return
 	}
-	a.err.say("%s\n", visible(fmt.Sprintf(format, args...)))
+	a.err.say("%s\n", visible(redact.Text(fmt.Sprintf(format, args...))))
 }
 
 // options are how this run connects.
@@ -250,7 +251,7 @@ func (a *app) options(rooms ...string) (unibus.Options, error) {
 	return unibus.Options{
 		Identity: id, Name: unibus.IdentityName(file), StateDir: a.stateDir(),
 		Server: v.GetString("server"), Context: v.GetString("context"), Store: v.GetString("store"), Keys: v.GetString("keys"), Bus: v.GetString("bus"),
-		Timeout: v.GetDuration("timeout"), Rooms: rooms, Confirm: v.GetBool("yes"),
+		Timeout: v.GetDuration("timeout"), Rooms: rooms, Confirm: v.GetBool("yes") && a.cmd.Annotations[asks] == "",
 		Notice: func(text string) { a.notice("%s", text) },
 	}, nil
 }
@@ -298,6 +299,10 @@ func users(ctx context.Context, c *unibus.Client, names []string) ([]unibus.Publ
 	}
 	return keys, nil
 }
+
+// asks marks commands that ask a question of their own. There --yes is the answer to that, and to nothing
+// else: whoever means to archive a room has not said that its name may mean another one by now.
+const asks = "asks"
 
 // confirm asks on a terminal; without one the answer has to be --yes.
 func (a *app) confirm(question string) error {

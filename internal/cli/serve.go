@@ -16,6 +16,7 @@ import (
 	"github.com/unibus/unibus/dev"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -88,7 +89,7 @@ func (a *app) nodeOptions() (service.NodeOptions, error) {
 			Name: v.GetString("cluster-name"), Listen: v.GetString("cluster-listen"), Routes: v.GetStringSlice("routes"),
 			TLSCert: v.GetString("cluster-tls-cert"), TLSKey: v.GetString("cluster-tls-key"), TLSCA: v.GetString("cluster-tls-ca"),
 		},
-		Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level})),
+		Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level, ReplaceAttr: redacted})),
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return o, usage("--tls-cert and --tls-key go together")
@@ -122,6 +123,17 @@ func (a *app) nodeOptions() (service.NodeOptions, error) {
 		}
 	}
 	return o, a.checkCluster(o)
+}
+
+// redacted keeps passwords in URLs out of the log.
+func redacted(_ []string, at slog.Attr) slog.Attr {
+	switch v := at.Value.Any().(type) {
+	case string:
+		at.Value = slog.StringValue(redact.Text(v))
+	case error:
+		at.Value = slog.StringValue(redact.Text(v.Error()))
+	}
+	return at
 }
 
 // checkCluster says what is missing for a cluster, or unsafe.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/upkeep"
@@ -191,7 +192,7 @@ func (a *app) interruptedCopy(what string, err error) error {
 // messages are to be.
 func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
 	if url != "" && !strings.HasPrefix(url, "sqlite:") {
-		a.notice("rooms that store messages get their streams when unibus serve starts; without a service:\n  unibus doctor --repair --store %s", url)
+		a.notice("rooms that store messages get their streams when unibus serve starts; without a service:\n  unibus doctor --repair --store %s", redact.URL(url))
 	}
 	type result struct {
 		upkeep.Report
@@ -327,7 +328,7 @@ func (a *app) doctorCmd() *cobra.Command {
 		},
 	}
 	dataFlag(c)
-	c.Flags().Bool("repair", false, "write all views anew from the logs, and make streams that are missing")
+	c.Flags().Bool("repair", false, "write all views anew from the logs, make streams that are missing or not as they have to be, and accept those that went back")
 	return c
 }
 
@@ -346,7 +347,7 @@ func (d *doctor) add(c upkeep.Check) {
 }
 
 func (d *doctor) say(name, status, hint, format string, args ...any) {
-	d.add(upkeep.Check{Name: name, Status: status, Detail: fmt.Sprintf(format, args...), Hint: hint})
+	d.add(upkeep.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
 }
 
 // peer looks at what everyone can: who I am, whether I get in, and my rooms.
@@ -364,7 +365,7 @@ func (d *doctor) peer(ctx context.Context) {
 		d.say("pins", upkeep.Fail, unibus.Hint(err), "%v", err)
 		return
 	case errors.Is(err, unibus.ErrDenied):
-		d.say("reachable", upkeep.Pass, "", "%s", d.a.server())
+		d.say("reachable", upkeep.Pass, "", "%s", redact.URL(d.a.server()))
 		d.say("authorised", upkeep.Fail, unibus.Hint(err), "%v", err)
 		return
 	case err != nil:
@@ -431,6 +432,7 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		return nil
 	}
 	servers := "" // with streams to look at
+	looked := false
 	if url := d.a.config.GetString("store"); !strings.HasPrefix(url, "sqlite:") && (acc.Keys != nil || url != "") {
 		servers = cmp.Or(url, d.a.server())
 	}
@@ -442,10 +444,18 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		} else {
 			defer links.Close()
 			upkeep.Servers(ctx, links, d.add)
+			looked = true
+			upkeep.Machines(ctx, links, d.a.dataDir(), d.add)
 		}
 	}
+	if !looked {
+		upkeep.Machines(ctx, nil, d.a.dataDir(), d.add)
+	}
+	if repair {
+		d.remember()
+	}
 	err = d.a.vault(ctx, func(url string, s store.Vault) error {
-		d.say("store", upkeep.Pass, "", "%s", url)
+		d.say("store", upkeep.Pass, "", "%s", redact.URL(url))
 		if servers != "" {
 			upkeep.Streams(ctx, acc, servers, s, repair, d.add)
 		}
@@ -456,6 +466,31 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 		d.say("store", upkeep.Fail, unibus.Hint(err), "%v", err)
 	}
 	return nil
+}
+
+// remember takes the streams as they are for what they have to be, so far as the service on this machine
+// remembers more of them.
+func (d *doctor) remember() {
+	file := service.MarksFile(d.a.dataDir())
+	marks, err := service.LoadMarks(file)
+	if err != nil {
+		marks = service.Marks{}
+	}
+	forgotten := 0
+	for room, mark := range marks {
+		if mark.Lost > 0 {
+			delete(marks, room)
+			forgotten++
+		}
+	}
+	if err == nil && forgotten == 0 {
+		return
+	}
+	if err := marks.Save(file); err != nil {
+		d.say("kept streams", upkeep.Fail, "", "what is remembered of the streams: %v", err)
+		return
+	}
+	d.say("kept streams", upkeep.Pass, "", "%d are taken for what they have to be from now on", forgotten)
 }
 
 var statusColors = map[string]text.Color{upkeep.Pass: text.FgGreen, upkeep.Warn: text.FgYellow, upkeep.Fail: text.FgRed}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -211,11 +212,17 @@ func (u *userJSON) state() string {
 func (a *app) userRevokeCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "revoke USER…", Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1),
-		Long: "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
+		Annotations: map[string]string{asks: "whether to revoke oneself"},
+		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 			keys, err := users(ctx, c, args)
 			if err != nil {
 				return err
+			}
+			if i := slices.Index(keys, c.Key()); i >= 0 {
+				if err := a.confirm("revoke " + args[i] + ", which is yourself"); err != nil {
+					return err
+				}
 			}
 			if err := c.RevokeUsers(ctx, a.config.GetString("reason"), keys...); err != nil {
 				return err

@@ -89,3 +89,36 @@ func (s *streamInfo) believed() bool {
 	}
 	return s.Cluster.Leader != "" && following >= s.Config.Replicas/2+1
 }
+
+// Message is one message, as the leader of its stream holds it.
+type Message struct {
+	Subject string    `json:"subject"`
+	Seq     uint64    `json:"seq"`
+	Data    []byte    `json:"data"`
+	Time    time.Time `json:"time"`
+}
+
+// One asks the leader of a stream for the message at a place. ErrNone when it holds none there, or none that it
+// can read.
+func One(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	if err != nil {
+		return Message{}, fmt.Errorf("%w: nobody leads the stream %s (%v)", store.ErrUnavailable, stream, err)
+	}
+	var answer struct {
+		Error   *struct{ Code int } `json:"error"`
+		Message Message             `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return Message{}, fmt.Errorf("%w: a server's answer is not understood: %v", store.ErrUnavailable, err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.Code == 404:
+		return Message{}, ErrNone
+	case answer.Error != nil:
+		return Message{}, fmt.Errorf("%w: no message of the stream %s is given", store.ErrUnavailable, stream)
+	}
+	return answer.Message, nil
+}

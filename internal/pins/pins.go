@@ -52,7 +52,7 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 		return nil, fmt.Errorf("open the pins: %w", err)
 	}
 	db.SetMaxOpenConns(1)
-	if err := sqlite.Migrate(ctx, db, migrations); err != nil {
+	if err := sqlite.Migrate(ctx, db, 1, migrations); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open the pins %s: %w", path, err)
 	}

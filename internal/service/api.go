@@ -31,6 +31,7 @@ type api struct {
 	bus    crypto.ID
 	cards  *waitingCards
 	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
+	drop   func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
 	past   *bus.Past
 	frames int                                      // bytes of a room's past in one answer
 	known  *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
@@ -47,16 +48,18 @@ type call struct {
 	admin  bool
 }
 
-// handler returns the API's routes.
-func (a *api) handler() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, h := range map[string]func(*call) (int, any, error){
+// routes are the API, as docs/openapi.yaml describes it.
+func (a *api) routes() map[string]func(*call) (int, any, error) {
+	return map[string]func(*call) (int, any, error){
 		"GET /bus":                       a.getBus,
-		"GET /logs/{log}":                a.onOneCore(a.getLog),
+		"GET /logs/{log}":                a.getLog,
+		"POST /heads":                    a.postHeads,
 		"POST /logs":                     a.createRoom,
 		"POST /logs/{log}":               a.appendEntry,
 		"PUT /rooms/{room}/keys":         a.putKeys,
 		"GET /rooms/{room}/keys/{epoch}": a.getKey,
+		"POST /cards":                    a.postCards,
+		"POST /cards/query":              a.queryCards,
 		"PUT /cards/{endpoint}":          a.putCard,
 		"GET /cards/{endpoint}":          a.getCard,
 		"GET /members/{endpoint}/rooms":  a.onOneCore(a.getRoomsOf),
@@ -66,7 +69,13 @@ func (a *api) handler() http.Handler {
 		"GET /rooms/{room}/frames":       a.getFrames,
 		"GET /users":                     a.onOneCore(a.getUsers),
 		"GET /users/{endpoint}":          a.getUser,
-	} {
+	}
+}
+
+// handler answers requests to the routes.
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range a.routes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, h) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -219,7 +228,7 @@ func (a *api) getLog(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
-	if body.Head, err = a.store.Head(c.Context(), log); err != nil || limit == 0 {
+	if body.Head, err = store.HeadOf(c.Context(), a.store, log); err != nil || limit == 0 {
 		return http.StatusOK, body, err
 	}
 	size := 0
@@ -236,6 +245,64 @@ func (a *api) getLog(c *call) (int, any, error) {
 		}
 	}
 	return http.StatusOK, body, nil
+}
+
+// postHeads answers for the logs that the caller may read, and leaves the others out.
+func (a *api) postHeads(c *call) (int, any, error) {
+	var in store.LogsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if len(in.Logs) > store.MaxHeads {
+		return 0, nil, fmt.Errorf("%w: the heads of at most %d logs in one request", store.ErrInvalid, store.MaxHeads)
+	}
+	heads, err := a.store.Heads(c.Context(), in.Logs...)
+	if err != nil {
+		return 0, nil, err
+	}
+	may, err := a.readable(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	places := []store.PlaceBody{}
+	for i, log := range in.Logs {
+		if heads[i].Seq == 0 {
+			continue
+		}
+		ok, err := may(log)
+		if err != nil {
+			return 0, nil, err
+		}
+		if ok {
+			places = append(places, store.PlaceBody{Log: log, Seq: heads[i].Seq, Hash: heads[i].Hash})
+		}
+	}
+	return http.StatusOK, places, nil
+}
+
+// readable says which logs the caller may read, as member does. The views know the caller's rooms; only of a
+// room that the caller is not in the log is asked whether that was different once.
+func (a *api) readable(c *call) (may func(log crypto.ID) (bool, error), err error) {
+	in := map[crypto.ID]bool{a.bus: true}
+	if !c.admin {
+		rooms, err := a.store.ListRoomsForEndpoint(c.Context(), c.caller)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rooms {
+			in[r.ID] = true
+		}
+	}
+	return func(log crypto.ID) (bool, error) {
+		if c.admin || in[log] {
+			return true, nil
+		}
+		err := a.member(c, log, func(*ledger.State) error { return nil })
+		if errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}, nil
 }
 
 // active checks that whoever the log's rules let is on the allowlist too, author and invited alike.
@@ -310,6 +377,9 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
+	if err := a.drop(c.Context(), store.Notice{Log: log, Seq: place.Seq}); err != nil {
+		return 0, nil, fmt.Errorf("entry %d is stored, but not everyone it concerns is disconnected yet: %w", place.Seq, err)
+	}
 	if fresh {
 		return http.StatusCreated, place, nil
 	}
@@ -353,7 +423,7 @@ func (a *api) putKeys(c *call) (int, any, error) {
 
 // creatorToBe allows the one key that a room needs before its first entry: its creator's own.
 func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
-	if _, err := a.store.Head(c.Context(), room); !errors.Is(err, store.ErrNotFound) {
+	if _, err := store.HeadOf(c.Context(), a.store, room); !errors.Is(err, store.ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
 	}
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
@@ -382,17 +452,42 @@ func (a *api) putCard(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if key != c.caller && !c.admin {
-		return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
-	}
 	var in store.CardBody
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	if _, err := crypto.OpenCard(in.Card, key); err != nil {
-		return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	return a.keepCards(c, store.Card{Endpoint: key, Statement: in.Card})
+}
+
+func (a *api) postCards(c *call) (int, any, error) {
+	var in store.CardsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, a.store.PutCard(c.Context(), store.Card{Endpoint: key, Statement: in.Card})
+	return a.keepCards(c, in.Cards...)
+}
+
+// keepCards keeps all of the cards, or none when the caller may not put one of them.
+func (a *api) keepCards(c *call, cards ...store.Card) (int, any, error) {
+	if err := fewCards(len(cards)); err != nil {
+		return 0, nil, err
+	}
+	for _, card := range cards {
+		if card.Endpoint != c.caller && !c.admin {
+			return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
+		}
+		if _, err := crypto.OpenCard(card.Statement, card.Endpoint); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	return http.StatusNoContent, nil, a.store.PutCards(c.Context(), cards...)
+}
+
+func fewCards(n int) error {
+	if n > store.MaxCards {
+		return fmt.Errorf("%w: at most %d cards in one request", store.ErrInvalid, store.MaxCards)
+	}
+	return nil
 }
 
 func (a *api) getCard(c *call) (int, any, error) {
@@ -400,24 +495,61 @@ func (a *api) getCard(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	card, err := a.store.Card(c.Context(), key)
-	if errors.Is(err, store.ErrNotFound) {
-		card, err = a.waitingCard(c.Context(), key, err)
+	cards, err := a.findCards(c.Context(), key)
+	if err == nil && len(cards) == 0 {
+		err = fmt.Errorf("card of %s: %w", key, store.ErrNotFound)
 	}
-	return http.StatusOK, store.CardBody{Card: card.Statement}, err
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, store.CardBody{Card: cards[0].Statement}, nil
 }
 
-// waitingCard takes over the card of someone who said hello before being allowlisted.
-func (a *api) waitingCard(ctx context.Context, key crypto.PublicKey, missing error) (store.Card, error) {
-	statement := a.cards.get(key)
-	if statement == nil {
-		return store.Card{}, missing
+func (a *api) queryCards(c *call) (int, any, error) {
+	var in store.EndpointsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
 	}
-	if ok, err := a.store.IsAuthorized(ctx, key); err != nil || !ok {
-		return store.Card{}, errors.Join(err, missing)
+	if err := fewCards(len(in.Endpoints)); err != nil {
+		return 0, nil, err
 	}
-	c := store.Card{Endpoint: key, Statement: statement}
-	return c, a.store.PutCard(ctx, c)
+	cards, err := a.findCards(c.Context(), in.Endpoints...)
+	if cards == nil {
+		cards = []store.Card{}
+	}
+	return http.StatusOK, store.CardsBody{Cards: cards}, err
+}
+
+// findCards returns the cards that are known, taking over those of people who said hello before being
+// allowlisted.
+func (a *api) findCards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	cards, err := a.store.Cards(ctx, endpoints...)
+	if err != nil {
+		return nil, err
+	}
+	done := map[crypto.PublicKey]bool{}
+	for _, c := range cards {
+		done[c.Endpoint] = true
+	}
+	var waiting []store.Card
+	for _, key := range endpoints {
+		statement := a.cards.get(key)
+		if done[key] || statement == nil {
+			continue
+		}
+		done[key] = true
+		ok, err := a.store.IsAuthorized(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			waiting = append(waiting, store.Card{Endpoint: key, Statement: statement})
+		}
+	}
+	if len(waiting) == 0 {
+		return cards, nil
+	}
+	return append(cards, waiting...), a.store.PutCards(ctx, waiting...)
 }
 
 func (a *api) getRoomsOf(c *call) (int, any, error) {

@@ -36,8 +36,9 @@ func FuzzAPI(f *testing.F) {
 		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now,
 		known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(s, DefaultMaxRooms, time.Now), log: slog.New(slog.DiscardHandler),
 		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
+		drop:   func(context.Context, store.Notice) error { return nil },
 	}
-	token, err := id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &state.ID, From: time.Now(), Until: time.Now().Add(24 * time.Hour)})
+	token, err := id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &state.ID, From: time.Now(), Until: time.Now().Add(23 * time.Hour)})
 	if err != nil {
 		f.Fatal(err)
 	}

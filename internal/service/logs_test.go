@@ -55,7 +55,7 @@ func TestAppendFails(t *testing.T) {
 	if err != nil || !fresh {
 		t.Errorf("again: %v, %v", fresh, err)
 	}
-	if h, err := s.Head(t.Context(), bus.ID); err != nil || h.Seq != 2 || h.Hash != place.Hash {
+	if h, err := store.HeadOf(t.Context(), s, bus.ID); err != nil || h.Seq != 2 || h.Hash != place.Hash {
 		t.Errorf("the log ends at %v, %v", h, err)
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
@@ -51,24 +53,17 @@ type Node struct {
 	links  *bus.Links
 	url    string
 	store  store.Vault
-}
-
-// StartNode starts the server, opens the store and starts the service, in this order: nobody gets
-// in before the authorizer can ask the store. In a cluster it waits until enough servers are there.
-func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{}
-	err := n.start(ctx, o)
-	if err != nil {
-		n.Stop()
-		return nil, err
-	}
-	return n, nil
+	log    *slog.Logger
 }
 
 func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	if err := n.connect(ctx, o); err != nil {
 		return err
 	}
+	if most := n.links.Sys.MaxPayload(); most < minPayload {
+		return fmt.Errorf("%w: the NATS server takes messages of at most %d bytes: logins and answers of the API need a max_payload of %d or more", store.ErrInvalid, most, minPayload)
+	}
+	n.exposed(o)
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if o.Store == JetStream {
 		s, err := openJetStream(ctx, n.links, o)
@@ -81,7 +76,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		if o.Store != "" {
 			var ok bool
 			if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {
-				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", o.Store, store.ErrInvalid)
+				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
 			}
 		}
 		db, err := sqlite.Open(ctx, path, sqlite.Options{Relaxed: o.Sync != "" && o.Sync != "always"})
@@ -93,7 +88,8 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	var err error
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, MaxRooms: o.MaxRooms, Log: o.Log,
-		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(),
+		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(),
+		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
 	})
 	return err
 }
@@ -108,7 +104,7 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 		}
 		n.links, err = bus.External(*o.External, keys)
 		if err == nil {
-			n.url = n.links.Store.ConnectedUrlRedacted()
+			n.url = redact.URL(n.links.Store.ConnectedUrl())
 		}
 		return err
 	}
@@ -126,6 +122,28 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 	return err
 }
 
+// minPayload is the least max_payload of servers that a service answers logins through: the answer to a
+// login names the subjects of all its rooms, and is encoded twice.
+const minPayload = 128 << 10
+
+// exposed tells of what other machines reach without TLS.
+func (n *Node) exposed(o NodeOptions) {
+	if n.server != nil && n.server.Exposed() != "" {
+		o.Log.Warn("clients on other machines connect without TLS: --tls-cert and --tls-key change that", "listen", n.server.Exposed())
+	}
+	if host, _, err := net.SplitHostPort(o.HTTP); o.HTTP != "" && err == nil && !bus.Loopback(host) {
+		o.Log.Warn("the API, with tokens in it, is served to other machines without TLS: put a proxy with TLS before it", "http", o.HTTP)
+	}
+}
+
+// embedded is the server that the service's watch looks after; nil beside external servers.
+func (n *Node) embedded() embedded {
+	if n.server == nil {
+		return nil
+	}
+	return n.server
+}
+
 // waitNotice is how long a node waits for the others of its cluster before it says so.
 const waitNotice = 10 * time.Second
 
@@ -135,7 +153,7 @@ func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetst
 		replicas = 3
 	}
 	late := time.AfterFunc(waitNotice, func() {
-		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", strings.Join(o.Cluster.Routes, ","))
+		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", redact.URL(strings.Join(o.Cluster.Routes, ",")))
 	})
 	defer late.Stop()
 	return jetstream.Open(ctx, links.Store, jetstream.Options{Replicas: replicas})
@@ -143,22 +161,6 @@ func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetst
 
 // URL is where clients connect.
 func (n *Node) URL() string { return n.url }
-
-// Stop ends the service, the server and the store, in this order.
-func (n *Node) Stop() {
-	if n.Service != nil {
-		n.Service.Stop()
-	}
-	if n.store != nil {
-		_ = n.store.Close() // every write was answered with its own outcome
-	}
-	switch {
-	case n.server != nil:
-		n.server.Stop()
-	case n.links != nil:
-		n.links.Close()
-	}
-}
 
 // Links are the service's own connections to the server: its owner's view, which clients are built
 // not to trust.

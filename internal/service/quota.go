@@ -118,7 +118,7 @@ func (q *quota) left(ctx context.Context, key crypto.PublicKey) (int, error) {
 
 // refuse is for one who owns as many rooms as it may.
 func (q *quota) refuse(ctx context.Context, room crypto.ID, commit func() error) error {
-	switch _, err := q.store.Head(ctx, room); {
+	switch _, err := store.HeadOf(ctx, q.store, room); {
 	case err == nil:
 		return commit()
 	case !errors.Is(err, store.ErrNotFound):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type reconciler struct {
 	bus     crypto.ID
 	links   *bus.Links
 	servers *bus.Servers
+	kicks   *kicks
 	streams *bus.Streams
 	log     *slog.Logger
 }
@@ -66,12 +68,12 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 			if !ok {
 				return
 			}
-			again[n] = bus.NewKick(r.servers)
+			again[n] = r.kicks.of(n)
 			r.first(ctx, n, again[n])
 			timer.Reset(retryEvery)
 		case <-timer.C:
 			for n, kick := range again {
-				if r.step(ctx, n, kick) {
+				if kick.Due() && r.step(ctx, n, kick) {
 					delete(again, n)
 				}
 			}
@@ -86,15 +88,16 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 // servers take to say whom they hold: whoever else is concerned need not wait for that.
 func (r *reconciler) first(ctx context.Context, n store.Notice, kick *bus.Kick) {
 	var dropped sync.WaitGroup
-	dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, kick)) })
+	dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, others, kick)) })
 	r.report(ctx, n, r.tend(ctx, n.Log))
 	r.report(ctx, n, r.announce(ctx, n))
 	dropped.Wait()
 }
 
-// step does what a new entry asks for, and may be repeated.
+// step does what a new entry asks for, and may be repeated. A server that was silent is asked again when it
+// is heard of.
 func (r *reconciler) step(ctx context.Context, n store.Notice, kick *bus.Kick) bool {
-	return r.report(ctx, n, errors.Join(r.kick(ctx, n, kick), r.tend(ctx, n.Log)))
+	return r.report(ctx, n, errors.Join(r.kick(ctx, n, everyone, kick), r.tend(ctx, n.Log)))
 }
 
 func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool {
@@ -117,22 +120,49 @@ func (r *reconciler) tend(ctx context.Context, log crypto.ID) error {
 	return errors.Join(err, err2)
 }
 
-// kick drops the connections of those whose access an entry ended or narrowed.
-func (r *reconciler) kick(ctx context.Context, n store.Notice, kick *bus.Kick) error {
-	var over []crypto.PublicKey
-	err := r.touched(ctx, n, func(s *ledger.State, key crypto.PublicKey) {
-		if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
-			over = append(over, key)
-		}
-	})
+// whom says whose connections a kick drops.
+type whom int
+
+const (
+	others   whom = iota // not those of the entry's author, who waits for the answer
+	everyone             // its author's too
+)
+
+// kick drops the connections of those whose access an entry ended, narrowed or changed.
+func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus.Kick) error {
+	over, err := r.over(ctx, n, w)
 	for _, key := range over {
 		err = errors.Join(err, kick.User(ctx, key))
 	}
 	return err
 }
 
-// touched calls f for everyone whose standing an entry changed, with the log's present state.
-func (r *reconciler) touched(ctx context.Context, n store.Notice, f func(s *ledger.State, key crypto.PublicKey)) error {
+// over lists those whose connections may do what an entry says they may not, or not what they now may: where a
+// room's frames go depends on its policy.
+func (r *reconciler) over(ctx context.Context, n store.Notice, w whom) (list []crypto.PublicKey, err error) {
+	err = r.entry(ctx, n, func(s *ledger.State, e *ledger.Entry) {
+		switch e.Body.(type) {
+		case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
+			return // nobody has less than before
+		case *ledger.SetPolicy, *ledger.Archive:
+			for key := range s.Room.Members() {
+				list = append(list, key)
+			}
+		}
+		for _, key := range ledger.Touched(e) {
+			if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
+				list = append(list, key)
+			}
+		}
+		if w == others {
+			list = slices.DeleteFunc(list, func(key crypto.PublicKey) bool { return key == e.By })
+		}
+	})
+	return list, err
+}
+
+// entry calls f with an entry and the log's present state.
+func (r *reconciler) entry(ctx context.Context, n store.Notice, f func(s *ledger.State, e *ledger.Entry)) error {
 	return r.logs.with(ctx, n.Log, func(s *ledger.State) error {
 		for entry, err := range r.store.Entries(ctx, n.Log, n.Seq-1) {
 			if err != nil {
@@ -142,12 +172,19 @@ func (r *reconciler) touched(ctx context.Context, n store.Notice, f func(s *ledg
 			if err != nil {
 				return err
 			}
-			for _, key := range ledger.Touched(e) {
-				f(s, key)
-			}
+			f(s, e)
 			break
 		}
 		return nil
+	})
+}
+
+// touched calls f for everyone whose standing an entry changed.
+func (r *reconciler) touched(ctx context.Context, n store.Notice, f func(key crypto.PublicKey)) error {
+	return r.entry(ctx, n, func(_ *ledger.State, e *ledger.Entry) {
+		for _, key := range ledger.Touched(e) {
+			f(key)
+		}
 	})
 }
 
@@ -189,6 +226,6 @@ func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 		}
 	}
 	var failed error
-	err = r.touched(ctx, n, func(_ *ledger.State, key crypto.PublicKey) { failed = errors.Join(failed, tell(key)) })
+	err = r.touched(ctx, n, func(key crypto.PublicKey) { failed = errors.Join(failed, tell(key)) })
 	return errors.Join(err, failed)
 }

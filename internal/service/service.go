@@ -1,5 +1,7 @@
 // Package service is what `unibus serve` runs beside a NATS server: the membership API, the
-// authorizer of connections, and the reconcilers that bring NATS in line with the logs.
+// authorizer of connections, the reconcilers that bring NATS in line with the logs, and the guard that
+// drops everyone where the servers are cut off from the others. Each speaks over a NATS user of its own
+// (SPEC.md §7): whoever answers others may do nothing else.
 //
 // It checks what it stores by the ledger's rules, but nobody relies on that: clients verify
 // everything themselves (SPEC.md §1). It sees no message and no room key.
@@ -42,7 +44,13 @@ type Options struct {
 	MaxRooms int                                    // that a user may own; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
+	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
+	KeptHere bool     // the store is on the disk of Dir, and nowhere else
+	Server   embedded // that is started again after a full disk; nil beside external servers
 }
+
+// flushLimit is how long a server may take to know of the service's subscriptions.
+const flushLimit = 10 * time.Second
 
 // Service is a running service.
 type Service struct {
@@ -57,12 +65,14 @@ type Service struct {
 	past   *bus.Past
 	crowd  *crowd
 	http   *http.Server
+	watch  *watch
+	log    *slog.Logger
 }
 
 // Start founds the bus if there is none, and returns when logins and requests are answered.
 func Start(ctx context.Context, o Options) (*Service, error) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Service{cancel: cancel}
+	s := &Service{cancel: cancel, log: o.Log}
 	if err := s.start(ctx, run, o); err != nil {
 		s.Stop()
 		return nil, err
@@ -91,8 +101,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
 		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
 	}
-	requests := newCarrier(run, a, metrics.count(a.handler()), &s.wait, metrics)
-	requests.drop = s.dropFlooder(run, servers, o.Log)
+	var requests *carrier
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
 		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
@@ -106,12 +115,22 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, streams: streams, log: o.Log}
+	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, kicks: newKicks(servers), streams: streams, log: o.Log}
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
-	s.wait.Go(func() { r.follow(run, notices) })
-	if err := s.serveNATS(run, o.Links, requests, a, auth); err != nil {
+	a.drop = r.dropOthers
+	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), log: o.Log}
+	s.wait.Go(
+		func() { r.follow(run, notices) },
+		func() { g.follow(run) },
+		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
+	)
+	s.watch = newWatch(o, metrics.registry)
+	s.wait.Go(func() { s.watch.run(run) })
+	requests = newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
+	requests.drop = s.dropFlooder(run, servers, o.Log)
+	if err := s.serveNATS(ctx, run, o.Links, requests, a, auth); err != nil {
 		return err
 	}
 	if err := s.listen(o, requests, metrics.registry); err != nil {
@@ -128,8 +147,8 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.
-func (s *Service) serveNATS(run context.Context, l *bus.Links, requests *carrier, a *api, auth *authorizer) error {
-	founded, err := a.busBody(run)
+func (s *Service) serveNATS(ctx, run context.Context, l *bus.Links, requests *carrier, a *api, auth *authorizer) error {
+	founded, err := a.busBody(ctx)
 	if err != nil {
 		return err
 	}
@@ -154,6 +173,13 @@ func (s *Service) serveNATS(run context.Context, l *bus.Links, requests *carrier
 	}
 	door, err := strangers.greet(l.Hello)
 	s.subs = append(s.subs, door)
+	ctx, cancel := context.WithTimeout(ctx, flushLimit)
+	defer cancel()
+	for _, nc := range []*nats.Conn{l.Store, l.API, l.Hello} { // whoever is told that the service is ready is answered
+		if err == nil {
+			err = nc.FlushWithContext(ctx)
+		}
+	}
 	return err
 }
 
@@ -241,6 +267,10 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 	mux.Handle("/", handler)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.watch.healthy(); err != nil {
+			writeProblem(w, err)
+			return
+		}
 		if ok, err := o.Store.HasAdmin(r.Context()); err != nil || !ok {
 			writeProblem(w, errors.Join(errors.New("the store cannot be relied on"), err))
 			return
@@ -248,29 +278,11 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	s.HTTP = l.Addr().String()
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 2 * maxPath}
+	s.http = newHTTP(mux, o.Log)
 	s.wait.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("http", "error", err)
 		}
 	})
 	return nil
-}
-
-// Stop ends the service and waits for what it has under way.
-func (s *Service) Stop() {
-	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		_ = s.http.Shutdown(ctx) // what does not end in time is cut off
-		cancel()
-		_ = s.http.Close()
-	}
-	for _, sub := range s.subs {
-		_ = sub.Unsubscribe() // its connection is about to close
-	}
-	s.cancel()
-	s.wait.Wait()
-	if s.past != nil {
-		s.past.Close()
-	}
 }

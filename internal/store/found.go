@@ -24,7 +24,7 @@ func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now t
 	if err != nil {
 		return nil, err
 	}
-	if err := s.PutCard(ctx, Card{Endpoint: by.Key(), Statement: card}); err != nil {
+	if err := s.PutCards(ctx, Card{Endpoint: by.Key(), Statement: card}); err != nil {
 		return nil, err
 	}
 	return state, s.Append(ctx, c)

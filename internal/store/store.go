@@ -107,8 +107,8 @@ type RoomKey struct {
 
 // Card is a self-signed card and whose it is.
 type Card struct {
-	Endpoint  crypto.PublicKey
-	Statement []byte
+	Endpoint  crypto.PublicKey `json:"endpoint"`
+	Statement []byte           `json:"card"`
 }
 
 // Notice says that a log has grown to at least Seq.
@@ -127,8 +127,8 @@ type Log interface {
 	Append(ctx context.Context, c Change) error
 	// Entries yields the entries of a log after a seq, in order; none for an unknown log.
 	Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[Entry, error]
-	// Head returns the last entry's place; ErrNotFound for an unknown log.
-	Head(ctx context.Context, log crypto.ID) (ledger.Head, error)
+	// Heads returns the last entry's place of each log, in the order asked; the zero one for an unknown log.
+	Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error)
 }
 
 // Directory is the views over the room logs.
@@ -146,12 +146,15 @@ type Directory interface {
 
 // Keyring keeps sealed room keys and cards.
 type Keyring interface {
-	// PutKeys stages sealed copies of the key with a commitment, before the entry that names it.
+	// PutKeys stages sealed copies of the key with a commitment, before the entry that names it. A copy
+	// that is there is never replaced: ErrExists when one has other bytes; all others are staged still.
 	PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []SealedKey) error
 	// Key returns an endpoint's copy of the committed key of an epoch; epoch 0 is the current one.
 	Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (RoomKey, error)
-	PutCard(ctx context.Context, c Card) error
-	Card(ctx context.Context, endpoint crypto.PublicKey) (Card, error)
+	// PutCards keeps cards, each in the place of an earlier one of its endpoint.
+	PutCards(ctx context.Context, cards ...Card) error
+	// Cards returns the cards of endpoints, in any order; those that are not known are left out.
+	Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]Card, error)
 }
 
 // Allowlist is the views over the bus log.
@@ -192,8 +195,11 @@ type Vault interface {
 	Logs(ctx context.Context) iter.Seq2[crypto.ID, error]
 	// Sealed yields the sealed copies of a room's committed keys, by epoch.
 	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
-	// Cards yields every card.
-	Cards(ctx context.Context) iter.Seq2[Card, error]
+	// AllCards yields every card.
+	AllCards(ctx context.Context) iter.Seq2[Card, error]
+	// ExpireStaged removes the sealed copies that were staged before a time and that no entry names, and
+	// reports how many it removed. Those that an entry names stay for ever.
+	ExpireStaged(ctx context.Context, before time.Time) (removed int, err error)
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)
 	// Heal completes the views of a log that are behind it.
@@ -225,6 +231,30 @@ func PageEntries(after uint64, page int, read func(after uint64) ([]Entry, error
 			}
 		}
 	}
+}
+
+// HeadOf returns the last entry's place of one log; ErrNotFound for an unknown one.
+func HeadOf(ctx context.Context, s Log, log crypto.ID) (ledger.Head, error) {
+	heads, err := s.Heads(ctx, log)
+	if err != nil {
+		return ledger.Head{}, err
+	}
+	if heads[0].Seq == 0 {
+		return heads[0], fmt.Errorf("log %s: %w", log, ErrNotFound)
+	}
+	return heads[0], nil
+}
+
+// CardOf returns the card of one endpoint; ErrNotFound when it is not known.
+func CardOf(ctx context.Context, s Keyring, endpoint crypto.PublicKey) (Card, error) {
+	cards, err := s.Cards(ctx, endpoint)
+	if err == nil && len(cards) == 0 {
+		err = fmt.Errorf("card of %s: %w", endpoint, ErrNotFound)
+	}
+	if err != nil {
+		return Card{}, err
+	}
+	return cards[0], nil
 }
 
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.

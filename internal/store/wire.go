@@ -7,6 +7,12 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
+// What one request asks for at most. A full answer fits one NATS message.
+const (
+	MaxHeads = 1000
+	MaxCards = 500
+)
+
 // The bodies of the membership API, for both of its sides.
 type (
 	// BusBody is the answer to GET /bus and to hello.
@@ -31,6 +37,10 @@ type (
 		Seq  uint64      `json:"seq"`
 		Hash crypto.Hash `json:"hash"`
 	}
+	// LogsBody asks for the last places of logs.
+	LogsBody struct {
+		Logs []crypto.ID `json:"logs"`
+	}
 	// KeysBody stages sealed keys.
 	KeysBody struct {
 		Epoch  uint32      `json:"epoch"`
@@ -40,6 +50,14 @@ type (
 	// CardBody is a card.
 	CardBody struct {
 		Card []byte `json:"card"`
+	}
+	// CardsBody is many cards.
+	CardsBody struct {
+		Cards []Card `json:"cards"`
+	}
+	// EndpointsBody asks for the cards of endpoints.
+	EndpointsBody struct {
+		Endpoints []crypto.PublicKey `json:"endpoints"`
 	}
 	// UserBody is a user.
 	UserBody struct {

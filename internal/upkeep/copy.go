@@ -89,7 +89,7 @@ func walk(ctx context.Context, from store.Vault) iter.Seq2[item, error] {
 				}
 			}
 			if first {
-				for c, err := range from.Cards(ctx) {
+				for c, err := range from.AllCards(ctx) {
 					if !yield(item{card: &c}, err) || err != nil {
 						return
 					}
@@ -176,7 +176,7 @@ func (l *loader) put(ctx context.Context, i item) error {
 		if _, err := crypto.OpenCard(i.card.Statement, i.card.Endpoint); err != nil {
 			return fmt.Errorf("card of %s: %w: %v", i.card.Endpoint, store.ErrInvalid, err)
 		}
-		return l.to.PutCard(ctx, *i.card)
+		return l.to.PutCards(ctx, *i.card)
 	}
 	if i.log() != l.log || l.state == nil {
 		if err := l.begin(ctx, i.log()); err != nil {
@@ -207,7 +207,7 @@ func (l *loader) begin(ctx context.Context, log crypto.ID) error {
 	}
 	l.state, l.log = new(ledger.State), log
 	var err error
-	l.there, err = l.to.Head(ctx, log)
+	l.there, err = store.HeadOf(ctx, l.to, log)
 	if errors.Is(err, store.ErrNotFound) {
 		err = nil
 	}
@@ -274,7 +274,7 @@ func sealedDigest(ctx context.Context, s store.Vault, room crypto.ID) (d digest,
 }
 
 func cardsDigest(ctx context.Context, s store.Vault) (d digest, err error) {
-	for c, err := range s.Cards(ctx) {
+	for c, err := range s.AllCards(ctx) {
 		if err != nil {
 			return d, err
 		}
@@ -360,14 +360,14 @@ func has(ctx context.Context, from, to store.Vault, log crypto.ID) (bool, error)
 	if to == nil {
 		return false, nil
 	}
-	theirs, err := to.Head(ctx, log)
+	theirs, err := store.HeadOf(ctx, to, log)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	ours, err := from.Head(ctx, log)
+	ours, err := store.HeadOf(ctx, from, log)
 	return ours == theirs, err
 }
 
@@ -412,7 +412,7 @@ func same(ctx context.Context, from, to store.Vault, done func()) error {
 }
 
 func sameLog(ctx context.Context, from, to store.Vault, log crypto.ID) error {
-	h, err := from.Head(ctx, log)
+	h, err := store.HeadOf(ctx, from, log)
 	if err != nil {
 		return err
 	}

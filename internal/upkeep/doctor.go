@@ -67,6 +67,8 @@ type serverStatus struct {
 	}
 	Data struct {
 		Now       time.Time
+		Host      string
+		TLS       bool `json:"tls_required"`
 		JetStream struct {
 			Config *struct {
 				SyncInterval time.Duration `json:"sync_interval"`
@@ -104,6 +106,7 @@ func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
 	Clock("server clocks", worst.Server.Name, worst.skew, report)
 	durability(servers, named{"durability", report})
 	quorum(servers, named{"quorum", report})
+	transport(servers, named{"transport", report})
 }
 
 func askServers(ctx context.Context, sys *nats.Conn) (out []serverStatus, err error) {
@@ -209,8 +212,10 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 		n.fail("", "the streams cannot be listed: %v", err)
 		return
 	}
+	form(want, found, repair, func(r store.Room) error { return ensure(ctx, nc, s, r) }, named{"stream settings", report})
 	var orphans []string
-	for _, name := range found {
+	for _, f := range found {
+		name := f.name
 		if _, known := want[name]; !known && strings.HasPrefix(name, "UNIBUS_") {
 			orphans = append(orphans, name)
 		}
@@ -222,18 +227,24 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 	case err != nil:
 		n.fail("", "%v", err)
 	case len(missing) > 0 && repair:
-		n.pass("made for rooms without: %s", some(missing))
+		n.pass("made for rooms without: %s", bus.Few(missing))
 	case len(missing) > 0:
-		n.fail("unibus doctor --repair, or restart unibus serve: it makes them", "rooms without their stream: %s", some(missing))
+		n.fail("unibus doctor --repair, or restart unibus serve: it makes them", "rooms without their stream: %s", bus.Few(missing))
 	case len(orphans) > 0:
-		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", some(orphans))
+		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", bus.Few(orphans))
 	default:
 		n.pass("one for every stored room, and no other")
 	}
 }
 
-// replicas looks at the copies of all streams that are a bus's, and returns their names.
-func replicas(ctx context.Context, nc *nats.Conn, n named) (found []string, err error) {
+// streamForm is a stream that is there.
+type streamForm struct {
+	name   string
+	config jetstream.StreamConfig
+}
+
+// replicas looks at the copies of all streams that are a bus's, and returns what streams there are.
+func replicas(ctx context.Context, nc *nats.Conn, n named) (found []streamForm, err error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
 	if err != nil {
 		return nil, err
@@ -246,9 +257,9 @@ func replicas(ctx context.Context, nc *nats.Conn, n named) (found []string, err 
 		if !ours(name) {
 			continue
 		}
-		found = append(found, name)
+		found = append(found, streamForm{name, info.Config})
 		counts[info.Config.Replicas]++
-		if !current(info) {
+		if !bus.Current(info) {
 			behind = append(behind, name)
 		}
 	}
@@ -257,7 +268,7 @@ func replicas(ctx context.Context, nc *nats.Conn, n named) (found []string, err 
 	}
 	switch {
 	case len(behind) > 0:
-		n.warn("wait, or bring the servers back that are missing", "%d streams are not current on every server: %s", len(behind), some(behind))
+		n.warn("wait, or bring the servers back that are missing", "%d streams are not current on every server: %s", len(behind), bus.Few(behind))
 	case len(counts) > 1:
 		n.warn("unibus store scale --replicas N", "streams are kept on different numbers of servers: %v", counts)
 	default:
@@ -300,15 +311,6 @@ func ensure(ctx context.Context, nc *nats.Conn, s store.Vault, r store.Room) err
 	return streams.Ensure(ctx, r.ID, r.Policy)
 }
 
-// some lists a few of many.
-func some(list []string) string {
-	slices.Sort(list)
-	if len(list) > 5 {
-		return strings.Join(list[:5], ", ") + fmt.Sprintf(" and %d more", len(list)-5)
-	}
-	return strings.Join(list, ", ")
-}
-
 // Views checks every log by the rules and every view against its log; with repair the views are
 // written anew. It also tells of stale rooms and of those with a single owner.
 func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) {
@@ -339,7 +341,7 @@ func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) 
 	case err != nil:
 		n.fail("", "%v", err)
 	case len(broken) > 0:
-		n.fail("restore a backup; what is damaged is not repaired", "%s", some(broken))
+		n.fail("restore a backup; what is damaged is not repaired", "%s", bus.Few(broken))
 	case wrong > 0 && repair:
 		n.pass("%d records were wrong and are right now, in %d logs", wrong, logs)
 	case wrong > 0:
@@ -386,13 +388,13 @@ func owners(r *ledger.Room) (n int) {
 func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	n := named{"stale rooms", report}
 	if len(stale) > 0 {
-		n.warn("their owners and admins: unibus rekey --stale", "%d of %d: %s", len(stale), total, some(stale))
+		n.warn("their owners and admins: unibus rekey --stale", "%d of %d: %s", len(stale), total, bus.Few(stale))
 	} else {
 		n.pass("none of %d", total)
 	}
 	n = named{"owners", report}
 	if len(sole) > 0 {
-		n.warn("a second owner: unibus role ROOM USER owner", "%d of %d rooms have a single one: %s", len(sole), total, some(sole))
+		n.warn("a second owner: unibus role ROOM USER owner", "%d of %d rooms have a single one: %s", len(sole), total, bus.Few(sole))
 	} else {
 		n.pass("no room depends on a single one")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/store"
 	unibusjs "github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/tasks"
@@ -88,7 +89,7 @@ func unscaled(ctx context.Context, js jetstream.JetStream, replicas int) ([]stri
 			continue
 		}
 		found = found || name == first
-		if info.Config.Replicas == replicas && current(info) {
+		if info.Config.Replicas == replicas && bus.Current(info) {
 			continue
 		}
 		names = append(names, name)
@@ -103,22 +104,6 @@ func unscaled(ctx context.Context, js jetstream.JetStream, replicas int) ([]stri
 		return nil, fmt.Errorf("%w: there is no JetStream store here", store.ErrNotFound)
 	}
 	return names, nil
-}
-
-// current reports whether every copy of a stream has all that its leader has.
-func current(info *jetstream.StreamInfo) bool {
-	if info.Cluster == nil {
-		return info.Config.Replicas == 1
-	}
-	if info.Cluster.Leader == "" || len(info.Cluster.Replicas)+1 != info.Config.Replicas {
-		return false
-	}
-	for _, r := range info.Cluster.Replicas {
-		if !r.Current || r.Offline {
-			return false
-		}
-	}
-	return true
 }
 
 func scale(ctx context.Context, js jetstream.JetStream, name string, replicas int) error {
@@ -142,7 +127,7 @@ func scale(ctx context.Context, js jetstream.JetStream, name string, replicas in
 	}
 	for {
 		info, err := s.Info(ctx)
-		if err == nil && info.Config.Replicas == replicas && current(info) {
+		if err == nil && info.Config.Replicas == replicas && bus.Current(info) {
 			return nil
 		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -149,7 +149,7 @@ func TestDiffers(t *testing.T) {
 		"a card": func(t *testing.T, to *sqlite.Store, _ []*ledger.State) {
 			card, err := identity(t, 1).Card()
 			must(t, err)
-			must(t, to.PutCard(t.Context(), store.Card{Endpoint: identity(t, 1).Key(), Statement: card}))
+			must(t, to.PutCards(t.Context(), store.Card{Endpoint: identity(t, 1).Key(), Statement: card}))
 		},
 		"a key": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
 			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, rooms[0].Room.Epoch().Commit, []store.SealedKey{{Endpoint: identity(t, 3).Key(), Sealed: make([]byte, crypto.SealedSize)}}))

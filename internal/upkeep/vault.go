@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
@@ -55,7 +56,7 @@ func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault
 		return s, func() { _ = s.Close() }, nil // every write was answered with its own outcome
 	}
 	if !strings.HasPrefix(url, "nats://") && !strings.HasPrefix(url, "tls://") {
-		return nil, nil, fmt.Errorf("store %q: %w: sqlite:PATH or nats://HOST:PORT", url, store.ErrInvalid)
+		return nil, nil, fmt.Errorf("store %q: %w: sqlite:PATH or nats://HOST:PORT", redact.URL(url), store.ErrInvalid)
 	}
 	_, replicas, err := jetstream.ParseURL(url)
 	if err != nil {

@@ -3,7 +3,6 @@ package jetstream
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -20,11 +19,9 @@ import (
 type copied struct {
 	sync.RWMutex
 	users map[crypto.PublicKey]ledger.User
+	read  uint64 // where reading goes on
 	rev   uint64 // everything up to here is in it
 }
-
-// batch is how many records of the bucket are fetched at once.
-const batch = 1024
 
 // allowlist returns the copy as of the call or later, locked for reading.
 func (s *Store) allowlist(ctx context.Context) (*copied, error) {
@@ -50,44 +47,29 @@ func (s *Store) refresh(ctx context.Context, seq uint64) error {
 	c := &s.allowed
 	c.Lock()
 	defer c.Unlock()
-	for wait := retryWait; c.rev < seq; {
-		found := map[string]record{}
-		request := map[string]any{"seq": c.rev + 1, "next_by_subj": s.users.prefix + ">", "batch": batch}
-		reached, err := s.users.ask(ctx, found, request, seq)
-		if err != nil && !passing(err) {
+	for all := c.rev >= seq; !all; {
+		var a answer
+		var err error
+		if a, all, err = s.users.page(ctx, c.read, seq); err != nil {
 			return err
 		}
-		if err == nil {
-			if err := c.take(found); err != nil {
-				return err
-			}
+		if err := c.take(a.records); err != nil {
+			return err
 		}
-		switch {
-		case err == nil && reached:
-			c.rev = max(c.rev, seq)
-			continue
-		case err == nil && len(found) > 0:
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(wait):
-			wait = min(2*wait, maxWait)
-		}
+		c.read, seq = a.last, 0
 	}
+	c.rev = max(c.rev, c.read)
 	return nil
 }
 
 // take puts records into the copy.
-func (c *copied) take(found map[string]record) error {
-	for key, r := range found {
-		c.rev = max(c.rev, r.rev)
-		if key == headKey {
+func (c *copied) take(records []record) error {
+	for _, r := range records {
+		if r.key == headKey {
 			continue
 		}
 		if len(r.value) == 0 { // Rebuild found it to be nobody's
-			if k, err := crypto.ParsePublicKey(key); err == nil {
+			if k, err := crypto.ParsePublicKey(r.key); err == nil {
 				delete(c.users, k)
 			}
 			continue

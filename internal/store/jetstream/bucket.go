@@ -2,19 +2,15 @@ package jetstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/unibus/unibus/internal/store"
 )
 
 const (
@@ -22,24 +18,14 @@ const (
 	attempt    = time.Second            // for one server to answer, before another is asked
 	retryWait  = 2 * time.Millisecond   // first wait for a replica that is behind
 	maxWait    = 100 * time.Millisecond // later waits
-	maxKeys    = 500                    // asked for at once; a server gives 1024
 	maxPending = 512                    // writes under way
 )
-
-// record is the value of a key, written as the bucket's message rev.
-type record struct {
-	key   string
-	rev   uint64
-	value []byte
-}
 
 // errChanged says that a key is not at the expected revision.
 var errChanged = errors.New("the key has changed")
 
-// errMany says that more keys match than a server gives at once.
-var errMany = errors.New("too many keys match")
-
-// bucket is one key-value bucket, history 1, whose keys are never deleted.
+// bucket is one key-value bucket, history 1: writes here, reads in direct.go. Its keys are never deleted,
+// but for staged copies of room keys that are of use to nobody.
 type bucket struct {
 	s      *Store
 	stream string
@@ -194,218 +180,5 @@ func landed(ctx context.Context, f jetstream.PubAckFuture) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// fresh returns the records of keys as of the call or later. Keys may hold wildcards; errMany when
-// those match more than a server gives at once.
-func (b *bucket) fresh(ctx context.Context, keys ...string) (map[string]record, error) {
-	seq, err := b.index(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return b.at(ctx, seq, keys...)
-}
-
-// one is fresh for a key that has to be there.
-func (b *bucket) one(ctx context.Context, key string) (record, error) {
-	found, err := b.fresh(ctx, key)
-	if err != nil {
-		return record{}, err
-	}
-	r, ok := found[key]
-	if !ok {
-		return r, store.ErrNotFound
-	}
-	return r, nil
-}
-
-// get is the record of a key, an empty one if there is none, within OpTimeout.
-func (b *bucket) get(ctx context.Context, key string) (record, error) {
-	ctx, cancel := b.s.op(ctx)
-	defer cancel()
-	found, err := b.fresh(ctx, key)
-	return found[key], err
-}
-
-// at returns the records of keys from a replica that has reached seq.
-func (b *bucket) at(ctx context.Context, seq uint64, keys ...string) (map[string]record, error) {
-	out := map[string]record{}
-	for chunk := range slices.Chunk(keys, maxKeys) {
-		subjects := []string{b.prefix + barrierKey}
-		for _, key := range chunk {
-			subjects = append(subjects, b.prefix+key)
-		}
-		for wait := retryWait; ; wait = min(2*wait, maxWait) {
-			reached, err := b.ask(ctx, out, map[string]any{"multi_last": subjects}, seq)
-			if err == nil && reached {
-				break
-			}
-			if err != nil && (!passing(err) || errors.Is(err, errMany)) {
-				return nil, err
-			}
-			select {
-			case <-ctx.Done():
-				return nil, errors.Join(err, ctx.Err())
-			case <-time.After(wait):
-			}
-		}
-	}
-	return out, nil
-}
-
-// ask collects one answer of a replica, and reports whether it has reached seq: whether the
-// barrier it gave, if any, is no older.
-func (b *bucket) ask(ctx context.Context, out map[string]record, request map[string]any, seq uint64) (bool, error) {
-	raw, err := json.Marshal(request)
-	if err != nil {
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, attempt)
-	defer cancel()
-	reached := seq == 0
-	err = b.s.replies.ask(ctx, "$JS.API.DIRECT.GET."+b.stream, raw, func(m *nats.Msg) error {
-		key := strings.TrimPrefix(m.Header.Get(jetstream.SubjectHeader), b.prefix)
-		rev, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
-		if err != nil {
-			return fmt.Errorf("a server's answer is not understood: %w", err)
-		}
-		if key == barrierKey {
-			reached = reached || rev >= seq
-			return nil
-		}
-		out[key] = record{key, rev, m.Data}
-		return nil
-	})
-	return reached, err
-}
-
-// scan calls f for the records of keys, which may hold wildcards, as of the call or later, in the
-// order they were written; with keysOnly without their values. It is bounded by OpTimeout for each
-// step, not for all.
-func (b *bucket) scan(ctx context.Context, keysOnly bool, f func(record) error, keys ...string) error {
-	start, cancel := b.s.op(ctx)
-	defer cancel()
-	seq, err := b.index(start)
-	if err != nil {
-		return err
-	}
-	var filters []string
-	if !slices.Contains(keys, "*") { // which matches the barrier too
-		filters = append(filters, b.prefix+barrierKey)
-	}
-	for _, key := range keys {
-		filters = append(filters, b.prefix+key)
-	}
-	c, err := b.s.js.OrderedConsumer(start, b.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: filters, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, InactiveThreshold: 30 * time.Second, HeadersOnly: keysOnly,
-	})
-	if err != nil {
-		return err
-	}
-	messages, err := c.Messages()
-	if err != nil {
-		return err
-	}
-	defer messages.Stop()
-	for {
-		step, cancel := b.s.op(ctx)
-		m, err := messages.Next(jetstream.NextContext(step))
-		cancel()
-		if err != nil {
-			return err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		key := strings.TrimPrefix(m.Subject(), b.prefix)
-		if key != barrierKey {
-			if err := f(record{key, meta.Sequence.Stream, m.Data()}); err != nil {
-				return err
-			}
-		}
-		if meta.Sequence.Stream >= seq {
-			return nil
-		}
-	}
-}
-
-// list is fresh for one pattern, however many keys match.
-func (b *bucket) list(ctx context.Context, pattern string) (map[string]record, error) {
-	out, err := b.fresh(ctx, pattern)
-	if !errors.Is(err, errMany) {
-		return out, err
-	}
-	out = map[string]record{}
-	return out, b.scan(ctx, false, func(r record) error { out[r.key] = r; return nil }, pattern)
-}
-
-// replies receives answers of many messages, over one subscription.
-type replies struct {
-	nc    *nats.Conn
-	inbox string
-	sub   *nats.Subscription
-
-	mu   sync.Mutex
-	last uint64
-	open map[string]chan *nats.Msg
-}
-
-func newReplies(nc *nats.Conn) (*replies, error) {
-	r := &replies{nc: nc, inbox: nc.NewInbox() + ".", open: map[string]chan *nats.Msg{}}
-	var err error
-	r.sub, err = nc.Subscribe(r.inbox+"*", func(m *nats.Msg) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		select {
-		case r.open[m.Subject] <- m: // nil, for an answer nobody waits for, never is ready
-		default:
-		}
-	})
-	return r, err
-}
-
-func (r *replies) close() { _ = r.sub.Unsubscribe() } // the connection may be gone, which serves as well
-
-// maxReplies is how many messages a server answers with at most: 1024 records and the end.
-const maxReplies = 1025
-
-// ask sends a direct get request and calls f for each record in the answer.
-func (r *replies) ask(ctx context.Context, subject string, request []byte, f func(*nats.Msg) error) error {
-	c := make(chan *nats.Msg, maxReplies)
-	r.mu.Lock()
-	r.last++
-	reply := r.inbox + strconv.FormatUint(r.last, 36)
-	r.open[reply] = c
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.open, reply)
-	}()
-	if err := r.nc.PublishRequest(subject, reply, request); err != nil {
-		return err
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case m := <-c:
-			switch status := m.Header.Get("Status"); status {
-			case "":
-				if err := f(m); err != nil {
-					return err
-				}
-			case "204", "404": // the end, or nothing
-				return nil
-			case "413":
-				return errMany
-			case "503":
-				return nats.ErrNoResponders
-			default:
-				return fmt.Errorf("%w: a server answers %s %s", store.ErrUnavailable, status, m.Header.Get("Description"))
-			}
-		}
 	}
 }

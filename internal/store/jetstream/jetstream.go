@@ -25,6 +25,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -73,7 +74,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if o.Replicas < 0 || o.Replicas > 5 {
 		return nil, fmt.Errorf("open the store: %w: %d replicas; 1 to 5 are possible", store.ErrInvalid, o.Replicas)
 	}
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.OpTimeout), jetstream.WithPublishAsyncMaxPending(maxPending))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.OpTimeout), jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(attempt))
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func ParseURL(text string) (servers string, replicas int, err error) {
 		values.Del("replicas")
 	}
 	if err != nil || len(values) > 0 {
-		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", text, store.ErrInvalid)
+		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", redact.URL(text), store.ErrInvalid)
 	}
 	if servers == "nats://" { // as the NATS context says
 		servers = ""
@@ -127,19 +128,33 @@ func (s *Store) ensure(ctx context.Context, name string, o Options) error {
 }
 
 func (s *Store) tryEnsure(ctx context.Context, name string, o Options) error {
-	ctx, cancel := s.op(ctx)
+	// While there is no leader nobody answers, not even later: who waits long for that finds one late.
+	ctx, cancel := context.WithTimeout(ctx, min(s.timeout, store.DefaultOpTimeout))
 	defer cancel()
-	_, err := s.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	var republish *jetstream.RePublish
+	if name == Buckets[0] {
+		republish = announced()
+	}
+	stream, err := s.js.Stream(ctx, "KV_"+name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if o.Existing {
 			return fmt.Errorf("%w: there is no bucket %s", store.ErrNotFound, name)
 		}
 		_, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Replicas: o.Replicas, Storage: jetstream.FileStorage, Metadata: map[string]string{"unibus": "store"},
+			Bucket: name, Replicas: o.Replicas, Storage: jetstream.FileStorage, RePublish: republish, Metadata: map[string]string{"unibus": "store"},
 		})
 		if errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
 			err = nil
 		}
+		return failure(err)
+	}
+	if err != nil || republish == nil {
+		return failure(err)
+	}
+	config := stream.CachedInfo().Config
+	if has := config.RePublish; has == nil || *has != *republish { // made by an earlier build
+		config.RePublish = republish
+		_, err = s.js.UpdateStream(ctx, config)
 	}
 	return failure(err)
 }

@@ -417,7 +417,7 @@ func TestBuried(t *testing.T) {
 	must(t, err)
 	_, never := newRoom(t, bus, "never")
 	must(t, s.bury(t.Context(), never.Entry.Log.String(), "taken"))
-	if _, err := s.Head(t.Context(), never.Entry.Log); !errors.Is(err, store.ErrNotFound) {
+	if _, err := store.HeadOf(t.Context(), s, never.Entry.Log); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("it has a head: %v", err)
 	}
 	state, create := newRoom(t, bus, "r")

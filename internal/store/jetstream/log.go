@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,7 +18,7 @@ import (
 const (
 	busKey   = "bus" // in unibus_log: the id of the bus log
 	page     = 64    // entries asked for at once: each has up to 900 KiB
-	maxHeads = 4096  // logs whose last entry is remembered
+	maxHeads = 4096  // logs whose last entry is remembered: those of four long requests
 )
 
 // step is told how far an Append has come. Tests end the process there.
@@ -45,59 +43,6 @@ func (s *Store) Bus(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("bus log: %w", failure(err))
 	}
 	return r.value, nil
-}
-
-// Head returns a log's last place. The hash is that of the stored bytes themselves.
-func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	h, err := s.head(ctx, log)
-	if err != nil {
-		return h, fmt.Errorf("log %s: %w", log, failure(err))
-	}
-	return h, nil
-}
-
-// head finds the last entry, from the last one known: entries are there without a gap, so that
-// looking 1, 2, 4, … further on finds how far they reach.
-func (s *Store) head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	at, err := s.log.index(ctx)
-	if err != nil {
-		return ledger.Head{}, err
-	}
-	s.mu.Lock()
-	h := s.heads[log]
-	s.mu.Unlock()
-	for {
-		var probes []string
-		for i := range 12 {
-			probes = append(probes, entryKey(log, h.Seq+1<<i))
-		}
-		found, err := s.log.at(ctx, at, probes...)
-		if err != nil {
-			return h, err
-		}
-		reached := h
-		for i, key := range probes {
-			r, ok := found[key]
-			if !ok || len(r.value) == 0 {
-				break
-			}
-			reached.Seq = h.Seq + 1<<i
-			if reached.Hash, err = crypto.HashStatement(r.value); err != nil {
-				return h, fmt.Errorf("%w: entry %d is damaged: %v", store.ErrInvalid, reached.Seq, err)
-			}
-		}
-		if reached == h {
-			break
-		}
-		h = reached
-	}
-	if h.Seq == 0 {
-		return h, store.ErrNotFound
-	}
-	s.remember(log, h)
-	return h, nil
 }
 
 func (s *Store) remember(log crypto.ID, h ledger.Head) {
@@ -289,100 +234,4 @@ func (s *Store) bury(ctx context.Context, log, taken string) error {
 		err = fmt.Errorf("%w: %s", store.ErrExists, taken)
 	}
 	return err
-}
-
-// Watch reports every entry committed from now on.
-func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
-	start, cancel := s.op(ctx)
-	defer cancel()
-	seq, err := s.log.index(start)
-	if err != nil {
-		return nil, fmt.Errorf("watch: %w", failure(err))
-	}
-	messages, err := s.follow(start, seq+1)
-	if err != nil {
-		return nil, fmt.Errorf("watch: %w", failure(err))
-	}
-	out := make(chan store.Notice)
-	ctx, stop := context.WithCancel(ctx)
-	release := context.AfterFunc(s.ctx, stop)
-	started := s.wait.Go(func() {
-		defer close(out)
-		defer stop()
-		defer release()
-		s.watch(ctx, messages, seq, out)
-	})
-	if !started {
-		messages.Stop()
-		return nil, fmt.Errorf("watch: %w", errClosed)
-	}
-	return out, nil
-}
-
-// follow consumes the log from a place on, entries only, without what they say.
-func (s *Store) follow(ctx context.Context, seq uint64) (jetstream.MessagesContext, error) {
-	c, err := s.js.OrderedConsumer(ctx, s.log.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{s.log.prefix + "*.*"}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq,
-		HeadersOnly: true, InactiveThreshold: 30 * time.Second,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return c.Messages()
-}
-
-func (s *Store) watch(ctx context.Context, messages jetstream.MessagesContext, last uint64, out chan<- store.Notice) {
-	for {
-		if messages != nil {
-			last = s.pass(ctx, messages, last, out)
-			messages.Stop()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		// What the consumer could not mend itself: begin again where it stopped.
-		try, cancel := s.op(ctx)
-		var err error
-		if messages, err = s.follow(try, last+1); err != nil {
-			messages = nil
-			select {
-			case <-ctx.Done():
-			case <-time.After(attempt):
-			}
-		}
-		cancel()
-	}
-}
-
-// pass hands on notices until the consumer or ctx ends, and returns the place of the last.
-func (s *Store) pass(ctx context.Context, messages jetstream.MessagesContext, last uint64, out chan<- store.Notice) uint64 {
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return last
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return last
-		}
-		n, ok := s.notice(m.Subject())
-		if buried := m.Headers().Get("Nats-Msg-Size") == "0"; ok && !buried {
-			select {
-			case out <- n:
-			case <-ctx.Done():
-				return last
-			}
-		}
-		last = meta.Sequence.Stream
-	}
-}
-
-func (s *Store) notice(subject string) (n store.Notice, ok bool) {
-	log, seq, _ := strings.Cut(strings.TrimPrefix(subject, s.log.prefix), ".")
-	var err error
-	if n.Log, err = crypto.ParseID(log); err != nil {
-		return n, false
-	}
-	n.Seq, err = strconv.ParseUint(seq, 10, 64)
-	return n, err == nil
 }

@@ -134,7 +134,7 @@ func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room
 
 func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, error) {
 	records := map[crypto.ID]roomRecord{}
-	err := s.rooms.scan(ctx, false, func(r record) error {
+	err := s.rooms.scan(ctx, "*", func(r record) error {
 		id, err := crypto.ParseID(r.key)
 		if err != nil || bytes.Compare(id[:], after[:]) <= 0 {
 			return nil // another kind of record, or one that was not asked for
@@ -143,18 +143,11 @@ func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, e
 		err = decode(r, &v)
 		records[id] = v
 		return err
-	}, "*")
+	})
 	if err != nil {
 		return nil, err
 	}
-	members := map[crypto.ID][]store.Member{}
-	err = s.members.scan(ctx, false, func(r record) error {
-		m, room, err := member(r)
-		if _, wanted := records[room]; wanted && err == nil && m.Role != "" {
-			members[room] = append(members[room], m)
-		}
-		return err
-	}, "*.*")
+	members, err := s.everyMember(ctx, records)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +164,29 @@ func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, e
 	}
 	slices.SortFunc(out, func(a, b store.Room) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out, nil
+}
+
+// everyMember finds who is in some rooms.
+func (s *Store) everyMember(ctx context.Context, rooms map[crypto.ID]roomRecord) (map[crypto.ID][]store.Member, error) {
+	found := map[string]record{} // the last of each: one that changes meanwhile comes twice
+	err := s.members.scan(ctx, "*.*", func(r record) error {
+		found[r.key] = r
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	members := map[crypto.ID][]store.Member{}
+	for _, r := range found {
+		m, room, err := member(r)
+		if err != nil {
+			return nil, err
+		}
+		if _, wanted := rooms[room]; wanted && m.Role != "" {
+			members[room] = append(members[room], m)
+		}
+	}
+	return members, nil
 }
 
 // member reads a record of unibus_members.
@@ -299,20 +315,6 @@ func sealedKey(room crypto.ID, epoch uint32, commit string, endpoint string) str
 	return room.String() + "." + strconv.FormatUint(uint64(epoch), 10) + "." + commit + "." + endpoint
 }
 
-// PutKeys stages sealed copies; a copy already there is replaced.
-func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	writes := make([]write, len(keys))
-	for i, k := range keys {
-		writes[i] = write{sealedKey(room, epoch, commit.String(), k.Endpoint.String()), k.Sealed, anyRevision}
-	}
-	if _, err := s.keys.putMany(ctx, writes); err != nil {
-		return fmt.Errorf("put keys: %w", failure(err))
-	}
-	return nil
-}
-
 // Key returns an endpoint's copy of an epoch's committed key.
 func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
 	ctx, cancel := s.op(ctx)
@@ -342,26 +344,56 @@ func (s *Store) key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	return k, err
 }
 
-// cardKey is that of a card, which stands among the sealed keys.
-func cardKey(endpoint crypto.PublicKey) string { return "card." + endpoint.String() }
+// cardPrefix begins the keys of cards, which stand among the sealed keys.
+const cardPrefix = "card."
 
-// PutCard keeps a card.
-func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+func cardKey(endpoint crypto.PublicKey) string { return cardPrefix + endpoint.String() }
+
+// PutCards keeps cards, side by side.
+func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	if _, err := s.keys.put(ctx, cardKey(c.Endpoint), c.Statement, anyRevision); err != nil {
-		return fmt.Errorf("put card: %w", failure(err))
+	writes := make([]write, len(cards))
+	for i, c := range cards {
+		writes[i] = write{cardKey(c.Endpoint), c.Statement, anyRevision}
+	}
+	if _, err := s.keys.putMany(ctx, writes); err != nil {
+		return fmt.Errorf("put cards: %w", failure(err))
 	}
 	return nil
 }
 
-// Card returns an endpoint's card.
-func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+// Cards returns the cards of endpoints.
+func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	if len(endpoints) == 0 {
+		return nil, nil
+	}
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	r, err := s.keys.one(ctx, cardKey(endpoint))
+	keys := make([]string, len(endpoints))
+	for i, endpoint := range endpoints {
+		keys[i] = cardKey(endpoint)
+	}
+	found, err := s.keys.fresh(ctx, keys...)
+	var cards []store.Card
+	for _, r := range found {
+		var c store.Card
+		if c, err = card(r); err != nil {
+			break
+		}
+		cards = append(cards, c)
+	}
 	if err != nil {
-		return store.Card{}, fmt.Errorf("card of %s: %w", endpoint, failure(err))
+		return nil, fmt.Errorf("cards: %w", failure(err))
+	}
+	return cards, nil
+}
+
+// card reads the record of a card.
+func card(r record) (store.Card, error) {
+	endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, cardPrefix))
+	if err != nil {
+		return store.Card{}, fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
 	}
 	return store.Card{Endpoint: endpoint, Statement: r.value}, nil
 }

@@ -20,13 +20,13 @@ func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 		bus, err := s.log.get(ctx, busKey)
 		var list []crypto.ID
 		if err == nil {
-			err = s.log.scan(ctx, false, func(r record) error {
+			err = s.log.scan(ctx, "*.1", func(r record) error {
 				id, err := crypto.ParseID(strings.TrimSuffix(r.key, ".1"))
 				if err == nil && len(r.value) > 0 {
 					list = append(list, id)
 				}
 				return err
-			}, "*.1")
+			})
 		}
 		if err != nil {
 			yield(crypto.ID{}, fmt.Errorf("logs: %w", failure(err)))
@@ -96,19 +96,16 @@ func (s *Store) sealed(ctx context.Context, room crypto.ID, epoch uint32) ([]sto
 // errStop ends a scan whose caller has had enough.
 var errStop = errors.New("stop")
 
-// Cards yields every card.
-func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
+// AllCards yields every card.
+func (s *Store) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 	return func(yield func(store.Card, error) bool) {
-		err := s.keys.scan(ctx, false, func(r record) error {
-			endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, "card."))
-			if err != nil {
-				return fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
+		err := s.keys.scan(ctx, cardPrefix+"*", func(r record) error {
+			c, err := card(r)
+			if err == nil && !yield(c, nil) {
+				err = errStop
 			}
-			if !yield(store.Card{Endpoint: endpoint, Statement: r.value}, nil) {
-				return errStop
-			}
-			return nil
-		}, "card.*")
+			return err
+		})
 		if err != nil && !errors.Is(err, errStop) {
 			yield(store.Card{}, fmt.Errorf("cards: %w", failure(err)))
 		}

@@ -352,12 +352,12 @@ func (s *Store) strayUsers(ctx context.Context, state *ledger.State) (rows []row
 // Behind lists the logs whose views are not as current as they are, or are missing.
 func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
 	heads := map[string]uint64{}
-	err := s.log.scan(ctx, true, func(r record) error {
+	err := s.log.scan(ctx, "*.*", func(r record) error {
 		log, n, _ := strings.Cut(r.key, ".")
 		seq, err := strconv.ParseUint(n, 10, 64)
 		heads[log] = max(heads[log], seq)
 		return err
-	}, "*.*")
+	})
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -370,7 +370,7 @@ func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
 		return nil, failure(err)
 	}
 	current := map[string]uint64{string(bus.value): seqOf(head.value)}
-	err = s.rooms.scan(ctx, false, func(r record) error { current[r.key] = seqOf(r.value); return nil }, "*")
+	err = s.rooms.scan(ctx, "*", func(r record) error { current[r.key] = seqOf(r.value); return nil })
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -383,7 +383,7 @@ func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: the key %s is no log's", store.ErrInvalid, key)
 		}
-		if h, err := s.Head(ctx, log); errors.Is(err, store.ErrNotFound) || err == nil && current[key] >= h.Seq {
+		if h, err := store.HeadOf(ctx, s, log); errors.Is(err, store.ErrNotFound) || err == nil && current[key] >= h.Seq {
 			continue // it never began
 		} else if err != nil {
 			return nil, err

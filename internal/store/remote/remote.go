@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -271,11 +272,24 @@ func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.S
 	}
 }
 
-// Head returns a log's last place.
-func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	var page store.LogBody
-	err := s.call(ctx, "GET", "/logs/"+log.String()+"?limit=0", nil, &page)
-	return page.Head, err
+// Heads returns the last places of logs, in as many requests as it takes; the zero one of those that the
+// caller may not read, as of those that are not there.
+func (s *Store) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	heads := make([]ledger.Head, 0, len(logs))
+	for chunk := range slices.Chunk(logs, store.MaxHeads) {
+		var places []store.PlaceBody
+		if err := s.call(ctx, "POST", "/heads", store.LogsBody{Logs: chunk}, &places); err != nil {
+			return nil, err
+		}
+		found := map[crypto.ID]ledger.Head{}
+		for _, p := range places {
+			found[p.Log] = ledger.Head{Seq: p.Seq, Hash: p.Hash}
+		}
+		for _, log := range chunk {
+			heads = append(heads, found[log])
+		}
+	}
+	return heads, nil
 }
 
 // Room returns a room's record.
@@ -348,14 +362,16 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 
 // PutKeys stages sealed copies, in as many requests as it takes.
 func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
-	for len(keys) > 0 {
-		n := min(len(keys), keysPerRequest)
-		if err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", store.KeysBody{Epoch: epoch, Commit: commit, Keys: keys[:n]}, nil); err != nil {
+	var exists error
+	for chunk := range slices.Chunk(keys, keysPerRequest) {
+		err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", store.KeysBody{Epoch: epoch, Commit: commit, Keys: chunk}, nil)
+		if errors.Is(err, store.ErrExists) {
+			exists = err // the others are staged still
+		} else if err != nil {
 			return err
 		}
-		keys = keys[n:]
 	}
-	return nil
+	return exists
 }
 
 // Key returns the caller's own copy of an epoch's key; any other endpoint is ErrDenied.
@@ -370,16 +386,26 @@ func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	return k, s.call(ctx, "GET", "/rooms/"+room.String()+"/keys/"+which, nil, &k)
 }
 
-// PutCard publishes a card.
-func (s *Store) PutCard(ctx context.Context, c store.Card) error {
-	return s.call(ctx, "PUT", "/cards/"+c.Endpoint.String(), store.CardBody{Card: c.Statement}, nil)
+// PutCards publishes cards, in as many requests as it takes.
+func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
+	for chunk := range slices.Chunk(cards, store.MaxCards) {
+		if err := s.call(ctx, "POST", "/cards", store.CardsBody{Cards: chunk}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Card returns an endpoint's card.
-func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
-	var b store.CardBody
-	err := s.call(ctx, "GET", "/cards/"+endpoint.String(), nil, &b)
-	return store.Card{Endpoint: endpoint, Statement: b.Card}, err
+// Cards returns the cards of endpoints, in as many requests as it takes.
+func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) (cards []store.Card, err error) {
+	for chunk := range slices.Chunk(endpoints, store.MaxCards) {
+		var b store.CardsBody
+		if err := s.call(ctx, "POST", "/cards/query", store.EndpointsBody{Endpoints: chunk}, &b); err != nil {
+			return nil, err
+		}
+		cards = append(cards, b.Cards...)
+	}
+	return cards, nil
 }
 
 // User returns what the allowlist says of a key.

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -28,26 +30,55 @@ func (s *Store) Bus(ctx context.Context) ([]byte, error) {
 	return statement, nil
 }
 
-// Head returns a log's last place. The hash is that of the stored bytes themselves, so that an
+// headsAtOnce is how many logs one query asks for.
+const headsAtOnce = 1000
+
+// Heads returns the last places of logs. The hashes are those of the stored bytes themselves, so that an
 // altered last entry shows at once.
-func (s *Store) Head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+func (s *Store) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	heads := make([]ledger.Head, 0, len(logs))
+	for chunk := range slices.Chunk(logs, headsAtOnce) {
+		found, err := s.heads(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("heads of logs: %w", failure(err))
+		}
+		for _, log := range chunk {
+			heads = append(heads, found[log])
+		}
+	}
+	return heads, nil
+}
+
+func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledger.Head, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	h, err := head(ctx, s.read, log)
-	if err != nil {
-		return h, fmt.Errorf("log %s: %w", log, failure(err))
+	args := make([]any, len(logs))
+	for i, log := range logs {
+		args[i] = log[:]
 	}
-	return h, nil
+	found := map[crypto.ID]ledger.Head{}
+	// The hash is taken as each row comes: an entry may have half a megabyte.
+	_, err := rows(ctx, s.read, func(scan func(...any) error) (none struct{}, err error) {
+		var log, statement []byte
+		var h ledger.Head
+		if err := scan(&log, &h.Seq, &statement); err != nil {
+			return none, err
+		}
+		if h.Hash, err = crypto.HashStatement(statement); err != nil {
+			return none, fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrInvalid, h.Seq, crypto.ID(log), err)
+		}
+		found[crypto.ID(log)] = h
+		return none, nil
+	}, `WITH asked (log) AS (VALUES (?)`+strings.Repeat(`, (?)`, len(logs)-1)+`)
+		SELECT e.log, e.seq, e.statement FROM asked JOIN entries e ON e.log = asked.log
+		WHERE e.seq = (SELECT max(seq) FROM entries WHERE log = asked.log)`, args...)
+	return found, err
 }
 
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-func head(ctx context.Context, q querier, log crypto.ID) (ledger.Head, error) {
+func head(ctx context.Context, tx *sql.Tx, log crypto.ID) (ledger.Head, error) {
 	var h ledger.Head
 	var statement []byte
-	err := q.QueryRowContext(ctx, `SELECT seq, statement FROM entries WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&h.Seq, &statement)
+	err := tx.QueryRowContext(ctx, `SELECT seq, statement FROM entries WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&h.Seq, &statement)
 	if err != nil {
 		return h, err
 	}
@@ -213,7 +244,10 @@ func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
 			return err
 		}
 		// What losers of the race for this epoch staged is of no use to anyone.
-		_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ? AND epoch = ? AND commitment <> ?`, v.Room[:], v.Epoch, v.Commit[:])
+		if _, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ? AND epoch = ? AND commitment <> ?`, v.Room[:], v.Epoch, v.Commit[:]); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE room_keys SET staged_at = 0 WHERE room = ? AND epoch = ? AND commitment = ?`, v.Room[:], v.Epoch, v.Commit[:])
 		return err
 	case ledger.MemberView:
 		if v.Role == "" {

@@ -1,6 +1,10 @@
 package sqlite
 
-// migrations bring an older file to the next version, in order; user_version counts them.
+// oldest is the version that the first migration makes. A file of an earlier one is refused: nothing
+// converts it.
+const oldest = 2
+
+// migrations bring an older file to the next version, in order; user_version counts them, from oldest on.
 var migrations = []string{`
 CREATE TABLE entries (
   n         INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival, for watchers
@@ -42,8 +46,10 @@ CREATE TABLE room_keys (
   commitment BLOB NOT NULL,
   endpoint   BLOB NOT NULL,
   sealed     BLOB NOT NULL,
+  staged_at  INTEGER NOT NULL, -- Unix ms; 0: an entry names its key
   PRIMARY KEY (room, epoch, commitment, endpoint)
 ) STRICT;
+CREATE INDEX room_keys_staged ON room_keys (staged_at) WHERE staged_at > 0;
 CREATE TABLE cards (
   endpoint  BLOB PRIMARY KEY,
   statement BLOB NOT NULL

@@ -62,7 +62,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	}
 	s.read.SetMaxOpenConns(4)
 	s.read.SetMaxIdleConns(4)
-	if err := Migrate(ctx, s.write, migrations); err != nil {
+	if err := Migrate(ctx, s.write, oldest, migrations); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open the store %s: %w", path, failure(err))
 	}
@@ -99,28 +99,32 @@ func DSN(path string, busy time.Duration, relaxed bool) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
 }
 
-// Migrate applies the migrations a file does not have yet, each in a transaction of its own.
-// A file from a newer version is refused.
-func Migrate(ctx context.Context, db *sql.DB, migrations []string) error {
+// Migrate applies the migrations a file does not have yet, each in a transaction of its own; the first makes
+// the version oldest of an empty file. A file from a newer version is refused, and one from before oldest.
+func Migrate(ctx context.Context, db *sql.DB, oldest int, migrations []string) error {
 	var version int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
-	if version > len(migrations) {
-		return fmt.Errorf("%w: the file has schema version %d, this unibus knows %d: newer unibus needed", store.ErrInvalid, version, len(migrations))
+	newest := oldest + len(migrations) - 1
+	if version > newest {
+		return fmt.Errorf("%w: the file has schema version %d, this unibus knows %d: newer unibus needed", store.ErrInvalid, version, newest)
 	}
-	for version < len(migrations) {
-		next, err := migrate(ctx, db, migrations)
+	if version > 0 && version < oldest {
+		return fmt.Errorf("%w: the file holds data of an earlier build of unibus, which this one cannot read", store.ErrInvalid)
+	}
+	for version < newest {
+		next, err := migrate(ctx, db, oldest, migrations)
 		if err != nil {
-			return fmt.Errorf("schema version %d: %w", version+1, err)
+			return fmt.Errorf("schema after version %d: %w", version, err)
 		}
 		version = next
 	}
 	return nil
 }
 
-// migrate applies one migration, unless another process did meanwhile, and returns the version.
-func migrate(ctx context.Context, db *sql.DB, migrations []string) (int, error) {
+// migrate applies the next migration and returns the version then reached.
+func migrate(ctx context.Context, db *sql.DB, oldest int, migrations []string) (int, error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -130,16 +134,17 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) (int, error) 
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return 0, err
 	}
-	if version >= len(migrations) {
+	next := max(version+1, oldest)
+	if next-oldest >= len(migrations) { // another process was quicker
 		return version, nil
 	}
-	if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+	if _, err := tx.ExecContext(ctx, migrations[next-oldest]); err != nil {
 		return 0, err
 	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version+1)); err != nil {
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", next)); err != nil {
 		return 0, err
 	}
-	return version + 1, tx.Commit()
+	return next, tx.Commit()
 }
 
 // Close closes the file; watchers end.

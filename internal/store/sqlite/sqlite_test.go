@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,18 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(t.Context(), garbage, Options{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("garbage: %v", err)
 	}
+	older := filepath.Join(dir, "older")
+	earlier, err := sql.Open("sqlite", DSN(older, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer earlier.Close()
+	if _, err := earlier.Exec("PRAGMA user_version = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), older, Options{}); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "data of an earlier build") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("an older file: %v", err)
+	}
 	newer := filepath.Join(dir, "newer")
 	db, err := sql.Open("sqlite", DSN(newer, time.Second, false))
 	if err != nil {
@@ -168,7 +181,7 @@ func TestCrash(t *testing.T) {
 			if rooms, err := s.ListRoomsForEndpoint(t.Context(), admin(t).Key()); err != nil || len(rooms) != there {
 				t.Errorf("%d rooms, %v", len(rooms), err)
 			}
-			if _, err := s.Head(t.Context(), room.ID); (err == nil) != (there == 1) {
+			if _, err := store.HeadOf(t.Context(), s, room.ID); (err == nil) != (there == 1) {
 				t.Errorf("its log: %v", err)
 			}
 			if err := s.Append(t.Context(), create); err != nil {

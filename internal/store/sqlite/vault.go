@@ -75,17 +75,12 @@ func (s *Store) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.Seal
 	})
 }
 
-// Cards yields every card.
-func (s *Store) Cards(ctx context.Context) iter.Seq2[store.Card, error] {
+// AllCards yields every card.
+func (s *Store) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 	read := func(after []byte) ([]store.Card, error) {
 		ctx, cancel := s.op(ctx)
 		defer cancel()
-		return rows(ctx, s.read, func(scan func(...any) error) (c store.Card, err error) {
-			var endpoint []byte
-			err = scan(&endpoint, &c.Statement)
-			copy(c.Endpoint[:], endpoint)
-			return c, err
-		}, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
+		return rows(ctx, s.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
 	}
 	return pages([]byte{}, read, func(c store.Card) []byte { return c.Endpoint[:] })
 }

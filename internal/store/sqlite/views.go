@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -143,23 +144,66 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 	return list, nil
 }
 
-// PutKeys stages sealed copies; a copy already there is replaced.
+// PutKeys stages sealed copies.
 func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
+	if err := s.putKeys(ctx, room, epoch, commit, keys); err != nil {
 		return fmt.Errorf("put keys: %w", failure(err))
 	}
+	return nil
+}
+
+func (s *Store) putKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
 	defer tx.Rollback()
+	refused := 0
 	for _, k := range keys {
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO room_keys (room, epoch, commitment, endpoint, sealed) VALUES (?, ?, ?, ?, ?)`,
-			room[:], epoch, commit[:], k.Endpoint[:], k.Sealed)
+		// One that is staged again is as if staged now, unless an entry names its key already.
+		r, err := tx.ExecContext(ctx, `INSERT INTO room_keys (room, epoch, commitment, endpoint, sealed, staged_at)
+			VALUES (?1, ?2, ?3, ?4, ?5, CASE WHEN EXISTS (`+named+`) THEN 0 ELSE ?6 END)
+			ON CONFLICT (room, epoch, commitment, endpoint) DO UPDATE SET staged_at = excluded.staged_at WHERE sealed = excluded.sealed`,
+			room[:], epoch, commit[:], k.Endpoint[:], k.Sealed, now())
 		if err != nil {
-			return fmt.Errorf("put keys: %w", failure(err))
+			return err
+		}
+		n, err := r.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			refused++
 		}
 	}
-	return failure(tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if refused > 0 {
+		return fmt.Errorf("%w: another copy, for %d of %d", store.ErrExists, refused, len(keys))
+	}
+	return nil
+}
+
+// named selects the entry's record that names a key.
+const named = `SELECT 1 FROM epochs WHERE room = ?1 AND epoch = ?2 AND commitment = ?3`
+
+// ExpireStaged removes what was staged before a time and no entry names.
+func (s *Store) ExpireStaged(ctx context.Context, before time.Time) (removed int, err error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	r, err := s.write.ExecContext(ctx, `DELETE FROM room_keys WHERE staged_at > 0 AND staged_at < ? AND NOT EXISTS (
+		SELECT 1 FROM epochs e WHERE e.room = room_keys.room AND e.epoch = room_keys.epoch AND e.commitment = room_keys.commitment)`, before.UnixMilli())
+	var n int64
+	if err == nil {
+		n, err = r.RowsAffected()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("expire staged keys: %w", failure(err))
+	}
+	return int(n), nil
 }
 
 // Key returns an endpoint's copy of an epoch's committed key.
@@ -179,27 +223,55 @@ func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	return k, nil
 }
 
-// PutCard keeps a card.
-func (s *Store) PutCard(ctx context.Context, c store.Card) error {
+// PutCards keeps cards, all or none.
+func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	_, err := s.write.ExecContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`, c.Endpoint[:], c.Statement)
+	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("put card: %w", failure(err))
+		return fmt.Errorf("put cards: %w", failure(err))
 	}
-	return nil
+	defer tx.Rollback()
+	for _, c := range cards {
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`, c.Endpoint[:], c.Statement)
+		if err != nil {
+			return fmt.Errorf("put cards: %w", failure(err))
+		}
+	}
+	return failure(tx.Commit())
 }
 
-// Card returns an endpoint's card.
-func (s *Store) Card(ctx context.Context, endpoint crypto.PublicKey) (store.Card, error) {
+// cardsAtOnce is how many endpoints one query asks for.
+const cardsAtOnce = 500
+
+// Cards returns the cards of endpoints.
+func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	var out []store.Card
+	for chunk := range slices.Chunk(endpoints, cardsAtOnce) {
+		cards, err := s.cards(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("cards: %w", failure(err))
+		}
+		out = append(out, cards...)
+	}
+	return out, nil
+}
+
+func (s *Store) cards(ctx context.Context, endpoints []crypto.PublicKey) ([]store.Card, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	c := store.Card{Endpoint: endpoint}
-	err := s.read.QueryRowContext(ctx, `SELECT statement FROM cards WHERE endpoint = ?`, endpoint[:]).Scan(&c.Statement)
-	if err != nil {
-		return c, fmt.Errorf("card of %s: %w", endpoint, failure(err))
+	args := make([]any, len(endpoints))
+	for i, endpoint := range endpoints {
+		args[i] = endpoint[:]
 	}
-	return c, nil
+	return rows(ctx, s.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint IN (?`+strings.Repeat(`, ?`, len(endpoints)-1)+`)`, args...)
+}
+
+func scanCard(scan func(...any) error) (c store.Card, err error) {
+	var endpoint []byte
+	err = scan(&endpoint, &c.Statement)
+	copy(c.Endpoint[:], endpoint)
+	return c, err
 }
 
 const userColumns = `endpoint, name, role, active, expires, revoked, added, added_by FROM users`

@@ -69,6 +69,10 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"rooms of":        testRoomsOf,
 		"race":            testRace,
 		"append":          testAppend,
+		"heads":           testHeads,
+		"cards":           testCards,
+		"kept keys":       testKeptKeys,
+		"staged keys":     testStagedKeys,
 		"watch":           testWatch,
 		"paging":          testPaging,
 		"broken":          testBroken,
@@ -324,8 +328,8 @@ func testNotFound(t *testing.T, w *world) {
 	unknown, nobody := crypto.ID{1}, identity(t, 9).Key()
 	errs := map[string]error{}
 	note := func(name string, err error) { errs[name] = err }
-	_, err := w.s.Head(w.ctx, unknown)
-	note("Head", err)
+	_, err := store.HeadOf(w.ctx, w.s, unknown)
+	note("HeadOf", err)
 	_, err = w.s.Room(w.ctx, unknown)
 	note("Room", err)
 	_, err = w.s.RoomBySubject(w.ctx, "nowhere")
@@ -342,8 +346,8 @@ func testNotFound(t *testing.T, w *world) {
 	note("Key of no epoch", err)
 	_, err = w.As(bob).Key(w.ctx, s.ID, 0, bob.Key())
 	note("Key of no member", err)
-	_, err = w.s.Card(w.ctx, nobody)
-	note("Card", err)
+	_, err = store.CardOf(w.ctx, w.s, nobody)
+	note("CardOf", err)
 	_, err = w.s.User(w.ctx, nobody)
 	note("User", err)
 	for name, err := range errs {
@@ -367,8 +371,8 @@ func testNotFound(t *testing.T, w *world) {
 	}
 	card, err := bob.Card()
 	w.must(err)
-	w.must(w.As(bob).PutCard(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
-	got, err := w.s.Card(w.ctx, bob.Key())
+	w.must(w.As(bob).PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
+	got, err := store.CardOf(w.ctx, w.s, bob.Key())
 	w.must(err)
 	if !bytes.Equal(got.Statement, card) || got.Endpoint != bob.Key() {
 		t.Error("the card comes back altered")
@@ -445,7 +449,7 @@ func testRace(t *testing.T, w *world) {
 		w.must(errs[winner])
 		w.is(errs[1-winner], store.ErrConflict)
 		w.bus = states[winner]
-		h, err := w.s.Head(w.ctx, w.bus.ID)
+		h, err := store.HeadOf(w.ctx, w.s, w.bus.ID)
 		w.must(err)
 		if h != w.bus.Head {
 			t.Fatalf("head %v, the winner wrote %v", h, w.bus.Head)
@@ -468,10 +472,14 @@ func testRacingKeys(t *testing.T, w *world) {
 	w.must(err)
 	behind, err := ledger.LoadSnapshot(before)
 	w.must(err)
+	sealed := map[crypto.RoomKey][]store.SealedKey{}
 	stage := func(by *crypto.Identity, next crypto.RoomKey, of ...*crypto.Identity) ledger.Body {
-		var keys []store.SealedKey
-		for _, id := range of {
-			keys = append(keys, w.seal(next, room.ID, 2, id))
+		keys := sealed[next]
+		if keys == nil {
+			for _, id := range of {
+				keys = append(keys, w.seal(next, room.ID, 2, id))
+			}
+			sealed[next] = keys
 		}
 		w.must(w.As(by).PutKeys(w.ctx, room.ID, 2, next.Commit(2), keys))
 		previous, err := crypto.SealPrevious(next, room.ID, 2, key, [24]byte{1})
@@ -552,13 +560,198 @@ func testAppend(t *testing.T, w *world) {
 	if r, err := w.s.RoomBySubject(w.ctx, "taken"); err != nil || r.ID != room.ID {
 		t.Errorf("the subject now means %v (%v)", r.ID, err)
 	}
-	if _, err := w.s.Head(w.ctx, twin.ID); !errors.Is(err, store.ErrNotFound) {
+	if _, err := store.HeadOf(w.ctx, w.s, twin.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the refused room has a log: %v", err)
 	}
 	if !w.Founded {
 		_, err = store.Found(w.ctx, w.s, bob, "bob", time.Now())
 		w.is(err, store.ErrExists)
 	}
+}
+
+// testHeads: where many logs end is answered at once, in the order asked, for those whom it concerns.
+func testHeads(t *testing.T, w *world) {
+	owner, bob, stranger := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, bob, stranger)
+	const rooms = 12
+	var logs []crypto.ID
+	want := map[crypto.ID]ledger.Head{w.bus.ID: w.bus.Head}
+	for i := range rooms {
+		s, key := w.room(owner, "h"+string('a'+rune(i)))
+		if i == 0 { // bob is in this one, was in the next, and knows nothing of the others
+			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+		}
+		if i < 2 {
+			w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
+		}
+		if i == 1 {
+			w.must(w.append(s, bob, &ledger.Leave{}))
+		}
+		for n := range i * i { // some logs are long, as far as looking for their end goes
+			role := []ledger.Role{ledger.RoleAdmin, ledger.RoleMember}[n%2]
+			if i > 1 {
+				if n == 0 {
+					w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: stranger.Key(), Role: ledger.RoleMember}}}))
+				}
+				w.must(w.append(s, owner, &ledger.MemberRole{Key: stranger.Key(), Role: role}))
+			}
+		}
+		logs, want[s.ID] = append(logs, s.ID), s.Head
+	}
+	is := func(who *crypto.Identity, asked []crypto.ID, known func(i int) bool) {
+		t.Helper()
+		heads, err := w.As(who).Heads(w.ctx, asked...)
+		w.must(err)
+		if len(heads) != len(asked) {
+			t.Fatalf("%d heads of %d logs", len(heads), len(asked))
+		}
+		for i, log := range asked {
+			expected := ledger.Head{}
+			if known(i) {
+				expected = want[log]
+			}
+			if heads[i] != expected {
+				t.Errorf("log %d of %d ends at %v, want %v", i, len(asked), heads[i], expected)
+			}
+		}
+	}
+	all := func(int) bool { return true }
+	is(owner, logs, all)
+	is(owner, []crypto.ID{logs[5], w.bus.ID, {7}, logs[1], logs[5]}, all) // zero for the unknown, twice for who asks twice
+	is(owner, nil, all)
+	if w.Founded { // by way of a service, which knows who asks
+		is(bob, logs, func(i int) bool { return i < 2 })
+		is(bob, []crypto.ID{w.bus.ID}, all)
+	}
+	many := make([]crypto.ID, 2500)
+	for i := range many {
+		many[i] = crypto.ID{1, byte(i), byte(i >> 8)}
+	}
+	is(owner, append(append(many[:1000:1000], logs...), many[1000:]...), all)
+}
+
+// testKeptKeys: a copy that is there is never replaced, and whoever tries keeps nobody from their own.
+func testKeptKeys(t *testing.T, w *world) {
+	owner, bob, carol := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, bob, carol)
+	s, key := w.room(owner, "kept")
+	put := func(keys ...store.SealedKey) error {
+		return w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), keys)
+	}
+	bobs := w.seal(key, s.ID, 1, bob)
+	w.must(put(bobs))
+	w.must(put(bobs)) // the same bytes again: it was not heard the first time
+	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}, {Key: carol.Key(), Role: ledger.RoleMember}}}))
+	rubbish := store.SealedKey{Endpoint: bob.Key(), Sealed: make([]byte, crypto.SealedSize)}
+	w.is(put(rubbish), store.ErrExists)
+	w.is(put(rubbish, w.seal(key, s.ID, 1, carol)), store.ErrExists)
+	w.opens(bob, s.ID, 1, 1, key)
+	w.opens(carol, s.ID, 1, 1, key)
+	k, err := w.As(bob).Key(w.ctx, s.ID, 1, bob.Key())
+	w.must(err)
+	if !bytes.Equal(k.Sealed, bobs.Sealed) {
+		t.Error("bob's copy was replaced")
+	}
+}
+
+// testStagedKeys: what was staged and no entry names goes after a time, and nothing else does.
+func testStagedKeys(t *testing.T, w *world) {
+	v, ok := w.s.(store.Vault)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	owner, bob := identity(t, 1), identity(t, 2)
+	w.allow(owner, bob)
+	s, key := w.room(owner, "staged")
+	next, never := crypto.RoomKey{2}, crypto.RoomKey{3}
+	w.must(v.PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)})) // named already
+	for _, k := range []crypto.RoomKey{next, never} {
+		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+	}
+	nowhere := crypto.ID{1} // a room that nobody made in the end
+	w.must(v.PutKeys(w.ctx, nowhere, 1, never.Commit(1), []store.SealedKey{w.seal(never, nowhere, 1, owner)}))
+	card, err := bob.Card()
+	w.must(err)
+	w.must(v.PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
+	expire := func(before time.Time, want int) {
+		t.Helper()
+		removed, err := v.ExpireStaged(w.ctx, before)
+		w.must(err)
+		if removed != want {
+			t.Errorf("%d copies were removed, want %d", removed, want)
+		}
+	}
+	count := func(room crypto.ID, epoch uint32, k crypto.RoomKey, want int) {
+		t.Helper()
+		if n := w.Staged(t, room, epoch, k.Commit(epoch)); n != want {
+			t.Errorf("%d copies of epoch %d, want %d", n, epoch, want)
+		}
+	}
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	expire(past, 0)
+	count(nowhere, 1, never, 1)
+	count(s.ID, 2, never, 2)
+	expire(future, 5)
+	expire(future, 0)
+	count(nowhere, 1, never, 0)
+	count(s.ID, 2, never, 0)
+	count(s.ID, 1, key, 2)
+
+	w.must(v.PutKeys(w.ctx, s.ID, 2, next.Commit(2), []store.SealedKey{w.seal(next, s.ID, 2, owner), w.seal(next, s.ID, 2, bob)}))
+	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
+	w.must(err)
+	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
+	w.must(w.append(s, owner, &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}))
+	expire(future, 0)
+	w.opens(bob, s.ID, 1, 1, key)
+	w.opens(bob, s.ID, 2, 2, next)
+	_, err = store.CardOf(w.ctx, v, bob.Key())
+	w.must(err)
+}
+
+// testCards: many cards are put, and asked for, at once; of those not known nothing is said.
+func testCards(t *testing.T, w *world) {
+	const many = 520 // more than one request carries
+	want := map[crypto.PublicKey][]byte{}
+	var cards []store.Card
+	asked := []crypto.PublicKey{identity(t, 9).Key()}
+	for i := range many {
+		id, err := crypto.NewIdentity([32]byte{'c', byte(i), byte(i >> 8)})
+		w.must(err)
+		statement, err := id.Card()
+		w.must(err)
+		cards, asked = append(cards, store.Card{Endpoint: id.Key(), Statement: statement}), append(asked, id.Key())
+		want[id.Key()] = statement
+	}
+	w.must(w.s.PutCards(w.ctx, cards...))
+	w.must(w.s.PutCards(w.ctx))
+	got, err := w.s.Cards(w.ctx, asked...)
+	w.must(err)
+	if len(got) != many {
+		t.Errorf("%d of %d cards", len(got), many)
+	}
+	for _, c := range got {
+		if !bytes.Equal(c.Statement, want[c.Endpoint]) {
+			t.Fatalf("the card of %s comes back altered", c.Endpoint)
+		}
+	}
+	for _, none := range [][]crypto.PublicKey{nil, asked[:1]} {
+		if got, err := w.s.Cards(w.ctx, none...); err != nil || len(got) > 0 {
+			t.Errorf("%d cards of nobody, %v", len(got), err)
+		}
+	}
+	if !w.Founded {
+		return // a store itself knows no callers
+	}
+	bob := identity(t, 2)
+	w.allow(bob)
+	own, err := bob.Card()
+	w.must(err)
+	w.is(w.As(bob).PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: own}, cards[0]), store.ErrDenied)
+	if got, err := w.s.Cards(w.ctx, bob.Key()); err != nil || len(got) > 0 {
+		t.Errorf("a part of what was refused was kept: %d cards, %v", len(got), err)
+	}
+	w.is(w.s.PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: cards[0].Statement}), store.ErrInvalid)
 }
 
 func testWatch(t *testing.T, w *world) {
@@ -671,7 +864,7 @@ func testBroken(t *testing.T, w *world) {
 			t.Errorf("HasAdmin: %v, %v", ok, err)
 		}
 	}
-	_, err := w.s.Head(ctx, w.bus.ID)
+	_, err := store.HeadOf(ctx, w.s, w.bus.ID)
 	w.is(err, store.ErrUnavailable)
 	if ctx.Err() != nil {
 		t.Error("the calls outlived OpTimeout")

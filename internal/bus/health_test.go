@@ -1,0 +1,131 @@
+package bus
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// begin starts an embedded server with one stream.
+func begin(t *testing.T) (*Server, jetstream.JetStream) {
+	t.Helper()
+	keys, err := NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := StartServer(t.Context(), ServerOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Keys: keys, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	js, err := jetstream.New(s.Links.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Storage: jetstream.FileStorage}); err != nil {
+		t.Fatal(err)
+	}
+	return s, js
+}
+
+// TestRefuseWrites: publishers are answered at once, with a kind they can act on.
+func TestRefuseWrites(t *testing.T) {
+	s, js := begin(t)
+	publish := func() error {
+		_, err := js.Publish(t.Context(), "s", []byte("text"))
+		return failure(err)
+	}
+	if err := publish(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.RefuseWrites(true); err != nil {
+			t.Fatal(err)
+		}
+		if err := publish(); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("refused with %v", err)
+		}
+		if err := s.RefuseWrites(false); err != nil {
+			t.Fatal(err)
+		}
+		if err := publish(); err != nil {
+			t.Errorf("taken again: %v", err)
+		}
+	}
+}
+
+// TestRestartJetStream: what was stored is there, writes go on, and the connections stay.
+func TestRestartJetStream(t *testing.T) {
+	s, js := begin(t)
+	if _, err := js.Publish(t.Context(), "s", []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	s.signs.note("Critical write error: write 1.blk: no space left on device")
+	select {
+	case <-s.Trouble():
+	default:
+		t.Error("nobody is told")
+	}
+	if !s.NeedsRestart() || s.OutOfFiles() {
+		t.Error("the sign is not read")
+	}
+	if err := s.RefuseWrites(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RestartJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	if s.NeedsRestart() {
+		t.Error("it needs another restart")
+	}
+	ack, err := js.Publish(t.Context(), "s", []byte("after"))
+	if err != nil || ack.Sequence != 2 {
+		t.Errorf("%+v, %v", ack, err)
+	}
+}
+
+func TestSigns(t *testing.T) {
+	for line, want := range map[string][2]bool{
+		"JetStream out of File resources, will be DISABLED":                   {true, false},
+		"Filestore [S] Critical write error: no space left on device":         {true, false},
+		"Temporary Client Accept Error(accept: too many open files), sleepin": {false, true},
+		"JetStream resource limits exceeded for account":                      {false, false},
+	} {
+		s := &Server{signs: newSigns()}
+		s.signs.note(line)
+		if got := [2]bool{s.NeedsRestart(), s.OutOfFiles()}; got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
+
+func TestExposed(t *testing.T) {
+	for _, c := range []struct {
+		o    server.Options
+		want string
+	}{
+		{server.Options{Host: "127.0.0.1", Port: 1}, ""},
+		{server.Options{Host: "10.0.0.1", Port: 1}, "10.0.0.1:1"},
+		{server.Options{Host: "0.0.0.0", Port: 1, TLSConfig: new(tls.Config)}, ""},
+	} {
+		if got := (&Server{opts: &c.o}).Exposed(); got != c.want {
+			t.Errorf("%s: %q", c.o.Host, got)
+		}
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1": true, "::1": true, "localhost": true, "": false, "0.0.0.0": false, "::": false, "10.0.0.1": false, "example.org": false,
+	} {
+		if Loopback(host) != want {
+			t.Errorf("%q", host)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/host"
+)
+
+// StatusSubject is where each service answers its operator, in the system account.
+const StatusSubject = "unibus.status"
+
+// Status is what a service says of its machine and of the streams.
+type Status struct {
+	Host   string            `json:"host"`
+	Folder string            `json:"folder"` // with its data; empty: none
+	Disk   host.Disk         `json:"disk"`
+	Full   bool              `json:"full"` // nothing can be kept
+	Files  host.Descriptors  `json:"files"`
+	Lost   map[string]string `json:"lost,omitempty"` // room subjects, and what is wrong with their streams
+}
+
+// AskServices asks every service of a bus for its status, over a connection of the system account. It
+// returns when none has answered for a while.
+func AskServices(ctx context.Context, sys *nats.Conn, wait time.Duration) (out []Status, err error) {
+	err = scatter(ctx, sys, StatusSubject, nil, wait, func(answer []byte) error {
+		var s Status
+		if err := json.Unmarshal(answer, &s); err != nil {
+			return err
+		}
+		out = append(out, s)
+		return nil
+	})
+	return out, err
+}
+
+// scatter sends a request and calls f with each answer, until none has come for a while.
+func scatter(ctx context.Context, nc *nats.Conn, subject string, ask []byte, wait time.Duration, f func(answer []byte) error) error {
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone
+	if err := nc.PublishRequest(subject, inbox, ask); err != nil {
+		return failure(err)
+	}
+	for {
+		m, err := sub.NextMsg(wait)
+		switch {
+		case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), err == nil && len(m.Data) == 0: // nobody more, or nobody at all
+			return ctx.Err()
+		case err != nil:
+			return failure(err)
+		}
+		if err := f(m.Data); err != nil {
+			return err
+		}
+	}
+}

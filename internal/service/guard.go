@@ -1,0 +1,146 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// How the servers of a cluster that was cut in two are dealt with. Who is connected on the other side cannot
+// be dropped from here; the service on that side does it, as soon as it knows that it is cut off. A change
+// that ends someone's access is acknowledged when every server has dropped its connections, or has been silent
+// for long enough to have done so by itself.
+const (
+	rollCall    = time.Second             // servers are asked who is there
+	cutOffAfter = 2500 * time.Millisecond // without most servers and without a quorum, before all connections are dropped
+	silentLong  = 5 * time.Second         // rollCall and cutOffAfter, and what dropping takes
+)
+
+// guard knows which servers are there, and drops every peer's connection on those that are cut off from most
+// of the others: nobody can tell there who has been revoked since.
+type guard struct {
+	store   store.Store
+	servers *bus.Servers
+	own     []string // users of the service itself
+	log     *slog.Logger
+
+	cutSince time.Time // zero while most servers are there
+	dropped  bool      // since then
+}
+
+// follow looks after the servers until ctx ends.
+func (g *guard) follow(ctx context.Context) {
+	tick := time.NewTicker(rollCall)
+	defer tick.Stop()
+	for {
+		began := time.Now()
+		err := g.servers.Look(ctx)
+		if err != nil && ctx.Err() == nil {
+			g.log.Warn("the servers do not say who is there", "error", err)
+		}
+		g.judge(ctx, began)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// judge decides whether the servers that answered since a time are cut off.
+func (g *guard) judge(ctx context.Context, since time.Time) {
+	known := g.servers.List()
+	answered := 0
+	for _, s := range known {
+		if !s.At.Before(since) {
+			answered++
+		}
+	}
+	if 2*answered > len(known) {
+		g.cutSince, g.dropped = time.Time{}, false
+		return
+	}
+	if g.cutSince.IsZero() {
+		g.cutSince = since
+	}
+	if g.dropped || time.Since(g.cutSince) < cutOffAfter || g.quorum(ctx) {
+		return
+	}
+	err := bus.DropAll(ctx, g.servers, since, g.own)
+	g.dropped = err == nil
+	g.log.Error("cut off from most of the servers: all connections were dropped, and nobody is let in until the others are back", "there", answered, "of", len(known), "error", err)
+}
+
+// quorum reports whether the store can prove that it is current.
+func (g *guard) quorum(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, rollCall)
+	defer cancel()
+	_, err := g.store.HasAdmin(ctx)
+	return err == nil
+}
+
+// dropOthers drops, before a change is acknowledged to its author, the connections of those whose access it
+// ended; the author's own is dropped when it has the answer. It waits for servers that do not answer until they
+// have dropped everyone by themselves.
+func (r *reconciler) dropOthers(ctx context.Context, n store.Notice) error {
+	kick := r.kicks.of(n)
+	for {
+		err := r.kick(ctx, n, others, kick)
+		var silent *bus.Silent
+		if !errors.As(err, &silent) {
+			return err
+		}
+		waiting := false
+		for _, s := range silent.Servers {
+			waiting = waiting || time.Since(s.At) < silentLong
+		}
+		if !waiting {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(store.ErrUnavailable, err)
+		case <-time.After(kickAgain):
+		}
+	}
+}
+
+// kickAgain is how soon a server that did not answer is asked again.
+const kickAgain = 250 * time.Millisecond
+
+// maxKicks bounds how many entries' kicks are remembered.
+const maxKicks = 4096
+
+// kicks remembers, by entry, when the servers were first looked at because of it: whoever has logged in since
+// was let in on the grounds of that entry, and stays.
+type kicks struct {
+	servers *bus.Servers
+
+	mu    sync.Mutex
+	known map[store.Notice]*bus.Kick
+	order []store.Notice
+}
+
+func newKicks(servers *bus.Servers) *kicks {
+	return &kicks{servers: servers, known: map[store.Notice]*bus.Kick{}}
+}
+
+func (k *kicks) of(n store.Notice) *bus.Kick {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if kick := k.known[n]; kick != nil {
+		return kick
+	}
+	if len(k.order) == maxKicks {
+		delete(k.known, k.order[0])
+		k.order = k.order[1:]
+	}
+	kick := bus.NewKick(k.servers)
+	k.known[n], k.order = kick, append(k.order, n)
+	return kick
+}

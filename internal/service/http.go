@@ -1,0 +1,59 @@
+package service
+
+import (
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Bounds of the API over TCP. An answer is at most what fits a NATS message: whoever takes longer for it
+// takes too long.
+const (
+	headerTime = 5 * time.Second
+	readTime   = 30 * time.Second
+	writeTime  = time.Minute // from the end of the request's header
+	idleTime   = time.Minute
+	maxHeader  = 16 << 10 // bytes
+)
+
+// newHTTP is the server of the API over TCP.
+func newHTTP(handler http.Handler, l *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: recovered(handler, l), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: log.New(&httpLog{log: l}, "", 0),
+	}
+}
+
+// recovered answers a request whose handler panics, and logs one line.
+func recovered(next http.Handler, l *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				l.Error("a request failed in the service", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p))
+				http.Error(w, "the service failed", http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// httpLog passes on the first line of what net/http complains of, and repeats none: without descriptors
+// it complains each second.
+type httpLog struct {
+	log  *slog.Logger
+	last string // written by one goroutine at a time: log.Logger sees to that
+}
+
+// Write logs a complaint.
+func (h *httpLog) Write(line []byte) (int, error) {
+	first, _, _ := strings.Cut(string(line), "\n")
+	kind, _, _ := strings.Cut(first, ";") // "…; retrying in 5ms"
+	if kind != h.last {
+		h.log.Warn(kind)
+	}
+	h.last = kind
+	return len(line), nil
+}

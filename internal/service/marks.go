@@ -1,0 +1,263 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Mark is where a room's stream was when it was last looked at.
+type Mark struct {
+	Last    uint64    `json:"last"`          // place
+	Created time.Time `json:"created"`       // of the stream
+	Lost    uint64    `json:"lost,omitzero"` // the place it once was at, if it was later found behind it
+}
+
+// Marks are what is remembered of the rooms' streams, by room, so that one which was made anew or went
+// back is noticed. It is for the operator only, kept now and then: that a stream is ahead is well, and
+// what was stored after the last look is not missed. Readers find out for themselves.
+type Marks map[string]Mark
+
+// MarksFile is where a service with the data folder dir keeps them.
+func MarksFile(dir string) string { return filepath.Join(dir, "streams.marks") }
+
+// LoadMarks reads a file of marks: a line with a checksum, and JSON. Without a file there are none.
+func LoadMarks(path string) (Marks, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Marks{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what is remembered of the streams: %w", err)
+	}
+	sum, body, _ := bytes.Cut(text, []byte("\n"))
+	m := Marks{}
+	if want := sha256.Sum256(body); string(sum) != hex.EncodeToString(want[:]) || json.Unmarshal(body, &m) != nil {
+		return nil, fmt.Errorf("what is remembered of the streams: %w: %s is damaged", store.ErrInvalid, path)
+	}
+	return m, nil
+}
+
+// Save writes the file anew, and returns when it is on disk.
+func (m Marks) Save(path string) error {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-marks-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	sum := sha256.Sum256(body)
+	_, err = f.Write(append([]byte(hex.EncodeToString(sum[:])+"\n"), body...))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Compare holds a stream against its mark and remembers what it is now. It returns what to tell, if there
+// is something; nil for a stream that is not there.
+func (m Marks) Compare(room string, now *jetstream.StreamInfo) string {
+	was, known := m[room]
+	switch {
+	case now == nil && known:
+		return fmt.Sprintf("its stream is gone, which was at %d", max(was.Last, was.Lost))
+	case now == nil:
+		return ""
+	}
+	next := Mark{Last: now.State.LastSeq, Created: now.Created, Lost: was.Lost}
+	var tell string
+	switch {
+	case known && next.Last < was.Last && !next.Created.Equal(was.Created):
+		tell = fmt.Sprintf("its stream was made anew: it is at %d, and was at %d", next.Last, was.Last)
+	case known && next.Last < was.Last:
+		tell = fmt.Sprintf("its stream is shorter than it was left: it is at %d, and was at %d", next.Last, was.Last)
+	}
+	if tell != "" {
+		next.Lost = max(next.Lost, was.Last)
+	}
+	m[room] = next
+	return tell
+}
+
+const (
+	listShare   = 20               // listing the streams takes at most one in so many seconds
+	listTimeout = 10 * time.Second // for the whole list
+	behindLimit = 30 * time.Second // that a copy may not be current before it is told
+)
+
+// marks looks at the streams.
+type marks struct {
+	file     string // empty: nothing is kept
+	store    store.Vault
+	next     time.Time // when to look again
+	known    Marks     // nil until they are read
+	changed  bool
+	lost     map[string]string    // rooms by subject, and what is wrong with their streams
+	behind   map[string]time.Time // streams not current, since when
+	patience time.Duration
+}
+
+func newMarks(o Options) *marks {
+	m := &marks{store: o.Store, behind: map[string]time.Time{}, patience: behindLimit}
+	if o.Dir != "" {
+		m.file = MarksFile(o.Dir)
+	}
+	return m
+}
+
+// look lists the streams and tells what is wrong with them.
+func (m *marks) look(ctx context.Context, w *watch) {
+	if time.Now().Before(m.next) || w.filled {
+		return
+	}
+	began := time.Now()
+	defer func() { m.next = time.Now().Add(max(time.Until(began)+watchEvery, listShare*time.Since(began))) }()
+	if !m.read(w) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	found, err := list(ctx, w.links)
+	if err != nil {
+		return // whoever needs the streams says so
+	}
+	m.tellBehind(w, found)
+	if err := m.compare(ctx, w, found); err == nil {
+		m.save(w)
+	}
+}
+
+// read reads the file, again each time: doctor --repair may have written it.
+func (m *marks) read(w *watch) bool {
+	if m.file == "" {
+		m.known = Marks{}
+		return true
+	}
+	known, err := LoadMarks(m.file)
+	if err != nil {
+		w.say(slog.LevelWarn, "marks", err.Error(), "streams that went back would not be noticed", "error", err)
+		return false
+	}
+	first := m.known == nil
+	m.known = known
+	for room, mark := range known {
+		if first && mark.Lost > mark.Last {
+			w.log.Warn("a room's stream is shorter than it once was", "room", room, "last", mark.Last, "was", mark.Lost)
+		}
+	}
+	return true
+}
+
+func list(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, error) {
+	js, err := jetstream.New(l.Store)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]*jetstream.StreamInfo{}
+	streams := js.ListStreams(ctx)
+	for info := range streams.Info() {
+		found[info.Config.Name] = info
+	}
+	return found, streams.Err()
+}
+
+// compare holds the rooms' streams against their marks.
+func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstream.StreamInfo) error {
+	before := maps.Clone(m.known)
+	gone := maps.Clone(m.known)
+	m.lost = map[string]string{}
+	for r, err := range m.store.Rooms(ctx, crypto.ID{}) {
+		if err != nil {
+			return err
+		}
+		room := r.ID.String()
+		if !r.Policy.Stored() || r.Archived {
+			continue // its stream may go
+		}
+		delete(gone, room)
+		tell := m.known.Compare(room, found[bus.StreamName(r.ID)])
+		if mark := m.known[room]; mark.Last >= mark.Lost {
+			mark.Lost = 0 // what was there is there again, as far as numbers tell
+			m.known[room] = mark
+		}
+		if mark := m.known[room]; tell == "" && mark.Lost > 0 {
+			m.lost[r.Subject] = fmt.Sprintf("it is at %d, and was at %d", mark.Last, mark.Lost)
+		} else if tell != "" {
+			m.lost[r.Subject] = tell
+		}
+		if tell != "" {
+			w.say(slog.LevelError, "room "+room, tell, tell, "room", r.Subject, "id", room)
+		} else {
+			delete(w.said, "room "+room)
+		}
+	}
+	for room := range gone {
+		delete(m.known, room)
+	}
+	w.gauges.lost.Set(float64(len(m.lost)))
+	m.changed = !maps.Equal(before, m.known)
+	return nil
+}
+
+// tellBehind tells of streams that have not been current on all their servers for a while.
+func (m *marks) tellBehind(w *watch, found map[string]*jetstream.StreamInfo) {
+	for name := range m.behind {
+		if info := found[name]; info == nil || bus.Current(info) {
+			delete(m.behind, name)
+		}
+	}
+	var late []string
+	for name, info := range found {
+		if bus.Current(info) || !strings.HasPrefix(name, "UNIBUS_") && !strings.HasPrefix(name, "KV_unibus_") {
+			continue
+		}
+		if m.behind[name].IsZero() {
+			m.behind[name] = time.Now()
+		}
+		if time.Since(m.behind[name]) >= m.patience {
+			late = append(late, name)
+		}
+	}
+	w.gauges.behind.Set(float64(len(late)))
+	if len(late) == 0 {
+		w.well("behind", "every copy of the streams is current again")
+		return
+	}
+	slices.Sort(late)
+	w.say(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
+}
+
+// save keeps what changed.
+func (m *marks) save(w *watch) {
+	if m.file == "" || !m.changed || w.filled {
+		return
+	}
+	if err := m.known.Save(m.file); err != nil {
+		w.say(slog.LevelWarn, "marks", err.Error(), "what streams are at is not remembered", "error", err)
+		return
+	}
+	m.changed = false
+}

@@ -1,0 +1,114 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// A node is gone within 5 s of being told to stop, whatever it waits for. Everything acknowledged is on
+// disk before it is acknowledged, so that what is left behind costs nothing but a tidy end. Each step has a
+// limit: requests over TCP, requests over NATS and what else is under way, the store, and the server
+// (bus/health.go, 2 s). Together they stay below stopLimit.
+const (
+	stopHTTP  = 500 * time.Millisecond
+	stopTasks = time.Second
+	stopStore = 500 * time.Millisecond
+	stopLimit = 4500 * time.Millisecond // also for a start that was called off
+)
+
+// within does f, and returns false when it takes longer than limit; f then goes on.
+func within(limit time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { // ends with f, or with the process
+		defer close(done)
+		f()
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// left says that something did not end in time.
+func left(log *slog.Logger, what string, limit time.Duration) {
+	log.Warn(what+" did not stop in time, and was left", "limit", limit)
+}
+
+// StartNode starts the server, opens the store and starts the service, in this order: nobody gets
+// in before the authorizer can ask the store. In a cluster it waits until enough servers are there.
+// It returns soon after ctx has ended, even if what it waits for does not heed that.
+func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
+	type result struct {
+		n   *Node
+		err error
+	}
+	started := make(chan result, 1)
+	go func() { // ends when the start does, or with the process
+		n := &Node{log: o.Log}
+		err := n.start(ctx, o)
+		if err != nil {
+			n.Stop()
+			n = nil
+		}
+		started <- result{n, err}
+	}()
+	select {
+	case r := <-started:
+		return r.n, r.err
+	case <-ctx.Done():
+	}
+	var r result
+	if within(stopLimit, func() { r = <-started }) {
+		return r.n, r.err
+	}
+	left(o.Log, "the start", stopLimit)
+	return nil, fmt.Errorf("%w: stopped while it was starting: %w", store.ErrUnavailable, context.Cause(ctx))
+}
+
+// Stop ends the service, the store and the server, in this order, within stopLimit.
+func (n *Node) Stop() {
+	if n.Service != nil {
+		n.Service.Stop()
+	}
+	if n.store != nil && !within(stopStore, func() { _ = n.store.Close() }) { // every write was answered with its own outcome
+		left(n.log, "the store", stopStore)
+	}
+	switch {
+	case n.server != nil:
+		n.server.Stop()
+	case n.links != nil:
+		n.links.Close()
+	}
+}
+
+// Stop ends the service and waits for what it has under way, within limits.
+func (s *Service) Stop() {
+	if s.http != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopHTTP)
+		_ = s.http.Shutdown(ctx) // what does not end in time is cut off
+		cancel()
+		_ = s.http.Close()
+	}
+	all := within(stopTasks, func() {
+		for _, sub := range s.subs {
+			_ = sub.Unsubscribe() // its connection is about to close
+		}
+		s.cancel()
+		s.wait.Wait()
+		if s.past != nil {
+			s.past.Close()
+		}
+	})
+	if !all {
+		s.cancel()
+		left(s.log, "what the service has under way", stopTasks)
+	}
+}

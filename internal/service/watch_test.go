@@ -1,0 +1,304 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/host"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// watched is a watch of a real node, whose looks the test makes, with a log to read.
+func watched(t *testing.T) (*watch, *bytes.Buffer) {
+	t.Helper()
+	n, _ := node(t, "")
+	log := new(bytes.Buffer)
+	w := newWatch(Options{
+		Store: n.store, Links: n.links, Dir: t.TempDir(), KeptHere: true, Server: n.server, Log: slog.New(slog.NewTextHandler(log, nil)),
+	}, prometheus.NewRegistry())
+	w.files = func() (host.Descriptors, error) { return host.Descriptors{Used: 1, Limit: 100}, nil }
+	w.disk = func(string) (host.Disk, error) { return host.Disk{Free: 50 << 20, Total: 100 << 20}, nil }
+	return w, log
+}
+
+// TestDisk: one line when something changes, and none while it stays.
+func TestDisk(t *testing.T) {
+	w, log := watched(t)
+	for _, step := range []struct {
+		free    uint64
+		line    string
+		healthy bool
+	}{
+		{50 << 20, "", true},
+		{9 << 20, "the disk is nearly full", true},
+		{9 << 20, "", true},
+		{0, "the disk is full", false},
+		{1, "", false},
+		{host.FullBelow + 1, "", false}, // not yet worth writing to
+		{50 << 20, "the disk has room again", true},
+		{50 << 20, "", true},
+	} {
+		log.Reset()
+		w.disk = func(string) (host.Disk, error) { return host.Disk{Free: step.free, Total: 100 << 20}, nil }
+		w.machine()
+		if got := log.String(); strings.Count(got, "\n") > 1 || !strings.Contains(got, step.line) || step.line == "" && got != "" {
+			t.Errorf("with %d bytes: %q, want %q", step.free, got, step.line)
+		}
+		if err := w.healthy(); (err == nil) != step.healthy || err != nil && !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("with %d bytes: %v", step.free, err)
+		}
+	}
+}
+
+// TestFullRefuses: while the disk is full the API says so to who would write, and to nobody else.
+func TestFullRefuses(t *testing.T) {
+	w, _ := watched(t)
+	handler := w.refuse(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	for _, full := range []bool{true, false} {
+		free := uint64(50 << 20)
+		if full {
+			free = 0
+		}
+		w.disk = func(string) (host.Disk, error) { return host.Disk{Free: free, Total: 100 << 20}, nil }
+		w.machine()
+		for request, writing := range map[string]bool{
+			"GET /users": false, "POST /heads": false, "POST /cards/query": false,
+			"POST /logs": true, "POST /cards": true, "PUT /cards/x": true,
+		} {
+			method, path, _ := strings.Cut(request, " ")
+			out := httptest.NewRecorder()
+			handler.ServeHTTP(out, httptest.NewRequest(method, path, nil))
+			want := http.StatusNoContent
+			if full && writing {
+				want = http.StatusServiceUnavailable
+			}
+			if out.Code != want || want != http.StatusNoContent && !strings.Contains(out.Body.String(), "disk of the server is full") {
+				t.Errorf("full %v, %s: %d %s", full, request, out.Code, out.Body)
+			}
+		}
+	}
+}
+
+// TestFullElsewhere: a store that other servers keep as well takes what this one has no room for.
+func TestFullElsewhere(t *testing.T) {
+	w, _ := watched(t)
+	w.kept = false
+	w.disk = func(string) (host.Disk, error) { return host.Disk{Total: 100 << 20}, nil }
+	w.machine()
+	out := httptest.NewRecorder()
+	w.refuse(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })).
+		ServeHTTP(out, httptest.NewRequest("POST", "/logs", nil))
+	if out.Code != http.StatusNoContent || w.healthy() == nil {
+		t.Errorf("%d, %v", out.Code, w.healthy())
+	}
+}
+
+func TestFiles(t *testing.T) {
+	w, log := watched(t)
+	for _, step := range []struct {
+		used uint64
+		line string
+	}{{10, ""}, {90, "running out"}, {95, ""}, {100, "none are left"}, {10, "again"}, {10, ""}} {
+		log.Reset()
+		w.files = func() (host.Descriptors, error) { return host.Descriptors{Used: step.used, Limit: 100}, nil }
+		w.machine()
+		got := log.String()
+		if step.line == "none are left" {
+			step.line = "no file descriptors are left"
+		}
+		if strings.Count(got, "\n") > 1 || !strings.Contains(got, step.line) || step.line == "" && got != "" {
+			t.Errorf("with %d: %q, want %q", step.used, got, step.line)
+		}
+	}
+}
+
+// TestAdvisories: a rescue of the meta group is told, once.
+func TestAdvisories(t *testing.T) {
+	w, log := watched(t)
+	sub, err := w.advise()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	for range 3 {
+		if err := w.links.Sys.Publish("$JS.EVENT.ADVISORY.SERVER.META_RESCUE", []byte(`{"server":"n1"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.links.Sys.Publish("$JS.EVENT.ADVISORY.API", []byte(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for handled := int64(0); handled < 4 && ctx.Err() == nil; handled, _ = sub.Delivered() {
+		_ = w.links.Sys.FlushWithContext(ctx) // Delivered tells
+	}
+	if err := sub.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	for sub.IsValid() && ctx.Err() == nil { // the last handler has returned when a drain ends
+		_ = w.links.Sys.FlushWithContext(ctx)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "advisory=SERVER.META_RESCUE server=n1") {
+		t.Errorf("log: %s", got)
+	}
+}
+
+// TestStatus: the operator gets an answer as soon as there was a look.
+func TestStatus(t *testing.T) {
+	n, _ := node(t, "")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		m, err := n.links.Sys.RequestWithContext(ctx, bus.StatusSubject, nil)
+		var s bus.Status
+		if errors.Is(err, nats.ErrNoResponders) {
+			continue
+		}
+		if err != nil || json.Unmarshal(m.Data, &s) != nil || s.Disk.Total == 0 || s.Files.Limit == 0 || s.Full {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		return
+	}
+	t.Error("no answer")
+}
+
+func info(last uint64, created time.Time) *jetstream.StreamInfo {
+	return &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{LastSeq: last}}
+}
+
+// TestMarks: what is told of a stream, look after look.
+func TestMarks(t *testing.T) {
+	first, second := time.Unix(1, 0).UTC(), time.Unix(2, 0).UTC()
+	m := Marks{}
+	for i, step := range []struct {
+		now  *jetstream.StreamInfo
+		tell string
+		lost uint64
+	}{
+		{info(5, first), "", 0},
+		{info(9, first), "", 0},
+		{info(7, first), "shorter than it was left: it is at 7, and was at 9", 9},
+		{info(8, first), "", 9},
+		{info(0, second), "made anew: it is at 0, and was at 8", 9},
+		{nil, "gone, which was at 9", 9},
+		{info(20, second), "", 9},
+	} {
+		if tell := m.Compare("r", step.now); !strings.Contains(tell, step.tell) || step.tell == "" && tell != "" || m["r"].Lost != step.lost {
+			t.Errorf("step %d: %q, %+v", i, tell, m["r"])
+		}
+	}
+	if tell := (Marks{}).Compare("r", nil); tell != "" {
+		t.Errorf("of a stream that never was: %q", tell)
+	}
+}
+
+func TestMarksFile(t *testing.T) {
+	file := MarksFile(t.TempDir())
+	if m, err := LoadMarks(file); err != nil || len(m) != 0 {
+		t.Fatalf("without a file: %v, %v", m, err)
+	}
+	m := Marks{"r": {Last: 7, Created: time.Unix(1, 0).UTC(), Lost: 9}}
+	if err := m.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LoadMarks(file); err != nil || got["r"] != m["r"] {
+		t.Errorf("%v, %v", got, err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-3] ^= 1
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadMarks(file); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a damaged file: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".unibus-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestPanic: a handler that panics costs one answer and one line.
+func TestPanic(t *testing.T) {
+	log := new(bytes.Buffer)
+	s := newHTTP(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") }), slog.New(slog.NewTextHandler(log, nil)))
+	out := httptest.NewRecorder()
+	s.Handler.ServeHTTP(out, httptest.NewRequest("GET", "/users", nil))
+	if out.Code != http.StatusInternalServerError || strings.Contains(out.Body.String(), "oops") {
+		t.Errorf("%d %s", out.Code, out.Body)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "oops") {
+		t.Errorf("log: %s", got)
+	}
+	if s.WriteTimeout == 0 || s.MaxHeaderBytes == 0 {
+		t.Error("without bounds")
+	}
+}
+
+// TestHTTPLog: a complaint is passed on once.
+func TestHTTPLog(t *testing.T) {
+	log := new(bytes.Buffer)
+	l := &httpLog{log: slog.New(slog.NewTextHandler(log, nil))}
+	for range 3 {
+		_, _ = io.WriteString(l, "http: Accept error: too many open files; retrying in 5ms\n")
+	}
+	if strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestExposed: an API that other machines reach is told of; this machine's is not.
+func TestExposed(t *testing.T) {
+	for listen, want := range map[string]bool{"": false, "127.0.0.1:1": false, "[::1]:1": false, "10.0.0.1:1": true, ":1": true} {
+		log := new(bytes.Buffer)
+		new(Node).exposed(NodeOptions{HTTP: listen, Log: slog.New(slog.NewTextHandler(log, nil))})
+		if (log.Len() > 0) != want {
+			t.Errorf("%q: %s", listen, log)
+		}
+	}
+}
+
+// TestWithin: what does not end is not waited for.
+func TestWithin(t *testing.T) {
+	end := make(chan struct{})
+	if within(time.Nanosecond, func() { <-end }) {
+		t.Error("it was waited for")
+	}
+	close(end)
+	if !within(time.Minute, func() {}) {
+		t.Error("it was not waited for")
+	}
+}
+
+// TestStartCalledOff: a start ends with its context, also one that waits for other servers.
+func TestStartCalledOff(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	n, err := StartNode(ctx, NodeOptions{
+		Store: JetStream, Listen: "127.0.0.1:0", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+		Cluster: bus.Cluster{Name: "c", Listen: "127.0.0.1:-1", Routes: []string{"127.0.0.1:1"}},
+	})
+	if err == nil {
+		n.Stop()
+		t.Error("it started")
+	}
+}

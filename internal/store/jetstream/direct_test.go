@@ -1,0 +1,169 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// fill writes keys, side by side.
+func fill(t *testing.T, b *bucket, value []byte, keys ...string) {
+	t.Helper()
+	var writes []write
+	for _, key := range keys {
+		writes = append(writes, write{key, value, anyRevision})
+	}
+	_, err := b.putMany(t.Context(), writes)
+	must(t, err)
+}
+
+func names(prefix string, n int) (keys []string) {
+	for i := range n {
+		keys = append(keys, prefix+strconv.Itoa(i))
+	}
+	return keys
+}
+
+// TestScan: whoever goes through a bucket by pages, each from any of three servers, sees every key, however
+// they move meanwhile, and those of no other pattern.
+func TestScan(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	writer, reader := c.open(0, 0, 20*time.Second), c.open(2, 0, 20*time.Second)
+	keys := names("k.", 3*pageRecords)
+	fill(t, writer.members, []byte("v"), keys...)
+	fill(t, writer.members, nil, names("", 10)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	wait.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ { // from both ends
+			for _, key := range []string{keys[i%len(keys)], keys[len(keys)-1-i%len(keys)]} {
+				_, _ = writer.members.put(ctx, key, []byte("w"), anyRevision)
+			}
+		}
+	})
+	for range 5 {
+		seen := map[string]bool{}
+		must(t, reader.members.scan(t.Context(), "*.*", func(r record) error {
+			seen[r.key] = true
+			return nil
+		}))
+		if len(seen) != len(keys) {
+			t.Fatalf("%d of %d keys were seen", len(seen), len(keys))
+		}
+	}
+	found, err := reader.members.list(t.Context(), "k.*") // more than a server gives at once
+	must(t, err)
+	if len(found) != len(keys) {
+		t.Errorf("%d of %d keys are listed", len(found), len(keys))
+	}
+	stop := errors.New("enough")
+	if err := reader.members.scan(t.Context(), "k.*", func(record) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("a scan that was stopped: %v", err)
+	}
+}
+
+// TestLarge: records that together are more than a server gives at once all come.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	s := c.open(0, 0, 20*time.Second)
+	value := bytes.Repeat([]byte("x"), 512<<10)
+	keys := names("k.", 3*maxBytes/len(value))
+	fill(t, s.members, value, keys...)
+	found, err := s.members.fresh(t.Context(), keys...)
+	must(t, err)
+	n := 0
+	must(t, s.members.scan(t.Context(), "*.*", func(r record) error {
+		if !bytes.Equal(r.value, value) {
+			t.Errorf("%s comes back altered", r.key)
+		}
+		n++
+		return nil
+	}))
+	if len(found) != len(keys) || n != len(keys) {
+		t.Errorf("of %d keys %d were found, %d seen", len(keys), len(found), n)
+	}
+	if found, err = s.members.list(t.Context(), "k.*"); err != nil || len(found) != len(keys) {
+		t.Errorf("%d of %d keys are listed, %v", len(found), len(keys), err)
+	}
+}
+
+func TestMatches(t *testing.T) {
+	for _, c := range []struct {
+		key, pattern string
+		want         bool
+	}{
+		{"a", "*", true}, {"a.b", "*", false}, {"a.1", "*.1", true}, {"a.11", "*.1", false}, {"a.b", "a.*", true}, {"b.b", "a.*", false}, {"a", "a.*", false},
+	} {
+		if got := matches(c.key, c.pattern); got != c.want {
+			t.Errorf("%s is %s: %v", c.key, c.pattern, got)
+		}
+	}
+}
+
+// TestAnswers: an answer counts when all of it has arrived. Each is told as who answers sends it: a record
+// as its place and the one before, the end as its status.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	nc := c.connect(0, 0)
+	r, err := newReplies(nc)
+	must(t, err)
+	defer r.close()
+	end := func(status, last, pending string) nats.Header {
+		return nats.Header{"Status": {status}, jetstream.LastSequenceHeader: {last}, "Nats-Num-Pending": {pending}}
+	}
+	rec := func(seq, before string) nats.Header {
+		return nats.Header{jetstream.SequenceHeader: {seq}, jetstream.LastSequenceHeader: {before}}
+	}
+	for name, a := range map[string]struct {
+		parts []nats.Header
+		n     int
+		more  bool
+		err   error
+	}{
+		"whole":                  {parts: []nats.Header{rec("3", "0"), rec("5", "3"), end("204", "5", "0")}, n: 2},
+		"cut off by the server":  {parts: []nats.Header{rec("3", "0"), end("204", "3", "1")}, n: 1, more: true},
+		"nothing there":          {parts: []nats.Header{end("404", "", "")}},
+		"the first is missing":   {parts: []nats.Header{rec("5", "3"), end("204", "5", "0")}, err: errLost},
+		"one between is missing": {parts: []nats.Header{rec("3", "0"), rec("7", "5"), end("204", "7", "0")}, err: errLost},
+		"the last is missing":    {parts: []nats.Header{rec("3", "0"), end("204", "5", "0")}, err: errLost},
+		"one cannot be read":     {parts: []nats.Header{rec("3", "0"), end("404", "", "")}, err: errLost},
+		"too many":               {parts: []nats.Header{end("413", "", "")}, err: errMany},
+		"no end":                 {parts: []nats.Header{rec("3", "0")}, err: context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			subject := nats.NewInbox()
+			sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
+				for _, h := range a.parts {
+					_ = m.RespondMsg(&nats.Msg{Header: h})
+				}
+			})
+			must(t, err)
+			defer func() { must(t, sub.Unsubscribe()) }()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			if a.err == context.DeadlineExceeded {
+				ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+			}
+			defer cancel()
+			messages, more, err := r.ask(ctx, subject, nil)
+			if !errors.Is(err, a.err) || err == nil && (len(messages) != a.n || more != a.more) {
+				t.Errorf("%d messages, more: %v, %v", len(messages), more, err)
+			}
+		})
+	}
+	if err := r.nc.Flush(); err != nil {
+		t.Error(fmt.Errorf("the connection: %w", err))
+	}
+}

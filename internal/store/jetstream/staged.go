@@ -1,0 +1,176 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// PutKeys stages sealed copies. Each is a Create, so that none that is there is ever replaced, not even by
+// who looked before the entry was committed that names it.
+func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	writes := make([]write, len(keys))
+	for i, k := range keys {
+		writes[i] = write{sealedKey(room, epoch, commit.String(), k.Endpoint.String()), k.Sealed, 0}
+	}
+	if err := s.stage(ctx, writes); err != nil {
+		return fmt.Errorf("put keys: %w", failure(err))
+	}
+	return nil
+}
+
+// stage writes copies, again those that are there already with the same bytes: as if staged now.
+func (s *Store) stage(ctx context.Context, writes []write) error {
+	all, refused := len(writes), 0
+	for {
+		taken, err := s.keys.putMany(ctx, writes)
+		if err != nil {
+			return err
+		}
+		if len(taken) == 0 {
+			break
+		}
+		keys := make([]string, len(taken))
+		for i, w := range taken {
+			keys[i] = w.key
+		}
+		found, err := s.keys.fresh(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		writes = writes[:0]
+		for _, w := range taken {
+			if r, ok := found[w.key]; ok && !bytes.Equal(r.value, w.value) {
+				refused++
+			} else {
+				writes = append(writes, write{w.key, w.value, int64(r.rev)})
+			}
+		}
+	}
+	if refused > 0 {
+		return fmt.Errorf("%w: another copy, for %d of %d", store.ErrExists, refused, all)
+	}
+	return nil
+}
+
+// staging is one key that copies were staged of.
+type staging struct {
+	room   crypto.ID
+	epoch  uint32
+	commit string
+}
+
+// expired is how many of its copies are old, and the place of the last of them.
+type expired struct {
+	count int
+	last  uint64
+}
+
+// ExpireStaged removes what was staged before a time and no entry names. It holds a line for each key of each
+// room in memory.
+func (s *Store) ExpireStaged(ctx context.Context, before time.Time) (removed int, err error) {
+	old := map[staging]expired{}
+	err = s.keys.scan(ctx, "*.*.*.*", func(r record) error {
+		if k, ok := stagingOf(r.key); ok && r.time.Before(before) {
+			old[k] = expired{old[k].count + 1, r.rev}
+		}
+		return nil
+	})
+	if err == nil {
+		err = s.spareNamed(ctx, old)
+	}
+	for k, e := range old {
+		if err != nil {
+			break
+		}
+		if err = s.removeStaged(ctx, k, e.last); err == nil {
+			removed += e.count
+		}
+	}
+	if err != nil {
+		return removed, fmt.Errorf("expire staged keys: %w", failure(err))
+	}
+	return removed, nil
+}
+
+func stagingOf(key string) (k staging, ok bool) {
+	tokens := strings.Split(key, ".")
+	if len(tokens) != 4 {
+		return k, false
+	}
+	room, err := crypto.ParseID(tokens[0])
+	if err != nil {
+		return k, false
+	}
+	epoch, err := strconv.ParseUint(tokens[1], 10, 32)
+	return staging{room, uint32(epoch), tokens[2]}, err == nil
+}
+
+// spareNamed takes out the keys that an entry names, or that may be named by one: where no record says which
+// key an epoch has, the log is asked first, in case its views are behind it.
+func (s *Store) spareNamed(ctx context.Context, old map[staging]expired) error {
+	var keys []string
+	for k := range old {
+		keys = append(keys, epochKey(k.room, k.epoch))
+	}
+	op, cancel := s.op(ctx)
+	defer cancel()
+	if len(keys) == 0 {
+		return nil
+	}
+	named, err := s.rooms.fresh(op, keys...)
+	if err != nil {
+		return err
+	}
+	for k := range old {
+		r, ok := named[epochKey(k.room, k.epoch)]
+		commit := string(r.value)
+		if !ok {
+			if commit, err = s.namedNow(ctx, k); err != nil {
+				return err
+			}
+		}
+		if commit == k.commit {
+			delete(old, k)
+		}
+	}
+	return nil
+}
+
+// namedNow is the commitment of an epoch once the views of its room are current; empty if there is none.
+func (s *Store) namedNow(ctx context.Context, k staging) (string, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	_, err := s.room(ctx, k.room)
+	var r record
+	if err == nil {
+		r, err = s.rooms.one(ctx, epochKey(k.room, k.epoch))
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	return string(r.value), err
+}
+
+// removeStaged removes the copies of a key up to a place: those staged since then stay.
+func (s *Store) removeStaged(ctx context.Context, k staging, last uint64) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	keys, err := s.js.Stream(ctx, s.keys.stream)
+	if err != nil {
+		return err
+	}
+	subject := s.keys.prefix + sealedKey(k.room, k.epoch, k.commit, "*")
+	return keys.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1))
+}

@@ -1,0 +1,144 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// lookEvery is how often the log is looked at unasked: what the server publishes of it may get lost, and
+// nothing shows that.
+const lookEvery = time.Second
+
+// announced has the server publish the place of every entry, without what it says.
+func announced() *jetstream.RePublish {
+	return &jetstream.RePublish{
+		Source: "$KV." + Buckets[0] + ".*.*", Destination: "unibus.log.{{wildcard(1)}}.{{wildcard(2)}}", HeadersOnly: true,
+	}
+}
+
+// announcements is where that is published.
+const announcements = "unibus.log.*.*"
+
+// watch is one Watch: what the server publishes says when to look, and what is read says what there is.
+type watch struct {
+	s    *Store
+	out  chan store.Notice
+	last uint64 // everything up to here was reported
+
+	told   chan struct{} // holds one when want has grown
+	wanted atomic.Uint64 // the place of the last entry that was heard of
+}
+
+// Watch reports every entry committed from now on.
+func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
+	w := &watch{s: s, out: make(chan store.Notice), told: make(chan struct{}, 1)}
+	heard, err := s.replies.nc.Subscribe(announcements, w.hear)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", failure(err))
+	}
+	quit := func() { _ = heard.Unsubscribe() } // the connection may be gone, which serves as well
+	start, cancel := s.op(ctx)
+	defer cancel()
+	if w.last, err = s.log.index(start); err != nil {
+		quit()
+		return nil, fmt.Errorf("watch: %w", failure(err))
+	}
+	ctx, stop := context.WithCancel(ctx)
+	release := context.AfterFunc(s.ctx, stop)
+	started := s.wait.Go(func() {
+		defer close(w.out)
+		defer quit()
+		defer stop()
+		defer release()
+		w.run(ctx)
+	})
+	if !started {
+		stop()
+		quit()
+		return nil, fmt.Errorf("watch: %w", errClosed)
+	}
+	return w.out, nil
+}
+
+// hear notes how far the log reaches, as the server says.
+func (w *watch) hear(m *nats.Msg) {
+	seq, err := number(m, jetstream.SequenceHeader)
+	if err != nil || seq <= w.wanted.Load() {
+		return
+	}
+	w.wanted.Store(seq) // nobody else does
+	select {
+	case w.told <- struct{}{}:
+	default:
+	}
+}
+
+// run looks whenever something is heard of, and now and then, until ctx ends.
+func (w *watch) run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.told:
+		case <-tick.C:
+		}
+		w.look(ctx)
+	}
+}
+
+// look reports what was written since the last time, up to the place that was heard of: a replica that lags
+// is asked again for some 250 ms, then it has time until the next look.
+func (w *watch) look(ctx context.Context) {
+	for wait := retryWait; ; wait *= 2 {
+		a, err := w.s.log.tail(ctx, w.last)
+		for _, r := range a.records {
+			if !w.report(ctx, r) {
+				return
+			}
+		}
+		w.last = max(w.last, a.last)
+		if err == nil && a.more {
+			wait = retryWait / 2
+			continue
+		}
+		if w.last >= w.wanted.Load() || wait > maxWait || pause(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// report hands on the notice of an entry; false when ctx has ended.
+func (w *watch) report(ctx context.Context, r record) bool {
+	n, ok := notice(r.key)
+	if !ok || len(r.value) == 0 { // another kind of record, or the place of a log that never began
+		return true
+	}
+	select {
+	case w.out <- n:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func notice(key string) (n store.Notice, ok bool) {
+	log, seq, _ := strings.Cut(key, ".")
+	var err error
+	if n.Log, err = crypto.ParseID(log); err != nil {
+		return n, false
+	}
+	n.Seq, err = strconv.ParseUint(seq, 10, 64)
+	return n, err == nil
+}
