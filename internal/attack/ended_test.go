@@ -207,7 +207,7 @@ func (w *world) kickOrRevoke(revoke bool) {
 // revocation is acknowledged.
 func TestManyConnections(t *testing.T) {
 	const (
-		many = 300
+		many = 250 // a few less than one user may have
 		busy = 8 // dialled at once
 	)
 	w := startWorld(t, "sqlite")

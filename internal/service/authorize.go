@@ -167,16 +167,14 @@ func (a *authorizer) receiveHello(ctx context.Context, l *login) {
 func (a *authorizer) atPace(source string, f func()) bool {
 	now := a.now()
 	pace := a.paces.getOrMake(source, func() *rate.Limiter { return rate.NewLimiter(loginRate, loginBurst) })
-	turn := pace.ReserveN(now, 1)
-	switch delay := turn.DelayFrom(now); {
-	case delay == 0:
-		f()
-	case delay <= maxPace:
-		time.AfterFunc(delay, f)
-	default:
-		turn.CancelAt(now)
+	switch delay, ok := inTurn(pace, now, maxPace); {
+	case !ok:
 		a.dropped("login-fast")
 		return false
+	case delay == 0:
+		f()
+	default:
+		time.AfterFunc(delay, f)
 	}
 	return true
 }

@@ -232,19 +232,6 @@ func guarded(log *slog.Logger) func(func()) {
 	}
 }
 
-// recovered answers a request whose handler panics.
-func recovered(next http.Handler, log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			if v := recover(); v != nil {
-				logPanic(log, v)
-				writeProblem(w, errors.New("the service failed on this request"))
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
 func logPanic(log *slog.Logger, v any) {
 	log.Error("panic in a request", "panic", v, "stack", string(debug.Stack()))
 }

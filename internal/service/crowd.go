@@ -22,8 +22,8 @@ const (
 	maxDoorQueue   = 128 // logins of one address that wait to say hello
 	maxDoorWaits   = 1024
 	doorWait       = 1500 * time.Millisecond // for one to go, maxPace included; a server waits little longer
-	showUp         = 5 * time.Second         // in which a connection that was granted shows up
-	sweepEvery     = time.Second
+	showUp         = time.Second             // in which a connection that was granted shows up; one that is later counts from then
+	sweepEvery     = 250 * time.Millisecond
 	crowdPage      = 1024             // connections in one answer; servers give no more
 	crowdPages     = 256              // asked for at a start
 	crowdWait      = time.Second      // for the next server's answer

@@ -285,11 +285,11 @@ func TestMadeUpIdentities(t *testing.T) {
 }
 
 // TestPanic: a bug in a handler is an error line and an answer, over NATS and over HTTP.
-func TestPanic(t *testing.T) {
+func TestPanicCarried(t *testing.T) {
 	n, admin := node(t, "")
 	d := newDesk(t, n, admin.Key())
 	p := mustDial(t, n, admin, n.Bus)
-	if got := status(t, ask(t, p, "/panic")); got != "503" {
+	if got := status(t, ask(t, p, "/panic")); got != "500" {
 		t.Errorf("over NATS: %s", got)
 	}
 	web := httptest.NewServer(d)
@@ -298,7 +298,7 @@ func TestPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]int{"/panic": 503, "/": 200} {
+	for path, want := range map[string]int{"/panic": 500, "/": 200} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", web.URL+path, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/time/rate"
@@ -13,7 +14,8 @@ import (
 const (
 	helloRate       = 200 // strangers answered in a second
 	helloBurst      = 50
-	helloEachRate   = 2 // answers to one connection in a second; one is enough for it
+	helloDelay      = time.Second // that an answer waits for that rate
+	helloEachRate   = 2           // answers to one connection in a second; one is enough for it
 	helloEachBurst  = 4
 	helloFlood      = 200     // hellos of one connection without an answer, after which it is dropped
 	maxGreeted      = 2048    // connections remembered; the account holds no more at once
@@ -55,13 +57,35 @@ func (g *greeter) greet(nc *nats.Conn) (*nats.Subscription, error) {
 
 func (g *greeter) receive(m *nats.Msg) {
 	one := g.each.getOrMake(m.Subject, func() *greeted { return &greeted{answers: rate.NewLimiter(helloEachRate, helloEachBurst)} })
-	if !one.answers.Allow() || !g.all.Allow() {
+	delay, ok := time.Duration(0), one.answers.Allow()
+	if ok {
+		delay, ok = inTurn(g.all, time.Now(), helloDelay)
+	}
+	if !ok {
 		g.dropped("hello")
 		if one.ignored++; one.ignored%helloFlood == 0 {
 			g.drop(m.Subject)
 		}
 		return
 	}
-	_ = m.Respond(g.answer) // the caller has gone
-	g.offered(m.Data)
+	answer := func() {
+		_ = m.Respond(g.answer) // the caller has gone
+		g.offered(m.Data)
+	}
+	if delay == 0 {
+		answer()
+		return
+	}
+	time.AfterFunc(delay, answer) // no more of them than the rate allows in helloDelay
+}
+
+// inTurn is how long something has to wait for a rate to allow it; false when that is too long.
+func inTurn(l *rate.Limiter, now time.Time, longest time.Duration) (time.Duration, bool) {
+	turn := l.ReserveN(now, 1)
+	delay := turn.DelayFrom(now)
+	if delay > longest {
+		turn.CancelAt(now)
+		return 0, false
+	}
+	return delay, true
 }

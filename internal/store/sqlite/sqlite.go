@@ -102,8 +102,8 @@ func DSN(path string, busy time.Duration, relaxed bool) string {
 // Migrate applies the migrations a file does not have yet, each in a transaction of its own; the first makes
 // the version oldest of an empty file. A file from a newer version is refused, and one from before oldest.
 func Migrate(ctx context.Context, db *sql.DB, oldest int, migrations []string) error {
-	var version int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+	version, err := settled(ctx, db)
+	if err != nil {
 		return err
 	}
 	newest := oldest + len(migrations) - 1
@@ -121,6 +121,32 @@ func Migrate(ctx context.Context, db *sql.DB, oldest int, migrations []string) e
 		version = next
 	}
 	return nil
+}
+
+// While several processes make one file, SQLite tells all but one of them that it is busy, and waits for none.
+const (
+	makingWait  = 10 * time.Second // for the others
+	makingAgain = 5 * time.Millisecond
+)
+
+// settled returns a file's schema version, when nobody is making the file any more.
+func settled(ctx context.Context, db *sql.DB) (version int, err error) {
+	for began := time.Now(); ; {
+		err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+		if !isBusy(err) || time.Since(began) > makingWait {
+			return version, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(makingAgain):
+		}
+	}
+}
+
+func isBusy(err error) bool {
+	var e *sqlitedriver.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
 // migrate applies the next migration and returns the version then reached.
@@ -176,8 +202,7 @@ func failure(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	var e *sqlitedriver.Error
-	if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY {
+	if isBusy(err) {
 		return fmt.Errorf("%w: another process holds the file", store.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
