@@ -208,7 +208,7 @@ func (w *world) kickOrRevoke(revoke bool) {
 func TestManyConnections(t *testing.T) {
 	const (
 		many = 250 // a few less than one user may have
-		busy = 8 // dialled at once
+		busy = 8   // dialled at once
 	)
 	w := startWorld(t, "sqlite")
 	in := w.insider("many", unibus.RoleMember)

@@ -26,6 +26,19 @@ func newHTTP(handler http.Handler, l *slog.Logger) *http.Server {
 	}
 }
 
+// recovered answers a request whose handler panics, and logs one line.
+func recovered(next http.Handler, l *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				logPanic(l, p)
+				http.Error(w, "the service failed", http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
 // httpLog passes on the first line of what net/http complains of, and repeats none: without descriptors
 // it complains each second.
 type httpLog struct {
