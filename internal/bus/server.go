@@ -117,13 +117,20 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w: it does not listen on %s (in use?)", store.ErrUnavailable, o.Listen)
 	}
-	links, err := connectDuties("", o.Keys, nats.InProcessServer(s.ns), nats.NoReconnect())
+	links, err := connectDuties("", o.Keys, nats.InProcessServer(s.ns), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
+		nats.CustomReconnectDelay(reconnectDelay), nats.ErrorHandler(o.complain))
 	if err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w", err)
 	}
 	s.Links = *links
 	return s, nil
+}
+
+// complain logs what goes wrong on the service's own connections. The server may drop one that cannot keep up;
+// it comes back by itself.
+func (o ServerOptions) complain(nc *nats.Conn, _ *nats.Subscription, err error) {
+	o.Log.Info("a connection of the service", "connection", nc.Opts.Name, "error", err)
 }
 
 func (o ServerOptions) options() (*server.Options, error) {
