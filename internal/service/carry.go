@@ -22,6 +22,9 @@ import (
 // maxRequests is how many requests over NATS are worked on at once; the others wait.
 const maxRequests = 64
 
+// stoppingRetry is after how many seconds a service that stops has its callers ask again.
+const stoppingRetry = "0.1"
+
 // carry serves handler over NATS. Whoever asks is answered in its own inbox, which its token names, and
 // nowhere else: a request's reply subject is whatever the asker likes.
 func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, wait *tasks.Group) (*nats.Subscription, error) {
@@ -30,7 +33,7 @@ func carry(ctx context.Context, nc *nats.Conn, handler http.Handler, wait *tasks
 		if !answerable(m) {
 			return
 		}
-		run(ctx, func() { overNATS(ctx, m, handler) })
+		run(ctx, func() { _ = m.RespondMsg(overNATS(ctx, m, handler)) }) // the caller has gone
 	})
 }
 
@@ -54,8 +57,10 @@ func greet(nc *nats.Conn, founded store.BusBody, offered func(card []byte)) (*na
 	})
 }
 
-// overNATS turns a NATS request into an HTTP one and its answer back.
-func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
+// overNATS turns a NATS request into an HTTP one and its answer back. A request that is cut off since the
+// service stops, when ctx ends, is answered like one that has to wait: another service, or this one when it is
+// back, answers if it is asked again, which every request of the API may be.
+func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) *nats.Msg {
 	w := httptest.NewRecorder()
 	req, err := http.NewRequestWithContext(ctx, m.Header.Get("Method"), "http://unibus"+m.Header.Get("Path"), bytes.NewReader(m.Data))
 	if err != nil {
@@ -64,6 +69,10 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 		req.RequestURI = m.Header.Get("Path")
 		req.Header.Set("Authorization", m.Header.Get("Authorization"))
 		handler.ServeHTTP(w, req)
+	}
+	if w.Code == http.StatusServiceUnavailable && ctx.Err() != nil {
+		w.Code = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", stoppingRetry)
 	}
 	reply := &nats.Msg{Subject: m.Reply, Data: w.Body.Bytes(), Header: nats.Header{
 		"Status": {strconv.Itoa(w.Code)},
@@ -74,5 +83,5 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 			reply.Header[name] = []string{v}
 		}
 	}
-	_ = m.RespondMsg(reply) // the caller has gone
+	return reply
 }
