@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -71,3 +71,9 @@ soak: build
 flood: build
 	go build -o bin/flood ./test/flood
 	bin/flood -unibus bin/unibus
+
+# Three servers that are one bus: its leaders step down under full load; its nodes are restarted one after
+# the other, also with damaged files; they are told to stop at 100 random moments. A quarter of an hour each, or less.
+stepdowns rolling sigterm: build
+	go build -o bin/cluster ./test/cluster
+	bin/cluster -unibus bin/unibus $@

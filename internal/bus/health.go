@@ -137,16 +137,26 @@ func (s *Server) ready(ctx context.Context) bool {
 }
 
 // stopLimit is how long a server may take to stop before it is left behind: it steps down from what it
-// leads, and closes its files.
-const stopLimit = 2 * time.Second
+// leads, which takes a second, and closes its files.
+const stopLimit = 2400 * time.Millisecond
+
+// A server that stops closes the connections of its clients one after the other, within closeWithin, after
+// warning them.
+const (
+	closeWithin = 50 * time.Millisecond
+	warnBefore  = time.Millisecond
+)
 
 // shutdown stops the server, and returns false when that took too long. Every message that was
-// acknowledged is on disk by then: what is lost is a tidy end.
+// acknowledged is on disk by then: what is lost is a tidy end. It lets nobody in any more before it stops:
+// a login that has to be asked about after that ends the process with a panic (nats-server 2.15.2,
+// events.go newRespInbox).
 func shutdown(ns *server.Server) bool {
 	done := make(chan struct{})
 	go func() { // ends with the process at the latest
 		defer close(done)
-		ns.Shutdown()
+		ns.LameDuckShutdown()
+		ns.Shutdown() // one that does not listen yet, or any more, is not a lame duck
 		ns.WaitForShutdown()
 	}()
 	select {

@@ -3,7 +3,11 @@ package bus
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -128,4 +132,43 @@ func TestLoopback(t *testing.T) {
 			t.Errorf("%q", host)
 		}
 	}
+}
+
+// TestStopWhileClientsCome: the library ends the process if a login has to be asked about once the server
+// has begun to stop, so none may come in by then.
+func TestStopWhileClientsCome(t *testing.T) {
+	const clients, stops = 32, 2
+	for range stops {
+		s, _ := begin(t)
+		address := strings.TrimPrefix(s.URL(), "nats://")
+		var came sync.WaitGroup
+		first := make(chan struct{}, clients)
+		for range clients {
+			came.Go(func() {
+				for knock(address) {
+					select {
+					case first <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		for range clients {
+			<-first
+		}
+		s.Stop()
+		came.Wait()
+	}
+}
+
+// knock begins to log in as a stranger, and returns false when nobody listens any more.
+func knock(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_, _ = fmt.Fprint(c, "CONNECT {}\r\nPING\r\n") // the server may be closing it
+	_, _ = c.Read(make([]byte, 1))                 // its greeting
+	return true
 }

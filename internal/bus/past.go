@@ -18,7 +18,8 @@ const (
 	pastBatch  = 1000                    // messages asked for at once
 	pastBytes  = 896 << 10               // bytes asked for at once
 	pastWait   = 2500 * time.Millisecond // for everything there is, before it is ErrUnavailable
-	holeTries  = 4                       // answers that lack the same messages, before they are taken for lost
+	allAsked   = 24                      // requests that ask all replicas: each goes to one of them by chance, and none may be left out
+	lowestWait = time.Second             // for all answers to those
 	noneTries  = 8                       // answers without any, before the leader is asked for one
 	againAfter = 20 * time.Millisecond   // before a replica that lags is asked again; doubled each time
 	againLimit = 160 * time.Millisecond  // but no more than this
@@ -49,8 +50,9 @@ func (p *Past) Stream(ctx context.Context, room crypto.ID) (direct.Info, error) 
 
 // Frames returns a part of a room's past that takes at most limit bytes on the wire, though one frame at
 // least. It ends before the room's last place only for want of space: what a replica that lags, or has
-// lost a block, does not give is asked of others, and ErrUnavailable when nobody has it in time. A hole
-// that has messages after it is given as a hole once several answers have lacked it.
+// lost a block, does not give is asked of others, and ErrUnavailable when nobody has it in time. Nor is one
+// replica believed about where the room begins, even if it leads. A hole that has messages after it is given
+// as a hole once all replicas are there to be asked, and all lack it.
 func (p *Past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery, limit int) (store.Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, pastWait)
 	defer cancel()
@@ -73,9 +75,11 @@ type pastRead struct {
 	past   store.Past
 	size   int // of past.Frames on the wire
 	full   bool
-	lacked int    // answers in a row that began behind the place wanted
+	told   uint64 // where the leader says that the room begins, for which start was found
+	start  uint64 // the first place that is wanted and that any replica holds
+	low    uint64 // the end of a hole that was found
+	lacked uint64 // a place that the replica asked last does not have, though it has later ones
 	none   int    // answers in a row that held nothing
-	lost   uint64 // the last place that not even the leader can read
 }
 
 // errEnough ends an answer: no more fits, or what comes is not what has to come next.
@@ -91,6 +95,9 @@ func (r *pastRead) run(ctx context.Context) error {
 		if len(r.past.Frames) > before {
 			wait = againAfter
 			continue
+		}
+		if r.lacked > 0 { // another replica may have it at once
+			wait = againAfter
 		}
 		select {
 		case <-ctx.Done():
@@ -108,32 +115,99 @@ func (r *pastRead) step(ctx context.Context) (done bool, err error) {
 		return false, temporary(ctx, err)
 	}
 	r.past.First, r.past.Last = max(info.First, 1), info.Last
-	late := !r.q.Since.IsZero() && info.LastTime.Before(r.q.Since)
-	if late || r.done() {
+	if !r.q.Since.IsZero() && info.LastTime.Before(r.q.Since) {
 		return true, nil
 	}
+	if err := r.begin(ctx, info); err != nil || r.done() {
+		return err == nil, temporary(ctx, err)
+	}
+	r.lacked = 0
 	err = r.ask(ctx)
 	if !errors.Is(err, direct.ErrNone) {
 		r.none = 0
 	} else if r.none++; r.none >= noneTries {
-		err = r.one(ctx)
+		err = r.one(ctx, info)
+	}
+	if r.lacked > 0 {
+		err = r.hole(ctx, info)
 	}
 	return r.done(), temporary(ctx, err)
 }
 
 // one asks the leader for the next message, of which no replica that was asked had anything: they lag, or
-// cannot read it. If the leader cannot either it is lost, and reading goes on behind it.
-func (r *pastRead) one(ctx context.Context) error {
+// cannot read it. If the leader cannot either, and there is no replica left that might, it is lost, and reading
+// goes on behind it.
+func (r *pastRead) one(ctx context.Context, info direct.Info) error {
 	m, err := direct.One(ctx, r.p.nc, StreamName(r.room), r.from())
-	if errors.Is(err, direct.ErrNone) {
-		r.lost, r.none = r.from(), noneTries-1 // one more answer decides about the next
+	switch {
+	case errors.Is(err, direct.ErrNone) && info.Whole:
+		r.low, r.none = r.from()+1, noneTries-1 // one more answer decides about the next
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	r.none = 0
 	return r.add(store.Frame{Seq: m.Seq, Time: m.Time, Sender: r.sender(m.Subject), Data: m.Data})
+}
+
+// begin finds out where to begin, if that is not where the caller says. A leader that has lost its first
+// messages says that the room begins after them, and a replica that has lost some from a time on, that
+// those after them are the first from then. Others may still have them.
+func (r *pastRead) begin(ctx context.Context, info direct.Info) error {
+	since := !r.q.Since.IsZero()
+	first, request := r.past.First, direct.Request{Seq: r.wanted()}
+	if since {
+		request = direct.Request{StartTime: r.q.Since.UTC().Format(time.RFC3339Nano)}
+	} else if info.Replicas <= 1 || r.wanted() >= first {
+		return nil
+	}
+	if r.told != first {
+		low, err := r.lowest(ctx, request, info)
+		if err != nil {
+			return err
+		}
+		if low == 0 && first <= info.Last {
+			return fmt.Errorf("%w: the replicas that answer hold nothing, and there are messages up to place %d", store.ErrUnavailable, info.Last)
+		}
+		r.told, r.start = first, low
+	}
+	switch {
+	case r.start == 0: // there is nothing at all
+	case since:
+		r.past.First = min(first, r.start)
+	default:
+		r.past.First = r.start
+	}
+	return nil
+}
+
+// hole looks at a place that a replica lacks. It is lost only if no replica has it, and all can be asked:
+// else one that has it may come back.
+func (r *pastRead) hole(ctx context.Context, info direct.Info) error {
+	low, err := r.lowest(ctx, direct.Request{Seq: r.lacked}, info)
+	switch {
+	case err != nil:
+		return err
+	case low <= r.lacked: // it is there, or all lag
+		return nil
+	case !info.Whole && info.First <= r.lacked: // nor has it been trimmed
+		return fmt.Errorf("%w: place %d is not there, and not all replicas are", store.ErrUnavailable, r.lacked)
+	}
+	r.low = low
+	return nil
+}
+
+// lowest is the first place that any replica holds from the one asked for on; 0 when none holds one. Nobody
+// can choose which replica answers, so many requests are made at once.
+func (r *pastRead) lowest(ctx context.Context, request direct.Request, info direct.Info) (uint64, error) {
+	request.Batch, request.MaxBytes = 1, 1
+	times := 1
+	if info.Replicas > 1 {
+		times = allAsked
+	}
+	ctx, cancel := context.WithTimeout(ctx, lowestWait)
+	defer cancel()
+	return r.p.direct.Lowest(ctx, StreamName(r.room), request, times)
 }
 
 // temporary drops an error after which another replica, or the same one a little later, may answer
@@ -151,9 +225,14 @@ func (r *pastRead) done() bool { return r.q.None || r.full || r.from() > r.past.
 // from is the next place that is wanted.
 func (r *pastRead) from() uint64 {
 	if n := len(r.past.Frames); n > 0 {
-		return max(r.past.Frames[n-1].Seq, r.lost) + 1
+		return max(r.past.Frames[n-1].Seq+1, r.low)
 	}
-	next := max(r.q.After+1, r.past.First, r.lost+1)
+	return max(r.wanted(), r.past.First, r.start, r.low)
+}
+
+// wanted is the first place that is asked for, whether there is something or not.
+func (r *pastRead) wanted() uint64 {
+	next := r.q.After + 1
 	if r.q.Last > 0 && r.past.Last >= r.q.Last {
 		next = max(next, r.past.Last-r.q.Last+1)
 	}
@@ -163,26 +242,21 @@ func (r *pastRead) from() uint64 {
 // ask reads on from one replica.
 func (r *pastRead) ask(ctx context.Context) error {
 	request := direct.Request{Seq: r.from(), Batch: pastBatch, MaxBytes: min(pastBytes, max(r.limit-r.size, 1))}
-	if !r.q.Since.IsZero() && len(r.past.Frames) == 0 {
-		request.Seq, request.StartTime = 0, r.q.Since.UTC().Format(time.RFC3339Nano)
-	}
-	_, err := r.p.direct.Get(ctx, StreamName(r.room), request, func(m *nats.Msg) error { return r.take(m, request.StartTime != "") })
+	_, err := r.p.direct.Get(ctx, StreamName(r.room), request, r.take)
 	r.full = r.full || r.size > r.limit/2 // the rest would be a small answer of its own
 	return err
 }
 
 // take adds a message, if it is the one that comes next.
-func (r *pastRead) take(m *nats.Msg, anywhere bool) error {
+func (r *pastRead) take(m *nats.Msg) error {
 	f := store.Frame{Seq: direct.Seq(m), Data: m.Data}
 	if f.Seq > r.past.Last {
 		return errEnough // stored since the leader was asked; it is not known to be there to stay
 	}
-	if want := r.from(); f.Seq > want && !(anywhere && len(r.past.Frames) == 0) {
-		if r.lacked++; r.lacked < holeTries {
-			return errEnough
-		}
+	if want := r.from(); f.Seq > want {
+		r.lacked = want
+		return errEnough
 	}
-	r.lacked = 0
 	f.Sender = r.sender(direct.Last(m, "Nats-Subject"))
 	stored, err := time.Parse(time.RFC3339Nano, direct.Last(m, "Nats-Time-Stamp"))
 	if err != nil {

@@ -166,7 +166,7 @@ func (o ServerOptions) options() (*server.Options, error) {
 		conf += string(more)
 	}
 	// A first ping that comes early would meet logins that are not answered yet, and end them.
-	opts := &server.Options{NoSigs: true, DisableShortFirstPing: true}
+	opts := &server.Options{NoSigs: true, DisableShortFirstPing: true, LameDuckDuration: closeWithin, LameDuckGracePeriod: warnBefore}
 	if err := opts.ProcessConfigString(conf); err != nil {
 		return nil, fmt.Errorf("configuration: %w: %v", store.ErrInvalid, err)
 	}

@@ -80,7 +80,11 @@ func (c *Client) Get(ctx context.Context, stream string, r Request, f func(*nats
 	if err != nil {
 		return false, err
 	}
-	answers, done, err := c.ask("$JS.API.DIRECT.GET."+stream, raw)
+	replies := maxReplies
+	if r.Batch > 0 {
+		replies = min(replies, r.Batch+1)
+	}
+	answers, done, err := c.ask("$JS.API.DIRECT.GET."+stream, raw, replies)
 	if err != nil {
 		return false, err
 	}
@@ -106,8 +110,42 @@ func (c *Client) Get(ctx context.Context, stream string, r Request, f func(*nats
 	}
 }
 
-func (c *Client) ask(subject string, request []byte) (answers <-chan *nats.Msg, done func(), err error) {
-	ch := make(chan *nats.Msg, maxReplies)
+// Lowest makes the same request many times at once and returns the lowest place of a message that an answer
+// begins with; 0 when no answer has one. Each goes to a replica by chance, so that many reach all of them. It
+// returns an error unless all are answered.
+func (c *Client) Lowest(ctx context.Context, stream string, r Request, times int) (lowest uint64, err error) {
+	type answer struct {
+		seq uint64
+		err error
+	}
+	answers := make(chan answer, times)
+	for range times {
+		go func() { // ends with ctx at the latest
+			var a answer
+			_, a.err = c.Get(ctx, stream, r, func(m *nats.Msg) error {
+				a.seq = Seq(m)
+				return nil
+			})
+			answers <- a
+		}()
+	}
+	for range times {
+		a := <-answers
+		switch {
+		case a.err != nil && !errors.Is(a.err, ErrNone):
+			err = a.err
+		case a.seq > 0 && (lowest == 0 || a.seq < lowest):
+			lowest = a.seq
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: not all replicas of the stream %s answer", store.ErrUnavailable, stream)
+	}
+	return lowest, err
+}
+
+func (c *Client) ask(subject string, request []byte, replies int) (answers <-chan *nats.Msg, done func(), err error) {
+	ch := make(chan *nats.Msg, replies)
 	c.mu.Lock()
 	c.last++
 	reply := c.inbox + strconv.FormatUint(c.last, 36)

@@ -19,6 +19,8 @@ type Info struct {
 	Messages uint64
 	Bytes    uint64
 	LastTime time.Time
+	Replicas int  // that there are to be
+	Whole    bool // all of them are there, and have what the leader has
 }
 
 // What a leader has to show to be believed (measured over partitions: a leader that was cut off goes on
@@ -73,7 +75,10 @@ func Leader(ctx context.Context, nc *nats.Conn, stream string) (Info, error) {
 		return Info{}, fmt.Errorf("%w: no server leads the stream %s with a quorum", store.ErrUnavailable, stream)
 	}
 	st := s.State
-	return Info{First: st.FirstSeq, Last: st.LastSeq, Messages: st.Messages, Bytes: st.Bytes, LastTime: st.LastTime}, nil
+	return Info{
+		First: st.FirstSeq, Last: st.LastSeq, Messages: st.Messages, Bytes: st.Bytes, LastTime: st.LastTime,
+		Replicas: s.Config.Replicas, Whole: s.following() >= s.Config.Replicas,
+	}, nil
 }
 
 // believed reports whether a leader answers, with enough replicas behind it to be a quorum.
@@ -81,13 +86,21 @@ func (s *streamInfo) believed() bool {
 	if s.Cluster == nil { // a server by itself
 		return true
 	}
-	following := 1
+	return s.Cluster.Leader != "" && s.following() >= s.Config.Replicas/2+1
+}
+
+// following counts the leader and the replicas that have what it has.
+func (s *streamInfo) following() int {
+	n := 1
+	if s.Cluster == nil {
+		return n
+	}
 	for _, r := range s.Cluster.Replicas {
 		if r.Current && 0 < r.Active && r.Active < activeWithin {
-			following++
+			n++
 		}
 	}
-	return s.Cluster.Leader != "" && following >= s.Config.Replicas/2+1
+	return n
 }
 
 // Message is one message, as the leader of its stream holds it.

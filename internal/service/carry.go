@@ -40,6 +40,9 @@ const (
 	verifyBurst  = 2000
 )
 
+// stoppingRetry is after how many seconds a service that stops has its callers ask again.
+const stoppingRetry = "0.1"
+
 // asker is who signed a token, and where answers to it go.
 type asker struct {
 	key   crypto.PublicKey
@@ -105,7 +108,7 @@ func (c *carrier) receive(m *nats.Msg) {
 	}
 	do := func() {
 		if !c.refused.isBarred(caller, c.now()) { // while it waited
-			overNATS(c.ctx, m, c.handler)
+			_ = m.RespondMsg(overNATS(c.ctx, m, c.handler)) // the caller has gone
 		}
 	}
 	if c.pool.offer(caller, m.Size(), do) {
@@ -236,8 +239,10 @@ func logPanic(log *slog.Logger, v any) {
 	log.Error("panic in a request", "panic", v, "stack", string(debug.Stack()))
 }
 
-// overNATS turns a NATS request into an HTTP one and its answer back.
-func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
+// overNATS turns a NATS request into an HTTP one and its answer back. A request that is cut off since the
+// service stops, when ctx ends, is answered like one that has to wait: another service, or this one when it is
+// back, answers if it is asked again, which every request of the API may be.
+func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) *nats.Msg {
 	w := httptest.NewRecorder()
 	path := m.Header.Get("Path")
 	req, err := http.NewRequestWithContext(ctx, m.Header.Get("Method"), "http://unibus"+path, bytes.NewReader(m.Data))
@@ -248,6 +253,10 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 		req.Header.Set("Authorization", m.Header.Get("Authorization"))
 		handler.ServeHTTP(w, req)
 	}
+	if w.Code == http.StatusServiceUnavailable && ctx.Err() != nil {
+		w.Code = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", stoppingRetry)
+	}
 	reply := &nats.Msg{Subject: m.Reply, Data: w.Body.Bytes(), Header: nats.Header{
 		"Status": {strconv.Itoa(w.Code)},
 		"Date":   {time.Now().UTC().Format(http.TimeFormat)}, // as over HTTP: it shows a clock that is off
@@ -257,7 +266,7 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) {
 			reply.Header[name] = []string{v}
 		}
 	}
-	_ = m.RespondMsg(reply) // the caller has gone
+	return reply
 }
 
 // busyBody is the answer to whoever has too many requests waiting, prepared once.

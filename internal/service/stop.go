@@ -12,7 +12,7 @@ import (
 // A node is gone within 5 s of being told to stop, whatever it waits for. Everything acknowledged is on
 // disk before it is acknowledged, so that what is left behind costs nothing but a tidy end. Each step has a
 // limit: requests over TCP, requests over NATS and what else is under way, the store, and the server
-// (bus/health.go, 2 s). Together they stay below stopLimit.
+// (bus/health.go, 2.4 s). Together they stay below stopLimit.
 const (
 	stopHTTP  = 500 * time.Millisecond
 	stopTasks = time.Second

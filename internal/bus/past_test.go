@@ -1,0 +1,290 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/freeport"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// replicas are three servers in this process that keep rooms' streams.
+type replicas struct {
+	t       *testing.T
+	options []*server.Options
+	servers []*server.Server
+	nc      *nats.Conn // to the first one
+	js      jetstream.JetStream
+	past    *Past
+	began   time.Time
+}
+
+const (
+	places = 40      // that each room's stream has
+	length = 2800    // of each message: some ten are in a file
+	most   = 127_000 // bytes that a stream holds, for which its files are as small as can be
+)
+
+// newReplicas starts three servers.
+func newReplicas(t *testing.T) *replicas {
+	t.Helper()
+	r := &replicas{t: t, began: time.Now(), servers: make([]*server.Server, 3)}
+	var routes string
+	for i := range 3 {
+		port := freeport.Port()
+		routes += fmt.Sprintf(",nats://127.0.0.1:%d", port)
+		r.options = append(r.options, &server.Options{
+			ServerName: fmt.Sprintf("s%d", i), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port},
+		})
+	}
+	for i, o := range r.options {
+		o.Routes = server.RoutesFromStr(routes[1:])
+		r.start(i)
+		t.Cleanup(func() { r.stop(i) })
+	}
+	for _, s := range r.servers {
+		if !s.ReadyForConnections(20 * time.Second) {
+			t.Fatal("a server does not start")
+		}
+	}
+	var err error
+	if r.nc, err = nats.Connect(r.servers[0].ClientURL()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.nc.Close)
+	if r.js, err = jetstream.New(r.nc); err != nil {
+		t.Fatal(err)
+	}
+	if r.past, err = NewPast(r.nc); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.past.Close)
+	return r
+}
+
+func (r *replicas) start(i int) {
+	r.t.Helper()
+	s, err := server.NewServer(r.options[i].Clone())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s.Start()
+	r.servers[i] = s
+}
+
+func (r *replicas) stop(i int) {
+	r.servers[i].Shutdown()
+	r.servers[i].WaitForShutdown()
+}
+
+// room makes a room's stream with messages, and waits until all replicas have them.
+func (r *replicas) room(n byte) crypto.ID {
+	r.t.Helper()
+	room := crypto.ID{n}
+	form := StreamForm(room, ledger.Policy{Retain: &ledger.Retain{Bytes: most}})
+	form.Replicas = 3
+	r.eventually("stream", func() bool {
+		_, err := r.js.CreateStream(r.t.Context(), form)
+		return err == nil
+	})
+	for range places {
+		if _, err := r.js.Publish(r.t.Context(), StoredSubject(room, crypto.PublicKey{n}), make([]byte, length)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.whole(room)
+	return room
+}
+
+// whole waits until all replicas are current.
+func (r *replicas) whole(rooms ...crypto.ID) {
+	r.t.Helper()
+	r.eventually("stream with all replicas", func() bool {
+		for _, room := range rooms {
+			if info, err := r.past.Stream(r.t.Context(), room); err != nil || !info.Whole {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (r *replicas) eventually(what string, f func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("no %s after a minute", what)
+		}
+	}
+}
+
+// leads has one server lead a room's stream.
+func (r *replicas) leads(i int, room crypto.ID) {
+	r.t.Helper()
+	name := r.options[i].ServerName
+	order := fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, name)
+	r.eventually("leader "+name, func() bool {
+		s, err := r.js.Stream(r.t.Context(), StreamName(room))
+		if err != nil {
+			return false
+		}
+		if s.CachedInfo().Cluster.Leader == name {
+			return true
+		}
+		_, _ = r.nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+StreamName(room), order, time.Second) // or else again
+		return false
+	})
+}
+
+// lose removes a file of a room's stream from a server that is down.
+func (r *replicas) lose(i int, room crypto.ID, file string) {
+	r.t.Helper()
+	if err := os.Remove(filepath.Join(r.options[i].StoreDir, "jetstream", "$G", "streams", StreamName(room), "msgs", file)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// holds is how many messages of a room a server has.
+func (r *replicas) holds(i int, room crypto.ID) uint64 {
+	r.t.Helper()
+	all, err := r.servers[i].Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, a := range all.AccountDetails {
+		for _, s := range a.Streams {
+			if s.Name == StreamName(room) {
+				return s.State.Msgs
+			}
+		}
+	}
+	return 0
+}
+
+// read is the first place and the places that are read with one query after the other.
+func (r *replicas) read(room crypto.ID, q store.FramesQuery) (first uint64, read []uint64, err error) {
+	for {
+		past, err := r.past.Frames(context.Background(), room, q, 1<<20)
+		if err != nil {
+			return 0, nil, err
+		}
+		if first == 0 {
+			first = past.First
+		}
+		for _, f := range past.Frames {
+			read = append(read, f.Seq)
+		}
+		if len(past.Frames) == 0 || past.End() >= past.Last {
+			return first, read, nil
+		}
+		q = store.FramesQuery{After: past.End()}
+	}
+}
+
+// span is places from one to another.
+func span(from, to uint64) (list []uint64) {
+	for seq := from; seq <= to; seq++ {
+		list = append(list, seq)
+	}
+	return list
+}
+
+// TestDamagedReplica: what one replica has lost is read of the others, whoever leads.
+func TestDamagedReplica(t *testing.T) {
+	r := newReplicas(t)
+	const damaged = 1
+	lost := map[string]crypto.ID{"1.blk": r.room(1), "2.blk": r.room(2)}
+	r.stop(damaged)
+	for file, room := range lost {
+		r.lose(damaged, room, file)
+	}
+	r.start(damaged)
+	for file, room := range lost {
+		r.whole(room)
+		for leader := range r.servers {
+			r.leads(leader, room)
+			r.whole(room)
+			if n := r.holds(damaged, room); n >= places {
+				t.Fatalf("the replica that lost %s has %d messages", file, n)
+			}
+			r.complete(room, fmt.Sprintf("%s lost by s%d, s%d leads", file, damaged, leader))
+		}
+	}
+}
+
+// complete checks that everything is read, whichever replica answers.
+func (r *replicas) complete(room crypto.ID, when string) {
+	r.t.Helper()
+	for name, q := range map[string]store.FramesQuery{"all": {}, "last": {Last: places}, "since": {Since: r.began}} {
+		for range 10 {
+			first, read, err := r.read(room, q)
+			if err != nil || first != 1 || !slices.Equal(read, span(1, places)) {
+				r.t.Errorf("%s: %s: %v from %d: %v", when, name, read, first, err)
+			}
+		}
+	}
+	if past, err := r.past.Frames(r.t.Context(), room, store.FramesQuery{None: true}, 1); err != nil || past.First != 1 {
+		r.t.Errorf("%s: begins at %d: %v", when, past.First, err)
+	}
+}
+
+// TestLostEverywhere: what no replica has is lost once all can be asked, and until then it may come back.
+// What was trimmed is gone all the same.
+func TestLostEverywhere(t *testing.T) {
+	r := newReplicas(t)
+	hole, trimmed := r.room(1), r.room(2)
+	s, err := r.js.Stream(t.Context(), StreamName(hole))
+	for seq := uint64(10); seq < 20 && err == nil; seq++ {
+		err = s.DeleteMsg(t.Context(), seq)
+	}
+	if err == nil {
+		s, err = r.js.Stream(t.Context(), StreamName(trimmed))
+	}
+	if err == nil {
+		err = s.Purge(t.Context(), jetstream.WithPurgeSequence(10))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.servers {
+		r.eventually("deletion everywhere", func() bool { return r.holds(i, hole) == places-10 && r.holds(i, trimmed) == places-9 })
+	}
+	r.whole(hole, trimmed)
+	without := append(span(1, 9), span(20, places)...)
+	if first, read, err := r.read(hole, store.FramesQuery{}); err != nil || first != 1 || !slices.Equal(read, without) {
+		t.Errorf("a hole: %v from %d: %v", read, first, err)
+	}
+	for _, q := range []store.FramesQuery{{}, {Last: places}, {Since: r.began}} {
+		if first, read, err := r.read(trimmed, q); err != nil || first != 10 || !slices.Equal(read, span(10, places)) {
+			t.Errorf("trimmed: %v from %d: %v", read, first, err)
+		}
+	}
+	r.stop(2)
+	r.eventually("leader that knows that one is down", func() bool {
+		for _, room := range []crypto.ID{hole, trimmed} {
+			if info, err := r.past.Stream(t.Context(), room); err != nil || info.Whole {
+				return false
+			}
+		}
+		return true
+	})
+	if _, read, err := r.read(hole, store.FramesQuery{}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a hole while one is down: %v: %v", read, err)
+	}
+	if first, read, err := r.read(trimmed, store.FramesQuery{}); err != nil || first != 10 || !slices.Equal(read, span(10, places)) {
+		t.Errorf("trimmed while one is down: %v from %d: %v", read, first, err)
+	}
+}

@@ -1,0 +1,67 @@
+// Command cluster starts three servers on loopback that are one bus, and looks at what people see of it
+// while its streams change leaders (stepdowns), while its nodes are restarted one after the other, also with
+// damaged files (rolling), and while they are told to stop at any moment (sigterm). Each prints one line
+// with its result, and fails when something is not as promised.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/unibus/unibus/test/run"
+)
+
+var (
+	binary  = flag.String("unibus", "bin/unibus", "the program under test")
+	folder  = flag.String("dir", "", "an empty folder to work in, which is kept (default one that is removed)")
+	verbose = flag.Bool("v", false, "tell more")
+)
+
+func main() {
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "cluster [flags] stepdowns|rolling|sigterm")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	try := map[string]func(context.Context, *cluster) (string, error){"stepdowns": stepdowns, "rolling": rolling, "sigterm": sigterm}[flag.Arg(0)]
+	if try == nil {
+		flag.Usage()
+		os.Exit(2)
+	}
+	run.Main(func(ctx context.Context) error { return with(ctx, flag.Arg(0), try) })
+}
+
+// with does one of them on a cluster of its own.
+func with(ctx context.Context, name string, try func(context.Context, *cluster) (string, error)) error {
+	dir := *folder
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "unibus-cluster-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	c, err := newCluster(dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	result, err := try(ctx, c)
+	cancel()
+	if err = errors.Join(err, c.down(), c.complaints()); err != nil {
+		return fmt.Errorf("%s: FAILED: %w", name, err)
+	}
+	fmt.Printf("%s: ok: %s\n", name, result)
+	return nil
+}
+
+// tell logs what only those want to know who look closely.
+func tell(format string, args ...any) {
+	if *verbose {
+		log.Printf(format, args...)
+	}
+}
