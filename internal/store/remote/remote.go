@@ -27,6 +27,10 @@ import (
 // maxReply bounds what a service can make its client hold.
 const maxReply = 4 << 20
 
+// maxAtOnce is how many requests of a store are under way at once; further ones wait. A service works on no
+// more than twice as many of one caller, and leaves it to several processes of that caller to share them.
+const maxAtOnce = 16
+
 // keysPerRequest keeps a request of sealed keys well under 1 MiB.
 const keysPerRequest = 400
 
@@ -48,8 +52,9 @@ type Options struct {
 
 // Store is a store.Store as the calling identity may see it.
 type Store struct {
-	o    Options
-	http http.Client
+	o     Options
+	http  http.Client
+	slots chan struct{} // held by requests under way
 
 	mu    sync.Mutex
 	token string
@@ -68,7 +73,7 @@ func New(o Options) *Store {
 	if o.URL == "" {
 		o.URL = "http://unibus"
 	}
-	return &Store{o: o, http: http.Client{Transport: o.Transport}}
+	return &Store{o: o, http: http.Client{Transport: o.Transport}, slots: make(chan struct{}, maxAtOnce)}
 }
 
 // Close drops idle connections; the transport is its owner's.
@@ -111,9 +116,13 @@ func (s *Store) call(ctx context.Context, method, path string, in, out any) erro
 	return nil
 }
 
-// ask makes one request, again after a while when the service is busy with others of this caller, within
-// OpTimeout. It returns the answer's headers and body; in may be nil.
+// ask makes one request when it is its turn, again after a while when the service is busy with others of this
+// caller, within OpTimeout from then on. It returns the answer's headers and body; in may be nil.
 func (s *Store) ask(ctx context.Context, method, path string, in any) (http.Header, []byte, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer func() { <-s.slots }()
 	ctx, cancel := context.WithTimeout(ctx, s.o.OpTimeout)
 	defer cancel()
 	var body []byte
@@ -134,6 +143,28 @@ func (s *Store) ask(ctx context.Context, method, path string, in any) (http.Head
 			return nil, nil, err
 		case <-time.After(busy.again):
 		}
+	}
+}
+
+// maxTurns is how many times OpTimeout a request may wait for its turn.
+const maxTurns = 12
+
+// enter waits for a request's turn. Nothing is given up before those ahead have had a chance to be given up.
+func (s *Store) enter(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	wait := time.NewTimer(maxTurns * s.o.OpTimeout)
+	defer wait.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return unreachable(ctx.Err())
+	case <-wait.C:
+		return fmt.Errorf("%w: too many requests are under way", store.ErrUnavailable)
 	}
 }
 
