@@ -183,34 +183,22 @@ const loginLasts = LoginTimeout + time.Second
 // the newest connections, which come last.
 func (k *Kick) landed(ctx context.Context, server string, user crypto.PublicKey) error {
 	for offset, newest := 0, false; ; {
-		ask, err := json.Marshal(map[string]any{"auth": true, "limit": kickPage, "offset": offset, "sort": "cid"})
+		c, err := k.connections(ctx, server, map[string]any{"offset": offset})
 		if err != nil {
 			return err
-		}
-		m, err := k.order(ctx, server, "CONNZ", ask)
-		if err != nil {
-			return err
-		}
-		var c connections
-		if err := json.Unmarshal(m.Data, &c); err != nil {
-			return fmt.Errorf("logins of a server: %w", err)
 		}
 		underway, back := c.logins(k.first(server, user, c.Data.Now))
 		switch {
 		case !newest && offset+kickPage < c.Data.Total:
 			offset, newest = c.Data.Total-kickPage, true
-			continue
 		case underway: // a login takes a moment
+			if err := pause(ctx, kickPause); err != nil {
+				return err
+			}
 		case back && offset > 0:
 			offset = max(0, offset-kickPage)
-			continue
 		default:
 			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(kickPause):
 		}
 	}
 }
@@ -240,25 +228,15 @@ func (k *Kick) first(server string, user crypto.PublicKey, now time.Time) time.T
 // on drops a user's connections on one server. The oldest come first, so that a page without any to drop
 // is the last to look at.
 func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey) error {
-	ask, err := json.Marshal(map[string]any{"auth": true, "acc": AccountBus, "user": user.String(), "limit": kickPage, "sort": "cid"})
-	if err != nil {
-		return err
-	}
 	for turn := range kickTurns {
 		if turn > 0 { // a connection takes a moment to go
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(kickPause):
+			if err := pause(ctx, kickPause); err != nil {
+				return err
 			}
 		}
-		m, err := k.order(ctx, server, "CONNZ", ask)
+		c, err := k.connections(ctx, server, map[string]any{"acc": AccountBus, "user": user.String()})
 		if err != nil {
 			return err
-		}
-		var c connections
-		if err := json.Unmarshal(m.Data, &c); err != nil {
-			return fmt.Errorf("connections of a server: %w", err)
 		}
 		dropped, err := k.drop(ctx, server, user, &c)
 		if err != nil || dropped == 0 {
@@ -266,6 +244,38 @@ func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey) err
 		}
 	}
 	return fmt.Errorf("connections of %s come faster than they can be dropped", user)
+}
+
+// connections asks a server for a page of its connections, oldest first.
+func (k *Kick) connections(ctx context.Context, server string, filter map[string]any) (c connections, err error) {
+	filter["auth"], filter["limit"], filter["sort"] = true, kickPage, "cid"
+	ask, err := json.Marshal(filter)
+	if err != nil {
+		return c, err
+	}
+	m, err := k.order(ctx, server, "CONNZ", ask)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(m.Data, &c); err != nil {
+		return c, fmt.Errorf("connections of a server: %w", err)
+	}
+	return c, nil
+}
+
+// close drops a connection. That it has gone by itself is an answer too.
+func (k *Kick) close(ctx context.Context, server string, cid uint64) error {
+	_, err := k.order(ctx, server, "KICK", fmt.Appendf(nil, `{"cid":%d}`, cid))
+	return err
+}
+
+func pause(ctx context.Context, wait time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+		return nil
+	}
 }
 
 func (k *Kick) order(ctx context.Context, server, what string, order []byte) (*nats.Msg, error) {
@@ -281,8 +291,7 @@ func (k *Kick) drop(ctx context.Context, server string, user crypto.PublicKey, c
 		if conn.Start.After(first) {
 			continue
 		}
-		// That the connection has gone by itself is an answer too.
-		if _, err := k.order(ctx, server, "KICK", fmt.Appendf(nil, `{"cid":%d}`, conn.CID)); err != nil {
+		if err := k.close(ctx, server, conn.CID); err != nil {
 			return dropped, err
 		}
 		dropped++
@@ -296,64 +305,47 @@ func DropAll(ctx context.Context, servers *Servers, since time.Time, but []strin
 	k := NewKick(servers)
 	var failed error
 	for _, server := range servers.List() {
-		if server.At.Before(since) {
-			continue
-		}
-		for offset := 0; ; offset += kickPage {
-			ask, err := json.Marshal(map[string]any{"auth": true, "acc": AccountBus, "limit": kickPage, "offset": offset, "sort": "cid"})
-			if err != nil {
-				return err
-			}
-			m, err := k.order(ctx, server.ID, "CONNZ", ask)
-			var c connections
-			if err == nil {
-				err = json.Unmarshal(m.Data, &c)
-			}
-			if err != nil {
-				failed = errors.Join(failed, err)
-				break
-			}
-			for _, conn := range c.Data.Connections {
-				if !slices.Contains(but, conn.User) {
-					_, err := k.order(ctx, server.ID, "KICK", fmt.Appendf(nil, `{"cid":%d}`, conn.CID))
-					failed = errors.Join(failed, err)
-					offset-- // the next page begins earlier by each that is gone
-				}
-			}
-			if len(c.Data.Connections) < kickPage {
-				break
-			}
+		if !server.At.Before(since) {
+			failed = errors.Join(failed, k.allBut(ctx, server.ID, but))
 		}
 	}
 	return failed
 }
 
+// allBut drops the connections of a server, page by page, until there are none but those of the given users.
+func (k *Kick) allBut(ctx context.Context, server string, but []string) error {
+	offset := 0
+	for range kickTurns {
+		c, err := k.connections(ctx, server, map[string]any{"acc": AccountBus, "offset": offset})
+		if err != nil {
+			return err
+		}
+		dropped := 0
+		for _, conn := range c.Data.Connections {
+			if slices.Contains(but, conn.User) {
+				continue
+			}
+			if err := k.close(ctx, server, conn.CID); err != nil {
+				return err
+			}
+			dropped++
+		}
+		switch {
+		case dropped > 0: // they take a moment to go; what is left moves up
+			if err := pause(ctx, kickPause); err != nil {
+				return err
+			}
+		case len(c.Data.Connections) < kickPage:
+			return nil
+		default:
+			offset += kickPage
+		}
+	}
+	return fmt.Errorf("connections to %s come faster than they can be dropped", server)
+}
+
 // AskServers asks every server for what it tells its operator (CONNZ, VARZ, …), over a connection of
 // the system account, and calls f with each answer. It returns when none has come for a while.
 func AskServers(ctx context.Context, sys *nats.Conn, what string, ask []byte, wait time.Duration, f func(answer []byte) error) error {
-	inbox := sys.NewInbox()
-	sub, err := sys.SubscribeSync(inbox)
-	if err != nil {
-		return failure(err)
-	}
-	defer sub.Unsubscribe()
-	if err := sys.PublishRequest("$SYS.REQ.SERVER.PING."+what, inbox, ask); err != nil {
-		return failure(err)
-	}
-	for { // servers answer for themselves, each when it can
-		next, cancel := context.WithTimeout(ctx, wait)
-		m, err := sub.NextMsgWithContext(next)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-			return nil
-		case err != nil:
-			return failure(err)
-		}
-		if err := f(m.Data); err != nil {
-			return err
-		}
-	}
+	return scatter(ctx, sys, "$SYS.REQ.SERVER.PING."+what, ask, wait, f)
 }

@@ -49,11 +49,15 @@ func scatter(ctx context.Context, nc *nats.Conn, subject string, ask []byte, wai
 	if err := nc.PublishRequest(subject, inbox, ask); err != nil {
 		return failure(err)
 	}
-	for {
-		m, err := sub.NextMsg(wait)
+	for { // each answers for itself, when it can
+		next, cancel := context.WithTimeout(ctx, wait)
+		m, err := sub.NextMsgWithContext(next)
+		cancel()
 		switch {
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), err == nil && len(m.Data) == 0: // nobody more, or nobody at all
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), err == nil && len(m.Data) == 0: // nobody more, or nobody at all
+			return nil
 		case err != nil:
 			return failure(err)
 		}
