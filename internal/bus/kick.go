@@ -51,13 +51,13 @@ func (s *Servers) Look(ctx context.Context) error {
 		if err := json.Unmarshal(answer, &who); err != nil || who.ID == "" {
 			return fmt.Errorf("a server's answer is not understood: %v", err)
 		}
-		s.heard(who.ID, who.Name)
+		s.Heard(who.ID, who.Name)
 		return nil
 	})
 }
 
-// heard notes that a server is there. One that was started again has another id under its old name.
-func (s *Servers) heard(id, name string) {
+// Heard notes that a server is there. One that was started again has another id under its old name.
+func (s *Servers) Heard(id, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for old, server := range s.seen {

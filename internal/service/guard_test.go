@@ -1,0 +1,90 @@
+package service
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/bus"
+)
+
+// TestCutOff: on a server that most of the others do not answer any more, and without a quorum, every peer is
+// dropped, after a while and once; with a quorum, or while most are there, nobody is.
+func TestCutOff(t *testing.T) {
+	n, admin := node(t, "")
+	p := mustDial(t, n, admin, n.Bus)
+	closed := make(chan struct{})
+	p.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	servers := bus.NewServers(n.Links().Sys)
+	if err := servers.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := &guard{store: n.store, servers: servers, own: n.Links().Users(), log: slog.New(slog.DiscardHandler)}
+	before := time.Now().Add(-time.Minute)
+	g.judge(t.Context(), before)
+	if !g.cutSince.IsZero() {
+		t.Error("cut off with every server there")
+	}
+	// Two others were there, and do not answer.
+	servers.Heard("OTHER1", "other1")
+	servers.Heard("OTHER2", "other2")
+	since := time.Now()
+	if err := servers.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.judge(t.Context(), since)
+	if g.cutSince.IsZero() || g.dropped {
+		t.Error("not cut off, or dropped at once")
+	}
+	g.cutSince = since.Add(-cutOffAfter)
+	g.judge(t.Context(), since)
+	if g.dropped {
+		t.Error("dropped although the store has a quorum")
+	}
+	n.store.Close() // now it proves nothing
+	g.judge(t.Context(), since)
+	if !g.dropped {
+		t.Error("nobody was dropped")
+	}
+	<-closed
+	if ok := n.Links().API.IsConnected() && n.Links().Notify.IsConnected(); !ok {
+		t.Error("the service itself was dropped")
+	}
+	servers.Heard("OTHER1", "other1")
+	g.judge(t.Context(), since)
+	if g.dropped || !g.cutSince.IsZero() {
+		t.Error("still cut off when most are back")
+	}
+}
+
+// TestSilent: a server that is known to be there and does not answer is a failure, which names it; one that
+// was started again under its name takes its place.
+func TestSilent(t *testing.T) {
+	n, admin := node(t, "")
+	servers := bus.NewServers(n.Links().Sys)
+	if err := servers.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kick := bus.NewKick(servers)
+	if err := kick.User(t.Context(), admin.Key()); err != nil || !kick.Due() {
+		t.Fatalf("%v, due %v", err, kick.Due())
+	}
+	servers.Heard("GONE", "other")
+	var silent *bus.Silent
+	if err := kick.User(t.Context(), admin.Key()); !errors.As(err, &silent) || len(silent.Servers) != 1 || silent.Servers[0].Name != "other" {
+		t.Fatalf("a silent server: %v", err)
+	}
+	if kick.Due() {
+		t.Error("due while the server is as silent as it was")
+	}
+	servers.Heard("BACK", "other")
+	if !kick.Due() {
+		t.Error("not due when the server was started again")
+	}
+	if list := servers.List(); len(list) != 2 {
+		t.Errorf("known are %v", list)
+	}
+}
