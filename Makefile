@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak bench-store
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak bench-store peer-js
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -66,3 +66,7 @@ fulldisk: build
 # A server killed 100 times under load, on each store. Minutes.
 soak: build
 	go run ./test/soak
+
+# The example peer in JavaScript, beside a server of its own. It needs Node 20 and npm.
+peer-js:
+	examples/peer-js/run.sh
