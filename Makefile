@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm peer-js
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -77,3 +77,7 @@ flood: build
 stepdowns rolling sigterm: build
 	go build -o bin/cluster ./test/cluster
 	bin/cluster -unibus bin/unibus $@
+
+# The example peer in JavaScript, beside a server of its own. It needs Node 20 and npm.
+peer-js:
+	examples/peer-js/run.sh

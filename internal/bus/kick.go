@@ -17,7 +17,7 @@ import (
 
 const (
 	orderWait = time.Second            // for a server to answer, or to drop a connection
-	askWait   = 200 * time.Millisecond // for the next server to answer
+	lookWait  = 500 * time.Millisecond // for the next server to say that it is there
 	kickPage  = 1024                   // connections in one answer; servers give no more
 	kickPause = 10 * time.Millisecond  // before a server is looked at again
 	kickTurns = 64                     // pages of one user's connections on one server, before it is a failure
@@ -46,7 +46,7 @@ func NewServers(sys *nats.Conn) *Servers { return &Servers{sys: sys, seen: map[s
 
 // Look asks who is there, and waits for the answers.
 func (s *Servers) Look(ctx context.Context) error {
-	return AskServers(ctx, s.sys, "IDZ", nil, askWait, func(answer []byte) error {
+	return AskServers(ctx, s.sys, "IDZ", nil, lookWait, func(answer []byte) error {
 		var who struct{ ID, Name string }
 		if err := json.Unmarshal(answer, &who); err != nil || who.ID == "" {
 			return fmt.Errorf("a server's answer is not understood: %v", err)

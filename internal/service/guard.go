@@ -18,7 +18,8 @@ import (
 const (
 	rollCall    = time.Second             // servers are asked who is there
 	cutOffAfter = 2500 * time.Millisecond // without most servers and without a quorum, before all connections are dropped
-	silentLong  = 5 * time.Second         // rollCall and cutOffAfter, and what dropping takes
+	proofWithin = 1500 * time.Millisecond // for the store to show that it has a quorum
+	silentLong  = 6 * time.Second         // rollCall, cutOffAfter and proofWithin, and what dropping takes
 )
 
 // guard knows which servers are there, and drops every peer's connection on those that are cut off from most
@@ -78,7 +79,7 @@ func (g *guard) judge(ctx context.Context, since time.Time) {
 
 // quorum reports whether the store can prove that it is current.
 func (g *guard) quorum(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, rollCall)
+	ctx, cancel := context.WithTimeout(ctx, proofWithin)
 	defer cancel()
 	_, err := g.store.HasAdmin(ctx)
 	return err == nil
