@@ -18,9 +18,9 @@ const (
 	pastBatch  = 1000                    // messages asked for at once
 	pastBytes  = 896 << 10               // bytes asked for at once
 	pastWait   = 2500 * time.Millisecond // for everything there is, before it is ErrUnavailable
+	noneTries  = 8                       // answers without any, before the leader is asked for one
 	allAsked   = 24                      // requests that ask all replicas: each goes to one of them by chance, and none may be left out
 	lowestWait = time.Second             // for all answers to those
-	noneTries  = 8                       // answers without any, before the leader is asked for one
 	againAfter = 20 * time.Millisecond   // before a replica that lags is asked again; doubled each time
 	againLimit = 160 * time.Millisecond  // but no more than this
 )
@@ -75,11 +75,11 @@ type pastRead struct {
 	past   store.Past
 	size   int // of past.Frames on the wire
 	full   bool
+	none   int    // answers in a row that held nothing
 	told   uint64 // where the leader says that the room begins, for which start was found
 	start  uint64 // the first place that is wanted and that any replica holds
-	low    uint64 // the end of a hole that was found
+	low    uint64 // the first place behind what no replica has
 	lacked uint64 // a place that the replica asked last does not have, though it has later ones
-	none   int    // answers in a row that held nothing
 }
 
 // errEnough ends an answer: no more fits, or what comes is not what has to come next.
@@ -123,31 +123,47 @@ func (r *pastRead) step(ctx context.Context) (done bool, err error) {
 	}
 	r.lacked = 0
 	err = r.ask(ctx)
-	if !errors.Is(err, direct.ErrNone) {
+	switch {
+	case r.lacked > 0:
+		r.none, err = 0, r.hole(ctx, info)
+	case !errors.Is(err, direct.ErrNone):
 		r.none = 0
-	} else if r.none++; r.none >= noneTries {
-		err = r.one(ctx, info)
-	}
-	if r.lacked > 0 {
-		err = r.hole(ctx, info)
+	default:
+		if r.none++; r.none >= noneTries {
+			err = r.one(ctx, info)
+		}
 	}
 	return r.done(), temporary(ctx, err)
 }
 
 // one asks the leader for the next message, of which no replica that was asked had anything: they lag, or
-// cannot read it. If the leader cannot either, and there is no replica left that might, it is lost, and reading
-// goes on behind it.
+// cannot read it. If the leader cannot either, nor any other, it is lost, and reading goes on behind it.
 func (r *pastRead) one(ctx context.Context, info direct.Info) error {
 	m, err := direct.One(ctx, r.p.nc, StreamName(r.room), r.from())
-	switch {
-	case errors.Is(err, direct.ErrNone) && info.Whole:
-		r.low, r.none = r.from()+1, noneTries-1 // one more answer decides about the next
-		return nil
-	case err != nil:
+	if errors.Is(err, direct.ErrNone) {
+		return r.unreadable(ctx, info)
+	}
+	if err != nil {
 		return err
 	}
 	r.none = 0
 	return r.add(store.Frame{Seq: m.Seq, Time: m.Time, Sender: r.sender(m.Subject), Data: m.Data})
+}
+
+// unreadable passes over a place that the leader cannot read, if all replicas can be asked and none can.
+func (r *pastRead) unreadable(ctx context.Context, info direct.Info) error {
+	low, err := r.lowest(ctx, direct.Request{Seq: r.from()}, info)
+	switch {
+	case err != nil:
+		return err
+	case low == r.from():
+		r.none = 0
+		return nil
+	case !info.Whole:
+		return fmt.Errorf("%w: place %d cannot be read, and not all replicas are there", store.ErrUnavailable, r.from())
+	}
+	r.low, r.none = r.from()+1, noneTries-1 // one more answer decides about the next
+	return nil
 }
 
 // begin finds out where to begin, if that is not where the caller says. A leader that has lost its first
