@@ -47,24 +47,30 @@ func (a *api) getFrames(c *call) (int, any, error) {
 	return http.StatusOK, &past, err
 }
 
-// framesQuery reads after, since, last and bytes.
+// framesQuery reads bytes, and one of after, since and last.
 func (c *call) framesQuery() (q store.FramesQuery, err error) {
-	if q.After, err = c.number("after", 0); err != nil {
-		return q, err
-	}
 	bytes, err := c.number("bytes", 0)
 	if err != nil {
 		return q, err
 	}
 	q.Bytes = int(min(bytes, maxFrames))
 	values := c.URL.Query()
-	if values.Has("last") {
+	given := 0
+	for _, name := range []string{"after", "since", "last"} {
+		if values.Has(name) {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		err = fmt.Errorf("%w: after, since and last: one of them", store.ErrInvalid)
+	case values.Has("last"):
 		q.Last, err = c.number("last", 0)
 		q.None = q.Last == 0
-		return q, err
-	}
-	if since := values.Get("since"); since != "" {
-		q.Since, err = parseSince(since)
+	case values.Has("since"):
+		q.Since, err = parseSince(values.Get("since"))
+	default:
+		q.After, err = c.number("after", 0)
 	}
 	return q, err
 }
