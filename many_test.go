@@ -1,0 +1,147 @@
+package unibus_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
+)
+
+// bodies reads a subscription to its end.
+func bodies(t *testing.T, sub *unibus.Subscription, err error) (out []string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for m, err := range sub.Messages() {
+		if err != nil {
+			t.Fatalf("after %d messages: %v", len(out), err)
+		}
+		out = append(out, string(m.Body))
+	}
+	return out
+}
+
+// TestManyRooms: a subscription to many rooms has ended when every one has been read whole, and gives what was
+// stored in the order in which it was, whatever room it is in.
+func TestManyRooms(t *testing.T) {
+	w := newWorld(t)
+	const rooms, each = 12, 6
+	var open []*unibus.Room
+	for i := range rooms {
+		r, err := w.alice.CreateRoom(w.ctx, fmt.Sprintf("many.r%d", i), unibus.DefaultPolicy())
+		w.must(err)
+		open = append(open, r)
+	}
+	live := unibus.DefaultPolicy()
+	live.Retain = nil
+	_, err := w.alice.CreateRoom(w.ctx, "many.live", live)
+	w.must(err)
+	var want []string
+	middle := time.Time{}
+	for n := range each {
+		if n == each/2 {
+			middle = time.Now()
+		}
+		for i, r := range open {
+			text := fmt.Sprintf("%d in %d", n, i)
+			w.must(r.Publish(w.ctx, []byte(text)))
+			want = append(want, text)
+		}
+	}
+	for range 5 {
+		sub, err := w.alice.Subscribe(w.ctx, []string{"many.>"}, unibus.SubscribeOptions{All: true, End: true})
+		if got := bodies(t, sub, err); !slices.Equal(got, want) {
+			t.Fatalf("%d of %d messages, or in another order: %q", len(got), len(want), got)
+		}
+	}
+	sub, err := w.alice.Subscribe(w.ctx, []string{"many.>"}, unibus.SubscribeOptions{Last: 1, End: true})
+	if got := bodies(t, sub, err); !slices.Equal(got, want[len(want)-rooms:]) {
+		t.Errorf("the last of each: %q", got)
+	}
+	sub, err = w.alice.Subscribe(w.ctx, []string{"many.>"}, unibus.SubscribeOptions{Since: middle, End: true})
+	if got := bodies(t, sub, err); !slices.Equal(got, want[len(want)/2:]) {
+		t.Errorf("since the middle: %q", got)
+	}
+	// What follows the past comes after all of it.
+	sub, err = w.alice.Subscribe(w.ctx, []string{"many.>"}, unibus.SubscribeOptions{Last: 1})
+	w.must(err)
+	w.must(open[3].Publish(w.ctx, []byte("news")))
+	n := 0
+	for m, err := range sub.Messages() {
+		w.must(err)
+		if n++; string(m.Body) == "news" {
+			break
+		}
+	}
+	if n != rooms+1 {
+		t.Errorf("the news is message %d", n)
+	}
+	w.must(sub.Close())
+}
+
+// TestUnpublished: a stored message that the servers published to nobody, as happens when a stream's leader
+// changes, is found by asking for it.
+func TestUnpublished(t *testing.T) {
+	w := newWorld(t)
+	r, err := w.alice.CreateRoom(w.ctx, "quiet", unibus.DefaultPolicy())
+	w.must(err)
+	sub, err := r.Subscribe(w.ctx, unibus.SubscribeOptions{})
+	w.must(err)
+	w.must(r.Publish(w.ctx, []byte("published")))
+	stream, err := w.js.Stream(w.ctx, bus.StreamName(r.ID()))
+	w.must(err)
+	mute := func(republish *jetstream.RePublish) {
+		t.Helper()
+		c := stream.CachedInfo().Config
+		c.RePublish = republish
+		_, err := w.js.UpdateStream(w.ctx, c)
+		w.must(err)
+	}
+	var got []string
+	for m, err := range sub.Messages() {
+		w.must(err)
+		got = append(got, string(m.Body))
+		switch len(got) {
+		case 1:
+			mute(nil)
+			w.must(r.Publish(w.ctx, []byte("told to nobody")))
+		case 2:
+			w.must(r.Publish(w.ctx, []byte("before a hole")))
+			mute(stream.CachedInfo().Config.RePublish)
+			w.must(r.Publish(w.ctx, []byte("behind it")))
+		}
+		if len(got) == 4 {
+			break
+		}
+	}
+	if !slices.Equal(got, []string{"published", "told to nobody", "before a hole", "behind it"}) {
+		t.Errorf("%q", got)
+	}
+	w.must(sub.Close())
+}
+
+// TestUnreachable: a room that cannot be read as far as it reaches ends a read with ErrUnavailable, never as if
+// that were all.
+func TestUnreachable(t *testing.T) {
+	w := newWorld(t)
+	r, err := w.alice.CreateRoom(w.ctx, "gone", unibus.DefaultPolicy())
+	w.must(err)
+	w.must(r.Publish(w.ctx, []byte("one")))
+	w.must(w.js.DeleteStream(w.ctx, bus.StreamName(r.ID())))
+	impatient, err := unibus.Connect(w.ctx, unibus.Options{Identity: w.aliceID, StateDir: filepath.Join(w.dir, "alice"), Server: w.node.URL(), Timeout: time.Second})
+	w.must(err)
+	defer impatient.Close()
+	same, err := impatient.Room(w.ctx, "gone")
+	w.must(err)
+	if _, err := same.Subscribe(w.ctx, unibus.SubscribeOptions{All: true, End: true}); !errors.Is(err, unibus.ErrUnavailable) && !errors.Is(err, unibus.ErrNotFound) {
+		t.Errorf("a stream that is gone: %v", err)
+	}
+}
