@@ -291,15 +291,27 @@ func (f *feed) explain(err error) error {
 	case f.s.c.refused() != nil:
 		return f.s.c.refused()
 	case errors.Is(err, errUnstored):
-		f.stored, f.q.stored = false, false
-		f.src = f.past.live
+		f.goLive()
 		return nil
 	case errors.Is(err, ErrDenied), errors.Is(err, ErrNotFound):
-		if serr := f.r.sync(f.ctx); serr == nil {
-			err = cmp.Or(f.r.readable(), err)
+		if serr := f.r.sync(f.ctx); serr != nil {
+			return err
+		}
+		if why := f.r.readable(); why != nil {
+			return why
+		}
+		if f.stored && !f.r.stores() { // that is why there is no past
+			f.goLive()
+			return nil
 		}
 	}
 	return err
+}
+
+// goLive goes on in a room that stores nothing any more.
+func (f *feed) goLive() {
+	f.stored, f.q.stored = false, false
+	f.src = f.past.live
 }
 
 // read takes one frame, or gives up on a gap that is due.

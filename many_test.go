@@ -145,3 +145,59 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("a stream that is gone: %v", err)
 	}
 }
+
+// TestBeginsAndCeasesToStore: whoever reads and whoever publishes go on when a room ceases to store messages, and
+// when it begins again.
+func TestBeginsAndCeasesToStore(t *testing.T) {
+	w := newWorld(t)
+	alices, bobs := w.room("both", unibus.DefaultPolicy())
+	sub, err := bobs.Subscribe(w.ctx, unibus.SubscribeOptions{})
+	w.must(err)
+	p, err := alices.Publisher(w.ctx)
+	w.must(err)
+	next := make(chan string)
+	go func() {
+		defer close(next)
+		for m, err := range sub.Messages() {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			next <- string(m.Body)
+		}
+	}()
+	// Delivery is at most once around a change, so each text is sent until it comes.
+	say := func(text string) {
+		t.Helper()
+		again := time.NewTicker(300 * time.Millisecond)
+		defer again.Stop()
+		for {
+			w.must(p.Publish([]byte(text)))
+			w.must(p.Flush(w.ctx))
+			for waiting := true; waiting; {
+				select {
+				case got, ok := <-next:
+					if !ok {
+						t.Fatal("the subscription has ended")
+					}
+					if got == text {
+						return
+					}
+				case <-again.C:
+					waiting = false
+				case <-w.ctx.Done():
+					t.Fatalf("%q never comes", text)
+				}
+			}
+		}
+	}
+	say("stored")
+	w.must(alices.SetPolicy(w.ctx, func(p *unibus.Policy) { p.Retain = nil }))
+	say("live")
+	w.must(alices.SetPolicy(w.ctx, func(p *unibus.Policy) { *p = unibus.DefaultPolicy() }))
+	say("stored again")
+	w.must(p.Close(w.ctx))
+	w.must(sub.Close())
+	for range next {
+	}
+}

@@ -135,8 +135,9 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 			return nc, nil
 		}
 		switch {
-		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout:
-			err = fmt.Errorf("%w: the login was not answered in time", store.ErrUnavailable)
+		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout,
+			errors.Is(err, nats.ErrNoServers) && !sent.IsZero(): // of several, of which one at least is there
+			err = fmt.Errorf("%w: the login was not answered in time, as when the service is not there or has no quorum", store.ErrUnavailable)
 		case !unfinished(err):
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		}

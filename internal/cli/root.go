@@ -119,7 +119,8 @@ func (a *app) root() *cobra.Command {
 		Short: "Private rooms on a shared NATS bus",
 		Long: `unibus is private rooms on a shared NATS bus: a room is an end-to-end-encrypted subject.
 
-  unibus init && unibus serve &            # embedded NATS + SQLite; I am the first admin
+  unibus init
+  unibus serve &                           # embedded NATS + SQLite; I am the first admin
   unibus room create ops.alerts
   journalctl -fu app | unibus pub ops.alerts
   unibus sub 'ops.>'`,
@@ -132,7 +133,7 @@ func (a *app) root() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w (unibus %s --help shows the flags)", err, strings.TrimPrefix(cmd.CommandPath(), "unibus "))
+		return usage("%w (%s --help shows the flags)", err, cmd.CommandPath())
 	})
 	f := root.PersistentFlags()
 	f.String("server", "", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")

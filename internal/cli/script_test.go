@@ -63,7 +63,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"serve": cmdServe, "stop": cmdStop, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
+			"serve": cmdServe, "halt": cmdHalt, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
 			"nats": cmdNATS, "port": cmdPort, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
 		},
@@ -280,7 +280,7 @@ func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func cmdStop(ts *testscript.TestScript, _ bool, _ []string) {
+func cmdHalt(ts *testscript.TestScript, _ bool, _ []string) {
 	cmdSignal(ts, false, []string{"serve", "TERM"})
 	cmdReap(ts, false, []string{"serve", "0|130"})
 }
@@ -308,7 +308,7 @@ func cmdSpawn(ts *testscript.TestScript, _ bool, args []string) {
 func cmdAwait(ts *testscript.TestScript, _ bool, args []string) { await(ts, args[0], args[1]) }
 
 func cmdSignal(ts *testscript.TestScript, _ bool, args []string) {
-	s := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}[args[1]]
+	s := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[args[1]]
 	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(s))
 }
 

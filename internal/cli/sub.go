@@ -143,8 +143,12 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(context.Cause(idle), errIdle) && n < f.count {
+	idled := errors.Is(context.Cause(idle), errIdle)
+	switch {
+	case idled && n < f.count:
 		return fmt.Errorf("%w: %d of %d messages came, and none for %s", unibus.ErrUnavailable, n, f.count, f.wait)
+	case idled && f.end: // what is stored was not read to its end
+		return fmt.Errorf("%w: %d messages came, and none for %s, before everything stored was read", unibus.ErrUnavailable, n, f.wait)
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (a *app) interruptedCopy(what string, err error) error {
 // messages are to be.
 func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
 	if url != "" && !strings.HasPrefix(url, "sqlite:") {
-		a.notice("rooms that store messages get their streams when unibus serve starts; without a service:\n  unibus doctor --repair --store %s", redact.URL(url))
+		a.notice("rooms that store messages get their streams when unibus serve starts; without a service: unibus doctor --repair --store %s", redact.URL(url))
 	}
 	type result struct {
 		upkeep.Report
@@ -433,6 +433,14 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 	}
 	servers := "" // with streams to look at
 	looked := false
+	machine := d.add
+	if repair && d.remember() { // the service tells of them until it looks again
+		machine = func(c upkeep.Check) {
+			if c.Name != keptStreams || c.Status != upkeep.Fail {
+				d.add(c)
+			}
+		}
+	}
 	if url := d.a.config.GetString("store"); !strings.HasPrefix(url, "sqlite:") && (acc.Keys != nil || url != "") {
 		servers = cmp.Or(url, d.a.server())
 	}
@@ -445,14 +453,11 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 			defer links.Close()
 			upkeep.Servers(ctx, links, d.add)
 			looked = true
-			upkeep.Machines(ctx, links, d.a.dataDir(), d.add)
+			upkeep.Machines(ctx, links, d.a.dataDir(), machine)
 		}
 	}
 	if !looked {
-		upkeep.Machines(ctx, nil, d.a.dataDir(), d.add)
-	}
-	if repair {
-		d.remember()
+		upkeep.Machines(ctx, nil, d.a.dataDir(), machine)
 	}
 	err = d.a.vault(ctx, func(url string, s store.Vault) error {
 		d.say("store", upkeep.Pass, "", "%s", redact.URL(url))
@@ -468,9 +473,12 @@ func (d *doctor) operator(ctx context.Context, repair bool) error {
 	return nil
 }
 
+// keptStreams is the check that holds streams against what is remembered of them.
+const keptStreams = "kept streams"
+
 // remember takes the streams as they are for what they have to be, so far as the service on this machine
-// remembers more of them.
-func (d *doctor) remember() {
+// remembers more of them. It reports whether there were any such.
+func (d *doctor) remember() bool {
 	file := service.MarksFile(d.a.dataDir())
 	marks, err := service.LoadMarks(file)
 	if err != nil {
@@ -484,13 +492,14 @@ func (d *doctor) remember() {
 		}
 	}
 	if err == nil && forgotten == 0 {
-		return
+		return false
 	}
 	if err := marks.Save(file); err != nil {
-		d.say("kept streams", upkeep.Fail, "", "what is remembered of the streams: %v", err)
-		return
+		d.say(keptStreams, upkeep.Fail, "", "what is remembered of the streams: %v", err)
+		return false
 	}
-	d.say("kept streams", upkeep.Pass, "", "%d are taken for what they have to be from now on", forgotten)
+	d.say(keptStreams, upkeep.Pass, "", "%d are taken for what they have to be from now on", forgotten)
+	return true
 }
 
 var statusColors = map[string]text.Color{upkeep.Pass: text.FgGreen, upkeep.Warn: text.FgYellow, upkeep.Fail: text.FgRed}

@@ -150,7 +150,10 @@ func (c *carrier) refuse() {
 // asker is who signed a request's token, whether or not it is still of use: that the API itself checks.
 // Tokens are remembered, and new ones verified at a bounded rate: errBusy beyond it.
 func (c *carrier) asker(authorization string) (asker, error) {
-	bearer, _ := strings.CutPrefix(authorization, "Bearer ")
+	bearer, ok := strings.CutPrefix(authorization, "Bearer ")
+	if !ok {
+		return asker{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
+	}
 	if who, ok := c.tokens.get(bearer); ok {
 		return who, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -57,6 +58,14 @@ type Node struct {
 }
 
 func (n *Node) start(ctx context.Context, o NodeOptions) error {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return fmt.Errorf("the data folder: %w", err)
+	}
+	if o.External == nil {
+		if err := o.checkKept(); err != nil {
+			return err
+		}
+	}
 	if err := n.connect(ctx, o); err != nil {
 		return err
 	}
@@ -72,7 +81,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		}
 		n.store, replicas = s, s.Replicas
 	} else {
-		path := filepath.Join(o.Dir, "unibus.db")
+		path := filepath.Join(o.Dir, sqliteFile)
 		if o.Store != "" {
 			var ok bool
 			if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {
@@ -91,6 +100,9 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(),
 		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
 	})
+	if err == nil && o.External == nil {
+		err = o.remember()
+	}
 	return err
 }
 

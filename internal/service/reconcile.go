@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // reconciler brings NATS in line with the logs as they grow, whoever appended: streams of stored
@@ -131,11 +132,20 @@ const (
 // kick drops the connections of those whose access an entry ended, narrowed or changed.
 func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus.Kick) error {
 	over, err := r.over(ctx, n, w)
-	for _, key := range over {
-		err = errors.Join(err, kick.User(ctx, key))
+	errs := make([]error, len(over))
+	var kicking tasks.Group
+	run := kicking.Limit(kicksAtOnce) // one may have to wait for logins that are under way
+	for i, key := range over {
+		if !run(ctx, func() { errs[i] = kick.User(ctx, key) }) {
+			errs[i] = ctx.Err()
+		}
 	}
-	return err
+	kicking.Wait()
+	return errors.Join(err, errors.Join(errs...))
 }
+
+// kicksAtOnce is how many users' connections are dropped side by side.
+const kicksAtOnce = 16
 
 // over lists those whose connections may do what an entry says they may not, or not what they now may: where a
 // room's frames go depends on its policy.

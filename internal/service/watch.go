@@ -99,7 +99,7 @@ func (w *watch) run(ctx context.Context) {
 	if w.server != nil {
 		trouble = w.server.Trouble()
 	}
-	defer w.streams.save(w)
+	defer w.leave()
 	for {
 		w.machine()
 		w.streams.look(ctx, w)
@@ -115,6 +115,18 @@ func (w *watch) run(ctx context.Context) {
 		case <-time.After(every):
 		}
 	}
+}
+
+// lastLook is how long the streams are looked at when the service stops.
+const lastLook = 500 * time.Millisecond
+
+// leave notes how the streams are left.
+func (w *watch) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastLook)
+	defer cancel()
+	w.streams.next = time.Time{}
+	w.streams.look(ctx, w)
+	w.streams.save(w)
 }
 
 // machine looks at the disk and the descriptors.

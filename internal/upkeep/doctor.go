@@ -171,6 +171,10 @@ func quorum(servers []serverStatus, n named) {
 			}
 		}
 		all := len(m.Replicas) + 1
+		if 2*(all-len(off)) <= all { // one that was left alone still takes itself for the leader
+			n.fail("most servers of the cluster have to be there", "%d of %d servers are there; not %s: nothing can be written, nobody is let in", all-len(off), all, strings.Join(off, ", "))
+			return
+		}
 		if len(off) > 0 {
 			n.warn("bring them back: the next loss may cost the quorum", "%d of %d servers are there; not %s", all-len(off), all, strings.Join(off, ", "))
 			return

@@ -1,0 +1,71 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// A data folder says in a file where its bus is kept: a start with another store would found a second bus beside
+// it, or bring back one that was moved away, with everyone in it who has been revoked since.
+const keptFile = "store"
+
+// keptIn is the kind of store that a data folder's bus is kept in: JetStream, or sqliteFile; empty for a new one.
+func keptIn(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, keptFile))
+	switch {
+	case err == nil:
+		return strings.TrimSpace(string(text)), nil
+	case !errors.Is(err, os.ErrNotExist):
+		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(dir, sqliteFile)); err == nil {
+		return sqliteFile, nil
+	}
+	return "", nil
+}
+
+// sqliteFile is the database in a data folder.
+const sqliteFile = "unibus.db"
+
+// kind is the kind of the store that is asked for.
+func (o *NodeOptions) kind() string {
+	if o.Store == JetStream {
+		return JetStream
+	}
+	return sqliteFile
+}
+
+// checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses another. With the
+// bus named another is taken: it is about to be moved there, or has been.
+func (o *NodeOptions) checkKept() error {
+	kept, err := keptIn(o.Dir)
+	if err != nil || kept == "" {
+		return err
+	}
+	if o.Store == "" && kept == JetStream {
+		o.Store = JetStream
+	}
+	if kept == o.kind() || !o.Bus.IsZero() {
+		return nil
+	}
+	return fmt.Errorf("%w: the bus of %s is kept in %s: with another store this would be another bus (to move it: serve with the other --store and --bus ID, and unibus migrate)",
+		store.ErrExists, o.Dir, kept)
+}
+
+// remember notes where the folder's bus is kept now.
+func (o *NodeOptions) remember() error {
+	if kept, err := keptIn(o.Dir); err != nil || kept == o.kind() {
+		return err
+	}
+	file := filepath.Join(o.Dir, keptFile)
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return newfile.Write(file, []byte(o.kind()+"\n"))
+}

@@ -1,0 +1,61 @@
+package service
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// TestKept: a folder's bus is looked for where it is kept; another store is refused, unless the bus is named.
+func TestKept(t *testing.T) {
+	const elsewhere = "sqlite:elsewhere.db"
+	for name, c := range map[string]struct {
+		file, database bool // what is in the folder: one that says jetstream, and a database
+		asked          string
+		bus            crypto.ID
+		want           string // store taken
+		refused        bool
+	}{
+		"a new folder":                  {},
+		"a new folder, asked for":       {asked: JetStream, want: JetStream},
+		"a database":                    {database: true},
+		"a database, asked for another": {database: true, asked: JetStream, want: JetStream, refused: true},
+		"a database, to be moved":       {database: true, asked: JetStream, bus: crypto.ID{1}, want: JetStream},
+		"jetstream":                     {file: true, want: JetStream},
+		"jetstream beside what it was":  {file: true, database: true, want: JetStream},
+		"jetstream, asked for another":  {file: true, asked: elsewhere, want: elsewhere, refused: true},
+		"jetstream, to be moved":        {file: true, asked: elsewhere, bus: crypto.ID{1}, want: elsewhere},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := NodeOptions{Dir: t.TempDir(), Store: c.asked, Bus: c.bus}
+			if c.file {
+				was := NodeOptions{Dir: o.Dir, Store: JetStream}
+				if err := was.remember(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.database {
+				if err := os.WriteFile(filepath.Join(o.Dir, sqliteFile), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := o.checkKept()
+			if errors.Is(err, store.ErrExists) != c.refused || err != nil && !c.refused || o.Store != c.want {
+				t.Fatalf("store %q, %v", o.Store, err)
+			}
+			if c.refused {
+				return
+			}
+			if err := o.remember(); err != nil {
+				t.Fatal(err)
+			}
+			if kept, err := keptIn(o.Dir); err != nil || kept != o.kind() {
+				t.Errorf("kept in %q, %v", kept, err)
+			}
+		})
+	}
+}
