@@ -7,11 +7,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/freeport"
 	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -280,16 +283,33 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// TestStartCalledOff: a start ends with its context, also one that waits for other servers.
+// TestStartCalledOff: a start ends with its context, also one that waits for other servers. It is called off once
+// its server listens for those: before that the library may go on to listen although it was told to stop.
 func TestStartCalledOff(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	defer cancel()
+	others := freeport.Local()
+	var listens sync.WaitGroup
+	listens.Go(func() {
+		for {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", others)
+			if err == nil {
+				c.Close()
+				cancel()
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	})
 	n, err := StartNode(ctx, NodeOptions{
 		Store: JetStream, Listen: "127.0.0.1:0", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
-		Cluster: bus.Cluster{Name: "c", Listen: "127.0.0.1:-1", Routes: []string{"127.0.0.1:1"}},
+		Cluster: bus.Cluster{Name: "c", Listen: others, Routes: []string{"127.0.0.1:1"}},
 	})
 	if err == nil {
 		n.Stop()
 		t.Error("it started")
 	}
+	cancel()
+	listens.Wait()
 }
