@@ -230,7 +230,7 @@ func notAllowed(err error) error {
 	if !errors.As(err, &invalid) {
 		return err
 	}
-	if errors.Is(err, ledger.ErrNotAllowed) {
+	if errors.Is(err, ledger.ErrNotAllowed) || errors.Is(err, ledger.ErrRule) {
 		return fmt.Errorf("%w: %w", ErrDenied, invalid.Why)
 	}
 	return invalid.Why
