@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -192,7 +193,7 @@ func (k *Kick) landed(ctx context.Context, server string, user crypto.PublicKey)
 		case !newest && offset+kickPage < c.Data.Total:
 			offset, newest = c.Data.Total-kickPage, true
 		case underway: // a login takes a moment
-			if err := pause(ctx, kickPause); err != nil {
+			if err := tasks.Pause(ctx, kickPause); err != nil {
 				return err
 			}
 		case back && offset > 0:
@@ -230,7 +231,7 @@ func (k *Kick) first(server string, user crypto.PublicKey, now time.Time) time.T
 func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey) error {
 	for turn := range kickTurns {
 		if turn > 0 { // a connection takes a moment to go
-			if err := pause(ctx, kickPause); err != nil {
+			if err := tasks.Pause(ctx, kickPause); err != nil {
 				return err
 			}
 		}
@@ -267,15 +268,6 @@ func (k *Kick) connections(ctx context.Context, server string, filter map[string
 func (k *Kick) close(ctx context.Context, server string, cid uint64) error {
 	_, err := k.order(ctx, server, "KICK", fmt.Appendf(nil, `{"cid":%d}`, cid))
 	return err
-}
-
-func pause(ctx context.Context, wait time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(wait):
-		return nil
-	}
 }
 
 func (k *Kick) order(ctx context.Context, server, what string, order []byte) (*nats.Msg, error) {
@@ -332,7 +324,7 @@ func (k *Kick) allBut(ctx context.Context, server string, but []string) error {
 		}
 		switch {
 		case dropped > 0: // they take a moment to go; what is left moves up
-			if err := pause(ctx, kickPause); err != nil {
+			if err := tasks.Pause(ctx, kickPause); err != nil {
 				return err
 			}
 		case len(c.Data.Connections) < kickPage:

@@ -4,6 +4,7 @@ package tasks
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Group runs goroutines until it is sealed. Unlike with a bare sync.WaitGroup, one may be started
@@ -56,4 +57,14 @@ func (g *Group) Seal() {
 func (g *Group) Wait() {
 	g.Seal()
 	g.wait.Wait()
+}
+
+// Pause waits, and returns ctx's error when that ends first.
+func Pause(ctx context.Context, wait time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+		return nil
+	}
 }

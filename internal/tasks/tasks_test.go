@@ -2,8 +2,10 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestGroup(t *testing.T) {
@@ -86,5 +88,17 @@ func TestLimit(t *testing.T) {
 		if run(t.Context(), f) {
 			t.Error("a sealed group runs something")
 		}
+	}
+}
+
+// TestPause: a pause ends with its context.
+func TestPause(t *testing.T) {
+	if err := Pause(t.Context(), time.Nanosecond); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Pause(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
 	}
 }

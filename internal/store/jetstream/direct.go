@@ -13,6 +13,7 @@ import (
 
 	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // Everything is read by direct get, which any replica answers at once, in one piece, and which ends with
@@ -132,18 +133,9 @@ func (b *bucket) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 		case err != nil && (!passing(err) || errors.Is(err, errMany)):
 			return nil, err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := tasks.Pause(ctx, wait); err != nil {
 			return nil, err
 		}
-	}
-}
-
-func pause(ctx context.Context, wait time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(wait):
-		return nil
 	}
 }
 
@@ -203,7 +195,7 @@ func (b *bucket) page(ctx context.Context, after, barrier uint64) (a answer, all
 		if err != nil && !passing(err) {
 			return a, false, err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := tasks.Pause(ctx, wait); err != nil {
 			return a, false, err
 		}
 	}

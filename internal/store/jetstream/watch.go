@@ -14,6 +14,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // lookEvery is how often the log is looked at unasked: what the server publishes of it may get lost, and
@@ -114,7 +115,7 @@ func (w *watch) look(ctx context.Context) {
 			wait = retryWait / 2
 			continue
 		}
-		if w.last >= w.wanted.Load() || wait > maxWait || pause(ctx, wait) != nil {
+		if w.last >= w.wanted.Load() || wait > maxWait || tasks.Pause(ctx, wait) != nil {
 			return
 		}
 	}
