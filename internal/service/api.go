@@ -34,7 +34,6 @@ type api struct {
 	drop   func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
 	past   *bus.Past
 	frames int                                      // bytes of a room's past in one answer
-	known  *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
 	lists  *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
 	quota  *quota
 	log    *slog.Logger
@@ -139,7 +138,7 @@ func (a *api) authenticate(r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.known.put(t.Key, struct{}{})
+	a.logs.meet(r.Context(), a.bus, t.Key, a.now())
 	return &call{r, t.Key, u.Role == ledger.RoleAdmin}, nil
 }
 

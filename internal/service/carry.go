@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime/debug"
@@ -25,18 +26,17 @@ import (
 )
 
 const (
-	maxRequests  = 64        // worked on at once
-	maxPerCaller = 32        // of one caller
-	maxQueued    = 256       // of one caller, that wait
-	callerBytes  = 4 << 20   // of one caller's requests in hand
-	allBytes     = 64 << 20  // of all requests in hand
-	pendingMsgs  = 8 << 10   // that have come and are not looked at yet
-	pendingBytes = 32 << 20  // as much
-	maxPath      = 8 << 10   // bytes of a path with its query
-	maxBusy      = 256       // answers that the service is busy, that wait to be sent
-	maxTokens    = 4096      // verified tokens that are remembered
-	maxKnown     = 128 << 10 // callers who were let in, that are remembered
-	verifyRate   = 5000      // tokens verified in a second, of requests over NATS: a fifth of a core
+	maxRequests  = 64       // worked on at once
+	maxPerCaller = 32       // of one caller
+	maxQueued    = 256      // of one caller, that wait
+	callerBytes  = 4 << 20  // of one caller's requests in hand
+	allBytes     = 64 << 20 // of all requests in hand
+	pendingMsgs  = 8 << 10  // that have come and are not looked at yet
+	pendingBytes = 32 << 20 // as much
+	maxPath      = 8 << 10  // bytes of a path with its query
+	maxBusy      = 256      // answers that the service is busy, that wait to be sent
+	maxTokens    = 4096     // verified tokens that are remembered
+	verifyRate   = 5000     // tokens verified in a second, of requests over NATS: a fifth of a core
 	verifyBurst  = 2000
 )
 
@@ -57,19 +57,22 @@ type carrier struct {
 	pool    *pool[crypto.PublicKey]
 	tokens  *recent[string, asker]
 	verify  *rate.Limiter
-	known   *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
 	refused *refusals
 	busy    chan *nats.Msg                // requests to answer so
 	drop    func(caller crypto.PublicKey) // ends a caller's connections; never waits
 	dropped func(why string)              // counts a request that is not answered
 	now     func() time.Time
+
+	verifier     *verifier
+	authenticate func(r *http.Request) (*call, error)
 }
 
 func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.Group, m *metrics) *carrier {
 	c := &carrier{
 		busy: make(chan *nats.Msg, maxBusy),
-		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), known: a.known,
-		verify: rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), drop: func(crypto.PublicKey) {},
+		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), authenticate: a.authenticate,
+		verifier: newVerifier(a.logs.roster, wait, a.log, a.now),
+		verify:   rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), drop: func(crypto.PublicKey) {},
 		dropped: m.drop, now: a.now,
 		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
 			atOnce: maxRequests, each: maxPerCaller, inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
@@ -160,6 +163,11 @@ func (c *carrier) asker(authorization string) (asker, error) {
 	if !c.verify.Allow() {
 		return asker{}, errBusy
 	}
+	return c.open(bearer)
+}
+
+// open verifies a token, and remembers it.
+func (c *carrier) open(bearer string) (asker, error) {
 	t, err := crypto.DecodeToken(bearer)
 	if err != nil {
 		return asker{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
@@ -169,10 +177,10 @@ func (c *carrier) asker(authorization string) (asker, error) {
 	return who, nil
 }
 
-// caller is whose turn a request takes. Anyone can make up identities: those that were never let in
+// caller is whose turn a request takes. Anyone can make up identities: those that are not on the roster
 // share one turn, that of the zero key.
 func (c *carrier) caller(key crypto.PublicKey) crypto.PublicKey {
-	if _, ok := c.known.get(key); ok {
+	if c.verifier.roster.has(key, c.now()) {
 		return key
 	}
 	return crypto.PublicKey{}
@@ -185,14 +193,14 @@ func inInbox(reply string, inbox crypto.Inbox) bool {
 }
 
 // ServeHTTP serves the API over HTTP, in the same turns. A body is read before its turn comes, so that
-// one that trickles keeps nobody waiting.
+// one that trickles keeps nobody waiting, and only of users; newHTTP bounds how long that takes.
 func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	who, err := c.asker(r.Header.Get("Authorization"))
+	caller, err := c.user(r)
 	if err != nil {
+		w.Header().Set("Connection", "close") // rather than read the body first
 		writeProblem(w, err)
 		return
 	}
-	caller := c.caller(who.key)
 	size := maxRequest
 	if r.ContentLength >= 0 {
 		size = int(min(r.ContentLength, maxRequest))
@@ -223,6 +231,58 @@ func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 	case <-c.ctx.Done():
 		writeProblem(w, context.Canceled)
+	}
+}
+
+// user is who signed the token of a request over HTTP, if it is a user's. Who is not on the roster has the store
+// asked in a stranger's turn: it is a newcomer, or nobody.
+func (c *carrier) user(r *http.Request) (crypto.PublicKey, error) {
+	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return crypto.PublicKey{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
+	}
+	who, seen := c.tokens.get(bearer)
+	if seen && c.verifier.roster.has(who.key, c.now()) {
+		return who.key, nil
+	}
+	t, err := crypto.PeekToken(bearer)
+	if err != nil {
+		return crypto.PublicKey{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
+	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	from := source{addressOf(host), t.Key}
+	err = c.await(r, func(done func(error)) {
+		check := func() {
+			_, err := c.open(bearer)
+			done(err)
+		}
+		c.verifier.take(from, len(bearer), check, func(string) { done(errBusy) })
+	})
+	if err != nil || c.verifier.roster.has(t.Key, c.now()) {
+		return t.Key, err
+	}
+	return t.Key, c.await(r, func(done func(error)) {
+		ask := func() {
+			_, err := c.authenticate(r)
+			done(err)
+		}
+		if !c.verifier.asks.offer(from.address, len(bearer), ask) {
+			done(errBusy)
+		}
+	})
+}
+
+// await begins something, and waits until it is done or nobody waits for it any more.
+func (c *carrier) await(r *http.Request, begin func(done func(error))) error {
+	ended := make(chan error, 1)
+	begin(func(err error) { ended <- err })
+	select {
+	case err := <-ended:
+		return err
+	case <-r.Context().Done():
+		return r.Context().Err()
+	case <-c.ctx.Done():
+		return context.Canceled
 	}
 }
 

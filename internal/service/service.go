@@ -20,7 +20,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -99,14 +98,14 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
-		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
+		now: time.Now, lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
 	}
 	s.watch = newWatch(o, metrics.registry)
 	requests := newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
 	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
+		count: metrics.login, verifier: requests.verifier, dropped: metrics.drop, crowd: newCrowd(time.Now),
 		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	var notices <-chan store.Notice

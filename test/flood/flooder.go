@@ -45,11 +45,16 @@ func flood(ctx context.Context) error {
 		"steady":        f.steady,
 		"spin":          spin,
 		"tokens":        f.tokens,
+		"web":           f.madeUpCalls,
+		"slow":          f.slow,
+		"forged":        f.forged,
+		"madeup":        f.madeUp,
 		"logins":        func(ctx context.Context) (string, error) { return f.logins(ctx, f.bus) },
 		"door":          func(ctx context.Context) (string, error) { return f.logins(ctx, crypto.ID{}) },
 		"connections":   f.connections,
 		"subscriptions": f.subscriptions,
 		"staged":        f.staged,
+		"rekeys":        f.rekeys,
 		"rooms":         f.rooms,
 	}[*act]
 	if do == nil {
