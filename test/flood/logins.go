@@ -22,10 +22,10 @@ import (
 
 // How logins flood: without a client's manners, and with as little work as can be.
 const (
-	sockets    = 64                    // at once
+	sockets    = 64              // at once
 	enoughWait = 3 * time.Second // for the answer to a login: longer than a server takes to give up
-	madeUpMany = 2000                  // identities
-	slowMany   = 300                   // requests under way
+	madeUpMany = 2000            // identities
+	slowMany   = 300             // requests under way
 )
 
 // options are what a login says of itself, but for the signature of the nonce.
