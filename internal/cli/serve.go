@@ -59,7 +59,7 @@ func (a *app) serveCmd() *cobra.Command {
 	f.Int("replicas", 0, "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
 	f.String("sync", "always", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
 	f.String("http", "", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
-	f.Int("max-rooms", service.DefaultMaxRooms, "how many rooms a user may own, archived ones not counted")
+	f.Int("max-rooms", service.DefaultMaxRooms, "how many rooms a user may create, archived ones not counted")
 	f.String("tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	f.String("tls-key", "", "TLS key `FILE`")
 	f.String("server-name", "", "`NAME` of this server in its cluster (default one made up once)")
