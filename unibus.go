@@ -168,6 +168,12 @@ func readIdentity(path string) (*Identity, string, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, "", withHint(fmt.Errorf("read the identity: %w: there is no file %s", ErrNotFound, path), "make one: unibus init")
 	}
+	if err == nil {
+		err = newfile.Private(path)
+	}
+	if errors.Is(err, newfile.ErrShared) {
+		return nil, "", withHint(fmt.Errorf("read the identity: %w", err), "if it is still yours alone: chmod 600 %s", path)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("read the identity: %w", err)
 	}

@@ -106,7 +106,7 @@ class Peer {
       h.set('Method', method); h.set('Path', path); h.set('Authorization', 'Bearer ' + this.apiToken.text)
       let m
       try {
-        m = await this.nc.request('unibus.api', body ? JSON.stringify(body) : undefined, { headers: h, timeout: 5000 })
+        m = await this.nc.request('unibus.api.' + u.idText(this.inbox), body ? JSON.stringify(body) : undefined, { headers: h, timeout: 5000 })
       } catch (e) {
         if (e.code === 'CONNECTION_CLOSED' || e.code === 'PERMISSIONS_VIOLATION') throw e
         why = e.code; continue // TIMEOUT, or 503: no service is there

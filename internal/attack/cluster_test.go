@@ -96,7 +96,7 @@ func (w *world) acrossServers(nodes []*service.Node) {
 			w.must(err)
 			api.Reply = s.text
 			w.must(p.PublishMsg(api))
-			for _, h := range traces(s.text) {
+			for _, h := range traces(s.text, bus.APISubject(a.Inbox)) {
 				w.must(p.PublishMsg(&nats.Msg{Subject: m.Subject, Header: h, Data: v.frame}))
 			}
 		}

@@ -7,7 +7,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -86,7 +88,7 @@ func (p *Peer) Request(method, path string, body []byte) (*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nats.Msg{Subject: bus.APISubject, Data: bytes.Clone(body), Header: nats.Header{
+	return &nats.Msg{Subject: bus.APISubject(p.Inbox), Data: bytes.Clone(body), Header: nats.Header{
 		"Method": {method}, "Path": {path}, "Authorization": {"Bearer " + token},
 	}}, nil
 }
@@ -107,3 +109,24 @@ func (p *Peer) Call(ctx context.Context, method, path string, body []byte) (repl
 
 // OK reports whether a status is one of success.
 func OK(status int) bool { return status >= http.StatusOK && status < http.StatusMultipleChoices }
+
+// Deaf dials connections that read nothing while it is locked.
+type Deaf struct{ sync.Mutex }
+
+// Dial is for nats.SetCustomDialer.
+func (d *Deaf) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return &deafConn{c, d}, err
+}
+
+type deafConn struct {
+	net.Conn
+	deaf *Deaf
+}
+
+func (c *deafConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.deaf.Lock() // what came is handed over when it is unlocked, and no more is read before
+	defer c.deaf.Unlock()
+	return n, err
+}

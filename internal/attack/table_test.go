@@ -140,7 +140,8 @@ func (w *world) subjects(a *attacker) []subject {
 		{"$SYS.REQ.CLAIMS.UPDATE", "{}"},
 		{"$SYS.SERVER." + server + ".SHUTDOWN", "{}"},
 		{"$SYS.ACCOUNT.BUS.CONNECT", "{}"},
-		{bus.APISubject, "{}"},
+		{bus.APISubject(a.Inbox), "{}"},
+		{bus.APISubject(w.bob.Inbox), "{}"},
 		{"unibus.svc.card", "{}"},
 		{bus.HelloSubject(w.bob.Inbox), "{}"},
 		{bus.StoredSubject(w.shared.stored.ID(), key), "x"},
@@ -225,7 +226,7 @@ func publish(w *world, a *attacker) {
 	drain(w.bobs)
 	refused := 0
 	for _, s := range w.subjects(a) {
-		if s.text != bus.APISubject || !a.on {
+		if s.text != bus.APISubject(a.Inbox) || !a.on {
 			refused++
 		}
 		w.must(a.PublishRequest(s.text, bus.InboxPrefix(a.Inbox)+".answer", []byte(s.data)))
@@ -259,7 +260,7 @@ func subscribe(w *world, a *attacker) {
 	subjects := []string{
 		">", "*", "*.*", "*.*.*", "*.*.*.*", "*.*.>", "$JS.>", "$JS.API.>", "$JS.EVENT.>", "$JS.ACK.>", "$KV.>", "$KV.unibus_log.>",
 		"$SYS.>", "$SYS.REQ.USER.AUTH", "$SYS.ACCOUNT.>", "$SRV.>", "_R_.>", "_GR_.>", "$MQTT.>", "$NRG.>",
-		"unibus.>", "unibus.*", "unibus.*.*", "unibus.*.*.*", "unibus.api", "unibus.svc.>", "unibus.hello.>", "unibus.hello.*",
+		"unibus.>", "unibus.*", "unibus.*.*", "unibus.*.*.*", "unibus.api", "unibus.api.*", "unibus.api.>", bus.APISubject(w.bob.Inbox), "unibus.svc.>", "unibus.hello.>", "unibus.hello.*",
 		"unibus.s.>", "unibus.s.*.*", "unibus.s." + closed + ".*", bus.StoredSubject(w.den.stored.ID(), a.ID.Key()),
 		"unibus.r.>", "unibus.r.*.*", "unibus.r.*.>", "unibus.r." + closed + ".*", "unibus.r." + closed + ".>", "unibus.r." + closed + "." + key,
 		"unibus.r.*." + key, "unibus.n.>", "unibus.n.*", "unibus.n." + key,
@@ -350,12 +351,12 @@ func acknowledgement(m *nats.Msg) bool {
 }
 
 // traces are headers that ask for a report.
-func traces(to string) []nats.Header {
+func traces(to, own string) []nats.Header {
 	return []nats.Header{
 		{"Nats-Trace-Dest": {to}},
 		{"Nats-Trace-Dest": {to}, "Nats-Trace-Only": {"true"}},
 		{"Nats-Trace-Dest": {to, to}},
-		{"Nats-Trace-Dest": {bus.APISubject, to}},
+		{"Nats-Trace-Dest": {own, to}},
 		{"Nats-Trace-Dest": {to, to}, "Nats-Trace-Origin-Account": {"STORE"}},
 		{"Nats-Trace-Dest": {to}, "Nats-Trace-Hop": {"1"}},
 		{"Nats-Trace-Dest": {to}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},
@@ -372,7 +373,7 @@ func nameTraces(w *world, a *attacker) {
 			continue // one publication to the API is like another
 		}
 		for _, s := range w.subjects(a) {
-			for _, h := range traces(s.text) {
+			for _, h := range traces(s.text, bus.APISubject(a.Inbox)) {
 				m := r.make()
 				if m.Header == nil {
 					m.Header = nats.Header{}

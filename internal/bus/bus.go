@@ -28,8 +28,17 @@ const (
 	AccountDoor = "DOOR"
 )
 
-// APISubject is where the service answers members.
-const APISubject = "unibus.api"
+// APISubject is where a connection asks the service: each on a subject of its own, so that the service
+// knows without looking into a request whose it is. APIFilter matches all such subjects.
+func APISubject(inbox crypto.Inbox) string { return apiPrefix + inbox.String() }
+
+// APIFilter matches the subjects of all who ask the service.
+const APIFilter = apiPrefix + "*"
+
+const apiPrefix = "unibus.api."
+
+// AskedBy is the inbox, as text, that a subject matched by APIFilter names.
+func AskedBy(subject string) string { return strings.TrimPrefix(subject, apiPrefix) }
 
 // HelloSubject is where a connection that knows no bus yet asks which it is. HelloFilter
 // matches all such subjects.
@@ -61,7 +70,10 @@ func storedFilter(room crypto.ID) string { return "unibus.s." + room.String() + 
 func StreamName(room crypto.ID) string { return "UNIBUS_" + room.String() }
 
 // InboxPrefix begins every subject of a connection's inbox.
-func InboxPrefix(inbox crypto.Inbox) string { return "_INBOX." + inbox.String() }
+func InboxPrefix(inbox crypto.Inbox) string { return InboxRoot + inbox.String() }
+
+// InboxRoot begins the subjects of all inboxes.
+const InboxRoot = "_INBOX."
 
 // senderOf is the sender that a frame's subject names by its last token; zero when that is no key.
 func senderOf(subject string) crypto.PublicKey {

@@ -57,7 +57,7 @@ const accounts = `accounts {
   }
   BUS: {
     users: [
-      {nkey: {{.api}}, permissions: {subscribe: ["unibus.api"], publish: ["_INBOX.>"]}}
+      {nkey: {{.api}}, permissions: {subscribe: ["unibus.api.*"], publish: ["_INBOX.>"]}}
       {nkey: {{.notify}}, permissions: {subscribe: {deny: [">"]}, publish: ["unibus.n.*"]}}
     ]
     imports: [

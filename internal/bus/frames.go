@@ -18,6 +18,7 @@ import (
 const (
 	ackWait      = 2 * time.Second // for the acknowledgement of one frame, before it is sent again
 	liveBuffer   = 64 << 20        // bytes a subscription to a live room holds for a slow reader
+	liveFrames   = 16 << 10        // frames, of either: 8 bytes each are taken beforehand, for each room
 	storedBuffer = 4 << 20         // and one to a stored room: what it has no room for is read from the past
 )
 

@@ -86,6 +86,9 @@ func LoadKeys(path string) (*Keys, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("service keys: %w: there is no file %s", store.ErrNotFound, path)
 	}
+	if err == nil {
+		err = newfile.Private(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("service keys: %w", err)
 	}

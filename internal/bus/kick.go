@@ -24,6 +24,22 @@ const (
 	kickTurns = 64                     // pages of one user's connections on one server, before it is a failure
 )
 
+// Unread is how many bytes the servers hold that were sent to a user's connections and that these have not read.
+// Servers that do not answer are left out.
+func (s *Servers) Unread(ctx context.Context, user crypto.PublicKey) (bytes int, err error) {
+	k := NewKick(s)
+	for _, server := range s.List() {
+		c, err := k.connections(ctx, server.ID, map[string]any{"acc": AccountBus, "user": user.String()})
+		if err != nil && ctx.Err() != nil {
+			return bytes, err
+		}
+		for _, conn := range c.Data.Connections {
+			bytes += conn.Pending
+		}
+	}
+	return bytes, nil
+}
+
 // forgetAfter is how long a server that fell silent is still taken to be there, cut off: as long as a
 // login lasts. After that it holds nobody who was let in before.
 const forgetAfter = time.Hour
@@ -129,20 +145,28 @@ type connections struct {
 		Connections []struct {
 			CID     uint64
 			Start   time.Time
-			User    string `json:"authorized_user"`
+			User    string `json:"authorized_user"` // what it says of itself, until its login is answered
 			Account string // none until its login is answered
+			Pending int    `json:"pending_bytes"` // sent to it and not read
 		}
 	}
 }
 
-// User drops a user's connections of the BUS account on every server, until none is left. The authorizer
-// gave them the user's key as their name. *Silent when a server that is known to be there does not answer.
-func (k *Kick) User(ctx context.Context, user crypto.PublicKey) error {
+// Concerned says whether a connection, by the id of its server and its own there, is to be dropped.
+type Concerned func(server string, cid uint64) bool
+
+// All concerns every connection.
+func All(string, uint64) bool { return true }
+
+// User drops a user's connections of the BUS account on every server, those that are concerned, until none is
+// left. The authorizer gave them the user's key as their name. *Silent when a server that is known to be there
+// does not answer.
+func (k *Kick) User(ctx context.Context, user crypto.PublicKey, concerned Concerned) error {
 	var silent Silent
 	for _, server := range k.servers.List() {
-		err := k.landed(ctx, server.ID, user)
+		err := k.landed(ctx, server.ID)
 		if err == nil {
-			err = k.on(ctx, server.ID, user)
+			err = k.on(ctx, server.ID, user, concerned)
 		}
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			silent.Servers = append(silent.Servers, server)
@@ -179,40 +203,47 @@ func (k *Kick) Due() bool {
 // loginLasts is how long a server may take over a login at most: LoginTimeout, and then it closes it.
 const loginLasts = LoginTimeout + time.Second
 
-// landed waits until every login that was under way on a server when it was first asked is answered, or given
-// up by the server: one that was decided before a change may else appear after the last look. Those are among
-// the newest connections, which come last.
-func (k *Kick) landed(ctx context.Context, server string, user crypto.PublicKey) error {
-	for offset, newest := 0, false; ; {
-		c, err := k.connections(ctx, server, map[string]any{"offset": offset})
-		if err != nil {
+// landed waits until every login that was under way on a server when it was asked is answered, or given up by
+// the server: one that was decided before a change may else appear after the last look.
+func (k *Kick) landed(ctx context.Context, server string) error {
+	logins, err := k.logins(ctx, server)
+	for err == nil && len(logins) > 0 { // each takes a moment, loginLasts at most
+		if err = tasks.Pause(ctx, kickPause); err != nil {
 			return err
 		}
-		underway, back := c.logins(k.first(server, user, c.Data.Now))
-		switch {
-		case !newest && offset+kickPage < c.Data.Total:
-			offset, newest = c.Data.Total-kickPage, true
-		case underway: // a login takes a moment
-			if err := tasks.Pause(ctx, kickPause); err != nil {
-				return err
-			}
-		case back && offset > 0:
-			offset = max(0, offset-kickPage)
-		default:
-			return nil
-		}
+		var still []uint64
+		still, err = k.logins(ctx, server)
+		logins = slices.DeleteFunc(logins, func(cid uint64) bool { return !slices.Contains(still, cid) })
 	}
+	return err
 }
 
-// logins reports whether a login that began by a time is under way, and whether there may be one among older
-// connections. What has no account for longer than a login lasts is none: servers may have users of their own.
-func (c *connections) logins(first time.Time) (underway, back bool) {
-	for i, conn := range c.Data.Connections {
-		young := c.Data.Now.Sub(conn.Start) < loginLasts
-		underway = underway || young && conn.Account == "" && !conn.Start.After(first)
-		back = back || young && i == 0
+// logins lists the connections of a server that have said who they are and have no answer yet. Those are among
+// the newest connections, which come last. A connection that has said nothing is not waited for: what it says
+// later is decided on newer grounds.
+func (k *Kick) logins(ctx context.Context, server string) (list []uint64, err error) {
+	c, err := k.connections(ctx, server, map[string]any{})
+	offset := 0
+	if err == nil && c.Data.Total > kickPage {
+		offset = c.Data.Total - kickPage
+		c, err = k.connections(ctx, server, map[string]any{"offset": offset})
 	}
-	return underway, back
+	for ; err == nil; c, err = k.connections(ctx, server, map[string]any{"offset": offset}) {
+		older := false
+		for i, conn := range c.Data.Connections {
+			// What has no account for longer is no login: servers may have users of their own.
+			young := c.Data.Now.Sub(conn.Start) < loginLasts
+			if young && conn.Account == "" && conn.User != "" {
+				list = append(list, conn.CID)
+			}
+			older = older || young && i == 0
+		}
+		if !older || offset == 0 {
+			break
+		}
+		offset = max(0, offset-kickPage)
+	}
+	return list, err
 }
 
 // first is when a server was first asked about a user, by its clock.
@@ -226,22 +257,28 @@ func (k *Kick) first(server string, user crypto.PublicKey, now time.Time) time.T
 	return k.looked[place]
 }
 
-// on drops a user's connections on one server. The oldest come first, so that a page without any to drop
-// is the last to look at.
-func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey) error {
+// on drops a user's connections on one server, page by page: one user has no more of them than fit one, unless
+// the servers let in more than they should.
+func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey, concerned Concerned) error {
+	offset := 0
 	for turn := range kickTurns {
 		if turn > 0 { // a connection takes a moment to go
 			if err := tasks.Pause(ctx, kickPause); err != nil {
 				return err
 			}
 		}
-		c, err := k.connections(ctx, server, map[string]any{"acc": AccountBus, "user": user.String()})
+		c, err := k.connections(ctx, server, map[string]any{"acc": AccountBus, "user": user.String(), "offset": offset})
 		if err != nil {
 			return err
 		}
-		dropped, err := k.drop(ctx, server, user, &c)
-		if err != nil || dropped == 0 {
+		dropped, err := k.drop(ctx, server, user, concerned, &c)
+		switch {
+		case err != nil:
 			return err
+		case dropped == 0 && len(c.Data.Connections) < kickPage:
+			return nil
+		case dropped == 0:
+			offset += kickPage
 		}
 	}
 	return fmt.Errorf("connections of %s come faster than they can be dropped", user)
@@ -277,10 +314,10 @@ func (k *Kick) order(ctx context.Context, server, what string, order []byte) (*n
 }
 
 // drop drops the connections in one server's answer that are old enough.
-func (k *Kick) drop(ctx context.Context, server string, user crypto.PublicKey, c *connections) (dropped int, err error) {
+func (k *Kick) drop(ctx context.Context, server string, user crypto.PublicKey, concerned Concerned, c *connections) (dropped int, err error) {
 	first := k.first(server, user, c.Data.Now)
 	for _, conn := range c.Data.Connections {
-		if conn.Start.After(first) {
+		if conn.Start.After(first) || !concerned(server, conn.CID) {
 			continue
 		}
 		if err := k.close(ctx, server, conn.CID); err != nil {

@@ -50,6 +50,7 @@ func (c *Conn) dial(ctx context.Context, rooms []crypto.ID) (*link, error) {
 	l := &link{inbox: newInbox(), rooms: slices.Clone(rooms), session: newSession()}
 	opts := append(slices.Clip(c.base),
 		nats.MaxReconnects(-1),
+		nats.SyncQueueLen(liveFrames),
 		nats.IgnoreAuthErrorAbort(), // a refusal may be the server's own; c.ask decides
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectHandler(func(*nats.Conn) { l.connected(); c.reconnected(l) }),

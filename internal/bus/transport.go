@@ -14,7 +14,7 @@ import (
 
 // RoundTrip carries an HTTP request of the membership API over NATS: Conn is an http.RoundTripper.
 func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
-	m := nats.NewMsg(APISubject)
+	m := nats.NewMsg(APISubject(c.first.inbox))
 	m.Header.Set("Method", r.Method)
 	m.Header.Set("Path", r.URL.RequestURI())
 	m.Header.Set("Authorization", r.Header.Get("Authorization"))

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -46,15 +48,42 @@ func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 // value prints one result: as JSON, or as whatever plain prints.
 func (o *output) value(v any, plain func()) error {
 	if o.json {
-		e := json.NewEncoder(o)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(v); err != nil {
+		if err := o.encode(v); err != nil {
 			return err
 		}
 	} else {
 		plain()
 	}
 	return o.Flush()
+}
+
+// encode writes a value as a line of JSON. What a terminal would act on is written as escapes, which mean the
+// same: JSON itself lets some control characters, and all that reorders text, stand as they are.
+func (o *output) encode(v any) error {
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	if bytes.IndexFunc(line.Bytes(), func(r rune) bool { return r != '\n' && hidden(r) }) < 0 {
+		_, err := o.Write(line.Bytes())
+		return err
+	}
+	for _, r := range line.String() {
+		var err error
+		if r == '\n' || !hidden(r) {
+			_, err = o.WriteRune(r)
+		} else {
+			for _, u := range utf16.Encode([]rune{r}) {
+				_, err = fmt.Fprintf(o, `\u%04x`, u)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // table prints aligned columns. Cells are made safe to look at.

@@ -421,6 +421,23 @@ func TestAbbreviated(t *testing.T) {
 	}
 }
 
+// TestEncodeJSON: JSON holds nothing that a terminal would act on, and still means the same.
+func TestEncodeJSON(t *testing.T) {
+	hostile := "a\x1b[2Jb\u009b2Jc\u202ed\u2028e\x7ff\U000e0001g\n\u00e9<&>"
+	var line bytes.Buffer
+	o := &output{Writer: bufio.NewWriter(&line)}
+	if err := errors.Join(o.encode(map[string]string{"body": hostile, hostile: "x"}), o.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.TrimSuffix(line.String(), "\n"); visible(text) != text || !strings.Contains(text, "\u00e9<&>") {
+		t.Errorf("%q", text)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(line.Bytes(), &back); err != nil || back["body"] != hostile || back[hostile] != "x" {
+		t.Errorf("%q, %v", back, err)
+	}
+}
+
 func TestVisible(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain ümläut 日本":       "plain ümläut 日本",

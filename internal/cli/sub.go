@@ -184,9 +184,7 @@ func newMessageJSON(m *unibus.Message) messageJSON {
 // show prints one message; it goes out with the next flush.
 func (a *app) show(m *unibus.Message, f subFlags) error {
 	if a.out.json {
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		return e.Encode(newMessageJSON(m))
+		return a.out.encode(newMessageJSON(m))
 	}
 	end := byte('\n')
 	if f.null {

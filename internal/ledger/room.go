@@ -22,7 +22,8 @@ func (r Role) Manages() bool { return r == RoleOwner || r == RoleAdmin }
 type Room struct {
 	Bus      crypto.ID
 	Subject  string
-	Policy   Policy
+	Policy   Policy // in force now
+	Terms    []Term // of all policies, in their order
 	Archived uint64 // the seq that archived it; 0: open
 	Left     bool   // someone left since the epoch began: stale
 	Epochs   []Epoch
@@ -41,6 +42,12 @@ type Epoch struct {
 	Time     time.Time
 }
 
+// Term says that from an entry on a policy is in force, until the next term begins.
+type Term struct {
+	Seq    uint64
+	Policy Policy
+}
+
 // span says that from an entry on somebody had a role; empty: none.
 type span struct {
 	Seq  uint64
@@ -57,6 +64,20 @@ func (r *Room) EpochAt(seq uint64) Epoch {
 		i--
 	}
 	return r.Epochs[i]
+}
+
+// PolicyAt is the policy in force at a seq that the log reaches, from 1 on.
+func (r *Room) PolicyAt(seq uint64) Policy {
+	i := len(r.Terms) - 1
+	for i > 0 && r.Terms[i].Seq > seq {
+		i--
+	}
+	return r.Terms[i].Policy
+}
+
+func (r *Room) setPolicy(p Policy, seq uint64) {
+	r.Policy = p
+	r.Terms = append(r.Terms, Term{seq, p})
 }
 
 // Role is a key's present role; empty for someone who is no member.
@@ -128,9 +149,10 @@ func (c *Create) apply(s *State, e *Entry) {
 		first.Commit = *c.Commit
 	}
 	s.Room = &Room{
-		Bus: c.Bus, Subject: c.Subject, Policy: c.Policy, Epochs: []Epoch{first},
+		Bus: c.Bus, Subject: c.Subject, Epochs: []Epoch{first},
 		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
 	}
+	s.Room.setPolicy(c.Policy, 1)
 	s.Room.set(e.By, RoleOwner, 1)
 }
 
@@ -336,7 +358,7 @@ func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {
 }
 
 func (p *SetPolicy) apply(s *State, e *Entry) {
-	s.Room.Policy = p.Policy
+	s.Room.setPolicy(p.Policy, e.Seq)
 	applyRekey(s, e, p.Rekey)
 }
 

@@ -39,7 +39,7 @@ type userSnapshot struct {
 type roomSnapshot struct {
 	Bus      [20]byte
 	Subject  string
-	Policy   Policy
+	Terms    []Term
 	Archived uint64
 	Left     bool
 	Epochs   []epochSnapshot
@@ -63,7 +63,7 @@ type memberSnapshot struct {
 
 // Snapshot encodes the state so that LoadSnapshot gives it back.
 func (s *State) Snapshot() ([]byte, error) {
-	out := snapshot{V: 1, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
+	out := snapshot{V: 2, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
 	for _, h := range s.hashes {
 		out.Hashes = append(out.Hashes, h[:]...)
 	}
@@ -84,7 +84,7 @@ func (s *State) Snapshot() ([]byte, error) {
 }
 
 func (r *Room) snapshot() *roomSnapshot {
-	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Policy: r.Policy, Archived: r.Archived, Left: r.Left}
+	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Terms: r.Terms, Archived: r.Archived, Left: r.Left}
 	for _, e := range r.Epochs {
 		out.Epochs = append(out.Epochs, epochSnapshot{Seq: e.Seq, Commit: e.Commit, Previous: e.Previous, By: e.By, Time: millis(e.Time)})
 	}
@@ -101,7 +101,7 @@ func LoadSnapshot(data []byte) (*State, error) {
 	if err := cbor.Unmarshal(data, &in); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSnapshot, err)
 	}
-	if in.V != 1 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
+	if in.V != 2 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
 		return nil, ErrSnapshot
 	}
 	s := &State{ID: in.ID}
@@ -114,7 +114,7 @@ func LoadSnapshot(data []byte) (*State, error) {
 		return s, nil
 	}
 	s.Room = in.Room.load()
-	if len(s.Room.Epochs) == 0 {
+	if len(s.Room.Epochs) == 0 || len(s.Room.Terms) == 0 {
 		return nil, ErrSnapshot
 	}
 	return s, nil
@@ -142,8 +142,11 @@ func (in *busSnapshot) load() *Bus {
 
 func (in *roomSnapshot) load() *Room {
 	r := &Room{
-		Bus: in.Bus, Subject: in.Subject, Policy: in.Policy, Archived: in.Archived, Left: in.Left,
+		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left,
 		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
+	}
+	for _, t := range in.Terms {
+		r.setPolicy(t.Policy, t.Seq)
 	}
 	for i, e := range in.Epochs {
 		r.Epochs = append(r.Epochs, Epoch{

@@ -1,11 +1,13 @@
-// Package newfile writes files that were not there before.
+// Package newfile writes files that were not there before, and tells whether one is still its owner's alone.
 package newfile
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // Create makes a new file of what write writes, which only its owner may read. It is written aside
@@ -35,4 +37,35 @@ func Write(path string, text []byte) error {
 		_, err := w.Write(text)
 		return err
 	})
+}
+
+// Touch makes an empty file, and its folder, for its owner alone; one that is there is left as it is.
+func Touch(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// ErrShared is what Private says of a file that others may use.
+var ErrShared = errors.New("others on this machine may read or change it")
+
+// Private checks that nobody but its owner may read or change a file. One that is not there is no error, nor is
+// any on Windows, where modes do not tell.
+func Private(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || runtime.GOOS == "windows" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s has the mode %04o: %w", path, mode, ErrShared)
+	}
+	return nil
 }

@@ -32,3 +32,21 @@ func TestCreate(t *testing.T) {
 		t.Errorf("there is %v, %v", list, err)
 	}
 }
+
+func TestPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sub", "f")
+	if err := Private(path); err != nil {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if err := errors.Join(Touch(path), Private(path), Touch(path)); err != nil {
+		t.Errorf("a new one: %v", err)
+	}
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o602, 0o777} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := Private(path); !errors.Is(err, ErrShared) {
+			t.Errorf("%04o: %v", mode, err)
+		}
+	}
+}

@@ -11,12 +11,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -44,7 +43,8 @@ type Pins struct{ db *sql.DB }
 
 // Open opens or makes the file at path.
 func Open(ctx context.Context, path string) (*Pins, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	// Whoever could change the file could have its owner believe a history that was taken back.
+	if err := errors.Join(newfile.Private(path), newfile.Touch(path)); err != nil {
 		return nil, fmt.Errorf("open the pins: %w", err)
 	}
 	db, err := sql.Open("sqlite", sqlite.DSN(path, busy, false))

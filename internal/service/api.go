@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -27,19 +29,21 @@ const (
 
 // api answers the membership API.
 type api struct {
-	store  store.Store
-	logs   *logs
-	bus    crypto.ID
-	cards  *waitingCards
-	stream func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
-	drop   func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
-	past   *bus.Past
-	frames int                                      // bytes of a room's past in one answer
-	known  *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
-	lists  *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
-	quota  *quota
-	log    *slog.Logger
-	now    func() time.Time
+	store   store.Store
+	logs    *logs
+	bus     crypto.ID
+	cards   *waitingCards
+	stream  func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
+	drop    func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
+	past    *bus.Past
+	frames  int                                      // bytes of a room's past in one answer
+	endings *recent[crypto.PublicKey, *rate.Limiter] // of entries that end others' connections, by author
+	inboxes *recent[string, crypto.PublicKey]        // connections that were let in, and whose they are
+	known   *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
+	lists   *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
+	quota   *quota
+	log     *slog.Logger
+	now     func() time.Time
 }
 
 // call is one authenticated request.
@@ -385,6 +389,9 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 		if p, ok := e.Body.(*ledger.SetPolicy); ok {
 			policy = &p.Policy
 		}
+		if s.Room != nil && endsConnections(s.Room, e) && !a.endings.getOrMake(e.By, newEndings).AllowN(a.now(), 1) {
+			return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
+		}
 		return a.active(c.Context(), e)
 	})
 	if err != nil {
@@ -402,6 +409,28 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 		return http.StatusCreated, place, nil
 	}
 	return http.StatusOK, place, nil
+}
+
+// Anyone can invite anyone into a room of its own, and then do there what ends their connections: so each author
+// has only so many of such entries.
+const (
+	endingRate  = 2 // in a second
+	endingBurst = 256
+)
+
+func newEndings() *rate.Limiter { return rate.NewLimiter(endingRate, endingBurst) }
+
+// endsConnections reports whether the next entry of a room may end connections of others than its author.
+func endsConnections(r *ledger.Room, e *ledger.Entry) bool {
+	switch b := e.Body.(type) {
+	case *ledger.Remove, *ledger.Archive:
+		return true
+	case *ledger.MemberRole:
+		return !b.Role.Writes()
+	case *ledger.SetPolicy:
+		return b.Policy.Stored() != r.Policy.Stored()
+	}
+	return false
 }
 
 func (a *api) putKeys(c *call) (int, any, error) {

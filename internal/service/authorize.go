@@ -50,6 +50,7 @@ type authorizer struct {
 	count  func(outcome string)
 
 	known   *recent[crypto.PublicKey, struct{}]
+	inboxes *recent[string, crypto.PublicKey]
 	barred  func(key crypto.PublicKey) bool // dropped a moment ago
 	dropped func(why string)
 	paces   *recent[string, *rate.Limiter] // of logins, by source
@@ -242,6 +243,8 @@ func (a *authorizer) seated(l *login, user *jwt.UserClaims) bool {
 	}
 	key := l.token.Key // decide has verified it
 	a.known.put(key, struct{}{})
+	a.inboxes.put(l.token.Inbox.String(), key)
+	a.crowd.rooms.put(l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
 	if a.crowd.bus.take(key, l.conn, a.now(), showUp) {
 		return true
 	}
@@ -291,7 +294,7 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 		return nil, err
 	}
 	uc.Audience, uc.Expires = bus.AccountBus, until.Unix()
-	uc.Permissions.Pub.Allow.Add(bus.APISubject)
+	uc.Permissions.Pub.Allow.Add(bus.APISubject(t.Inbox))
 	uc.Permissions.Sub.Allow.Add(bus.NoticeSubject(t.Key))
 	for _, room := range t.Rooms {
 		may, err := a.accessTo(ctx, room, t.Key)

@@ -36,7 +36,10 @@ const (
 	maxBusy      = 256       // answers that the service is busy, that wait to be sent
 	maxTokens    = 4096      // verified tokens that are remembered
 	maxKnown     = 128 << 10 // callers who were let in, that are remembered
-	verifyRate   = 5000      // tokens verified in a second, of requests over NATS: a fifth of a core
+	maxInboxes   = 64 << 10  // connections remembered
+	ownRate      = 1000      // tokens verified in a second, of one user, who need not have more than one an hour
+	ownBurst     = 1000
+	verifyRate   = 5000 // of all requests over HTTP: a fifth of a core
 	verifyBurst  = 2000
 )
 
@@ -57,70 +60,117 @@ type carrier struct {
 	pool    *pool[crypto.PublicKey]
 	tokens  *recent[string, asker]
 	verify  *rate.Limiter
-	known   *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
-	refused *refusals
-	busy    chan *nats.Msg                // requests to answer so
-	drop    func(caller crypto.PublicKey) // ends a caller's connections; never waits
-	dropped func(why string)              // counts a request that is not answered
-	now     func() time.Time
+	// inboxes are the connections that this service let in, and whose they are.
+	inboxes   *recent[string, crypto.PublicKey]
+	verifying *recent[string, *rate.Limiter] // by user, or by inbox
+	unread    *unread
+	known     *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
+	refused   *refusals
+	busy      chan *nats.Msg                // requests to answer so
+	drop      func(caller crypto.PublicKey) // ends a caller's connections; never waits
+	dropped   func(why string)              // counts a request that is not answered
+	now       func() time.Time
 }
 
 func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.Group, m *metrics) *carrier {
 	c := &carrier{
 		busy: make(chan *nats.Msg, maxBusy),
 		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), known: a.known,
-		verify: rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), drop: func(crypto.PublicKey) {},
+		inboxes: a.inboxes, verifying: newRecent[string, *rate.Limiter](maxInboxes),
+		verify: rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), unread: newUnread(a.now), drop: func(crypto.PublicKey) {},
 		dropped: m.drop, now: a.now,
 		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
 			atOnce: maxRequests, each: maxPerCaller, inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
 		}),
 	}
-	wait.Go(c.refuse)
+	wait.Go(c.answerBusy)
 	return c
 }
 
 // carry serves the API over NATS. Whoever asks is answered in its own inbox, which its token names, and
 // nowhere else: a request's reply subject is whatever the asker likes.
 func (c *carrier) carry(nc *nats.Conn) (*nats.Subscription, error) {
-	sub, err := nc.QueueSubscribe(bus.APISubject, "unibus", c.receive)
+	sub, err := nc.QueueSubscribe(bus.APIFilter, "unibus", c.receive)
 	if err == nil {
 		err = sub.SetPendingLimits(pendingMsgs, pendingBytes)
 	}
 	return sub, err
 }
 
-// receive takes a request over NATS, or refuses it.
+// receive takes a request over NATS, or refuses it. The servers let only the connection whose inbox a subject
+// names publish there, so that whatever comes is on the account of whoever that is, if this service let it in;
+// another service of the bus, if it did, has its share of what that connection sends, and judges by that.
 func (c *carrier) receive(m *nats.Msg) {
-	who, err := c.asker(m.Header.Get("Authorization"))
-	switch {
-	case errors.Is(err, errBusy):
-		c.dropped("unverified")
-		return
-	case err != nil || who.inbox.IsZero() || !inInbox(m.Reply, who.inbox):
-		c.dropped("unanswerable")
-		return
-	}
-	caller := c.caller(who.key)
-	now := c.now()
-	if c.refused.isBarred(caller, now) {
+	inbox, now := bus.AskedBy(m.Subject), c.now()
+	owner, ours := c.inboxes.get(inbox)
+	if ours && c.refused.isBarred(owner, now) {
 		c.dropped("barred")
 		return
 	}
+	of := inbox
+	if ours {
+		of = string(owner[:])
+	}
+	who, err := c.asker(m.Header.Get("Authorization"), func() bool { return c.mayVerify(of, now) })
+	if !inInbox(m.Reply, inbox) || err == nil && (who.inbox.String() != inbox || ours && who.key != owner) {
+		err = errUnauthenticated
+	}
+	if err != nil {
+		answer := ours && c.refuse(owner, m.Size(), now)
+		if !answer || !errors.Is(err, errBusy) || !c.tell(m) {
+			c.dropped("unanswerable")
+		}
+		return
+	}
+	caller := who.key
+	if !ours {
+		c.learn(inbox, caller)
+	}
 	do := func() {
 		if !c.refused.isBarred(caller, c.now()) { // while it waited
-			_ = m.RespondMsg(overNATS(c.ctx, m, c.handler)) // the caller has gone
+			c.answer(caller, m)
 		}
 	}
 	if c.pool.offer(caller, m.Size(), do) {
 		return
 	}
-	answer, drop := c.refused.refuse(caller, m.Size(), now)
-	if drop && caller == who.key {
-		c.drop(caller)
-	}
-	if !answer || !c.tell(m) {
+	if !c.refuse(caller, m.Size(), now) || !c.tell(m) {
 		c.dropped("busy")
 	}
+}
+
+// answer answers a request over NATS, unless its caller does not read its answers.
+func (c *carrier) answer(caller crypto.PublicKey, m *nats.Msg) {
+	if c.unread.full(c.ctx, caller) {
+		c.dropped("unread")
+		_ = m.RespondMsg(busyAnswer()) // the caller has gone
+		return
+	}
+	answer := overNATS(c.ctx, m, c.handler)
+	c.unread.add(caller, len(answer.Data))
+	_ = m.RespondMsg(answer) // as above
+}
+
+// refuse notes that a caller was refused a request, drops it when there are too many, and says whether to
+// answer.
+func (c *carrier) refuse(caller crypto.PublicKey, size int, now time.Time) (answer bool) {
+	answer, drop := c.refused.refuse(caller, size, now)
+	if drop {
+		c.drop(caller)
+	}
+	return answer
+}
+
+// learn notes whose connection it is that was let in by another service, or before this one was started.
+func (c *carrier) learn(inbox string, caller crypto.PublicKey) {
+	if _, ok := c.known.get(caller); ok {
+		c.inboxes.put(inbox, caller)
+	}
+}
+
+// mayVerify reports whether one more token is verified now, of a user or, where that is not known, of a connection.
+func (c *carrier) mayVerify(of string, now time.Time) bool {
+	return c.verifying.getOrMake(of, func() *rate.Limiter { return rate.NewLimiter(ownRate, ownBurst) }).AllowN(now, 1)
 }
 
 // tell lets a request be answered that the service is busy. Sending may wait, which receive may not.
@@ -133,23 +183,21 @@ func (c *carrier) tell(m *nats.Msg) bool {
 	}
 }
 
-// refuse answers what tell was given.
-func (c *carrier) refuse() {
+// answerBusy answers what tell was given.
+func (c *carrier) answerBusy() {
 	for {
 		select {
 		case <-c.ctx.Done():
 			return
 		case m := <-c.busy:
-			_ = m.RespondMsg(&nats.Msg{Data: busyBody, Header: nats.Header{ // the caller has gone
-				"Status": {strconv.Itoa(http.StatusTooManyRequests)}, "Content-Type": {problemType}, "Retry-After": {retryAfter},
-			}})
+			_ = m.RespondMsg(busyAnswer()) // the caller has gone
 		}
 	}
 }
 
 // asker is who signed a request's token, whether or not it is still of use: that the API itself checks.
 // Tokens are remembered, and new ones verified at a bounded rate: errBusy beyond it.
-func (c *carrier) asker(authorization string) (asker, error) {
+func (c *carrier) asker(authorization string, mayVerify func() bool) (asker, error) {
 	bearer, ok := strings.CutPrefix(authorization, "Bearer ")
 	if !ok {
 		return asker{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
@@ -157,7 +205,7 @@ func (c *carrier) asker(authorization string) (asker, error) {
 	if who, ok := c.tokens.get(bearer); ok {
 		return who, nil
 	}
-	if !c.verify.Allow() {
+	if !mayVerify() {
 		return asker{}, errBusy
 	}
 	t, err := crypto.DecodeToken(bearer)
@@ -179,15 +227,16 @@ func (c *carrier) caller(key crypto.PublicKey) crypto.PublicKey {
 }
 
 // inInbox reports whether a reply subject is in an inbox.
-func inInbox(reply string, inbox crypto.Inbox) bool {
-	rest, ok := strings.CutPrefix(reply, bus.InboxPrefix(inbox))
-	return ok && strings.HasPrefix(rest, ".")
+func inInbox(reply, inbox string) bool {
+	rest, ok := strings.CutPrefix(reply, bus.InboxRoot)
+	rest, ok2 := strings.CutPrefix(rest, inbox)
+	return ok && ok2 && strings.HasPrefix(rest, ".")
 }
 
 // ServeHTTP serves the API over HTTP, in the same turns. A body is read before its turn comes, so that
 // one that trickles keeps nobody waiting.
 func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	who, err := c.asker(r.Header.Get("Authorization"))
+	who, err := c.asker(r.Header.Get("Authorization"), c.verify.Allow)
 	if err != nil {
 		writeProblem(w, err)
 		return
@@ -270,6 +319,12 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) *nats.Msg 
 		}
 	}
 	return reply
+}
+
+func busyAnswer() *nats.Msg {
+	return &nats.Msg{Data: busyBody, Header: nats.Header{
+		"Status": {strconv.Itoa(http.StatusTooManyRequests)}, "Content-Type": {problemType}, "Retry-After": {retryAfter},
+	}}
 }
 
 // busyBody is the answer to whoever has too many requests waiting, prepared once.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ const (
 	crowdSlack     = 30 * time.Second // after which a connection that had to end has
 	floodPenalty   = 2 * time.Second
 	maxGone        = 4096
+	maxGrants      = 8192      // connections whose rooms are remembered: 2 kB each, at most
 	crowdPending   = 256 << 10 // events that have come and are not looked at yet
 )
 
@@ -45,6 +47,7 @@ type crowd struct {
 	// flooded are connections that were dropped for saying hello without end. Their seats stay taken a while.
 	flooded *recent[connID, struct{}]
 	now     func() time.Time
+	rooms   *recent[connID, []crypto.ID] // in which connections that this service let in have rights
 }
 
 func newCrowd(now func() time.Time) *crowd {
@@ -52,6 +55,7 @@ func newCrowd(now func() time.Time) *crowd {
 		bus: newSeats[crypto.PublicKey](maxConnections, 0, 0), door: newSeats[string](maxHello, maxDoorQueue, maxDoorWaits),
 		told: newRecent[crypto.PublicKey, time.Time](maxRefused), gone: newRecent[connID, struct{}](maxGone), now: now,
 		hello: newRecent[string, connID](maxDoorWaits), flooded: newRecent[connID, struct{}](maxDoorWaits),
+		rooms: newRecent[connID, []crypto.ID](maxGrants),
 	}
 }
 
@@ -185,6 +189,15 @@ func (c *crowd) mayTell(key crypto.PublicKey, now time.Time) bool {
 	}
 	c.told.put(key, now)
 	return true
+}
+
+// mayHaveNamed returns what tells connections that may have rights in a room: those that this service gave some
+// there, and all that it knows nothing of, let in by another service or long ago.
+func (c *crowd) mayHaveNamed(room crypto.ID) bus.Concerned {
+	return func(server string, cid uint64) bool {
+		rooms, known := c.rooms.get(connID{server, cid})
+		return !known || slices.Contains(rooms, room)
+	}
 }
 
 // dropHello returns what drops the connection that says hello on a subject. One that another service let

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/attack"
 	"github.com/unibus/unibus/internal/bus"
@@ -101,7 +104,7 @@ func (d *desk) dropsOf(why string) int32 {
 func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	t.Helper()
 	d := &desk{release: make(chan struct{})}
-	a := &api{known: newRecent[crypto.PublicKey, struct{}](9), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
+	a := &api{known: newRecent[crypto.PublicKey, struct{}](9), inboxes: newRecent[string, crypto.PublicKey](9), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
 	for _, key := range known {
 		a.known.put(key, struct{}{})
 	}
@@ -117,7 +120,7 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 		n.(*atomic.Int32).Add(1)
 	}
 	for _, sub := range n.subs {
-		if sub.Subject == bus.APISubject {
+		if sub.Subject == bus.APIFilter {
 			if err := sub.Unsubscribe(); err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +243,7 @@ func TestUnanswerable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, reply := range []string{"", bus.InboxPrefix(other.Inbox) + ".x", bus.InboxPrefix(p.Inbox), bus.InboxPrefix(p.Inbox) + "x.y", "unibus.api"} {
+	for _, reply := range []string{"", bus.InboxPrefix(other.Inbox) + ".x", bus.InboxPrefix(p.Inbox), bus.InboxPrefix(p.Inbox) + "x.y", bus.APISubject(p.Inbox)} {
 		m, err := p.Request("GET", "/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -264,24 +267,69 @@ func TestUnanswerable(t *testing.T) {
 	}
 }
 
-// TestMadeUpIdentities: requests of identities that were never let in share one turn, so that however many
-// are made up, those who are known have theirs.
-func TestMadeUpIdentities(t *testing.T) {
+// TestAnothersToken: on a connection's subject only its own identity's requests are answered.
+func TestAnothersToken(t *testing.T) {
 	n, admin := node(t, "")
 	d := newDesk(t, n, admin.Key())
 	p := mustDial(t, n, admin, n.Bus)
-	for i := range 40 {
-		stranger := &attack.Peer{Conn: p.Conn, ID: person(t, byte(i+100)), Bus: n.Bus, Inbox: p.Inbox}
-		ask(t, stranger, "/slow")
-	}
-	eventually(t, "they are worked on", func() bool { return d.begun.Load() == maxPerCaller })
 	if got := status(t, ask(t, p, "/")); got != "200" {
-		t.Errorf("who is known: %s", got)
+		t.Fatalf("one's own: %s", got)
 	}
-	if n := d.begun.Load(); n != maxPerCaller {
-		t.Errorf("%d of made-up identities are worked on at once", n)
+	ask(t, &attack.Peer{Conn: p.Conn, ID: person(t, 100), Bus: n.Bus, Inbox: p.Inbox}, "/slow")
+	if got := status(t, ask(t, p, "/")); got != "200" {
+		t.Errorf("one's own, after another's: %s", got)
 	}
-	close(d.release)
+	if d.begun.Load() != 0 || d.dropsOf("unanswerable") != 1 {
+		t.Errorf("another's: %d begun, %d counted", d.begun.Load(), d.dropsOf("unanswerable"))
+	}
+}
+
+// TestGarbageDropped: who sends requests that nobody can verify is dropped like one who asks too much, and keeps
+// nobody waiting meanwhile.
+func TestGarbageDropped(t *testing.T) {
+	for name, forge := range map[string]func(m *nats.Msg, i int){
+		"no token":      func(m *nats.Msg, _ int) { m.Header = nil },
+		"no signature":  func(m *nats.Msg, i int) { m.Header.Set("Authorization", fmt.Sprintf("Bearer %d", i)) },
+		"a broken one":  func(m *nats.Msg, i int) { m.Header.Set("Authorization", m.Header.Get("Authorization")+fmt.Sprint(i)) },
+		"foreign inbox": func(m *nats.Msg, _ int) { m.Reply = bus.InboxPrefix(crypto.Inbox{1}) + ".x" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, admin := node(t, "")
+			bob := person(t, 'b')
+			allowlist(t, n, admin, bob)
+			flooder, other := mustDial(t, n, bob, n.Bus), mustDial(t, n, admin, n.Bus)
+			good, err := flooder.Request("GET", "/bus", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			good.Reply = bus.InboxPrefix(flooder.Inbox) + ".x"
+			eventually(t, "the flooder is dropped", func() bool {
+				for i := range 1000 {
+					m := &nats.Msg{Subject: good.Subject, Reply: good.Reply, Header: maps.Clone(good.Header)}
+					forge(m, i)
+					_ = flooder.PublishMsg(m) // it is closed, at last
+				}
+				if _, status, err := other.Call(t.Context(), "GET", "/bus", nil); status != 200 || err != nil {
+					t.Errorf("another's call: %d, %v", status, err)
+				}
+				return flooder.IsClosed()
+			})
+		})
+	}
+}
+
+// TestVerifyingBounded: of one connection's tokens only so many are looked at.
+func TestVerifyingBounded(t *testing.T) {
+	c := &carrier{verifying: newRecent[string, *rate.Limiter](9)}
+	now, seen := time.Now(), 0
+	for range 4000 {
+		if c.mayVerify("a", now) {
+			seen++
+		}
+	}
+	if seen != ownBurst || !c.mayVerify("b", now) || !c.mayVerify("a", now.Add(time.Second)) {
+		t.Errorf("%d of 4000 at once", seen)
+	}
 }
 
 // TestPanic: a bug in a handler is an error line and an answer, over NATS and over HTTP.

@@ -75,12 +75,12 @@ func TestSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	kick := bus.NewKick(servers)
-	if err := kick.User(t.Context(), admin.Key()); err != nil || !kick.Due() {
+	if err := kick.User(t.Context(), admin.Key(), bus.All); err != nil || !kick.Due() {
 		t.Fatalf("%v, due %v", err, kick.Due())
 	}
 	servers.Heard("GONE", "other")
 	var silent *bus.Silent
-	if err := kick.User(t.Context(), admin.Key()); !errors.As(err, &silent) || len(silent.Servers) != 1 || silent.Servers[0].Name != "other" {
+	if err := kick.User(t.Context(), admin.Key(), bus.All); !errors.As(err, &silent) || len(silent.Servers) != 1 || silent.Servers[0].Name != "other" {
 		t.Fatalf("a silent server: %v", err)
 	}
 	if kick.Due() {

@@ -27,6 +27,7 @@ type reconciler struct {
 	links   *bus.Links
 	servers *bus.Servers
 	kicks   *kicks
+	named   func(room crypto.ID) bus.Concerned // connections that have, or may have, rights in a room
 	streams *bus.Streams
 	log     *slog.Logger
 }
@@ -132,11 +133,15 @@ const (
 // kick drops the connections of those whose access an entry ended, narrowed or changed.
 func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus.Kick) error {
 	over, err := r.over(ctx, n, w)
+	concerned := bus.Concerned(bus.All)
+	if n.Log != r.bus {
+		concerned = r.named(n.Log)
+	}
 	errs := make([]error, len(over))
 	var kicking tasks.Group
 	run := kicking.Limit(kicksAtOnce) // one may have to wait for logins that are under way
 	for i, key := range over {
-		if !run(ctx, func() { errs[i] = kick.User(ctx, key) }) {
+		if !run(ctx, func() { errs[i] = kick.User(ctx, key, concerned) }) {
 			errs[i] = ctx.Err()
 		}
 	}
@@ -154,10 +159,13 @@ func (r *reconciler) over(ctx context.Context, n store.Notice, w whom) (list []c
 		switch e.Body.(type) {
 		case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
 			return // nobody has less than before
-		case *ledger.SetPolicy, *ledger.Archive:
-			for key := range s.Room.Members() {
-				list = append(list, key)
+		case *ledger.SetPolicy:
+			if s.Room.PolicyAt(e.Seq-1).Stored() == s.Room.PolicyAt(e.Seq).Stored() {
+				return // writers go on publishing where they did
 			}
+			list = writers(s.Room)
+		case *ledger.Archive:
+			list = writers(s.Room)
 		}
 		for _, key := range ledger.Touched(e) {
 			if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
@@ -169,6 +177,16 @@ func (r *reconciler) over(ctx context.Context, n store.Notice, w whom) (list []c
 		}
 	})
 	return list, err
+}
+
+// writers lists who publishes in a room.
+func writers(r *ledger.Room) (list []crypto.PublicKey) {
+	for key, role := range r.Members() {
+		if role.Writes() {
+			list = append(list, key)
+		}
+	}
+	return list
 }
 
 // entry calls f with an entry and the log's present state.

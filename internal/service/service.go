@@ -99,14 +99,15 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
-		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
+		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), inboxes: newRecent[string, crypto.PublicKey](maxInboxes), endings: newRecent[crypto.PublicKey, *rate.Limiter](maxOwners), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
 	}
 	s.watch = newWatch(o, metrics.registry)
 	requests := newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
+	requests.unread.held = servers.Unread
 	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login, known: a.known, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
+		count: metrics.login, known: a.known, inboxes: a.inboxes, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
 		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	var notices <-chan store.Notice
@@ -117,7 +118,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, kicks: newKicks(servers), streams: streams, log: o.Log}
+	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, kicks: newKicks(servers), named: auth.crowd.mayHaveNamed, streams: streams, log: o.Log}
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (s *Service) dropFlooder(run context.Context, servers *bus.Servers, log *sl
 		log.Warn("dropped: far more requests than are answered", "user", key)
 		if !s.wait.Go(func() {
 			defer func() { <-turn }()
-			if err := bus.NewKick(servers).User(run, key); err != nil {
+			if err := bus.NewKick(servers).User(run, key, bus.All); err != nil {
 				log.Warn("a flooder is still connected", "user", key, "error", err)
 			}
 		}) {

@@ -45,6 +45,9 @@ func flood(ctx context.Context) error {
 		"steady":        f.steady,
 		"spin":          spin,
 		"tokens":        f.tokens,
+		"garbage":       f.garbage,
+		"unread":        f.unread,
+		"forged":        f.forged,
 		"logins":        func(ctx context.Context) (string, error) { return f.logins(ctx, f.bus) },
 		"door":          func(ctx context.Context) (string, error) { return f.logins(ctx, crypto.ID{}) },
 		"connections":   f.connections,
@@ -194,6 +197,107 @@ func (f *flooder) tokens(ctx context.Context) (string, error) {
 	for ; ctx.Err() == nil && p.PublishMsg(made[n%len(made)]) == nil; n++ {
 	}
 	return fmt.Sprintf("%d requests with %d made-up identities", n, len(made)), nil
+}
+
+// garbage sends requests with tokens that are none.
+func (f *flooder) garbage(ctx context.Context) (string, error) {
+	n := 0
+	dialed := f.again(ctx, f.bus, func(p *attack.Peer) error {
+		n++
+		return p.PublishMsg(&nats.Msg{
+			Subject: bus.APISubject(p.Inbox), Reply: bus.InboxPrefix(p.Inbox) + ".x",
+			Header: nats.Header{"Method": {"GET"}, "Path": {"/bus"}, "Authorization": {fmt.Sprint("Bearer ", n)}},
+		})
+	})
+	return fmt.Sprintf("%d requests over %d connections", n, dialed), nil
+}
+
+// forged logs in again and again with the flooder's own key and a signature that is not its own, eight at a time:
+// others on this machine may have that key.
+func (f *flooder) forged(ctx context.Context) (string, error) {
+	login, err := attack.SignLogin(attack.Options{Identity: f.id, Bus: f.bus})
+	if err != nil {
+		return "", err
+	}
+	wrong := nats.Nkey(f.id.ConnectionKey().String(), func([]byte) ([]byte, error) { return make([]byte, 64), nil })
+	var tried atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if nc, err := nats.Connect(*server, nats.Token(login.Token), wrong, nats.NoReconnect()); err == nil {
+					nc.Close()
+				}
+				tried.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return fmt.Sprintf("%d logins", tried.Load()), nil
+}
+
+// unread asks for the past of a room over twenty connections, and reads none of it.
+func (f *flooder) unread(ctx context.Context) (string, error) {
+	c, err := unibus.Connect(ctx, unibus.Options{Identity: f.id, StateDir: *identity + ".state", Server: *server})
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	room, err := c.CreateRoom(ctx, "flood."+f.id.Key().String()[:10], unibus.DefaultPolicy())
+	if err != nil {
+		return "", err
+	}
+	for range 8 {
+		body := make([]byte, 800<<10)
+		_, _ = rand.Read(body) // it never fails
+		if err := room.PublishOnce(ctx, body); err != nil {
+			return "", err
+		}
+	}
+	var all sync.WaitGroup
+	var n atomic.Int64
+	for range 20 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if f.askDeaf(ctx, "/rooms/"+room.ID().String()+"/frames?after=0", &n) != nil {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return fmt.Sprintf("%d requests", n.Load()), nil
+}
+
+// askDeaf asks over a connection that reads nothing, until that is closed.
+func (f *flooder) askDeaf(ctx context.Context, path string, n *atomic.Int64) error {
+	var deaf attack.Deaf
+	closed := make(chan struct{})
+	p, err := attack.Dial(attack.Options{URL: *server, Identity: f.id, Bus: f.bus, Nats: []nats.Option{
+		nats.SetCustomDialer(&deaf), nats.ClosedHandler(func(*nats.Conn) { close(closed) }),
+	}})
+	if err != nil {
+		return nil // as many connections as there may be
+	}
+	m, err := p.Request("GET", path, nil)
+	if err != nil {
+		return err
+	}
+	m.Reply = bus.InboxPrefix(p.Inbox) + ".x"
+	if _, err := p.SubscribeSync(m.Reply); err != nil {
+		return err
+	}
+	if err := p.Flush(); err != nil {
+		return err
+	}
+	deaf.Lock()
+	for ctx.Err() == nil && p.PublishMsg(m) == nil {
+		n.Add(1)
+	}
+	deaf.Unlock()
+	p.Close()
+	<-closed
+	return nil
 }
 
 // logins connects and leaves in a loop, eight at a time.

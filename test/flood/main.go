@@ -27,7 +27,7 @@ import (
 var (
 	binary = flag.String("unibus", "bin/unibus", "the program under test")
 	kind   = flag.String("store", "", "the store of the bus: sqlite if empty, or jetstream")
-	acts   = flag.String("acts", "spin,hello,bus,users,steady,deaf,big,tokens,logins,door,connections,subscriptions,staged,rooms", "the floods to try")
+	acts   = flag.String("acts", "spin,hello,bus,users,steady,deaf,big,tokens,garbage,unread,logins,forged,door,connections,subscriptions,staged,rooms", "the floods to try")
 	length = flag.Duration("for", 5*time.Second, "how long each phase lasts")
 	rounds = flag.Int("rounds", 1, "how often each flood is tried")
 

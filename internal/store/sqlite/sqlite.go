@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	sqlitedriver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -112,14 +112,10 @@ func prepare(path string, existing bool) error {
 	case existing && err == nil && info.Size() == 0:
 		return noStore(path)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := newfile.Touch(path); err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
-	}
-	return f.Close()
+	return nil
 }
 
 // DSN is the data source name of a SQLite file opened for durable use by several processes.

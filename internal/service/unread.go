@@ -1,0 +1,74 @@
+package service
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+const (
+	maxUnread  = 16 << 20               // bytes of answers to one caller that its servers may still hold
+	unreadWait = 250 * time.Millisecond // for the servers to say what they hold, and between two times that they are asked in vain
+)
+
+// unread bounds the answers that servers hold for a caller who asks and does not read. What one connection
+// does not read is the servers' to bound, but one user may have many. After each maxUnread bytes the servers
+// are asked how much of them is still there.
+type unread struct {
+	held    func(ctx context.Context, user crypto.PublicKey) (bytes int, err error)
+	callers *recent[crypto.PublicKey, *handed]
+	now     func() time.Time
+}
+
+// handed is what one caller was answered since the servers held nothing, or little, of it.
+type handed struct {
+	mu    sync.Mutex
+	bytes int
+	full  time.Time // until then it is not asked again
+}
+
+func newUnread(now func() time.Time) *unread {
+	return &unread{
+		held:    func(context.Context, crypto.PublicKey) (int, error) { return 0, nil },
+		callers: newRecent[crypto.PublicKey, *handed](maxRefused), now: now,
+	}
+}
+
+func (u *unread) of(caller crypto.PublicKey) *handed {
+	return u.callers.getOrMake(caller, func() *handed { return new(handed) })
+}
+
+// full reports whether a caller has to read before it is answered again. Servers that do not say are taken to
+// hold nothing.
+func (u *unread) full(ctx context.Context, caller crypto.PublicKey) bool {
+	h := u.of(caller)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.bytes < maxUnread {
+		return false
+	}
+	if u.now().Before(h.full) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, unreadWait)
+	defer cancel()
+	held, err := u.held(ctx, caller)
+	if err == nil && held >= maxUnread {
+		h.full = u.now().Add(unreadWait)
+		return true
+	}
+	if err == nil {
+		h.bytes = held
+	}
+	return false
+}
+
+// add notes an answer.
+func (u *unread) add(caller crypto.PublicKey, bytes int) {
+	h := u.of(caller)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bytes += bytes
+}
