@@ -81,11 +81,11 @@ func (l *chain) syncTo(ctx context.Context, before, head ledger.Head) error {
 	own := l.head()
 	switch {
 	case head.Seq == 0 && before.Seq > 0:
-		return l.broken("the store denies the log that was verified up to entry %d", before.Seq)
+		return l.rolledBack("the store denies the log that was verified up to entry %d", before.Seq)
 	case head.Seq == 0:
 		return fmt.Errorf("log %s: %w", l.id, ErrNotFound)
 	case head.Seq < before.Seq:
-		return l.broken("the store's log ends at entry %d, but it was verified up to entry %d: rolled back", head.Seq, before.Seq)
+		return l.rolledBack("the store's log ends at entry %d, but it was verified up to entry %d", head.Seq, before.Seq)
 	case head.Seq > own.Seq:
 		if err := l.fetch(ctx, head.Seq); err != nil {
 			return err
@@ -164,7 +164,11 @@ func (l *chain) invalid(err error) error {
 }
 
 func (l *chain) broken(format string, args ...any) error {
-	return fmt.Errorf("%w: log %s: %s", ErrIntegrity, l.id, fmt.Sprintf(format, args...))
+	return fmt.Errorf("log %s: %w: %s", l.id, ErrIntegrity, fmt.Sprintf(format, args...))
+}
+
+func (l *chain) rolledBack(format string, args ...any) error {
+	return fmt.Errorf("log %s: %w: %w: %s", l.id, ErrIntegrity, ErrLogRolledBack, fmt.Sprintf(format, args...))
 }
 
 func (l *chain) pin(ctx context.Context) (err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,7 @@ type Options struct {
 	Context string // a NATS context instead
 	Store   string // straight to a store: "sqlite:PATH", without server and messages, or "nats://HOST:PORT"
 	Keys    string // file of the service's keys, to log in with at a nats:// store instead of Context or the URL
+	Make    bool   // make the Store if it is not there; the first change then founds a bus. Else it has to be there
 	Bus     string // the bus id to insist on; empty: the pinned one, or whichever answers first
 
 	Timeout time.Duration // for each exchange with a server; 0: DefaultTimeout
@@ -82,10 +84,15 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if o.Identity == nil || o.StateDir == "" {
 		return nil, fmt.Errorf("connect: %w: an identity and a state directory are needed", ErrInvalid)
 	}
+	if o.Server != "" {
+		if err := bus.CheckServers(o.Server); err != nil {
+			return nil, fmt.Errorf("connect to %s: %w", redact.URL(o.Server), err)
+		}
+	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	p, err := pins.Open(ctx, filepath.Join(o.StateDir, o.Identity.Key().String()+".db"))
+	p, err := pins.Open(ctx, o.StateFile())
 	if err != nil {
 		return nil, err
 	}
@@ -157,15 +164,20 @@ func (c *Client) openStore(ctx context.Context) error {
 	default:
 		err = withHint(fmt.Errorf("store %q: %w: not a kind of store known here", redact.URL(c.o.Store), ErrInvalid), "--store sqlite:PATH, or --store nats://HOST:PORT")
 	}
+	if errors.Is(err, ErrNotFound) && c.store == nil {
+		return &kinded{err, ErrNoBus}
+	}
 	if err != nil {
 		return err
 	}
 	statement, err := c.store.Bus(ctx)
-	if errors.Is(err, ErrNotFound) {
+	switch {
+	case errors.Is(err, ErrNotFound) && c.o.Make:
 		c.bus = &chain{c: c, state: new(ledger.State)}
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, ErrNotFound):
+		return fmt.Errorf("store %s: %w: %w", address, ErrNotFound, ErrNoBus)
+	case err != nil:
 		return err
 	}
 	id, err := c.checkBus(ctx, address, statement)
@@ -182,13 +194,12 @@ func (c *Client) openStore(ctx context.Context) error {
 // openFile opens a SQLite store, and returns the address to pin its bus under.
 func (c *Client) openFile(ctx context.Context) (string, error) {
 	path := strings.TrimPrefix(c.o.Store, "sqlite:")
-	s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: max(c.o.Timeout, 30*time.Second)})
+	s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: max(c.o.Timeout, 30*time.Second), Existing: !c.o.Make})
 	if err != nil {
 		return "", err
 	}
 	c.store = s
-	absolute, err := filepath.Abs(path)
-	return "sqlite:" + absolute, err
+	return c.o.address()
 }
 
 // openJetStream connects with the operator's own credentials and opens the store there. Without a
@@ -213,7 +224,7 @@ func (c *Client) openJetStream(ctx context.Context) (address string, err error) 
 	}
 	open, cancel := context.WithTimeout(ctx, max(c.o.Timeout, 30*time.Second))
 	defer cancel()
-	s, err := jetstream.Open(open, c.conn.NATS(), jetstream.Options{OpTimeout: c.o.Timeout, Replicas: replicas})
+	s, err := jetstream.Open(open, c.conn.NATS(), jetstream.Options{OpTimeout: c.o.Timeout, Replicas: replicas, Existing: !c.o.Make})
 	if err != nil {
 		return "", err
 	}
@@ -223,8 +234,10 @@ func (c *Client) openJetStream(ctx context.Context) (address string, err error) 
 		return "", err
 	}
 	c.past = directPast{past}
-	c.streams, err = bus.NewStreams(c.conn.NATS(), s.Replicas)
-	return cmp.Or(redact.URL(o.Servers), "context:"+c.o.Context), err
+	if c.streams, err = bus.NewStreams(c.conn.NATS(), s.Replicas); err != nil {
+		return "", err
+	}
+	return c.o.address()
 }
 
 // founded makes sure that there is a bus, founding it in an empty store.
@@ -259,7 +272,7 @@ func (c *Client) checkBus(ctx context.Context, address string, statement []byte)
 	first := new(ledger.State)
 	e, err := first.Apply(statement)
 	if err != nil || first.Bus == nil {
-		return ID{}, fmt.Errorf("%w: %s does not give a bus log's first entry (%v)", ErrIntegrity, address, err)
+		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
 	}
 	if c.o.Bus != "" {
 		want, err := crypto.ParseID(c.o.Bus)
@@ -267,7 +280,7 @@ func (c *Client) checkBus(ctx context.Context, address string, statement []byte)
 			return ID{}, fmt.Errorf("bus %q: %w: %v", c.o.Bus, ErrInvalid, err)
 		}
 		if want != first.ID {
-			return ID{}, fmt.Errorf("%w: %s is the bus %s, not %s", ErrIntegrity, address, first.ID, want)
+			return ID{}, fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
 		}
 	}
 	pinned, err := c.pins.Server(ctx, address)
@@ -280,7 +293,7 @@ func (c *Client) checkBus(ctx context.Context, address string, statement []byte)
 		}
 		c.say("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, e.By)
 	} else if pinned != first.ID {
-		return ID{}, fmt.Errorf("%w: %s was the bus %s and is now the bus %s", ErrIntegrity, address, pinned, first.ID)
+		return ID{}, fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
 	}
 	return first.ID, nil
 }
@@ -297,29 +310,78 @@ func (c *Client) enter(ctx context.Context, id ID) error {
 	return l.sync(ctx)
 }
 
-// address is where the client connects, as it pins it: without what only the servers may know.
-func (c *Client) address() string {
-	if c.o.Context != "" {
-		return "context:" + c.o.Context
+// address is where the options lead, as it is pinned: without what only the servers may know.
+func (o *Options) address() (string, error) {
+	if path, ok := strings.CutPrefix(o.Store, "sqlite:"); ok {
+		absolute, err := filepath.Abs(path)
+		return "sqlite:" + absolute, err
 	}
-	return redact.URL(c.o.Server)
+	if o.Store != "" {
+		servers, _, err := jetstream.ParseURL(o.Store)
+		return cmp.Or(redact.URL(servers), "context:"+o.Context), err
+	}
+	if o.Context != "" {
+		return "context:" + o.Context, nil
+	}
+	return redact.URL(o.Server), nil
+}
+
+// StateFile is where what the identity has verified is kept.
+func (o *Options) StateFile() string {
+	return filepath.Join(o.StateDir, o.Identity.Key().String()+".db")
+}
+
+// Known is what the state directory says, without anyone being asked.
+type Known struct {
+	Server string // where Connect goes when the options name no server: the one joined, or DefaultServer
+	Bus    ID     // the bus that was met where the options lead; zero: none yet
+}
+
+// Recall returns what is known of where the options lead.
+func Recall(ctx context.Context, o Options) (Known, error) {
+	known := Known{Server: DefaultServer}
+	if _, err := os.Stat(o.StateFile()); errors.Is(err, os.ErrNotExist) {
+		return known, nil
+	}
+	p, err := pins.Open(ctx, o.StateFile())
+	if err != nil {
+		return known, err
+	}
+	defer p.Close()
+	if known.Server, err = joined(ctx, p); err != nil {
+		return known, err
+	}
+	if o.Server == "" {
+		o.Server = known.Server
+	}
+	address, err := o.address()
+	if err == nil {
+		known.Bus, err = p.Server(ctx, address)
+	}
+	return known, err
 }
 
 const joinedServer = "joined server"
 
+// joined is the server to go to when none is named.
+func joined(ctx context.Context, p *pins.Pins) (string, error) {
+	server, err := p.Setting(ctx, joinedServer)
+	return cmp.Or(server, DefaultServer), err
+}
+
 // connect logs in to the bus at a server.
 func (c *Client) connect(ctx context.Context) error {
+	var err error
 	if c.o.Server == "" && c.o.Context == "" {
-		joined, err := c.pins.Setting(ctx, joinedServer)
-		if err != nil {
+		if c.o.Server, err = joined(ctx, c.pins); err != nil {
 			return err
 		}
-		c.o.Server = joined
-		if joined == "" {
-			c.o.Server = DefaultServer
-		}
 	}
-	id, err := c.pins.Server(ctx, c.address())
+	address, err := c.o.address()
+	if err != nil {
+		return err
+	}
+	id, err := c.pins.Server(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -368,7 +430,11 @@ func (c *Client) hello(ctx context.Context) (ID, error) {
 	if err != nil {
 		return ID{}, c.explain(err)
 	}
-	return c.checkBus(ctx, c.address(), statement)
+	address, err := c.o.address()
+	if err != nil {
+		return ID{}, err
+	}
+	return c.checkBus(ctx, address, statement)
 }
 
 // login connects, for the rooms that are known to be used.
@@ -410,7 +476,7 @@ func (c *Client) explain(err error) error {
 		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, c.id.Key())
 		return withHint(err, "ask an admin to run: unibus user add %s --name %s", c.id.Key(), name)
 	case errors.Is(err, ErrUnavailable):
-		return withHint(err, "is it running? unibus serve, or --server URL for another place")
+		return withHint(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
 	}
 	return err
 }
@@ -436,8 +502,13 @@ func (c *Client) publishCard(ctx context.Context) error {
 // later connections, after checking which bus it is; then it connects, as Connect does.
 func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	server, id, _ := strings.Cut(url, "#")
-	if server == "" {
-		return nil, fmt.Errorf("join %q: %w: it has no server", redact.URL(url), ErrInvalid)
+	if err := bus.CheckServers(server); err != nil {
+		return nil, fmt.Errorf("join %s: %w", redact.URL(url), err)
+	}
+	if id != "" {
+		if _, err := crypto.ParseID(id); err != nil {
+			return nil, fmt.Errorf("join %s: %w: what follows # is not the id of a bus: %w", redact.URL(url), ErrInvalid, err)
+		}
 	}
 	o.Server, o.Context, o.Store = server, "", ""
 	if id != "" {
@@ -448,7 +519,7 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 		return nil, err
 	}
 	// Refused or not, this is the bus to come back to.
-	p, perr := pins.Open(ctx, filepath.Join(o.StateDir, o.Identity.Key().String()+".db"))
+	p, perr := pins.Open(ctx, o.StateFile())
 	if perr != nil {
 		return c, errors.Join(err, perr)
 	}

@@ -242,7 +242,7 @@ func (s *storedSource) wentBack(outer context.Context, past store.Past) error {
 			if outer.Err() != nil {
 				return outer.Err()
 			}
-			return fmt.Errorf("%w: rolled back: messages up to place %d of the room's stream were read, and now it ends at %d", ErrIntegrity, read, past.Last)
+			return fmt.Errorf("%w: %w: messages up to place %d of the room's stream were read, and now it ends at %d", ErrIntegrity, ErrMessagesRolledBack, read, past.Last)
 		case <-time.After(maxPause):
 		}
 		again, err := s.ask(ctx)

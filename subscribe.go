@@ -64,7 +64,7 @@ func (r *Room) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription
 
 // Subscribe begins to read several rooms, named as Room takes them, or by patterns with the NATS
 // wildcards * and >: those mean every room of the caller's that matches, also ones it is invited
-// to later.
+// to later. ErrNotFound when a name means no room, and with End also when a pattern means none.
 func (c *Client) Subscribe(ctx context.Context, names []string, o SubscribeOptions) (*Subscription, error) {
 	var rooms []*Room
 	var patterns []string
@@ -135,6 +135,10 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 			s.cancel()
 			return nil, err
 		}
+		if err := s.unmatched(matching); err != nil {
+			s.cancel()
+			return nil, err
+		}
 		for _, r := range matching {
 			if !slices.Contains(rooms, r) {
 				rooms = append(rooms, r)
@@ -148,10 +152,22 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 	if len(patterns) > 0 && !o.End && !c.wait.Go(s.grow) {
 		return nil, ErrClosed
 	}
-	if len(rooms) == 0 && o.End {
-		s.stop(nil)
-	}
 	return s, nil
+}
+
+// unmatched tells of patterns that mean none of the rooms. With End there is nothing to wait for: ErrNotFound, as
+// for a room's name.
+func (s *Subscription) unmatched(rooms []*Room) error {
+	for _, pattern := range s.patterns {
+		switch {
+		case slices.ContainsFunc(rooms, func(r *Room) bool { return matches(pattern, r.Subject()) }):
+		case s.o.End:
+			return withHint(fmt.Errorf("subscribe to %s: %w: it matches none of your rooms", pattern, ErrNotFound), "unibus rooms ls shows the rooms you are in")
+		default:
+			s.c.say("%s matches none of your rooms yet", pattern)
+		}
+	}
+	return nil
 }
 
 // matching lists the caller's rooms that the patterns mean.

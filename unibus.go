@@ -45,6 +45,18 @@ var (
 	ErrIntegrity = errors.New("integrity")
 )
 
+// What can be done about some failures differs from others of their kind; these are wrapped beside it.
+var (
+	// ErrLogRolledBack is an ErrIntegrity: a store's log ends before what this client has verified of it.
+	ErrLogRolledBack = errors.New("rolled back")
+	// ErrMessagesRolledBack is an ErrIntegrity: a room's messages end before what was read of them.
+	ErrMessagesRolledBack = errors.New("rolled back")
+	// ErrOtherBus is an ErrIntegrity: where one bus was there is another.
+	ErrOtherBus = errors.New("another bus")
+	// ErrNoBus is an ErrNotFound: a store is not there, or no bus is founded in it.
+	ErrNoBus = errors.New("there is no bus")
+)
+
 // Names of the protocol, for callers outside this module.
 type (
 	// Identity is one secret seed and all the keys it gives.
@@ -89,6 +101,14 @@ type hinted struct {
 
 func (h *hinted) Unwrap() error { return h.error }
 
+// kinded is an error that is of a further kind, which its text need not tell.
+type kinded struct {
+	error
+	kind error
+}
+
+func (k *kinded) Unwrap() []error { return []error{k.error, k.kind} }
+
 // Hint returns what an error suggests to do; empty for nothing.
 func Hint(err error) string {
 	var h *hinted
@@ -112,8 +132,11 @@ func NewIdentity() (*Identity, error) {
 }
 
 // SaveIdentity writes an identity to a new file that only its owner may read, with a name in a
-// comment. It never overwrites: ErrExists.
+// comment. It never overwrites: ErrExists. ErrInvalid for a name that nobody can have on a bus.
 func SaveIdentity(path string, id *Identity, name string) error {
+	if err := ledger.ValidName(name); err != nil {
+		return fmt.Errorf("name %q: %w: %w", name, ErrInvalid, err)
+	}
 	seed, err := id.Seed()
 	if err != nil {
 		return err

@@ -121,8 +121,8 @@ func (c *Client) adminOnly(err error) error {
 
 // RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it.
 func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
-	if err := c.founded(ctx); err != nil {
-		return err
+	if c.bus.id.IsZero() {
+		return fmt.Errorf("revoke: %w: %w", ErrNotFound, ErrNoBus)
 	}
 	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
 		for _, key := range keys {

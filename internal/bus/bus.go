@@ -105,6 +105,8 @@ func failure(err error) error {
 		return fmt.Errorf("%w: %v", store.ErrNotFound, err)
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: nobody answers there", store.ErrUnavailable)
+	case errors.Is(err, nats.ErrReconnectBufExceeded): // nothing is kept for a connection that is gone
+		return fmt.Errorf("%w: not connected to a server just now", store.ErrUnavailable)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
 	}

@@ -25,8 +25,10 @@ import (
 
 // signs are what a server's log says of its machine. The server has no other way to tell.
 type signs struct {
-	noSpace atomic.Bool // something could not be written since JetStream was last started
-	noFiles atomic.Bool // a connection could not be accepted
+	noSpace atomic.Bool            // something could not be written since JetStream was last started
+	noFiles atomic.Bool            // a connection could not be accepted
+	started atomic.Bool            // the server listens
+	fatal   atomic.Pointer[string] // why it never will; nil: nothing is known
 	trouble chan struct{}
 }
 
@@ -126,9 +128,9 @@ func Loopback(host string) bool {
 // startLimit is how long a server may take to listen.
 const startLimit = 10 * time.Second
 
-// ready waits until the server listens, and returns false when it does not in time, or ctx ends.
+// ready waits until the server listens, and returns false when it cannot, or does not in time, or ctx ends.
 func (s *Server) ready(ctx context.Context) bool {
-	for deadline := time.Now().Add(startLimit); ctx.Err() == nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(startLimit); ctx.Err() == nil && s.signs.fatal.Load() == nil && time.Now().Before(deadline); {
 		if s.ns.ReadyForConnections(100 * time.Millisecond) {
 			return true
 		}

@@ -115,8 +115,13 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	s.ns.Start()
 	if !s.ready(ctx) {
 		s.Stop()
-		return nil, fmt.Errorf("start the NATS server: %w: it does not listen on %s (in use?)", store.ErrUnavailable, o.Listen)
+		why := "it does not listen on " + o.Listen
+		if fatal := s.signs.fatal.Load(); fatal != nil {
+			why = *fatal
+		}
+		return nil, fmt.Errorf("start the NATS server: %w: %s", store.ErrUnavailable, why)
 	}
+	s.signs.started.Store(true)
 	links, err := connectDuties("", o.Keys, nats.InProcessServer(s.ns), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(reconnectDelay), nats.ErrorHandler(o.complain))
 	if err != nil {
@@ -267,7 +272,17 @@ func (l *serverLog) bad(level slog.Level, format string, v ...any) {
 
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l *serverLog) Warnf(format string, v ...any)   { l.bad(slog.LevelInfo, format, v...) }
-func (l *serverLog) Fatalf(format string, v ...any)  { l.bad(slog.LevelError, format, v...) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.bad(slog.LevelInfo, format, v...) }
-func (l *serverLog) Debugf(string, ...any)           {}
-func (l *serverLog) Tracef(string, ...any)           {}
+
+// Fatalf logs why the server cannot go on. Whoever starts it is told instead.
+func (l *serverLog) Fatalf(format string, v ...any) {
+	if l.signs.started.Load() {
+		l.bad(slog.LevelError, format, v...)
+		return
+	}
+	line := redact.Text(fmt.Sprintf(format, v...))
+	l.signs.fatal.CompareAndSwap(nil, &line)
+}
+
+func (l *serverLog) Errorf(format string, v ...any) { l.bad(slog.LevelInfo, format, v...) }
+func (l *serverLog) Debugf(string, ...any)          {}
+func (l *serverLog) Tracef(string, ...any)          {}

@@ -2,12 +2,17 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
-	"github.com/spf13/viper"
+	"github.com/spf13/pflag"
 )
 
 // completionFiles are the names under which shells look for completions.
@@ -15,7 +20,7 @@ var completionFiles = map[string]string{"bash": "unibus.bash", "zsh": "_unibus",
 
 // Generate writes completion scripts and man pages into two folders.
 func Generate(completions, man string) error {
-	a := &app{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr), config: viper.New()}
+	a := &app{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr)}
 	root := a.root()
 	for _, dir := range []string{completions, man} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -32,5 +37,98 @@ func Generate(completions, man string) error {
 		}
 	}
 	epoch := time.Unix(0, 0).UTC() // the pages do not depend on when they were made
-	return doc.GenManTree(root, &doc.GenManHeader{Title: "UNIBUS", Section: "1", Source: "unibus", Manual: "unibus", Date: &epoch}, man)
+	if err := doc.GenManTree(root, &doc.GenManHeader{Title: "UNIBUS", Section: "1", Source: "unibus", Manual: "unibus", Date: &epoch}, man); err != nil {
+		return err
+	}
+	return addSections(filepath.Join(man, "unibus.1"), root)
+}
+
+// addSections gives the page of the program as a whole what is true of every command.
+func addSections(file string, root *cobra.Command) error {
+	page, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	const last = ".SH SEE ALSO"
+	before, after, found := strings.Cut(string(page), last)
+	if !found {
+		return fmt.Errorf("%s has no %q", file, last)
+	}
+	var b strings.Builder
+	for _, s := range []section{
+		{"COMMANDS", "", commands(root)},
+		{"ENVIRONMENT", "Global flags and those of unibus serve, where the command line leaves them out; no other flag is looked for here.", environment(root)},
+		{"FILES", "", files},
+		{"EXIT STATUS", "", exitStatus},
+	} {
+		s.write(&b)
+	}
+	return os.WriteFile(file, []byte(before+b.String()+last+after), 0o644)
+}
+
+// section is one of a man page: a text, and a list of names and what they are.
+type section struct {
+	title, text string
+	list        [][2]string
+}
+
+func (s section) write(b *strings.Builder) {
+	fmt.Fprintf(b, ".SH %s\n", s.title)
+	if s.text != "" {
+		fmt.Fprintln(b, roff(s.text))
+	}
+	for _, one := range s.list {
+		fmt.Fprintf(b, ".TP\n\\fB%s\\fP\n%s\n", roff(one[0]), roff(one[1]))
+	}
+	fmt.Fprint(b, "\n\n")
+}
+
+// roff writes a text so that a man page shows it as it is.
+func roff(s string) string { return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s) }
+
+// commands are all that do something, and what.
+func commands(c *cobra.Command) (list [][2]string) {
+	for _, sub := range c.Commands() {
+		if sub.HasSubCommands() {
+			list = append(list, commands(sub)...)
+		} else if sub.IsAvailableCommand() {
+			list = append(list, [2]string{strings.TrimSuffix(sub.UseLine(), " [flags]"), sub.Short})
+		}
+	}
+	return list
+}
+
+// environment are the variables that are looked at.
+func environment(root *cobra.Command) (list [][2]string) {
+	flags := settable(root)
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		_, does := pflag.UnquoteUsage(flags[name])
+		list = append(list, [2]string{strings.Join(variables(name), ", "), "--" + name + ": " + does})
+	}
+	return append(list,
+		[2]string{"UNIBUS_FEATURES", "feature flags for this run: name,-other"},
+		[2]string{"NO_COLOR", "no colour, whatever it is set to"},
+		[2]string{"XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_DATA_HOME", "where the files below are; else ~/.config, ~/.local/state and ~/.local/share"},
+		[2]string{"SSL_CERT_FILE", "a file of the authorities that may vouch for servers, in place of the system's"})
+}
+
+// files are where what is kept is.
+var files = [][2]string{
+	{"$XDG_CONFIG_HOME/unibus/config.yaml", "Settings that neither the command line nor the environment gives: a flag's name without dashes, a colon, its value; a line each. Only the global flags but --yes, and those of unibus serve; any other name is an error."},
+	{"$XDG_CONFIG_HOME/unibus/identity.nk", "The identity: a secret seed. Whoever has it is you."},
+	{"$XDG_STATE_HOME/unibus/KEY.db", "What the identity with that key has verified, so that nobody can take it back, and the server that it joined."},
+	{"$XDG_DATA_HOME/unibus/", "The data folder of unibus serve: service.nk (the service's keys), unibus.db (the store, unless it is in JetStream), jetstream/ (messages)."},
+}
+
+// exitStatus are the exit codes.
+var exitStatus = [][2]string{
+	{fmt.Sprint(exitDone), "done"},
+	{fmt.Sprint(exitFailed), "failed"},
+	{fmt.Sprint(exitUsage), "the command line or a setting makes no sense"},
+	{fmt.Sprint(exitNotFound), "not found"},
+	{fmt.Sprint(exitDenied), "denied: not on the allowlist, no permission, or against a rule of the room or the bus"},
+	{fmt.Sprint(exitUnavailable), "unavailable, or timed out"},
+	{fmt.Sprint(exitIntegrity), "integrity: something was altered, withheld, rolled back or forked"},
+	{fmt.Sprint(exitConflict), "conflict, or it exists already"},
+	{fmt.Sprint(exitInterrupted), "interrupted"},
 }

@@ -27,7 +27,11 @@ func (a *app) initCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := unibus.SaveIdentity(file, id, name); err != nil {
+			err = unibus.SaveIdentity(file, id, name)
+			if errors.Is(err, unibus.ErrInvalid) {
+				return hinted(err, "give another one: --name NAME")
+			}
+			if err != nil {
 				return err
 			}
 			a.notice("identity of %s written to %s", name, file)
@@ -52,7 +56,7 @@ func (a *app) whoamiCmd() *cobra.Command {
 	var card bool
 	c := &cobra.Command{
 		Use: "whoami", Short: "Print my key, and what the bus knows of me", Args: cobra.NoArgs,
-		Long: "Print the identity's key on the first line, and below it name, role, bus and number of rooms\nwhen the bus can be asked. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
+		Long: "Print the identity's key, always; on a terminal and with -o json also name, role, bus and number of rooms,\nwhen the bus can be asked. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := a.options()
 			if err != nil {
@@ -67,19 +71,25 @@ func (a *app) whoamiCmd() *cobra.Command {
 				return a.out.value(map[string]string{"card": line}, func() { fmt.Fprintln(a.out, line) })
 			}
 			s := self{Key: o.Identity.Key().String()}
-			o.Timeout = min(o.Timeout, quick)
-			if err := a.learn(cmd.Context(), o, &s); err != nil {
-				if errors.Is(err, unibus.ErrIntegrity) {
-					return err
-				}
-				a.notice("the bus was not asked: %v", err)
+			if !a.out.terminal && !a.out.json { // for another command
+				fmt.Fprintln(a.out, s.Key)
+				return nil
 			}
-			return a.out.value(s, func() {
+			o.Timeout = min(o.Timeout, quick)
+			unknown := a.learn(cmd.Context(), o, &s)
+			err = a.out.value(s, func() {
 				fmt.Fprintln(a.out, s.Key)
 				if s.Bus != "" {
 					a.out.pairs("name", s.Name, "role", s.Role, "bus", s.Bus, "rooms", fmt.Sprint(*s.Rooms))
 				}
 			})
+			if errors.Is(unknown, unibus.ErrIntegrity) {
+				return errors.Join(err, unknown)
+			}
+			if unknown != nil {
+				a.notice("what the bus knows of it was not learned: %v", unknown)
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&card, "card", false, "print the card as one base64 line")
@@ -119,6 +129,9 @@ func (a *app) joinCmd() *cobra.Command {
 				return err
 			}
 			c, err := unibus.Join(cmd.Context(), args[0], o)
+			if errors.Is(err, unibus.ErrInvalid) {
+				return hinted(err, serverHint)
+			}
 			if err != nil {
 				return err
 			}
@@ -130,18 +143,18 @@ func (a *app) joinCmd() *cobra.Command {
 	}
 }
 
-// maxTokenLife is what the service accepts at most.
-const maxTokenLife = 24 * time.Hour
+// A token's life: unless told otherwise, and what the service accepts at most.
+const (
+	defaultTokenLife = "10m"
+	maxTokenLife     = 24 * time.Hour
+)
 
 func (a *app) tokenCmd() *cobra.Command {
+	var ttl time.Duration
 	c := &cobra.Command{
 		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
 		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8080/users`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ttl := a.config.GetDuration("ttl")
-			if ttl <= 0 || ttl > maxTokenLife {
-				return usage("--ttl %v: longer than nothing, and at most %v", ttl, maxTokenLife)
-			}
 			return a.with(cmd.Context(), func(c *unibus.Client) error {
 				t, err := c.Token(ttl)
 				if err != nil {
@@ -151,6 +164,14 @@ func (a *app) tokenCmd() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().Duration("ttl", defaultTokenLife, "how long it may be used, at most 24h")
+	c.Flags().Var(newDefault(&ttl, defaultTokenLife, tokenLife), "ttl", "how long it may be used, at most 24h")
 	return c
+}
+
+func tokenLife(text string) (time.Duration, error) {
+	d, err := longer(text)
+	if err == nil && d > maxTokenLife {
+		err = errors.New("more than 24h")
+	}
+	return d, err
 }

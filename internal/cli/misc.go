@@ -41,13 +41,16 @@ func (a *app) versionCmd() *cobra.Command {
 }
 
 func (a *app) logCmd() *cobra.Command {
-	var bus bool
 	c := &cobra.Command{
 		Use: "log ROOM | --bus", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeRooms,
-		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			if bus == (len(args) == 1) {
-				return usage("give a ROOM, or --bus for the log of the allowlist")
+		Long: "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\ninsists on the bus with that id, as everywhere.",
+		PreRunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !cmd.Flags().Changed("bus") || len(args) == 1 && cmd.Flag("bus").Value.String() == noBusID {
+				return usage("log: a ROOM, or --bus for the log of the allowlist")
 			}
+			return nil
+		},
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 			entries, err := a.entries(ctx, c, args)
 			if err != nil {
 				return err
@@ -61,8 +64,47 @@ func (a *app) logCmd() *cobra.Command {
 			})
 		}),
 	}
-	c.Flags().BoolVar(&bus, "bus", false, "the log of the allowlist") // here instead of the global --bus ID
+	c.Flags().Var(newValue(&a.set.bus, optional(busID)), "bus", "the log of the allowlist, unless there is a ROOM; with an `ID` insist on the bus that has it")
+	c.Flags().Lookup("bus").NoOptDefVal = noBusID
 	return c
+}
+
+// noBusID is the value of a --bus that stands alone, where that is possible.
+const noBusID = "any"
+
+// optional reads what may be left out.
+func optional(parse parser[unibus.ID]) parser[unibus.ID] {
+	return func(text string) (unibus.ID, error) {
+		if text == noBusID {
+			return unibus.ID{}, nil
+		}
+		return parse(text)
+	}
+}
+
+// joinBus writes "--bus ID" as one word where --bus may also stand alone: of such a flag the flag library
+// takes what follows for an argument.
+func joinBus(root *cobra.Command, args []string) []string {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		return args // an unknown command, which is told where it is run
+	}
+	if bus := cmd.LocalNonPersistentFlags().Lookup("bus"); bus == nil || bus.NoOptDefVal == "" {
+		return args
+	}
+	var out []string
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(out, args[i:]...)
+		}
+		if args[i] == "--bus" && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+			out = append(out, "--bus="+args[i+1])
+			i++
+			continue
+		}
+		out = append(out, args[i])
+	}
+	return out
 }
 
 func (a *app) entries(ctx context.Context, c *unibus.Client, args []string) ([]unibus.LogEntry, error) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -176,4 +177,43 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return ""
+}
+
+// natural compares texts as people order them: numbers in them by what they count.
+func natural(a, b string) int {
+	for a != "" && b != "" {
+		x, y := digits(a), digits(b)
+		if x > 0 && y > 0 {
+			m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
+			if d := cmp.Or(cmp.Compare(len(m), len(n)), cmp.Compare(m, n), cmp.Compare(x, y)); d != 0 {
+				return d
+			}
+			a, b = a[x:], b[y:]
+			continue
+		}
+		if a[0] != b[0] {
+			return cmp.Compare(a[0], b[0])
+		}
+		a, b = a[1:], b[1:]
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+// digits is how many digits a text begins with.
+func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
+
+// idLength is how many characters an id has.
+const idLength = 32
+
+// abbreviated is how many characters of ids tell them from each other. That many name a room, too.
+func abbreviated(ids []string) int {
+	for n := 10; ; n += 2 {
+		seen := map[string]bool{}
+		for _, id := range ids {
+			seen[id[:n]] = true
+		}
+		if n == idLength || len(seen) == len(ids) {
+			return n
+		}
+	}
 }

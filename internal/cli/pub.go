@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -71,8 +72,8 @@ func (a *app) pubCmd() *cobra.Command {
 	fs.StringVar(&f.file, "file", "", "read `FILE` instead of standard input")
 	fs.BoolVar(&f.whole, "whole", false, "all of the input is one message")
 	fs.BoolVar(&f.null, "null", false, "messages are separated by NUL instead of newline")
-	fs.IntVar(&f.count, "count", 0, "publish MESSAGE `N` times, or the first N messages of the input")
-	fs.StringVar(&f.ack, "ack", "all", "all: wait for every acknowledgement; none: only hand over to the server")
+	fs.Var(newValue(&f.count, count), "count", "publish MESSAGE `N` times, or the first N messages of the input")
+	fs.Var(newDefault(&f.ack, "all", oneOf("all", "none")), "ack", "all: wait for every acknowledgement; none: only hand over to the server")
 	a.complete(c, "ack", "all", "none")
 	return c
 }
@@ -91,10 +92,6 @@ func (f *pubFlags) check(message bool) ([]unibus.Header, error) {
 		return nil, usage("--whole or --null, not both")
 	case message && (f.whole || f.null || f.file != ""):
 		return nil, usage("with a MESSAGE no input is read: leave out --file, --whole and --null")
-	case f.count < 0:
-		return nil, usage("--count: a number from 1")
-	case f.ack != "all" && f.ack != "none":
-		return nil, usage("--ack %s: all or none", f.ack)
 	}
 	return headers, nil
 }
@@ -145,7 +142,7 @@ func (a *app) publish(ctx context.Context, r *unibus.Room, in io.Reader, f pubFl
 		return p.Close(ctx)
 	}
 	// What was accepted is brought home even when interrupted, for as long as one exchange may take.
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(a.config.GetDuration("timeout"), 30*time.Second))
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(a.set.timeout, 30*time.Second))
 	defer cancel()
 	closed := p.Close(closing)
 	if got.err == nil || errors.Is(got.err, unibus.ErrClosed) {
@@ -154,7 +151,7 @@ func (a *app) publish(ctx context.Context, r *unibus.Room, in io.Reader, f pubFl
 	if got.err == nil && ctx.Err() == nil {
 		return nil
 	}
-	a.err.say("unibus: %d messages acknowledged\n", p.Acked())
+	a.err.say("unibus: %s acknowledged\n", english.Plural(int(p.Acked()), "message", ""))
 	if got.err == nil {
 		got.err = ctx.Err()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,16 +19,23 @@ func (a *app) roomCmd() *cobra.Command {
 	return group("room", "Make, look at and end rooms", a.roomCreateCmd(), a.roomShowCmd(), a.roomArchiveCmd())
 }
 
+// policyFlags are what a room's owner decides about it.
+type policyFlags struct {
+	retain     retention
+	bytes      uint64
+	history    string
+	plain, pad bool
+	rekey      unibus.RekeyAfter
+}
+
 func (a *app) roomCreateCmd() *cobra.Command {
+	var p policyFlags
 	c := &cobra.Command{
 		Use: "create SUBJECT", Short: "Make a room and print its id", Args: cobra.ExactArgs(1),
-		Long: "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
+		Annotations: map[string]string{founds: "a bus, in an empty store"},
+		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			p, err := a.policy()
-			if err != nil {
-				return err
-			}
-			r, err := c.CreateRoom(ctx, args[0], p)
+			r, err := c.CreateRoom(ctx, args[0], p.policy())
 			if err != nil {
 				return err
 			}
@@ -35,51 +43,52 @@ func (a *app) roomCreateCmd() *cobra.Command {
 		}),
 	}
 	f := c.Flags()
-	f.String("retain", "720h", "how long messages are stored: a `DURATION`, or none to store nothing")
-	f.String("max-bytes", "1GiB", "the most that is stored: a `SIZE`, 0 for no limit")
-	f.String("history", "shared", "what newcomers may read: shared (all that is stored) or joined (from then on)")
-	f.Bool("plain", false, "sign only, without encryption")
-	f.Bool("pad", false, "hide the sizes of messages")
-	f.String("rekey-after", "", "renew the key after so many messages (10000m) or so long (720h)")
+	f.Var(newDefault(&p.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, or none to store nothing")
+	f.Var(newDefault(&p.bytes, "1GiB", byteSize), "max-bytes", "the most that is stored: a `SIZE`, 0 for no limit")
+	f.Var(newDefault(&p.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that is stored) or joined (from then on)")
+	f.BoolVar(&p.plain, "plain", false, "sign only, without encryption")
+	f.BoolVar(&p.pad, "pad", false, "hide the sizes of messages")
+	f.Var(newValue(&p.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m) or so long (720h)")
 	a.complete(c, "history", "shared", "joined")
 	return c
 }
 
-// policy reads a new room's policy from the flags.
-func (a *app) policy() (unibus.Policy, error) {
-	p, v := unibus.DefaultPolicy(), a.config
-	if v.GetBool("plain") {
+// policy is a new room's.
+func (f *policyFlags) policy() unibus.Policy {
+	p := unibus.DefaultPolicy()
+	if f.plain {
 		p.Encryption = "none"
 	}
-	p.Pad = v.GetBool("pad")
-	if p.History = v.GetString("history"); p.History != "shared" && p.History != "joined" {
-		return p, usage("--history %s: shared or joined", p.History)
-	}
-	if retain := v.GetString("retain"); retain == "none" {
+	p.History, p.Pad, p.RekeyAfter = f.history, f.pad, f.rekey
+	if f.retain.none {
 		p.Retain = nil
-	} else {
-		age, err := parseDuration(retain)
-		if err != nil || age > 0 && age < time.Second {
-			return p, usage("--retain %s: a duration of at least a second (720h, 30d), 0 for ever, or none", retain)
-		}
-		size, err := humanize.ParseBytes(v.GetString("max-bytes"))
-		if err != nil || size > 1<<53-1 {
-			return p, usage("--max-bytes %s: a size (1GiB), or 0 for no limit", v.GetString("max-bytes"))
-		}
-		p.Retain.Age = unibus.Number(age / time.Second)
-		p.Retain.Bytes = unibus.Number(size)
+		return p
 	}
-	var err error
-	p.RekeyAfter, err = parseRekeyAfter(v.GetString("rekey-after"))
-	return p, err
+	p.Retain.Age = unibus.Number(f.retain.age / time.Second)
+	p.Retain.Bytes = unibus.Number(f.bytes)
+	return p
+}
+
+// retention is how long messages are stored.
+type retention struct {
+	age  time.Duration // 0: for ever
+	none bool          // they are not stored at all
+}
+
+func parseRetention(text string) (retention, error) {
+	if text == "none" {
+		return retention{none: true}, nil
+	}
+	age, err := parseDuration(text)
+	if err != nil || age > 0 && age < time.Second {
+		return retention{}, errors.New("not a duration of at least a second (720h, 30d), 0 for ever, or none")
+	}
+	return retention{age: age}, nil
 }
 
 // parseRekeyAfter reads a number of messages (10000m) or a duration.
 func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	var after unibus.RekeyAfter
-	if s == "" {
-		return after, nil
-	}
 	if count, ok := strings.CutSuffix(s, "m"); ok {
 		if n, err := strconv.ParseUint(count, 10, 53); err == nil && n > 0 {
 			after.Messages = unibus.Number(n)
@@ -88,7 +97,7 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	}
 	d, err := parseDuration(s)
 	if err != nil || d < time.Minute {
-		return after, usage("--rekey-after %s: messages (10000m) or a duration of at least a minute (720h, 30d)", s)
+		return after, errors.New("neither messages (10000m) nor a duration of at least a minute (720h, 30d)")
 	}
 	after.Age = unibus.Number(d / time.Second)
 	return after, nil
@@ -160,40 +169,55 @@ func (a *app) roomArchiveCmd() *cobra.Command {
 }
 
 func (a *app) roomsCmd() *cobra.Command {
+	var all bool
+	var member string
 	ls := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs,
+		PreRunE: func(*cobra.Command, []string) error {
+			if all && member != "" {
+				return usage("--all or --member, not both")
+			}
+			return nil
+		},
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, _ []string) error {
-			rooms, err := a.chosenRooms(ctx, c)
+			rooms, err := chosenRooms(ctx, c, all, member)
 			if err != nil {
 				return err
 			}
 			list := []unibus.RoomInfo{}
-			var rows [][]string
 			for _, r := range rooms {
-				i := r.Info()
-				list = append(list, i)
-				note := yes(i.Stale)
-				if i.Archived {
-					note = "archived"
-				}
-				rows = append(rows, []string{i.Subject, string(i.Role), strconv.Itoa(i.Members), strconv.FormatUint(uint64(i.Epoch), 10), note, i.ID.String()})
+				list = append(list, r.Info())
 			}
-			return a.out.value(list, func() {
-				a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STALE", "ID"}, rows)
-			})
+			slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return natural(x.Subject, y.Subject) })
+			return a.out.value(list, func() { a.roomTable(list) })
 		}),
 	}
-	ls.Flags().Bool("all", false, "every room of the bus (for admins)")
-	ls.Flags().String("member", "", "the rooms of `USER` (for admins)")
+	ls.Flags().BoolVar(&all, "all", false, "every room of the bus (for admins)")
+	ls.Flags().StringVar(&member, "member", "", "the rooms of `USER` (for admins)")
 	_ = ls.RegisterFlagCompletionFunc("member", a.completeUsers) // the flag exists
 	return group("rooms", "Find rooms", ls)
 }
 
-func (a *app) chosenRooms(ctx context.Context, c *unibus.Client) ([]*unibus.Room, error) {
-	member, all := a.config.GetString("member"), a.config.GetBool("all")
+// roomTable prints rooms, with as much of their ids as tells them apart.
+func (a *app) roomTable(list []unibus.RoomInfo) {
+	ids := make([]string, len(list))
+	for i, room := range list {
+		ids[i] = room.ID.String()
+	}
+	short := abbreviated(ids)
+	var rows [][]string
+	for i, room := range list {
+		note := yes(room.Stale)
+		if room.Archived {
+			note = "archived"
+		}
+		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), strconv.FormatUint(uint64(room.Epoch), 10), note, ids[i][:short]})
+	}
+	a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STALE", "ID"}, rows)
+}
+
+func chosenRooms(ctx context.Context, c *unibus.Client, all bool, member string) ([]*unibus.Room, error) {
 	switch {
-	case all && member != "":
-		return nil, usage("--all or --member, not both")
 	case all:
 		return c.AllRooms(ctx)
 	case member != "":
@@ -207,33 +231,31 @@ func (a *app) chosenRooms(ctx context.Context, c *unibus.Client) ([]*unibus.Room
 }
 
 func (a *app) inviteCmd() *cobra.Command {
+	var role unibus.Role
+	var wait time.Duration
 	c := &cobra.Command{
 		Use: "invite ROOM USER…", Short: "Let users into a room", Args: cobra.MinimumNArgs(2), ValidArgsFunction: a.completeRoomThenUsers,
 		RunE: a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
-			role, err := parseRole(a.config.GetString("role"))
-			if err != nil {
-				return err
-			}
 			keys, err := users(ctx, c, names)
 			if err != nil {
 				return err
 			}
-			if err := a.waiting(ctx, func() error { return r.Invite(ctx, role, keys...) }); err != nil {
+			if err := waiting(ctx, wait, func() error { return r.Invite(ctx, role, keys...) }); err != nil {
 				return err
 			}
 			a.notice("invited %s to %s as %s", strings.Join(names, ", "), r.Subject(), role)
 			return nil
 		}),
 	}
-	c.Flags().String("role", "member", "member, reader, admin or owner")
-	c.Flags().Duration("wait", 0, "wait so long for users who have never connected")
+	c.Flags().Var(newDefault(&role, "member", parseRole), "role", "member, reader, admin or owner")
+	c.Flags().Var(newDefault(&wait, "0s", atLeast0), "wait", "wait so long for users who have never connected")
 	a.complete(c, "role", "member", "reader", "admin", "owner")
 	return c
 }
 
-// waiting tries again while a user's card is missing, as long as --wait says.
-func (a *app) waiting(ctx context.Context, invite func() error) error {
-	until := time.Now().Add(a.config.GetDuration("wait"))
+// waiting tries again while a user's card is missing, for a while.
+func waiting(ctx context.Context, wait time.Duration, invite func() error) error {
+	until := time.Now().Add(wait)
 	for {
 		err := invite()
 		if !errors.Is(err, unibus.ErrNotFound) || time.Now().After(until) {
@@ -252,7 +274,7 @@ func parseRole(s string) (unibus.Role, error) {
 	case unibus.RoleOwner, unibus.RoleAdmin, unibus.RoleMember, unibus.RoleReader:
 		return role, nil
 	}
-	return "", usage("role %q: member, reader, admin or owner", s)
+	return "", errors.New("none of member, reader, admin, owner")
 }
 
 func (a *app) kickCmd() *cobra.Command {
@@ -300,21 +322,23 @@ func (a *app) confirmOnTerminal(question string) error {
 func (a *app) roleCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "role ROOM USER ROLE", Short: "Change a member's role: owner, admin, member, reader", Args: cobra.ExactArgs(3), ValidArgsFunction: a.completeRoomThenUsers,
-		RunE: a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error {
-			role, err := parseRole(args[1])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			role, err := parseRole(args[2])
 			if err != nil {
-				return err
+				return usage("role %s: %w", args[2], err)
 			}
-			keys, err := users(ctx, c, args[:1])
-			if err != nil {
-				return err
-			}
-			if err := r.SetRole(ctx, keys[0], role); err != nil {
-				return err
-			}
-			a.notice("%s is now %s of %s", args[0], role, r.Subject())
-			return nil
-		}),
+			return a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error {
+				keys, err := users(ctx, c, args[:1])
+				if err != nil {
+					return err
+				}
+				if err := r.SetRole(ctx, keys[0], role); err != nil {
+					return err
+				}
+				a.notice("%s is now %s of %s", args[0], role, r.Subject())
+				return nil
+			})(cmd, args)
+		},
 	}
 }
 
@@ -339,13 +363,16 @@ func (a *app) membersCmd() *cobra.Command {
 }
 
 func (a *app) rekeyCmd() *cobra.Command {
+	var stale, all bool
 	c := &cobra.Command{
 		Use: "rekey ROOM… | --stale | --all", Short: "Renew rooms' keys for the present members", ValidArgsFunction: a.completeRooms,
-		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			stale, all := a.config.GetBool("stale"), a.config.GetBool("all")
+		PreRunE: func(_ *cobra.Command, args []string) error {
 			if (len(args) > 0) == (stale || all) || stale && all {
-				return usage("give rooms, or --stale, or --all")
+				return usage("rekey: rooms, or --stale, or --all")
 			}
+			return nil
+		},
+		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 			var rooms []*unibus.Room
 			var err error
 			if len(args) == 0 {
@@ -376,8 +403,8 @@ func (a *app) rekeyCmd() *cobra.Command {
 			}))
 		}),
 	}
-	c.Flags().Bool("stale", false, "every room of mine whose key someone still holds who no longer should")
-	c.Flags().Bool("all", false, "every encrypted room that I own or administrate")
+	c.Flags().BoolVar(&stale, "stale", false, "every room of mine whose key someone still holds who no longer should")
+	c.Flags().BoolVar(&all, "all", false, "every encrypted room that I own or administrate")
 	return c
 }
 

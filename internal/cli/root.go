@@ -16,12 +16,12 @@ import (
 	"time"
 
 	"github.com/adrg/xdg"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/upkeep"
 )
 
@@ -42,7 +42,8 @@ const (
 type app struct {
 	in       *os.File
 	out, err *output
-	config   *viper.Viper
+	set      settings
+	data     string         // --data, of whichever command runs
 	cmd      *cobra.Command // the one that runs
 }
 
@@ -52,9 +53,9 @@ func Main(args []string, in, out, errOut *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	a := &app{in: in, out: newOutput(out), err: newOutput(errOut), config: viper.New()}
+	a := &app{in: in, out: newOutput(out), err: newOutput(errOut)}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(joinBus(root, args))
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
@@ -68,12 +69,22 @@ func Main(args []string, in, out, errOut *os.File) int {
 	return exitCode(ctx, err)
 }
 
-// usageError is a command line that makes no sense.
+// usageError is a command line, or a setting, that makes no sense.
 type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// hintError is an error with what helps.
+type hintError struct {
+	error
+	hint string
+}
+
+func (h hintError) Unwrap() error { return h.error }
+
+func hinted(err error, hint string) error { return hintError{err, hint} }
 
 // exitCode maps an error to the exit code that CLI users rely on.
 func exitCode(ctx context.Context, err error) int {
@@ -101,14 +112,45 @@ func exitCode(ctx context.Context, err error) int {
 
 // printError prints one line, and one with what helps.
 func (a *app) printError(err error) {
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && unibus.Hint(err) == "" && a.interrupted() {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && a.hint(err) == "" && a.interrupted() {
 		return
 	}
 	text := strings.ReplaceAll(redact.Text(err.Error()), "\n", "; ")
 	a.err.say("unibus: %s\n", visible(text))
-	if hint := unibus.Hint(err); hint != "" {
+	if hint := a.hint(err); hint != "" {
 		a.err.say("hint: %s\n", visible(hint))
 	}
+}
+
+// hint is what helps with an error; empty for nothing.
+func (a *app) hint(err error) string {
+	var own hintError
+	if errors.As(err, &own) {
+		return own.hint
+	}
+	if hint := unibus.Hint(err); hint != "" {
+		return hint
+	}
+	switch {
+	case errors.Is(err, unibus.ErrLogRolledBack):
+		return "ask whoever runs the bus whether it was restored from a backup; to accept it as it is now, " + a.forget()
+	case errors.Is(err, unibus.ErrOtherBus):
+		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
+	case errors.Is(err, unibus.ErrMessagesRolledBack):
+		return "ask whoever runs the bus what was lost or restored (unibus doctor tells them); what is there now: unibus sub ROOM --all"
+	case errors.Is(err, unibus.ErrNoBus):
+		return "unibus room create or unibus user add makes one there"
+	}
+	return ""
+}
+
+// forget says how what was verified is given up, which nothing but a person decides.
+func (a *app) forget() string {
+	o, err := a.options()
+	if err != nil {
+		return "use another --state DIR"
+	}
+	return fmt.Sprintf("move %s away while no unibus runs: all that this identity has verified, of every bus, is forgotten with it", o.StateFile())
 }
 
 func (a *app) interrupted() bool { return a.cmd != nil && a.cmd.Context().Err() != nil }
@@ -117,9 +159,8 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "unibus",
 		Short: "Private rooms on a shared NATS bus",
-		Long: `unibus is private rooms on a shared NATS bus: a room is an end-to-end-encrypted subject.
-
-  unibus init
+		Long:  "unibus is private rooms on a shared NATS bus: a room is an end-to-end-encrypted subject, an allowlist\nsays who may connect, and signed logs say who is in which room.",
+		Example: `  unibus init
   unibus serve &                           # embedded NATS + SQLite; I am the first admin
   unibus room create ops.alerts
   journalctl -fu app | unibus pub ops.alerts
@@ -132,23 +173,8 @@ func (a *app) root() *cobra.Command {
 		Args:              cobra.NoArgs,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w (%s --help shows the flags)", err, cmd.CommandPath())
-	})
-	f := root.PersistentFlags()
-	f.String("server", "", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
-	f.String("context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
-	f.String("store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
-	f.String("keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
-	f.String("identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
-	f.String("state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
-	f.String("bus", "", "insist on the bus with this `ID`")
-	f.Duration("timeout", unibus.DefaultTimeout, "for each exchange with the server")
-	f.StringP("output", "o", "text", "text or json")
-	f.BoolP("quiet", "q", false, "no notices")
-	f.BoolP("verbose", "v", false, "say more")
-	f.Bool("no-color", false, "no colour (also NO_COLOR)")
-	f.Bool("yes", false, "answer confirmations with yes")
+	root.SetFlagErrorFunc(flagError)
+	a.set.define(root.PersistentFlags())
 	a.complete(root, "output", "text", "json")
 	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.natsConfigCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
 		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
@@ -161,10 +187,10 @@ func (a *app) root() *cobra.Command {
 func fixArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usage("%w (usage: %s)", err, cmd.UseLine())
+			if check(cmd, args) == nil {
+				return nil
 			}
-			return nil
+			return wrongArgs(cmd, args)
 		}
 	}
 	for _, sub := range c.Commands() {
@@ -172,62 +198,53 @@ func fixArgs(c *cobra.Command) {
 	}
 }
 
+// wrongArgs says that a command does not take the arguments it was given.
+func wrongArgs(cmd *cobra.Command, args []string) error {
+	name := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()))
+	if !cmd.HasSubCommands() {
+		why := "it does not take " + english.Plural(len(args), "argument", "")
+		if len(args) == 0 {
+			why = "it needs an argument"
+		}
+		return hinted(usage("%s: %s", name, why), "usage: "+cmd.UseLine())
+	}
+	hint := cmd.CommandPath() + " --help shows the commands"
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "there is " + cmd.CommandPath() + " " + strings.Join(near, ", "+cmd.CommandPath()+" ")
+	}
+	return hinted(usage("%s: unknown command", strings.TrimSpace(name+" "+args[0])), hint)
+}
+
 // group is a command that only has commands below it.
 func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("unknown command %q", args[0])
-		}
-		return nil
-	}, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	c.AddCommand(sub...)
 	return c
 }
 
-// prepare reads the settings before any command runs: flag, environment, config file, default.
+// prepare reads the settings before any command runs.
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	a.cmd = cmd
-	v := a.config
-	v.SetEnvPrefix("UNIBUS")
-	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
-	v.AutomaticEnv()
-	var bound error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Name == "bus" && f.Value.Type() == "bool" {
-			return // that of log, which is no setting
-		}
-		bound = errors.Join(bound, v.BindPFlag(f.Name, f))
-	})
-	if err := errors.Join(bound, v.BindEnv("server", "UNIBUS_SERVER", "NATS_URL")); err != nil {
+	if err := readSettings(cmd); err != nil {
 		return err
 	}
-	file := filepath.Join(xdg.ConfigHome, "unibus", "config.yaml")
-	v.SetConfigFile(file)
-	if err := v.ReadInConfig(); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return usage("config file %s: %w", file, err)
-	}
-	switch v.GetString("output") {
-	case "text":
-	case "json":
-		a.out.json = true
-	default:
-		return usage("-o %s: text or json", v.GetString("output"))
-	}
-	if v.GetBool("no-color") || os.Getenv("NO_COLOR") != "" {
+	a.out.json = a.set.output == "json"
+	if a.set.noColor || os.Getenv("NO_COLOR") != "" {
 		a.out.plain, a.err.plain = true, true
 	}
 	return nil
 }
 
 func (a *app) identityFile() string {
-	if f := a.config.GetString("identity"); f != "" {
+	if f := a.set.identity; f != "" {
 		return f
 	}
 	return filepath.Join(xdg.ConfigHome, "unibus", "identity.nk")
 }
 
 func (a *app) stateDir() string {
-	if d := a.config.GetString("state"); d != "" {
+	if d := a.set.state; d != "" {
 		return d
 	}
 	return filepath.Join(xdg.StateHome, "unibus")
@@ -235,7 +252,7 @@ func (a *app) stateDir() string {
 
 // notice tells people something, unless they asked for quiet.
 func (a *app) notice(format string, args ...any) {
-	if a.config.GetBool("quiet") {
+	if a.set.quiet {
 		return
 	}
 	a.err.say("%s\n", visible(redact.Text(fmt.Sprintf(format, args...))))
@@ -243,16 +260,18 @@ func (a *app) notice(format string, args ...any) {
 
 // options are how this run connects.
 func (a *app) options(rooms ...string) (unibus.Options, error) {
+	if a.set.store == service.JetStream {
+		return unibus.Options{}, hinted(usage("--store %s: that is for unibus serve", service.JetStream), "without --store everything goes through the service")
+	}
 	file := a.identityFile()
 	id, err := unibus.LoadIdentity(file)
 	if err != nil {
 		return unibus.Options{}, err
 	}
-	v := a.config
 	return unibus.Options{
 		Identity: id, Name: unibus.IdentityName(file), StateDir: a.stateDir(),
-		Server: v.GetString("server"), Context: v.GetString("context"), Store: v.GetString("store"), Keys: v.GetString("keys"), Bus: v.GetString("bus"),
-		Timeout: v.GetDuration("timeout"), Rooms: rooms, Confirm: v.GetBool("yes") && a.cmd.Annotations[asks] == "",
+		Server: a.set.server, Context: a.set.context, Store: a.set.store, Keys: a.set.keys, Bus: a.set.busText(),
+		Make: a.cmd.Annotations[founds] != "", Timeout: a.set.timeout, Rooms: rooms, Confirm: a.set.yes && a.cmd.Annotations[asks] == "",
 		Notice: func(text string) { a.notice("%s", text) },
 	}, nil
 }
@@ -305,9 +324,13 @@ func users(ctx context.Context, c *unibus.Client, names []string) ([]unibus.Publ
 // else: whoever means to archive a room has not said that its name may mean another one by now.
 const asks = "asks"
 
+// founds marks commands that make a store which is not there, and found a bus in it. To all others it has to be
+// there: a path that was mistyped is no empty bus.
+const founds = "founds"
+
 // confirm asks on a terminal; without one the answer has to be --yes.
 func (a *app) confirm(question string) error {
-	if a.config.GetBool("yes") {
+	if a.set.yes {
 		return nil
 	}
 	if !isTerminal(a.in) || !a.err.terminal {

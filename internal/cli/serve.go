@@ -2,34 +2,46 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/dev"
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 )
 
+// serveFlags are the flags of serve, all of which are settings.
+type serveFlags struct {
+	listen, sync, http, tlsCert, tlsKey, serverName, natsConfig string
+	replicas, maxRooms                                          int
+	external                                                    bool
+	cluster                                                     bus.Cluster
+}
+
 func (a *app) serveCmd() *cobra.Command {
+	var f serveFlags
 	c := &cobra.Command{
 		Use: "serve", Short: "Run a bus: embedded NATS server, store and service", Args: cobra.NoArgs,
-		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.\n\nSeveral of them make one bus: give each --cluster-name, --cluster-listen, the --routes to the others,\nand the same --keys file. With --external the service runs beside NATS servers that are there already\n(see unibus nats-config). With --bus ID it founds none, and waits until that bus is restored or migrated\ninto its store.",
+		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.\n\nSeveral of them make one bus: give each --cluster-name, --cluster-listen, the --routes to the others,\nand the same --keys file. With --external the service runs beside NATS servers that are there already\n(see unibus nats-config). With --bus ID it founds none, and waits until that bus is restored or migrated\ninto its store.\n\nEach flag is a setting, too: UNIBUS_LISTEN in the environment, listen in config.yaml; see unibus(1).",
 		Example: `  unibus serve
   unibus serve --store jetstream
   unibus serve --cluster-name prod --cluster-listen 10.0.0.1:6222 --routes 10.0.0.2:6222,10.0.0.3:6222 --listen 10.0.0.1:4222
   unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := a.nodeOptions()
+			o, err := a.nodeOptions(cmd.Context(), &f)
 			if err != nil {
 				return err
 			}
@@ -53,52 +65,61 @@ func (a *app) serveCmd() *cobra.Command {
 			return nil
 		},
 	}
-	f := c.Flags()
-	f.String("listen", "127.0.0.1:4222", "`ADDRESS` for NATS clients; port 0 takes a free one")
-	dataFlag(c)
-	f.Int("replicas", 0, "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
-	f.String("sync", "always", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
-	f.String("http", "", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
-	f.Int("max-rooms", service.DefaultMaxRooms, "how many rooms a user may create, archived ones not counted")
-	f.String("tls-cert", "", "TLS certificate `FILE` for NATS clients")
-	f.String("tls-key", "", "TLS key `FILE`")
-	f.String("server-name", "", "`NAME` of this server in its cluster (default one made up once)")
-	f.String("cluster-name", "", "be one of the servers of the cluster `NAME`")
-	f.String("cluster-listen", "", "`ADDRESS` for the other servers of the cluster")
-	f.StringSlice("routes", nil, "`ADDRESSES` where the other servers listen")
-	f.String("cluster-tls-cert", "", "TLS certificate `FILE` towards the other servers")
-	f.String("cluster-tls-key", "", "TLS key `FILE` towards the other servers")
-	f.String("cluster-tls-ca", "", "`FILE` of the authority that signs the servers' certificates")
-	f.Bool("external", false, "no embedded server: serve beside those at --server or --context")
-	f.String("nats-config", "", "`FILE` of further NATS server configuration")
+	a.dataFlag(c)
+	f.define(c.Flags())
 	return c
 }
 
+// define makes the flags.
+func (f *serveFlags) define(fs *pflag.FlagSet) {
+	fs.Var(newDefault(&f.listen, "127.0.0.1:4222", listenAddress), "listen", "`ADDRESS` for NATS clients; port 0 takes a free one")
+	fs.Var(newValue(&f.replicas, between(1, 5)), "replicas", "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
+	fs.Var(newDefault(&f.sync, "always", syncing), "sync", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
+	fs.Var(newValue(&f.http, listenAddress), "http", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
+	fs.Var(newDefault(&f.maxRooms, strconv.Itoa(service.DefaultMaxRooms), count), "max-rooms", "how many rooms a user may create, archived ones not counted")
+	fs.StringVar(&f.tlsCert, "tls-cert", "", "TLS certificate `FILE` for NATS clients")
+	fs.StringVar(&f.tlsKey, "tls-key", "", "TLS key `FILE`")
+	fs.StringVar(&f.serverName, "server-name", "", "`NAME` of this server in its cluster (default one made up once)")
+	fs.StringVar(&f.cluster.Name, "cluster-name", "", "be one of the servers of the cluster `NAME`")
+	fs.Var(newValue(&f.cluster.Listen, listenAddress), "cluster-listen", "`ADDRESS` for the other servers of the cluster")
+	fs.Var(newValue(&f.cluster.Routes, routes), "routes", "`ADDRESSES` where the other servers listen")
+	fs.StringVar(&f.cluster.TLSCert, "cluster-tls-cert", "", "TLS certificate `FILE` towards the other servers")
+	fs.StringVar(&f.cluster.TLSKey, "cluster-tls-key", "", "TLS key `FILE` towards the other servers")
+	fs.StringVar(&f.cluster.TLSCA, "cluster-tls-ca", "", "`FILE` of the authority that signs the servers' certificates")
+	fs.BoolVar(&f.external, "external", false, "no embedded server: serve beside those at --server or --context")
+	fs.StringVar(&f.natsConfig, "nats-config", "", "`FILE` of further NATS server configuration")
+}
+
+// filesThere fails with ErrNotFound when a file that a flag names is not there.
+func (f *serveFlags) filesThere() error {
+	for _, named := range [][2]string{
+		{"tls-cert", f.tlsCert}, {"tls-key", f.tlsKey}, {"nats-config", f.natsConfig},
+		{"cluster-tls-cert", f.cluster.TLSCert}, {"cluster-tls-key", f.cluster.TLSKey}, {"cluster-tls-ca", f.cluster.TLSCA},
+	} {
+		if _, err := os.Stat(named[1]); named[1] != "" && errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("--%s: %w: there is no file %s", named[0], unibus.ErrNotFound, named[1])
+		}
+	}
+	return nil
+}
+
 // nodeOptions reads the flags of serve.
-func (a *app) nodeOptions() (service.NodeOptions, error) {
-	v := a.config
+func (a *app) nodeOptions(ctx context.Context, f *serveFlags) (service.NodeOptions, error) {
 	level := slog.LevelWarn
-	if v.GetBool("verbose") {
+	if a.set.verbose {
 		level = slog.LevelInfo
 	}
 	o := service.NodeOptions{
-		Listen: v.GetString("listen"), Dir: a.dataDir(), Store: v.GetString("store"), Replicas: v.GetInt("replicas"), Keys: v.GetString("keys"),
-		Sync: v.GetString("sync"), HTTP: v.GetString("http"), MaxRooms: v.GetInt("max-rooms"), TLSCert: v.GetString("tls-cert"), TLSKey: v.GetString("tls-key"),
-		Name: v.GetString("server-name"), Config: v.GetString("nats-config"),
-		Cluster: bus.Cluster{
-			Name: v.GetString("cluster-name"), Listen: v.GetString("cluster-listen"), Routes: v.GetStringSlice("routes"),
-			TLSCert: v.GetString("cluster-tls-cert"), TLSKey: v.GetString("cluster-tls-key"), TLSCA: v.GetString("cluster-tls-ca"),
-		},
+		Listen: f.listen, Dir: a.dataDir(), Store: a.set.store, Replicas: f.replicas, Keys: a.set.keys,
+		Sync: f.sync, HTTP: f.http, MaxRooms: f.maxRooms, TLSCert: f.tlsCert, TLSKey: f.tlsKey,
+		Name: f.serverName, Config: f.natsConfig, Cluster: f.cluster, Bus: a.set.bus,
 		Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level, ReplaceAttr: redacted})),
+	}
+	if err := f.filesThere(); err != nil {
+		return o, err
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return o, usage("--tls-cert and --tls-key go together")
-	}
-	if id := v.GetString("bus"); id != "" {
-		var err error
-		if o.Bus, err = crypto.ParseID(id); err != nil {
-			return o, usage("--bus %s: %w", id, err)
-		}
 	}
 	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
 	if err != nil {
@@ -107,17 +128,18 @@ func (a *app) nodeOptions() (service.NodeOptions, error) {
 	if o.Store == "" && (on[dev.Decentralized] || o.Cluster.Name != "") {
 		o.Store = service.JetStream
 	}
-	if o.Replicas < 0 || o.Replicas > 5 {
-		return o, usage("--replicas %d: 1 to 5", o.Replicas)
-	}
-	if o.MaxRooms < 1 {
-		return o, usage("--max-rooms %d: 1 or more", o.MaxRooms)
+	if o.Store != "" && o.Store != service.JetStream && !strings.HasPrefix(o.Store, "sqlite:") {
+		return o, usage("--store %s: serve keeps a bus in sqlite:PATH or in jetstream", redact.URL(o.Store))
 	}
 	if o.Replicas > 0 && o.Store != service.JetStream {
 		return o, usage("--replicas is for --store jetstream")
 	}
-	if v.GetBool("external") {
-		o.External = &bus.DialOptions{Servers: cmp.Or(v.GetString("server"), unibus.DefaultServer), Context: v.GetString("context"), Timeout: v.GetDuration("timeout")}
+	if f.external {
+		servers, err := a.server(ctx)
+		if err != nil {
+			return o, err
+		}
+		o.External = &bus.DialOptions{Servers: servers, Context: a.set.context, Timeout: a.set.timeout}
 		if o.Cluster.Name != "" {
 			return o, usage("--external has no embedded server: --cluster-name is none of its flags")
 		}
@@ -166,7 +188,7 @@ func (a *app) natsConfigCmd() *cobra.Command {
 		Example: `  unibus nats-config --keys service.nk > unibus.conf      # in nats-server.conf: include unibus.conf
   unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
 		RunE: func(*cobra.Command, []string) error {
-			file := cmp.Or(a.config.GetString("keys"), service.KeysFile(a.dataDir()))
+			file := cmp.Or(a.set.keys, service.KeysFile(a.dataDir()))
 			keys, made, err := bus.LoadOrMakeKeys(file)
 			if err != nil {
 				return err
@@ -183,18 +205,18 @@ func (a *app) natsConfigCmd() *cobra.Command {
 			})
 		},
 	}
-	dataFlag(c)
+	a.dataFlag(c)
 	return c
 }
 
 // dataFlag is for commands that look into the data folder of the service on this machine.
-func dataFlag(c *cobra.Command) {
-	c.Flags().String("data", "", "data `DIR` of the service (default $XDG_DATA_HOME/unibus)")
+func (a *app) dataFlag(c *cobra.Command) {
+	c.Flags().StringVar(&a.data, "data", "", "data `DIR` of the service (default $XDG_DATA_HOME/unibus)")
 }
 
 func (a *app) dataDir() string {
-	if d := a.config.GetString("data"); d != "" {
-		return d
+	if a.data != "" {
+		return a.data
 	}
 	return filepath.Join(xdg.DataHome, "unibus")
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,8 @@ import (
 type subFlags struct {
 	all, fresh, end    bool
 	last, count        int
-	since, queue       string
+	since              time.Time
+	queue              string
 	wait               time.Duration
 	raw, null, headers bool
 	several            bool // rooms, so that their names are worth telling
@@ -44,11 +46,11 @@ func (a *app) subCmd() *cobra.Command {
 	fs := c.Flags()
 	fs.BoolVar(&f.fresh, "new", false, "begin with what comes from now on (the default)")
 	fs.BoolVar(&f.all, "all", false, "begin with the first message stored")
-	fs.IntVar(&f.last, "last", 0, "begin with the last `N` messages stored")
-	fs.StringVar(&f.since, "since", "", "begin so long ago (24h, 7d), or at a `TIME`")
+	fs.Var(newValue(&f.last, count), "last", "begin with the last `N` messages stored")
+	fs.Var(newValue(&f.since, since), "since", "begin so long ago (24h, 7d), or at a `TIME`")
 	fs.BoolVar(&f.end, "end", false, "end when everything stored has been read")
-	fs.IntVar(&f.count, "count", 0, "end after `N` messages")
-	fs.DurationVar(&f.wait, "wait", 0, "end after so long without a message")
+	fs.Var(newValue(&f.count, count), "count", "end after `N` messages")
+	fs.Var(newValue(&f.wait, longer), "wait", "end after so long without a message")
 	fs.BoolVar(&f.raw, "raw", false, "bodies as they are, to a terminal too")
 	fs.BoolVar(&f.null, "null", false, "end bodies with NUL instead of newline")
 	fs.BoolVar(&f.headers, "headers", false, "show headers, a line each before the body")
@@ -57,15 +59,9 @@ func (a *app) subCmd() *cobra.Command {
 }
 
 func (f *subFlags) options(a *app) (unibus.SubscribeOptions, error) {
-	o := unibus.SubscribeOptions{All: f.all, Last: f.last, End: f.end, Queue: f.queue, Notice: a.subNotice}
-	if f.since != "" {
-		var err error
-		if o.Since, err = parseWhen(f.since, time.Now(), -1); err != nil {
-			return o, err
-		}
-	}
+	o := unibus.SubscribeOptions{All: f.all, Last: f.last, Since: f.since, End: f.end, Queue: f.queue, Notice: a.subNotice}
 	starts := 0
-	for _, given := range []bool{f.fresh, f.all, f.last > 0, f.since != ""} {
+	for _, given := range []bool{f.fresh, f.all, f.last > 0, !f.since.IsZero()} {
 		if given {
 			starts++
 		}
@@ -73,10 +69,7 @@ func (f *subFlags) options(a *app) (unibus.SubscribeOptions, error) {
 	if starts > 1 {
 		return o, usage("--new, --all, --last and --since: one of them")
 	}
-	if f.count < 0 || f.last < 0 || f.wait < 0 {
-		return o, usage("--count, --last and --wait take what is more than nothing")
-	}
-	if f.queue != "" && (f.all || f.last > 0 || f.since != "" || f.end) {
+	if f.queue != "" && (f.all || f.last > 0 || !f.since.IsZero() || f.end) {
 		return o, usage("--queue shares new messages: leave out --all, --last, --since and --end")
 	}
 	return o, nil
@@ -146,9 +139,9 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 	idled := errors.Is(context.Cause(idle), errIdle)
 	switch {
 	case idled && n < f.count:
-		return fmt.Errorf("%w: %d of %d messages came, and none for %s", unibus.ErrUnavailable, n, f.count, f.wait)
+		return fmt.Errorf("%w: %d of %s came, and none for %s", unibus.ErrUnavailable, n, english.Plural(f.count, "message", ""), f.wait)
 	case idled && f.end: // what is stored was not read to its end
-		return fmt.Errorf("%w: %d messages came, and none for %s, before everything stored was read", unibus.ErrUnavailable, n, f.wait)
+		return fmt.Errorf("%w: %s came, and none for %s, before everything stored was read", unibus.ErrUnavailable, english.Plural(n, "message", ""), f.wait)
 	}
 	return nil
 }

@@ -17,25 +17,21 @@ import (
 	"github.com/unibus/unibus"
 )
 
-const defaultTokenLife = 10 * time.Minute
-
 func (a *app) userCmd() *cobra.Command {
 	return group("user", "The allowlist: who may connect", a.userAddCmd(), a.userRevokeCmd(), a.userLsCmd(), a.userShowCmd())
 }
 
 func (a *app) userAddCmd() *cobra.Command {
-	var name, expires, file string
+	var name, file string
+	var until time.Time
 	var admin bool
 	c := &cobra.Command{
 		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
-		Long: "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line.",
+		Annotations: map[string]string{founds: "a bus, in an empty store"},
+		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line.",
 		Example: `  unibus user add UA… --name bob
   unibus user add --file team.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			until, err := parseExpiry(expires)
-			if err != nil {
-				return err
-			}
 			list, err := a.newUsers(args, name, file)
 			if err != nil {
 				return err
@@ -66,7 +62,7 @@ func (a *app) userAddCmd() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&name, "name", "", "`NAME` to call it by (default made from the key)")
 	f.BoolVar(&admin, "admin", false, "may change the allowlist as well")
-	f.StringVar(&expires, "expires", "", "when access ends by itself: a duration (720h, 30d) or a `DATE`")
+	f.Var(newValue(&until, expiry), "expires", "when access ends by itself: a duration (720h, 30d) or a `DATE`")
 	f.StringVar(&file, "file", "", "add everyone in `FILE`, a KEY [NAME] a line")
 	return c
 }
@@ -139,17 +135,17 @@ func named(u unibus.NewUser) unibus.NewUser {
 	return u
 }
 
-// parseExpiry reads a duration from now, in days too, or a date.
-func parseExpiry(s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	t, err := parseWhen(s, time.Now(), 1)
+// expiry reads a duration from now, in days too, or a date.
+func expiry(text string) (time.Time, error) {
+	t, err := parseWhen(text, time.Now(), 1)
 	if err == nil && t.Before(time.Now()) {
-		err = usage("--expires %s: that is past", s)
+		err = errors.New("that is past")
 	}
 	return t, err
 }
+
+// since reads how long ago, or when.
+func since(text string) (time.Time, error) { return parseWhen(text, time.Now(), -1) }
 
 // parseWhen reads a duration before (sign -1) or after now, or a time.
 func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
@@ -161,7 +157,7 @@ func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, usage("%q is neither a duration (90m, 24h, 30d) nor a time (2006-01-02, 2006-01-02T15:04:05Z)", s)
+	return time.Time{}, errors.New("neither a duration (90m, 24h, 30d) nor a time (2006-01-02, 2006-01-02T15:04:05Z)")
 }
 
 // parseDuration reads Go's durations and whole days.
@@ -210,6 +206,7 @@ func (u *userJSON) state() string {
 }
 
 func (a *app) userRevokeCmd() *cobra.Command {
+	var reason string
 	c := &cobra.Command{
 		Use: "revoke USER…", Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1),
 		Annotations: map[string]string{asks: "whether to revoke oneself"},
@@ -224,7 +221,7 @@ func (a *app) userRevokeCmd() *cobra.Command {
 					return err
 				}
 			}
-			if err := c.RevokeUsers(ctx, a.config.GetString("reason"), keys...); err != nil {
+			if err := c.RevokeUsers(ctx, reason, keys...); err != nil {
 				return err
 			}
 			stale := []string{}
@@ -252,7 +249,7 @@ func (a *app) userRevokeCmd() *cobra.Command {
 			})
 		}),
 	}
-	c.Flags().String("reason", "", "a `TEXT` for the log")
+	c.Flags().StringVar(&reason, "reason", "", "a `TEXT` for the log")
 	c.ValidArgsFunction = a.completeUsers
 	return c
 }
@@ -278,20 +275,41 @@ func (a *app) userLsCmd() *cobra.Command {
 
 func (a *app) userShowCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show USER", Short: "Show one user", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeUsers,
+		Use: "show USER", Short: "Show one user, also one who was revoked", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeUsers,
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			u, err := c.User(ctx, args[0])
+			u, err := anyUser(ctx, c, args[0])
 			if err != nil {
 				return err
 			}
 			j := newUserJSON(&u)
 			return a.out.value(j, func() {
-				by, added := j.AddedBy, stamp(j.Added)
+				by := j.AddedBy
 				if adder, err := c.User(ctx, j.AddedBy); err == nil {
 					by = adder.Name + " (" + j.AddedBy + ")"
 				}
-				a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "active", yes(j.Active), "expires", stamp(u.Expires), "added", added, "by", by)
+				a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", stamp(u.Expires), "revoked", stamp(u.Revoked), "added", stamp(j.Added), "by", by)
 			})
 		}),
 	}
+}
+
+// anyUser finds a user, or else the one who was revoked and had the name: a name is free for another then.
+func anyUser(ctx context.Context, c *unibus.Client, name string) (unibus.User, error) {
+	u, err := c.User(ctx, name)
+	if !errors.Is(err, unibus.ErrNotFound) {
+		return u, err
+	}
+	var keys []string
+	for _, former := range c.Users() {
+		if former.Name == name {
+			u, keys = former, append(keys, former.Key.String())
+		}
+	}
+	switch len(keys) {
+	case 0:
+		return u, err
+	case 1:
+		return u, nil
+	}
+	return u, hinted(fmt.Errorf("user %s: %w: %d who were revoked had that name", name, unibus.ErrInvalid, len(keys)), "name one by key: "+strings.Join(keys, ", "))
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"time"
@@ -83,10 +84,27 @@ func (a *api) handler() http.Handler {
 	for pattern, h := range a.routes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, h) })
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	return routed(mux)
+}
+
+// routed answers requests to paths that a mux does not have, and with methods that a path does not take, before
+// anyone is asked for a token: what routes there are is no secret.
+func routed(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		said := httptest.NewRecorder() // only the mux knows which methods it would take
+		h.ServeHTTP(said, r)
+		if allow := said.Header().Get("Allow"); allow != "" {
+			w.Header().Set("Allow", allow)
+			writeProblem(w, fmt.Errorf("%s %s: %w: %s", r.Method, r.URL.Path, errMethod, allow))
+			return
+		}
 		writeProblem(w, fmt.Errorf("%s %s: %w: no such route", r.Method, r.URL.Path, store.ErrNotFound))
 	})
-	return mux
 }
 
 func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, any, error)) {

@@ -28,7 +28,7 @@ type guard struct {
 	store   store.Store
 	servers *bus.Servers
 	own     []string // users of the service itself
-	log     *slog.Logger
+	changes
 
 	cutSince time.Time // zero while most servers are there
 	dropped  bool      // since then
@@ -41,8 +41,11 @@ func (g *guard) follow(ctx context.Context) {
 	for {
 		began := time.Now()
 		err := g.servers.Look(ctx)
-		if err != nil && ctx.Err() == nil {
-			g.log.Warn("the servers do not say who is there", "error", err)
+		switch {
+		case err == nil:
+			g.well("asked", "the servers say again who is there")
+		case ctx.Err() == nil:
+			g.say(slog.LevelWarn, "asked", err.Error(), "the servers do not say who is there", "error", err)
 		}
 		g.judge(ctx, began)
 		select {
@@ -64,6 +67,7 @@ func (g *guard) judge(ctx context.Context, since time.Time) {
 	}
 	if 2*answered > len(known) {
 		g.cutSince, g.dropped = time.Time{}, false
+		g.well("cut", "most of the servers are there again", "there", answered, "of", len(known))
 		return
 	}
 	if g.cutSince.IsZero() {
@@ -74,7 +78,11 @@ func (g *guard) judge(ctx context.Context, since time.Time) {
 	}
 	err := bus.DropAll(ctx, g.servers, since, g.own)
 	g.dropped = err == nil
-	g.log.Error("cut off from most of the servers: all connections were dropped, and nobody is let in until the others are back", "there", answered, "of", len(known), "error", err)
+	if err != nil {
+		g.say(slog.LevelError, "cut", err.Error(), "cut off from most of the servers, and not all connections could be dropped", "there", answered, "of", len(known), "error", err)
+		return
+	}
+	g.say(slog.LevelError, "cut", "dropped", "cut off from most of the servers: all connections were dropped, and nobody is let in until the others are back", "there", answered, "of", len(known))
 }
 
 // quorum reports whether the store can prove that it is current.

@@ -1,8 +1,10 @@
 package service
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +24,8 @@ func TestCutOff(t *testing.T) {
 	if err := servers.Look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	g := &guard{store: n.store, servers: servers, own: n.Links().Users(), log: slog.New(slog.DiscardHandler)}
+	log := new(bytes.Buffer)
+	g := &guard{store: n.store, servers: servers, own: n.Links().Users(), changes: newChanges(slog.New(slog.NewTextHandler(log, nil)))}
 	before := time.Now().Add(-time.Minute)
 	g.judge(t.Context(), before)
 	if !g.cutSince.IsZero() {
@@ -57,6 +60,9 @@ func TestCutOff(t *testing.T) {
 	g.judge(t.Context(), since)
 	if g.dropped || !g.cutSince.IsZero() {
 		t.Error("still cut off when most are back")
+	}
+	if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "all connections were dropped") || !strings.Contains(got, "are there again") || strings.Contains(got, "nil") {
+		t.Errorf("log: %s", got)
 	}
 }
 

@@ -14,6 +14,9 @@ import (
 // errUnauthenticated is for callers whose token does not say who they are.
 var errUnauthenticated = errors.New("unauthenticated")
 
+// errMethod is for requests with a method that their path does not take.
+var errMethod = errors.New("the path takes other methods")
+
 // errTooLarge is for requests over maxRequest.
 var errTooLarge = errors.New("request too large")
 
@@ -33,6 +36,7 @@ var problems = []struct {
 	status int
 }{
 	{errUnauthenticated, "unauthenticated", http.StatusUnauthorized},
+	{errMethod, "invalid", http.StatusMethodNotAllowed},
 	{errTooLarge, "too-large", http.StatusRequestEntityTooLarge},
 	{errBusy, "busy", http.StatusTooManyRequests},
 	{store.ErrConflict, "conflict", http.StatusConflict},

@@ -125,7 +125,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return err
 	}
 	a.drop = r.dropOthers
-	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), log: o.Log}
+	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), changes: newChanges(o.Log)}
 	s.wait.Go(
 		func() { r.follow(run, notices) },
 		func() { g.follow(run) },
@@ -135,7 +135,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err := s.serveNATS(ctx, run, o.Links, requests, a, auth); err != nil {
 		return err
 	}
-	if err := s.listen(o, requests, metrics.registry); err != nil {
+	if err := s.listen(o, a, requests, metrics.registry); err != nil {
 		return err
 	}
 	s.crowd = auth.crowd
@@ -242,12 +242,13 @@ func (s *Service) found(ctx context.Context, o Options) error {
 
 // wait does f, again while the store cannot answer and waiting is wanted.
 func (o *Options) wait(ctx context.Context, f func() error) error {
+	waiting := newChanges(o.Log)
 	for {
 		err := f()
 		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		o.Log.Warn("not ready yet", "error", err)
+		waiting.say(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)
 		select {
 		case <-ctx.Done():
 			return err
@@ -257,7 +258,7 @@ func (o *Options) wait(ctx context.Context, f func() error) error {
 }
 
 // listen serves the API on TCP as well.
-func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.Registry) error {
+func (s *Service) listen(o Options, a *api, handler http.Handler, registry *prometheus.Registry) error {
 	if o.HTTP == "" {
 		return nil
 	}
@@ -266,7 +267,9 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		return fmt.Errorf("--http: %w: %v", store.ErrUnavailable, err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", handler)
+	for pattern := range a.routes() {
+		mux.Handle(pattern, handler)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.watch.healthy(); err != nil {
@@ -280,7 +283,7 @@ func (s *Service) listen(o Options, handler http.Handler, registry *prometheus.R
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	s.HTTP = l.Addr().String()
-	s.http = newHTTP(mux, o.Log)
+	s.http = newHTTP(routed(mux), o.Log)
 	s.wait.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("http", "error", err)

@@ -42,19 +42,18 @@ type embedded interface {
 
 // watch looks after the machine and the streams.
 type watch struct {
+	changes
 	dir     string // data folder; empty: none is known
 	kept    bool   // the store is on this disk, and nowhere else
 	server  embedded
 	links   *bus.Links
-	log     *slog.Logger
 	streams *marks
 	disk    func(dir string) (host.Disk, error)
 	files   func() (host.Descriptors, error)
 
 	full   atomic.Pointer[string] // why nothing can be kept; nil: it can
 	status atomic.Pointer[bus.Status]
-	said   map[string]string // what is wrong, as it was said last
-	filled bool              // the disk is full
+	filled bool // the disk is full
 	gauges gauges
 }
 
@@ -62,7 +61,7 @@ type gauges struct{ free, total, full, behind, lost prometheus.Gauge }
 
 func newWatch(o Options, registry prometheus.Registerer) *watch {
 	w := &watch{
-		dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links, log: o.Log, said: map[string]string{},
+		changes: newChanges(o.Log), dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links,
 		disk: host.DiskOf, files: host.OpenFiles, streams: newMarks(o),
 	}
 	gauge := func(name, help string) prometheus.Gauge {
@@ -226,24 +225,6 @@ func (w *watch) writable() {
 	w.gauges.full.Set(0)
 }
 
-// say logs what is wrong with something, unless that was said before and has not changed.
-func (w *watch) say(level slog.Level, what, state, text string, args ...any) {
-	if w.said[what] == state {
-		return
-	}
-	w.said[what] = state
-	w.log.Log(context.Background(), level, text, args...)
-}
-
-// well logs that something is well again, if it was not.
-func (w *watch) well(what, text string, args ...any) {
-	if w.said[what] == "" {
-		return
-	}
-	delete(w.said, what)
-	w.log.Warn(text, args...)
-}
-
 // healthy is an error while nothing can be kept.
 func (w *watch) healthy() error {
 	if why := w.full.Load(); why != nil {
@@ -295,6 +276,12 @@ func (w *watch) advise() (*nats.Subscription, error) {
 			clear(said)
 		}
 		said[key] = time.Now()
-		w.log.Warn("advisory of a NATS server", "advisory", kind, "server", about.Server, "stream", about.Stream, "cluster", about.Cluster)
+		args := []any{"advisory", kind}
+		for _, named := range [][2]string{{"server", about.Server}, {"stream", about.Stream}, {"cluster", about.Cluster}} {
+			if named[1] != "" { // each kind of advisory has its own
+				args = append(args, named[0], named[1])
+			}
+		}
+		w.log.Warn("advisory of a NATS server", args...)
 	})
 }

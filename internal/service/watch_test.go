@@ -40,6 +40,26 @@ func watched(t *testing.T) (*watch, *bytes.Buffer) {
 	return w, log
 }
 
+// TestChanges: what goes on is told once, what changes again, and the end of it, if there was a beginning.
+func TestChanges(t *testing.T) {
+	log := new(bytes.Buffer)
+	c := newChanges(slog.New(slog.NewTextHandler(log, nil)))
+	var got []string
+	for _, state := range []string{"", "a", "a", "b", "a", "", ""} {
+		log.Reset()
+		if state == "" {
+			c.well("it", "well")
+		} else {
+			c.say(slog.LevelWarn, "it", state, state)
+		}
+		_, text, _ := strings.Cut(strings.TrimSpace(log.String()), "msg=")
+		got = append(got, text)
+	}
+	if want := "|a||b|a|well|"; strings.Join(got, "|") != want {
+		t.Errorf("%q, want %q", strings.Join(got, "|"), want)
+	}
+}
+
 // TestDisk: one line when something changes, and none while it stays.
 func TestDisk(t *testing.T) {
 	w, log := watched(t)
@@ -158,7 +178,7 @@ func TestAdvisories(t *testing.T) {
 	for sub.IsValid() && ctx.Err() == nil { // the last handler has returned when a drain ends
 		_ = w.links.Sys.FlushWithContext(ctx)
 	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "advisory=SERVER.META_RESCUE server=n1") {
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "advisory=SERVER.META_RESCUE server=n1\n") { // and no name that it has not
 		t.Errorf("log: %s", got)
 	}
 }

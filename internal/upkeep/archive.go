@@ -13,6 +13,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -244,9 +245,10 @@ func parseItem(name string, content []byte) (i item, err error) {
 	return item{}, errors.New("nothing of its kind belongs in an archive")
 }
 
-// Restore puts an archive into a store, after checking the whole of it, and then checks the store.
-// What is there already is left alone; ErrConflict and ErrExists as with Migrate.
-func Restore(ctx context.Context, path string, to store.Vault, progress Progress) (r Report, err error) {
+// Restore puts an archive into the store at a URL, after checking the whole of it, and then checks the store. A
+// store that is a file is whole afterwards or not there; of one that is there already nothing is changed or
+// removed, only what it lacks is added. ErrConflict and ErrExists as with Migrate.
+func Restore(ctx context.Context, path, url string, a Access, progress Progress) (r Report, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return r, fmt.Errorf("%w: there is no file %s", store.ErrNotFound, path)
@@ -261,15 +263,28 @@ func Restore(ctx context.Context, path string, to store.Vault, progress Progress
 		return r, err
 	}
 	r.Bus = m.Bus
+	err = aside(url, func(url string) error {
+		to, done, err := Open(ctx, url, a, false)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return fill(ctx, f, heads, to, &r, progress)
+	})
+	return r, err
+}
+
+// fill puts a checked archive into a store, and checks that the store then holds the same.
+func fill(ctx context.Context, f io.ReadSeeker, heads map[crypto.ID]ledger.Head, to store.Vault, r *Report, progress Progress) error {
 	if err := ofBus(ctx, to, r.Bus); err != nil {
-		return r, fmt.Errorf("the store: %w", err)
+		return fmt.Errorf("the store: %w", err)
 	}
 	var done atomic.Int64
 	tick := func() { progress(done.Add(1), 2*int64(len(heads))) }
-	if err := load(ctx, archive(f, &m), to, &r.Totals, tick); err != nil {
-		return r, err
+	if err := load(ctx, archive(f, new(manifest)), to, &r.Totals, tick); err != nil {
+		return err
 	}
-	_, err = each(ctx, to, func(ctx context.Context, log crypto.ID) error {
+	_, err := each(ctx, to, func(ctx context.Context, log crypto.ID) error {
 		defer tick()
 		h, ok := heads[log]
 		if !ok {
@@ -277,7 +292,34 @@ func Restore(ctx context.Context, path string, to store.Vault, progress Progress
 		}
 		return right(ctx, to, log, h)
 	})
-	return r, err
+	return err
+}
+
+// aside calls write with the URL of a store to write. A file that is not there yet is written beside its place,
+// and put there when write is done, so that nobody finds a part of it.
+func aside(url string, write func(url string) error) error {
+	path, file := strings.CutPrefix(url, "sqlite:")
+	if _, err := os.Stat(path); !file || path == "" || !errors.Is(err, os.ErrNotExist) {
+		return write(url)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".unibus-new-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	made := filepath.Join(dir, "store")
+	if err := write("sqlite:" + made); err != nil {
+		return err
+	}
+	if err := os.Link(made, path); errors.Is(err, os.ErrExist) { // another process was quicker
+		return fmt.Errorf("%s: %w", path, store.ErrExists)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // foldArchive verifies an archive: its checksum, and every log in it by the rules. It returns where

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -313,12 +315,8 @@ func Migrate(ctx context.Context, from, to store.Vault, dry bool, progress Progr
 
 // count looks at both sides: what there is, and what of it is missing at the target.
 func count(ctx context.Context, from, to store.Vault, r *Report) (all int64, err error) {
-	statement, err := from.Bus(ctx)
-	if err != nil {
+	if r.Bus, err = BusOf(ctx, from); err != nil {
 		return 0, fmt.Errorf("the source: %w", err)
-	}
-	if r.Bus, _, _, err = ledger.Place(statement); err != nil {
-		return 0, fmt.Errorf("the source: %w: %v", store.ErrInvalid, err)
 	}
 	if to != nil {
 		if err := ofBus(ctx, to, r.Bus); err != nil {
@@ -341,16 +339,28 @@ func count(ctx context.Context, from, to store.Vault, r *Report) (all int64, err
 	return all, nil
 }
 
+// BusOf returns which bus a store holds; ErrNotFound for none.
+func BusOf(ctx context.Context, s store.Store) (crypto.ID, error) {
+	statement, err := s.Bus(ctx)
+	if err != nil {
+		return crypto.ID{}, err
+	}
+	id, _, _, err := ledger.Place(statement)
+	if err != nil {
+		err = fmt.Errorf("bus log: %w: %v", store.ErrInvalid, err)
+	}
+	return id, err
+}
+
 // ofBus fails with ErrExists when a store holds another bus; it may hold none yet.
 func ofBus(ctx context.Context, s store.Store, id crypto.ID) error {
-	statement, err := s.Bus(ctx)
-	if errors.Is(err, store.ErrNotFound) {
+	own, err := BusOf(ctx, s)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
-	}
-	if own, _, _, err := ledger.Place(statement); err != nil || own != id {
+	case own != id:
 		return fmt.Errorf("%w: it holds another bus, %s", store.ErrExists, own)
 	}
 	return nil
@@ -398,7 +408,7 @@ func same(ctx context.Context, from, to store.Vault, done func()) error {
 		logs--
 	}
 	if logs != 0 {
-		return fmt.Errorf("%w: the target has %d logs more than the source", ErrDiffers, -logs)
+		return fmt.Errorf("%w: the target has %s more than the source", ErrDiffers, english.Plural(-logs, "log", ""))
 	}
 	a, err := cardsDigest(ctx, from)
 	if err != nil {

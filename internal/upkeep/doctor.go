@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -272,12 +274,16 @@ func replicas(ctx context.Context, nc *nats.Conn, n named) (found []streamForm, 
 	}
 	switch {
 	case len(behind) > 0:
-		n.warn("wait, or bring the servers back that are missing", "%d streams are not current on every server: %s", len(behind), bus.Few(behind))
+		n.warn("wait, or bring the servers back that are missing", "not current on every server: %s: %s", english.Plural(len(behind), "stream", ""), bus.Few(behind))
 	case len(counts) > 1:
-		n.warn("unibus store scale --replicas N", "streams are kept on different numbers of servers: %v", counts)
+		var parts []string
+		for _, replicas := range slices.Sorted(maps.Keys(counts)) {
+			parts = append(parts, fmt.Sprintf("%d on %d", counts[replicas], replicas))
+		}
+		n.warn("unibus store scale --replicas N", "streams are kept on different numbers of servers: %s", strings.Join(parts, ", "))
 	default:
 		for replicas, streams := range counts {
-			n.pass("%d streams, each on %d", streams, replicas)
+			n.pass("%s, each on %d", english.Plural(streams, "stream", ""), replicas)
 		}
 	}
 	return found, nil
@@ -347,16 +353,16 @@ func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) 
 	case len(broken) > 0:
 		n.fail("restore a backup; what is damaged is not repaired", "%s", bus.Few(broken))
 	case wrong > 0 && repair:
-		n.pass("%d records were wrong and are right now, in %d logs", wrong, logs)
+		n.pass("%s were wrong and are right now, in %s", english.Plural(wrong, "record", ""), english.Plural(logs, "log", ""))
 	case wrong > 0:
 		behind, err := s.Behind(ctx)
 		if err != nil {
 			n.fail("", "%v", err)
 			return
 		}
-		n.fail("unibus doctor --repair", "%d records are not what the logs say; %d of %d logs are ahead of their views", wrong, len(behind), logs)
+		n.fail("unibus doctor --repair", "%s are not what the logs say; %d of %s are ahead of their views", english.Plural(wrong, "record", ""), len(behind), english.Plural(logs, "log", ""))
 	default:
-		n.pass("all of %d logs as they say", logs)
+		n.pass("all of %s as they say", english.Plural(logs, "log", ""))
 	}
 	if err != nil {
 		return
@@ -398,7 +404,7 @@ func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	}
 	n = named{"owners", report}
 	if len(sole) > 0 {
-		n.warn("a second owner: unibus role ROOM USER owner", "%d of %d rooms have a single one: %s", len(sole), total, bus.Few(sole))
+		n.warn("a second owner: unibus role ROOM USER owner", "a single one in %d of %d: %s", len(sole), total, bus.Few(sole))
 	} else {
 		n.pass("no room depends on a single one")
 	}

@@ -211,9 +211,10 @@ func TestArchive(t *testing.T) {
 	path := filepath.Join(dir, "archive")
 	_, err := Backup(t.Context(), from, path, time.UnixMilli(1e12), quiet)
 	must(t, err)
-	to := open(t, filepath.Join(dir, "b.db"))
-	r, err := Restore(t.Context(), path, to, quiet)
+	target := filepath.Join(dir, "b.db")
+	r, err := Restore(t.Context(), path, "sqlite:"+target, Access{}, quiet)
 	must(t, err)
+	to := open(t, target)
 	if r.Logs != 4 || r.Entries != 11 || r.Keys != 9 || r.Cards != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -224,12 +225,12 @@ func TestArchive(t *testing.T) {
 		t.Helper()
 		bad := filepath.Join(dir, "bad")
 		must(t, os.WriteFile(bad, raw, 0o600))
-		empty := open(t, filepath.Join(t.TempDir(), "c.db"))
-		if _, err := Restore(t.Context(), bad, empty, quiet); !errors.Is(err, ErrArchive) {
+		into := t.TempDir()
+		if _, err := Restore(t.Context(), bad, "sqlite:"+filepath.Join(into, "c.db"), Access{}, quiet); !errors.Is(err, ErrArchive) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := empty.Bus(t.Context()); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("%s: something was written (%v)", what, err)
+		if left, err := os.ReadDir(into); err != nil || len(left) > 0 {
+			t.Errorf("%s: something was written: %v, %v", what, left, err)
 		}
 	}
 	refused("empty", nil)
@@ -239,6 +240,32 @@ func TestArchive(t *testing.T) {
 		flipped[n] ^= 0x10
 		if n > 9 { // before are gzip's time and system
 			refused(fmt.Sprintf("byte %d flipped", n), flipped)
+		}
+	}
+}
+
+// TestRestoreCutOff: a restore that ends before it is done leaves no file, and one into a file that is there
+// leaves what was there.
+func TestRestoreCutOff(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "archive")
+	_, err := Backup(t.Context(), filled(t, filepath.Join(dir, "a.db")), path, time.UnixMilli(1e12), quiet)
+	must(t, err)
+	into := t.TempDir()
+	target := filepath.Join(into, "b.db")
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := Restore(ctx, path, "sqlite:"+target, Access{}, func(int64, int64) { cancel() }); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if left, err := os.ReadDir(into); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	for range 2 { // the second time into what is there
+		if _, err := Restore(t.Context(), path, "sqlite:"+target, Access{}, quiet); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(into); err != nil || len(left) != 1 {
+			t.Errorf("there is %v, %v", left, err)
 		}
 	}
 }

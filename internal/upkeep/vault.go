@@ -56,7 +56,7 @@ func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault
 		return s, func() { _ = s.Close() }, nil // every write was answered with its own outcome
 	}
 	if !strings.HasPrefix(url, "nats://") && !strings.HasPrefix(url, "tls://") {
-		return nil, nil, fmt.Errorf("store %q: %w: sqlite:PATH or nats://HOST:PORT", redact.URL(url), store.ErrInvalid)
+		return nil, nil, fmt.Errorf("store %s: %w: neither sqlite:PATH nor nats://host:4222", redact.URL(url), store.ErrInvalid)
 	}
 	_, replicas, err := jetstream.ParseURL(url)
 	if err != nil {

@@ -104,6 +104,9 @@ func ParseURL(text string) (servers string, replicas int, err error) {
 	if err == nil && values.Has("replicas") {
 		replicas, err = strconv.Atoi(values.Get("replicas"))
 		values.Del("replicas")
+		if err == nil && (replicas < 1 || replicas > 5) {
+			return "", 0, fmt.Errorf("store %q: %w: 1 to 5 replicas are possible", redact.URL(text), store.ErrInvalid)
+		}
 	}
 	if err != nil || len(values) > 0 {
 		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", redact.URL(text), store.ErrInvalid)
@@ -184,6 +187,8 @@ func failure(err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("%w: no answer in time from a quorum of the servers", store.ErrUnavailable)
+	case errors.Is(err, nats.ErrReconnectBufExceeded): // nothing is kept for a connection that is gone
+		return fmt.Errorf("%w: not connected to a server just now", store.ErrUnavailable)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
 		return fmt.Errorf("%w: no server leads the store", store.ErrUnavailable)
 	}

@@ -23,7 +23,7 @@ import (
 type Options struct {
 	OpTimeout time.Duration // 0: store.DefaultOpTimeout
 	Relaxed   bool          // synchronous=NORMAL: a power failure may lose the last writes
-	Existing  bool          // fail with ErrNotFound instead of making the file
+	Existing  bool          // fail with ErrNotFound when there is no store in the file, instead of making one
 }
 
 // Store is an open file.
@@ -62,19 +62,55 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	}
 	s.read.SetMaxOpenConns(4)
 	s.read.SetMaxIdleConns(4)
+	if err := s.existing(ctx, path, o.Existing); err != nil {
+		s.Close()
+		return nil, err
+	}
 	if err := Migrate(ctx, s.write, oldest, migrations); err != nil {
 		s.Close()
-		return nil, fmt.Errorf("open the store %s: %w", path, failure(err))
+		return nil, cannotOpen(path, err)
 	}
 	return s, nil
 }
 
+// existing fails with ErrNotFound when a file that has to hold a store holds nothing, or something else.
+func (s *Store) existing(ctx context.Context, path string, must bool) error {
+	if !must {
+		return nil
+	}
+	version, err := settled(ctx, s.read)
+	if err != nil {
+		return cannotOpen(path, err)
+	}
+	if version == 0 {
+		return noStore(path)
+	}
+	return nil
+}
+
+// cannotOpen says why a file is not opened. One that is something else is a mistake of whoever named it; later,
+// the same error of SQLite means that the file was damaged.
+func cannotOpen(path string, err error) error {
+	if code(err) == sqlite3.SQLITE_NOTADB {
+		return fmt.Errorf("open the store %s: %w: it is no SQLite database", path, store.ErrInvalid)
+	}
+	return fmt.Errorf("open the store %s: %w", path, failure(err))
+}
+
+func noStore(path string) error {
+	return fmt.Errorf("open the store: %w: there is no store in the file %s", store.ErrNotFound, path)
+}
+
 // prepare makes the file's folder, and the file itself readable by its owner only.
 func prepare(path string, existing bool) error {
-	if existing {
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("open the store: %w: there is no file %s", store.ErrNotFound, path)
-		}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("open the store: %w: %s is a folder", store.ErrInvalid, path)
+	case existing && errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("open the store: %w: there is no file %s", store.ErrNotFound, path)
+	case existing && err == nil && info.Size() == 0:
+		return noStore(path)
 	}
 	if err := newfile.Touch(path); err != nil {
 		return fmt.Errorf("open the store: %w", err)
@@ -140,9 +176,15 @@ func settled(ctx context.Context, db *sql.DB) (version int, err error) {
 	}
 }
 
-func isBusy(err error) bool {
+func isBusy(err error) bool { return code(err) == sqlite3.SQLITE_BUSY }
+
+// code is SQLite's error code; 0 for an error that is not SQLite's.
+func code(err error) int {
 	var e *sqlitedriver.Error
-	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
+	if errors.As(err, &e) {
+		return e.Code() & 0xff
+	}
+	return 0
 }
 
 // migrate applies the next migration and returns the version then reached.

@@ -96,8 +96,39 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("this is not a database, but long enough to be looked at as one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), garbage, Options{}); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("garbage: %v", err)
+	for _, existing := range []bool{false, true} {
+		if _, err := Open(t.Context(), garbage, Options{Existing: existing}); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("garbage: %v", err)
+		}
+	}
+	if _, err := Open(t.Context(), dir, Options{Existing: true}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a folder: %v", err)
+	}
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), empty, Options{Existing: true}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an empty file: %v", err)
+	}
+	if info, err := os.Stat(empty); err != nil || info.Size() != 0 {
+		t.Errorf("an empty file was written to: %v, %v", info, err)
+	}
+	theirs := filepath.Join(dir, "theirs")
+	other, err := sql.Open("sqlite", DSN(theirs, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.Exec("CREATE TABLE t (a)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), theirs, Options{Existing: true}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a database of something else: %v", err)
+	}
+	var tables int
+	if err := other.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil || tables != 1 {
+		t.Errorf("a database of something else has %d tables now (%v)", tables, err)
 	}
 	older := filepath.Join(dir, "older")
 	earlier, err := sql.Open("sqlite", DSN(older, time.Second, false))

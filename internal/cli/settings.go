@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/adrg/xdg"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/unibus/unibus"
+)
+
+// A setting is a global flag, or one of serve, that the command line need not give: it is then taken from the
+// environment, the configuration file or its default, in this order. No other flag is a setting, save --data of
+// commands that look into serve's folder. What a command does is said where it is called, and not by something
+// that happens to be in the environment.
+
+// settings are the values of the global flags.
+type settings struct {
+	server, context, store, keys string
+	identity, state, output      string
+	bus                          unibus.ID // zero: any
+	timeout                      time.Duration
+	quiet, verbose, noColor      bool
+	yes                          bool // no setting: it answers for one command
+}
+
+// define makes the global flags.
+func (s *settings) define(f *pflag.FlagSet) {
+	f.Var(newValue(&s.server, serverList), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
+	f.StringVar(&s.context, "context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
+	f.StringVar(&s.store, "store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
+	f.StringVar(&s.keys, "keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
+	f.StringVar(&s.identity, "identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
+	f.StringVar(&s.state, "state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
+	f.Var(newValue(&s.bus, busID), "bus", "insist on the bus with this `ID`")
+	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), longer), "timeout", "for each exchange with the server")
+	f.VarP(newDefault(&s.output, "text", oneOf("text", "json")), "output", "o", "text or json")
+	f.BoolVarP(&s.quiet, "quiet", "q", false, "no notices")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "say more")
+	f.BoolVar(&s.noColor, "no-color", false, "no colour (also NO_COLOR)")
+	f.BoolVar(&s.yes, "yes", false, "answer confirmations with yes")
+}
+
+// busText is the bus's id as the library takes it.
+func (s *settings) busText() string {
+	if s.bus.IsZero() {
+		return ""
+	}
+	return s.bus.String()
+}
+
+// settable are the flags that are settings, by name.
+func settable(root *cobra.Command) map[string]*pflag.Flag {
+	flags := map[string]*pflag.Flag{}
+	add := func(f *pflag.Flag) {
+		if f.Name != "yes" && f.Name != "help" {
+			flags[f.Name] = f
+		}
+	}
+	root.PersistentFlags().VisitAll(add)
+	for _, c := range root.Commands() {
+		if c.Name() == "serve" {
+			c.LocalNonPersistentFlags().VisitAll(add)
+		}
+	}
+	return flags
+}
+
+// found is a setting's value, and where it was found.
+type found struct{ text, place string }
+
+// readSettings gives the settings that the command line does not the values they have elsewhere.
+func readSettings(cmd *cobra.Command) error {
+	flags := settable(cmd.Root())
+	file := configFile()
+	inFile, err := readConfig(file, flags)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		if given(cmd.Flags().Lookup(name)) {
+			continue
+		}
+		v, ok := fromEnvironment(name)
+		if !ok {
+			v, ok = inFile[name]
+		}
+		if !ok {
+			continue
+		}
+		if err := flags[name].Value.Set(v.text); err != nil {
+			return refused(v.place, flags[name], v.text, err)
+		}
+	}
+	return nil
+}
+
+// given reports whether the command line gives a flag a value; a --bus that stands alone has none.
+func given(f *pflag.Flag) bool {
+	return f != nil && f.Changed && f.Value.String() != noBusID
+}
+
+// variables are the environment variables of a setting, the first that is not empty deciding.
+func variables(name string) []string {
+	own := "UNIBUS_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	if name == "server" {
+		return []string{own, "NATS_URL"}
+	}
+	return []string{own}
+}
+
+func fromEnvironment(name string) (found, bool) {
+	for _, variable := range variables(name) {
+		if text := os.Getenv(variable); text != "" {
+			return found{text, variable}, true
+		}
+	}
+	return found{}, false
+}
+
+func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
+
+// readConfig reads the configuration file, in which nothing but settings may stand. There need not be one.
+func readConfig(file string, flags map[string]*pflag.Flag) (map[string]found, error) {
+	v := viper.New()
+	v.SetConfigFile(file)
+	var parse viper.ConfigParseError
+	switch err := v.ReadInConfig(); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case errors.As(err, &parse):
+		return nil, usage("%s: not YAML: %w", file, parse.Unwrap())
+	case err != nil:
+		return nil, usage("%s: %w", file, err)
+	}
+	values := map[string]found{}
+	for _, name := range v.AllKeys() {
+		if flags[name] == nil {
+			return nil, hinted(usage("%s: %s: there is no such setting", file, name), "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help")
+		}
+		place := file + ": " + name
+		switch value := v.Get(name).(type) {
+		case nil: // a name with nothing behind it
+		case []any:
+			var list []string
+			for _, one := range value {
+				list = append(list, fmt.Sprint(one))
+			}
+			values[name] = found{strings.Join(list, ","), place}
+		default:
+			values[name] = found{fmt.Sprint(value), place}
+		}
+	}
+	return values, nil
+}

@@ -1,0 +1,71 @@
+package service
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// TestRouted: a path that is none is not found, and one that takes other methods says which, with a token and
+// without; of what there is, who has none is told to bring one.
+func TestRouted(t *testing.T) {
+	n, admin := node(t, "")
+	now := time.Now()
+	token, err := admin.Token(crypto.Token{Use: crypto.UseAPI, Bus: &n.Bus, From: now, Until: now.Add(time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, path, token string) (*http.Response, store.Problem) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.HTTP+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		var p store.Problem
+		if strings.HasPrefix(answer.Header.Get("Content-Type"), problemType) {
+			if err := json.NewDecoder(answer.Body).Decode(&p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return answer, p
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	for _, c := range []struct {
+		request          string
+		without, with    int
+		problem, allowed string // with the token
+	}{
+		{"GET /users", 401, 200, "", ""},
+		{"POST /users", 405, 405, "unibus:invalid", "GET, HEAD"},
+		{"DELETE /rooms/x/keys/1", 405, 405, "unibus:invalid", "GET, HEAD"},
+		{"PATCH /cards/x", 405, 405, "unibus:invalid", "GET, HEAD, PUT"},
+		{"GET /token", 404, 404, "unibus:not-found", ""},
+		{"POST /", 404, 404, "unibus:not-found", ""},
+		{"GET /users/x/y", 404, 404, "unibus:not-found", ""},
+		{"GET /healthz", 200, 200, "", ""},
+		{"POST /healthz", 405, 405, "unibus:invalid", "GET, HEAD"},
+		{"PUT /metrics", 405, 405, "unibus:invalid", "GET, HEAD"},
+	} {
+		method, path, _ := strings.Cut(c.request, " ")
+		if answer, _ := ask(method, path, ""); answer.StatusCode != c.without {
+			t.Errorf("%s without a token: %s", c.request, answer.Status)
+		}
+		answer, p := ask(method, path, token)
+		if answer.StatusCode != c.with || p.Type != c.problem || answer.Header.Get("Allow") != c.allowed {
+			t.Errorf("%s with a token: %s, %q, Allow %q", c.request, answer.Status, p.Type, answer.Header.Get("Allow"))
+		}
+	}
+}
