@@ -39,7 +39,6 @@ const (
 	maxInboxes   = 64 << 10 // connections remembered
 	ownRate      = 1000     // tokens verified in a second, of one user, who need not have more than one an hour
 	ownBurst     = 1000
-	verifyBurst  = 2000
 )
 
 // stoppingRetry is after how many seconds a service that stops has its callers ask again.
@@ -58,7 +57,6 @@ type carrier struct {
 	handler http.Handler
 	pool    *pool[crypto.PublicKey]
 	tokens  *recent[string, asker]
-	verify  *rate.Limiter
 	// inboxes are the connections that this service let in, and whose they are.
 	inboxes   *recent[string, crypto.PublicKey]
 	verifying *recent[string, *rate.Limiter] // by user, or by inbox
@@ -69,7 +67,7 @@ type carrier struct {
 	dropped   func(why string)              // counts a request that is not answered
 	now       func() time.Time
 
-	verifier     *verifier
+	verifier     *verifier // of those who ask over HTTP
 	authenticate func(r *http.Request) (*call, error)
 }
 
@@ -125,7 +123,7 @@ func (c *carrier) receive(m *nats.Msg) {
 	}
 	caller := who.key
 	if !ours {
-		c.learn(inbox, caller)
+		caller = c.caller(inbox, caller)
 	}
 	do := func() {
 		if !c.refused.isBarred(caller, c.now()) { // while it waited
@@ -162,11 +160,15 @@ func (c *carrier) refuse(caller crypto.PublicKey, size int, now time.Time) (answ
 	return answer
 }
 
-// learn notes whose connection it is that was let in by another service, or before this one was started.
-func (c *carrier) learn(inbox string, caller crypto.PublicKey) {
-	if c.verifier.roster.has(caller, c.now()) {
-		c.inboxes.put(inbox, caller)
+// caller is whose turn a request takes that came by a connection which this service did not let in. Anyone who is
+// connected can make up identities: those that are not on the roster share one turn, that of the zero key. Whose
+// connection it is, if a user's, is remembered.
+func (c *carrier) caller(inbox string, key crypto.PublicKey) crypto.PublicKey {
+	if !c.verifier.roster.has(key, c.now()) {
+		return crypto.PublicKey{}
 	}
+	c.inboxes.put(inbox, key)
+	return key
 }
 
 // mayVerify reports whether one more token is verified now, of a user or, where that is not known, of a connection.

@@ -332,6 +332,26 @@ func TestVerifyingBounded(t *testing.T) {
 	}
 }
 
+// TestMadeUpIdentities: requests of identities that are nobody's, by a connection that another service let in, share
+// one turn, so that however many are made up, users have theirs.
+func TestMadeUpIdentities(t *testing.T) {
+	n, admin := node(t, "")
+	d := newDesk(t, n, admin.Key())
+	p, other := mustDial(t, n, admin, n.Bus), mustDial(t, n, admin, n.Bus)
+	for i := range 40 {
+		stranger := &attack.Peer{Conn: p.Conn, ID: nobody(t, i), Bus: n.Bus, Inbox: p.Inbox}
+		ask(t, stranger, "/slow")
+	}
+	eventually(t, "they are worked on", func() bool { return d.begun.Load() == maxPerCaller })
+	if got := status(t, ask(t, other, "/")); got != "200" {
+		t.Errorf("a user: %s", got)
+	}
+	if n := d.begun.Load(); n != maxPerCaller {
+		t.Errorf("%d of made-up identities are worked on at once", n)
+	}
+	close(d.release)
+}
+
 // TestPanic: a bug in a handler is an error line and an answer, over NATS and over HTTP.
 func TestPanicCarried(t *testing.T) {
 	n, admin := node(t, "")

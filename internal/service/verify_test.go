@@ -92,8 +92,8 @@ func newPorch(t *testing.T) (*porch, *gated) {
 	folded := newLogs(s)
 	p.authorizer = &authorizer{
 		store: s, logs: folded, bus: state.ID, issuer: issuer, log: log, now: clock, crowd: newCrowd(clock),
-		verifier: newVerifier(folded.roster, &wait, log, clock),
-		members:  newPool[source](wait.Go, guarded(log), loginLimits), door: newPool[string](wait.Go, guarded(log), doorLimits),
+		verifier: newVerifier(folded.roster, &wait, log, clock), inboxes: newRecent[string, crypto.PublicKey](9),
+		members: newPool[source](wait.Go, guarded(log), loginLimits), door: newPool[string](wait.Go, guarded(log), doorLimits),
 		barred: func(crypto.PublicKey) bool { return false },
 		count: func(outcome string) {
 			if outcome == "allowed" {
