@@ -76,7 +76,7 @@ func (f *serveFlags) define(fs *pflag.FlagSet) {
 	fs.Var(newValue(&f.replicas, between(1, 5)), "replicas", "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
 	fs.Var(newDefault(&f.sync, "always", syncing), "sync", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
 	fs.Var(newValue(&f.http, listenAddress), "http", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
-	fs.Var(newDefault(&f.maxRooms, strconv.Itoa(service.DefaultMaxRooms), count), "max-rooms", "how many rooms a user may own, archived ones not counted")
+	fs.Var(newDefault(&f.maxRooms, strconv.Itoa(service.DefaultMaxRooms), count), "max-rooms", "how many rooms a user may create, archived ones not counted")
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "TLS key `FILE`")
 	fs.StringVar(&f.serverName, "server-name", "", "`NAME` of this server in its cluster (default one made up once)")

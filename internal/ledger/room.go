@@ -54,6 +54,9 @@ type span struct {
 	Role Role
 }
 
+// Creator is the author of the room's first entry, member or not.
+func (r *Room) Creator() crypto.PublicKey { return r.Epochs[0].By }
+
 // Epoch is the current epoch.
 func (r *Room) Epoch() Epoch { return r.Epochs[len(r.Epochs)-1] }
 

@@ -14,6 +14,7 @@ type View interface{ isView() }
 type RoomView struct {
 	ID        crypto.ID
 	Subject   string
+	Creator   crypto.PublicKey
 	Policy    Policy
 	Epoch     uint32
 	EpochTime time.Time // when the epoch began
@@ -66,7 +67,7 @@ func (s *State) roomView() RoomView {
 	r := s.Room
 	epoch := r.Epoch()
 	return RoomView{
-		ID: s.ID, Subject: r.Subject, Policy: r.Policy, Epoch: epoch.Number, EpochTime: epoch.Time,
+		ID: s.ID, Subject: r.Subject, Creator: r.Creator(), Policy: r.Policy, Epoch: epoch.Number, EpochTime: epoch.Time,
 		Seq: s.Head.Seq, Left: r.Left, Archived: r.Archived != 0,
 	}
 }

@@ -25,6 +25,7 @@ const (
 	maxRequest = 1 << 20
 	maxPage    = 600 << 10 // bytes of statements in one answer
 	maxRecords = 1000      // users or rooms in one answer
+	maxCallers = 4096      // remembered as listing something
 )
 
 // api answers the membership API.
@@ -39,9 +40,9 @@ type api struct {
 	frames  int                                      // bytes of a room's past in one answer
 	endings *recent[crypto.PublicKey, *rate.Limiter] // of entries that end others' connections, by author
 	inboxes *recent[string, crypto.PublicKey]        // connections that were let in, and whose they are
-	known   *recent[crypto.PublicKey, struct{}]      // callers whose login or request was accepted
 	lists   *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
 	quota   *quota
+	staging *staging
 	log     *slog.Logger
 	now     func() time.Time
 }
@@ -129,14 +130,12 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, h func(*call) (int, 
 // would not be answered any sooner, and take the processor from others.
 func (a *api) onOneCore(h func(*call) (int, any, error)) func(*call) (int, any, error) {
 	return func(c *call) (int, any, error) {
-		turn := a.lists.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) })
-		select {
-		case turn <- struct{}{}:
-			defer func() { <-turn }()
-			return h(c)
-		case <-c.Context().Done():
-			return 0, nil, c.Context().Err()
+		release, err := hold(c.Context(), a.lists.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) }))
+		if err != nil {
+			return 0, nil, err
 		}
+		defer release()
+		return h(c)
 	}
 }
 
@@ -161,7 +160,7 @@ func (a *api) authenticate(r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.known.put(t.Key, struct{}{})
+	a.logs.meet(r.Context(), a.bus, t.Key, a.now())
 	return &call{r, t.Key, u.Role == ledger.RoleAdmin}, nil
 }
 
@@ -360,10 +359,13 @@ func (a *api) createRoom(c *call) (int, any, error) {
 	if s.Room == nil || s.Room.Bus != a.bus {
 		return 0, nil, fmt.Errorf("%w: it is not the first entry of a room of this bus", store.ErrInvalid)
 	}
-	if err := a.active(c.Context(), change.Entry); err != nil {
-		return 0, nil, err
+	commit := func() error { // when its author's turn has come, which may be no user any more by then
+		if err := a.active(c.Context(), change.Entry); err != nil {
+			return err
+		}
+		return a.store.Append(c.Context(), change)
 	}
-	if err := a.quota.create(c.Context(), c.caller, s.ID, func() error { return a.store.Append(c.Context(), change) }); err != nil {
+	if err := a.quota.create(c.Context(), change.Entry.By, s.ID, commit); err != nil {
 		return 0, nil, err
 	}
 	if err := a.stream(c.Context(), s.ID, s.Room.Policy); err != nil {
@@ -447,11 +449,12 @@ func (a *api) putKeys(c *call) (int, any, error) {
 			return 0, nil, fmt.Errorf("%w: a sealed key has %d bytes", store.ErrInvalid, crypto.SealedSize)
 		}
 	}
+	var now ledger.Epoch
 	err = a.member(c, room, func(s *ledger.State) error {
 		if !s.Room.Role(c.caller).Manages() {
 			return fmt.Errorf("%w: only an owner or admin of the room hands out keys", store.ErrDenied)
 		}
-		switch now := s.Room.Epoch(); {
+		switch now = s.Room.Epoch(); {
 		case in.Epoch != now.Number && in.Epoch != now.Number+1:
 			return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now.Number)
 		case in.Epoch == now.Number && in.Commit != now.Commit:
@@ -462,10 +465,28 @@ func (a *api) putKeys(c *call) (int, any, error) {
 	if errors.Is(err, store.ErrNotFound) {
 		err = a.creatorToBe(c, room, in)
 	}
+	if err == nil {
+		err = a.users(c.Context(), in.Keys)
+	}
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, a.store.PutKeys(c.Context(), room, in.Epoch, in.Commit, in.Keys)
+	if in.Epoch == now.Number { // an entry names it: as many copies as there are users
+		return http.StatusNoContent, nil, a.store.PutKeys(c.Context(), room, in.Epoch, in.Commit, in.Keys)
+	}
+	return http.StatusNoContent, nil, a.staging.put(c.Context(), c.caller, room, now.Number, &in)
+}
+
+// users checks that copies are for people of whom the bus log knows: they are kept as long as the room.
+func (a *api) users(ctx context.Context, keys []store.SealedKey) error {
+	return a.logs.with(ctx, a.bus, func(s *ledger.State) error {
+		for _, k := range keys {
+			if s.Bus.User(k.Endpoint) == nil {
+				return fmt.Errorf("%w: %s is not on the allowlist, and needs no key", store.ErrDenied, k.Endpoint)
+			}
+		}
+		return nil
+	})
 }
 
 // creatorToBe allows the one key that a room needs before its first entry: its creator's own.
@@ -476,7 +497,7 @@ func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
 		return fmt.Errorf("%w: a room begins with its creator's own key", store.ErrDenied)
 	}
-	return a.quota.stage(c.Context(), c.caller)
+	return nil
 }
 
 func (a *api) getKey(c *call) (int, any, error) {

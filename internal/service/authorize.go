@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
-	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -26,10 +25,6 @@ const (
 	loginLife     = time.Hour // of one login; the server then drops the connection, which logs in anew
 	helloLife     = time.Minute
 	answerTimeout = bus.LoginTimeout
-	loginRate     = 50                     // logins in a second, of one user from one address, or of those who say hello there
-	loginBurst    = 128                    // of them at once: a script may well start a hundred commands
-	maxPace       = 500 * time.Millisecond // that a login waits because of it
-	maxPaces      = 16 << 10
 )
 
 // loginLimits bound the logins of users, doorLimits those of strangers who say hello. Bytes are not what
@@ -49,21 +44,13 @@ type authorizer struct {
 	now    func() time.Time
 	count  func(outcome string)
 
-	known   *recent[crypto.PublicKey, struct{}]
-	inboxes *recent[string, crypto.PublicKey]
-	barred  func(key crypto.PublicKey) bool // dropped a moment ago
-	dropped func(why string)
-	paces   *recent[string, *rate.Limiter] // of logins, by source
-	crowd   *crowd
-	members *pool[loginSource]
-	door    *pool[string]
-}
-
-// loginSource is whose turn a user's login takes: an address and who is said to log in, which nobody has
-// verified yet. One who logs in again and again keeps neither others waiting, nor itself elsewhere.
-type loginSource struct {
-	address string
-	key     crypto.PublicKey
+	inboxes  *recent[string, crypto.PublicKey]
+	verifier *verifier
+	barred   func(key crypto.PublicKey) bool // dropped a moment ago
+	dropped  func(why string)
+	crowd    *crowd
+	members  *pool[source]
+	door     *pool[string]
 }
 
 // access is what a connection may do in a room.
@@ -71,7 +58,7 @@ type access struct{ read, write, stored bool }
 
 // serve answers until ctx ends.
 func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group) error {
-	a.members = newPool[loginSource](wait.Go, guarded(a.log), loginLimits)
+	a.members = newPool[source](wait.Go, guarded(a.log), loginLimits)
 	a.door = newPool[string](wait.Go, guarded(a.log), doorLimits)
 	sub, err := nc.QueueSubscribe("$SYS.REQ.USER.AUTH", "unibus", func(m *nats.Msg) { a.receive(ctx, m) })
 	if err == nil {
@@ -83,16 +70,22 @@ func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group
 	return nc.Flush()
 }
 
-// login is a request of a server as it is read before anything of it is verified.
+// login is a request of a server, and what whoever logs in says of itself: true once prove has found no fault.
 type login struct {
 	*nats.Msg
+	arrived time.Time
 	conn    connID
 	address string
 	token   crypto.Token
+
+	nkey, nonce, signature, tokenText string
 }
 
-// peek reads where a login comes from and what it says of itself.
-func peek(m *nats.Msg) (*login, error) {
+// hello reports whether it is the login of one who does not know the bus, and may say hello.
+func (l *login) hello() bool { return l.token.Use == crypto.UseConnect && l.token.Bus == nil }
+
+// peek reads what a login says, and verifies nothing of it.
+func peek(m *nats.Msg, now time.Time) (*login, error) {
 	parts := strings.Split(string(m.Data), ".")
 	if len(parts) != 3 {
 		return nil, errors.New("it is no JWT")
@@ -107,96 +100,121 @@ func peek(m *nats.Msg) (*login, error) {
 				ID string `json:"id"`
 			} `json:"server_id"`
 			Client struct {
-				Host string `json:"host"`
-				ID   uint64 `json:"id"`
+				Host  string `json:"host"`
+				ID    uint64 `json:"id"`
+				Nonce string `json:"nonce"`
 			} `json:"client_info"`
 			Options struct {
-				Token string `json:"auth_token"`
+				Token     string `json:"auth_token"`
+				Nkey      string `json:"nkey"`
+				Signature string `json:"sig"`
 			} `json:"connect_opts"`
 		} `json:"nats"`
 	}
 	if err := json.Unmarshal(raw, &claims); err != nil {
 		return nil, err
 	}
-	l := &login{Msg: m, conn: connID{claims.Nats.Server.ID, claims.Nats.Client.ID}, address: addressOf(claims.Nats.Client.Host)}
-	l.token, _ = crypto.PeekToken(claims.Nats.Options.Token) // one that is none is refused in its turn
+	c := &claims.Nats
+	l := &login{
+		Msg: m, arrived: now, conn: connID{c.Server.ID, c.Client.ID}, address: addressOf(c.Client.Host),
+		nkey: c.Options.Nkey, nonce: c.Client.Nonce, signature: c.Options.Signature, tokenText: c.Options.Token,
+	}
+	l.token, _ = crypto.PeekToken(l.tokenText) // one that is none is refused in its turn
 	return l, nil
 }
 
 // receive lets a login wait for its turn. It never waits itself.
 func (a *authorizer) receive(ctx context.Context, m *nats.Msg) {
-	l, err := peek(m)
+	l, err := peek(m, a.now())
 	if err != nil {
 		a.log.Warn("login request not understood", "error", err)
 		return
 	}
-	if l.token.Use == crypto.UseConnect && l.token.Bus == nil {
-		a.atPace("@"+l.address, func() { a.receiveHello(ctx, l) })
-		return
+	from := source{address: l.address}
+	if !l.hello() {
+		from.key = l.token.Key
 	}
-	if a.barred(l.token.Key) {
+	if a.barred(from.key) {
 		a.dropped("login-barred")
 		return
 	}
-	source := loginSource{l.address, l.token.Key}
-	if !a.members.reserve(source, m.Size()) {
+	a.verifier.take(from, m.Size(), func() { a.check(ctx, l) }, a.dropped)
+}
+
+// check lets a login that proves what it says wait for its next turn: that of the user who it is of, or one of
+// the few of strangers. Any other is refused, with an answer that costs nothing to make, but no faster than
+// strangers may come from that address: who has to wait for the servers to give up tries again less often.
+func (a *authorizer) check(ctx context.Context, l *login) {
+	if a.late(l) {
+		return
+	}
+	now := a.now()
+	if err := l.prove(a.bus, now); err != nil {
+		a.log.Info("login refused", "reason", err)
+		a.count("denied")
+		a.verifier.atPace(source{address: l.address}, func() { _ = l.Respond(nil) }, a.dropped)
+		return
+	}
+	switch key := l.token.Key; {
+	case l.hello():
+		a.receiveHello(ctx, l)
+	case a.verifier.roster.has(key, now):
+		a.receiveUser(ctx, l)
+	case !a.verifier.asks.offer(l.address, l.Size(), func() { a.answer(ctx, l) }):
+		a.dropped("login-busy")
+	}
+}
+
+// receiveUser lets a user's login wait until its pace allows it, and then for its turn.
+func (a *authorizer) receiveUser(ctx context.Context, l *login) {
+	from := source{l.address, l.token.Key}
+	if !a.members.reserve(from, l.Size()) {
 		a.dropped("login-busy")
 		return
 	}
-	arrived := a.now()
-	if !a.atPace(l.address+" "+l.token.Key.String(), func() { a.members.put(source, m.Size(), func() { a.answer(ctx, l, arrived) }) }) {
-		a.members.giveBack(source, m.Size())
-	}
+	goOn := func() { a.members.put(from, l.Size(), func() { a.answer(ctx, l) }) }
+	a.verifier.atPace(from, goOn, func(why string) {
+		a.dropped(why)
+		a.members.giveBack(from, l.Size())
+	})
 }
 
 // receiveHello lets the login of one who says hello wait for a seat, and then for its turn.
 func (a *authorizer) receiveHello(ctx context.Context, l *login) {
-	arrived := a.now()
 	goOn := func() {
-		if !a.door.offer(l.address, l.Size(), func() { a.answer(ctx, l, arrived) }) {
+		if !a.door.offer(l.address, l.Size(), func() { a.answer(ctx, l) }) {
 			a.crowd.door.left(l.conn, a.now())
 			a.dropped("login-busy")
 		}
 	}
-	if !a.crowd.door.takeOrWait(l.address, l.conn, arrived, showUp, doorWait-maxPace, goOn) {
+	if !a.crowd.door.takeOrWait(l.address, l.conn, a.now(), showUp, doorWait-maxPace, goOn) {
 		a.dropped("door-full")
 	}
 }
 
-// atPace calls f now, or a little later when logins from one source come faster than they may; false when
-// that would be too late.
-func (a *authorizer) atPace(source string, f func()) bool {
-	now := a.now()
-	pace := a.paces.getOrMake(source, func() *rate.Limiter { return rate.NewLimiter(loginRate, loginBurst) })
-	switch delay, ok := inTurn(pace, now, maxPace); {
-	case !ok:
-		a.dropped("login-fast")
+// late reports whether nobody waits for the answer to a login any more.
+func (a *authorizer) late(l *login) bool {
+	if !a.now().After(l.arrived.Add(answerTimeout)) {
 		return false
-	case delay == 0:
-		f()
-	default:
-		time.AfterFunc(delay, f)
 	}
+	a.dropped("login-busy")
 	return true
 }
 
 // answer decides one login. When the store cannot tell, or when there is no room for the connection, there
 // is no answer, and the server drops the connection by itself: closed, but not for good.
-func (a *authorizer) answer(ctx context.Context, l *login, arrived time.Time) {
-	deadline := arrived.Add(answerTimeout)
-	if a.now().After(deadline) { // nobody waits for it any more
-		a.dropped("login-busy")
-		a.crowd.door.left(l.conn, a.now())
-		return
-	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
+func (a *authorizer) answer(ctx context.Context, l *login) {
 	granted := false
 	defer func() {
 		if !granted {
 			a.crowd.door.left(l.conn, a.now())
 		}
 	}()
+	if a.late(l) {
+		return
+	}
+	ctx, cancel := context.WithDeadline(ctx, l.arrived.Add(answerTimeout))
+	defer cancel()
 	req, err := jwt.DecodeAuthorizationRequestClaims(string(l.Data))
 	if err != nil {
 		a.log.Warn("login request not understood", "error", err)
@@ -204,10 +222,10 @@ func (a *authorizer) answer(ctx context.Context, l *login, arrived time.Time) {
 	}
 	response := jwt.NewAuthorizationResponseClaims(req.UserNkey)
 	response.Audience = req.Server.ID
-	user, err := a.decide(ctx, req)
+	user, err := a.decide(ctx, req, l)
 	switch {
 	case err == nil:
-		if !a.seated(l, user) {
+		if !a.seated(ctx, l, user) {
 			return
 		}
 		if response.Jwt, err = user.Encode(a.issuer); err != nil {
@@ -236,15 +254,15 @@ func (a *authorizer) answer(ctx context.Context, l *login, arrived time.Time) {
 }
 
 // seated takes a seat for a user's connection. One who says hello has its seat already.
-func (a *authorizer) seated(l *login, user *jwt.UserClaims) bool {
+func (a *authorizer) seated(ctx context.Context, l *login, user *jwt.UserClaims) bool {
 	if user.Audience != bus.AccountBus {
 		a.crowd.hello.put(bus.HelloSubject(l.token.Inbox), l.conn)
 		return true
 	}
-	key := l.token.Key // decide has verified it
-	a.known.put(key, struct{}{})
+	key := l.token.Key
 	a.inboxes.put(l.token.Inbox.String(), key)
 	a.crowd.rooms.put(l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
+	a.logs.meet(ctx, a.bus, key, a.now())
 	if a.crowd.bus.take(key, l.conn, a.now(), showUp) {
 		return true
 	}
@@ -259,31 +277,43 @@ func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", store.ErrDenied, fmt.Sprintf(format, args...))
 }
 
-// decide returns what a connection may do; ErrDenied refuses it.
-func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestClaims) (*jwt.UserClaims, error) {
-	connection, err := verifyNonce(req)
+// prove checks all that a login says of itself and that can be checked without a store; ErrDenied refuses it.
+func (l *login) prove(bus crypto.ID, now time.Time) error {
+	connection, err := crypto.ParsePublicKey(l.nkey)
 	if err != nil {
-		return nil, err
+		return refuse("no connection key")
 	}
-	now := a.now()
-	t, err := crypto.OpenToken(req.ConnectOptions.Token, crypto.UseConnect, &a.bus, now)
-	hello := errors.Is(err, crypto.ErrTokenBus)
-	if hello {
-		t, err = crypto.OpenToken(req.ConnectOptions.Token, crypto.UseConnect, nil, now)
+	if l.token.Connection != connection {
+		return refuse("the token is for another connection key")
 	}
+	signature, err := decodeSignature(l.signature)
 	if err != nil {
-		return nil, refuse("%v", err)
+		return refuse("no signature of the nonce")
 	}
-	if t.Connection != connection {
-		return nil, refuse("the token is for another connection key")
+	// The server itself leaves this to whoever answers.
+	if err := crypto.VerifyNonce(connection, []byte(l.nonce), signature); err != nil {
+		return refuse("the nonce is not signed by the connection key")
 	}
-	if t.Inbox.IsZero() {
-		return nil, refuse("the token names no inbox")
+	of := &bus
+	if l.hello() {
+		of = nil
 	}
+	if l.token, err = crypto.OpenToken(l.tokenText, crypto.UseConnect, of, now); err != nil {
+		return refuse("%v", err)
+	}
+	if l.token.Inbox.IsZero() {
+		return refuse("the token names no inbox")
+	}
+	return nil
+}
+
+// decide returns what the connection of a login that is proven may do; ErrDenied refuses it.
+func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestClaims, l *login) (*jwt.UserClaims, error) {
+	t, now := l.token, a.now()
 	uc := jwt.NewUserClaims(req.UserNkey)
 	uc.Name = t.Key.String() // by which bus.Kick finds the connection
 	uc.Permissions.Sub.Allow.Add(bus.InboxPrefix(t.Inbox) + ".>")
-	if hello {
+	if l.hello() {
 		uc.Audience = bus.AccountDoor
 		uc.Permissions.Pub.Allow.Add(bus.HelloSubject(t.Inbox))
 		uc.Expires = now.Add(helloLife).Unix()
@@ -304,23 +334,6 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 		allow(uc, room, t.Key, may)
 	}
 	return uc, nil
-}
-
-// verifyNonce checks the connection key's signature of the server's nonce, which the server itself
-// leaves to whoever answers.
-func verifyNonce(req *jwt.AuthorizationRequestClaims) (crypto.PublicKey, error) {
-	connection, err := crypto.ParsePublicKey(req.ConnectOptions.Nkey)
-	if err != nil {
-		return connection, refuse("no connection key")
-	}
-	signature, err := decodeSignature(req.ConnectOptions.SignedNonce)
-	if err != nil {
-		return connection, refuse("no signature of the nonce")
-	}
-	if err := crypto.VerifyNonce(connection, []byte(req.ClientInformation.Nonce), signature); err != nil {
-		return connection, refuse("the nonce is not signed by the connection key")
-	}
-	return connection, nil
 }
 
 // allowed asks the allowlist, and says until when a login may last.

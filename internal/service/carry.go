@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime/debug"
@@ -25,21 +26,19 @@ import (
 )
 
 const (
-	maxRequests  = 64        // worked on at once
-	maxPerCaller = 32        // of one caller
-	maxQueued    = 256       // of one caller, that wait
-	callerBytes  = 4 << 20   // of one caller's requests in hand
-	allBytes     = 64 << 20  // of all requests in hand
-	pendingMsgs  = 8 << 10   // that have come and are not looked at yet
-	pendingBytes = 32 << 20  // as much
-	maxPath      = 8 << 10   // bytes of a path with its query
-	maxBusy      = 256       // answers that the service is busy, that wait to be sent
-	maxTokens    = 4096      // verified tokens that are remembered
-	maxKnown     = 128 << 10 // callers who were let in, that are remembered
-	maxInboxes   = 64 << 10  // connections remembered
-	ownRate      = 1000      // tokens verified in a second, of one user, who need not have more than one an hour
+	maxRequests  = 64       // worked on at once
+	maxPerCaller = 32       // of one caller
+	maxQueued    = 256      // of one caller, that wait
+	callerBytes  = 4 << 20  // of one caller's requests in hand
+	allBytes     = 64 << 20 // of all requests in hand
+	pendingMsgs  = 8 << 10  // that have come and are not looked at yet
+	pendingBytes = 32 << 20 // as much
+	maxPath      = 8 << 10  // bytes of a path with its query
+	maxBusy      = 256      // answers that the service is busy, that wait to be sent
+	maxTokens    = 4096     // verified tokens that are remembered
+	maxInboxes   = 64 << 10 // connections remembered
+	ownRate      = 1000     // tokens verified in a second, of one user, who need not have more than one an hour
 	ownBurst     = 1000
-	verifyRate   = 5000 // of all requests over HTTP: a fifth of a core
 	verifyBurst  = 2000
 )
 
@@ -59,25 +58,26 @@ type carrier struct {
 	handler http.Handler
 	pool    *pool[crypto.PublicKey]
 	tokens  *recent[string, asker]
-	verify  *rate.Limiter
 	// inboxes are the connections that this service let in, and whose they are.
 	inboxes   *recent[string, crypto.PublicKey]
 	verifying *recent[string, *rate.Limiter] // by user, or by inbox
 	unread    *unread
-	known     *recent[crypto.PublicKey, struct{}] // callers whose login or request was accepted
 	refused   *refusals
 	busy      chan *nats.Msg                // requests to answer so
 	drop      func(caller crypto.PublicKey) // ends a caller's connections; never waits
 	dropped   func(why string)              // counts a request that is not answered
 	now       func() time.Time
+
+	verifier     *verifier
+	authenticate func(r *http.Request) (*call, error)
 }
 
 func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.Group, m *metrics) *carrier {
 	c := &carrier{
 		busy: make(chan *nats.Msg, maxBusy),
-		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), known: a.known,
-		inboxes: a.inboxes, verifying: newRecent[string, *rate.Limiter](maxInboxes),
-		verify: rate.NewLimiter(verifyRate, verifyBurst), refused: newRefusals(), unread: newUnread(a.now), drop: func(crypto.PublicKey) {},
+		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), authenticate: a.authenticate,
+		inboxes: a.inboxes, verifying: newRecent[string, *rate.Limiter](maxInboxes), verifier: newVerifier(a.logs.roster, wait, a.log, a.now),
+		refused: newRefusals(), unread: newUnread(a.now), drop: func(crypto.PublicKey) {},
 		dropped: m.drop, now: a.now,
 		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
 			atOnce: maxRequests, each: maxPerCaller, inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
@@ -111,7 +111,7 @@ func (c *carrier) receive(m *nats.Msg) {
 	if ours {
 		of = string(owner[:])
 	}
-	who, err := c.asker(m.Header.Get("Authorization"), func() bool { return c.mayVerify(of, now) })
+	who, err := c.asker(m.Header.Get("Authorization"), of)
 	if !inInbox(m.Reply, inbox) || err == nil && (who.inbox.String() != inbox || ours && who.key != owner) {
 		err = errUnauthenticated
 	}
@@ -163,7 +163,7 @@ func (c *carrier) refuse(caller crypto.PublicKey, size int, now time.Time) (answ
 
 // learn notes whose connection it is that was let in by another service, or before this one was started.
 func (c *carrier) learn(inbox string, caller crypto.PublicKey) {
-	if _, ok := c.known.get(caller); ok {
+	if c.verifier.roster.has(caller, c.now()) {
 		c.inboxes.put(inbox, caller)
 	}
 }
@@ -197,7 +197,7 @@ func (c *carrier) answerBusy() {
 
 // asker is who signed a request's token, whether or not it is still of use: that the API itself checks.
 // Tokens are remembered, and new ones verified at a bounded rate: errBusy beyond it.
-func (c *carrier) asker(authorization string, mayVerify func() bool) (asker, error) {
+func (c *carrier) asker(authorization, of string) (asker, error) {
 	bearer, ok := strings.CutPrefix(authorization, "Bearer ")
 	if !ok {
 		return asker{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
@@ -205,9 +205,14 @@ func (c *carrier) asker(authorization string, mayVerify func() bool) (asker, err
 	if who, ok := c.tokens.get(bearer); ok {
 		return who, nil
 	}
-	if !mayVerify() {
+	if !c.mayVerify(of, c.now()) {
 		return asker{}, errBusy
 	}
+	return c.open(bearer)
+}
+
+// open verifies a token, and remembers it.
+func (c *carrier) open(bearer string) (asker, error) {
 	t, err := crypto.DecodeToken(bearer)
 	if err != nil {
 		return asker{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
@@ -215,15 +220,6 @@ func (c *carrier) asker(authorization string, mayVerify func() bool) (asker, err
 	who := asker{t.Key, t.Inbox}
 	c.tokens.put(strings.Clone(bearer), who)
 	return who, nil
-}
-
-// caller is whose turn a request takes. Anyone can make up identities: those that were never let in
-// share one turn, that of the zero key.
-func (c *carrier) caller(key crypto.PublicKey) crypto.PublicKey {
-	if _, ok := c.known.get(key); ok {
-		return key
-	}
-	return crypto.PublicKey{}
 }
 
 // inInbox reports whether a reply subject is in an inbox.
@@ -234,14 +230,14 @@ func inInbox(reply, inbox string) bool {
 }
 
 // ServeHTTP serves the API over HTTP, in the same turns. A body is read before its turn comes, so that
-// one that trickles keeps nobody waiting.
+// one that trickles keeps nobody waiting, and only of users; newHTTP bounds how long that takes.
 func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	who, err := c.asker(r.Header.Get("Authorization"), c.verify.Allow)
+	caller, err := c.user(r)
 	if err != nil {
+		w.Header().Set("Connection", "close") // rather than read the body first
 		writeProblem(w, err)
 		return
 	}
-	caller := c.caller(who.key)
 	size := maxRequest
 	if r.ContentLength >= 0 {
 		size = int(min(r.ContentLength, maxRequest))
@@ -272,6 +268,58 @@ func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 	case <-c.ctx.Done():
 		writeProblem(w, context.Canceled)
+	}
+}
+
+// user is who signed the token of a request over HTTP, if it is a user's. Who is not on the roster has the store
+// asked in a stranger's turn: it is a newcomer, or nobody.
+func (c *carrier) user(r *http.Request) (crypto.PublicKey, error) {
+	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return crypto.PublicKey{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
+	}
+	who, seen := c.tokens.get(bearer)
+	if seen && c.verifier.roster.has(who.key, c.now()) {
+		return who.key, nil
+	}
+	t, err := crypto.PeekToken(bearer)
+	if err != nil {
+		return crypto.PublicKey{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
+	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	from := source{addressOf(host), t.Key}
+	err = c.await(r, func(done func(error)) {
+		check := func() {
+			_, err := c.open(bearer)
+			done(err)
+		}
+		c.verifier.take(from, len(bearer), check, func(string) { done(errBusy) })
+	})
+	if err != nil || c.verifier.roster.has(t.Key, c.now()) {
+		return t.Key, err
+	}
+	return t.Key, c.await(r, func(done func(error)) {
+		ask := func() {
+			_, err := c.authenticate(r)
+			done(err)
+		}
+		if !c.verifier.asks.offer(from.address, len(bearer), ask) {
+			done(errBusy)
+		}
+	})
+}
+
+// await begins something, and waits until it is done or nobody waits for it any more.
+func (c *carrier) await(r *http.Request, begin func(done func(error))) error {
+	ended := make(chan error, 1)
+	begin(func(err error) { ended <- err })
+	select {
+	case err := <-ended:
+		return err
+	case <-r.Context().Done():
+		return r.Context().Err()
+	case <-c.ctx.Done():
+		return context.Canceled
 	}
 }
 

@@ -104,9 +104,9 @@ func (d *desk) dropsOf(why string) int32 {
 func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	t.Helper()
 	d := &desk{release: make(chan struct{})}
-	a := &api{known: newRecent[crypto.PublicKey, struct{}](9), inboxes: newRecent[string, crypto.PublicKey](9), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
+	a := &api{logs: newLogs(nil), inboxes: newRecent[string, crypto.PublicKey](9), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
 	for _, key := range known {
-		a.known.put(key, struct{}{})
+		a.logs.roster.users[key] = time.Time{}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/slow", func(http.ResponseWriter, *http.Request) { d.begun.Add(1); <-d.release })

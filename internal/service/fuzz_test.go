@@ -34,7 +34,7 @@ func FuzzAPI(f *testing.F) {
 	}
 	a := &api{
 		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now,
-		known: newRecent[crypto.PublicKey, struct{}](maxKnown), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(s, DefaultMaxRooms, time.Now), log: slog.New(slog.DiscardHandler),
+		lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), quota: newQuota(s, DefaultMaxRooms, time.Now), staging: newStaging(s, time.Now), log: slog.New(slog.DiscardHandler),
 		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
 		drop:   func(context.Context, store.Notice) error { return nil },
 	}

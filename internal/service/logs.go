@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -15,7 +16,8 @@ const maxStates = 4096
 
 // logs keeps folded logs at hand, each brought up to date from the store before it is used.
 type logs struct {
-	store store.Store
+	store  store.Store
+	roster *roster // as the bus log was read last
 
 	mu     sync.Mutex
 	states map[crypto.ID]*folded
@@ -26,7 +28,9 @@ type folded struct {
 	state *ledger.State
 }
 
-func newLogs(s store.Store) *logs { return &logs{store: s, states: map[crypto.ID]*folded{}} }
+func newLogs(s store.Store) *logs {
+	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]time.Time{}}, states: map[crypto.ID]*folded{}}
+}
 
 // with calls f with the current state of a log, which f may advance but not keep. ErrNotFound for
 // an unknown log.
@@ -38,9 +42,11 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 		if err != nil {
 			return err
 		}
-		if _, err := e.state.Apply(entry.Statement); err != nil {
+		applied, err := e.state.Apply(entry.Statement)
+		if err != nil {
 			return fmt.Errorf("the store holds a damaged log: %w", err)
 		}
+		l.roster.note(e.state, applied)
 	}
 	if e.state.Head.Seq == 0 {
 		l.forget(log)
@@ -51,6 +57,14 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 		return fmt.Errorf("the store holds a damaged log: %s under the id %s", e.state.ID, log)
 	}
 	return f(e.state)
+}
+
+// meet reads the bus log on when somebody whom the store lets in is not on the roster. If it cannot be read,
+// that one is met again.
+func (l *logs) meet(ctx context.Context, bus crypto.ID, key crypto.PublicKey, now time.Time) {
+	if !l.roster.has(key, now) {
+		_ = l.with(ctx, bus, func(*ledger.State) error { return nil })
+	}
 }
 
 func (l *logs) entry(log crypto.ID) *folded {
@@ -110,6 +124,7 @@ func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, chec
 			*s = ledger.State{}
 			return err
 		}
+		l.roster.note(s, c.Entry)
 		fresh = true
 		return nil
 	})

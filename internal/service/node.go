@@ -31,7 +31,7 @@ type NodeOptions struct {
 	Keys     string // file of the service's keys; empty: service.nk in Dir, made if it is not there
 	Sync     string // "always", or an interval such as 10s: how much a power failure may take
 	HTTP     string
-	MaxRooms int // that a user may own; 0: DefaultMaxRooms
+	MaxRooms int // that a user may create; 0: DefaultMaxRooms
 	TLSCert  string
 	TLSKey   string
 	Name     string // of the server in its cluster

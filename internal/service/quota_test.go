@@ -1,10 +1,14 @@
 package service
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +21,7 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// small starts a bus where a user may own few rooms.
+// small starts a bus where a user may create few rooms.
 func small(t *testing.T, rooms int) (*attack.Peer, *crypto.Identity) {
 	t.Helper()
 	id := person(t, 'a')
@@ -31,7 +35,7 @@ func small(t *testing.T, rooms int) (*attack.Peer, *crypto.Identity) {
 	return mustDial(t, n, id, n.Bus), id
 }
 
-// TestRoomQuota: who owns as many rooms as it may is told so, also when it asks for a room that it has
+// TestRoomQuota: who has created as many rooms as it may is told so, also when it asks for a room that it has
 // already; one that is archived makes room.
 func TestRoomQuota(t *testing.T) {
 	p, id := small(t, 2)
@@ -103,33 +107,124 @@ func TestRoomQuotaAtOnce(t *testing.T) {
 	}
 }
 
-// TestStagedKeys: keys of rooms that do not come are bounded; a room that comes makes room.
-func TestStagedKeys(t *testing.T) {
-	p, id := small(t, 3)
-	stage := func(room crypto.ID) int {
-		body, err := json.Marshal(store.KeysBody{Epoch: 1, Commit: crypto.Hash{1}, Keys: []store.SealedKey{{Endpoint: id.Key(), Sealed: make([]byte, crypto.SealedSize)}}})
+// TestQuotaIsTheCreators: a room counts for who created it, also when that one handed it on; being made an owner
+// costs nothing.
+func TestQuotaIsTheCreators(t *testing.T) {
+	p, id := small(t, 2)
+	bob := person(t, 'b')
+	do := func(s *ledger.State, by *crypto.Identity, body ledger.Body) {
+		t.Helper()
+		statement, err := s.Next(by, body, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, status, err := p.Call(t.Context(), "PUT", "/rooms/"+room.String()+"/keys", body)
+		if _, err := s.Apply(statement); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(store.EntryBody{Entry: statement})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return status
-	}
-	room := func(i int) crypto.ID { return crypto.ID{byte(i), byte(i >> 8), 1} }
-	for i := range 3 + stagedSpare {
-		if status := stage(room(i)); status != http.StatusNoContent {
-			t.Fatalf("room %d: %d", i, status)
+		if answer, status, err := p.Call(t.Context(), "POST", "/logs/"+s.ID.String(), raw); err != nil || status != http.StatusCreated {
+			t.Fatalf("%d %s, %v", status, answer, err)
 		}
 	}
-	if status := stage(room(1000)); status != http.StatusForbidden {
-		t.Errorf("one more: %d", status)
+	var page store.LogBody
+	answer, _, err := p.Call(t.Context(), "GET", "/logs/"+p.Bus.String(), nil)
+	if err == nil {
+		err = json.Unmarshal(answer, &page)
 	}
-	if _, status, answer := createRoom(t, p, id, "one"); status != http.StatusCreated {
-		t.Fatalf("a room: %d %s", status, answer)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if status := stage(room(1000)); status != http.StatusNoContent {
-		t.Errorf("one more, after a room has come: %d", status)
+	theBus, err := ledger.Fold(page.Entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(theBus, id, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}})
+	for _, subject := range []string{"one", "two"} {
+		room, status, answer := createRoom(t, p, id, subject)
+		if status != http.StatusCreated {
+			t.Fatalf("%s: %d %s", subject, status, answer)
+		}
+		do(room, id, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleOwner}}})
+		do(room, id, &ledger.Leave{})
+	}
+	if _, status, answer := createRoom(t, p, id, "three"); status != http.StatusForbidden {
+		t.Errorf("a third, after two were handed on: %d %s", status, answer)
+	}
+	for _, subject := range []string{"three", "four"} { // bob's first entries, whoever brings them
+		if _, status, answer := createRoom(t, p, bob, subject); status != http.StatusCreated {
+			t.Errorf("%s, of one who owns two that another created: %d %s", subject, status, answer)
+		}
+	}
+	if _, status, answer := createRoom(t, p, bob, "five"); status != http.StatusForbidden {
+		t.Errorf("five: %d %s", status, answer)
+	}
+}
+
+// revoking is a store in which somebody is revoked while somebody's rooms are counted.
+type revoking struct {
+	store.Vault
+	revoke func()
+}
+
+func (r revoking) Created(ctx context.Context, key crypto.PublicKey) (int, error) {
+	r.revoke()
+	return r.Vault.Created(ctx, key)
+}
+
+// TestRevokedWhileWaiting: who is revoked while a room of theirs waits for its turn to be made makes none.
+func TestRevokedWhileWaiting(t *testing.T) {
+	s := openStore(t)
+	admin, bob := person(t, 'a'), person(t, 'b')
+	state, err := store.Found(t.Context(), s, admin, "admin", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := func(body ledger.Body) {
+		statement, err := state.Next(admin, body, time.Now())
+		var c store.Change
+		if err == nil {
+			c, err = store.Advance(state, statement)
+		}
+		if err == nil {
+			err = s.Append(t.Context(), c)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	do(&ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}})
+	revoke := sync.OnceFunc(func() { do(&ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}) })
+	a := &api{
+		store: s, logs: newLogs(s), bus: state.ID, now: time.Now, log: slog.New(slog.DiscardHandler),
+		quota:  newQuota(revoking{s, revoke}, DefaultMaxRooms, time.Now),
+		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
+	}
+	room := new(ledger.State)
+	policy := ledger.DefaultPolicy()
+	policy.Encryption = "none"
+	statement, err := room.Next(bob, &ledger.Create{Bus: state.ID, Subject: "r", Policy: policy, Nonce: make([]byte, 16)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(store.EntryBody{Entry: statement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/logs", bytes.NewReader(body))
+	token, err := (&attack.Peer{ID: bob, Bus: state.ID}).APIToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	a.handler().ServeHTTP(w, r)
+	if w.Code != http.StatusForbidden {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if _, err := s.RoomBySubject(t.Context(), "r"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the room: %v", err)
 	}
 }

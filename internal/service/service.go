@@ -41,7 +41,7 @@ type Options struct {
 	Name     string                                 // the founder's name
 	Bus      crypto.ID                              // found none: this one is there, or is about to be restored; zero: any
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
-	MaxRooms int                                    // that a user may own; 0: DefaultMaxRooms
+	MaxRooms int                                    // that a user may create; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
 	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
@@ -99,7 +99,9 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
-		now: time.Now, known: newRecent[crypto.PublicKey, struct{}](maxKnown), inboxes: newRecent[string, crypto.PublicKey](maxInboxes), endings: newRecent[crypto.PublicKey, *rate.Limiter](maxOwners), lists: newRecent[crypto.PublicKey, chan struct{}](maxOwners), quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), log: o.Log,
+		now: time.Now, lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), log: o.Log,
+		inboxes: newRecent[string, crypto.PublicKey](maxInboxes), endings: newRecent[crypto.PublicKey, *rate.Limiter](maxCallers),
+		quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), staging: newStaging(o.Store, time.Now),
 	}
 	s.watch = newWatch(o, metrics.registry)
 	requests := newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
@@ -107,7 +109,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login, known: a.known, inboxes: a.inboxes, dropped: metrics.drop, crowd: newCrowd(time.Now), paces: newRecent[string, *rate.Limiter](maxPaces),
+		count: metrics.login, verifier: requests.verifier, inboxes: a.inboxes, dropped: metrics.drop, crowd: newCrowd(time.Now),
 		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	var notices <-chan store.Notice

@@ -197,9 +197,14 @@ type Vault interface {
 	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
 	// AllCards yields every card.
 	AllCards(ctx context.Context) iter.Seq2[Card, error]
+	// Unstage removes the sealed copies of one key, unless an entry names it.
+	Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash) error
 	// ExpireStaged removes the sealed copies that were staged before a time and that no entry names, and
 	// reports how many it removed. Those that an entry names stay for ever.
 	ExpireStaged(ctx context.Context, before time.Time) (removed int, err error)
+	// Created counts the rooms that an endpoint created and that are not archived, whoever is in them now. Those
+	// that an earlier build made count once their views are rebuilt.
+	Created(ctx context.Context, endpoint crypto.PublicKey) (int, error)
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)
 	// Heal completes the views of a log that are behind it.

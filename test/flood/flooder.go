@@ -47,12 +47,16 @@ func flood(ctx context.Context) error {
 		"tokens":        f.tokens,
 		"garbage":       f.garbage,
 		"unread":        f.unread,
+		"web":           f.madeUpCalls,
+		"slow":          f.slow,
 		"forged":        f.forged,
+		"madeup":        f.madeUp,
 		"logins":        func(ctx context.Context) (string, error) { return f.logins(ctx, f.bus) },
 		"door":          func(ctx context.Context) (string, error) { return f.logins(ctx, crypto.ID{}) },
 		"connections":   f.connections,
 		"subscriptions": f.subscriptions,
 		"staged":        f.staged,
+		"rekeys":        f.rekeys,
 		"rooms":         f.rooms,
 	}[*act]
 	if do == nil {
@@ -210,30 +214,6 @@ func (f *flooder) garbage(ctx context.Context) (string, error) {
 		})
 	})
 	return fmt.Sprintf("%d requests over %d connections", n, dialed), nil
-}
-
-// forged logs in again and again with the flooder's own key and a signature that is not its own, eight at a time:
-// others on this machine may have that key.
-func (f *flooder) forged(ctx context.Context) (string, error) {
-	login, err := attack.SignLogin(attack.Options{Identity: f.id, Bus: f.bus})
-	if err != nil {
-		return "", err
-	}
-	wrong := nats.Nkey(f.id.ConnectionKey().String(), func([]byte) ([]byte, error) { return make([]byte, 64), nil })
-	var tried atomic.Int64
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				if nc, err := nats.Connect(*server, nats.Token(login.Token), wrong, nats.NoReconnect()); err == nil {
-					nc.Close()
-				}
-				tried.Add(1)
-			}
-		})
-	}
-	all.Wait()
-	return fmt.Sprintf("%d logins", tried.Load()), nil
 }
 
 // unread asks for the past of a room over twenty connections, and reads none of it.

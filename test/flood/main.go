@@ -1,6 +1,6 @@
-// Command flood measures what one connection that floods a bus does to others: a member's calls and
-// publications beside each kind of flood, before it, during it and two seconds after it, and the memory of
-// unibus serve. It reports figures, and judges none.
+// Command flood measures what one who floods a bus does to others: a member's calls, publications and logins,
+// and the calls over HTTP of users who ask for the first time, beside each kind of flood, before it, during it
+// and two seconds after it, and the memory of unibus serve. It reports figures, and judges none.
 package main
 
 import (
@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +29,7 @@ import (
 var (
 	binary = flag.String("unibus", "bin/unibus", "the program under test")
 	kind   = flag.String("store", "", "the store of the bus: sqlite if empty, or jetstream")
-	acts   = flag.String("acts", "spin,hello,bus,users,steady,deaf,big,tokens,garbage,unread,logins,forged,door,connections,subscriptions,staged,rooms", "the floods to try")
+	acts   = flag.String("acts", "spin,slow,tokens,garbage,unread,web,logins,forged,madeup,door,hello,bus,users,steady,deaf,big,connections,subscriptions,staged,rekeys,rooms", "the floods to try")
 	length = flag.Duration("for", 5*time.Second, "how long each phase lasts")
 	rounds = flag.Int("rounds", 1, "how often each flood is tried")
 
@@ -35,10 +37,12 @@ var (
 	act      = flag.String("act", "", "be the flooder of this kind")
 	server   = flag.String("server", "", "the bus's server")
 	busID    = flag.String("bus", "", "the bus")
+	web      = flag.String("web", "", "where the bus's API is over HTTP")
 	identity = flag.String("identity", "", "file of the flooder's identity")
+	victim   = flag.String("victim", "", "file of the identity in whose name the flooder tries to log in")
 )
 
-// quotaOf is how many rooms a user may own on the bus under test: making a thousand takes longer than a
+// quotaOf is how many rooms a user may create on the bus under test: making a thousand takes longer than a
 // phase.
 const quotaOf = 50
 
@@ -59,11 +63,13 @@ func main() {
 type bench struct {
 	dir    string
 	url    string
+	web    string
 	bus    crypto.ID
 	server *exec.Cmd
 	admin  *unibus.Client
 	member *attack.Peer
-	room   *unibus.Room // the member's
+	room   *unibus.Room       // the member's
+	others []*unibus.Identity // users of whom the service has seen nothing
 }
 
 func measure(ctx context.Context) error {
@@ -80,7 +86,8 @@ func measure(ctx context.Context) error {
 		_ = b.server.Process.Kill() // whatever state it is in
 		_ = b.server.Wait()
 	}()
-	fmt.Printf("%-14s %-7s %9s %9s %9s %9s %8s %7s\n", "flood", "phase", "call p50", "p99", "pub p50", "p99", "calls", "MiB")
+	fmt.Printf("%-14s %-7s %9s %9s %9s %9s %9s %9s %9s %9s %8s %7s\n",
+		"flood", "phase", "call p50", "p99", "pub p50", "p99", "login p50", "p99", "http p50", "p99", "calls", "MiB")
 	for name := range strings.SplitSeq(*acts, ",") {
 		for range *rounds {
 			if err := b.try(ctx, name); err != nil {
@@ -97,7 +104,7 @@ func (b *bench) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"serve", "-o", "json", "--listen", "127.0.0.1:0", "--data", filepath.Join(b.dir, "data"), "--max-rooms", strconv.Itoa(quotaOf)}
+	args := []string{"serve", "-o", "json", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data", filepath.Join(b.dir, "data"), "--max-rooms", strconv.Itoa(quotaOf)}
 	if *kind != "" {
 		args = append(args, "--store", *kind)
 	}
@@ -113,13 +120,13 @@ func (b *bench) start(ctx context.Context) error {
 		return err
 	}
 	var is struct {
-		Server string
-		Bus    crypto.ID
+		Server, HTTP string
+		Bus          crypto.ID
 	}
 	if err := json.Unmarshal([]byte(line), &is); err != nil {
 		return err
 	}
-	b.url, b.bus = is.Server, is.Bus
+	b.url, b.web, b.bus = is.Server, strings.TrimPrefix(is.HTTP, "http://"), is.Bus
 	if b.admin, err = b.connect(ctx, id, "admin"); err != nil {
 		return err
 	}
@@ -129,11 +136,12 @@ func (b *bench) start(ctx context.Context) error {
 // settleIn makes the member and its room, and users enough that listing them is work.
 func (b *bench) settleIn(ctx context.Context) error {
 	var others []unibus.NewUser
-	for i := range 500 {
+	for i := range 1000 {
 		id, err := unibus.NewIdentity()
 		if err != nil {
 			return err
 		}
+		b.others = append(b.others, id)
 		others = append(others, unibus.NewUser{Key: id.Key(), Name: fmt.Sprint("user", i)})
 	}
 	if err := b.admin.AddUsers(ctx, others...); err != nil {
@@ -194,7 +202,7 @@ func (b *bench) try(ctx context.Context, name string) error {
 	during, cancel := context.WithTimeout(ctx, *length+time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(during, self, "-act", name, "-server", b.url, "-bus", b.bus.String(),
-		"-identity", filepath.Join(b.dir, flooder+".nk"), "-for", (*length).String())
+		"-web", b.web, "-identity", filepath.Join(b.dir, flooder+".nk"), "-victim", filepath.Join(b.dir, "member.nk"), "-for", (*length).String())
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
@@ -209,15 +217,15 @@ func (b *bench) try(ctx context.Context, name string) error {
 	return ctx.Err()
 }
 
-// phase measures a member's calls and publications for a while, and prints what they took.
+// phase measures what members do for a while, and prints what it took.
 func (b *bench) phase(ctx context.Context, name, phase string) {
 	ctx, cancel := context.WithTimeout(ctx, *length)
 	defer cancel()
-	var calls, pubs []time.Duration
+	var calls, pubs, logins, webs []time.Duration
 	memory := 0
 	var all sync.WaitGroup
 	all.Go(func() {
-		calls = repeat(ctx, func(ctx context.Context) error {
+		calls = repeat(ctx, often, func(ctx context.Context) error {
 			_, status, err := b.member.Call(ctx, "GET", "/bus", nil)
 			if err == nil && !attack.OK(status) {
 				err = fmt.Errorf("status %d", status)
@@ -226,24 +234,65 @@ func (b *bench) phase(ctx context.Context, name, phase string) {
 		})
 	})
 	all.Go(func() {
-		pubs = repeat(ctx, func(ctx context.Context) error { return b.room.PublishOnce(ctx, []byte("beside")) })
+		pubs = repeat(ctx, often, func(ctx context.Context) error { return b.room.PublishOnce(ctx, []byte("beside")) })
 	})
+	all.Go(func() { logins = repeat(ctx, seldom, func(context.Context) error { return b.login() }) })
+	all.Go(func() { webs = repeat(ctx, seldom, b.callWeb) })
 	all.Go(func() {
-		_ = repeat(ctx, func(context.Context) error { memory = max(memory, b.memory()); return nil })
+		_ = repeat(ctx, often, func(context.Context) error { memory = max(memory, b.memory()); return nil })
 	})
 	all.Wait()
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.2fms", float64(d.Microseconds())/1000) }
-	fmt.Printf("%-14s %-7s %9s %9s %9s %9s %8d %7d\n", name, phase,
-		ms(at(calls, 50)), ms(at(calls, 99)), ms(at(pubs, 50)), ms(at(pubs, 99)), len(calls), memory>>20)
+	fmt.Printf("%-14s %-7s %9s %9s %9s %9s %9s %9s %9s %9s %8d %7d\n", name, phase,
+		ms(at(calls, 50)), ms(at(calls, 99)), ms(at(pubs, 50)), ms(at(pubs, 99)),
+		ms(at(logins, 50)), ms(at(logins, 99)), ms(at(webs, 50)), ms(at(webs, 99)), len(calls), memory>>20)
 }
 
-// pause is between one call and the next: the member does not flood.
-const pause = 5 * time.Millisecond
+// login logs the member in once more.
+func (b *bench) login() error {
+	p, err := attack.Dial(attack.Options{URL: b.url, Identity: b.member.ID, Bus: b.bus})
+	if err == nil {
+		p.Close()
+	}
+	return err
+}
+
+// callWeb asks the API over HTTP in the name of another user each time.
+func (b *bench) callWeb(ctx context.Context) error {
+	id := b.others[0]
+	b.others = append(b.others[1:], id)
+	p := attack.Peer{ID: id, Bus: b.bus}
+	token, err := p.APIToken()
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.web+"/bus", nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	answer.Body.Close()
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("over HTTP: %s", answer.Status)
+	}
+	return err
+}
+
+// How long it is from the begin of one call to that of the next: the member does not flood.
+const (
+	often  = 5 * time.Millisecond
+	seldom = 50 * time.Millisecond
+)
 
 // repeat does f again and again until ctx ends, and returns how long each time took. One that fails is
 // told of, and took as long as it took.
-func repeat(ctx context.Context, f func(context.Context) error) (took []time.Duration) {
-	t := time.NewTicker(pause)
+func repeat(ctx context.Context, every time.Duration, f func(context.Context) error) (took []time.Duration) {
+	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		begun := time.Now()

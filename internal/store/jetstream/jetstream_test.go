@@ -382,6 +382,11 @@ func TestRebuild(t *testing.T) {
 		must(t, err)
 	}
 	forge(s.members, memberKey(state.ID, mallory.Key()), `{"role":"owner","seq":1}`)
+	creator := create.Entry.By
+	forge(s.roomsOf, roomsOfKey(creator, state.ID), `{"role":"owner","seq":1}`) // as an earlier build wrote it
+	if n, err := s.Created(t.Context(), creator); n != 0 || err != nil {
+		t.Errorf("%d rooms were created, %v", n, err)
+	}
 	forge(s.rooms, roomKey(state.ID), `{"subject":"other","seq":999}`)
 	forge(s.users, mallory.Key().String(), `{"key":"`+mallory.Key().String()+`","name":"mallory","role":"admin","active":true,"seq":999}`)
 	forge(s.users, identity(t, 1).Key().String(), `{"key":"`+identity(t, 1).Key().String()+`","name":"bob","role":"admin","active":true,"seq":999}`)
@@ -401,6 +406,9 @@ func TestRebuild(t *testing.T) {
 	}
 	if u, err := s.User(t.Context(), identity(t, 1).Key()); err != nil || u.Role != ledger.RoleUser {
 		t.Errorf("bob is %+v, %v", u, err)
+	}
+	if n, err := s.Created(t.Context(), creator); n != 1 || err != nil {
+		t.Errorf("%d rooms were created, %v", n, err)
 	}
 	if r, err := s.Room(t.Context(), state.ID); err != nil || r.Subject != "r" || r.Seq != 1 || r.Members != 1 {
 		t.Errorf("the room is %+v, %v", r, err)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -272,43 +271,66 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 	return list, nil
 }
 
-func (s *Store) roomsFor(ctx context.Context, endpoint crypto.PublicKey) ([]store.RoomRef, error) {
+func (s *Store) roomsFor(ctx context.Context, endpoint crypto.PublicKey) (list []store.RoomRef, err error) {
+	is := func(m memberRecord) bool { return m.Role != "" }
+	err = s.eachRoom(ctx, endpoint, is, func(id crypto.ID, m memberRecord, v roomRecord) {
+		list = append(list, store.RoomRef{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Role: m.Role, Archived: v.Archived})
+	})
+	slices.SortFunc(list, func(a, b store.RoomRef) int { return a.ID.Compare(b.ID) })
+	return list, err
+}
+
+// eachRoom calls f for the rooms of which an endpoint's record in the reverse index is one that is meant.
+func (s *Store) eachRoom(ctx context.Context, endpoint crypto.PublicKey, meant func(memberRecord) bool, f func(crypto.ID, memberRecord, roomRecord)) error {
 	found, err := s.roomsOf.list(ctx, endpoint.String()+".*")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	roles := map[string]ledger.Role{}
+	of := map[string]memberRecord{}
 	var keys []string
 	for _, r := range found {
-		var v memberRecord
-		if err := decode(r, &v); err != nil {
-			return nil, err
+		var m memberRecord
+		if err := decode(r, &m); err != nil {
+			return err
 		}
-		if v.Role == "" {
-			continue
+		if _, room, _ := strings.Cut(r.key, "."); meant(m) {
+			of[room] = m
+			keys = append(keys, room)
 		}
-		_, room, _ := strings.Cut(r.key, ".")
-		roles[room] = v.Role
-		keys = append(keys, room)
 	}
 	records, err := s.rooms.fresh(ctx, keys...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var list []store.RoomRef
 	for key, r := range records {
 		id, err := crypto.ParseID(key)
 		if err != nil {
-			return nil, fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, key, err)
+			return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, key, err)
 		}
 		var v roomRecord
 		if err := decode(r, &v); err != nil {
-			return nil, err
+			return err
 		}
-		list = append(list, store.RoomRef{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Role: roles[key], Archived: v.Archived})
+		f(id, of[key], v)
 	}
-	slices.SortFunc(list, func(a, b store.RoomRef) int { return a.ID.Compare(b.ID) })
-	return list, nil
+	return nil
+}
+
+// Created counts the rooms that an endpoint created and that are not archived. Its records in the reverse index
+// stay when it is no member any more.
+func (s *Store) Created(ctx context.Context, endpoint crypto.PublicKey) (n int, err error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	is := func(m memberRecord) bool { return m.Creator }
+	err = s.eachRoom(ctx, endpoint, is, func(_ crypto.ID, _ memberRecord, v roomRecord) {
+		if !v.Archived {
+			n++
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("rooms created by %s: %w", endpoint, failure(err))
+	}
+	return n, nil
 }
 
 func sealedKey(room crypto.ID, epoch uint32, commit string, endpoint string) string {

@@ -94,7 +94,7 @@ func (s *Store) ExpireStaged(ctx context.Context, before time.Time) (removed int
 		if err != nil {
 			break
 		}
-		if err = s.removeStaged(ctx, k, e.last); err == nil {
+		if err = s.removeStaged(ctx, k, jetstream.WithPurgeSequence(e.last+1)); err == nil { // those staged since then stay
 			removed += e.count
 		}
 	}
@@ -115,6 +115,20 @@ func stagingOf(key string) (k staging, ok bool) {
 	}
 	epoch, err := strconv.ParseUint(tokens[1], 10, 32)
 	return staging{room, uint32(epoch), tokens[2]}, err == nil
+}
+
+// Unstage removes the copies of a key that no entry names.
+func (s *Store) Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash) error {
+	k := staging{room, epoch, commit.String()}
+	unnamed := map[staging]expired{k: {}}
+	err := s.spareNamed(ctx, unnamed)
+	if _, ok := unnamed[k]; ok && err == nil {
+		err = s.removeStaged(ctx, k)
+	}
+	if err != nil {
+		return fmt.Errorf("unstage keys: %w", failure(err))
+	}
+	return nil
 }
 
 // spareNamed takes out the keys that an entry names, or that may be named by one: where no record says which
@@ -163,8 +177,8 @@ func (s *Store) namedNow(ctx context.Context, k staging) (string, error) {
 	return string(r.value), err
 }
 
-// removeStaged removes the copies of a key up to a place: those staged since then stay.
-func (s *Store) removeStaged(ctx context.Context, k staging, last uint64) error {
+// removeStaged removes the copies of a key.
+func (s *Store) removeStaged(ctx context.Context, k staging, which ...jetstream.StreamPurgeOpt) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
 	keys, err := s.js.Stream(ctx, s.keys.stream)
@@ -172,5 +186,5 @@ func (s *Store) removeStaged(ctx context.Context, k staging, last uint64) error 
 		return err
 	}
 	subject := s.keys.prefix + sealedKey(k.room, k.epoch, k.commit, "*")
-	return keys.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1))
+	return keys.Purge(ctx, append(which, jetstream.WithPurgeSubject(subject))...)
 }

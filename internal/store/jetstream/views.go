@@ -35,8 +35,9 @@ type (
 		Seq       uint64        `json:"seq"`
 	}
 	memberRecord struct {
-		Role ledger.Role `json:"role"` // empty: no member any more
-		Seq  uint64      `json:"seq"`
+		Role    ledger.Role `json:"role"`              // empty: no member any more
+		Creator bool        `json:"creator,omitempty"` // of the room, member or not
+		Seq     uint64      `json:"seq"`
 	}
 	userRecord struct {
 		store.UserBody
@@ -86,20 +87,26 @@ type row struct {
 // rows writes view changes as records of the entry seq, that of the log's own record last.
 func (s *Store) rows(seq uint64, views []ledger.View) (changes []row, last row) {
 	last = row{s.users, headKey, headRecord{seq}}
+	var creator crypto.PublicKey // of the room, whose own view comes first
 	for _, v := range views {
 		switch v := v.(type) {
 		case ledger.RoomView:
+			creator = v.Creator
 			last = row{s.rooms, roomKey(v.ID), roomRecord{v.Subject, v.Epoch, v.EpochTime.UTC(), v.Policy, v.Left, v.Archived, seq}}
 		case ledger.EpochView:
 			changes = append(changes, row{s.rooms, epochKey(v.Room, v.Epoch), v.Commit.String()})
 		case ledger.MemberView:
-			m := memberRecord{v.Role, seq}
-			changes = append(changes, row{s.members, memberKey(v.Room, v.Endpoint), m}, row{s.roomsOf, roomsOfKey(v.Endpoint, v.Room), m})
+			changes = append(changes, s.memberRows(v, memberRecord{v.Role, v.Endpoint == creator, seq})...)
 		case ledger.UserView:
 			changes = append(changes, row{s.users, v.Key.String(), userRecord{store.NewUserBody(&v.User), seq}})
 		}
 	}
 	return changes, last
+}
+
+// memberRows are the records of a member: one by room and one by member.
+func (s *Store) memberRows(v ledger.MemberView, m memberRecord) []row {
+	return []row{{s.members, memberKey(v.Room, v.Endpoint), m}, {s.roomsOf, roomsOfKey(v.Endpoint, v.Room), m}}
 }
 
 // encode writes a record: plain text for a name or a commitment, JSON for the others.
@@ -292,7 +299,11 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 // Rebuild makes the views of a log those of its state, whatever they say now, and reports how many
 // records were not; with dry it only counts them.
 func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wrong int, err error) {
-	changes, last := s.rows(state.Head.Seq, state.AllViews())
+	views := state.AllViews()
+	if r := state.Room; r != nil && r.Role(r.Creator()) == "" { // is no member, and has a record all the same
+		views = append(views, ledger.MemberView{Room: state.ID, Endpoint: r.Creator()})
+	}
+	changes, last := s.rows(state.Head.Seq, views)
 	changes = append(changes, last)
 	var strays []row
 	if state.Room != nil {
@@ -324,9 +335,9 @@ func (s *Store) strayMembers(ctx context.Context, state *ledger.State) (rows []r
 		if err != nil {
 			return nil, err
 		}
-		if m.Role != "" && state.Room.Role(m.Endpoint) == "" {
-			none := memberRecord{Seq: state.Head.Seq}
-			rows = append(rows, row{s.members, r.key, none}, row{s.roomsOf, roomsOfKey(m.Endpoint, room), none})
+		if m.Role != "" && state.Room.Role(m.Endpoint) == "" && m.Endpoint != state.Room.Creator() {
+			none := ledger.MemberView{Room: room, Endpoint: m.Endpoint}
+			rows = append(rows, s.memberRows(none, memberRecord{Seq: state.Head.Seq})...)
 		}
 	}
 	return rows, err

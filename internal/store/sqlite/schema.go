@@ -65,4 +65,7 @@ CREATE TABLE users (
   added_by BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX users_admins ON users (role, active);
+`, `
+ALTER TABLE rooms ADD COLUMN creator BLOB NOT NULL DEFAULT x''; -- empty until the next entry, or Rebuild
+CREATE INDEX rooms_by_creator ON rooms (creator) WHERE NOT archived;
 `}

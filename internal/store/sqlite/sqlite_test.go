@@ -156,6 +156,80 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// TestEarlierRooms: a file of the build before is read as it is; who created its rooms is known when the next entry
+// or a rebuild has said so.
+func TestEarlierRooms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	db, err := sql.Open("sqlite", DSN(path, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := Migrate(t.Context(), db, oldest, migrations[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`INSERT INTO rooms (id, subject, epoch, epoch_time, policy, seq, has_left, archived) VALUES (x'01', 'r', 1, 0, '{}', 1, 0, 0)`); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := db.Exec(`DELETE FROM rooms`); err != nil { // nothing but a row
+		t.Fatal(err)
+	}
+	bus, err := store.Found(t.Context(), s, admin(t), "admin", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	room, create := newRoom(t, bus)
+	if err := s.Append(t.Context(), create); err != nil {
+		t.Fatal(err)
+	}
+	is := func(want int) {
+		t.Helper()
+		if n, err := s.Created(t.Context(), admin(t).Key()); err != nil || n != want {
+			t.Errorf("%d rooms were created, want %d (%v)", n, want, err)
+		}
+	}
+	is(1)
+	forget := func() {
+		t.Helper()
+		if _, err := db.Exec(`UPDATE rooms SET creator = x''`); err != nil {
+			t.Fatal(err)
+		}
+		is(0)
+	}
+	forget()
+	if n, err := s.Rebuild(t.Context(), room, false); n != 1 || err != nil {
+		t.Errorf("%d records were wrong, %v", n, err)
+	}
+	is(1)
+	forget()
+	statement, err := room.Next(admin(t), &ledger.Invite{Members: []ledger.NewMember{{Key: busMember(t), Role: ledger.RoleReader}}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := store.Advance(room, statement)
+	if err == nil {
+		err = s.Append(t.Context(), c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	is(1)
+}
+
+func busMember(t *testing.T) crypto.PublicKey {
+	t.Helper()
+	id, err := crypto.NewIdentity([32]byte{'m'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id.Key()
+}
+
 // TestLocked: another process that holds the file for ever makes calls fail in time, and kindly.
 func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bus.db")

@@ -85,6 +85,17 @@ func (s *Store) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 	return pages([]byte{}, read, func(c store.Card) []byte { return c.Endpoint[:] })
 }
 
+// Created counts the rooms that an endpoint created and that are not archived, in an index of just those.
+func (s *Store) Created(ctx context.Context, endpoint crypto.PublicKey) (n int, err error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	err = s.read.QueryRowContext(ctx, `SELECT count(*) FROM rooms WHERE creator = ? AND NOT archived`, endpoint[:]).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("rooms created by %s: %w", endpoint, failure(err))
+	}
+	return n, nil
+}
+
 // Behind lists the rooms whose record is not as current as their log. An Append is one transaction,
 // so that only a damaged file has any.
 func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
@@ -114,7 +125,7 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 // roomViews and busViews are the views of a log: how to read them, and how to remove them before they
 // are written anew.
 var roomViews = [][2]string{
-	{`SELECT id, subject, epoch, epoch_time, policy, seq, has_left, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
+	{`SELECT id, subject, creator, epoch, epoch_time, policy, seq, has_left, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
 	{`SELECT room, endpoint, role FROM members WHERE room = ?1`, `DELETE FROM members WHERE room = ?1`},
 	{`SELECT room, epoch, commitment FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
 }

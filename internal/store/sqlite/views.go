@@ -190,6 +190,17 @@ func (s *Store) putKeys(ctx context.Context, room crypto.ID, epoch uint32, commi
 // named selects the entry's record that names a key.
 const named = `SELECT 1 FROM epochs WHERE room = ?1 AND epoch = ?2 AND commitment = ?3`
 
+// Unstage removes the copies of a key that no entry names.
+func (s *Store) Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	_, err := s.write.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3 AND NOT EXISTS (`+named+`)`, room[:], epoch, commit[:])
+	if err != nil {
+		return fmt.Errorf("unstage keys: %w", failure(err))
+	}
+	return nil
+}
+
 // ExpireStaged removes what was staged before a time and no entry names.
 func (s *Store) ExpireStaged(ctx context.Context, before time.Time) (removed int, err error) {
 	ctx, cancel := s.op(ctx)

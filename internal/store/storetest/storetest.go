@@ -67,12 +67,14 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"allowlist":       testAllowlist,
 		"not found":       testNotFound,
 		"rooms of":        testRoomsOf,
+		"created":         testCreated,
 		"race":            testRace,
 		"append":          testAppend,
 		"heads":           testHeads,
 		"cards":           testCards,
 		"kept keys":       testKeptKeys,
 		"staged keys":     testStagedKeys,
+		"unstaged keys":   testUnstagedKeys,
 		"watch":           testWatch,
 		"paging":          testPaging,
 		"broken":          testBroken,
@@ -416,6 +418,51 @@ func testRoomsOf(t *testing.T, w *world) {
 	}
 }
 
+// testCreated: a room counts for who created it until it is archived, whoever is in it.
+func testCreated(t *testing.T, w *world) {
+	v, ok := w.s.(store.Vault)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	alice, bob := identity(t, 1), identity(t, 2)
+	w.allow(alice, bob)
+	is := func(what string, alices, bobs int) {
+		t.Helper()
+		for id, want := range map[*crypto.Identity]int{alice: alices, bob: bobs} {
+			if n, err := v.Created(w.ctx, id.Key()); err != nil || n != want {
+				t.Errorf("%s: %d rooms created by %s, want %d (%v)", what, n, map[*crypto.Identity]string{alice: "alice", bob: "bob"}[id], want, err)
+			}
+		}
+	}
+	is("at first", 0, 0)
+	one, _ := w.room(alice, "one")
+	two, _ := w.room(alice, "two")
+	w.room(bob, "three")
+	is("three rooms", 2, 1)
+	for _, s := range []*ledger.State{one, two} {
+		w.must(w.append(s, alice, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleOwner}}}))
+	}
+	is("bob is an owner", 2, 1)
+	w.must(w.append(one, alice, &ledger.Leave{}))
+	is("alice left one", 2, 1)
+	w.must(w.append(two, bob, &ledger.MemberRole{Key: alice.Key(), Role: ledger.RoleReader}))
+	is("alice only reads the other", 2, 1)
+	w.must(w.append(one, bob, &ledger.Invite{Members: []ledger.NewMember{{Key: alice.Key(), Role: ledger.RoleMember}}}))
+	is("alice was invited again", 2, 1)
+	for _, s := range []*ledger.State{one, two} {
+		if wrong, err := v.Rebuild(w.ctx, s, true); wrong > 0 || err != nil {
+			t.Errorf("%d records are not what the log says, %v", wrong, err)
+		}
+	}
+	w.must(w.append(one, alice, &ledger.Leave{}))
+	w.must(w.append(one, bob, &ledger.Archive{}))
+	is("one is archived", 1, 1)
+	if wrong, err := v.Rebuild(w.ctx, one, false); wrong > 0 || err != nil {
+		t.Errorf("without alice %d records are not what the log says, %v", wrong, err)
+	}
+	is("written anew", 1, 1)
+}
+
 // testRace lets two admins write the same place: one wins, the other is told, nothing is mixed.
 func testRace(t *testing.T, w *world) {
 	other := identity(t, 1)
@@ -707,6 +754,40 @@ func testStagedKeys(t *testing.T, w *world) {
 	w.opens(bob, s.ID, 2, 2, next)
 	_, err = store.CardOf(w.ctx, v, bob.Key())
 	w.must(err)
+}
+
+// testUnstagedKeys: one key's copies go when they are of no use any more, and stay once an entry names it.
+func testUnstagedKeys(t *testing.T, w *world) {
+	v, ok := w.s.(store.Vault)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	owner, bob := identity(t, 1), identity(t, 2)
+	w.allow(owner, bob)
+	s, key := w.room(owner, "staged")
+	keep, drop := crypto.RoomKey{2}, crypto.RoomKey{3}
+	for _, k := range []crypto.RoomKey{keep, drop} {
+		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+	}
+	nowhere := crypto.ID{1}
+	w.must(v.PutKeys(w.ctx, nowhere, 1, keep.Commit(1), []store.SealedKey{w.seal(keep, nowhere, 1, owner)}))
+	w.must(v.Unstage(w.ctx, s.ID, 1, key.Commit(1)))
+	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2)))
+	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2)))
+	w.must(v.Unstage(w.ctx, nowhere, 1, keep.Commit(1)))
+	for name, c := range map[string]struct {
+		room  crypto.ID
+		epoch uint32
+		key   crypto.RoomKey
+		want  int
+	}{
+		"the room's own": {s.ID, 1, key, 1}, "another": {s.ID, 2, keep, 2}, "the one that was to go": {s.ID, 2, drop, 0}, "one of no room": {nowhere, 1, keep, 0},
+	} {
+		if n := w.Staged(t, c.room, c.epoch, c.key.Commit(c.epoch)); n != c.want {
+			t.Errorf("%s: %d copies, want %d", name, n, c.want)
+		}
+	}
+	w.opens(owner, s.ID, 0, 1, key)
 }
 
 // testCards: many cards are put, and asked for, at once; of those not known nothing is said.

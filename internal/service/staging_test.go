@@ -1,0 +1,190 @@
+package service
+
+import (
+	"database/sql"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/attack"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// stagedFrom is a key with some copies, staged at a time.
+func stagedFrom(room, key byte, copies int, at time.Time) stagedKey {
+	return stagedKey{crypto.ID{room}, 2, crypto.Hash{key}, copies, at}
+}
+
+// TestSealer: of what one user has staged as much stays as may be, the newest; and what is of no use goes.
+func TestSealer(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	many := func(n int, key func(i int) stagedKey) (keys []stagedKey) {
+		for i := range n {
+			keys = append(keys, key(i))
+		}
+		return keys
+	}
+	inRoom := func(n int) []stagedKey {
+		return many(n, func(i int) stagedKey { return stagedFrom(1, byte(i), 1, now) })
+	}
+	everywhere := many(maxStaged, func(i int) stagedKey { return stagedFrom(byte(i), 1, 1, now) })
+	for _, c := range []struct {
+		name    string
+		before  []stagedKey
+		key     stagedKey
+		present uint32
+		gone    []byte // the first bytes of the commitments of those that go, the newest first; of their rooms for one key each
+		kept    int
+		refused bool
+	}{
+		{"the first", nil, stagedFrom(1, 9, 1, now), 1, nil, 1, false},
+		{"as many as may be", inRoom(maxStagedInRoom - 1), stagedFrom(1, 99, 1, now), 1, nil, maxStagedInRoom, false},
+		{"one more goes for one more", inRoom(maxStagedInRoom), stagedFrom(1, 99, 1, now), 1, []byte{0}, maxStagedInRoom, false},
+		{"other rooms have their own", inRoom(maxStagedInRoom), stagedFrom(2, 99, 1, now), 1, nil, maxStagedInRoom + 1, false},
+		{"more copies of one", inRoom(maxStagedInRoom), stagedFrom(1, 3, 1, now), 1, nil, maxStagedInRoom, false},
+		{"an epoch has begun", inRoom(3), stagedKey{crypto.ID{1}, 3, crypto.Hash{9}, 1, now}, 2, []byte{2, 1, 0}, 1, false},
+		{"one of another room has not", inRoom(3), stagedKey{crypto.ID{2}, 3, crypto.Hash{9}, 1, now}, 2, nil, 4, false},
+		{"rooms without end", everywhere, stagedFrom(1, 9, 1, now), 1, []byte{1}, maxStaged, false},
+		{"copies without end", many(4, func(i int) stagedKey { return stagedFrom(byte(i), byte(i), ledger.MaxMembers, now) }),
+			stagedFrom(9, 9, ledger.MaxMembers, now), 1, []byte{0}, 4, false},
+		{"copies of one without end", []stagedKey{stagedFrom(1, 1, maxStagedCopies, now)}, stagedFrom(1, 1, 1, now), 1, nil, 1, true},
+		{"an hour later", inRoom(3), stagedFrom(1, 9, 1, now.Add(stagedFor)), 1, nil, 1, false},
+	} {
+		s := sealer{keys: c.before}
+		gone, ok := s.add(c.key, c.present)
+		if ok == c.refused || len(s.keys) != c.kept || len(gone) != len(c.gone) {
+			t.Errorf("%s: %v, %d are kept, %d go", c.name, ok, len(s.keys), len(gone))
+			continue
+		}
+		for i, k := range gone {
+			if k.commit[0] != c.gone[i] {
+				t.Errorf("%s: %d goes, not %d", c.name, k.commit[0], c.gone[i])
+			}
+		}
+		if last := s.keys[len(s.keys)-1]; !c.refused && !last.is(c.key) {
+			t.Errorf("%s: the last is another", c.name)
+		}
+	}
+}
+
+// TestStagedKeys: however many keys one user stages, of a room that is there or of rooms that are not, few are
+// kept, none of them is refused, and the last one is the next epoch's if the user wants it to be.
+func TestStagedKeys(t *testing.T) {
+	admin, dir := person(t, 'a'), t.TempDir()
+	n, err := StartNode(t.Context(), NodeOptions{Listen: "127.0.0.1:0", Dir: dir, Identity: admin, Founder: "admin", Sync: "60s", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Stop)
+	p := mustDial(t, n, admin, n.Bus)
+	room := encrypted(t, p, admin)
+	db, err := sql.Open("sqlite", sqlite.DSN(filepath.Join(dir, sqliteFile), longest, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	stage := func(of crypto.ID, epoch uint32, key crypto.RoomKey, to ...crypto.PublicKey) int {
+		t.Helper()
+		in := store.KeysBody{Epoch: epoch, Commit: key.Commit(epoch)}
+		for _, member := range to {
+			in.Keys = append(in.Keys, store.SealedKey{Endpoint: member, Sealed: make([]byte, crypto.SealedSize)})
+		}
+		return put(t, p, "/rooms/"+of.String()+"/keys", in)
+	}
+	kept := func() (n int) {
+		t.Helper()
+		if err := db.QueryRow(`SELECT count(*) FROM room_keys WHERE staged_at > 0`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var last crypto.RoomKey
+	for i := range byte(3 * maxStagedInRoom) {
+		last = crypto.RoomKey{2, i}
+		if status := stage(room.ID, 2, last, admin.Key()); status != http.StatusNoContent {
+			t.Fatalf("key %d: %d", i, status)
+		}
+	}
+	if n := kept(); n != maxStagedInRoom {
+		t.Errorf("%d keys of one room are kept", n)
+	}
+	for i := range 2 * maxStaged {
+		if status := stage(crypto.ID{1, byte(i), byte(i >> 8)}, 1, crypto.RoomKey{3}, admin.Key()); status != http.StatusNoContent {
+			t.Fatalf("room %d: %d", i, status)
+		}
+	}
+	if n := kept(); n != maxStaged {
+		t.Errorf("%d keys are kept", n)
+	}
+	if status := stage(room.ID, 2, last, admin.Key()); status != http.StatusNoContent {
+		t.Fatalf("the last once more: %d", status)
+	}
+	statement, err := room.Next(admin, &ledger.Rekey{Epoch: 2, Commit: last.Commit(2), Previous: make([]byte, crypto.PreviousSize)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(store.EntryBody{Entry: statement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, status, err := p.Call(t.Context(), "POST", "/logs/"+room.ID.String(), raw); err != nil || status != http.StatusCreated {
+		t.Fatalf("%d %s, %v", status, answer, err)
+	}
+	if k, err := n.store.Key(t.Context(), room.ID, 2, admin.Key()); err != nil || k.Commit != last.Commit(2) {
+		t.Errorf("the key of the next epoch: %v", err)
+	}
+	// Those of the epoch that has begun are not the oldest any more: they are gone.
+	if status := stage(room.ID, 3, crypto.RoomKey{4}, admin.Key()); status != http.StatusNoContent {
+		t.Errorf("the epoch after it: %d", status)
+	}
+	if k, err := n.store.Key(t.Context(), room.ID, 2, admin.Key()); err != nil || k.Commit != last.Commit(2) {
+		t.Errorf("the key of the epoch before: %v", err)
+	}
+	for epoch, key := range map[uint32]crypto.RoomKey{2: last, 3: {4}} {
+		if status := stage(room.ID, epoch, key, person(t, 'x').Key()); status != http.StatusForbidden {
+			t.Errorf("a copy of epoch %d for one who is no user: %d", epoch, status)
+		}
+	}
+}
+
+// encrypted makes an encrypted room.
+func encrypted(t *testing.T, p *attack.Peer, id *crypto.Identity) *ledger.State {
+	t.Helper()
+	room := new(ledger.State)
+	commit := crypto.RoomKey{1}.Commit(1)
+	statement, err := room.Next(id, &ledger.Create{Bus: p.Bus, Subject: "staged", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, time.Now())
+	if err == nil {
+		_, err = room.Apply(statement)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(store.EntryBody{Entry: statement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, status, err := p.Call(t.Context(), "POST", "/logs", raw); err != nil || status != http.StatusCreated {
+		t.Fatalf("%d %s, %v", status, answer, err)
+	}
+	return room
+}
+
+// put makes a PUT request, and returns its status.
+func put(t *testing.T, p *attack.Peer, path string, in any) int {
+	t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, status, err := p.Call(t.Context(), "PUT", path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
