@@ -61,6 +61,7 @@ type carrier struct {
 	inboxes   *recent[string, crypto.PublicKey]
 	verifying *recent[string, *rate.Limiter] // by user, or by inbox
 	unread    *unread
+	writing   writing
 	refused   *refusals
 	busy      chan *nats.Msg                // requests to answer so
 	drop      func(caller crypto.PublicKey) // ends a caller's connections; never waits
@@ -265,6 +266,12 @@ func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	select {
 	case <-ended:
+		size := answer.Body.Len()
+		if !c.writing.begin(caller, size) {
+			writeProblem(w, fmt.Errorf("%w: many answers that the caller has not read yet", errBusy))
+			return
+		}
+		defer c.writing.end(caller, size)
 		maps.Copy(w.Header(), answer.Header())
 		w.WriteHeader(answer.Code)
 		_, _ = w.Write(answer.Body.Bytes()) // the caller has gone; there is nobody to tell

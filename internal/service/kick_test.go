@@ -141,6 +141,26 @@ func TestUnread(t *testing.T) {
 	}
 }
 
+// TestSlowReadersOverHTTP: what is being written to one caller is bounded; one answer always goes, and others'
+// do, too.
+func TestSlowReadersOverHTTP(t *testing.T) {
+	var w writing
+	key, other := person(t, 1).Key(), person(t, 2).Key()
+	if !w.begin(key, maxUnread+1) || w.begin(key, 1) || !w.begin(other, 1) {
+		t.Error("one, none beside it, another's")
+	}
+	w.end(key, maxUnread+1)
+	w.end(other, 1)
+	if !w.begin(key, maxUnread/2) || !w.begin(key, maxUnread/2) || w.begin(key, 1) {
+		t.Error("two halves, and no more")
+	}
+	w.end(key, maxUnread/2)
+	w.end(key, maxUnread/2)
+	if len(w.bytes) != 0 {
+		t.Errorf("%d callers are remembered", len(w.bytes))
+	}
+}
+
 // TestUnreadByServers: what a connection does not read is counted, as the servers tell it.
 func TestUnreadByServers(t *testing.T) {
 	n, admin := node(t, "")

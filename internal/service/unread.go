@@ -72,3 +72,33 @@ func (u *unread) add(caller crypto.PublicKey, bytes int) {
 	defer h.mu.Unlock()
 	h.bytes += bytes
 }
+
+// writing bounds the answers over HTTP that are being written to one caller: who asks over many connections and
+// reads slowly has the service hold no more than maxUnread bytes for it, or one answer.
+type writing struct {
+	mu    sync.Mutex
+	bytes map[crypto.PublicKey]int
+}
+
+// begin notes an answer that is about to be written; false when there is no room for it. end has to follow.
+func (w *writing) begin(caller crypto.PublicKey, bytes int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if held := w.bytes[caller]; held > 0 && held+bytes > maxUnread {
+		return false
+	}
+	if w.bytes == nil {
+		w.bytes = map[crypto.PublicKey]int{}
+	}
+	w.bytes[caller] += bytes
+	return true
+}
+
+// end notes that an answer was written, or that nobody reads it any more.
+func (w *writing) end(caller crypto.PublicKey, bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.bytes[caller] -= bytes; w.bytes[caller] <= 0 {
+		delete(w.bytes, caller)
+	}
+}
