@@ -178,9 +178,32 @@ func (w *world) ask(p *Peer, token string, want int) {
 	}
 }
 
+// TestSecondConnect: a connection that is in cannot log in once more, be it with the very same words.
+func TestSecondConnect(t *testing.T) {
+	w := startWorld(t, "sqlite")
+	user := w.add("user")
+	login, err := SignLogin(Options{Identity: user, Bus: w.alice.Bus()})
+	w.must(err)
+	answers := w.rawLogins(2, func(nonce string) map[string]any {
+		return map[string]any{
+			"nkey": user.ConnectionKey().String(), "sig": base64.RawURLEncoding.EncodeToString(user.SignNonce([]byte(nonce))), "auth_token": login.Token,
+			"verbose": false, "lang": "none", "version": "1", "protocol": 1,
+		}
+	})
+	if !strings.HasPrefix(answers[0], "PONG") || !strings.HasPrefix(answers[1], "-ERR 'Authorization Violation'") {
+		w.Errorf("the server answers %q", answers)
+	}
+}
+
 // rawLogin logs in by hand, with the options of a CONNECT line made from the nonce, and returns what the server
 // answers.
 func (w *world) rawLogin(options func(nonce string) map[string]any) string {
+	w.Helper()
+	return w.rawLogins(1, options)[0]
+}
+
+// rawLogins does the same some times, over one connection.
+func (w *world) rawLogins(times int, options func(nonce string) map[string]any) (answers []string) {
 	w.Helper()
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(w.node.URL(), "nats://"), patience)
 	w.must(err)
@@ -193,9 +216,15 @@ func (w *world) rawLogin(options func(nonce string) map[string]any) string {
 	w.must(json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info))
 	text, err := json.Marshal(options(info.Nonce))
 	w.must(err)
-	_, err = fmt.Fprintf(conn, "CONNECT %s\r\nPING\r\n", text)
-	w.must(err)
-	line, err = lines.ReadString('\n')
-	w.must(err)
-	return line
+	for range times {
+		_, err = fmt.Fprintf(conn, "CONNECT %s\r\nPING\r\n", text)
+		w.must(err)
+		line, err = lines.ReadString('\n')
+		for err == nil && strings.HasPrefix(line, "INFO") {
+			line, err = lines.ReadString('\n')
+		}
+		w.must(err)
+		answers = append(answers, line)
+	}
+	return answers
 }

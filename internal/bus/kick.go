@@ -47,6 +47,9 @@ const forgetAfter = time.Hour
 // Servers knows the NATS servers of a bus, those that are silent just now included.
 type Servers struct {
 	sys *nats.Conn
+	// MayComeIn says whether a login that is under way is waited for where it concerns a kick: not if it is known
+	// that it will not succeed.
+	MayComeIn Concerned
 
 	mu   sync.Mutex
 	seen map[string]Seen
@@ -59,7 +62,9 @@ type Seen struct {
 }
 
 // NewServers works through a connection of the system account.
-func NewServers(sys *nats.Conn) *Servers { return &Servers{sys: sys, seen: map[string]Seen{}} }
+func NewServers(sys *nats.Conn) *Servers {
+	return &Servers{sys: sys, MayComeIn: All, seen: map[string]Seen{}}
+}
 
 // Look asks who is there, and waits for the answers.
 func (s *Servers) Look(ctx context.Context) error {
@@ -233,7 +238,7 @@ func (k *Kick) logins(ctx context.Context, server string) (list []uint64, err er
 		for i, conn := range c.Data.Connections {
 			// What has no account for longer is no login: servers may have users of their own.
 			young := c.Data.Now.Sub(conn.Start) < loginLasts
-			if young && conn.Account == "" && conn.User != "" {
+			if young && conn.Account == "" && conn.User != "" && k.servers.MayComeIn(server, conn.CID) {
 				list = append(list, conn.CID)
 			}
 			older = older || young && i == 0

@@ -153,7 +153,7 @@ func (a *app) tokenCmd() *cobra.Command {
 	var ttl time.Duration
 	c := &cobra.Command{
 		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
-		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8080/users`,
+		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8222/users`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), func(c *unibus.Client) error {
 				t, err := c.Token(ttl)

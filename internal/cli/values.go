@@ -169,7 +169,7 @@ const serverHint = "unibus serve prints where its clients connect: nats://HOST:P
 // busID reads a bus id.
 func busID(text string) (unibus.ID, error) {
 	id, err := crypto.ParseID(text)
-	if err != nil {
+	if err != nil || id.IsZero() { // which would be taken for none given
 		err = errors.New("not the id of a bus: 32 letters and digits, as unibus serve and unibus whoami show it")
 	}
 	return id, err

@@ -131,14 +131,33 @@ func (a *authorizer) receive(ctx context.Context, m *nats.Msg) {
 		return
 	}
 	from := source{address: l.address}
-	if !l.hello() {
+	if l.hello() {
+		a.crowd.outside.put(l.conn, struct{}{})
+	} else {
 		from.key = l.token.Key
 	}
-	if a.barred(from.key) {
-		a.dropped("login-barred")
+	if a.crowd.isIn(l.conn) {
+		// A connection that is let in already: what it may do would change while somebody counts on what it was.
+		a.count("denied")
+		_ = l.Respond(nil) // the server closes it
 		return
 	}
-	a.verifier.take(from, m.Size(), func() { a.check(ctx, l) }, a.dropped)
+	if a.barred(from.key) {
+		a.ignore(l, "login-barred")
+		return
+	}
+	a.verifier.take(from, m.Size(), func() { a.check(ctx, l) }, a.ignoring(l))
+}
+
+// ignore leaves a login without an answer. The server gives it up after a while, which nobody has to wait for.
+func (a *authorizer) ignore(l *login, why string) {
+	a.crowd.outside.put(l.conn, struct{}{})
+	a.dropped(why)
+}
+
+// ignoring is ignore for one login.
+func (a *authorizer) ignoring(l *login) func(why string) {
+	return func(why string) { a.ignore(l, why) }
 }
 
 // check lets a login that proves what it says wait for its next turn: that of the user who it is of, or one of
@@ -152,6 +171,7 @@ func (a *authorizer) check(ctx context.Context, l *login) {
 	if err := l.prove(a.bus, now); err != nil {
 		a.log.Info("login refused", "reason", err)
 		a.count("denied")
+		a.crowd.outside.put(l.conn, struct{}{})
 		a.verifier.atPace(source{address: l.address}, func() { _ = l.Respond(nil) }, a.dropped)
 		return
 	}
@@ -161,7 +181,7 @@ func (a *authorizer) check(ctx context.Context, l *login) {
 	case a.verifier.roster.has(key, now):
 		a.receiveUser(ctx, l)
 	case !a.verifier.asks.offer(l.address, l.Size(), func() { a.answer(ctx, l) }):
-		a.dropped("login-busy")
+		a.ignore(l, "login-busy")
 	}
 }
 
@@ -169,12 +189,12 @@ func (a *authorizer) check(ctx context.Context, l *login) {
 func (a *authorizer) receiveUser(ctx context.Context, l *login) {
 	from := source{l.address, l.token.Key}
 	if !a.members.reserve(from, l.Size()) {
-		a.dropped("login-busy")
+		a.ignore(l, "login-busy")
 		return
 	}
 	goOn := func() { a.members.put(from, l.Size(), func() { a.answer(ctx, l) }) }
 	a.verifier.atPace(from, goOn, func(why string) {
-		a.dropped(why)
+		a.ignore(l, why)
 		a.members.giveBack(from, l.Size())
 	})
 }
@@ -184,11 +204,11 @@ func (a *authorizer) receiveHello(ctx context.Context, l *login) {
 	goOn := func() {
 		if !a.door.offer(l.address, l.Size(), func() { a.answer(ctx, l) }) {
 			a.crowd.door.left(l.conn, a.now())
-			a.dropped("login-busy")
+			a.ignore(l, "login-busy")
 		}
 	}
 	if !a.crowd.door.takeOrWait(l.address, l.conn, a.now(), showUp, doorWait-maxPace, goOn) {
-		a.dropped("door-full")
+		a.ignore(l, "door-full")
 	}
 }
 
@@ -197,7 +217,7 @@ func (a *authorizer) late(l *login) bool {
 	if !a.now().After(l.arrived.Add(answerTimeout)) {
 		return false
 	}
-	a.dropped("login-busy")
+	a.ignore(l, "login-busy")
 	return true
 }
 
@@ -260,13 +280,13 @@ func (a *authorizer) seated(ctx context.Context, l *login, user *jwt.UserClaims)
 		return true
 	}
 	key := l.token.Key
-	a.inboxes.put(l.token.Inbox.String(), key)
-	a.crowd.rooms.put(l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
 	a.logs.meet(ctx, a.bus, key, a.now())
 	if a.crowd.bus.take(key, l.conn, a.now(), showUp) {
+		a.inboxes.put(l.token.Inbox.String(), key)
+		a.crowd.rooms.put(l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
 		return true
 	}
-	a.dropped("bus-full")
+	a.ignore(l, "bus-full")
 	if a.crowd.mayTell(key, a.now()) {
 		a.log.Warn("login not answered: as many connections as one user may have", "user", key, "connections", maxConnections)
 	}

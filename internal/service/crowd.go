@@ -32,6 +32,7 @@ const (
 	crowdSlack     = 30 * time.Second // after which a connection that had to end has
 	floodPenalty   = 2 * time.Second
 	maxGone        = 4096
+	maxOutside     = 16 << 10
 	maxGrants      = 8192      // connections whose rooms are remembered: 2 kB each, at most
 	crowdPending   = 256 << 10 // events that have come and are not looked at yet
 )
@@ -48,6 +49,7 @@ type crowd struct {
 	flooded *recent[connID, struct{}]
 	now     func() time.Time
 	rooms   *recent[connID, []crypto.ID] // in which connections that this service let in have rights
+	outside *recent[connID, struct{}]    // connections whose login will not make them a user\'s
 }
 
 func newCrowd(now func() time.Time) *crowd {
@@ -55,7 +57,7 @@ func newCrowd(now func() time.Time) *crowd {
 		bus: newSeats[crypto.PublicKey](maxConnections, 0, 0), door: newSeats[string](maxHello, maxDoorQueue, maxDoorWaits),
 		told: newRecent[crypto.PublicKey, time.Time](maxRefused), gone: newRecent[connID, struct{}](maxGone), now: now,
 		hello: newRecent[string, connID](maxDoorWaits), flooded: newRecent[connID, struct{}](maxDoorWaits),
-		rooms: newRecent[connID, []crypto.ID](maxGrants),
+		rooms: newRecent[connID, []crypto.ID](maxGrants), outside: newRecent[connID, struct{}](maxOutside),
 	}
 }
 
@@ -199,6 +201,16 @@ func (c *crowd) mayHaveNamed(room crypto.ID) bus.Concerned {
 		return !known || slices.Contains(rooms, room)
 	}
 }
+
+// mayComeIn reports whether a login that is under way may still become a user's: not those that this service has
+// refused, or will not answer, nor those that say hello.
+func (c *crowd) mayComeIn(server string, cid uint64) bool {
+	_, outside := c.outside.get(connID{server, cid})
+	return !outside
+}
+
+// isIn reports whether a connection was let in before.
+func (c *crowd) isIn(conn connID) bool { return c.bus.has(conn) || c.door.has(conn) }
 
 // dropHello returns what drops the connection that says hello on a subject. One that another service let
 // in is left to that one, which has its share of the requests.

@@ -201,3 +201,36 @@ func TestUnreadByServers(t *testing.T) {
 		return held >= maxUnread
 	})
 }
+
+// TestSecondConnect: a connection that was let in cannot log in once more, for other rooms or as someone else.
+func TestSecondConnect(t *testing.T) {
+	n, admin := node(t, "")
+	p := mustDial(t, n, admin, n.Bus)
+	conn := func() (id connID) {
+		n.crowd.bus.mu.Lock()
+		defer n.crowd.bus.mu.Unlock()
+		for c, seat := range n.crowd.bus.taken {
+			if seat.of == admin.Key() {
+				id = c
+			}
+		}
+		return id
+	}()
+	cid, err := p.GetClientID()
+	if err != nil || conn.id != cid || !n.crowd.isIn(conn) || n.crowd.isIn(connID{conn.server, cid + 1}) {
+		t.Fatalf("connection %d is not known to be in: %v, %v", cid, conn, err)
+	}
+}
+
+// TestIgnoredDelayNoKick: a login that will not be answered, or can only say hello, is not waited for; any other is.
+func TestIgnoredDelayNoKick(t *testing.T) {
+	a := &authorizer{crowd: newCrowd(time.Now), dropped: func(string) {}}
+	l := &login{conn: connID{"S", 1}}
+	if !a.crowd.mayComeIn("S", 1) {
+		t.Error("one that nothing is known of")
+	}
+	a.ignore(l, "login-busy")
+	if a.crowd.mayComeIn("S", 1) || !a.crowd.mayComeIn("S", 2) || !a.crowd.mayComeIn("T", 1) {
+		t.Error("one that is ignored, and others")
+	}
+}

@@ -101,6 +101,14 @@ func (s *seats[K]) appeared(of K, conn connID, until time.Time) {
 	s.occupy(of, conn, until)
 }
 
+// has reports whether a connection has a seat.
+func (s *seats[K]) has(conn connID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.taken[conn]
+	return ok
+}
+
 // left frees the seat of a connection that has gone.
 func (s *seats[K]) left(conn connID, now time.Time) {
 	s.free(now, func(c connID, _ seat[K]) bool { return c == conn }, conn)

@@ -112,6 +112,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		count: metrics.login, verifier: requests.verifier, inboxes: a.inboxes, dropped: metrics.drop, crowd: newCrowd(time.Now),
 		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
+	servers.MayComeIn = auth.crowd.mayComeIn
 	var notices <-chan store.Notice
 	err = o.wait(ctx, func() (err error) {
 		notices, err = o.Store.Watch(run)
