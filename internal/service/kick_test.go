@@ -151,11 +151,11 @@ func TestSlowReadersOverHTTP(t *testing.T) {
 	}
 	w.end(key, maxUnread+1)
 	w.end(other, 1)
-	if !w.begin(key, maxUnread/2) || !w.begin(key, maxUnread/2) || w.begin(key, 1) {
-		t.Error("two halves, and no more")
+	if !w.begin(key, maxUnread-1) || !w.begin(key, 1) || w.begin(key, 1) {
+		t.Error("two that fit, and no more")
 	}
-	w.end(key, maxUnread/2)
-	w.end(key, maxUnread/2)
+	w.end(key, maxUnread-1)
+	w.end(key, 1)
 	if len(w.bytes) != 0 {
 		t.Errorf("%d callers are remembered", len(w.bytes))
 	}
