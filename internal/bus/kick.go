@@ -24,22 +24,6 @@ const (
 	kickTurns = 64                     // pages of one user's connections on one server, before it is a failure
 )
 
-// Unread is how many bytes the servers hold that were sent to a user's connections and that these have not read.
-// Servers that do not answer are left out.
-func (s *Servers) Unread(ctx context.Context, user crypto.PublicKey) (bytes int, err error) {
-	k := NewKick(s)
-	for _, server := range s.List() {
-		c, err := k.connections(ctx, server.ID, map[string]any{"acc": AccountBus, "user": user.String()})
-		if err != nil && ctx.Err() != nil {
-			return bytes, err
-		}
-		for _, conn := range c.Data.Connections {
-			bytes += conn.Pending
-		}
-	}
-	return bytes, nil
-}
-
 // forgetAfter is how long a server that fell silent is still taken to be there, cut off: as long as a
 // login lasts. After that it holds nobody who was let in before.
 const forgetAfter = time.Hour
@@ -128,19 +112,6 @@ func (e *Silent) Error() string {
 	return "no answer from " + strings.Join(names, ", ") + ": who is connected there cannot be dropped"
 }
 
-// Kick drops connections that the authorizer let in before it first looked: later ones were decided
-// on newer grounds, so that looking again finds only those whose login was under way.
-type Kick struct {
-	servers *Servers
-
-	mu     sync.Mutex
-	looked map[string]time.Time // when, by the clock of each server
-	silent []Seen               // servers that did not answer the last time
-}
-
-// NewKick returns a Kick on the servers of a bus.
-func NewKick(servers *Servers) *Kick { return &Kick{servers: servers, looked: map[string]time.Time{}} }
-
 // connections is one server's answer to CONNZ.
 type connections struct {
 	Server struct{ ID, Name string }
@@ -157,6 +128,103 @@ type connections struct {
 	}
 }
 
+// connections asks a server for a page of its connections, oldest first.
+func (s *Servers) connections(ctx context.Context, server string, filter map[string]any) (c connections, err error) {
+	filter["auth"], filter["limit"], filter["sort"] = true, kickPage, "cid"
+	ask, err := json.Marshal(filter)
+	if err != nil {
+		return c, err
+	}
+	m, err := s.order(ctx, server, "CONNZ", ask)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(m.Data, &c); err != nil {
+		return c, fmt.Errorf("connections of a server: %w", err)
+	}
+	return c, nil
+}
+
+func (s *Servers) order(ctx context.Context, server, what string, order []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, orderWait)
+	defer cancel()
+	return s.sys.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+"."+what, order)
+}
+
+// Unread is how many bytes the servers hold that were sent to a user's connections and that these have not read.
+// Servers that do not answer are left out.
+func (s *Servers) Unread(ctx context.Context, user crypto.PublicKey) (bytes int, err error) {
+	for _, server := range s.List() {
+		c, err := s.connections(ctx, server.ID, map[string]any{"acc": AccountBus, "user": user.String()})
+		if err != nil && ctx.Err() != nil {
+			return bytes, err
+		}
+		for _, conn := range c.Data.Connections {
+			bytes += conn.Pending
+		}
+	}
+	return bytes, nil
+}
+
+// loginLasts is how long a server may take over a login at most: LoginTimeout, and then it closes it.
+const loginLasts = LoginTimeout + time.Second
+
+// landed waits until every login that was under way on a server when it was asked is answered, or given up by
+// the server: one that was decided before a change may else appear after the last look.
+func (s *Servers) landed(ctx context.Context, server string) error {
+	logins, err := s.logins(ctx, server)
+	for err == nil && len(logins) > 0 { // each takes a moment, loginLasts at most
+		if err = tasks.Pause(ctx, kickPause); err != nil {
+			return err
+		}
+		var still []uint64
+		still, err = s.logins(ctx, server)
+		logins = slices.DeleteFunc(logins, func(cid uint64) bool { return !slices.Contains(still, cid) })
+	}
+	return err
+}
+
+// logins lists the connections of a server that have said who they are and have no answer yet. Those are among
+// the newest connections, which come last. A connection that has said nothing is not waited for: what it says
+// later is decided on newer grounds.
+func (s *Servers) logins(ctx context.Context, server string) (list []uint64, err error) {
+	c, err := s.connections(ctx, server, map[string]any{})
+	offset := 0
+	if err == nil && c.Data.Total > kickPage {
+		offset = c.Data.Total - kickPage
+		c, err = s.connections(ctx, server, map[string]any{"offset": offset})
+	}
+	for ; err == nil; c, err = s.connections(ctx, server, map[string]any{"offset": offset}) {
+		older := false
+		for i, conn := range c.Data.Connections {
+			// What has no account for longer is no login: servers may have users of their own.
+			young := c.Data.Now.Sub(conn.Start) < loginLasts
+			if young && conn.Account == "" && conn.User != "" && s.MayComeIn(server, conn.CID) {
+				list = append(list, conn.CID)
+			}
+			older = older || young && i == 0
+		}
+		if !older || offset == 0 {
+			break
+		}
+		offset = max(0, offset-kickPage)
+	}
+	return list, err
+}
+
+// Kick drops connections that the authorizer let in before it first looked: later ones were decided
+// on newer grounds, so that looking again finds only those whose login was under way.
+type Kick struct {
+	servers *Servers
+
+	mu     sync.Mutex
+	looked map[string]time.Time // when, by the clock of each server
+	silent []Seen               // servers that did not answer the last time
+}
+
+// NewKick returns a Kick on the servers of a bus.
+func NewKick(servers *Servers) *Kick { return &Kick{servers: servers, looked: map[string]time.Time{}} }
+
 // Concerned says whether a connection, by the id of its server and its own there, is to be dropped.
 type Concerned func(server string, cid uint64) bool
 
@@ -169,7 +237,7 @@ func All(string, uint64) bool { return true }
 func (k *Kick) User(ctx context.Context, user crypto.PublicKey, concerned Concerned) error {
 	var silent Silent
 	for _, server := range k.servers.List() {
-		err := k.landed(ctx, server.ID)
+		err := k.servers.landed(ctx, server.ID)
 		if err == nil {
 			err = k.on(ctx, server.ID, user, concerned)
 		}
@@ -205,52 +273,6 @@ func (k *Kick) Due() bool {
 	return len(silent) == 0
 }
 
-// loginLasts is how long a server may take over a login at most: LoginTimeout, and then it closes it.
-const loginLasts = LoginTimeout + time.Second
-
-// landed waits until every login that was under way on a server when it was asked is answered, or given up by
-// the server: one that was decided before a change may else appear after the last look.
-func (k *Kick) landed(ctx context.Context, server string) error {
-	logins, err := k.logins(ctx, server)
-	for err == nil && len(logins) > 0 { // each takes a moment, loginLasts at most
-		if err = tasks.Pause(ctx, kickPause); err != nil {
-			return err
-		}
-		var still []uint64
-		still, err = k.logins(ctx, server)
-		logins = slices.DeleteFunc(logins, func(cid uint64) bool { return !slices.Contains(still, cid) })
-	}
-	return err
-}
-
-// logins lists the connections of a server that have said who they are and have no answer yet. Those are among
-// the newest connections, which come last. A connection that has said nothing is not waited for: what it says
-// later is decided on newer grounds.
-func (k *Kick) logins(ctx context.Context, server string) (list []uint64, err error) {
-	c, err := k.connections(ctx, server, map[string]any{})
-	offset := 0
-	if err == nil && c.Data.Total > kickPage {
-		offset = c.Data.Total - kickPage
-		c, err = k.connections(ctx, server, map[string]any{"offset": offset})
-	}
-	for ; err == nil; c, err = k.connections(ctx, server, map[string]any{"offset": offset}) {
-		older := false
-		for i, conn := range c.Data.Connections {
-			// What has no account for longer is no login: servers may have users of their own.
-			young := c.Data.Now.Sub(conn.Start) < loginLasts
-			if young && conn.Account == "" && conn.User != "" && k.servers.MayComeIn(server, conn.CID) {
-				list = append(list, conn.CID)
-			}
-			older = older || young && i == 0
-		}
-		if !older || offset == 0 {
-			break
-		}
-		offset = max(0, offset-kickPage)
-	}
-	return list, err
-}
-
 // first is when a server was first asked about a user, by its clock.
 func (k *Kick) first(server string, user crypto.PublicKey, now time.Time) time.Time {
 	place := server + " " + user.String()
@@ -272,7 +294,7 @@ func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey, con
 				return err
 			}
 		}
-		c, err := k.connections(ctx, server, map[string]any{"acc": AccountBus, "user": user.String(), "offset": offset})
+		c, err := k.servers.connections(ctx, server, map[string]any{"acc": AccountBus, "user": user.String(), "offset": offset})
 		if err != nil {
 			return err
 		}
@@ -289,33 +311,10 @@ func (k *Kick) on(ctx context.Context, server string, user crypto.PublicKey, con
 	return fmt.Errorf("connections of %s come faster than they can be dropped", user)
 }
 
-// connections asks a server for a page of its connections, oldest first.
-func (k *Kick) connections(ctx context.Context, server string, filter map[string]any) (c connections, err error) {
-	filter["auth"], filter["limit"], filter["sort"] = true, kickPage, "cid"
-	ask, err := json.Marshal(filter)
-	if err != nil {
-		return c, err
-	}
-	m, err := k.order(ctx, server, "CONNZ", ask)
-	if err != nil {
-		return c, err
-	}
-	if err := json.Unmarshal(m.Data, &c); err != nil {
-		return c, fmt.Errorf("connections of a server: %w", err)
-	}
-	return c, nil
-}
-
 // close drops a connection. That it has gone by itself is an answer too.
 func (k *Kick) close(ctx context.Context, server string, cid uint64) error {
-	_, err := k.order(ctx, server, "KICK", fmt.Appendf(nil, `{"cid":%d}`, cid))
+	_, err := k.servers.order(ctx, server, "KICK", fmt.Appendf(nil, `{"cid":%d}`, cid))
 	return err
-}
-
-func (k *Kick) order(ctx context.Context, server, what string, order []byte) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, orderWait)
-	defer cancel()
-	return k.servers.sys.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+"."+what, order)
 }
 
 // drop drops the connections in one server's answer that are old enough.
@@ -350,7 +349,7 @@ func DropAll(ctx context.Context, servers *Servers, since time.Time, but []strin
 func (k *Kick) allBut(ctx context.Context, server string, but []string) error {
 	offset := 0
 	for range kickTurns {
-		c, err := k.connections(ctx, server, map[string]any{"acc": AccountBus, "offset": offset})
+		c, err := k.servers.connections(ctx, server, map[string]any{"acc": AccountBus, "offset": offset})
 		if err != nil {
 			return err
 		}
