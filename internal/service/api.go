@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -38,8 +36,7 @@ type api struct {
 	drop    func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
 	past    *bus.Past
 	frames  int                                      // bytes of a room's past in one answer
-	endings *recent[crypto.PublicKey, *rate.Limiter] // of entries that end others' connections, by author
-	inboxes *recent[string, crypto.PublicKey]        // connections that were let in, and whose they are
+	endings *rates[crypto.PublicKey]                 // of entries that end others' connections, by author
 	lists   *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that lists something
 	quota   *quota
 	staging *staging
@@ -391,7 +388,7 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 		if p, ok := e.Body.(*ledger.SetPolicy); ok {
 			policy = &p.Policy
 		}
-		if s.Room != nil && endsConnections(s.Room, e) && !a.endings.getOrMake(e.By, newEndings).AllowN(a.now(), 1) {
+		if s.Room != nil && endsConnections(s.Room, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
 			return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
 		}
 		return a.active(c.Context(), e)
@@ -419,8 +416,6 @@ const (
 	endingRate  = 2 // in a second
 	endingBurst = 256
 )
-
-func newEndings() *rate.Limiter { return rate.NewLimiter(endingRate, endingBurst) }
 
 // endsConnections reports whether the next entry of a room may end connections of others than its author.
 func endsConnections(r *ledger.Room, e *ledger.Entry) bool {

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -59,7 +58,7 @@ type carrier struct {
 	tokens  *recent[string, asker]
 	// inboxes are the connections that this service let in, and whose they are.
 	inboxes   *recent[string, crypto.PublicKey]
-	verifying *recent[string, *rate.Limiter] // by user, or by inbox
+	verifying *rates[string] // by user, or by inbox
 	unread    *unread
 	writing   writing
 	refused   *refusals
@@ -76,7 +75,7 @@ func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.G
 	c := &carrier{
 		busy: make(chan *nats.Msg, maxBusy),
 		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), authenticate: a.authenticate,
-		inboxes: a.inboxes, verifying: newRecent[string, *rate.Limiter](maxInboxes), verifier: newVerifier(a.logs.roster, wait, a.log, a.now),
+		inboxes: newRecent[string, crypto.PublicKey](maxInboxes), verifying: newRates[string](maxInboxes, ownRate, ownBurst), verifier: newVerifier(a.logs.roster, wait, a.log, a.now),
 		refused: newRefusals(), unread: newUnread(a.now), drop: func(crypto.PublicKey) {},
 		dropped: m.drop, now: a.now,
 		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
@@ -174,7 +173,7 @@ func (c *carrier) caller(inbox string, key crypto.PublicKey) crypto.PublicKey {
 
 // mayVerify reports whether one more token is verified now, of a user or, where that is not known, of a connection.
 func (c *carrier) mayVerify(of string, now time.Time) bool {
-	return c.verifying.getOrMake(of, func() *rate.Limiter { return rate.NewLimiter(ownRate, ownBurst) }).AllowN(now, 1)
+	return c.verifying.of(of).AllowN(now, 1)
 }
 
 // tell lets a request be answered that the service is busy. Sending may wait, which receive may not.

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/attack"
 	"github.com/unibus/unibus/internal/bus"
@@ -104,7 +103,7 @@ func (d *desk) dropsOf(why string) int32 {
 func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	t.Helper()
 	d := &desk{release: make(chan struct{})}
-	a := &api{logs: newLogs(nil), inboxes: newRecent[string, crypto.PublicKey](9), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
+	a := &api{logs: newLogs(nil), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
 	for _, key := range known {
 		a.logs.roster.users[key] = time.Time{}
 	}
@@ -139,6 +138,15 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 		wait.Wait()
 	})
 	return d
+}
+
+// floodable is a node with a user who floods it, and another's connection beside.
+func floodable(t *testing.T) (n *Node, bob *crypto.Identity, flooder, other *attack.Peer) {
+	t.Helper()
+	n, admin := node(t, "")
+	bob = person(t, 'b')
+	allowlist(t, n, admin, bob)
+	return n, bob, mustDial(t, n, bob, n.Bus), mustDial(t, n, admin, n.Bus)
 }
 
 // ask sends a request to d and returns where its answer comes.
@@ -294,10 +302,7 @@ func TestGarbageDropped(t *testing.T) {
 		"foreign inbox": func(m *nats.Msg, _ int) { m.Reply = bus.InboxPrefix(crypto.Inbox{1}) + ".x" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, admin := node(t, "")
-			bob := person(t, 'b')
-			allowlist(t, n, admin, bob)
-			flooder, other := mustDial(t, n, bob, n.Bus), mustDial(t, n, admin, n.Bus)
+			_, _, flooder, other := floodable(t)
 			good, err := flooder.Request("GET", "/bus", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -320,7 +325,7 @@ func TestGarbageDropped(t *testing.T) {
 
 // TestVerifyingBounded: of one connection's tokens only so many are looked at.
 func TestVerifyingBounded(t *testing.T) {
-	c := &carrier{verifying: newRecent[string, *rate.Limiter](9)}
+	c := &carrier{verifying: newRates[string](9, ownRate, ownBurst)}
 	now, seen := time.Now(), 0
 	for range 4000 {
 		if c.mayVerify("a", now) {
@@ -393,10 +398,7 @@ func TestPanicCarried(t *testing.T) {
 // TestFlooderDropped: who goes on asking although it is refused loses its connection, and is not let in for
 // a while; another is not touched.
 func TestFlooderDropped(t *testing.T) {
-	n, admin := node(t, "")
-	bob := person(t, 'b')
-	allowlist(t, n, admin, bob)
-	flooder, other := mustDial(t, n, bob, n.Bus), mustDial(t, n, admin, n.Bus)
+	n, bob, flooder, other := floodable(t)
 	m, err := flooder.Request("GET", "/users", nil)
 	if err != nil {
 		t.Fatal(err)

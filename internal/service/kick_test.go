@@ -27,10 +27,10 @@ func inRoom(t *testing.T, n *Node, id *crypto.Identity, rooms ...crypto.ID) *att
 	return p
 }
 
-// enter appends an entry to a room's log by way of the API.
-func enter(t *testing.T, p *attack.Peer, room *ledger.State, by *crypto.Identity, body ledger.Body) (status int) {
+// enter appends an entry to a log by way of the API.
+func enter(t *testing.T, p *attack.Peer, log *ledger.State, by *crypto.Identity, body ledger.Body) (status int, answer []byte) {
 	t.Helper()
-	statement, err := room.Next(by, body, time.Now())
+	statement, err := log.Next(by, body, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,16 +38,16 @@ func enter(t *testing.T, p *attack.Peer, room *ledger.State, by *crypto.Identity
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, status, err = p.Call(t.Context(), "POST", "/logs/"+room.ID.String(), request)
+	answer, status, err = p.Call(t.Context(), "POST", "/logs/"+log.ID.String(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if status == 201 {
-		if _, err := room.Apply(statement); err != nil {
+		if _, err := log.Apply(statement); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return status
+	return status, answer
 }
 
 // TestKickedFromOneRoom: a removal ends the connections that named the room, and only those; a change of policy
@@ -63,8 +63,8 @@ func TestKickedFromOneRoom(t *testing.T) {
 	}
 	do := func(body ledger.Body) {
 		t.Helper()
-		if status := enter(t, owner, room, admin, body); status != 201 {
-			t.Fatalf("%T: %d", body, status)
+		if status, answer := enter(t, owner, room, admin, body); status != 201 {
+			t.Fatalf("%T: %d %s", body, status, answer)
 		}
 	}
 	policy := room.Room.Policy
@@ -101,7 +101,7 @@ func TestEndingsBounded(t *testing.T) {
 		if policy.Retain = nil; i%2 == 0 {
 			policy.Retain = &ledger.Retain{}
 		}
-		switch status := enter(t, owner, room, admin, &ledger.SetPolicy{Policy: policy}); {
+		switch status, _ := enter(t, owner, room, admin, &ledger.SetPolicy{Policy: policy}); {
 		case status == 429 && i >= endingBurst:
 			return
 		case status != 201:
@@ -202,8 +202,8 @@ func TestUnreadByServers(t *testing.T) {
 	})
 }
 
-// TestSecondConnect: a connection that was let in cannot log in once more, for other rooms or as someone else.
-func TestSecondConnect(t *testing.T) {
+// TestKnownConnections: the service knows which connections were let in: those may not log in once more.
+func TestKnownConnections(t *testing.T) {
 	n, admin := node(t, "")
 	p := mustDial(t, n, admin, n.Bus)
 	conn := func() (id connID) {

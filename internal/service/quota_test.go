@@ -114,19 +114,8 @@ func TestQuotaIsTheCreators(t *testing.T) {
 	bob := person(t, 'b')
 	do := func(s *ledger.State, by *crypto.Identity, body ledger.Body) {
 		t.Helper()
-		statement, err := s.Next(by, body, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Apply(statement); err != nil {
-			t.Fatal(err)
-		}
-		raw, err := json.Marshal(store.EntryBody{Entry: statement})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer, status, err := p.Call(t.Context(), "POST", "/logs/"+s.ID.String(), raw); err != nil || status != http.StatusCreated {
-			t.Fatalf("%d %s, %v", status, answer, err)
+		if status, answer := enter(t, p, s, by, body); status != http.StatusCreated {
+			t.Fatalf("%d %s", status, answer)
 		}
 	}
 	var page store.LogBody

@@ -1,6 +1,10 @@
 package service
 
-import "sync"
+import (
+	"sync"
+
+	"golang.org/x/time/rate"
+)
 
 // recent remembers what was used lately: at least the last n keys, at most twice as many. There are two
 // generations; what is used moves to the younger one, and when that is full the older one goes.
@@ -53,4 +57,19 @@ func (r *recent[K, V]) set(k K, v V) {
 		r.young, r.old = make(map[K]V), r.young
 	}
 	r.young[k] = v
+}
+
+// rates gives each key a limit of its own, and forgets those that were not asked for lately.
+type rates[K comparable] struct {
+	limiters *recent[K, *rate.Limiter]
+	each     rate.Limit // in a second
+	burst    int
+}
+
+func newRates[K comparable](n int, each rate.Limit, burst int) *rates[K] {
+	return &rates[K]{newRecent[K, *rate.Limiter](n), each, burst}
+}
+
+func (r *rates[K]) of(k K) *rate.Limiter {
+	return r.limiters.getOrMake(k, func() *rate.Limiter { return rate.NewLimiter(r.each, r.burst) })
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -100,8 +99,8 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
 		now: time.Now, lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), log: o.Log,
-		inboxes: newRecent[string, crypto.PublicKey](maxInboxes), endings: newRecent[crypto.PublicKey, *rate.Limiter](maxCallers),
-		quota: newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), staging: newStaging(o.Store, time.Now),
+		endings: newRates[crypto.PublicKey](maxCallers, endingRate, endingBurst),
+		quota:   newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), staging: newStaging(o.Store, time.Now),
 	}
 	s.watch = newWatch(o, metrics.registry)
 	requests := newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
@@ -109,7 +108,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	requests.drop = s.dropFlooder(run, servers, o.Log)
 	auth := &authorizer{
 		store: o.Store, logs: folded, bus: s.Bus, issuer: o.Links.Issuer, log: o.Log, now: time.Now,
-		count: metrics.login, verifier: requests.verifier, inboxes: a.inboxes, dropped: metrics.drop, crowd: newCrowd(time.Now),
+		count: metrics.login, verifier: requests.verifier, inboxes: requests.inboxes, dropped: metrics.drop, crowd: newCrowd(time.Now),
 		barred: func(key crypto.PublicKey) bool { return requests.refused.isBarred(key, time.Now()) },
 	}
 	servers.MayComeIn = auth.crowd.mayComeIn

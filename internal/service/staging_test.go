@@ -125,16 +125,9 @@ func TestStagedKeys(t *testing.T) {
 	if status := stage(room.ID, 2, last, admin.Key()); status != http.StatusNoContent {
 		t.Fatalf("the last once more: %d", status)
 	}
-	statement, err := room.Next(admin, &ledger.Rekey{Epoch: 2, Commit: last.Commit(2), Previous: make([]byte, crypto.PreviousSize)}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := json.Marshal(store.EntryBody{Entry: statement})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer, status, err := p.Call(t.Context(), "POST", "/logs/"+room.ID.String(), raw); err != nil || status != http.StatusCreated {
-		t.Fatalf("%d %s, %v", status, answer, err)
+	rekey := &ledger.Rekey{Epoch: 2, Commit: last.Commit(2), Previous: make([]byte, crypto.PreviousSize)}
+	if status, answer := enter(t, p, room, admin, rekey); status != http.StatusCreated {
+		t.Fatalf("%d %s", status, answer)
 	}
 	if k, err := n.store.Key(t.Context(), room.ID, 2, admin.Key()); err != nil || k.Commit != last.Commit(2) {
 		t.Errorf("the key of the next epoch: %v", err)

@@ -40,7 +40,7 @@ type source struct {
 // without being it costs as much as one look.
 type verifier struct {
 	roster    *roster
-	paces     *recent[source, *rate.Limiter]
+	paces     *rates[source]
 	strangers *rate.Limiter
 	checks    *pool[source]
 	asks      *pool[string] // of the store about strangers who have proven who they are, by address
@@ -49,7 +49,7 @@ type verifier struct {
 
 func newVerifier(r *roster, wait *tasks.Group, log *slog.Logger, now func() time.Time) *verifier {
 	return &verifier{
-		roster: r, now: now, paces: newRecent[source, *rate.Limiter](maxPaces), strangers: rate.NewLimiter(strangerRate, strangerBurst),
+		roster: r, now: now, paces: newRates[source](maxPaces, loginRate, loginBurst), strangers: rate.NewLimiter(strangerRate, strangerBurst),
 		checks: newPool[source](wait.Go, guarded(log), checkLimits), asks: newPool[string](wait.Go, guarded(log), strangerLimits),
 	}
 }
@@ -80,8 +80,7 @@ func (v *verifier) take(from source, size int, check func(), drop func(why strin
 // too late.
 func (v *verifier) atPace(from source, f func(), drop func(why string)) {
 	now := v.now()
-	pace := v.paces.getOrMake(from, func() *rate.Limiter { return rate.NewLimiter(loginRate, loginBurst) })
-	switch delay, ok := inTurn(pace, now, maxPace); {
+	switch delay, ok := inTurn(v.paces.of(from), now, maxPace); {
 	case !ok:
 		drop("login-fast")
 	case delay == 0:
