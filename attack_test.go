@@ -175,16 +175,16 @@ func TestLyingServer(t *testing.T) {
 		"body altered":       {flip(150), []string{"zero", "two", "three"}, unibus.NoticeForged},
 		"counter altered":    {flip(59), []string{"zero", "two", "three"}, unibus.NoticeForged},
 		"stream altered":     {flip(36), []string{"zero", "two", "three"}, unibus.NoticeForged},
-		"place altered":      {flip(19), []string{"zero", "two", "three"}, unibus.NoticeWithheld},
+		"place altered":      {flip(19), []string{"zero", "two", "three"}, unibus.NoticeForged},
 		"head altered":       {flip(20), []string{"zero", "two", "three"}, unibus.NoticeForged},
 		"suite altered":      {flip(3), []string{"zero", "two", "three"}, unibus.NoticeForged},
 		"magic altered":      {flip(0), []string{"zero", "two", "three"}, unibus.NoticeForged},
-		"epoch altered":      {flip(11), []string{"zero", "two", "three"}, unibus.NoticeRefused},
+		"epoch altered":      {flip(11), []string{"zero", "two", "three"}, unibus.NoticeForged},
 		"dropped":            {func(f []*nats.Msg) []*nats.Msg { return slices.Delete(f, 1, 3) }, []string{"zero", "three"}, unibus.NoticeGap},
 		"replayed":           {func(f []*nats.Msg) []*nats.Msg { return append(f, clone(f[1]), clone(f[0])) }, all, ""},
 		"reordered":          {func(f []*nats.Msg) []*nats.Msg { f[1], f[2] = f[2], f[1]; return f }, all, ""},
 		"begun late":         {func(f []*nats.Msg) []*nats.Msg { f[0], f[1], f[2] = f[1], f[2], f[0]; return f }, all, ""},
-		"beginning withheld": {func(f []*nats.Msg) []*nats.Msg { return f[1:] }, all[1:], ""},
+		"beginning withheld": {func(f []*nats.Msg) []*nats.Msg { return f[1:] }, all[1:], unibus.NoticeGap},
 		"cut short": {func(f []*nats.Msg) []*nats.Msg {
 			f[1].Data = f[1].Data[:160]
 			return f

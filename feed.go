@@ -4,15 +4,24 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/store"
 )
+
+const (
+	lostAfter  = 2 * time.Second // a frame ahead of a gap waits in a live room
+	batchSize  = 256             // messages handed to the receiver at once
+	batchBytes = 1 << 20         // and about their size in memory
+)
+
+// giveUpAfter is how long a frame ahead of a gap waits in a stored room, while its writer may send again what got
+// no answer. Tests, whose writers are gone, wait less.
+var giveUpAfter = giveUp + 5*time.Second
 
 // source gives a feed the frames of its room.
 type source interface {
@@ -32,23 +41,33 @@ type feed struct {
 	page    int // bytes of the past that are read at once
 	src     source
 	past    *storedSource // src, in a stored room
-	q       *sequencer
+	in      *inbox.Inbox
+	notice  func(Notice)
 	next    uint64    // place of the next frame
 	from    uint64    // of the first frame to deliver
 	fresh   uint64    // of the first frame that came after the feed began
 	reached time.Time // when the last frame was stored
 	parts   chan part // what is read of the past, when that is merged; nil when it is not, or not any more
 	batch   []Message
-	useless time.Time // when fetching the log last did not help
-	unread  uint64    // frames without a key
+	size    int  // of batch, about, in bytes of memory
+	back    bool // only the last N messages of batch are wanted
+	waiting waitingRoom
+	unread  uint64               // frames without a key
+	keyless map[uint32]time.Time // epochs whose key is withheld, as was told, and when it was last asked for
+	subject string
+	named   PublicKey // the sender of the last message, and its name
+	name    string
 	seed    maphash.Seed
 }
 
 // prepare makes a feed up to the point where nothing new can be missed.
 func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions, page int) (*feed, error) {
-	f := &feed{s: s, r: r, o: o, page: page, stored: r.Info().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed()}
+	f := &feed{
+		s: s, r: r, o: o, page: page, stored: r.Info().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(),
+		notice: s.notice, keyless: map[uint32]time.Time{}, subject: r.Subject(),
+	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
-	f.sequence()
+	f.open(false, 0)
 	live, err := s.c.conn.Subscribe(ctx, r.id, bus.Stored(f.stored), o.Queue)
 	if err != nil {
 		f.cancel(nil)
@@ -73,17 +92,58 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 func (f *feed) drop() {
 	f.cancel(nil)
 	f.src.Close()
+	f.in.Close()
 	f.r.smu.Lock()
 	delete(f.r.feeds, f)
 	f.r.smu.Unlock()
 }
 
-// sequence gives the feed a sequencer with nothing in it.
-func (f *feed) sequence() {
-	f.q = newSequencer()
-	f.q.room, f.q.subject, f.q.stored, f.q.unheard = f.r.id, f.r.Subject(), f.stored, f.o.Queue != ""
-	f.q.name, f.q.notice = f.s.c.nameOf, f.s.notice
-	f.q.deliver = func(m Message) { f.batch = append(f.batch, m) }
+// open gives the feed an inbox with nothing in it, for reading from a place on, which may be the first there is.
+func (f *feed) open(start bool, from uint64) {
+	if f.in != nil {
+		f.in.Close()
+	}
+	o := inbox.Options{
+		Stored: f.stored, Start: start, From: from, Shared: f.o.Queue != "", Limit: MaxMessage, Patience: lostAfter, Used: &f.s.held,
+	}
+	if f.stored {
+		o.Patience = giveUpAfter
+	}
+	f.in = inbox.New(o, facts{f.r}, f.deliver, f.noticed)
+}
+
+// deliver takes a message that is whole.
+func (f *feed) deliver(m inbox.Message) {
+	if m.Sender != f.named || f.name == "" {
+		f.named, f.name = m.Sender, f.s.c.nameOf(m.Sender)
+	}
+	f.batch = append(f.batch, Message{
+		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: time.UnixMicro(int64(m.Time)).UTC(),
+		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Former: m.Former, Late: m.Late,
+		place: m.Place, unsure: m.Unsure,
+	})
+	if f.back {
+		if n := len(f.batch); n > 2*f.o.Last+batchSize {
+			f.batch = slices.Delete(f.batch, 0, n-f.o.Last)
+		}
+		return
+	}
+	if f.size += 64 + len(m.Body) + 32*len(m.Headers); f.size >= batchBytes || len(f.batch) >= batchSize {
+		_ = f.flush() // it fails when the feed is at its end, which is met again
+	}
+}
+
+// noticed hands on what the inbox has to say.
+func (f *feed) noticed(n inbox.Notice) {
+	f.tell(Notice{
+		Kind: NoticeKind(n.Kind), Finding: n.Finding, Sender: f.s.c.nameOf(n.Sender), Stream: n.Stream, From: n.From, To: n.To, Seq: n.Place, Why: n.Why,
+	})
+}
+
+// tell tells of something in the room.
+func (f *feed) tell(n Notice) {
+	n.Room, n.Subject = f.r.id, f.subject
+	f.notice(n)
 }
 
 // begin finds where to begin in a stored room. What is fresh is what was stored after this.
@@ -104,8 +164,8 @@ func (f *feed) begin(ctx context.Context) error {
 	f.fresh = past.Last + 1
 	switch {
 	case f.o.All:
-		f.from, f.q.start = past.First, true
-		return f.start(past.First, past)
+		f.from = past.First
+		return f.start(past.First, true, past)
 	case f.o.Last > 0:
 		return f.beginLast(ctx, past.First)
 	case !f.o.Since.IsZero():
@@ -113,18 +173,19 @@ func (f *feed) begin(ctx context.Context) error {
 		if len(past.Frames) > 0 {
 			f.from = past.Frames[0].Seq
 		}
-		return f.start(max(past.First, f.from-min(f.from, contextFrames)), store.Past{First: past.First, Last: past.Last})
+		return f.start(max(past.First, f.from-min(f.from, contextFrames)), false, store.Past{First: past.First, Last: past.Last})
 	}
 	f.from = f.fresh
 	begin := f.fresh
 	if len(past.Frames) > 0 {
 		begin = past.Frames[0].Seq
 	}
-	return f.start(begin, past)
+	return f.start(begin, false, past)
 }
 
-// start goes on at a place with an answer that was read already.
-func (f *feed) start(at uint64, past store.Past) error {
+// start goes on at a place, which may be the first there is, with an answer that was read already.
+func (f *feed) start(at uint64, first bool, past store.Past) error {
+	f.open(first, at)
 	f.next, f.past.next = at, at
 	f.past.first, f.past.last, f.past.page = past.First, past.Last, past.Frames
 	if n := len(past.Frames); n > 0 && past.End() < past.Last {
@@ -165,11 +226,11 @@ func (f *feed) beginLast(ctx context.Context, first uint64) error {
 // tail reads from a place to the end of what is stored, and keeps the last N messages. It is not
 // enough when they may reach back beyond that place.
 func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
-	f.sequence()
-	f.batch, f.from = nil, begin
+	f.batch, f.from, f.back = nil, begin, true
 	var notices []Notice
-	f.q.notice = func(n Notice) { notices = append(notices, n) }
-	if err := f.start(begin, store.Past{First: begin, Last: f.fresh - 1}); err != nil {
+	f.notice = func(n Notice) { notices = append(notices, n) }
+	defer func() { f.notice, f.back = f.s.notice, false }()
+	if err := f.start(begin, false, store.Past{First: begin, Last: f.fresh - 1}); err != nil {
 		return false, err
 	}
 	for f.past.next < f.fresh {
@@ -180,18 +241,14 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if n := len(f.batch); n > 2*f.o.Last {
-			f.batch = slices.Delete(f.batch, 0, n-f.o.Last)
-		}
 	}
-	f.q.overdue(time.Time{}, true) // frames behind a gap are among the last, too
+	f.in.Release(time.Now()) // frames behind a gap are among the last, too
 	slices.SortStableFunc(f.batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
 	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
 	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.unsure })
 	if !all && (unsure || len(f.batch) < f.o.Last) {
 		return false, nil
 	}
-	f.q.notice = f.s.notice
 	for _, n := range notices {
 		f.s.notice(n)
 	}
@@ -246,15 +303,25 @@ func (s *Subscription) goesOnWithout(err error) bool {
 
 // follow reads frames until there is an end to it.
 func (f *feed) follow() error {
+	var settled time.Time // by when the end has come, whatever may still be on its way
 	for {
 		if !f.stored || f.next >= f.fresh {
-			if f.o.End {
-				f.q.finish()
+			now := time.Now()
+			if settled.IsZero() {
+				settled = now.Add(giveUpAfter)
+			}
+			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
+			if over {
+				f.giveUpAllParked()
+				f.in.Finish(now)
 			}
 			if err := f.flush(); err != nil {
 				return nil // the feed was ended, for a reason that is known
 			}
-			if f.release(); f.o.End {
+			if over || !f.o.End {
+				f.release()
+			}
+			if over {
 				return nil
 			}
 		}
@@ -310,14 +377,23 @@ func (f *feed) explain(err error) error {
 
 // goLive goes on in a room that stores nothing any more.
 func (f *feed) goLive() {
-	f.stored, f.q.stored = false, false
+	f.stored = false
+	f.in.SetStored(false, 0)
 	f.src = f.past.live
 }
 
-// read takes one frame, or gives up on a gap that is due.
+// read takes one frame, or gives up on what has been waited for long enough.
 func (f *feed) read() error {
 	ctx := f.ctx
-	if again := f.q.overdue(time.Now(), false); !again.IsZero() {
+	again, err := f.unpark()
+	if err != nil {
+		return err
+	}
+	// What is missing of a stored room is judged when that has been read to its end, as told.
+	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
+		again = earlier(again, f.in.Due(time.Now()))
+	}
+	if !again.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, again)
 		defer cancel()
@@ -328,7 +404,7 @@ func (f *feed) read() error {
 	frame, err := f.src.Next(ctx)
 	if err != nil {
 		if ctx.Err() != nil && f.ctx.Err() == nil {
-			return nil // a gap is due
+			return nil // something is due
 		}
 		return err
 	}
@@ -339,6 +415,14 @@ func (f *feed) read() error {
 		return err
 	}
 	return f.flush()
+}
+
+// earlier is the first of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the
@@ -353,7 +437,8 @@ func (f *feed) kept(frame *store.Frame) {
 		frame.Seq = 0
 		return
 	}
-	f.stored, f.q.stored = true, true
+	f.stored = true
+	f.in.SetStored(true, frame.Seq)
 	f.past = &storedSource{c: f.s.c, room: f.r, live: live, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
 	f.src = f.past
 	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
@@ -376,45 +461,24 @@ func (f *feed) flush() error {
 	case <-f.ctx.Done():
 		return f.ctx.Err()
 	}
-	f.batch = nil
+	f.batch, f.size = nil, 0
 	return nil
 }
 
-// handle judges a frame and puts it into its stream. An error ends the feed.
+// handle reads a frame at its place. An error ends the feed.
 func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 	if f.stored {
 		if frame.Seq > f.next {
 			f.hole(frame.Seq)
 		}
 		f.next = frame.Seq + 1
+		f.in.Reached(f.past.first)
 		if frame.Time.After(f.reached) {
 			f.reached = frame.Time
 		}
 	}
-	now := time.Now()
-	rcv := received{seq: frame.Seq, context: f.stored && frame.Seq < f.from, sender: frame.Sender}
-	if frame.Sender == (PublicKey{}) {
-		return f.refuse(ctx, rcv, frame, fmt.Errorf("%w: its subject names no sender", ledger.ErrForged))
-	}
-	if f.r.alarmed(frame.Sender) {
-		return nil
-	}
-	live := !f.stored || frame.Seq >= f.fresh
-	var err error
-	if rcv.Verdict, err = f.judge(ctx, frame.Data, frame.Sender, live); err != nil {
-		return f.refuse(ctx, rcv, frame, err)
-	}
-	age := now.Sub(time.UnixMicro(int64(rcv.Content.Time)))
-	switch {
-	case live && !f.s.c.active(frame.Sender):
-		return f.refuse(ctx, rcv, frame, errRevoked)
-	case !f.stored && (age > freshWithin || age < -freshWithin):
-		return f.refuse(ctx, rcv, frame, errStale)
-	}
-	rcv.late = f.stored && live && age > freshWithin
-	rcv.sum = maphash.Bytes(f.seed, frame.Data)
-	f.q.take(rcv, now)
-	return nil
+	f.name = "" // it may have changed
+	return f.take(ctx, frame)
 }
 
 // hole looks at places of the stream that hold nothing. Retention trims from the front only; what is missing
@@ -422,11 +486,15 @@ func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 // damaged disk does not.
 func (f *feed) hole(seq uint64) {
 	first := f.past.first
-	if first >= seq || seq <= f.from {
+	if first >= seq {
 		return
 	}
-	f.q.notice(Notice{
-		Kind: NoticeLost, Finding: true, Room: f.r.id, Subject: f.r.Subject(), From: max(first, f.next, f.from), To: seq - 1,
+	f.in.Damaged(PublicKey{}, max(first, f.next), seq-1)
+	if seq <= f.from {
+		return
+	}
+	f.tell(Notice{
+		Kind: NoticeLost, Finding: true, From: max(first, f.next, f.from), To: seq - 1,
 		Why: "missing, with messages before and after it there",
 	})
 }

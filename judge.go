@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -16,31 +18,101 @@ var (
 	errStale   = errors.New("it was sealed more than ten minutes from now: old news shown as new, or a clock that is off")
 )
 
+// freshWithin is how far a frame's seal time may be from when it came.
+const freshWithin = 10 * time.Minute
+
+// facts answers an inbox from a room's log.
+type facts struct{ r *Room }
+
+func (l facts) Owes(epoch uint32) (owed bool) {
+	l.r.read(func(s *ledger.State) { owed = s.Room.Owes(l.r.c.id.Key(), epoch) })
+	return owed
+}
+
+func (l facts) OwesAt(at uint64) (owed bool) {
+	l.r.read(func(s *ledger.State) { owed = s.Room.Owes(l.r.c.id.Key(), s.Room.EpochAt(at).Number) })
+	return owed
+}
+
+func (l facts) StoredSince(from, to uint64) (stored bool) {
+	l.r.read(func(s *ledger.State) { stored = s.Room.StoredSince(from, to) })
+	return stored
+}
+
+func (l facts) LeastRetained(since uint64) (least ledger.Retain) {
+	l.r.read(func(s *ledger.State) { least = s.Room.LeastRetained(since) })
+	return least
+}
+
+func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
+	l.r.read(func(s *ledger.State) { at, when = s.Room.Joined(sender) })
+	return at, when
+}
+
+// take judges a frame, and gives it to the inbox if it is authentic. An error ends the feed.
+func (f *feed) take(ctx context.Context, frame store.Frame) error {
+	if frame.Sender == (PublicKey{}) {
+		f.forged(frame, errors.New("its subject names no sender"))
+		return nil
+	}
+	if f.r.alarmed(frame.Sender) {
+		return nil
+	}
+	live := !f.stored || frame.Seq >= f.fresh
+	v, err := f.judge(ctx, frame, live)
+	switch {
+	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrWithheld):
+		f.park(frame, v)
+		return nil
+	case err != nil:
+		return f.refuse(ctx, frame, err)
+	}
+	now := time.Now()
+	why := v.Refused
+	sealed := time.UnixMicro(int64(min(v.Content.Time, 1<<62)))
+	age := now.Sub(sealed)
+	switch {
+	case why != nil:
+	case live && !f.s.c.active(frame.Sender):
+		why = errRevoked
+	case !f.stored && (age > freshWithin || age < -freshWithin):
+		why = errStale
+	}
+	accepted := inbox.Frame{
+		Sender: frame.Sender, Header: v.Header, Content: v.Content, Size: len(frame.Data), Sum: maphash.Bytes(f.seed, frame.Data),
+		Place: frame.Seq, Former: v.Former, Late: f.stored && (live && age > freshWithin || frame.Time.Sub(sealed) > freshWithin),
+		Refused: why != nil, Context: f.stored && frame.Seq < f.from,
+	}
+	if why != nil && !accepted.Context {
+		innocent := errors.Is(why, errRevoked) || errors.Is(why, errStale) || live && errors.Is(why, ledger.ErrNotWriter)
+		f.note(NoticeRefused, !innocent, frame, v.Header, why)
+	}
+	f.in.Take(accepted, now)
+	return nil
+}
+
 // judge asks the ledger, fetching the log up to the frame's place and the key of its epoch where it must. What
 // cannot be had is tried again within the client's timeout.
-func (f *feed) judge(ctx context.Context, frame []byte, sender PublicKey, live bool) (*ledger.Verdict, error) {
+func (f *feed) judge(ctx context.Context, frame store.Frame, live bool) (*ledger.Verdict, error) {
 	began, synced := time.Now(), false
 	for wait := firstPause; ; wait = min(2*wait, maxPause) {
-		v, err := f.r.judge(frame, sender, live)
+		v, err := f.r.judge(frame.Data, frame.Sender, live)
 		var need *needKey
+		ahead := errors.Is(err, ledger.ErrWithheld) || errors.Is(err, ledger.ErrAhead)
 		switch {
+		case errors.As(err, &need) && !f.mayFetch(need.epoch):
+			err = errNoKey
 		case errors.As(err, &need):
 			if err = f.r.keys.fetch(ctx, need); err == nil {
 				continue
 			}
-		case errors.Is(err, ledger.ErrWithheld) && !synced && time.Since(f.useless) >= time.Second:
-			serr := f.r.sync(ctx)
-			if synced = serr == nil; synced {
+		case ahead && !synced && f.mayAsk(frame.Sender, v != nil):
+			synced = true
+			if serr := f.r.sync(ctx); serr == nil {
 				continue
+			} else if !errors.Is(serr, ErrUnavailable) || ctx.Err() != nil {
+				return nil, serr
 			}
-			if errors.Is(serr, ErrIntegrity) || errors.Is(serr, ErrUnavailable) || ctx.Err() != nil {
-				err = serr
-			} else {
-				err = fmt.Errorf("%w (%v)", err, serr)
-			}
-		}
-		if errors.Is(err, ledger.ErrWithheld) {
-			f.useless = time.Now() // a liar who names far places does not make us ask all the time
 		}
 		if !errors.Is(err, ErrUnavailable) || time.Since(began) > f.s.c.o.Timeout {
 			return v, err
@@ -66,45 +138,70 @@ func (r *Room) judge(frame []byte, sender PublicKey, live bool) (v *ledger.Verdi
 	return v, err
 }
 
-// refuse deals with a frame that is not accepted. Only a proven fork, or a store or key that
-// cannot be had, ends the feed. What was interrupted says nothing about the frame.
-func (f *feed) refuse(ctx context.Context, rcv received, frame store.Frame, why error) error {
+// refuse deals with a frame that is not authentic, or that is proof of something. Only a proven fork, or a store
+// or key that cannot be had, ends the feed. What was interrupted says nothing about the frame.
+func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	h, _ := crypto.ParseHeader(frame.Data) // as far as it goes: it is for telling people
-	rcv.Verdict = &ledger.Verdict{Header: h}
-	note := func(kind NoticeKind, finding bool) error {
-		if !rcv.context {
-			f.q.note(kind, finding, rcv, h.Counter, h.Counter, why.Error())
-		}
-		return nil
-	}
 	switch {
 	case errors.Is(why, ledger.ErrForkProven):
-		err := fmt.Errorf("room %s: %w: %w (%s); the room is frozen until a person decides", f.r.Subject(), ErrIntegrity, why, f.s.c.nameOf(rcv.sender))
+		err := fmt.Errorf("room %s: %w: %w (%s); the room is frozen until a person decides", f.r.Subject(), ErrIntegrity, why, f.s.c.nameOf(frame.Sender))
 		f.r.freeze(err)
 		return err
 	case errors.Is(why, ledger.ErrForkClaimed):
-		f.r.alarm(rcv.sender)
-		return note(NoticeFork, true)
-	case errors.Is(why, ledger.ErrWithheld):
-		return note(NoticeWithheld, true)
+		f.r.alarm(frame.Sender)
+		f.note(NoticeFork, true, frame, h, why)
 	case errors.Is(why, errNoKey):
-		f.unread++
-		f.q.forget(rcv.sender, h)
-		return nil
-	case errors.Is(why, errRevoked), errors.Is(why, errStale), errors.Is(why, ledger.ErrNotWriter) && (!f.stored || frame.Seq >= f.fresh):
-		f.q.forget(rcv.sender, h)
-		return note(NoticeRefused, false)
-	case errors.Is(why, ledger.ErrNotWriter), errors.Is(why, ledger.ErrEpoch), errors.Is(why, ledger.ErrEnded), errors.Is(why, ledger.ErrSuite):
-		return note(NoticeRefused, true)
+		f.unopened(frame, h)
 	case errors.Is(why, ErrUnavailable), errors.Is(why, ErrIntegrity), errors.Is(why, ErrDenied):
 		return fmt.Errorf("room %s: %w", f.r.Subject(), why)
+	default:
+		f.forged(frame, why)
 	}
-	// In a stored room a writer, the server or a disk did this; to the readers of others the servers take
-	// rubbish from anyone.
-	return note(NoticeForged, f.stored)
+	return nil
+}
+
+// forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its
+// writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
+// rubbish from anyone.
+func (f *feed) forged(frame store.Frame, why error) {
+	known := false
+	f.r.read(func(s *ledger.State) { known = s.Room.Known(frame.Sender) })
+	h, _ := crypto.ParseHeader(frame.Data)
+	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
+	f.note(NoticeForged, f.stored && known, frame, h, why)
+}
+
+// unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being
+// withheld, unless it may have been left out when its access to the bus had ended.
+func (f *feed) unopened(frame store.Frame, h crypto.Header) {
+	if !(facts{f.r}).Owes(h.Epoch) {
+		f.unread++
+		return
+	}
+	if _, told := f.keyless[h.Epoch]; !told {
+		f.note(NoticeKey, !f.s.c.wasOut(f.s.c.Key()), frame, h, fmt.Errorf("the key of epoch %d, which this room's log says is for you, is not to be had", h.Epoch))
+	}
+	if f.mayFetch(h.Epoch) {
+		f.keyless[h.Epoch] = time.Now()
+	}
+}
+
+// mayFetch reports whether an epoch's key is to be asked for: it is for this client, and was not just asked for.
+func (f *feed) mayFetch(epoch uint32) bool {
+	return (facts{f.r}).Owes(epoch) && time.Since(f.keyless[epoch]) >= askEvery
+}
+
+// note tells of a frame.
+func (f *feed) note(kind NoticeKind, finding bool, frame store.Frame, h crypto.Header, why error) {
+	if f.stored && frame.Seq < f.from {
+		return // it is only read to know what comes after it
+	}
+	f.tell(Notice{
+		Kind: kind, Finding: finding, Sender: f.s.c.nameOf(frame.Sender), Stream: h.Stream, From: h.Counter, To: h.Counter, Seq: frame.Seq, Why: why.Error(),
+	})
 }
 
 // freeze stops the room: two histories of it are proven.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 )
 
 // Header is one header of a message; keys may repeat.
@@ -42,16 +43,23 @@ type NoticeKind string
 
 // Kinds of notices. Those that are Findings concern the room's integrity.
 const (
-	NoticeGap        NoticeKind = "gap"        // frames of a stream are missing
-	NoticeLost       NoticeKind = "lost"       // the room's stream itself has a hole; From and To are places in it
-	NoticeExpired    NoticeKind = "expired"    // a stream's first frames expired or are withheld
-	NoticeForged     NoticeKind = "forged"     // a frame does not authenticate, and was dropped
-	NoticeRefused    NoticeKind = "refused"    // an authentic frame that its sender was not allowed
-	NoticeReplayed   NoticeKind = "replayed"   // a stream that repeats itself with other content, goes back, or goes on after its end
-	NoticeFork       NoticeKind = "fork"       // a sender holds another history of the room
-	NoticeWithheld   NoticeKind = "withheld"   // a frame refers to log entries the store does not give
-	NoticeUnreadable NoticeKind = "unreadable" // frames of epochs whose key this client was never given
-	NoticeOpen       NoticeKind = "open"       // a stream had not ended when everything stored was read
+	NoticeGap            = NoticeKind(inbox.Gap)            // frames of a stream are missing
+	NoticeMissing        = NoticeKind(inbox.Missing)        // frames are missing whose writer says that they were stored
+	NoticeExpired        = NoticeKind(inbox.Expired)        // missing, and they may have expired
+	NoticeUnreadable     = NoticeKind(inbox.Unreadable)     // frames of epochs whose key is not for this client
+	NoticeUnstored       = NoticeKind(inbox.Unstored)       // missing, of a time when the room stored nothing
+	NoticeUnacknowledged = NoticeKind(inbox.Unacknowledged) // missing, and their writer never knew them stored
+	NoticeReplayed       = NoticeKind(inbox.Replayed)       // a stream repeats itself with other content, goes back, or goes on after its end
+	NoticeDropped        = NoticeKind(inbox.Dropped)        // a message that is too large, or will not be whole
+	NoticeOpen           = NoticeKind(inbox.Open)           // a message was not whole when everything stored was read
+
+	NoticeLost     NoticeKind = "lost"     // the room's stream itself has a hole; From and To are places in it
+	NoticeForged   NoticeKind = "forged"   // a frame does not authenticate, and was dropped
+	NoticeRefused  NoticeKind = "refused"  // an authentic frame that its sender was not allowed
+	NoticeFork     NoticeKind = "fork"     // a sender holds another history of the room
+	NoticeWithheld NoticeKind = "withheld" // a frame refers to log entries the store does not give
+	NoticeAhead    NoticeKind = "ahead"    // so many frames, From 1 To n, did so and could not be verified
+	NoticeKey      NoticeKind = "key"      // the key of an epoch, which the log says is for this client, is not to be had
 )
 
 // Notice is something a reader should know about what it was, or was not, given.

@@ -64,6 +64,9 @@ type fetched struct {
 	err  error
 }
 
+// read reports whether everything has been read that was said to be there.
+func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last }
+
 // Next waits for the frame at the next place that holds one.
 func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 	for {

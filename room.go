@@ -419,6 +419,15 @@ func (c *Client) active(key PublicKey) (ok bool) {
 	return ok
 }
 
+// wasOut reports whether someone's access to the bus ever ended, as last verified.
+func (c *Client) wasOut(key PublicKey) (out bool) {
+	c.bus.read(func(s *ledger.State) {
+		u := s.Bus.User(key)
+		out = u == nil || !u.Revoked.IsZero()
+	})
+	return out
+}
+
 // end stops the room's subscriptions and publishers, for a reason.
 func (r *Room) end(err error) {
 	r.smu.Lock()

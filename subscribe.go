@@ -46,6 +46,7 @@ type Subscription struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	findings atomic.Int64
+	held     atomic.Int64 // bytes of unfinished messages and frames ahead, in all rooms
 
 	merged chan struct{} // closed when the past of the first feeds has been merged
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"unicode/utf8"
 )
@@ -11,7 +12,13 @@ import (
 // ErrContent says that an authentic frame's content does not parse.
 var ErrContent = errors.New("malformed frame content")
 
-const timeSize = 8
+const (
+	timeSize    = 8
+	followsSize = 16 + 4*8
+
+	// MaxFollows is the most other streams a frame may tell of.
+	MaxFollows = 16
+)
 
 // Field is one header of a message; keys may repeat.
 type Field struct{ Key, Value string }
@@ -22,15 +29,42 @@ type Record struct {
 	Body    []byte
 }
 
-// Content is what a frame carries: when it was sealed, in Unix microseconds, and its records.
+// Follows tells of another stream of the same writer in the same room: how many of its first frames were
+// acknowledged, without a hole, and of the last of these the log's entry it was made at, its place in the room's
+// stream, and when it was sealed, in Unix microseconds (SPEC.md §6). With no frame these are zero.
+type Follows struct {
+	Stream [16]byte
+	Frames uint64
+	At     uint64
+	Place  uint64
+	Sealed uint64
+}
+
+// Content is what a frame carries: when it was sealed, in Unix microseconds, what else its writer had stored
+// before, and records.
 type Content struct {
 	Time    uint64
-	Records []Record
+	Follows []Follows
+
+	records []byte // valid, without padding
 }
 
 // AppendContentTime begins a frame's content.
 func AppendContentTime(dst []byte, micros uint64) []byte {
 	return binary.BigEndian.AppendUint64(dst, micros)
+}
+
+// AppendFollows tells, right after a content's time, of other streams: at most MaxFollows. The frame's header
+// carries FlagFollows.
+func AppendFollows(dst []byte, others []Follows) []byte {
+	dst = append(dst, byte(len(others)))
+	for _, f := range others {
+		dst = append(dst, f.Stream[:]...)
+		for _, n := range []uint64{f.Frames, f.At, f.Place, f.Sealed} {
+			dst = binary.BigEndian.AppendUint64(dst, n)
+		}
+	}
+	return dst
 }
 
 // RecordSize is the most bytes AppendRecord adds for a body and headers.
@@ -75,15 +109,21 @@ func Padme(n int) int {
 
 func uvarintSize(u uint64) int { return (bits.Len64(u|1) + 6) / 7 }
 
-// ParseContent reads a frame's content to the last byte. The error is ErrContent. Memory stays in
-// proportion to the content whatever it claims.
-func ParseContent(content []byte) (Content, error) {
+// ParseContent checks the content of a frame with these flags to the last byte. The error is ErrContent.
+// It holds nothing but the content itself: records are taken apart one at a time, by Records.
+func ParseContent(flags byte, content []byte) (Content, error) {
 	if len(content) < timeSize {
 		return Content{}, fmt.Errorf("%w: no time", ErrContent)
 	}
 	c := Content{Time: binary.BigEndian.Uint64(content)}
-	rest := content[timeSize:]
-	for len(rest) > 0 {
+	content = content[timeSize:]
+	if flags&FlagFollows != 0 {
+		var err error
+		if c.Follows, content, err = parseFollows(content); err != nil {
+			return Content{}, err
+		}
+	}
+	for rest := content; len(rest) > 0; {
 		n, tail, err := uvarint(rest)
 		if err != nil {
 			return Content{}, err
@@ -92,54 +132,92 @@ func ParseContent(content []byte) (Content, error) {
 			if !allZero(tail) {
 				return Content{}, fmt.Errorf("%w: padding is not zero", ErrContent)
 			}
+			c.records = content[:len(content)-len(rest)]
 			return c, nil
 		}
 		if n > uint64(len(tail)) {
 			return Content{}, fmt.Errorf("%w: record longer than the frame", ErrContent)
 		}
-		r, err := parseRecord(tail[:n])
-		if err != nil {
+		if err := checkRecord(tail[:n]); err != nil {
 			return Content{}, err
 		}
-		c.Records = append(c.Records, r)
 		rest = tail[n:]
 	}
+	c.records = content
 	return c, nil
 }
 
-func parseRecord(b []byte) (Record, error) {
+func parseFollows(b []byte) ([]Follows, []byte, error) {
+	if len(b) == 0 || b[0] > MaxFollows || len(b) < 1+int(b[0])*followsSize {
+		return nil, nil, fmt.Errorf("%w: streams it follows are cut short, or too many", ErrContent)
+	}
+	others := make([]Follows, b[0])
+	b = b[1:]
+	for i := range others {
+		copy(others[i].Stream[:], b)
+		for n, field := range []*uint64{&others[i].Frames, &others[i].At, &others[i].Place, &others[i].Sealed} {
+			*field = binary.BigEndian.Uint64(b[16+8*n:])
+		}
+		b = b[followsSize:]
+	}
+	return others, b, nil
+}
+
+// Records yields the records, and whether each is the last.
+func (c Content) Records() iter.Seq2[Record, bool] {
+	return func(yield func(Record, bool) bool) {
+		for rest := c.records; len(rest) > 0; {
+			n, tail, _ := uvarint(rest) // ParseContent has checked everything
+			rest = tail[n:]
+			if !yield(parseRecord(tail[:n]), len(rest) == 0) {
+				return
+			}
+		}
+	}
+}
+
+// checkRecord reads a record to its last byte.
+func checkRecord(b []byte) error {
 	count, b, err := uvarint(b)
 	if err != nil {
-		return Record{}, err
+		return err
 	}
 	if count > uint64(len(b)/2) { // every header has two lengths of its own
-		return Record{}, fmt.Errorf("%w: more headers than bytes", ErrContent)
+		return fmt.Errorf("%w: more headers than bytes", ErrContent)
 	}
-	var r Record
+	for range 2 * count {
+		if _, b, err = text(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseRecord takes a checked record apart.
+func parseRecord(b []byte) (r Record) {
+	count, b, _ := uvarint(b)
 	if count > 0 {
 		r.Headers = make([]Field, count)
 	}
+	var key, value []byte
 	for i := range r.Headers {
-		if r.Headers[i].Key, b, err = text(b); err != nil {
-			return Record{}, err
-		}
-		if r.Headers[i].Value, b, err = text(b); err != nil {
-			return Record{}, err
-		}
+		key, b, _ = text(b)
+		value, b, _ = text(b)
+		r.Headers[i] = Field{string(key), string(value)}
 	}
 	r.Body = b
-	return r, nil
+	return r
 }
 
-func text(b []byte) (string, []byte, error) {
+func text(b []byte) (text, rest []byte, err error) {
 	n, b, err := uvarint(b)
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	if n > uint64(len(b)) || !utf8.Valid(b[:n]) {
-		return "", nil, fmt.Errorf("%w: header is cut short or not UTF-8", ErrContent)
+		return nil, nil, fmt.Errorf("%w: header is cut short or not UTF-8", ErrContent)
 	}
-	return string(b[:n]), b[n:], nil
+	return b[:n], b[n:], nil
 }
 
 // uvarint reads a minimal varint.

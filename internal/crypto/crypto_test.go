@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -453,6 +454,15 @@ func frame(t testing.TB, encrypted bool) (raw []byte, id *crypto.Identity, room 
 	return raw, id, room, key, content
 }
 
+func records(c crypto.Content) (all []crypto.Record) {
+	for r, last := range c.Records() {
+		if all = append(all, r); last {
+			break
+		}
+	}
+	return all
+}
+
 func TestFrames(t *testing.T) {
 	for _, encrypted := range []bool{true, false} {
 		raw, id, room, key, content := frame(t, encrypted)
@@ -464,8 +474,8 @@ func TestFrames(t *testing.T) {
 		if err != nil || !bytes.Equal(got, content) {
 			t.Fatal(err)
 		}
-		c := must[crypto.Content](t)(crypto.ParseContent(got))
-		if c.Time != 1234 || len(c.Records) != 2 || string(c.Records[0].Body) != "body" || len(c.Records[0].Headers) != 2 || len(c.Records[1].Body) != 0 {
+		c := must[crypto.Content](t)(crypto.ParseContent(h.Flags, got))
+		if r := records(c); c.Time != 1234 || len(r) != 2 || string(r[0].Body) != "body" || len(r[0].Headers) != 2 || len(r[1].Body) != 0 {
 			t.Errorf("content is %+v", c)
 		}
 		// No bit can change, and no byte can be missing or too many.
@@ -549,17 +559,17 @@ func TestContent(t *testing.T) {
 		"huge length":             with("ffffffffffffffff7f"),
 		"no value length":         with("03 01 01 41"),
 	} {
-		if _, err := crypto.ParseContent(b); !errors.Is(err, crypto.ErrContent) {
+		if _, err := crypto.ParseContent(0, b); !errors.Is(err, crypto.ErrContent) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if c, err := crypto.ParseContent(stamp); err != nil || c.Time != 1 || len(c.Records) != 0 {
+	if c, err := crypto.ParseContent(0, stamp); err != nil || c.Time != 1 || len(records(c)) != 0 {
 		t.Errorf("nothing: %v", err)
 	}
 	// A claim of very many headers costs no memory.
 	claim := append(bytes.Clone(stamp), 12)
 	claim = append(binary.AppendUvarint(claim, math.MaxUint32), make([]byte, 7)...)
-	if n := testing.AllocsPerRun(10, func() { _, _ = crypto.ParseContent(claim) }); n > 20 {
+	if n := testing.AllocsPerRun(10, func() { _, _ = crypto.ParseContent(0, claim) }); n > 20 {
 		t.Errorf("%v allocations", n)
 	}
 	big := crypto.AppendRecord(bytes.Clone(stamp), []crypto.Field{{Key: strings.Repeat("k", 200), Value: "v"}}, make([]byte, 300))
@@ -570,9 +580,47 @@ func TestContent(t *testing.T) {
 	if len(padded) != crypto.Padme(len(big)) {
 		t.Errorf("padded to %d", len(padded))
 	}
-	c, err := crypto.ParseContent(padded)
-	if err != nil || len(c.Records) != 1 || len(c.Records[0].Body) != 300 {
+	c, err := crypto.ParseContent(0, padded)
+	if r := records(c); err != nil || len(r) != 1 || len(r[0].Body) != 300 {
 		t.Errorf("padded: %v", err)
+	}
+	// A frame of very many records costs no more than itself.
+	many := slices.Concat(stamp, bytes.Repeat([]byte{1, 0}, 1<<19))
+	if n := testing.AllocsPerRun(10, func() {
+		for range must[crypto.Content](t)(crypto.ParseContent(0, many)).Records() {
+		}
+	}); n > 20 {
+		t.Errorf("%v allocations for many records", n)
+	}
+}
+
+func TestFollows(t *testing.T) {
+	others := []crypto.Follows{{Stream: [16]byte{1}, Frames: 2, At: 3, Place: 4, Sealed: 5}, {Stream: [16]byte{6}}}
+	content := crypto.AppendFollows(crypto.AppendContentTime(nil, 7), others)
+	content = crypto.AppendRecord(content, nil, []byte("body"))
+	c := must[crypto.Content](t)(crypto.ParseContent(crypto.FlagFollows, content))
+	if r := records(c); !slices.Equal(c.Follows, others) || len(r) != 1 || string(r[0].Body) != "body" {
+		t.Errorf("content is %+v", c)
+	}
+	for n := 8; n < len(content)-6; n++ {
+		if _, err := crypto.ParseContent(crypto.FlagFollows, content[:n]); !errors.Is(err, crypto.ErrContent) {
+			t.Errorf("cut to %d bytes: %v", n, err)
+		}
+	}
+	crowd := crypto.AppendFollows(crypto.AppendContentTime(nil, 7), make([]crypto.Follows, crypto.MaxFollows+1))
+	if _, err := crypto.ParseContent(crypto.FlagFollows, crowd); !errors.Is(err, crypto.ErrContent) {
+		t.Errorf("too many: %v", err)
+	}
+	seal := func(h crypto.Header) []byte {
+		return must[[]byte](t)(person(t, 1).SealFrame(nil, crypto.ID{5}, nil, h, content, [32]byte{9}))
+	}
+	if h := must[crypto.Header](t)(crypto.ParseHeader(seal(crypto.Header{Flags: crypto.FlagFollows}))); h.Flags != crypto.FlagFollows {
+		t.Errorf("header is %+v", h)
+	}
+	for _, h := range []crypto.Header{{Flags: crypto.FlagFollows, Counter: 1}, {Flags: 8}} {
+		if _, err := crypto.ParseHeader(seal(h)); !errors.Is(err, crypto.ErrHeader) {
+			t.Errorf("%+v: %v", h, err)
+		}
 	}
 }
 

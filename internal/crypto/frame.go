@@ -19,8 +19,9 @@ const (
 	SuiteSigned    = 0 // signed only, for rooms without encryption
 	SuiteEncrypted = 1 // XChaCha20-Poly1305
 
-	FlagMore  = 1 // the last message continues in the next frame
-	FlagFinal = 2 // the stream ends here
+	FlagMore    = 1 // the last message continues in the next frame
+	FlagFinal   = 2 // the stream ends here
+	FlagFollows = 4 // the content tells what else its writer had stored; a stream's first frame only
 )
 
 // Errors of frames.
@@ -64,7 +65,7 @@ func ParseHeader(frame []byte) (Header, error) {
 		return h, fmt.Errorf("%w: not a unibus frame", ErrHeader)
 	}
 	h.Suite, h.Flags = frame[3], frame[4]
-	if h.Suite > SuiteEncrypted || h.Flags&^(FlagMore|FlagFinal) != 0 || frame[5]|frame[6]|frame[7] != 0 {
+	if h.Suite > SuiteEncrypted || h.Flags&^(FlagMore|FlagFinal|FlagFollows) != 0 || frame[5]|frame[6]|frame[7] != 0 {
 		return h, fmt.Errorf("%w: suite, flags or reserved bytes", ErrHeader)
 	}
 	h.Epoch = binary.BigEndian.Uint32(frame[8:])
@@ -72,6 +73,9 @@ func ParseHeader(frame []byte) (Header, error) {
 	copy(h.Head[:], frame[20:])
 	copy(h.Stream[:], frame[36:])
 	h.Counter = binary.BigEndian.Uint64(frame[52:])
+	if h.Flags&FlagFollows != 0 && h.Counter != 0 {
+		return h, fmt.Errorf("%w: it follows others in the middle of its stream", ErrHeader)
+	}
 	copy(h.Nonce[:], frame[60:])
 	if h.Suite == SuiteEncrypted && len(frame) < FrameOverhead {
 		return h, fmt.Errorf("%w: %d bytes", ErrHeader, len(frame))

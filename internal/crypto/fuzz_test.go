@@ -24,22 +24,26 @@ func FuzzFrame(f *testing.F) {
 		}
 		content, err := crypto.OpenFrame(b, room, id.Key(), k)
 		if err == nil {
-			_, _ = crypto.ParseContent(content)
+			_, _ = crypto.ParseContent(h.Flags, content)
 		}
 	})
 }
 
 func FuzzContent(f *testing.F) {
 	_, _, _, _, content := frame(f, false)
-	f.Add(content)
-	f.Add(crypto.AppendPadding(bytes.Clone(content)))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := crypto.ParseContent(b)
+	f.Add(byte(0), content)
+	f.Add(byte(0), crypto.AppendPadding(bytes.Clone(content)))
+	f.Add(byte(crypto.FlagFollows), crypto.AppendFollows(crypto.AppendContentTime(nil, 1), make([]crypto.Follows, 2)))
+	f.Fuzz(func(t *testing.T, flags byte, b []byte) {
+		c, err := crypto.ParseContent(flags, b)
 		if err != nil {
 			return
 		}
 		again := crypto.AppendContentTime(nil, c.Time)
-		for _, r := range c.Records {
+		if flags&crypto.FlagFollows != 0 {
+			again = crypto.AppendFollows(again, c.Follows)
+		}
+		for r := range c.Records() {
 			again = crypto.AppendRecord(again, r.Headers, r.Body)
 		}
 		if len(again) > len(b) || !bytes.Equal(again, b[:len(again)]) || len(bytes.Trim(b[len(again):], "\x00")) > 0 {

@@ -208,7 +208,7 @@ func drawn(t *testing.T, s *State, op string, args []string) (string, any) {
 	case "policy":
 		p := s.Room.Policy
 		edit(&p, rest)
-		return op, SetPolicy{Policy: p, Rekey: k}
+		return op, SetPolicy{Policy: p, Rekey: k, Anew: slices.Contains(rest, "anew")}
 	case "archive":
 		return op, Archive{}
 	}
@@ -224,7 +224,16 @@ func edit(p *Policy, words []string) {
 			p.Encryption = w
 		case "pad":
 			p.Pad = true
+		case "anew":
+		case "live":
+			p.Retain = nil
+		case "stored":
+			p.Retain = DefaultPolicy().Retain
 		default:
+			if limits, ok := strings.CutPrefix(w, "retain="); ok {
+				p.Retain = retention(limits)
+				continue
+			}
 			p.History = w
 		}
 	}

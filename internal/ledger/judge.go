@@ -13,6 +13,7 @@ var (
 	ErrForged      = errors.New("frame is not authentic")
 	ErrSuite       = errors.New("frame does not use the room's encryption")
 	ErrWithheld    = errors.New("the room log that the frame refers to is withheld")
+	ErrAhead       = errors.New("frame is of entries, and perhaps of a key, that the log here does not reach")
 	ErrNotWriter   = errors.New("its sender may not write")
 	ErrEpoch       = errors.New("frame is of another epoch than its place in the log")
 	ErrEnded       = errors.New("frame was made after the room was archived")
@@ -20,78 +21,79 @@ var (
 	ErrForkClaimed = errors.New("its sender holds another history of this room")
 )
 
-// Verdict is an accepted frame.
+// Verdict is what there is to say of a frame that is authentic: it opens under the key of an epoch of the room,
+// and the sender that its subject names has signed it.
 type Verdict struct {
 	Header  crypto.Header
 	Content crypto.Content
-	Former  bool // its sender may no longer write
+	Former  bool  // its sender may no longer write
+	Refused error // why nothing of it may be delivered; nil for a frame to believe
 }
 
 // FrameKeys gives the frame key of an epoch that the log knows.
 type FrameKeys func(epoch uint32) (*crypto.FrameKey, error)
 
 // Judge says whether a reader whose room log is s may believe a frame from sender, and what it
-// holds. live asks for what a live reader demands: that the sender may write now. Errors wrap the
-// reasons above or those of package crypto; ErrWithheld asks the caller to fetch the log up to the
-// frame's place and to judge again. An error of keys comes back as it is.
+// holds. live asks for what a live reader demands: that the sender may write now.
+//
+// Only an authentic frame has a verdict. One without is evidence of nothing, and its error wraps ErrForged, or
+// ErrAhead, which asks the caller to fetch the log and to judge again; an error of keys comes back as it is. With ErrWithheld, which asks the same, and the forks there are both.
 //
 // What a stream allows (repeats, gaps, time going back) is the caller's to check, as is whether
 // the bus has revoked the sender.
 func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, live bool) (*Verdict, error) {
 	h, err := crypto.ParseHeader(frame)
 	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	own, reached := s.HashAt(h.At)
+	if err := s.authentic(h, sender, reached); err != nil {
 		return nil, err
-	}
-	if (h.Suite == crypto.SuiteEncrypted) != s.Room.Policy.Encrypted() {
-		return nil, ErrSuite
-	}
-	own, ok := s.HashAt(h.At)
-	if !ok {
-		return nil, fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ErrWithheld, h.At, s.Head.Seq)
-	}
-	if [16]byte(own[:16]) != h.Head {
-		return nil, s.judgeFork(frame, h, sender, keys)
-	}
-	if s.Room.Archived != 0 && h.At >= s.Room.Archived {
-		return nil, ErrEnded
-	}
-	if !s.Room.RoleAt(sender, h.At).Writes() {
-		return nil, fmt.Errorf("%w: not at entry %d", ErrNotWriter, h.At)
-	}
-	if h.Epoch != s.Room.EpochAt(h.At).Number {
-		return nil, ErrEpoch
-	}
-	former := !s.Room.Role(sender).Writes()
-	if live && former {
-		return nil, fmt.Errorf("%w any more", ErrNotWriter)
 	}
 	content, err := s.open(frame, h, sender, keys)
 	if err != nil {
 		return nil, err
 	}
-	c, err := crypto.ParseContent(content)
-	if err != nil {
-		return nil, err
-	}
-	return &Verdict{h, c, former}, nil
-}
-
-// judgeFork looks at a frame that names another entry at its place than this log has. Only if it
-// is authentic is it evidence of anything.
-func (s *State) judgeFork(frame []byte, h crypto.Header, sender crypto.PublicKey, keys FrameKeys) error {
-	if h.Epoch < 1 || h.Epoch > s.Room.Epoch().Number {
-		return fmt.Errorf("%w: unknown epoch %d", ErrForged, h.Epoch)
-	}
-	if _, err := s.open(frame, h, sender, keys); err != nil {
-		return fmt.Errorf("%w: %v", ErrForged, err)
+	v := &Verdict{Header: h, Former: !s.Room.Role(sender).Writes()}
+	if v.Content, err = crypto.ParseContent(h.Flags, content); err != nil {
+		v.Refused = err
+		return v, nil
 	}
 	switch {
-	case s.Room.Role(sender).Manages():
-		return ErrForkProven
-	case s.Room.Known(sender):
-		return ErrForkClaimed
+	case !reached:
+		return v, fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ErrWithheld, h.At, s.Head.Seq)
+	case [16]byte(own[:16]) != h.Head && s.Room.Role(sender).Manages():
+		return v, ErrForkProven
+	case [16]byte(own[:16]) != h.Head:
+		return v, ErrForkClaimed
+	case s.Room.Archived != 0 && h.At >= s.Room.Archived:
+		v.Refused = ErrEnded
+	case !s.Room.RoleAt(sender, h.At).Writes():
+		v.Refused = fmt.Errorf("%w: not at entry %d", ErrNotWriter, h.At)
+	case h.Epoch != s.Room.EpochAt(h.At).Number:
+		v.Refused = ErrEpoch
+	case live && v.Former:
+		v.Refused = fmt.Errorf("%w any more", ErrNotWriter)
 	}
-	return fmt.Errorf("%w: %w", ErrForged, ErrNotWriter)
+	return v, nil
+}
+
+// authentic says why a frame cannot be an authentic one, whatever is in it. What names entries, and with them
+// members and epochs, that the log does not reach may be one when it does: ErrAhead.
+func (s *State) authentic(h crypto.Header, sender crypto.PublicKey, reached bool) error {
+	switch {
+	case (h.Suite == crypto.SuiteEncrypted) != s.Room.Policy.Encrypted():
+		return fmt.Errorf("%w: %w", ErrForged, ErrSuite)
+	case h.Epoch < 1:
+		return fmt.Errorf("%w: epoch 0", ErrForged)
+	case !reached && (h.Epoch > s.Room.Epoch().Number || !s.Room.Known(sender)):
+		return fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ErrAhead, h.At, s.Head.Seq)
+	case h.Epoch > s.Room.Epoch().Number:
+		return fmt.Errorf("%w: unknown epoch %d", ErrForged, h.Epoch)
+	case !s.Room.Known(sender):
+		return fmt.Errorf("%w: %w", ErrForged, ErrNotWriter)
+	}
+	return nil
 }
 
 func (s *State) open(frame []byte, h crypto.Header, sender crypto.PublicKey, keys FrameKeys) ([]byte, error) {
@@ -102,5 +104,9 @@ func (s *State) open(frame []byte, h crypto.Header, sender crypto.PublicKey, key
 			return nil, err
 		}
 	}
-	return crypto.OpenFrame(frame, s.ID, sender, key)
+	content, err := crypto.OpenFrame(frame, s.ID, sender, key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	return content, nil
 }

@@ -26,6 +26,7 @@ type Room struct {
 	Terms    []Term // of all policies, in their order
 	Archived uint64 // the seq that archived it; 0: open
 	Left     bool   // someone left since the epoch began: stale
+	Anew     uint64 // the entry with which what is stored begins: the first, or the last that says so
 	Epochs   []Epoch
 	members  map[crypto.PublicKey]Role
 	owners   int
@@ -97,6 +98,16 @@ func (r *Room) RoleAt(key crypto.PublicKey, seq uint64) Role {
 	return ""
 }
 
+// Joined is the entry by which a key first became a member, and when that was at the earliest: when the last epoch
+// had begun by then. Zero for someone who never was one.
+func (r *Room) Joined(key crypto.PublicKey) (seq uint64, when time.Time) {
+	spans := r.history[key]
+	if len(spans) == 0 {
+		return 0, time.Time{}
+	}
+	return spans[0].Seq, r.EpochAt(spans[0].Seq).Time
+}
+
 // Known reports whether a key is or was a member.
 func (r *Room) Known(key crypto.PublicKey) bool { return len(r.history[key]) > 0 }
 
@@ -152,7 +163,7 @@ func (c *Create) apply(s *State, e *Entry) {
 		first.Commit = *c.Commit
 	}
 	s.Room = &Room{
-		Bus: c.Bus, Subject: c.Subject, Epochs: []Epoch{first},
+		Bus: c.Bus, Subject: c.Subject, Epochs: []Epoch{first}, Anew: 1,
 		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
 	}
 	s.Room.setPolicy(c.Policy, 1)
@@ -340,10 +351,12 @@ func (m *MemberRole) check(s *State, by crypto.PublicKey) error {
 
 func (m *MemberRole) apply(s *State, e *Entry) { s.Room.set(m.Key, m.Role, e.Seq) }
 
-// SetPolicy replaces the whole policy.
+// SetPolicy replaces the whole policy. With Anew it says as well that what was stored is gone, and that this was
+// meant.
 type SetPolicy struct {
 	Policy Policy `cbor:"policy" json:"policy"`
 	Rekey  *Rekey `cbor:"rekey,omitempty" json:"rekey,omitempty"`
+	Anew   bool   `cbor:"anew,omitempty" json:"anew,omitempty"`
 }
 
 func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {
@@ -362,6 +375,9 @@ func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {
 
 func (p *SetPolicy) apply(s *State, e *Entry) {
 	s.Room.setPolicy(p.Policy, e.Seq)
+	if p.Anew {
+		s.Room.Anew = e.Seq
+	}
 	applyRekey(s, e, p.Rekey)
 }
 

@@ -42,6 +42,7 @@ type roomSnapshot struct {
 	Terms    []Term
 	Archived uint64
 	Left     bool
+	Anew     uint64
 	Epochs   []epochSnapshot
 	Members  []memberSnapshot
 }
@@ -63,7 +64,7 @@ type memberSnapshot struct {
 
 // Snapshot encodes the state so that LoadSnapshot gives it back.
 func (s *State) Snapshot() ([]byte, error) {
-	out := snapshot{V: 2, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
+	out := snapshot{V: 3, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
 	for _, h := range s.hashes {
 		out.Hashes = append(out.Hashes, h[:]...)
 	}
@@ -84,7 +85,7 @@ func (s *State) Snapshot() ([]byte, error) {
 }
 
 func (r *Room) snapshot() *roomSnapshot {
-	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Terms: r.Terms, Archived: r.Archived, Left: r.Left}
+	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Terms: r.Terms, Archived: r.Archived, Left: r.Left, Anew: r.Anew}
 	for _, e := range r.Epochs {
 		out.Epochs = append(out.Epochs, epochSnapshot{Seq: e.Seq, Commit: e.Commit, Previous: e.Previous, By: e.By, Time: millis(e.Time)})
 	}
@@ -101,7 +102,7 @@ func LoadSnapshot(data []byte) (*State, error) {
 	if err := cbor.Unmarshal(data, &in); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSnapshot, err)
 	}
-	if in.V != 2 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
+	if in.V != 3 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
 		return nil, ErrSnapshot
 	}
 	s := &State{ID: in.ID}
@@ -142,7 +143,7 @@ func (in *busSnapshot) load() *Bus {
 
 func (in *roomSnapshot) load() *Room {
 	r := &Room{
-		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left,
+		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left, Anew: in.Anew,
 		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
 	}
 	for _, t := range in.Terms {

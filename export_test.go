@@ -1,0 +1,5 @@
+package unibus
+
+import "time"
+
+func init() { giveUpAfter, parkedFor = time.Second, time.Second }

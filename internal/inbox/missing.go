@@ -1,0 +1,185 @@
+package inbox
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// gap are frames of a stream that did not come, between two others.
+type gap struct {
+	s           *stream
+	from, to    uint64
+	left, right mark
+	ripe        time.Time // until then they may still come
+}
+
+// missing takes note of the frames before one, which did not come. In a stored room they are judged when it has
+// been read to its end: only then it is known how much there is, and what their writer says of them.
+func (b *Inbox) missing(s *stream, f held, now time.Time) {
+	from, to := s.untold(s.next), f.Header.Counter-1
+	if from > to || f.Context { // what is missing before the first wanted is nobody's loss here
+		return
+	}
+	s.miss(from, to)
+	g := gap{s, from, to, s.last, markOf(f.Frame), f.ripe}
+	if !b.o.Stored {
+		b.tell(g, from, to, Gap, "lost on the way, as may happen in a room that stores nothing")
+		return
+	}
+	if len(b.gaps) == maxJudged {
+		b.judge(b.gaps[0], now)
+		b.gaps = slices.Delete(b.gaps, 0, 1)
+	}
+	b.gaps = append(b.gaps, g)
+}
+
+// judgeAll says what became of all that is missing, but for what may still come, and when to look at that again;
+// zero for never.
+func (b *Inbox) judgeAll(now time.Time) (again time.Time) {
+	kept := b.gaps[:0]
+	for _, g := range b.gaps {
+		if !g.ripe.After(now) {
+			b.judge(g, now)
+			continue
+		}
+		kept = append(kept, g)
+		again = earlier(again, g.ripe)
+	}
+	clear(b.gaps[len(kept):])
+	b.gaps = kept
+	return again
+}
+
+// belated takes note of a frame that came after others behind it were delivered: it is not missing, but a stream
+// never goes back.
+func (b *Inbox) belated(s *stream, f Frame) {
+	counter := f.Header.Counter
+	i := slices.IndexFunc(b.gaps, func(g gap) bool { return g.s == s && g.from <= counter && counter <= g.to })
+	if i < 0 {
+		return
+	}
+	before, after := b.gaps[i], b.gaps[i]
+	before.to, after.from = counter-1, counter+1
+	b.gaps = slices.Delete(b.gaps, i, i+1)
+	if counter < after.to {
+		b.gaps = slices.Insert(b.gaps, i, after)
+	}
+	if before.from < counter {
+		b.gaps = slices.Insert(b.gaps, i, before)
+	}
+	b.note(s, Notice{Kind: Dropped, From: counter, To: counter, Place: f.Place, Why: "it was stored after frames behind it, which were read already"})
+}
+
+// earlier is the first of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// judge says what became of the frames of a gap. Only what somebody has signed excuses them, and that they are old
+// enough, or behind enough others, to have expired; the server's word does not.
+func (b *Inbox) judge(g gap, now time.Time) {
+	to := g.to
+	if g.s.acked <= to && g.right.place < g.s.told { // what was sent later may be acknowledged by now
+		b.tell(g, max(g.from, g.s.acked), to, Unacknowledged, "never stored: its writer says that it had no acknowledgement of it")
+		if g.s.acked <= g.from {
+			return
+		}
+		to = g.s.acked - 1
+	}
+	kind, why := b.excuse(g, now)
+	b.tell(g, g.from, to, kind, why)
+}
+
+func (b *Inbox) tell(g gap, from, to uint64, kind Kind, why string) {
+	b.note(g.s, Notice{Kind: kind, Finding: kind == Gap && b.o.Stored, From: from, To: to, Place: g.right.place, Why: why})
+}
+
+// excuse says why the frames of a gap are missing.
+func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
+	left := g.left
+	if !left.known {
+		at, joined := b.log.Joined(g.s.key.sender)
+		left.at, left.time = at, uint64(joined.UnixMicro())
+	}
+	for epoch := left.epoch + 1; epoch < g.right.epoch; epoch++ {
+		if !b.log.Owes(epoch) {
+			return Unreadable, fmt.Sprintf("of a time, as epoch %d, whose keys are not for you", epoch)
+		}
+	}
+	switch {
+	case !b.log.StoredSince(left.at, g.right.at):
+		return Unstored, "made while the room stored nothing, or before it began anew"
+	case b.mayHaveExpired(left, now):
+		return Expired, "old enough, or behind enough others, to have expired"
+	case !left.known && b.forgot:
+		return Expired, "the beginning of a stream that may have been forgotten for others"
+	}
+	return Gap, "missing from the room's stream, with frames after it there"
+}
+
+// mayHaveExpired reports whether a frame, stored after one that left marks, may be gone because the room keeps
+// frames for so long, or so many, and no more. Nothing has expired behind what the server says comes first.
+func (b *Inbox) mayHaveExpired(left mark, now time.Time) bool {
+	if left.place > 0 && left.place >= b.first+outOfOrder {
+		return false
+	}
+	kept := b.log.LeastRetained(left.at)
+	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second
+	many := kept.Bytes > 0 && b.read.since(b.first) >= uint64(kept.Bytes)/2
+	return old || many
+}
+
+// follow compares what a frame says of its writer's other streams with what was read of them. What was
+// acknowledged was stored before the frame was sealed, and read before it.
+func (b *Inbox) follow(f Frame, now time.Time) {
+	for _, c := range f.Content.Follows {
+		k := key{f.Sender, c.Stream}
+		s := b.streams[k]
+		if s != nil && c.Frames >= s.acked {
+			s.acked, s.told = c.Frames, f.Place
+		}
+		read := s != nil && s.has(c.Frames-1) || s == nil && b.forgot
+		if c.Frames > 0 && !read && b.expected(c, f) {
+			b.unread(k, s, c, f, now)
+		}
+	}
+}
+
+// expected reports whether what a frame says was stored must have been read.
+func (b *Inbox) expected(c crypto.Follows, f Frame) bool {
+	return c.Place >= b.o.From && c.Place < f.Place && c.At <= f.Header.At && b.log.OwesAt(c.At) && b.log.StoredSince(c.At, f.Header.At)
+}
+
+// unread tells, once, of frames that were stored and not read.
+func (b *Inbox) unread(k key, s *stream, c crypto.Follows, f Frame, now time.Time) {
+	from, to := uint64(0), c.Frames-1
+	if s != nil {
+		from = s.untold(max(s.next, s.first))
+		if to < s.first {
+			from = 0
+		}
+		s.miss(from, to)
+	} else {
+		if told, ok := b.claims[k]; ok {
+			from = told
+		}
+		if len(b.claims) >= maxClaims {
+			clear(b.claims)
+		}
+		b.claims[k] = c.Frames
+	}
+	if from > to {
+		return
+	}
+	n := Notice{Kind: Missing, Finding: true, Sender: k.sender, Stream: k.stream, From: from, To: to, Place: f.Place, Why: "its writer says that it was stored; withheld, or never written"}
+	if b.mayHaveExpired(mark{at: c.At, time: c.Sealed, place: c.Place}, now) {
+		n.Kind, n.Finding, n.Why = Expired, false, "stored, and old enough, or behind enough others, to have expired"
+	}
+	b.notice(n)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package inbox
+
+const raceCost = 1

@@ -1,0 +1,127 @@
+package ledger
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// TestOwes: a key is owed to whoever was a member while it was in use, and to those to whom later keys lead back.
+func TestOwes(t *testing.T) {
+	joined := play(t, `
+		alice create ops joined
+		alice invite bob:member rekey       # 2
+		alice invite carol:reader rekey     # 3
+		alice remove bob rekey              # 4
+		alice invite bob:member rekey       # 5
+		alice rekey                         # 6
+	`)
+	shared := play(t, `
+		alice create ops shared
+		alice rekey                         # 2
+		alice policy joined rekey:noprev    # 3
+		alice rekey                         # 4
+		alice policy shared rekey           # 5
+		alice rekey                         # 6
+		alice invite bob:member             # still 6
+		alice remove bob rekey              # 7
+		alice rekey                         # 8
+	`)
+	plain := play(t, `
+		alice create ops joined none
+		alice invite bob:reader
+	`)
+	for _, v := range []struct {
+		of   *State
+		who  string
+		owed string // epochs from 0
+	}{
+		{joined, "alice", "01111110"}, {joined, "bob", "00110110"}, {joined, "carol", "00011110"}, {joined, "dave", "00000000"},
+		{shared, "alice", "0111111110"}, {shared, "bob", "0000011000"}, {plain, "bob", "11"},
+	} {
+		for epoch, want := range v.owed {
+			if got := v.of.Room.Owes(key(v.who), uint32(epoch)); got != (want == '1') {
+				t.Errorf("%s, history %s: epoch %d is owed: %v", v.who, v.of.Room.Policy.History, epoch, got)
+			}
+		}
+	}
+}
+
+// TestStoredSince: what was made in between is there as long as no policy, and no owner, said otherwise.
+func TestStoredSince(t *testing.T) {
+	s := play(t, `
+		alice create ops
+		alice policy live
+		alice policy stored
+		alice rekey
+		alice policy stored anew
+		alice rekey
+	`)
+	for _, v := range []struct {
+		from, to uint64
+		want     bool
+	}{
+		{1, 1, true}, {1, 2, false}, {2, 2, false}, {1, 4, false}, {2, 3, false}, {3, 3, true}, {3, 4, true},
+		{4, 5, false}, {5, 5, true}, {5, 6, true}, {3, 6, false},
+	} {
+		if got := s.Room.StoredSince(v.from, v.to); got != v.want {
+			t.Errorf("stored from entry %d to %d: %v", v.from, v.to, got)
+		}
+	}
+	if s.Room.Anew != 5 {
+		t.Errorf("begun anew at %d", s.Room.Anew)
+	}
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := LoadSnapshot(snapshot); err != nil || again.Room.Anew != 5 {
+		t.Errorf("a snapshot forgets it: %v", err)
+	}
+}
+
+// TestLeastRetained: the strictest limit counts, each by itself, and none is none.
+func TestLeastRetained(t *testing.T) {
+	s := play(t, `
+		alice create ops retain=100,0
+		alice policy retain=0,50
+		alice policy live
+		alice policy retain=10,70
+		alice policy retain=20,60
+	`)
+	for since, want := range map[uint64]Retain{1: {10, 50}, 2: {10, 50}, 3: {10, 60}, 4: {10, 60}, 5: {20, 60}} {
+		if got := s.Room.LeastRetained(since); got != want {
+			t.Errorf("since %d: %v, want %v", since, got, want)
+		}
+	}
+}
+
+// TestJoined: the time at which somebody may have begun to write is that of the epoch before.
+func TestJoined(t *testing.T) {
+	s := play(t, `
+		alice create ops
+		alice rekey
+		alice invite bob:member
+	`)
+	for who, seq := range map[string]uint64{"alice": 1, "bob": 2} {
+		if _, got := s.Room.Joined(key(who)); !got.Equal(at(seq)) {
+			t.Errorf("%s joined at %v", who, got)
+		}
+	}
+	if seq, _ := s.Room.Joined(key("bob")); seq != 3 {
+		t.Errorf("bob joined by entry %d", seq)
+	}
+	if seq, when := s.Room.Joined(key("carol")); seq != 0 || !when.IsZero() {
+		t.Errorf("a stranger joined by entry %d, at %v", seq, when)
+	}
+}
+
+// retention reads AGE,BYTES.
+func retention(s string) *Retain {
+	var age, bytes uint64
+	if _, err := fmt.Sscanf(s, "%d,%d", &age, &bytes); err != nil {
+		panic(err)
+	}
+	return &Retain{crypto.Number(age), crypto.Number(bytes)}
+}
