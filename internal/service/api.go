@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,14 +57,14 @@ func (a *api) routes() map[string]func(*call) (int, any, error) {
 	return map[string]func(*call) (int, any, error){
 		"GET /bus":                       a.getBus,
 		"GET /logs/{log}":                a.onOneCore(a.getLog),
-		"POST /heads":                    a.postHeads,
-		"POST /logs":                     a.createRoom,
-		"POST /logs/{log}":               a.appendEntry,
-		"PUT /rooms/{room}/keys":         a.putKeys,
+		"POST /heads":                    a.large(a.postHeads),
+		"POST /logs":                     a.large(a.createRoom),
+		"POST /logs/{log}":               a.large(a.appendEntry),
+		"PUT /rooms/{room}/keys":         a.large(a.putKeys),
 		"GET /rooms/{room}/keys/{epoch}": a.getKey,
-		"POST /cards":                    a.postCards,
-		"POST /cards/query":              a.queryCards,
-		"PUT /cards/{endpoint}":          a.putCard,
+		"POST /cards":                    a.large(a.postCards),
+		"POST /cards/query":              a.large(a.queryCards),
+		"PUT /cards/{endpoint}":          a.large(a.putCard),
 		"GET /cards/{endpoint}":          a.getCard,
 		"GET /members/{endpoint}/rooms":  a.onOneCore(a.getRoomsOf),
 		"GET /rooms":                     a.onOneCore(a.getRooms),
@@ -135,6 +136,20 @@ func (a *api) onOneCore(h func(*call) (int, any, error)) func(*call) (int, any, 
 		return h(c)
 	}
 }
+
+// large is onOneCore for requests with a large body, which are work to read, check and store.
+func (a *api) large(h func(*call) (int, any, error)) func(*call) (int, any, error) {
+	one := a.onOneCore(h)
+	return func(c *call) (int, any, error) {
+		if c.ContentLength < 0 || c.ContentLength > largeBody {
+			return one(c)
+		}
+		return h(c)
+	}
+}
+
+// largeBody is how many bytes of a request make it more work than most.
+const largeBody = 4 << 10
 
 // authenticate knows a caller by its token, and the allowlist by asking the store every time.
 func (a *api) authenticate(r *http.Request) (*call, error) {
@@ -274,7 +289,9 @@ func (a *api) postHeads(c *call) (int, any, error) {
 	if len(in.Logs) > store.MaxHeads {
 		return 0, nil, fmt.Errorf("%w: the heads of at most %d logs in one request", store.ErrInvalid, store.MaxHeads)
 	}
-	heads, err := a.store.Heads(c.Context(), in.Logs...)
+	slices.SortFunc(in.Logs, crypto.ID.Compare)
+	logs := slices.Compact(in.Logs)
+	heads, err := a.store.Heads(c.Context(), logs...)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -283,7 +300,7 @@ func (a *api) postHeads(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	places := []store.PlaceBody{}
-	for i, log := range in.Logs {
+	for i, log := range logs {
 		if heads[i].Seq == 0 {
 			continue
 		}

@@ -283,7 +283,7 @@ func (a *authorizer) seated(ctx context.Context, l *login, user *jwt.UserClaims)
 	a.logs.meet(ctx, a.bus, key, a.now())
 	if a.crowd.bus.take(key, l.conn, a.now(), showUp) {
 		a.inboxes.put(l.token.Inbox.String(), key)
-		a.crowd.rooms.put(l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
+		a.crowd.rooms.put(key, l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
 		return true
 	}
 	a.ignore(l, "bus-full")

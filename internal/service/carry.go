@@ -25,18 +25,18 @@ import (
 )
 
 const (
-	maxRequests  = 64       // worked on at once
-	maxPerCaller = 32       // of one caller
-	maxQueued    = 256      // of one caller, that wait
-	callerBytes  = 4 << 20  // of one caller's requests in hand
-	allBytes     = 64 << 20 // of all requests in hand
-	pendingMsgs  = 8 << 10  // that have come and are not looked at yet
-	pendingBytes = 32 << 20 // as much
-	maxPath      = 8 << 10  // bytes of a path with its query
-	maxBusy      = 256      // answers that the service is busy, that wait to be sent
-	maxTokens    = 4096     // verified tokens that are remembered
-	maxInboxes   = 64 << 10 // connections remembered
-	ownRate      = 1000     // tokens verified in a second, of one user, who need not have more than one an hour
+	maxRequests  = 64        // worked on at once
+	maxPerCaller = 32        // of one caller
+	maxQueued    = 256       // of one caller, that wait
+	callerBytes  = 4 << 20   // of one caller's requests in hand
+	allBytes     = 64 << 20  // of all requests in hand
+	pendingMsgs  = 256 << 10 // that have come and are not looked at yet: others' too are lost beyond it
+	pendingBytes = 32 << 20  // as much
+	maxPath      = 8 << 10   // bytes of a path with its query
+	maxBusy      = 256       // answers that the service is busy, that wait to be sent
+	maxTokens    = 4096      // verified tokens that are remembered
+	maxInboxes   = 64 << 10  // connections remembered
+	ownRate      = 1000      // tokens verified in a second, of one user, who need not have more than one an hour
 	ownBurst     = 1000
 )
 

@@ -33,7 +33,6 @@ const (
 	floodPenalty   = 2 * time.Second
 	maxGone        = 4096
 	maxOutside     = 16 << 10
-	maxGrants      = 8192      // connections whose rooms are remembered: 2 kB each, at most
 	crowdPending   = 256 << 10 // events that have come and are not looked at yet
 )
 
@@ -48,8 +47,8 @@ type crowd struct {
 	// flooded are connections that were dropped for saying hello without end. Their seats stay taken a while.
 	flooded *recent[connID, struct{}]
 	now     func() time.Time
-	rooms   *recent[connID, []crypto.ID] // in which connections that this service let in have rights
-	outside *recent[connID, struct{}]    // connections whose login will not make them a user\'s
+	rooms   *grants
+	outside *recent[connID, struct{}] // connections whose login will not make them a user\'s
 }
 
 func newCrowd(now func() time.Time) *crowd {
@@ -57,7 +56,7 @@ func newCrowd(now func() time.Time) *crowd {
 		bus: newSeats[crypto.PublicKey](maxConnections, 0, 0), door: newSeats[string](maxHello, maxDoorQueue, maxDoorWaits),
 		told: newRecent[crypto.PublicKey, time.Time](maxRefused), gone: newRecent[connID, struct{}](maxGone), now: now,
 		hello: newRecent[string, connID](maxDoorWaits), flooded: newRecent[connID, struct{}](maxDoorWaits),
-		rooms: newRecent[connID, []crypto.ID](maxGrants), outside: newRecent[connID, struct{}](maxOutside),
+		rooms: newGrants(), outside: newRecent[connID, struct{}](maxOutside),
 	}
 }
 
@@ -113,6 +112,7 @@ func (c *crowd) event(m *nats.Msg) {
 	case what == "DISCONNECT" && account == bus.AccountBus:
 		c.gone.put(conn, struct{}{})
 		c.bus.left(conn, c.now())
+		c.rooms.gone(conn)
 	case what == "DISCONNECT":
 		if _, flooded := c.flooded.get(conn); flooded {
 			c.door.appeared(addressOf(e.Client.Host), conn, c.now().Add(floodPenalty))
@@ -197,7 +197,7 @@ func (c *crowd) mayTell(key crypto.PublicKey, now time.Time) bool {
 // there, and all that it knows nothing of, let in by another service or long ago.
 func (c *crowd) mayHaveNamed(room crypto.ID) bus.Concerned {
 	return func(server string, cid uint64) bool {
-		rooms, known := c.rooms.get(connID{server, cid})
+		rooms, known := c.rooms.of(connID{server, cid})
 		return !known || slices.Contains(rooms, room)
 	}
 }

@@ -59,41 +59,91 @@ func (r *reconciler) all(ctx context.Context) error {
 	return nil
 }
 
-// follow works on notices until they end.
+// Limits of what the reconciler has before it.
+const (
+	maxNotices   = 4096 // new entries; beyond that they wait where they come from
+	maxAgain     = 4096 // entries that are looked at again; beyond that new ones wait too
+	againAtOnce  = 32   // of these, before new ones are looked at
+	retryPending = 10 * time.Millisecond
+)
+
+// follow works on notices until they end. Logs take turns: one that grows without a pause holds up no other.
 func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
-	again := map[store.Notice]*bus.Kick{}
+	fresh := turns[crypto.ID, store.Notice]{limits: turnLimits{atOnce: 1, each: 1, inHand: maxNotices, bytes: maxNotices, allBytes: maxNotices}}
+	var again []store.Notice
 	timer := time.NewTimer(retryEvery)
 	defer timer.Stop()
+	take := func(n store.Notice) {
+		if fresh.reserve(n.Log, 1) { // it is asked only while there is room
+			fresh.put(n.Log, 1, n)
+		}
+	}
 	for {
+		more := notices
+		if fresh.bytes >= maxNotices || len(again) >= maxAgain {
+			more = nil
+		}
+		if fresh.bytes == 0 {
+			select {
+			case n, ok := <-more:
+				if !ok {
+					return
+				}
+				take(n)
+			case <-timer.C:
+				again = r.retry(ctx, again, timer)
+			}
+			continue
+		}
 		select {
-		case n, ok := <-notices:
+		case n, ok := <-more:
 			if !ok {
 				return
 			}
-			again[n] = r.kicks.of(n)
-			r.first(ctx, n, again[n])
-			timer.Reset(retryEvery)
+			take(n)
 		case <-timer.C:
-			for n, kick := range again {
-				if kick.Due() && r.step(ctx, n, kick) {
-					delete(again, n)
-				}
+			again = r.retry(ctx, again, timer)
+		default:
+			log, next, _ := fresh.next()
+			if r.first(ctx, next.do) {
+				again = append(again, next.do)
 			}
-			if len(again) > 0 {
-				timer.Reset(retryEvery)
-			}
+			fresh.done(log, 1)
 		}
 	}
 }
 
+// retry looks again at entries whose time has come, some at once, and returns those that are left.
+func (r *reconciler) retry(ctx context.Context, again []store.Notice, timer *time.Timer) []store.Notice {
+	n := min(againAtOnce, len(again))
+	left := again[n:]
+	for _, notice := range again[:n] {
+		if kick := r.kicks.of(notice); !kick.Due() || !r.step(ctx, notice, kick) {
+			left = append(left, notice)
+		}
+	}
+	wait := retryEvery
+	if len(left) > againAtOnce {
+		wait = retryPending
+	}
+	timer.Reset(wait)
+	return left
+}
+
 // first does what a new entry asks for, and tells of it. Dropping connections takes as long as all
-// servers take to say whom they hold: whoever else is concerned need not wait for that.
-func (r *reconciler) first(ctx context.Context, n store.Notice, kick *bus.Kick) {
+// servers take to say whom they hold: whoever else is concerned need not wait for that. It reports whether to look
+// at the entry again: whoever was being let in on other grounds may have come in since.
+func (r *reconciler) first(ctx context.Context, n store.Notice) (again bool) {
+	over, err := r.over(ctx, n, everyone)
+	ok := r.report(ctx, n, err)
 	var dropped sync.WaitGroup
-	dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, others, kick)) })
-	r.report(ctx, n, r.tend(ctx, n.Log))
-	r.report(ctx, n, r.announce(ctx, n))
+	if len(over) > 0 || !ok {
+		dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, others, r.kicks.of(n))) })
+	}
+	ok = r.report(ctx, n, r.tend(ctx, n.Log)) && ok
+	ok = r.report(ctx, n, r.announce(ctx, n)) && ok
 	dropped.Wait()
+	return len(over) > 0 || !ok
 }
 
 // step does what a new entry asks for, and may be repeated. A server that was silent is asked again when it

@@ -70,8 +70,8 @@ func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledg
 		found[crypto.ID(log)] = h
 		return none, nil
 	}, `WITH asked (log) AS (VALUES (?)`+strings.Repeat(`, (?)`, len(logs)-1)+`)
-		SELECT e.log, e.seq, e.statement FROM asked JOIN entries e ON e.log = asked.log
-		WHERE e.seq = (SELECT max(seq) FROM entries WHERE log = asked.log)`, args...)
+		SELECT e.log, e.seq, e.statement FROM asked JOIN entries e
+		ON (e.log, e.seq) = (asked.log, (SELECT max(seq) FROM entries WHERE log = asked.log))`, args...)
 	return found, err
 }
 
