@@ -13,11 +13,11 @@ import (
 var ErrContent = errors.New("malformed frame content")
 
 const (
-	timeSize    = 8
-	followsSize = 16 + 4*8
+	timeSize = 8
 
-	// MaxFollows is the most other streams a frame may tell of.
-	MaxFollows = 16
+	// MaxFollows is the most other streams a frame may tell of, and FollowsSize what each takes.
+	MaxFollows  = 16
+	FollowsSize = 16 + 4*8
 )
 
 // Field is one header of a message; keys may repeat.
@@ -148,7 +148,7 @@ func ParseContent(flags byte, content []byte) (Content, error) {
 }
 
 func parseFollows(b []byte) ([]Follows, []byte, error) {
-	if len(b) == 0 || b[0] > MaxFollows || len(b) < 1+int(b[0])*followsSize {
+	if len(b) == 0 || b[0] > MaxFollows || len(b) < 1+int(b[0])*FollowsSize {
 		return nil, nil, fmt.Errorf("%w: streams it follows are cut short, or too many", ErrContent)
 	}
 	others := make([]Follows, b[0])
@@ -158,7 +158,7 @@ func parseFollows(b []byte) ([]Follows, []byte, error) {
 		for n, field := range []*uint64{&others[i].Frames, &others[i].At, &others[i].Place, &others[i].Sealed} {
 			*field = binary.BigEndian.Uint64(b[16+8*n:])
 		}
-		b = b[followsSize:]
+		b = b[FollowsSize:]
 	}
 	return others, b, nil
 }

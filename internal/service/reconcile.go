@@ -61,39 +61,51 @@ func (r *reconciler) all(ctx context.Context) error {
 
 // Limits of what the reconciler has before it.
 const (
-	maxNotices   = 4096 // new entries; beyond that they wait where they come from
-	maxAgain     = 4096 // entries that are looked at again; beyond that new ones wait too
-	againAtOnce  = 32   // of these, before new ones are looked at
-	retryPending = 10 * time.Millisecond
+	maxNotices  = 4096 // new entries; beyond that they wait where they come from
+	maxAgain    = 4096 // entries that are looked at again; beyond that new ones wait too
+	againAtOnce = 32   // of these, before new ones are looked at
+	againSoon   = 10 * time.Millisecond
 )
 
-// follow works on notices until they end. Logs take turns: one that grows without a pause holds up no other.
+// follow works on notices until they end: tells of them at once, and drops connections beside that, which takes as
+// long as all servers take to say whom they hold.
 func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
+	ends := make(chan store.Notice, maxNotices)
+	var dropping sync.WaitGroup
+	dropping.Go(func() { inTurns(ends, func(n store.Notice, again bool) bool { return r.drop(ctx, n, again) }) })
+	inTurns(notices, func(n store.Notice, again bool) bool { return r.tell(ctx, n, again, ends) })
+	close(ends)
+	dropping.Wait()
+}
+
+// inTurns does what new entries ask for, until there are no more. Logs take turns: one that grows without a pause
+// holds up no other. What has to be done again is, after a while.
+func inTurns(notices <-chan store.Notice, do func(n store.Notice, again bool) (undone bool)) {
 	fresh := turns[crypto.ID, store.Notice]{limits: turnLimits{atOnce: 1, each: 1, inHand: maxNotices, bytes: maxNotices, allBytes: maxNotices}}
+	take := func(n store.Notice) { // it is asked only while there is room
+		fresh.reserve(n.Log, 1)
+		fresh.put(n.Log, 1, n)
+	}
 	var again []store.Notice
 	timer := time.NewTimer(retryEvery)
 	defer timer.Stop()
-	take := func(n store.Notice) {
-		if fresh.reserve(n.Log, 1) { // it is asked only while there is room
-			fresh.put(n.Log, 1, n)
-		}
-	}
 	for {
 		more := notices
 		if fresh.bytes >= maxNotices || len(again) >= maxAgain {
 			more = nil
 		}
-		if fresh.bytes == 0 {
-			select {
-			case n, ok := <-more:
-				if !ok {
-					return
-				}
-				take(n)
-			case <-timer.C:
-				again = r.retry(ctx, again, timer)
+		var ready chan struct{}
+		if fresh.bytes > 0 {
+			ready = always
+		}
+		select { // before anything is done about one log, so that all have their turn
+		case n, ok := <-more:
+			if !ok {
+				return
 			}
+			take(n)
 			continue
+		default:
 		}
 		select {
 		case n, ok := <-more:
@@ -102,10 +114,22 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 			}
 			take(n)
 		case <-timer.C:
-			again = r.retry(ctx, again, timer)
-		default:
+			n := min(againAtOnce, len(again))
+			left := again[n:]
+			for _, notice := range again[:n] {
+				if do(notice, true) {
+					left = append(left, notice)
+				}
+			}
+			again = left
+			wait := retryEvery
+			if len(again) > againAtOnce {
+				wait = againSoon
+			}
+			timer.Reset(wait)
+		case <-ready:
 			log, next, _ := fresh.next()
-			if r.first(ctx, next.do) {
+			if do(next.do, false) {
 				again = append(again, next.do)
 			}
 			fresh.done(log, 1)
@@ -113,43 +137,36 @@ func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
 	}
 }
 
-// retry looks again at entries whose time has come, some at once, and returns those that are left.
-func (r *reconciler) retry(ctx context.Context, again []store.Notice, timer *time.Timer) []store.Notice {
-	n := min(againAtOnce, len(again))
-	left := again[n:]
-	for _, notice := range again[:n] {
-		if kick := r.kicks.of(notice); !kick.Due() || !r.step(ctx, notice, kick) {
-			left = append(left, notice)
+// always is ready.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// tell brings NATS in line with a new entry, tells of it, and hands it on if it ends connections. It reports
+// whether something is left to do.
+func (r *reconciler) tell(ctx context.Context, n store.Notice, again bool, ends chan<- store.Notice) (undone bool) {
+	undone = !r.report(ctx, n, r.tend(ctx, n.Log))
+	if again {
+		return undone
+	}
+	r.report(ctx, n, r.announce(ctx, n)) // who does not hear of it asks now and then
+	over, err := r.over(ctx, n, everyone)
+	if len(over) > 0 || err != nil {
+		select {
+		case ends <- n:
+		case <-ctx.Done():
 		}
 	}
-	wait := retryEvery
-	if len(left) > againAtOnce {
-		wait = retryPending
-	}
-	timer.Reset(wait)
-	return left
+	return undone
 }
 
-// first does what a new entry asks for, and tells of it. Dropping connections takes as long as all
-// servers take to say whom they hold: whoever else is concerned need not wait for that. It reports whether to look
-// at the entry again: whoever was being let in on other grounds may have come in since.
-func (r *reconciler) first(ctx context.Context, n store.Notice) (again bool) {
-	over, err := r.over(ctx, n, everyone)
-	ok := r.report(ctx, n, err)
-	var dropped sync.WaitGroup
-	if len(over) > 0 || !ok {
-		dropped.Go(func() { r.report(ctx, n, r.kick(ctx, n, others, r.kicks.of(n))) })
+// drop ends the connections that an entry asks to end; in a while again, since one whose login was being decided
+// on other grounds may have come in. A server that was silent is asked again when it is heard of.
+func (r *reconciler) drop(ctx context.Context, n store.Notice, again bool) (undone bool) {
+	kick := r.kicks.of(n)
+	if !again {
+		r.report(ctx, n, r.kick(ctx, n, others, kick))
+		return true
 	}
-	ok = r.report(ctx, n, r.tend(ctx, n.Log)) && ok
-	ok = r.report(ctx, n, r.announce(ctx, n)) && ok
-	dropped.Wait()
-	return len(over) > 0 || !ok
-}
-
-// step does what a new entry asks for, and may be repeated. A server that was silent is asked again when it
-// is heard of.
-func (r *reconciler) step(ctx context.Context, n store.Notice, kick *bus.Kick) bool {
-	return r.report(ctx, n, errors.Join(r.kick(ctx, n, everyone, kick), r.tend(ctx, n.Log)))
+	return !kick.Due() || !r.report(ctx, n, r.kick(ctx, n, everyone, kick))
 }
 
 func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool {

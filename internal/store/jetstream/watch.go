@@ -43,7 +43,7 @@ type watch struct {
 
 // Watch reports every entry committed from now on.
 func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
-	w := &watch{s: s, out: make(chan store.Notice), told: make(chan struct{}, 1)}
+	w := &watch{s: s, out: make(chan store.Notice, 256), told: make(chan struct{}, 1)}
 	heard, err := s.nc.Subscribe(announcements, w.hear)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", failure(err))

@@ -19,7 +19,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	if err := s.read.QueryRowContext(ctx, `SELECT coalesce(max(n), 0) FROM entries`).Scan(&last); err != nil {
 		return nil, fmt.Errorf("watch: %w", failure(err))
 	}
-	out, poke := make(chan store.Notice), make(chan struct{}, 1)
+	out, poke := make(chan store.Notice, page), make(chan struct{}, 1)
 	s.mu.Lock()
 	s.watchers[poke] = true
 	s.mu.Unlock()
