@@ -39,7 +39,7 @@ func TestUsedMessageID(t *testing.T) {
 	send := func(f flight) {
 		t.Helper()
 		f.ack = p.transmit(&f)
-		if err := p.awaitAck(f); err != nil {
+		if _, err := p.awaitAck(f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +63,7 @@ func TestUsedMessageID(t *testing.T) {
 	two := frame("two", 2)
 	send(two)
 	two.ack = p.transmit(&two)
-	if err := two.ack.Wait(w.ctx); err != bus.ErrDuplicate {
+	if _, err := two.ack.Wait(w.ctx); err != bus.ErrDuplicate {
 		t.Errorf("a repetition is acknowledged with %v", err)
 	}
 	var got []string

@@ -185,7 +185,11 @@ func (f *feed) begin(ctx context.Context) error {
 
 // start goes on at a place, which may be the first there is, with an answer that was read already.
 func (f *feed) start(at uint64, first bool, past store.Past) error {
-	f.open(first, at)
+	from := at
+	if first {
+		from = 0 // whatever the server says is the first
+	}
+	f.open(first, from)
 	f.next, f.past.next = at, at
 	f.past.first, f.past.last, f.past.page = past.First, past.Last, past.Frames
 	if n := len(past.Frames); n > 0 && past.End() < past.Last {

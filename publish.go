@@ -2,7 +2,6 @@ package unibus
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/outbox"
 )
 
 const (
@@ -20,12 +20,11 @@ const (
 	MaxMessage = 64 << 20
 
 	maxHeaders  = 64 << 10         // bytes of a message's headers
-	frameTarget = 64 << 10         // of content: a frame takes what is waiting up to this
 	inFlight    = 16               // frames sent and not yet acknowledged
 	giveUp      = 30 * time.Second // without any acknowledgement
 	confirmHead = 60 * time.Second // how old a writer's idea of the log may get
 	payloadRoom = 512              // of NATS's max_payload, for NATS headers
-	minContent  = 64               // bytes that a frame must be able to hold, to be worth sending
+	clockBack   = time.Minute      // that a clock may be behind the last seal time within a stream
 )
 
 // ErrClosed says that a publisher was used after Close.
@@ -37,13 +36,12 @@ type Publisher struct {
 	r      *Room
 	stream [16]byte
 	stored bool
-	pad    bool
-	limit  int // of a frame's content, in bytes
+	sealed uint64 // when the last frame was, in Unix µs
+	memory *memory
 
 	mu      sync.Mutex
-	wake    sync.Cond // room in waiting, something in waiting, or an end
-	waiting []byte    // the content of the next frame, behind space for its time
-	records int       // in waiting
+	wake    sync.Cond // room in the outbox, something in it, or an end
+	out     *outbox.Outbox
 	closing bool
 	failed  error
 	unacked error  // why the last try to have a frame stored failed
@@ -64,7 +62,9 @@ type flight struct {
 	stored   bool   // by the room's stream, which acknowledges it
 	id       string // under which a stream stores the frame once, however often it is sent
 	frame    []byte
-	messages int // that end in it
+	messages int              // that end in it
+	mark     crypto.Follows   // its stream, up to it; the place comes with the acknowledgement
+	told     []crypto.Follows // of other streams, in it
 	ack      bus.Ack
 }
 
@@ -85,7 +85,8 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	if err := errors.Join(synced, granted); err != nil {
 		return nil, err
 	}
-	if _, err := r.Freshen(ctx); err != nil {
+	_, err := r.Freshen(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := r.aging(ctx); err != nil {
@@ -96,19 +97,17 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	}
 	policy := r.Info().Policy
 	p := &Publisher{
-		r: r, stream: [16]byte(random[[16]byte]()), stored: policy.Stored(), pad: policy.Pad,
-		flying: make(chan flight, inFlight),
+		r: r, stream: [16]byte(random[[16]byte]()), stored: policy.Stored(), flying: make(chan flight, inFlight),
+		out: outbox.New(min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom), policy.Pad),
 	}
-	p.limit = min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom) - crypto.FrameOverhead
-	if p.pad {
-		p.limit = p.limit / 9 * 8 // padding adds up to an eighth
-	}
-	if p.limit < minContent {
+	if p.out.Limit() < outbox.MinLimit {
 		return nil, fmt.Errorf("publish: %w: the server takes messages of at most %d bytes (max_payload), which is too few for a frame", ErrInvalid, c.conn.MaxPayload())
+	}
+	if p.memory, err = r.remember(ctx); err != nil {
+		return nil, err
 	}
 	p.wake.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
-	p.reset()
 	p.wait.Go(p.send)
 	p.wait.Go(p.collect)
 	context.AfterFunc(p.ctx, func() { p.end(ErrClosed) })
@@ -189,14 +188,6 @@ func (r *Room) sealing(ctx context.Context) (crypto.Header, *crypto.FrameKey, er
 	return h, key, err
 }
 
-const timeSpace = 8
-
-// reset empties waiting; p.mu is held, or p is not shared yet.
-func (p *Publisher) reset() {
-	p.waiting = append(p.waiting[:0], make([]byte, timeSpace)...)
-	p.records = 0
-}
-
 // Publish hands a message over; it is on its way when Publish returns, and waits only while the
 // frames under way are as many as may be. Body and headers may be reused afterwards. An error of
 // an earlier message is returned by every later call.
@@ -206,14 +197,16 @@ func (p *Publisher) Publish(body []byte, headers ...Header) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.fits(body, headers) {
+	if !p.out.Fits(headers, body) {
 		return p.pieces(body, headers)
 	}
-	if err := p.room(crypto.RecordSize(headers, len(body))); err != nil {
+	for p.failed == nil && !p.closing && (p.split || !p.out.Takes(headers, body)) {
+		p.wake.Wait()
+	}
+	if err := p.usable(); err != nil {
 		return err
 	}
-	p.waiting = crypto.AppendRecord(p.waiting, headers, body)
-	p.records++
+	p.out.Add(headers, body)
 	p.wake.Broadcast()
 	return nil
 }
@@ -235,19 +228,6 @@ func check(body []byte, headers []Header) error {
 	return nil
 }
 
-// fits reports whether a message goes into one frame.
-func (p *Publisher) fits(body []byte, headers []Header) bool {
-	return timeSpace+crypto.RecordSize(headers, len(body)) <= p.limit
-}
-
-// room waits until the frame under construction can take size bytes more; p.mu is held.
-func (p *Publisher) room(size int) error {
-	for p.failed == nil && !p.closing && (p.split || p.records > 0 && len(p.waiting)+size > max(min(frameTarget, p.limit), size+timeSpace)) {
-		p.wake.Wait()
-	}
-	return p.usable()
-}
-
 func (p *Publisher) usable() error {
 	if p.failed != nil {
 		return p.failed
@@ -260,11 +240,7 @@ func (p *Publisher) usable() error {
 
 // pieces sends a message that no frame holds as several, each but the last to be continued.
 func (p *Publisher) pieces(body []byte, headers []Header) error {
-	piece := p.limit - timeSpace - crypto.RecordSize(headers, 0)
-	if piece <= 0 { // headers stay in one frame
-		return fmt.Errorf("publish: %w: headers of more than %d bytes do not go through this server (max_payload)", ErrInvalid, p.limit-timeSpace)
-	}
-	for p.failed == nil && !p.closing && (p.split || p.records > 0 || p.busy) {
+	for p.failed == nil && !p.closing && (p.split || p.out.Waiting() > 0 || p.busy) {
 		p.wake.Wait()
 	}
 	if err := p.usable(); err != nil {
@@ -276,17 +252,18 @@ func (p *Publisher) pieces(body []byte, headers []Header) error {
 		p.wake.Broadcast()
 	}()
 	for len(body) > 0 {
-		n := min(piece, len(body))
-		p.waiting = crypto.AppendRecord(p.waiting, headers, body[:n])
-		p.records = 1
+		rest, ok := p.out.AddPiece(headers, body)
+		if !ok { // headers stay in one frame
+			return fmt.Errorf("publish: %w: headers of so many bytes do not go through this server (max_payload)", ErrInvalid)
+		}
 		flags := byte(crypto.FlagMore)
-		if n == len(body) {
+		if len(rest) == 0 {
 			flags = 0
 		}
 		if err := p.launch(flags); err != nil {
 			return err
 		}
-		body, headers = body[n:], nil
+		body, headers = rest, nil
 	}
 	return nil
 }
@@ -297,7 +274,7 @@ func (p *Publisher) send() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
-		for p.failed == nil && (p.busy || p.split || p.records == 0 && !p.closing) {
+		for p.failed == nil && (p.busy || p.split || p.out.Waiting() == 0 && !p.closing) {
 			p.wake.Wait()
 		}
 		if p.failed != nil {
@@ -306,7 +283,7 @@ func (p *Publisher) send() {
 		var flags byte
 		if p.closing {
 			flags = crypto.FlagFinal
-			if p.records == 0 && p.counter == 0 {
+			if p.out.Waiting() == 0 && p.counter == 0 {
 				return // nothing was ever sent: there is no stream to end
 			}
 		}
@@ -319,13 +296,12 @@ func (p *Publisher) send() {
 // launch seals and sends what waits as one frame. p.mu is held, but not while it works; busy keeps
 // others from launching meanwhile.
 func (p *Publisher) launch(flags byte) error {
-	content, counter, messages := p.waiting, p.counter, p.records
+	counter := p.counter
+	content, messages := p.out.Take()
 	if flags&crypto.FlagMore != 0 {
 		messages-- // it is whole with its last piece
 	}
 	p.sent += uint64(messages)
-	p.waiting = make([]byte, 0, max(cap(content), 4096))
-	p.reset()
 	p.counter++
 	p.busy = true
 	p.wake.Broadcast()
@@ -360,20 +336,30 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
-	if stored := p.r.stores(); stored != p.stored {
+	now := uint64(p.r.c.now().UnixMicro())
+	if stored := p.r.stores(); stored != p.stored || now+uint64(clockBack.Microseconds()) < p.sealed {
 		counter = p.begin(stored)
+		p.sealed = 0
+	}
+	p.sealed = max(p.sealed, now)
+	var follows []crypto.Follows
+	if counter == 0 && p.stored {
+		if follows, err = p.r.c.pins.Streams(p.ctx, p.r.id, p.stream); err != nil {
+			return flight{}, err
+		}
+	}
+	content, told := p.out.Finish(content, p.sealed, follows)
+	if told > 0 {
+		flags |= crypto.FlagFollows
 	}
 	h.Stream, h.Counter, h.Flags = p.stream, counter, flags
-	binary.BigEndian.PutUint64(content, uint64(time.Now().UnixMicro()))
-	if p.pad {
-		content = crypto.AppendPadding(content)
-	}
 	frame := make([]byte, 0, len(content)+crypto.FrameOverhead)
 	frame, err = p.r.c.id.SealFrame(frame, p.r.id, key, h, content, [32]byte(random[[32]byte]()))
 	if err != nil {
 		return flight{}, err
 	}
-	return flight{stored: p.stored, id: newMessageID(), frame: frame}, nil
+	mark := crypto.Follows{Stream: p.stream, Frames: counter + 1, At: h.At, Sealed: p.sealed}
+	return flight{stored: p.stored, id: newMessageID(), frame: frame, mark: mark, told: follows[:told]}, nil
 }
 
 // stores reports whether the room stores messages, by its log.
@@ -382,8 +368,8 @@ func (r *Room) stores() (stored bool) {
 	return stored
 }
 
-// begin goes on with a stream of its own in a room that has begun, or has ceased, to store messages: readers
-// check the two differently. Only whoever has made p busy calls it.
+// begin goes on with a stream of its own in a room that has begun, or has ceased, to store messages, since readers
+// check the two differently, and with a clock that was set back. Only whoever has made p busy calls it.
 func (p *Publisher) begin(stored bool) (counter uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -429,53 +415,72 @@ func (p *Publisher) prepare() error {
 
 // collect waits for the acknowledgements, in order, and sends again what got none.
 func (p *Publisher) collect() {
-	for f := range p.flying {
-		err := p.awaitAck(f)
-		p.mu.Lock()
-		if err != nil {
-			p.fail(err)
-		} else {
-			p.acked += uint64(f.messages)
+	m := p.memory
+	write := time.NewTicker(rememberEvery)
+	defer write.Stop()
+	for {
+		select {
+		case f, ok := <-p.flying:
+			if !ok {
+				if err := m.write(context.WithoutCancel(p.ctx)); err != nil {
+					p.end(err)
+				}
+				return
+			}
+			place, err := p.awaitAck(f)
+			if err == nil && place > 0 {
+				err = m.acknowledged(p.ctx, f, place)
+			}
+			p.mu.Lock()
+			if err != nil {
+				p.fail(err)
+			} else {
+				p.acked += uint64(f.messages)
+			}
+			p.wake.Broadcast()
+			p.mu.Unlock()
+		case <-write.C:
+			if err := m.write(p.ctx); err != nil {
+				p.end(err)
+			}
 		}
-		p.wake.Broadcast()
-		p.mu.Unlock()
 	}
 }
 
 // awaitAck gets one frame acknowledged. In a stored room the same frame may be sent any number of
 // times: its id keeps the stream from storing it twice. That the stream knows the id of a frame that was
 // sent once says that somebody else has used it: the frame is not stored, and goes out under another.
-func (p *Publisher) awaitAck(f flight) error {
+func (p *Publisher) awaitAck(f flight) (place uint64, err error) {
 	c, room, sent := p.r.c, p.r.id, 1
 	deadline := time.Now().Add(max(giveUp, c.o.Timeout))
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := f.ack.Wait(p.ctx)
+		place, err = f.ack.Wait(p.ctx)
 		switch {
 		case err == nil, errors.Is(err, bus.ErrDuplicate) && sent > 1:
-			return nil
+			return place, nil
 		case p.ctx.Err() != nil:
-			return p.ctx.Err()
+			return 0, p.ctx.Err()
 		case c.refused() != nil:
-			return c.refused()
+			return 0, c.refused()
 		}
 		p.mu.Lock()
 		p.unacked = err
 		p.mu.Unlock()
 		if time.Now().After(deadline) {
-			return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
+			return 0, fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 		}
 		if refused := c.conn.Refused(room); refused != nil { // by a server that knows of a change before us
 			if err := p.r.sync(p.ctx); err != nil {
-				return err
+				return 0, err
 			}
 			if _, _, err := p.r.sealing(p.ctx); err != nil {
-				return err
+				return 0, err
 			}
 			f.stored = p.r.stores() // the right to publish follows the room's policy
 		}
 		select {
 		case <-p.ctx.Done():
-			return p.ctx.Err()
+			return 0, p.ctx.Err()
 		case <-time.After(wait):
 		}
 		if sent++; errors.Is(err, bus.ErrDuplicate) {
@@ -556,7 +561,7 @@ func (p *Publisher) Flush(ctx context.Context) error {
 	})
 	defer stop()
 	p.mu.Lock()
-	for p.failed == nil && ctx.Err() == nil && (p.records > 0 || p.busy || p.sent > p.acked) {
+	for p.failed == nil && ctx.Err() == nil && (p.out.Waiting() > 0 || p.busy || p.sent > p.acked) {
 		p.wake.Wait()
 	}
 	err := p.failed
@@ -614,10 +619,10 @@ func (r *Room) PublishOnce(ctx context.Context, body []byte, headers ...Header) 
 	if err := check(body, headers); err != nil {
 		return errors.Join(err, p.Close(ctx))
 	}
-	if p.fits(body, headers) {
+	if p.out.Fits(headers, body) {
 		p.mu.Lock()
-		p.waiting = crypto.AppendRecord(p.waiting, headers, body)
-		p.records, p.closing = 1, true // in one step: the frame is known to be the last
+		p.out.Add(headers, body)
+		p.closing = true // in one step: the frame is known to be the last
 		p.mu.Unlock()
 		return p.Close(ctx)
 	}

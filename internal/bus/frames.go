@@ -32,26 +32,26 @@ type Ack struct {
 // ErrDuplicate says that a stream knows a frame's id already, and has not stored this frame.
 var ErrDuplicate = fmt.Errorf("%w: the stream has seen this id before", store.ErrConflict)
 
-// Wait returns when the stream has stored the frame, or the failure is known; nil for a live room
-// as soon as the frame was handed to the connection. ErrDuplicate for one that the stream took for a
-// repetition: whether it is, whoever sent it knows.
-func (a Ack) Wait(ctx context.Context) error {
+// Wait returns the frame's place when the stream has stored it, or when the failure is known; 0 for a live room
+// as soon as the frame was handed to the connection. ErrDuplicate, with a place, for one that the stream took for
+// a repetition of what is there: whether it is, whoever sent it knows.
+func (a Ack) Wait(ctx context.Context) (place uint64, err error) {
 	if a.future == nil {
-		return a.err
+		return 0, a.err
 	}
 	select {
 	case ack := <-a.future.Ok():
 		switch {
 		case ack.Stream != a.stream:
-			return fmt.Errorf("%w: acknowledged by the stream %q", store.ErrUnavailable, ack.Stream)
+			return 0, fmt.Errorf("%w: acknowledged by the stream %q", store.ErrUnavailable, ack.Stream)
 		case ack.Duplicate:
-			return ErrDuplicate
+			return ack.Sequence, ErrDuplicate
 		}
-		return nil
+		return ack.Sequence, nil
 	case err := <-a.future.Err():
-		return failure(err)
+		return 0, failure(err)
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 

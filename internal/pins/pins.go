@@ -1,7 +1,7 @@
 // Package pins keeps what one identity has verified, so that no store can later take it back: per
 // log the highest place and the folded state, the bus behind each server address, and the names
-// and subjects it has met (SPEC.md §4). One SQLite file per identity, which any number of its
-// processes may have open.
+// and subjects it has met (SPEC.md §4); of each stored room how far it has read, and what it had stored itself
+// (§6). One SQLite file per identity, which any number of its processes may have open.
 //
 // It remembers; it decides nothing but whether what it is told contradicts what it remembers.
 package pins
@@ -33,13 +33,33 @@ CREATE TABLE names (bus BLOB NOT NULL, name TEXT NOT NULL, key BLOB NOT NULL, PR
 CREATE TABLE subjects (bus BLOB NOT NULL, subject TEXT NOT NULL, room BLOB NOT NULL, PRIMARY KEY (bus, subject)) STRICT;
 CREATE TABLE unanswered (log BLOB PRIMARY KEY, statement BLOB NOT NULL) STRICT;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE places (
+  room     BLOB PRIMARY KEY,
+  anew     INTEGER NOT NULL, -- the log's entry with which what is stored began
+  place    INTEGER NOT NULL,
+  hash     BLOB NOT NULL,
+  accepted INTEGER NOT NULL  -- a person has said that up to here all is well
+) STRICT;
+CREATE TABLE streams (
+  room   BLOB NOT NULL,
+  stream BLOB NOT NULL,
+  frames INTEGER NOT NULL,
+  at     INTEGER NOT NULL,
+  place  INTEGER NOT NULL,
+  sealed INTEGER NOT NULL,
+  PRIMARY KEY (room, stream)
+) STRICT;
 `}
+
+// schema is the version of the file's form. Files of other forms are refused.
+const schema = 2
 
 // busy is how long a call waits for another process of the same identity.
 const busy = 10 * time.Second
 
-// Pins is an open file.
-type Pins struct{ db *sql.DB }
+// Pins is an open file. What may be lost with the machine's power, and costs only a check, is written by lax, which
+// does not wait for the disk.
+type Pins struct{ db, lax *sql.DB }
 
 // Open opens or makes the file at path.
 func Open(ctx context.Context, path string) (*Pins, error) {
@@ -51,16 +71,21 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pins: %w", err)
 	}
-	db.SetMaxOpenConns(1)
-	if err := sqlite.Migrate(ctx, db, 1, migrations); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("open the pins %s: %w", path, err)
+	lax, err := sql.Open("sqlite", sqlite.DSN(path, busy, true))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the pins: %w", err), db.Close())
 	}
-	return &Pins{db}, nil
+	db.SetMaxOpenConns(1)
+	lax.SetMaxOpenConns(1)
+	p := &Pins{db, lax}
+	if err := sqlite.Migrate(ctx, db, schema, migrations); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, err), p.Close())
+	}
+	return p, nil
 }
 
 // Close closes the file.
-func (p *Pins) Close() error { return p.db.Close() }
+func (p *Pins) Close() error { return errors.Join(p.db.Close(), p.lax.Close()) }
 
 // State returns the pinned state of a log; an empty one for a log not met before.
 func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {

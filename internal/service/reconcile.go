@@ -67,15 +67,18 @@ const (
 	againSoon   = 10 * time.Millisecond
 )
 
-// follow works on notices until they end: tells of them at once, and drops connections beside that, which takes as
-// long as all servers take to say whom they hold.
+// follow works on notices until they end: tells of them at once, and tends streams and drops connections beside
+// that, which takes as long as the servers take.
 func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
+	told := make(chan store.Notice, maxNotices)
 	ends := make(chan store.Notice, maxNotices)
-	var dropping sync.WaitGroup
-	dropping.Go(func() { inTurns(ends, func(n store.Notice, again bool) bool { return r.drop(ctx, n, again) }) })
-	inTurns(notices, func(n store.Notice, again bool) bool { return r.tell(ctx, n, again, ends) })
+	var beside sync.WaitGroup
+	beside.Go(func() { inTurns(told, func(n store.Notice, again bool) bool { return r.tend(ctx, n) }) })
+	beside.Go(func() { inTurns(ends, func(n store.Notice, again bool) bool { return r.drop(ctx, n, again) }) })
+	inTurns(notices, func(n store.Notice, again bool) bool { return r.tell(ctx, n, again, told, ends) })
+	close(told)
 	close(ends)
-	dropping.Wait()
+	beside.Wait()
 }
 
 // inTurns does what new entries ask for, until there are no more. Logs take turns: one that grows without a pause
@@ -140,22 +143,28 @@ func inTurns(notices <-chan store.Notice, do func(n store.Notice, again bool) (u
 // always is ready.
 var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// tell brings NATS in line with a new entry, tells of it, and hands it on if it ends connections. It reports
-// whether something is left to do.
-func (r *reconciler) tell(ctx context.Context, n store.Notice, again bool, ends chan<- store.Notice) (undone bool) {
-	undone = !r.report(ctx, n, r.tend(ctx, n.Log))
+// tell completes the views of a log and tells of an entry, and hands on what else it asks for. It reports whether
+// something is left to do.
+func (r *reconciler) tell(ctx context.Context, n store.Notice, again bool, told, ends chan<- store.Notice) (undone bool) {
+	undone = !r.report(ctx, n, r.store.Heal(ctx, n.Log))
 	if again {
 		return undone
 	}
 	r.report(ctx, n, r.announce(ctx, n)) // who does not hear of it asks now and then
-	over, err := r.over(ctx, n, everyone)
-	if len(over) > 0 || err != nil {
-		select {
-		case ends <- n:
-		case <-ctx.Done():
-		}
+	if n.Log != r.bus {
+		hand(ctx, told, n)
+	}
+	if over, err := r.over(ctx, n, everyone); len(over) > 0 || err != nil {
+		hand(ctx, ends, n)
 	}
 	return undone
+}
+
+func hand(ctx context.Context, to chan<- store.Notice, n store.Notice) {
+	select {
+	case to <- n:
+	case <-ctx.Done():
+	}
 }
 
 // drop ends the connections that an entry asks to end; in a while again, since one whose login was being decided
@@ -176,17 +185,13 @@ func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool
 	return err == nil
 }
 
-// tend brings the views of a log up to it, and a room's stream in line with its policy.
-func (r *reconciler) tend(ctx context.Context, log crypto.ID) error {
-	err := r.store.Heal(ctx, log)
-	if log == r.bus {
-		return err
+// tend brings a room's stream in line with its policy. It reports whether that is left to do.
+func (r *reconciler) tend(ctx context.Context, n store.Notice) (undone bool) {
+	room, err := r.store.Room(ctx, n.Log)
+	if err == nil {
+		err = r.streams.Ensure(ctx, n.Log, room.Policy)
 	}
-	room, err2 := r.store.Room(ctx, log)
-	if err2 == nil {
-		err2 = r.streams.Ensure(ctx, log, room.Policy)
-	}
-	return errors.Join(err, err2)
+	return !r.report(ctx, n, err)
 }
 
 // whom says whose connections a kick drops.

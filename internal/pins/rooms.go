@@ -1,0 +1,97 @@
+package pins
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// Place is how far a stored room is known to reach: the highest place of its stream that was read, or that an
+// acknowledgement of one's own named, with the hash of the frame there. It holds for what is stored since an entry
+// of the room's log. Up to Accepted a person has said that all is well, whatever is missing.
+type Place struct {
+	Anew     uint64
+	Seq      uint64
+	Hash     crypto.Hash
+	Accepted uint64
+}
+
+// Place returns what is remembered of a room; zero for one not met before.
+func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) {
+	var hash []byte
+	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, accepted FROM places WHERE room = ?`, room[:]).Scan(&at.Anew, &at.Seq, &hash, &at.Accepted)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Place{}, nil
+	}
+	if err != nil {
+		return Place{}, fmt.Errorf("read the place of room %s: %w", room, err)
+	}
+	at.Hash = crypto.Hash(hash)
+	return at, nil
+}
+
+// Reached remembers how far a room reaches. What is remembered never moves back, but to begin anew.
+func (p *Pins) Reached(ctx context.Context, room crypto.ID, anew, seq uint64, hash crypto.Hash) error {
+	_, err := p.lax.ExecContext(ctx, `
+		INSERT INTO places (room, anew, place, hash, accepted) VALUES (?1, ?2, ?3, ?4, 0)
+		ON CONFLICT (room) DO UPDATE SET anew = ?2, place = ?3, hash = ?4, accepted = CASE WHEN ?2 > anew THEN 0 ELSE accepted END
+		WHERE ?2 > anew OR ?2 = anew AND ?3 > place`, room[:], anew, seq, hash[:])
+	if err != nil {
+		return fmt.Errorf("remember the place of room %s: %w", room, err)
+	}
+	return nil
+}
+
+// Accept remembers that a person takes a room for what it is up to a place, and that it need not reach further.
+func (p *Pins) Accept(ctx context.Context, room crypto.ID, at Place) error {
+	_, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO places (room, anew, place, hash, accepted) VALUES (?, ?, ?, ?, ?)`,
+		room[:], at.Anew, at.Seq, at.Hash[:], at.Accepted)
+	if err != nil {
+		return fmt.Errorf("remember the place of room %s: %w", room, err)
+	}
+	return nil
+}
+
+// Streams returns what is remembered of one's own streams in a room and was not told yet, without one of them; the
+// longest remembered first, and no more than a frame tells of.
+func (p *Pins) Streams(ctx context.Context, room crypto.ID, without [16]byte) (streams []crypto.Follows, err error) {
+	rows, err := p.lax.QueryContext(ctx, `SELECT stream, frames, at, place, sealed FROM streams WHERE room = ? AND stream <> ? ORDER BY rowid LIMIT ?`,
+		room[:], without[:], crypto.MaxFollows)
+	if err != nil {
+		return nil, fmt.Errorf("read the streams in room %s: %w", room, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var f crypto.Follows
+		var stream []byte
+		if err := rows.Scan(&stream, &f.Frames, &f.At, &f.Place, &f.Sealed); err != nil {
+			return nil, fmt.Errorf("read the streams in room %s: %w", room, err)
+		}
+		f.Stream = [16]byte(stream)
+		streams = append(streams, f)
+	}
+	return streams, rows.Err()
+}
+
+// Stored remembers how much of one's own stream was acknowledged.
+func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows) error {
+	_, err := p.lax.ExecContext(ctx, `INSERT OR REPLACE INTO streams (room, stream, frames, at, place, sealed) VALUES (?, ?, ?, ?, ?, ?)`,
+		room[:], f.Stream[:], f.Frames, f.At, f.Place, f.Sealed)
+	if err != nil {
+		return fmt.Errorf("remember a stream in room %s: %w", room, err)
+	}
+	return nil
+}
+
+// Told forgets what an acknowledged frame has told. What was acknowledged since is remembered.
+func (p *Pins) Told(ctx context.Context, room crypto.ID, told []crypto.Follows) error {
+	for _, f := range told {
+		if _, err := p.lax.ExecContext(ctx, `DELETE FROM streams WHERE room = ? AND stream = ? AND frames = ?`, room[:], f.Stream[:], f.Frames); err != nil {
+			return fmt.Errorf("forget a stream in room %s: %w", room, err)
+		}
+	}
+	return nil
+}
