@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -49,8 +51,9 @@ type feed struct {
 	reached time.Time // when the last frame was stored
 	parts   chan part // what is read of the past, when that is merged; nil when it is not, or not any more
 	batch   []Message
-	size    int  // of batch, about, in bytes of memory
-	back    bool // only the last N messages of batch are wanted
+	size    int     // of batch, about, in bytes of memory
+	back    bool    // only the last N messages of batch are wanted
+	memory  *memory // in a stored room
 	waiting waitingRoom
 	unread  uint64               // frames without a key
 	keyless map[uint32]time.Time // epochs whose key is withheld, as was told, and when it was last asked for
@@ -93,6 +96,11 @@ func (f *feed) drop() {
 	f.cancel(nil)
 	f.src.Close()
 	f.in.Close()
+	if f.memory != nil {
+		if err := f.memory.write(context.WithoutCancel(f.ctx)); err != nil {
+			f.s.c.say("what was read of %s is not remembered: %v", f.subject, err)
+		}
+	}
 	f.r.smu.Lock()
 	delete(f.r.feeds, f)
 	f.r.smu.Unlock()
@@ -142,12 +150,23 @@ func (f *feed) noticed(n inbox.Notice) {
 
 // tell tells of something in the room.
 func (f *feed) tell(n Notice) {
+	place := n.Seq
+	if n.Kind == NoticeLost {
+		place = n.To
+	}
+	if f.memory != nil && place > 0 && place <= f.memory.accepted {
+		n.Finding = false
+	}
 	n.Room, n.Subject = f.r.id, f.subject
 	f.notice(n)
 }
 
-// begin finds where to begin in a stored room. What is fresh is what was stored after this.
-func (f *feed) begin(ctx context.Context) error {
+// begin finds where to begin in a stored room. What is fresh is what was stored after this. What the room reached
+// to before is known before its end is asked for.
+func (f *feed) begin(ctx context.Context) (err error) {
+	if f.memory, err = f.r.remember(ctx); err != nil {
+		return err
+	}
 	q := store.FramesQuery{Last: contextFrames}
 	switch {
 	case f.o.All:
@@ -158,8 +177,19 @@ func (f *feed) begin(ctx context.Context) error {
 		q = store.FramesQuery{Since: f.o.Since}
 	}
 	past, err := f.look(ctx, q)
+	for began := time.Now(); err == nil && past.Last < f.memory.pinned && time.Since(began) < rolledBack; {
+		if err = tasks.Pause(ctx, maxPause); err == nil { // whoever said so may be behind
+			past, err = f.look(ctx, q)
+		}
+	}
 	if err != nil {
 		return err
+	}
+	if past.Last < f.memory.pinned {
+		f.tell(Notice{
+			Kind: NoticeRolledBack, Finding: true, From: past.Last + 1, To: f.memory.pinned,
+			Why: fmt.Sprintf("the room reached to place %d before, and now it ends at %d", f.memory.pinned, past.Last),
+		})
 	}
 	f.fresh = past.Last + 1
 	switch {

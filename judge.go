@@ -88,7 +88,14 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 		f.note(NoticeRefused, !innocent, frame, v.Header, why)
 	}
 	f.in.Take(accepted, now)
-	return nil
+	if !f.stored || f.memory == nil {
+		return nil
+	}
+	wrong, err := f.memory.met(f.ctx, frame.Seq, frame.Data)
+	if wrong != "" {
+		f.note(NoticeRolledBack, true, frame, v.Header, errors.New(wrong))
+	}
+	return err
 }
 
 // judge asks the ledger, fetching the log up to the frame's place and the key of its epoch where it must. What

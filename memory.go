@@ -17,12 +17,15 @@ const rememberEvery = time.Second
 // memory is how far a stored room is known to reach, and how much of one's own stream was acknowledged, on its way
 // to the pins (SPEC.md §6). It is for one goroutine.
 type memory struct {
-	r      *Room
-	pinned uint64 // the place that was known to be there before
-	place  uint64 // the highest since, and the frame there
-	frame  []byte
-	stream crypto.Follows
-	dirty  bool
+	r        *Room
+	pinned   uint64      // the place that was known to be there before, and the frame there
+	hash     crypto.Hash //
+	accepted uint64      // up to here a person takes the room for what it is
+	place    uint64      // the highest since, and the frame there
+	frame    []byte
+	stream   crypto.Follows
+	dirty    bool
+	written  time.Time
 }
 
 // anew is the entry with which what the room stores begins.
@@ -40,7 +43,7 @@ func (r *Room) remember(ctx context.Context) (*memory, error) {
 	}
 	m := &memory{r: r}
 	if at.Anew == r.anew() {
-		m.pinned = at.Seq
+		m.pinned, m.hash, m.accepted = at.Seq, at.Hash, at.Accepted
 	}
 	return m, nil
 }
@@ -64,16 +67,34 @@ func (m *memory) acknowledged(ctx context.Context, f flight, place uint64) error
 	return nil
 }
 
+// met takes note of an authentic frame that was read. It says what is wrong if there was another at its place;
+// empty for nothing.
+func (m *memory) met(ctx context.Context, place uint64, frame []byte) (wrong string, err error) {
+	if place == m.pinned && sha256.Sum256(frame) != m.hash {
+		wrong = fmt.Sprintf("there was another frame at place %d of the room's stream before", place)
+	}
+	if place <= max(m.pinned, m.place) {
+		return wrong, nil
+	}
+	m.place, m.frame, m.dirty = place, frame, true
+	if time.Since(m.written) < rememberEvery {
+		return wrong, nil
+	}
+	return wrong, m.write(ctx)
+}
+
 // write remembers what it knows.
 func (m *memory) write(ctx context.Context) error {
 	if !m.dirty {
 		return nil
 	}
-	m.dirty = false
+	m.dirty, m.written = false, time.Now()
 	if m.stream.Frames > 0 {
 		if err := m.r.c.pins.Stored(ctx, m.r.id, m.stream); err != nil {
 			return err
 		}
 	}
-	return m.r.c.pins.Reached(ctx, m.r.id, m.r.anew(), m.place, sha256.Sum256(m.frame))
+	hash := sha256.Sum256(m.frame)
+	m.frame = nil
+	return m.r.c.pins.Reached(ctx, m.r.id, m.r.anew(), m.place, hash)
 }

@@ -53,6 +53,8 @@ const (
 	NoticeDropped        = NoticeKind(inbox.Dropped)        // a message that is too large, or will not be whole
 	NoticeOpen           = NoticeKind(inbox.Open)           // a message was not whole when everything stored was read
 
+	NoticeRolledBack NoticeKind = "rolled-back" // the room reached further before, From and To are places, or had another frame at one
+
 	NoticeLost     NoticeKind = "lost"     // the room's stream itself has a hole; From and To are places in it
 	NoticeForged   NoticeKind = "forged"   // a frame does not authenticate, and was dropped
 	NoticeRefused  NoticeKind = "refused"  // an authentic frame that its sender was not allowed
@@ -81,6 +83,9 @@ func (n Notice) String() string {
 	frames := fmt.Sprintf("frame %d", n.From)
 	if n.To > n.From {
 		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
+	}
+	if n.Kind == NoticeRolledBack && n.Seq == 0 {
+		return fmt.Sprintf("%s: %s", n.Subject, n.Why)
 	}
 	if n.Kind == NoticeLost {
 		return fmt.Sprintf("%s: %s of the room's stream: %s", n.Subject, strings.Replace(frames, "frame", "message", 1), n.Why)
