@@ -10,6 +10,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -154,8 +155,10 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 	h, _ := crypto.ParseHeader(frame.Data) // as far as it goes: it is for telling people
 	switch {
 	case errors.Is(why, ledger.ErrForkProven):
-		err := fmt.Errorf("room %s: %w: %w (%s); the room is frozen until a person decides", f.r.Subject(), ErrIntegrity, why, f.s.c.nameOf(frame.Sender))
-		f.r.freeze(err)
+		settled, err := f.r.forked(context.WithoutCancel(ctx), pins.Fork{Sender: frame.Sender, At: h.At, Head: h.Head})
+		if settled {
+			f.note(NoticeFork, false, frame, h, why)
+		}
 		return err
 	case errors.Is(why, ledger.ErrForkClaimed):
 		f.r.alarm(frame.Sender)
@@ -209,21 +212,6 @@ func (f *feed) note(kind NoticeKind, finding bool, frame store.Frame, h crypto.H
 	f.tell(Notice{
 		Kind: kind, Finding: finding, Sender: f.s.c.nameOf(frame.Sender), Stream: h.Stream, From: h.Counter, To: h.Counter, Seq: frame.Seq, Why: why.Error(),
 	})
-}
-
-// freeze stops the room: two histories of it are proven.
-func (r *Room) freeze(err error) {
-	r.smu.Lock()
-	r.frozen = err
-	r.smu.Unlock()
-	r.end(err)
-}
-
-// isFrozen returns why the room is frozen; nil when it is not.
-func (r *Room) isFrozen() error {
-	r.smu.Lock()
-	defer r.smu.Unlock()
-	return r.frozen
 }
 
 // alarm refuses a sender's frames from now on.

@@ -208,10 +208,20 @@ func (r *Room) Rekey(ctx context.Context) error {
 
 // SetPolicy replaces the room's policy; edit changes a copy of the present one.
 func (r *Room) SetPolicy(ctx context.Context, edit func(p *Policy)) error {
+	return r.setPolicy(ctx, edit, false)
+}
+
+// BeginAnew says for everyone, as an owner may, that what the room had stored is gone, and that this was meant: the
+// messages of a bus that was restored or migrated do not come with it. The policy is changed as with SetPolicy.
+func (r *Room) BeginAnew(ctx context.Context, edit func(p *Policy)) error {
+	return r.setPolicy(ctx, edit, true)
+}
+
+func (r *Room) setPolicy(ctx context.Context, edit func(p *Policy), anew bool) error {
 	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
 		p := s.Room.Policy
 		edit(&p)
-		set := &ledger.SetPolicy{Policy: p}
+		set := &ledger.SetPolicy{Policy: p, Anew: anew}
 		if s.Room.Role(r.c.id.Key()) != RoleOwner {
 			return nil, fmt.Errorf("%w: only an owner changes the policy", ErrDenied)
 		}

@@ -251,10 +251,10 @@ func (p *Publisher) pieces(body []byte, headers []Header) error {
 		p.split = false
 		p.wake.Broadcast()
 	}()
-	for len(body) > 0 {
+	for more := true; more; more = len(body) > 0 {
 		rest, ok := p.out.AddPiece(headers, body)
 		if !ok { // headers stay in one frame
-			return fmt.Errorf("publish: %w: headers of so many bytes do not go through this server (max_payload)", ErrInvalid)
+			return fmt.Errorf("publish: %w: headers of more than %d bytes do not go through this server (max_payload)", ErrInvalid, p.out.MaxHeaders())
 		}
 		flags := byte(crypto.FlagMore)
 		if len(rest) == 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -24,7 +25,7 @@ type Room struct {
 	smu    sync.Mutex
 	feeds  map[*feed]bool
 	pubs   map[*Publisher]bool
-	frozen error // a proven fork: nothing is delivered or published any more
+	forks  []pins.Fork // proven: unless settled, nothing is delivered or published any more
 	alarms map[crypto.PublicKey]bool
 	pub    *Publisher // the one behind Publish
 }
@@ -227,7 +228,7 @@ func (c *Client) pinnedRoom(ctx context.Context, id ID) (*Room, error) {
 	}
 	r = &Room{chain: l, feeds: map[*feed]bool{}, pubs: map[*Publisher]bool{}, alarms: map[crypto.PublicKey]bool{}}
 	r.keys.room, r.keys.turn = r, make(chan struct{}, 1)
-	return r, nil
+	return r, r.loadForks(ctx)
 }
 
 // opened remembers a room that was brought up to date, if it is one; synced is what came of that.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/unibus/unibus"
 )
@@ -87,6 +88,7 @@ func TestTwoHistories(t *testing.T) {
 				if !errors.Is(frozen, unibus.ErrIntegrity) || len(got) != 0 {
 					t.Errorf("a room with two histories takes messages: %q, %v", got, frozen)
 				}
+				w.decide(bobs)
 				return
 			}
 			if frozen != nil || !slices.Equal(got, []string{"by bob"}) {
@@ -96,6 +98,40 @@ func TestTwoHistories(t *testing.T) {
 				t.Errorf("notices %v", notices)
 			}
 		})
+	}
+}
+
+// decide is a person's part where two histories are proven: every way of reading and writing is closed to later
+// processes too, until the one that was verified is accepted.
+func (w *world) decide(bobs *unibus.Room) {
+	w.Helper()
+	bobs = w.again(&w.bob, w.bobID, "bob", "two")
+	for _, o := range []unibus.SubscribeOptions{{}, {All: true}, {Last: 1}, {Since: time.Now().Add(-time.Hour)}} {
+		if _, _, err := w.read(bobs, o); !errors.Is(err, unibus.ErrIntegrity) {
+			w.Errorf("the next process reads with %+v: %v", o, err)
+		}
+	}
+	if err := bobs.PublishOnce(w.ctx, []byte("more")); !errors.Is(err, unibus.ErrIntegrity) {
+		w.Errorf("the next process writes: %v", err)
+	}
+	if _, err := bobs.Verify(w.ctx, nil); !errors.Is(err, unibus.ErrIntegrity) {
+		w.Errorf("the next process verifies: %v", err)
+	}
+	log, err := bobs.Log(w.ctx)
+	w.must(err)
+	for _, hash := range []string{"", "12345678", log[0].Hash} {
+		if err := bobs.AcceptHistory(w.ctx, hash); err == nil {
+			w.Errorf("the history %q is accepted", hash)
+		}
+	}
+	w.must(bobs.AcceptHistory(w.ctx, log[len(log)-1].Hash))
+	for range 2 {
+		got, notices, err := w.read(bobs, unibus.SubscribeOptions{All: true})
+		if err != nil || !slices.Contains(got, "by bob") || slices.Contains(got, "seen by whom?") {
+			w.Errorf("accepted, and read %q, %v, %v", got, notices, err)
+		}
+		w.must(bobs.PublishOnce(w.ctx, []byte("more")))
+		bobs = w.again(&w.bob, w.bobID, "bob", "two")
 	}
 }
 

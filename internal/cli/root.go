@@ -178,7 +178,7 @@ func (a *app) root() *cobra.Command {
 	a.complete(root, "output", "text", "json")
 	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.natsConfigCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
 		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
-		a.pubCmd(), a.subCmd(), a.logCmd(), a.migrateCmd(), a.backupCmd(), a.restoreCmd(), a.storeCmd(), a.doctorCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
+		a.pubCmd(), a.subCmd(), a.logCmd(), a.verifyCmd(), a.migrateCmd(), a.backupCmd(), a.restoreCmd(), a.storeCmd(), a.doctorCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
 	fixArgs(root)
 	return root
 }

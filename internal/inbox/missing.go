@@ -136,7 +136,8 @@ func (b *Inbox) mayHaveExpired(left mark, now time.Time) bool {
 }
 
 // follow compares what a frame says of its writer's other streams with what was read of them. What was
-// acknowledged was stored before the frame was sealed, and read before it.
+// acknowledged was stored before the frame was sealed, and read before it; a place behind the frame's own says that
+// the room's stream went back.
 func (b *Inbox) follow(f Frame, now time.Time) {
 	for _, c := range f.Content.Follows {
 		k := key{f.Sender, c.Stream}
@@ -153,7 +154,7 @@ func (b *Inbox) follow(f Frame, now time.Time) {
 
 // expected reports whether what a frame says was stored must have been read.
 func (b *Inbox) expected(c crypto.Follows, f Frame) bool {
-	return c.Place >= b.o.From && c.Place < f.Place && c.At <= f.Header.At && b.log.OwesAt(c.At) && b.log.StoredSince(c.At, f.Header.At)
+	return c.Place >= b.o.From && c.At <= f.Header.At && b.log.OwesAt(c.At) && b.log.StoredSince(c.At, f.Header.At)
 }
 
 // unread tells, once, of frames that were stored and not read.

@@ -235,7 +235,7 @@ func (s schedule) of(stream byte, claim event, claimed uint64) (o outcome) {
 
 // tail says what is missing because another stream tells of it, and up to which counter that has been told.
 func (s schedule) tail(stream byte, claim event, claimed uint64, places map[uint64]uint64, from uint64, o *outcome) (told uint64) {
-	if claimed == 0 || stream != 'a' || claim.acked == 0 || claim.place >= claimed {
+	if claimed == 0 || stream != 'a' || claim.acked == 0 {
 		return 0
 	}
 	read := func(counter uint64) bool { return places[counter] > 0 && places[counter] < claimed }

@@ -41,6 +41,9 @@ func New(limit int, pad bool) *Outbox {
 // Limit is how many bytes a frame's content may have, without padding.
 func (o *Outbox) Limit() int { return o.limit }
 
+// MaxHeaders is how many bytes the headers of a message may take.
+func (o *Outbox) MaxHeaders() int { return o.limit - timeSpace }
+
 // Waiting is how many messages wait for the next frame.
 func (o *Outbox) Waiting() int { return o.records }
 
@@ -63,7 +66,7 @@ func (o *Outbox) Add(headers []crypto.Field, body []byte) {
 // AddPiece lets the first piece of a message that no frame holds wait for the next frame, in which nothing else
 // is, and returns the rest of it; ok is false when not even its headers go into a frame.
 func (o *Outbox) AddPiece(headers []crypto.Field, body []byte) (rest []byte, ok bool) {
-	size := o.limit - timeSpace - crypto.RecordSize(headers, 0)
+	size := o.MaxHeaders() - crypto.RecordSize(headers, 0)
 	if size <= 0 {
 		return body, false
 	}

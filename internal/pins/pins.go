@@ -49,6 +49,14 @@ CREATE TABLE streams (
   sealed INTEGER NOT NULL,
   PRIMARY KEY (room, stream)
 ) STRICT;
+CREATE TABLE forks (
+  room    BLOB NOT NULL,
+  sender  BLOB NOT NULL,
+  at      INTEGER NOT NULL,
+  head    BLOB NOT NULL, -- how the hash begins that the sender has there
+  settled INTEGER NOT NULL,
+  PRIMARY KEY (room, sender, at, head)
+) STRICT;
 `}
 
 // schema is the version of the file's form. Files of other forms are refused.

@@ -95,3 +95,48 @@ func (p *Pins) Told(ctx context.Context, room crypto.ID, told []crypto.Follows) 
 	}
 	return nil
 }
+
+// Fork is proof of two histories: somebody who manages the room signed that its entry At has a hash that begins with
+// Head, and this identity has verified another entry there. Settled says that a person has decided.
+type Fork struct {
+	Sender  crypto.PublicKey
+	At      uint64
+	Head    [16]byte
+	Settled bool
+}
+
+// Forks returns the forks of a room's log that are known, by entry.
+func (p *Pins) Forks(ctx context.Context, room crypto.ID) (forks []Fork, err error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT sender, at, head, settled FROM forks WHERE room = ? ORDER BY at, sender`, room[:])
+	if err != nil {
+		return nil, fmt.Errorf("read the forks of room %s: %w", room, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var f Fork
+		var sender, head []byte
+		if err := rows.Scan(&sender, &f.At, &head, &f.Settled); err != nil {
+			return nil, fmt.Errorf("read the forks of room %s: %w", room, err)
+		}
+		f.Sender, f.Head = crypto.PublicKey(sender), [16]byte(head)
+		forks = append(forks, f)
+	}
+	return forks, rows.Err()
+}
+
+// Forked remembers a fork. One that is known stays as it is.
+func (p *Pins) Forked(ctx context.Context, room crypto.ID, f Fork) error {
+	_, err := p.db.ExecContext(ctx, `INSERT OR IGNORE INTO forks (room, sender, at, head, settled) VALUES (?, ?, ?, ?, 0)`, room[:], f.Sender[:], f.At, f.Head[:])
+	if err != nil {
+		return fmt.Errorf("remember a fork of room %s: %w", room, err)
+	}
+	return nil
+}
+
+// Settle remembers that a person has decided about all known forks of a room's log.
+func (p *Pins) Settle(ctx context.Context, room crypto.ID) error {
+	if _, err := p.db.ExecContext(ctx, `UPDATE forks SET settled = 1 WHERE room = ?`, room[:]); err != nil {
+		return fmt.Errorf("settle the forks of room %s: %w", room, err)
+	}
+	return nil
+}
