@@ -30,7 +30,7 @@ func TestUsedMessageID(t *testing.T) {
 	}
 	frame := func(text string, counter uint64) flight {
 		content := crypto.AppendRecord(crypto.AppendContentTime(nil, uint64(time.Now().UnixMicro())), nil, []byte(text))
-		f, err := p.seal(content, 0, counter)
+		f, err := p.seal(content, 0, counter, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -125,6 +125,9 @@ func (f *feed) deliver(m inbox.Message) {
 	if m.Sender != f.named || f.name == "" {
 		f.named, f.name = m.Sender, f.s.c.nameOf(m.Sender)
 	}
+	if m.Sender != f.s.c.id.Key() { // one's own are counted when they are sent
+		f.r.used.add(m.Epoch, 1)
+	}
 	f.batch = append(f.batch, Message{
 		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: time.UnixMicro(int64(m.Time)).UTC(),
 		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Former: m.Former, Late: m.Late,

@@ -129,27 +129,68 @@ func (p *Publisher) end(err error) {
 	p.wake.Broadcast()
 }
 
-// aging rekeys a room whose epoch has outlived its policy, if this client may; if not it warns, and
+// aging rekeys a room whose epoch has outlived its policy, if this client may; if not it warns, once an epoch, and
 // refuses past a quarter more (SPEC.md §6).
 func (r *Room) aging(ctx context.Context) error {
-	over, manages := 0.0, false
+	var age ledger.Age
+	var epoch uint32
+	manages := false
 	r.read(func(s *ledger.State) {
-		if limit := s.Room.Policy.RekeyAfter.Age; limit > 0 {
-			over = r.c.now().Sub(s.Room.Epoch().Time).Seconds() / float64(limit)
-		}
+		epoch = s.Room.Epoch().Number
+		age = s.Room.Ageing(r.c.now(), r.used.of(epoch))
 		manages = s.Room.Role(r.c.id.Key()).Manages()
 	})
 	switch {
-	case over <= 1:
+	case age == ledger.Fresh:
 		return nil
 	case manages:
 		return r.Rekey(ctx)
-	case over > 1.25:
-		return withHint(fmt.Errorf("room %s: %w: its key is older than the room's policy allows", r.Subject(), ErrDenied),
+	case age == ledger.Overdue:
+		return withHint(fmt.Errorf("room %s: %w: its key is older, or was used more, than the room's policy allows", r.Subject(), ErrDenied),
 			"an owner or admin renews it: unibus rekey %s", r.Subject())
+	case r.used.warn(epoch):
+		r.c.say("the key of %s is due to be renewed by an owner or admin: unibus rekey %s", r.Subject(), r.Subject())
 	}
-	r.c.say("the key of %s is due to be renewed by an owner or admin: unibus rekey %s", r.Subject(), r.Subject())
 	return nil
+}
+
+// usage counts the messages of a room's newest epoch that this process has sent or read.
+type usage struct {
+	mu       sync.Mutex
+	epoch    uint32
+	messages uint64
+	warned   uint32
+}
+
+// add counts messages of an epoch.
+func (u *usage) add(epoch uint32, messages int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if epoch > u.epoch {
+		u.epoch, u.messages = epoch, 0
+	}
+	if epoch == u.epoch {
+		u.messages += uint64(messages)
+	}
+}
+
+// of returns how many there were of an epoch.
+func (u *usage) of(epoch uint32) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if epoch != u.epoch {
+		return 0
+	}
+	return u.messages
+}
+
+// warn reports whether an epoch's age is to be told: once.
+func (u *usage) warn(epoch uint32) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first := u.warned != epoch
+	u.warned = epoch
+	return first
 }
 
 // sealing returns what a frame made now must say of the log, and the key to seal it with, after
@@ -306,7 +347,7 @@ func (p *Publisher) launch(flags byte) error {
 	p.busy = true
 	p.wake.Broadcast()
 	p.mu.Unlock()
-	f, err := p.seal(content, flags, counter)
+	f, err := p.seal(content, flags, counter, messages)
 	if err == nil {
 		f.messages = messages
 		f.ack = p.transmit(&f)
@@ -326,7 +367,7 @@ func (p *Publisher) launch(flags byte) error {
 }
 
 // seal makes a frame, after a look at the log.
-func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, error) {
+func (p *Publisher) seal(content []byte, flags byte, counter uint64, messages int) (flight, error) {
 	if counter > 0 {
 		if err := p.prepare(); err != nil {
 			return flight{}, err
@@ -358,6 +399,7 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64) (flight, er
 	if err != nil {
 		return flight{}, err
 	}
+	p.r.used.add(h.Epoch, messages)
 	mark := crypto.Follows{Stream: p.stream, Frames: counter + 1, At: h.At, Sealed: p.sealed}
 	return flight{stored: p.stored, id: newMessageID(), frame: frame, mark: mark, told: follows[:told]}, nil
 }
@@ -402,7 +444,7 @@ func (p *Publisher) prepare() error {
 	old := time.Since(p.r.checked) > confirmHead
 	p.r.mu.RUnlock()
 	if !old {
-		return nil
+		return p.r.aging(p.ctx)
 	}
 	if err := errors.Join(c.bus.sync(p.ctx), p.r.sync(p.ctx)); err != nil {
 		return err

@@ -27,6 +27,7 @@ type Room struct {
 	pubs   map[*Publisher]bool
 	forks  []pins.Fork // proven: unless settled, nothing is delivered or published any more
 	alarms map[crypto.PublicKey]bool
+	used   usage
 	pub    *Publisher // the one behind Publish
 }
 

@@ -95,7 +95,7 @@ func TestAging(t *testing.T) {
 	}{
 		{59 * time.Minute, false, nil},
 		{61 * time.Minute, true, nil},
-		{74 * time.Minute, true, nil},
+		{74 * time.Minute, false, nil}, // once is enough
 		{76 * time.Minute, false, ErrDenied},
 	} {
 		bob.now = func() time.Time { return begun.Add(c.age) }
@@ -113,6 +113,66 @@ func TestAging(t *testing.T) {
 		t.Errorf("its owner publishes in epoch %d, %v", alices.Info().Epoch, err)
 	}
 	bob.now = time.Now
+	must(bobs.Refresh(w.ctx))
+	must(bobs.PublishOnce(w.ctx, []byte("x")))
+}
+
+// TestUsed: an epoch ends after so many messages too, sent or read; whoever may not renew it warns, and stops a
+// quarter beyond.
+func TestUsed(t *testing.T) {
+	w := found(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := DefaultPolicy()
+	p.RekeyAfter.Messages = 8
+	alices, err := w.c.CreateRoom(w.ctx, "used", p)
+	must(err)
+	id, err := NewIdentity()
+	must(err)
+	must(w.c.AddUsers(w.ctx, NewUser{Key: id.Key(), Name: "bob"}))
+	warned := make(chan string, 16)
+	bob, err := Connect(w.ctx, Options{
+		Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL(), Notice: func(text string) { warned <- text },
+	})
+	must(err)
+	defer bob.Close()
+	must(alices.Invite(w.ctx, RoleMember, id.Key()))
+	bobs, err := bob.Room(w.ctx, "used")
+	must(err)
+	sent := 0
+	for err == nil && sent < 100 {
+		if err = bobs.Publish(w.ctx, []byte("x")); err == nil {
+			sent++
+		}
+	}
+	if sent != 11 || !errors.Is(err, ErrDenied) {
+		t.Errorf("a member sends %d messages of a key for 8, then %v", sent, err)
+	}
+	told := 0
+	for len(warned) > 0 {
+		if strings.Contains(<-warned, "unibus rekey used") {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("warned %d times", told)
+	}
+	// The owner has only read them.
+	s, err := alices.Subscribe(w.ctx, SubscribeOptions{All: true, End: true})
+	must(err)
+	read := 0
+	for _, err := range s.Messages() {
+		must(err)
+		read++
+	}
+	must(alices.Publish(w.ctx, []byte("y")))
+	if epoch := alices.Info().Epoch; read != 11 || epoch != 2 {
+		t.Errorf("read %d, and the owner publishes in epoch %d", read, epoch)
+	}
 	must(bobs.Refresh(w.ctx))
 	must(bobs.PublishOnce(w.ctx, []byte("x")))
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -124,4 +125,37 @@ func retention(s string) *Retain {
 		panic(err)
 	}
 	return &Retain{crypto.Number(age), crypto.Number(bytes)}
+}
+
+// TestAgeing: an epoch is due beyond a limit, and overdue a quarter beyond, by time or by messages.
+func TestAgeing(t *testing.T) {
+	s := play(t, `alice create ops`)
+	for _, v := range []struct {
+		after    RekeyAfter
+		age      time.Duration
+		messages uint64
+		want     Age
+	}{
+		{RekeyAfter{}, 1e6 * time.Hour, 1 << 50, Fresh},
+		{RekeyAfter{Age: 100}, 100 * time.Second, 0, Fresh},
+		{RekeyAfter{Age: 100}, 101 * time.Second, 0, Due},
+		{RekeyAfter{Age: 100}, 125 * time.Second, 0, Due},
+		{RekeyAfter{Age: 100}, 126 * time.Second, 0, Overdue},
+		{RekeyAfter{Age: 100}, -time.Hour, 0, Fresh}, // a clock that is behind
+		{RekeyAfter{Messages: 8}, 1e6 * time.Hour, 8, Fresh},
+		{RekeyAfter{Messages: 8}, 0, 9, Due},
+		{RekeyAfter{Messages: 8}, 0, 10, Due},
+		{RekeyAfter{Messages: 8}, 0, 11, Overdue},
+		{RekeyAfter{Age: 100, Messages: 8}, 101 * time.Second, 11, Overdue},
+	} {
+		s.Room.Policy.RekeyAfter = v.after
+		if got := s.Room.Ageing(at(1).Add(v.age), v.messages); got != v.want {
+			t.Errorf("%+v after %v and %d messages: %d, want %d", v.after, v.age, v.messages, got, v.want)
+		}
+	}
+	s = play(t, "alice create ops\nalice archive")
+	s.Room.Policy.RekeyAfter = RekeyAfter{Age: 1}
+	if got := s.Room.Ageing(at(1).Add(time.Hour), 0); got != Fresh {
+		t.Errorf("an archived room is due: %d", got)
+	}
 }

@@ -35,6 +35,38 @@ func Stale(r *Room, b *Bus, now time.Time) bool {
 	return false
 }
 
+// Age is how far an epoch has come in its policy's limits.
+type Age int
+
+// Ages of an epoch.
+const (
+	Fresh   Age = iota
+	Due         // the next owner or admin who writes renews the key
+	Overdue     // a quarter beyond: nobody writes under it any more
+)
+
+// Ageing says whether the current epoch's key is to be renewed (SPEC.md §6): by its age, as the entry that began it
+// claims, and by how many messages of it the caller has sent or read.
+func (r *Room) Ageing(now time.Time, messages uint64) Age {
+	if !r.Policy.Encrypted() || r.Archived != 0 {
+		return Fresh
+	}
+	after := r.Policy.RekeyAfter
+	old := aged(uint64(max(now.Sub(r.Epoch().Time), 0)/time.Second), uint64(after.Age))
+	return max(old, aged(messages, uint64(after.Messages)))
+}
+
+// aged compares with a limit, of which 0 is none.
+func aged(n, limit uint64) Age {
+	switch {
+	case limit == 0 || n <= limit:
+		return Fresh
+	case n <= limit+limit/4:
+		return Due
+	}
+	return Overdue
+}
+
 // Removable lists the members whose access to the bus has ended and whom by may remove, in no
 // order; never all owners.
 func Removable(r *Room, b *Bus, by crypto.PublicKey, now time.Time) []crypto.PublicKey {
