@@ -42,7 +42,7 @@ var (
 	ErrInvalid     = store.ErrInvalid
 	ErrUnavailable = store.ErrUnavailable
 	// ErrIntegrity says that something signed was altered, withheld, rolled back or forked.
-	ErrIntegrity = errors.New("integrity")
+	ErrIntegrity = store.ErrIntegrity
 )
 
 // What can be done about some failures differs from others of their kind; these are wrapped beside it.

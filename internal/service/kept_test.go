@@ -59,3 +59,23 @@ func TestKept(t *testing.T) {
 		})
 	}
 }
+
+// TestNothingFoundedBeside: a store that is empty, beside streams of rooms, is one that was lost.
+func TestNothingFoundedBeside(t *testing.T) {
+	dir := t.TempDir()
+	if err := beside(dir); err != nil {
+		t.Errorf("nothing is there: %v", err)
+	}
+	if err := (Marks{"room": {}}).Save(MarksFile(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := beside(dir); !errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("streams of rooms are there: %v", err)
+	}
+	if err := os.WriteFile(MarksFile(dir), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := beside(dir); err == nil {
+		t.Error("what is remembered of streams is damaged, and a bus founded")
+	}
+}

@@ -214,6 +214,9 @@ func (s *Service) found(ctx context.Context, o Options) error {
 		return fmt.Errorf("%w: the store does not hold the bus %s yet", store.ErrUnavailable, o.Bus)
 	}
 	if errors.Is(err, store.ErrNotFound) {
+		if err := beside(o.Dir); err != nil {
+			return err
+		}
 		s.Founded = true
 		_, err = store.Found(ctx, o.Store, o.Identity, o.Name, time.Now())
 		if err != nil && !errors.Is(err, store.ErrExists) { // by another service just now
@@ -238,6 +241,18 @@ func (s *Service) found(ctx context.Context, o Options) error {
 	s.Bus, s.Admin = first.ID, e.By
 	s.Founded = s.Founded && e.By == o.Identity.Key()
 	return nil
+}
+
+// beside makes sure that a bus is not founded where another was: its store is lost, and its streams are not.
+func beside(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	left, err := LoadMarks(MarksFile(dir))
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("%w: the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them", store.ErrIntegrity, MarksFile(dir))
+	}
+	return err
 }
 
 // wait does f, again while the store cannot answer and waiting is wanted.

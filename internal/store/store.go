@@ -24,11 +24,12 @@ var (
 	ErrDenied      = errors.New("not allowed")
 	ErrInvalid     = errors.New("not valid")
 	ErrUnavailable = errors.New("unavailable")
+	ErrIntegrity   = errors.New("integrity") // what was kept is damaged, or not what was acknowledged
 )
 
 // IsKind reports whether an error is one of the kinds above already.
 func IsKind(err error) bool {
-	for _, kind := range []error{ErrNotFound, ErrConflict, ErrExists, ErrDenied, ErrInvalid, ErrUnavailable} {
+	for _, kind := range []error{ErrNotFound, ErrConflict, ErrExists, ErrDenied, ErrInvalid, ErrUnavailable, ErrIntegrity} {
 		if errors.Is(err, kind) {
 			return true
 		}

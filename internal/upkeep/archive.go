@@ -23,6 +23,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // An archive is a compressed tar file, which any tar can list:
@@ -319,7 +320,7 @@ func aside(url string, write func(url string) error) error {
 	} else if err != nil {
 		return err
 	}
-	return nil
+	return sqlite.MoveHeads(made, path)
 }
 
 // foldArchive verifies an archive: its checksum, and every log in it by the rules. It returns where

@@ -24,6 +24,7 @@ type Options struct {
 	OpTimeout time.Duration // 0: store.DefaultOpTimeout
 	Relaxed   bool          // synchronous=NORMAL: a power failure may lose the last writes
 	Existing  bool          // fail with ErrNotFound when there is no store in the file, instead of making one
+	Unchecked bool          // for whoever repairs it: it may lack what was acknowledged, as CheckHeads then says
 }
 
 // Store is an open file.
@@ -31,6 +32,8 @@ type Store struct {
 	write   *sql.DB // one connection
 	read    *sql.DB
 	timeout time.Duration
+	relaxed bool
+	acked   *heads
 
 	mu       sync.Mutex
 	watchers map[chan struct{}]bool // poked after an Append of this process
@@ -40,7 +43,8 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens or makes the file at path and brings its schema up to date.
+// Open opens or makes the file at path and brings its schema up to date. ErrIntegrity when it is damaged, or lacks
+// an entry that was acknowledged.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if path == "" {
 		return nil, fmt.Errorf("open the store: %w: sqlite: needs a path", store.ErrInvalid)
@@ -51,7 +55,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if o.OpTimeout == 0 {
 		o.OpTimeout = store.DefaultOpTimeout
 	}
-	s := &Store{timeout: o.OpTimeout, watchers: map[chan struct{}]bool{}, closing: make(chan struct{})}
+	s := &Store{timeout: o.OpTimeout, relaxed: o.Relaxed, acked: newHeads(path), watchers: map[chan struct{}]bool{}, closing: make(chan struct{})}
 	var err error
 	if s.write, err = sql.Open("sqlite", DSN(path, o.OpTimeout, o.Relaxed)); err != nil {
 		return nil, err
@@ -66,11 +70,32 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		s.Close()
 		return nil, err
 	}
-	if err := Migrate(ctx, s.write, oldest, migrations); err != nil {
+	err = Migrate(ctx, s.write, oldest, migrations)
+	if err == nil && !o.Unchecked {
+		err = s.CheckHeads(ctx)
+	}
+	if err != nil {
 		s.Close()
 		return nil, cannotOpen(path, err)
 	}
 	return s, nil
+}
+
+// CheckHeads compares the store with the last entries that were acknowledged: ErrIntegrity when it lacks one, or
+// has another.
+func (s *Store) CheckHeads(ctx context.Context) error { return failure(s.acked.check(ctx, s.read)) }
+
+// ResetHeads takes what the store has for what was acknowledged, as a person has decided.
+func (s *Store) ResetHeads(ctx context.Context) error { return failure(s.acked.reset(ctx, s.read)) }
+
+// CheckFile has SQLite look at every page of the file: ErrIntegrity when one is damaged.
+func (s *Store) CheckFile(ctx context.Context) error {
+	var said string
+	err := s.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&said)
+	if err == nil && said != "ok" {
+		return fmt.Errorf("%w: %s", store.ErrIntegrity, said)
+	}
+	return failure(err)
 }
 
 // existing fails with ErrNotFound when a file that has to hold a store holds nothing, or something else.
@@ -91,7 +116,7 @@ func (s *Store) existing(ctx context.Context, path string, must bool) error {
 // cannotOpen says why a file is not opened. One that is something else is a mistake of whoever named it; later,
 // the same error of SQLite means that the file was damaged.
 func cannotOpen(path string, err error) error {
-	if code(err) == sqlite3.SQLITE_NOTADB {
+	if _, kept := os.Stat(headsFile(path)); code(err) == sqlite3.SQLITE_NOTADB && kept != nil {
 		return fmt.Errorf("open the store %s: %w: it is no SQLite database", path, store.ErrInvalid)
 	}
 	return fmt.Errorf("open the store %s: %w", path, failure(err))
@@ -240,8 +265,11 @@ func failure(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	if isBusy(err) {
+	switch code(err) {
+	case sqlite3.SQLITE_BUSY:
 		return fmt.Errorf("%w: another process holds the file", store.ErrUnavailable)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: the database is damaged: %v", store.ErrIntegrity, err)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 }

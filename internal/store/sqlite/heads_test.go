@@ -1,0 +1,300 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// grown is a store's file with a bus log of so many entries, each of which adds a user, and the last of which
+// revokes the first.
+func grown(t *testing.T, path string, users int) (revoked crypto.PublicKey) {
+	t.Helper()
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	bus, err := store.Found(t.Context(), s, admin(t), "admin", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(body ledger.Body) {
+		t.Helper()
+		statement, err := bus.Next(admin(t), body, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := store.Advance(bus, statement)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Append(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys []crypto.PublicKey
+	for n := range users {
+		id, err := crypto.NewIdentity([32]byte{'u', byte(n), byte(n >> 8)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, id.Key())
+		next(&ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: fmt.Sprint("user", n), Role: ledger.RoleUser}}})
+	}
+	next(&ledger.Revoke{Keys: keys[:1]})
+	return keys[0]
+}
+
+// reopened says how a file opens: the error, and whether somebody is on the allowlist of what is there.
+func reopened(t *testing.T, path string, key crypto.PublicKey) (allowed bool, err error) {
+	t.Helper()
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	allowed, err = s.IsAuthorized(t.Context(), key)
+	return allowed, err
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// crashed is what a power failure leaves of a store: its file, the write-ahead log and the heads.
+func crashed(t *testing.T) (dir string, revoked crypto.PublicKey) {
+	t.Helper()
+	live := filepath.Join(t.TempDir(), "bus.db")
+	keep, err := Open(t.Context(), live, Options{}) // while it is open, nobody removes the write-ahead log
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.Close()
+	revoked = grown(t, live, 20)
+	dir = t.TempDir()
+	for _, name := range []string{"bus.db", "bus.db-wal", "heads.bus.db"} {
+		copyFile(t, filepath.Join(filepath.Dir(live), name), filepath.Join(dir, name))
+	}
+	return dir, revoked
+}
+
+// TestFlippedLog flips bits of the write-ahead log, all over: whatever is lost with them, the revoked stay out, or
+// everyone does.
+func TestFlippedLog(t *testing.T) {
+	from, revoked := crashed(t)
+	wal, err := os.ReadFile(filepath.Join(from, "bus.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := 0
+	const flips = 150
+	r := rand.New(rand.NewPCG(1, 2))
+	for range flips {
+		at := r.IntN(len(wal))
+		dir := t.TempDir()
+		path := filepath.Join(dir, "bus.db")
+		copyFile(t, filepath.Join(from, "bus.db"), path)
+		copyFile(t, filepath.Join(from, "heads.bus.db"), headsFile(path))
+		flipped := append([]byte(nil), wal...)
+		flipped[at] ^= 1 << r.IntN(8)
+		if err := os.WriteFile(path+"-wal", flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		allowed, err := reopened(t, path, revoked)
+		if allowed {
+			t.Fatalf("byte %d of %d flipped, and a revocation is undone", at, len(wal))
+		}
+		if err != nil {
+			if denied++; !errors.Is(err, store.ErrIntegrity) && !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("byte %d flipped: %v", at, err)
+			}
+		}
+	}
+	if denied < flips/2 {
+		t.Errorf("only %d of %d flips were noticed", denied, flips)
+	}
+	if allowed, err := reopened(t, filepath.Join(from, "bus.db"), revoked); allowed || err != nil {
+		t.Errorf("nothing flipped: %v, %v", allowed, err)
+	}
+}
+
+// TestHeads: a store that is behind what was acknowledged, or has something else there, is not used until somebody
+// says that it is what there is.
+func TestHeads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	key := grown(t, path, 3)
+	before := filepath.Join(t.TempDir(), "before.db")
+	copyFile(t, path, before)
+	if _, err := reopened(t, path, key); err != nil {
+		t.Fatal(err)
+	}
+	// The database is lost, and nothing is founded beside what is left of it.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reopened(t, path, key); !errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("an empty store beside the heads of another: %v", err)
+	}
+	// Another bus at its place.
+	other := filepath.Join(t.TempDir(), "other.db")
+	grown(t, other, 1)
+	copyFile(t, other, path)
+	if _, err := reopened(t, path, key); !errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("another bus: %v", err)
+	}
+	s, err := Open(t.Context(), path, Options{Unchecked: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.CheckHeads(t.Context()); !errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("another bus, opened to be repaired: %v", err)
+	}
+	if err := errors.Join(s.ResetHeads(t.Context()), s.CheckHeads(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if _, err := reopened(t, path, key); err != nil {
+		t.Errorf("repaired: %v", err)
+	}
+	// Its heads went with it.
+	copyFile(t, before, path)
+	if err := MoveHeads(path, before); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reopened(t, path, key); err != nil {
+		t.Errorf("no heads: %v", err)
+	}
+}
+
+// TestHeadsFile: what was cut off is no record; what is damaged before others is told; others' records are kept;
+// and the file does not grow without end.
+func TestHeadsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	a, b := newHeads(path), newHeads(path)
+	log := func(n int) crypto.ID { return crypto.ID{byte(n)} }
+	for seq := uint64(1); seq <= 2*headsSlack; seq++ {
+		for n, h := range []*heads{a, b} {
+			if err := h.note(log(n), ledger.Head{Seq: seq, Hash: crypto.Hash{byte(seq)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := a.note(log(0), ledger.Head{Seq: 1}); err != nil || a.known[log(0)].Seq != 2*headsSlack {
+		t.Errorf("an earlier entry again: %v", err)
+	}
+	info, err := os.Stat(headsFile(path))
+	if err != nil || info.Size() > (2*headsSlack+10)*headRecord {
+		t.Errorf("%d bytes, %v", info.Size(), err)
+	}
+	read := func() (*heads, error) {
+		h := newHeads(path)
+		return h, h.read()
+	}
+	h, err := read()
+	if err != nil || h.known[log(0)].Seq != 2*headsSlack || h.known[log(1)].Seq != 2*headsSlack {
+		t.Errorf("%v, %v", h.known, err)
+	}
+	cut := func(n int64) {
+		t.Helper()
+		f, err := os.OpenFile(headsFile(path), os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		end, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Truncate(end - n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut(7)
+	if h, err = read(); err != nil || h.known[log(1)].Seq != 2*headsSlack-1 {
+		t.Errorf("cut off: %v, %v", h.known, err)
+	}
+	if err := b.note(log(1), ledger.Head{Seq: 9999}); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = read(); err != nil || h.known[log(1)].Seq != 9999 {
+		t.Errorf("written over what was cut off: %v, %v", h.known, err)
+	}
+	data, err := os.ReadFile(headsFile(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-headRecord-1] ^= 1
+	if err := os.WriteFile(headsFile(path), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(); !errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("damaged in the middle: %v", err)
+	}
+}
+
+// TestDamagedPages: a page of the database that was zeroed is found when the file is checked, and what meets it says
+// what it is.
+func TestDamagedPages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	key := grown(t, path, 200)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	unnoticed := 0
+	for at := page; at < len(data); at += page {
+		damaged := append([]byte(nil), data...)
+		clear(damaged[at : at+page])
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(t.Context(), path, Options{Unchecked: true})
+		if err == nil {
+			err = s.CheckFile(t.Context())
+			s.Close()
+		}
+		if err == nil {
+			unnoticed++
+		} else if !errors.Is(err, store.ErrIntegrity) {
+			t.Errorf("page %d zeroed: %v", at/page, err)
+		}
+		if _, err := reopened(t, path, key); err != nil && !errors.Is(err, store.ErrIntegrity) {
+			t.Errorf("page %d zeroed, and used: %v", at/page, err)
+		}
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	// Pages that are free, and the rest of a record that goes on from another page: the bus's one card. Whoever is
+	// given that sees that it is not signed so.
+	free, cards := 0, 0
+	if err := s.read.QueryRow("SELECT freelist_count, (SELECT count(*) FROM cards) FROM pragma_freelist_count").Scan(&free, &cards); err != nil {
+		t.Fatal(err)
+	}
+	if unnoticed > free+cards {
+		t.Errorf("%d pages were zeroed unnoticed, %d are free, and there are %d cards", unnoticed, free, cards)
+	}
+}
