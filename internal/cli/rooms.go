@@ -11,12 +11,13 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
 )
 
 func (a *app) roomCmd() *cobra.Command {
-	return group("room", "Make, look at and end rooms", a.roomCreateCmd(), a.roomShowCmd(), a.roomArchiveCmd())
+	return group("room", "Make, look at and end rooms", a.roomCreateCmd(), a.roomSetCmd(), a.roomShowCmd(), a.roomArchiveCmd())
 }
 
 // policyFlags are what a room's owner decides about it.
@@ -42,15 +43,92 @@ func (a *app) roomCreateCmd() *cobra.Command {
 			return a.out.value(r.Info(), func() { fmt.Fprintln(a.out, r.ID()) })
 		}),
 	}
-	f := c.Flags()
-	f.Var(newDefault(&p.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, or none to store nothing")
-	f.Var(newDefault(&p.bytes, "1GiB", byteSize), "max-bytes", "the most that is stored: a `SIZE`, 0 for no limit")
-	f.Var(newDefault(&p.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that is stored) or joined (from then on)")
-	f.BoolVar(&p.plain, "plain", false, "sign only, without encryption")
-	f.BoolVar(&p.pad, "pad", false, "hide the sizes of messages")
-	f.Var(newValue(&p.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m) or so long (720h)")
-	a.complete(c, "history", "shared", "joined")
+	p.define(a, c)
+	c.Flags().BoolVar(&p.plain, "plain", false, "sign only, without encryption")
 	return c
+}
+
+// define adds the flags of a policy that may change.
+func (f *policyFlags) define(a *app, c *cobra.Command) {
+	flags := c.Flags()
+	flags.Var(newDefault(&f.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, or none to store nothing")
+	flags.Var(newDefault(&f.bytes, "1GiB", byteSize), "max-bytes", "the most that is stored: a `SIZE`, 0 for no limit")
+	flags.Var(newDefault(&f.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that is stored) or joined (from then on)")
+	flags.BoolVar(&f.pad, "pad", false, "hide the sizes of messages")
+	flags.Var(newValue(&f.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m, counted by each process) or so long (720h)")
+	a.complete(c, "history", "shared", "joined")
+}
+
+func (a *app) roomSetCmd() *cobra.Command {
+	var f policyFlags
+	var anew bool
+	c := &cobra.Command{
+		Use: "set ROOM", Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
+		Annotations: map[string]string{asks: "whether to remove what is stored"},
+		Long: `Change a room that you own. What is not named stays as it is; encryption stays in any case. A room that is to
+store nothing loses what it has stored.
+
+--anew says for everyone that what the room had stored is gone, and that this was meant: a bus that was restored or
+migrated has no messages, and whoever had read or written some would be told so with every command.`,
+		Example: "  unibus room set ops.alerts --retain 30d --max-bytes 4GiB\n  unibus room set ops.alerts --anew",
+	}
+	f.define(a, c)
+	c.Flags().BoolVar(&anew, "anew", false, "what was stored is gone, and that was meant")
+	c.RunE = a.room(func(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+		changed := func(flag string) bool { return c.Flags().Changed(flag) }
+		edit := func(p *unibus.Policy) { f.change(p, changed) }
+		set := r.SetPolicy
+		if anew {
+			set = r.BeginAnew
+		}
+		named := false
+		c.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) { named = named || flag.Changed })
+		if !named {
+			return usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew")
+		}
+		if f.retain.none && r.Info().Policy.Stored() {
+			if err := a.confirm("remove what " + r.Subject() + " has stored"); err != nil {
+				return err
+			}
+		}
+		if err := set(ctx, edit); err != nil {
+			return err
+		}
+		a.notice("%s: %s", r.Subject(), stores(r.Info().Policy))
+		return nil
+	})
+	return c
+}
+
+// change makes of a room's policy what the flags that were given say.
+func (f *policyFlags) change(p *unibus.Policy, given func(flag string) bool) {
+	if given("history") {
+		p.History = f.history
+	}
+	if given("pad") {
+		p.Pad = f.pad
+	}
+	if given("rekey-after") {
+		p.RekeyAfter = f.rekey
+	}
+	switch {
+	case given("retain") && f.retain.none:
+		p.Retain = nil
+		return
+	case p.Retain == nil && (given("retain") || given("max-bytes")):
+		p.Retain = &unibus.Retain{Age: unibus.Number(f.retain.age / time.Second), Bytes: unibus.Number(f.bytes)}
+		return
+	case p.Retain == nil:
+		return
+	}
+	kept := *p.Retain
+	if given("retain") {
+		kept.Age = unibus.Number(f.retain.age / time.Second)
+	}
+	if given("max-bytes") {
+		kept.Bytes = unibus.Number(f.bytes)
+	}
+	p.Retain = &kept
 }
 
 // policy is a new room's.
