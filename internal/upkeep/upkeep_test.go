@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,7 +83,7 @@ func filled(t testing.TB, path string) *sqlite.Store {
 			for _, m := range to {
 				sealed = append(sealed, store.SealedKey{Endpoint: m.Key(), Sealed: bytes.Repeat([]byte{byte(epoch), m.Key()[0]}, crypto.SealedSize/2)})
 			}
-			must(t, s.PutKeys(t.Context(), id, epoch, commit, sealed))
+			must(t, s.PutKeys(t.Context(), id, epoch, commit, admin.Key(), sealed))
 			if epoch == 1 {
 				write(t, s, state, create)
 			}
@@ -152,7 +153,7 @@ func TestDiffers(t *testing.T) {
 			must(t, to.PutCards(t.Context(), store.Card{Endpoint: identity(t, 1).Key(), Statement: card}))
 		},
 		"a key": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
-			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, rooms[0].Room.Epoch().Commit, []store.SealedKey{{Endpoint: identity(t, 3).Key(), Sealed: make([]byte, crypto.SealedSize)}}))
+			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, rooms[0].Room.Epoch().Commit, identity(t, 0).Key(), []store.SealedKey{{Endpoint: identity(t, 3).Key(), Sealed: make([]byte, crypto.SealedSize)}}))
 		},
 		"an entry": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
 			write(t, to, rooms[0], &ledger.Archive{})
