@@ -484,8 +484,7 @@ func (a *api) putKeys(c *call) (int, any, error) {
 }
 
 // maySeal checks that somebody may keep copies of a key of a room that is there: an owner or admin those of the
-// present and the next epoch, for anyone, a member its own of any epoch that the log has. What is refused here
-// never counts: at any later time it is known of each copy only who made it.
+// present and the next epoch, for anyone, a member its own of any epoch that the log has.
 func maySeal(r *ledger.Room, sealer crypto.PublicKey, in *store.KeysBody) error {
 	now := r.Epoch().Number
 	manages := r.Role(sealer).Manages()
@@ -515,8 +514,9 @@ func (a *api) users(ctx context.Context, keys []store.MembersCopy) error {
 	})
 }
 
-// creatorToBe allows the one copy that a room needs before its first entry: its creator's own. Whoever else puts one
-// there puts it for itself alone, and it counts if that one signs the entry, or becomes a member: nobody else's does.
+// creatorToBe allows the one copy that a room needs before its first entry: its creator's own. Who will sign that
+// entry nobody knows yet; a copy that someone else puts there for itself is of no use to it unless it is let in, and
+// never to anyone else.
 func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	if _, err := store.HeadOf(c.Context(), a.store, room); !errors.Is(err, store.ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
