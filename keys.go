@@ -1,11 +1,13 @@
 package unibus
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -110,7 +112,7 @@ func (k *keyring) put(epoch uint32, key crypto.RoomKey) {
 }
 
 // roomKey finds an epoch's key: one opened before, or one to which a later key leads by the chain
-// of previous keys, or the client's own sealed copy.
+// of previous keys, or the client's own sealed copies.
 func (k *keyring) roomKey(ctx context.Context, epochs []ledger.Epoch, epoch uint32) (crypto.RoomKey, error) {
 	if key, ok := k.keys[epoch]; ok {
 		return key, nil
@@ -118,39 +120,73 @@ func (k *keyring) roomKey(ctx context.Context, epochs []ledger.Epoch, epoch uint
 	if epoch < 1 || int(epoch) > len(epochs) {
 		return crypto.RoomKey{}, fmt.Errorf("epoch %d: %w", epoch, ErrNotFound)
 	}
+	fault := errNoKey // in the chain
 	if int(epoch) < len(epochs) && epochs[epoch].Previous != nil {
-		later, err := k.roomKey(ctx, epochs, epoch+1)
-		switch {
-		case err == nil:
-			key, err := crypto.OpenPrevious(later, k.room.id, epoch+1, epochs[epoch].Previous, epochs[epoch-1].Commit)
-			if err != nil {
-				return key, fmt.Errorf("key of epoch %d: %w: %w", epoch, ErrIntegrity, err)
-			}
-			k.put(epoch, key)
-			return key, nil
-		case !errors.Is(err, errNoKey):
-			return crypto.RoomKey{}, err
+		key, err := k.previous(ctx, epochs, epoch)
+		if err == nil || !errors.Is(err, errNoKey) && !errors.Is(err, ErrIntegrity) {
+			return key, err
 		}
+		fault = err
 	}
-	return k.sealed(ctx, epochs[epoch-1])
+	key, err := k.sealed(ctx, epochs[epoch-1])
+	if errors.Is(err, errNoKey) {
+		err = fault
+	}
+	return key, err
 }
 
-// sealed opens the client's own sealed copy.
+// previous opens an epoch's key by that of the next.
+func (k *keyring) previous(ctx context.Context, epochs []ledger.Epoch, epoch uint32) (crypto.RoomKey, error) {
+	later, err := k.roomKey(ctx, epochs, epoch+1)
+	if err != nil {
+		return later, err
+	}
+	own, next := epochs[epoch-1], epochs[epoch]
+	key, err := crypto.OpenPrevious(later, k.room.id, next.Number, next.Previous, own.Commit)
+	switch {
+	case err == nil:
+		k.put(epoch, key)
+		return key, nil
+	case bytes.Equal(next.Previous, noPrevious):
+		err = fmt.Errorf("key of epoch %d: %w: whoever began epoch %d did not have it, and %s, who began this one, handed you none that opens",
+			epoch, ErrIntegrity, next.Number, k.room.c.nameOf(own.By))
+	default:
+		err = fmt.Errorf("key of epoch %d: %w: what %s says it is, in entry %d: %w", epoch, ErrIntegrity, k.room.c.nameOf(next.By), next.Seq, err)
+	}
+	return key, err
+}
+
+// noPrevious is what an entry says of the key before when its author does not have it.
+var noPrevious = make([]byte, crypto.PreviousSize)
+
+// sealed opens the first of the client's own sealed copies that holds the key to which the log committed: garbage
+// among them harms nobody. Once it has opened somebody else's it keeps one of its own, the first to be tried from
+// then on.
 func (k *keyring) sealed(ctx context.Context, e ledger.Epoch) (crypto.RoomKey, error) {
 	c := k.room.c
-	sealed, err := c.store.Key(ctx, k.room.id, e.Number, c.id.Key())
-	if errors.Is(err, ErrNotFound) {
+	copies, err := c.store.Key(ctx, k.room.id, e.Number, c.id.Key())
+	if errors.Is(err, ErrNotFound) || err == nil && len(copies) == 0 {
 		return crypto.RoomKey{}, errNoKey
 	}
 	if err != nil {
 		return crypto.RoomKey{}, err
 	}
-	key, err := c.id.OpenKey(sealed.Sealed, k.room.id, e.Number, e.Commit)
-	if err != nil {
-		return key, fmt.Errorf("key of epoch %d: %w: the sealed copy in the store: %w", e.Number, ErrIntegrity, err)
+	own := false
+	var sealers []string
+	for _, s := range copies[:min(len(copies), store.MaxSealers)] {
+		own = own || s.Sealer == c.id.Key()
+		key, err := c.id.OpenKey(s.Sealed, k.room.id, e.Number, e.Commit)
+		if err != nil {
+			sealers = append(sealers, c.nameOf(s.Sealer))
+			continue
+		}
+		k.put(e.Number, key)
+		if !own {
+			_ = c.handOut(ctx, k.room.id, e.Number, key, []PublicKey{c.id.Key()}) // without it the key opens as well
+		}
+		return key, nil
 	}
-	k.put(e.Number, key)
-	return key, nil
+	return crypto.RoomKey{}, fmt.Errorf("key of epoch %d: %w: no sealed copy for you opens to it, of those made by %s", e.Number, ErrIntegrity, strings.Join(sealers, ", "))
 }
 
 // cards returns verified cards of users, in their order. ErrNotFound, with a hint, when one has never
@@ -199,8 +235,8 @@ func (c *Client) handOut(ctx context.Context, room ID, epoch uint32, key crypto.
 		}
 		keys[i] = store.SealedKey{Endpoint: member, Sealed: sealed}
 	}
-	err = c.store.PutKeys(ctx, room, epoch, key.Commit(epoch), keys)
-	if errors.Is(err, ErrExists) { // handed out before, to someone who was to come, or has been here
+	err = c.store.PutKeys(ctx, room, epoch, key.Commit(epoch), c.id.Key(), keys)
+	if errors.Is(err, ErrExists) { // handed out before, by this client or enough others, to someone who was to come, or has been here
 		err = nil
 	}
 	return err
@@ -225,15 +261,28 @@ func (r *Room) rekey(ctx context.Context, s *ledger.State, history string, gone,
 	key := newRoomKey()
 	k := &ledger.Rekey{Epoch: old.Number + 1, Commit: key.Commit(old.Number + 1)}
 	if s.Room.Policy.History == ledger.HistoryShared && history == ledger.HistoryShared {
-		previous, err := r.keys.get(ctx, s.Room.Epochs, old.Number)
-		if err != nil {
-			return nil, err
-		}
-		if k.Previous, err = crypto.SealPrevious(key, r.id, k.Epoch, previous, [24]byte(random[[24]byte]())); err != nil {
+		var err error
+		if k.Previous, err = r.sealPrevious(ctx, s.Room.Epochs, key); err != nil {
 			return nil, err
 		}
 	}
 	return k, r.c.handOut(ctx, r.id, k.Epoch, key, to)
+}
+
+// sealPrevious seals the present epoch's key under that of the next. Whoever was handed nothing that opens can rekey all
+// the same, or the one who left it out could never be removed.
+func (r *Room) sealPrevious(ctx context.Context, epochs []ledger.Epoch, next crypto.RoomKey) ([]byte, error) {
+	present := epochs[len(epochs)-1]
+	key, err := r.keys.get(ctx, epochs, present.Number)
+	switch {
+	case errors.Is(err, errNoKey), errors.Is(err, ErrIntegrity):
+		r.c.say("%s, who began epoch %d of %s, handed you no key of it: whoever comes later cannot read by yours what was written before",
+			r.c.nameOf(present.By), present.Number, r.Subject())
+		return noPrevious, nil
+	case err != nil:
+		return nil, err
+	}
+	return crypto.SealPrevious(next, r.id, present.Number+1, key, [24]byte(random[[24]byte]()))
 }
 
 // HoldsKey reports whether this client was given the key of the room's present epoch. In a room

@@ -256,7 +256,7 @@ func fill(ctx context.Context, s store.Store, users, rooms int) (*crypto.Identit
 			return nil, err
 		}
 		sealed := []store.SealedKey{{Endpoint: admin.Key(), Sealed: make([]byte, crypto.SealedSize)}}
-		if err := s.PutKeys(ctx, id, 1, commit, sealed); err != nil {
+		if err := s.PutKeys(ctx, id, 1, commit, admin.Key(), sealed); err != nil {
 			return nil, err
 		}
 		c, err := store.Advance(room, statement)

@@ -28,17 +28,31 @@ func (r *Room) Owes(key crypto.PublicKey, epoch uint32) bool {
 }
 
 // memberDuring reports whether somebody was a member at any time of the epoch r.Epochs[i].
-func (r *Room) memberDuring(key crypto.PublicKey, i int) bool {
+func (r *Room) memberDuring(key crypto.PublicKey, i int) bool { return r.during(key, i, Role.inRoom) }
+
+// during reports whether somebody had a role of a kind at any time of the epoch r.Epochs[i].
+func (r *Room) during(key crypto.PublicKey, i int, kind func(Role) bool) bool {
 	begin := r.Epochs[i].Seq
-	if r.RoleAt(key, begin) != "" {
+	if kind(r.RoleAt(key, begin)) {
 		return true
 	}
 	for _, sp := range r.history[key] {
-		if sp.Role != "" && sp.Seq >= begin && (i+1 == len(r.Epochs) || sp.Seq < r.Epochs[i+1].Seq) {
+		if kind(sp.Role) && sp.Seq >= begin && (i+1 == len(r.Epochs) || sp.Seq < r.Epochs[i+1].Seq) {
 			return true
 		}
 	}
 	return false
+}
+
+// MaySeal reports whether a copy of an epoch's key counts that somebody sealed for a member: the member itself, the
+// author of the epoch, and whoever was an owner or admin at some time of it. Whoever lost that role since has
+// handed out the key all the same.
+func (r *Room) MaySeal(sealer, member crypto.PublicKey, epoch uint32) bool {
+	if !r.Policy.Encrypted() || epoch < 1 || int(epoch) > len(r.Epochs) {
+		return false
+	}
+	i := int(epoch) - 1
+	return sealer == member || sealer == r.Epochs[i].By || r.during(sealer, i, Role.Manages)
 }
 
 // StoredSince reports whether all messages made at an entry, or at any until another one, were to be stored, and

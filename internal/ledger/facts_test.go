@@ -49,6 +49,34 @@ func TestOwes(t *testing.T) {
 	}
 }
 
+// TestMaySeal: copies count of whoever could hand out the key while it was in use, of its author, and of the member.
+func TestMaySeal(t *testing.T) {
+	s := play(t, `
+		alice create ops
+		alice invite bob:admin carol:member
+		alice rekey                         # 2
+		alice role carol:admin
+		alice role carol:member
+		bob rekey                           # 3
+		alice remove bob rekey              # 4
+		alice invite bob:member
+	`)
+	for who, want := range map[string]string{"alice": "011110", "bob": "011100", "carol": "001000", "dave": "000000"} {
+		for epoch, c := range want {
+			if got := s.Room.MaySeal(key(who), key("alice"), uint32(epoch)); got != (c == '1') {
+				t.Errorf("%s seals for alice in epoch %d: %v", who, epoch, got)
+			}
+			if own := epoch > 0 && epoch < 5; s.Room.MaySeal(key(who), key(who), uint32(epoch)) != own {
+				t.Errorf("%s seals for itself in epoch %d: %v", who, epoch, !own)
+			}
+		}
+	}
+	plain := play(t, `alice create ops shared none`)
+	if plain.Room.MaySeal(key("alice"), key("alice"), 1) {
+		t.Error("there is a key to seal in a room without encryption")
+	}
+}
+
 // TestStoredSince: what was made in between is there as long as no policy, and no owner, said otherwise.
 func TestStoredSince(t *testing.T) {
 	s := play(t, `

@@ -23,11 +23,12 @@ type RoomView struct {
 	Archived  bool
 }
 
-// EpochView is an epoch's key commitment.
+// EpochView is an epoch's key commitment, and who made it.
 type EpochView struct {
 	Room   crypto.ID
 	Epoch  uint32
 	Commit crypto.Hash
+	By     crypto.PublicKey
 }
 
 // MemberView is a member's role; empty when the membership ended.
@@ -55,7 +56,7 @@ func (s *State) Views(e *Entry) []View {
 	epoch := r.Epoch()
 	views := []View{s.roomView()}
 	if epoch.Seq == e.Seq && r.Policy.Encrypted() {
-		views = append(views, EpochView{s.ID, epoch.Number, epoch.Commit})
+		views = append(views, EpochView{s.ID, epoch.Number, epoch.Commit, epoch.By})
 	}
 	for _, key := range Touched(e) {
 		views = append(views, MemberView{s.ID, key, r.Role(key)})
@@ -85,7 +86,7 @@ func (s *State) AllViews() []View {
 	views = append(views, s.roomView())
 	for _, e := range r.Epochs {
 		if r.Policy.Encrypted() {
-			views = append(views, EpochView{s.ID, e.Number, e.Commit})
+			views = append(views, EpochView{s.ID, e.Number, e.Commit, e.By})
 		}
 	}
 	for key, role := range r.members {

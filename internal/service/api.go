@@ -456,23 +456,17 @@ func (a *api) putKeys(c *call) (int, any, error) {
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	for _, k := range in.Keys {
+	copies := make([]store.SealedKey, len(in.Keys))
+	for i, k := range in.Keys {
 		if len(k.Sealed) != crypto.SealedSize {
 			return 0, nil, fmt.Errorf("%w: a sealed key has %d bytes", store.ErrInvalid, crypto.SealedSize)
 		}
+		copies[i] = store.SealedKey{Endpoint: k.Endpoint, Sealer: c.caller, Sealed: k.Sealed}
 	}
-	var now ledger.Epoch
+	present := uint32(0) // there is no such room yet
 	err = a.member(c, room, func(s *ledger.State) error {
-		if !s.Room.Role(c.caller).Manages() {
-			return fmt.Errorf("%w: only an owner or admin of the room hands out keys", store.ErrDenied)
-		}
-		switch now = s.Room.Epoch(); {
-		case in.Epoch != now.Number && in.Epoch != now.Number+1:
-			return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now.Number)
-		case in.Epoch == now.Number && in.Commit != now.Commit:
-			return fmt.Errorf("%w: epoch %d of the room has another key", store.ErrConflict, in.Epoch)
-		}
-		return nil
+		present = s.Room.Epoch().Number
+		return maySeal(s.Room, c.caller, &in)
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		err = a.creatorToBe(c, room, in)
@@ -483,14 +477,33 @@ func (a *api) putKeys(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if in.Epoch == now.Number { // an entry names it: as many copies as there are users
-		return http.StatusNoContent, nil, a.store.PutKeys(c.Context(), room, in.Epoch, in.Commit, in.Keys)
+	if in.Epoch <= present { // an entry names it: a few copies for each user
+		return http.StatusNoContent, nil, a.store.PutKeys(c.Context(), room, in.Epoch, in.Commit, c.caller, copies)
 	}
-	return http.StatusNoContent, nil, a.staging.put(c.Context(), c.caller, room, now.Number, &in)
+	return http.StatusNoContent, nil, a.staging.put(c.Context(), c.caller, room, present, &in, copies)
+}
+
+// maySeal checks that somebody may keep copies of a key of a room that is there: an owner or admin those of the
+// present and the next epoch, for anyone, a member its own of any epoch that the log has.
+func maySeal(r *ledger.Room, sealer crypto.PublicKey, in *store.KeysBody) error {
+	now := r.Epoch().Number
+	manages := r.Role(sealer).Manages()
+	own := r.Role(sealer) != "" && len(in.Keys) == 1 && in.Keys[0].Endpoint == sealer && in.Epoch <= now
+	switch {
+	case !manages && !own:
+		return fmt.Errorf("%w: only an owner or admin of the room hands out keys; a member keeps its own copy of one", store.ErrDenied)
+	case !r.Policy.Encrypted():
+		return fmt.Errorf("%w: a room without encryption has no keys", store.ErrInvalid)
+	case in.Epoch == 0 || in.Epoch > now+1 || in.Epoch < now && !own:
+		return fmt.Errorf("%w: the room is at epoch %d", store.ErrConflict, now)
+	case in.Epoch <= now && in.Commit != r.Epochs[in.Epoch-1].Commit:
+		return fmt.Errorf("%w: epoch %d of the room has another key", store.ErrConflict, in.Epoch)
+	}
+	return nil
 }
 
 // users checks that copies are for people of whom the bus log knows: they are kept as long as the room.
-func (a *api) users(ctx context.Context, keys []store.SealedKey) error {
+func (a *api) users(ctx context.Context, keys []store.MembersCopy) error {
 	return a.logs.with(ctx, a.bus, func(s *ledger.State) error {
 		for _, k := range keys {
 			if s.Bus.User(k.Endpoint) == nil {
@@ -501,7 +514,9 @@ func (a *api) users(ctx context.Context, keys []store.SealedKey) error {
 	})
 }
 
-// creatorToBe allows the one key that a room needs before its first entry: its creator's own.
+// creatorToBe allows the one copy that a room needs before its first entry: its creator's own. Who will sign that
+// entry nobody knows yet; a copy that someone else puts there for itself is of no use to it unless it is let in, and
+// never to anyone else.
 func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	if _, err := store.HeadOf(c.Context(), a.store, room); !errors.Is(err, store.ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
@@ -512,6 +527,8 @@ func (a *api) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	return nil
 }
 
+// getKey gives a member its copies of a key. A bus admin, who may read everything else, is given none of a room
+// that it was never in.
 func (a *api) getKey(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
@@ -522,9 +539,27 @@ func (a *api) getKey(c *call) (int, any, error) {
 		if epoch, err = strconv.ParseUint(s, 10, 32); err != nil || epoch == 0 {
 			return 0, nil, fmt.Errorf("%w: an epoch is a number from 1, or latest", store.ErrInvalid)
 		}
+	} else if err := a.member(c, room, func(s *ledger.State) error { epoch = uint64(s.Room.Epoch().Number); return nil }); err != nil {
+		return 0, nil, err
 	}
-	k, err := a.store.Key(c.Context(), room, uint32(epoch), c.caller)
-	return http.StatusOK, k, err
+	copies, err := a.store.Key(c.Context(), room, uint32(epoch), c.caller)
+	if err != nil {
+		return 0, nil, err
+	}
+	body := store.KeyBody{Room: room, Epoch: uint32(epoch)}
+	err = a.member(c, room, func(s *ledger.State) error {
+		for _, k := range copies {
+			if s.Room.Known(c.caller) && s.Room.MaySeal(k.Sealer, c.caller, body.Epoch) {
+				body.Commit = s.Room.Epochs[body.Epoch-1].Commit
+				body.Sealed = append(body.Sealed, store.SealersCopy{Sealer: k.Sealer, Sealed: k.Sealed})
+			}
+		}
+		if len(body.Sealed) == 0 {
+			return fmt.Errorf("key of room %s: %w", room, store.ErrNotFound)
+		}
+		return nil
+	})
+	return http.StatusOK, body, err
 }
 
 func (a *api) putCard(c *call) (int, any, error) {

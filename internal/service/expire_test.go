@@ -23,7 +23,7 @@ func TestExpireStaged(t *testing.T) {
 	staged := func() []store.SealedKey {
 		return []store.SealedKey{{Endpoint: crypto.PublicKey{1}, Sealed: []byte("sealed")}}
 	}
-	if err := s.PutKeys(t.Context(), room, 1, commit, staged()); err != nil {
+	if err := s.PutKeys(t.Context(), room, 1, commit, crypto.PublicKey{2}, staged()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -36,12 +36,12 @@ func TestExpireStaged(t *testing.T) {
 	now := time.Now()
 	ticks <- now.Add(stagedFor - time.Minute)
 	ticks <- now.Add(stagedFor - time.Minute) // the first is done with
-	if err := s.PutKeys(t.Context(), room, 1, commit, other); err == nil {
+	if err := s.PutKeys(t.Context(), room, 1, commit, crypto.PublicKey{2}, other); err == nil {
 		t.Error("the key has gone within the hour")
 	}
 	ticks <- now.Add(stagedFor + time.Minute)
 	ticks <- now
-	if err := s.PutKeys(t.Context(), room, 1, commit, other); err != nil {
+	if err := s.PutKeys(t.Context(), room, 1, commit, crypto.PublicKey{2}, other); err != nil {
 		t.Errorf("the key is still there: %v", err)
 	}
 	cancel()

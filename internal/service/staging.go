@@ -51,9 +51,9 @@ func newStaging(s store.Vault, now func() time.Time) *staging {
 	return &staging{store: s, sealers: newRecent[crypto.PublicKey, *sealer](maxSealers), now: now}
 }
 
-// put stages copies of a key that no entry names yet, for a room whose present epoch is given; 0: there is no such
+// put stages copies by a sealer of a key that no entry names yet, for a room whose present epoch is given; 0: there is no such
 // room yet.
-func (g *staging) put(ctx context.Context, by crypto.PublicKey, room crypto.ID, present uint32, in *store.KeysBody) error {
+func (g *staging) put(ctx context.Context, by crypto.PublicKey, room crypto.ID, present uint32, in *store.KeysBody, copies []store.SealedKey) error {
 	s := g.sealers.getOrMake(by, func() *sealer { return &sealer{turn: make(chan struct{}, 1)} })
 	release, err := hold(ctx, s.turn)
 	if err != nil {
@@ -65,11 +65,11 @@ func (g *staging) put(ctx context.Context, by crypto.PublicKey, room crypto.ID, 
 		return fmt.Errorf("%w: more copies of one key than any room has members", store.ErrDenied)
 	}
 	for _, k := range gone {
-		if err := g.store.Unstage(ctx, k.room, k.epoch, k.commit); err != nil {
+		if err := g.store.Unstage(ctx, k.room, k.epoch, k.commit, by); err != nil {
 			return err
 		}
 	}
-	return g.store.PutKeys(ctx, room, in.Epoch, in.Commit, in.Keys)
+	return g.store.PutKeys(ctx, room, in.Epoch, in.Commit, by, copies)
 }
 
 // add notes one more key, or more copies of one, and returns those that have to go: keys of epochs that began

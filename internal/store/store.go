@@ -92,20 +92,6 @@ type Member struct {
 	Role     ledger.Role      `json:"role"`
 }
 
-// SealedKey is one member's sealed copy of an epoch's key.
-type SealedKey struct {
-	Endpoint crypto.PublicKey `json:"endpoint"`
-	Sealed   []byte           `json:"sealed"`
-}
-
-// RoomKey is a sealed copy with the epoch and the commitment it belongs to.
-type RoomKey struct {
-	Room   crypto.ID   `json:"room_id"`
-	Epoch  uint32      `json:"epoch"`
-	Commit crypto.Hash `json:"commit"`
-	Sealed []byte      `json:"sealed"`
-}
-
 // Card is a self-signed card and whose it is.
 type Card struct {
 	Endpoint  crypto.PublicKey `json:"endpoint"`
@@ -147,11 +133,15 @@ type Directory interface {
 
 // Keyring keeps sealed room keys and cards.
 type Keyring interface {
-	// PutKeys stages sealed copies of the key with a commitment, before the entry that names it. A copy
-	// that is there is never replaced: ErrExists when one has other bytes; all others are staged still.
-	PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []SealedKey) error
-	// Key returns an endpoint's copy of the committed key of an epoch; epoch 0 is the current one.
-	Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (RoomKey, error)
+	// PutKeys keeps copies of the key with a commitment that one sealer made, mostly before the entry that names
+	// it. Each is created once and never replaced: ErrExists when the sealer has made another of one already, or,
+	// once an entry names the key, when one's copies by others are as many as are kept (MaxSealers). All other
+	// copies of the call are kept still. The same bytes again are fine. Whose copies count is not the store's to
+	// say (ledger.Room.MaySeal): it knows no callers.
+	PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey, keys []SealedKey) error
+	// Key returns an endpoint's copies of the committed key of an epoch, at most MaxSealers, in the order of
+	// InOrder; epoch 0 is the current one. ErrNotFound when there is none.
+	Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]SealedKey, error)
 	// PutCards keeps cards, each in the place of an earlier one of its endpoint.
 	PutCards(ctx context.Context, cards ...Card) error
 	// Cards returns the cards of endpoints, in any order; those that are not known are left out.
@@ -182,29 +172,24 @@ type Store interface {
 	Close() error
 }
 
-// SealedCopy is a sealed room key as a store keeps it.
-type SealedCopy struct {
-	RoomKey
-	Endpoint crypto.PublicKey
-}
-
 // Vault is a store that is reached directly, not through a service. It can be gone through as a
 // whole, and its views can be written anew.
 type Vault interface {
 	Store
 	// Logs yields every log, that of the bus first.
 	Logs(ctx context.Context) iter.Seq2[crypto.ID, error]
-	// Sealed yields the sealed copies of a room's committed keys, by epoch.
+	// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch.
 	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
 	// AllCards yields every card.
 	AllCards(ctx context.Context) iter.Seq2[Card, error]
-	// Unstage removes the sealed copies of one key, unless an entry names it.
-	Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash) error
+	// CopyKeys is PutKeys for copies that another store has, each made by its own sealer, as many as there are.
+	CopyKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, copies []SealedKey) error
+	// Unstage removes the copies of one key that one sealer made, unless an entry names it.
+	Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey) error
 	// ExpireStaged removes the sealed copies that were staged before a time and that no entry names, and
 	// reports how many it removed. Those that an entry names stay for ever.
 	ExpireStaged(ctx context.Context, before time.Time) (removed int, err error)
-	// Created counts the rooms that an endpoint created and that are not archived, whoever is in them now. Those
-	// that an earlier build made count once their views are rebuilt.
+	// Created counts the rooms that an endpoint created and that are not archived, whoever is in them now.
 	Created(ctx context.Context, endpoint crypto.PublicKey) (int, error)
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)

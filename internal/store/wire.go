@@ -41,11 +41,28 @@ type (
 	LogsBody struct {
 		Logs []crypto.ID `json:"logs"`
 	}
-	// KeysBody stages sealed keys.
+	// KeysBody is what a sealer made of a key.
 	KeysBody struct {
-		Epoch  uint32      `json:"epoch"`
-		Commit crypto.Hash `json:"commit"`
-		Keys   []SealedKey `json:"keys"`
+		Epoch  uint32        `json:"epoch"`
+		Commit crypto.Hash   `json:"commit"`
+		Keys   []MembersCopy `json:"keys"`
+	}
+	// MembersCopy is a sealed key and whose it is.
+	MembersCopy struct {
+		Endpoint crypto.PublicKey `json:"endpoint"`
+		Sealed   []byte           `json:"sealed"`
+	}
+	// KeyBody is the caller's copies of an epoch's key, as they are to be tried.
+	KeyBody struct {
+		Room   crypto.ID     `json:"room_id"`
+		Epoch  uint32        `json:"epoch"`
+		Commit crypto.Hash   `json:"commit"`
+		Sealed []SealersCopy `json:"sealed"`
+	}
+	// SealersCopy is a sealed key and who made it.
+	SealersCopy struct {
+		Sealer crypto.PublicKey `json:"sealer"`
+		Sealed []byte           `json:"sealed"`
 	}
 	// CardBody is a card.
 	CardBody struct {

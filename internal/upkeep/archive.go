@@ -28,15 +28,15 @@ import (
 
 // An archive is a compressed tar file, which any tar can list:
 //
-//	manifest.json                            format, bus, when
-//	logs/<log>/<seq>                         an entry's statement
-//	cards/<endpoint>                         a card's statement
-//	keys/<room>/<epoch>/<commit>/<endpoint>  a sealed room key
-//	SHA256                                   of all names and contents before it, in hexadecimal
+//	manifest.json                                     format, bus, when
+//	logs/<log>/<seq>                                  an entry's statement
+//	cards/<endpoint>                                  a card's statement
+//	keys/<room>/<epoch>/<commit>/<endpoint>/<sealer>  a sealed room key
+//	SHA256                                            of all names and contents before it, in hexadecimal
 //
 // It holds no room key in clear and no message.
 const (
-	archiveFormat = 1
+	archiveFormat = 2
 	manifestName  = "manifest.json"
 	sumName       = "SHA256"
 	maxItem       = 1 << 20 // bytes of one file in an archive
@@ -80,7 +80,7 @@ func (i item) name() string {
 	case i.entry != nil:
 		return "logs/" + i.entry.Log.String() + "/" + strconv.FormatUint(i.entry.Seq, 10)
 	case i.key != nil:
-		return fmt.Sprintf("keys/%s/%d/%s/%s", i.key.Room, i.key.Epoch, i.key.Commit, i.key.Endpoint)
+		return fmt.Sprintf("keys/%s/%d/%s/%s/%s", i.key.Room, i.key.Epoch, i.key.Commit, i.key.Endpoint, i.key.Sealer)
 	}
 	return "cards/" + i.card.Endpoint.String()
 }
@@ -179,6 +179,8 @@ func archive(f io.ReadSeeker, m *manifest) iter.Seq2[item, error] {
 			if h.Name == sumName {
 				if string(content) != hex.EncodeToString(sum.Sum(nil)) {
 					damaged("its checksum is wrong")
+				} else if err := ends(t, z); err != nil {
+					damaged("after its checksum: %v", err)
 				}
 				return
 			}
@@ -202,12 +204,27 @@ func archive(f io.ReadSeeker, m *manifest) iter.Seq2[item, error] {
 	}
 }
 
+// ends reads an archive to its end, where gzip's own checksum is: that of names and contents says nothing of what
+// is around them.
+func ends(t *tar.Reader, z io.Reader) error {
+	if _, err := t.Next(); err == nil {
+		return errors.New("something follows")
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	_, err := io.Copy(io.Discard, io.LimitReader(z, maxItem))
+	return err
+}
+
 func (m *manifest) read(name string, content []byte) error {
 	if name != manifestName || json.Unmarshal(content, m) != nil {
 		return fmt.Errorf("%w: it does not begin as one of unibus does", ErrArchive)
 	}
-	if m.Format != archiveFormat {
+	switch {
+	case m.Format > archiveFormat:
 		return fmt.Errorf("archive of format %d: %w: newer unibus needed", m.Format, store.ErrInvalid)
+	case m.Format < archiveFormat:
+		return fmt.Errorf("archive of format %d: %w: it holds data of an earlier build of unibus, which this one cannot read", m.Format, store.ErrInvalid)
 	}
 	return nil
 }
@@ -223,8 +240,8 @@ func parseItem(name string, content []byte) (i item, err error) {
 			e.Seq, err = strconv.ParseUint(parts[2], 10, 64)
 		}
 		return item{entry: &e}, err
-	case parts[0] == "keys" && len(parts) == 5:
-		k := store.SealedCopy{RoomKey: store.RoomKey{Sealed: content}}
+	case parts[0] == "keys" && len(parts) == 6:
+		k := store.SealedCopy{SealedKey: store.SealedKey{Sealed: content}}
 		var epoch uint64
 		k.Room, err = crypto.ParseID(parts[1])
 		if err == nil {
@@ -235,6 +252,9 @@ func parseItem(name string, content []byte) (i item, err error) {
 		}
 		if err == nil {
 			k.Endpoint, err = crypto.ParsePublicKey(parts[4])
+		}
+		if err == nil {
+			k.Sealer, err = crypto.ParsePublicKey(parts[5])
 		}
 		k.Epoch = uint32(epoch)
 		return item{key: &k}, err

@@ -223,10 +223,10 @@ func (l *loader) flush(ctx context.Context) error {
 	k := l.keys[0]
 	sealed := make([]store.SealedKey, len(l.keys))
 	for i, k := range l.keys {
-		sealed[i] = store.SealedKey{Endpoint: k.Endpoint, Sealed: k.Sealed}
+		sealed[i] = k.SealedKey
 	}
 	l.keys = l.keys[:0]
-	return l.to.PutKeys(ctx, k.Room, k.Epoch, k.Commit, sealed)
+	return l.to.CopyKeys(ctx, k.Room, k.Epoch, k.Commit, sealed)
 }
 
 // entry appends an entry that the target does not have; what it has must be the same.
@@ -270,7 +270,7 @@ func sealedDigest(ctx context.Context, s store.Vault, room crypto.ID) (d digest,
 		if err != nil {
 			return d, err
 		}
-		d.add(binary.BigEndian.AppendUint32(nil, k.Epoch), k.Commit[:], k.Endpoint[:], k.Sealed)
+		d.add(binary.BigEndian.AppendUint32(nil, k.Epoch), k.Commit[:], k.Endpoint[:], k.Sealer[:], k.Sealed)
 	}
 	return d, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,11 +79,13 @@ func filled(t testing.TB, path string) *sqlite.Store {
 				id, _, _, err = ledger.Place(statement)
 				must(t, err)
 			}
+			own := make([]byte, crypto.SealedSize) // the member's, of its own making
+			must(t, s.PutKeys(t.Context(), id, epoch, commit, bob.Key(), []store.SealedKey{{Endpoint: bob.Key(), Sealed: own}}))
 			var sealed []store.SealedKey
 			for _, m := range to {
 				sealed = append(sealed, store.SealedKey{Endpoint: m.Key(), Sealed: bytes.Repeat([]byte{byte(epoch), m.Key()[0]}, crypto.SealedSize/2)})
 			}
-			must(t, s.PutKeys(t.Context(), id, epoch, commit, sealed))
+			must(t, s.PutKeys(t.Context(), id, epoch, commit, admin.Key(), sealed))
 			if epoch == 1 {
 				write(t, s, state, create)
 			}
@@ -114,7 +117,7 @@ func TestMigrateKilled(t *testing.T) {
 		to := open(t, target)
 		r, err := Migrate(t.Context(), from, to, false, quiet)
 		must(t, err)
-		if r.Logs != 4 || r.Entries != 11 || r.Keys != 9 || r.Cards != 1 {
+		if r.Logs != 4 || r.Entries != 11 || r.Keys != 15 || r.Cards != 1 {
 			t.Fatalf("killed at %d: %+v", n, r)
 		}
 		if whole = r; !killed {
@@ -152,7 +155,14 @@ func TestDiffers(t *testing.T) {
 			must(t, to.PutCards(t.Context(), store.Card{Endpoint: identity(t, 1).Key(), Statement: card}))
 		},
 		"a key": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
-			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, rooms[0].Room.Epoch().Commit, []store.SealedKey{{Endpoint: identity(t, 3).Key(), Sealed: make([]byte, crypto.SealedSize)}}))
+			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, rooms[0].Room.Epoch().Commit, identity(t, 0).Key(), []store.SealedKey{{Endpoint: identity(t, 3).Key(), Sealed: make([]byte, crypto.SealedSize)}}))
+		},
+		"a sealer": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
+			// As one more copy of the admin's: with the same bytes, by another.
+			admin, commit := identity(t, 0).Key(), rooms[0].Room.Epoch().Commit
+			copies, err := to.Key(t.Context(), rooms[0].ID, 2, admin)
+			must(t, err)
+			must(t, to.PutKeys(t.Context(), rooms[0].ID, 2, commit, identity(t, 1).Key(), copies))
 		},
 		"an entry": func(t *testing.T, to *sqlite.Store, rooms []*ledger.State) {
 			write(t, to, rooms[0], &ledger.Archive{})
@@ -215,7 +225,7 @@ func TestArchive(t *testing.T) {
 	r, err := Restore(t.Context(), path, "sqlite:"+target, Access{}, quiet)
 	must(t, err)
 	to := open(t, target)
-	if r.Logs != 4 || r.Entries != 11 || r.Keys != 9 || r.Cards != 1 {
+	if r.Logs != 4 || r.Entries != 11 || r.Keys != 15 || r.Cards != 1 {
 		t.Errorf("%+v", r)
 	}
 	must(t, same(t.Context(), from, to, func() {}))
@@ -234,12 +244,22 @@ func TestArchive(t *testing.T) {
 		}
 	}
 	refused("empty", nil)
-	for n := 1; n < len(raw)-8; n += 211 { // without its last 8 bytes only gzip's own checksum is gone
+	for n := 1; n < len(raw); n += 211 {
 		refused(fmt.Sprintf("%d bytes of it", n), raw[:n])
 		flipped := bytes.Clone(raw)
 		flipped[n] ^= 0x10
 		if n > 9 { // before are gzip's time and system
 			refused(fmt.Sprintf("byte %d flipped", n), flipped)
+		}
+	}
+}
+
+// TestEarlierArchive: an archive of an earlier build is refused with one clear line.
+func TestEarlierArchive(t *testing.T) {
+	for format, says := range map[int]string{1: "data of an earlier build", archiveFormat + 1: "newer unibus needed"} {
+		head := fmt.Sprintf(`{"format":%d}`, format)
+		if err := new(manifest).read(manifestName, []byte(head)); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), says) {
+			t.Errorf("format %d: %v", format, err)
 		}
 	}
 }

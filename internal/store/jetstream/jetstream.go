@@ -146,12 +146,16 @@ func (s *Store) tryEnsure(ctx context.Context, name string, o Options) error {
 			return fmt.Errorf("%w: there is no bucket %s", store.ErrNotFound, name)
 		}
 		_, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Replicas: o.Replicas, Storage: jetstream.FileStorage, RePublish: republish, Metadata: map[string]string{"unibus": "store"},
+			Bucket: name, Replicas: o.Replicas, Storage: jetstream.FileStorage, RePublish: republish,
+			Metadata: map[string]string{"unibus": "store", layoutKey: strconv.Itoa(layout)},
 		})
 		if errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
 			err = nil
 		}
 		return failure(err)
+	}
+	if err == nil {
+		err = readable(stream.CachedInfo().Config.Metadata[layoutKey])
 	}
 	if err != nil || republish == nil {
 		return failure(err)
@@ -162,6 +166,24 @@ func (s *Store) tryEnsure(ctx context.Context, name string, o Options) error {
 		_, err = s.js.UpdateStream(ctx, config)
 	}
 	return failure(err)
+}
+
+// A bucket says in its metadata how what is in it is written. Nothing converts what was written otherwise.
+const (
+	layoutKey = "unibus_layout"
+	layout    = 2
+)
+
+// readable refuses a bucket that was written by another build than can be read.
+func readable(has string) error {
+	number, _ := strconv.Atoi(has) // 0: from before there was any
+	switch {
+	case number > layout:
+		return fmt.Errorf("%w: it has layout %d, this unibus knows %d: newer unibus needed", store.ErrInvalid, number, layout)
+	case number < layout:
+		return fmt.Errorf("%w: it holds data of an earlier build of unibus, which this one cannot read", store.ErrInvalid)
+	}
+	return nil
 }
 
 // Close ends watches and waits for what is under way.

@@ -70,7 +70,7 @@ func TestConformance(t *testing.T) {
 						t.Helper()
 						keys, err := s.js.Stream(t.Context(), s.keys.stream)
 						must(t, err)
-						info, err := keys.Info(t.Context(), jetstream.WithSubjectFilter(s.keys.prefix+sealedKey(room, epoch, commit.String(), ">")))
+						info, err := keys.Info(t.Context(), jetstream.WithSubjectFilter(s.keys.prefix+sealedKey(room, epoch, commit.String(), "*", "*")))
 						must(t, err)
 						return len(info.State.Subjects)
 					},

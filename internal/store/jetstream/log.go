@@ -8,8 +8,6 @@ import (
 	"iter"
 	"strconv"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -136,7 +134,7 @@ func (s *Store) commit(ctx context.Context, e *ledger.Entry) error {
 	}
 }
 
-// discard removes the keys that were staged for an entry whose place another has taken: they are of use
+// discard removes the keys that its author staged for an entry whose place another has taken: they are of use
 // to nobody. It does what it can; what stays is never given out.
 func (s *Store) discard(ctx context.Context, c store.Change) {
 	for _, v := range c.Views {
@@ -144,13 +142,11 @@ func (s *Store) discard(ctx context.Context, c store.Change) {
 		if !ok {
 			continue
 		}
-		commit, err := s.rooms.one(ctx, epochKey(epoch.Room, epoch.Epoch))
-		if err != nil && !errors.Is(err, store.ErrNotFound) || string(commit.value) == epoch.Commit.String() {
+		r, err := s.rooms.one(ctx, epochKey(epoch.Room, epoch.Epoch))
+		if err != nil && !errors.Is(err, store.ErrNotFound) || commitOf(r) == epoch.Commit.String() {
 			continue
 		}
-		if keys, err := s.js.Stream(ctx, s.keys.stream); err == nil {
-			_ = keys.Purge(ctx, jetstream.WithPurgeSubject(s.keys.prefix+sealedKey(epoch.Room, epoch.Epoch, epoch.Commit.String(), ">")))
-		}
+		_ = s.removeStaged(ctx, staging{epoch.Room, epoch.Epoch, epoch.Commit.String()}, epoch.By.String())
 	}
 }
 

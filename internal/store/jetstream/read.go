@@ -333,37 +333,68 @@ func (s *Store) Created(ctx context.Context, endpoint crypto.PublicKey) (n int, 
 	return n, nil
 }
 
-func sealedKey(room crypto.ID, epoch uint32, commit string, endpoint string) string {
-	return room.String() + "." + strconv.FormatUint(uint64(epoch), 10) + "." + commit + "." + endpoint
+// sealedKey is where a copy of a key is kept; "*" for any endpoint or sealer.
+func sealedKey(room crypto.ID, epoch uint32, commit, endpoint, sealer string) string {
+	return room.String() + "." + strconv.FormatUint(uint64(epoch), 10) + "." + commit + "." + endpoint + "." + sealer
 }
 
-// Key returns an endpoint's copy of an epoch's committed key.
-func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
+// sealed reads a copy.
+func sealed(r record) (k store.SealedKey, err error) {
+	tokens := strings.Split(r.key, ".")
+	if len(tokens) != 5 {
+		return k, fmt.Errorf("%w: the key %s is no sealed copy's", store.ErrInvalid, r.key)
+	}
+	k.Sealed = r.value
+	if k.Endpoint, err = crypto.ParsePublicKey(tokens[3]); err == nil {
+		k.Sealer, err = crypto.ParsePublicKey(tokens[4])
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: the key %s is no sealed copy's: %v", store.ErrInvalid, r.key, err)
+	}
+	return k, err
+}
+
+// Key returns an endpoint's copies of an epoch's committed key.
+func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	k, err := s.key(ctx, room, epoch, endpoint)
+	copies, err := s.key(ctx, room, epoch, endpoint)
 	if err != nil {
-		return k, fmt.Errorf("key of room %s: %w", room, failure(err))
+		return nil, fmt.Errorf("key of room %s: %w", room, failure(err))
 	}
-	return k, nil
+	return copies, nil
 }
 
-func (s *Store) key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
+func (s *Store) key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
 	v, err := s.room(ctx, room)
 	if err != nil {
-		return store.RoomKey{}, err
+		return nil, err
 	}
-	k := store.RoomKey{Room: room, Epoch: cmp.Or(epoch, v.Epoch)}
-	commit, err := s.rooms.one(ctx, epochKey(room, k.Epoch))
+	epoch = cmp.Or(epoch, v.Epoch)
+	r, err := s.rooms.one(ctx, epochKey(room, epoch))
 	if err != nil {
-		return k, err
+		return nil, err
 	}
-	if k.Commit, err = crypto.ParseHash(string(commit.value)); err != nil {
-		return k, fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, commit.key, err)
+	commit, author, err := epochOf(r)
+	if err != nil {
+		return nil, err
 	}
-	r, err := s.keys.one(ctx, sealedKey(room, k.Epoch, string(commit.value), endpoint.String()))
-	k.Sealed = r.value
-	return k, err
+	found, err := s.keys.list(ctx, sealedKey(room, epoch, commit.String(), endpoint.String(), "*"))
+	if err != nil {
+		return nil, err
+	}
+	var copies []store.SealedKey
+	for _, r := range found {
+		k, err := sealed(r)
+		if err != nil {
+			return nil, err
+		}
+		copies = append(copies, k)
+	}
+	if len(copies) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return store.InOrder(copies, author), nil
 }
 
 // cardPrefix begins the keys of cards, which stand among the sealed keys.

@@ -49,7 +49,7 @@ func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 	}
 }
 
-// Sealed yields the sealed copies of a room's committed keys, by epoch. It holds one epoch's in memory.
+// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch. It holds one epoch's in memory.
 func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
 		for epoch := uint32(1); ; epoch++ {
@@ -73,22 +73,22 @@ func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.Seal
 func (s *Store) sealed(ctx context.Context, room crypto.ID, epoch uint32) ([]store.SealedCopy, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	committed, err := s.rooms.one(ctx, epochKey(room, epoch))
+	r, err := s.rooms.one(ctx, epochKey(room, epoch))
 	if err != nil {
 		return nil, err
 	}
-	commit, err := crypto.ParseHash(string(committed.value))
+	commit, _, err := epochOf(r)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, committed.key, err)
+		return nil, err
 	}
-	found, err := s.keys.list(ctx, sealedKey(room, epoch, string(committed.value), "*"))
+	found, err := s.keys.list(ctx, sealedKey(room, epoch, commit.String(), "*", "*"))
 	var out []store.SealedCopy
-	for key, r := range found {
-		endpoint, err := crypto.ParsePublicKey(key[strings.LastIndexByte(key, '.')+1:])
+	for _, r := range found {
+		k, err := sealed(r)
 		if err != nil {
-			return nil, fmt.Errorf("%w: the key %s is no member's", store.ErrInvalid, key)
+			return nil, err
 		}
-		out = append(out, store.SealedCopy{RoomKey: store.RoomKey{Room: room, Epoch: epoch, Commit: commit, Sealed: r.value}, Endpoint: endpoint})
+		out = append(out, store.SealedCopy{SealedKey: k, Room: room, Epoch: epoch, Commit: commit})
 	}
 	return out, err
 }

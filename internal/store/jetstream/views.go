@@ -54,6 +54,29 @@ func epochKey(room crypto.ID, epoch uint32) string {
 	return "epoch." + room.String() + "." + strconv.FormatUint(uint64(epoch), 10)
 }
 
+// epochRecord says which key an epoch has, and who wrote the entry that began it.
+func epochRecord(commit crypto.Hash, by crypto.PublicKey) string {
+	return commit.String() + " " + by.String()
+}
+
+// epochOf reads what epochRecord wrote.
+func epochOf(r record) (commit crypto.Hash, by crypto.PublicKey, err error) {
+	hash, author, _ := strings.Cut(string(r.value), " ")
+	if commit, err = crypto.ParseHash(hash); err == nil {
+		by, err = crypto.ParsePublicKey(author)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, r.key, err)
+	}
+	return commit, by, err
+}
+
+// commitOf is the commitment in an epoch's record as it is written there; empty for none.
+func commitOf(r record) string {
+	commit, _, _ := strings.Cut(string(r.value), " ")
+	return commit
+}
+
 func memberKey(room crypto.ID, endpoint crypto.PublicKey) string {
 	return room.String() + "." + endpoint.String()
 }
@@ -94,7 +117,7 @@ func (s *Store) rows(seq uint64, views []ledger.View) (changes []row, last row) 
 			creator = v.Creator
 			last = row{s.rooms, roomKey(v.ID), roomRecord{v.Subject, v.Epoch, v.EpochTime.UTC(), v.Policy, v.Left, v.Archived, seq}}
 		case ledger.EpochView:
-			changes = append(changes, row{s.rooms, epochKey(v.Room, v.Epoch), v.Commit.String()})
+			changes = append(changes, row{s.rooms, epochKey(v.Room, v.Epoch), epochRecord(v.Commit, v.By)})
 		case ledger.MemberView:
 			changes = append(changes, s.memberRows(v, memberRecord{v.Role, v.Endpoint == creator, seq})...)
 		case ledger.UserView:

@@ -2,6 +2,8 @@ package jetstream
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +79,29 @@ func watchEnds(t *testing.T, s *Store, breakDown func()) {
 	done(t, "a read of a closed store", func() { <-reading })
 	if _, err := s.Watch(t.Context()); err == nil {
 		t.Error("a closed store is watched")
+	}
+}
+
+// TestLayout: buckets of another build are refused with one clear line, and nothing is changed in them.
+func TestLayout(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	s := c.open(0, 0, 20*time.Second)
+	founded(t, s)
+	for written, says := range map[string]string{"": "data of an earlier build", "1": "data of an earlier build", "999": "newer unibus needed"} {
+		stream, err := s.js.Stream(t.Context(), s.keys.stream)
+		must(t, err)
+		config := stream.CachedInfo().Config
+		config.Metadata[layoutKey] = written
+		if written == "" {
+			delete(config.Metadata, layoutKey)
+		}
+		_, err = s.js.UpdateStream(t.Context(), config)
+		must(t, err)
+		other, err := Open(t.Context(), c.connect(0, 0), Options{OpTimeout: 20 * time.Second})
+		if !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("layout %q: %v, %v", written, other, err)
+		}
 	}
 }
 

@@ -391,11 +391,18 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 	return list, s.call(ctx, "GET", "/members/"+endpoint.String()+"/rooms", nil, &list)
 }
 
-// PutKeys stages sealed copies, in as many requests as it takes.
-func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+// PutKeys keeps copies that the caller made, in as many requests as it takes; those of any other sealer are ErrDenied.
+func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey, keys []store.SealedKey) error {
+	if sealer != s.o.Identity.Key() {
+		return fmt.Errorf("put keys: %w: only whoever sealed a key hands it out", store.ErrDenied)
+	}
 	var exists error
 	for chunk := range slices.Chunk(keys, keysPerRequest) {
-		err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", store.KeysBody{Epoch: epoch, Commit: commit, Keys: chunk}, nil)
+		in := store.KeysBody{Epoch: epoch, Commit: commit, Keys: make([]store.MembersCopy, len(chunk))}
+		for i, k := range chunk {
+			in.Keys[i] = store.MembersCopy{Endpoint: k.Endpoint, Sealed: k.Sealed}
+		}
+		err := s.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", in, nil)
 		if errors.Is(err, store.ErrExists) {
 			exists = err // the others are staged still
 		} else if err != nil {
@@ -405,16 +412,24 @@ func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commi
 	return exists
 }
 
-// Key returns the caller's own copy of an epoch's key; any other endpoint is ErrDenied.
-func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (k store.RoomKey, err error) {
+// Key returns the caller's own copies of an epoch's key; any other endpoint is ErrDenied.
+func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
 	if endpoint != s.o.Identity.Key() {
-		return k, fmt.Errorf("key of room %s: %w: a sealed key is given to its owner only", room, store.ErrDenied)
+		return nil, fmt.Errorf("key of room %s: %w: a sealed key is given to its owner only", room, store.ErrDenied)
 	}
 	which := "latest"
 	if epoch > 0 {
 		which = strconv.FormatUint(uint64(epoch), 10)
 	}
-	return k, s.call(ctx, "GET", "/rooms/"+room.String()+"/keys/"+which, nil, &k)
+	var b store.KeyBody
+	if err := s.call(ctx, "GET", "/rooms/"+room.String()+"/keys/"+which, nil, &b); err != nil {
+		return nil, err
+	}
+	copies := make([]store.SealedKey, min(len(b.Sealed), store.MaxSealers))
+	for i := range copies {
+		copies[i] = store.SealedKey{Endpoint: endpoint, Sealer: b.Sealed[i].Sealer, Sealed: b.Sealed[i].Sealed}
+	}
+	return copies, nil
 }
 
 // PutCards publishes cards, in as many requests as it takes.

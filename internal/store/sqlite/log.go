@@ -111,8 +111,13 @@ func (s *Store) entries(ctx context.Context, log crypto.ID, after uint64) ([]sto
 	}, `SELECT seq, statement FROM entries WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?`, log[:], after, page)
 }
 
+// querier is a database, or a transaction on it.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // rows reads a whole result.
-func rows[T any](ctx context.Context, db *sql.DB, read func(scan func(...any) error) (T, error), query string, args ...any) ([]T, error) {
+func rows[T any](ctx context.Context, db querier, read func(scan func(...any) error) (T, error), query string, args ...any) ([]T, error) {
 	r, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -194,13 +199,13 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 // errTaken says that the place of an entry is another's, for good.
 var errTaken = fmt.Errorf("%w: its place is taken", store.ErrConflict)
 
-// discard removes the keys that were staged for an entry whose place another has taken: they are of use
+// discard removes the keys that its author staged for an entry whose place another has taken: they are of use
 // to nobody.
 func discard(ctx context.Context, tx *sql.Tx, c store.Change) error {
 	for _, v := range c.Views {
 		if v, ok := v.(ledger.EpochView); ok {
-			_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3
-				AND NOT EXISTS (SELECT 1 FROM epochs WHERE room = ?1 AND epoch = ?2 AND commitment = ?3)`, v.Room[:], v.Epoch, v.Commit[:])
+			_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3 AND sealer = ?4
+				AND NOT EXISTS (`+named+`)`, v.Room[:], v.Epoch, v.Commit[:], v.By[:])
 			if err != nil {
 				return err
 			}
@@ -244,7 +249,7 @@ func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
 	case ledger.RoomView:
 		return applyRoom(ctx, tx, v)
 	case ledger.EpochView:
-		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO epochs (room, epoch, commitment) VALUES (?, ?, ?)`, v.Room[:], v.Epoch, v.Commit[:]); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO epochs (room, epoch, commitment, author) VALUES (?, ?, ?, ?)`, v.Room[:], v.Epoch, v.Commit[:], v.By[:]); err != nil {
 			return err
 		}
 		// What losers of the race for this epoch staged is of no use to anyone.

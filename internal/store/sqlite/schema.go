@@ -2,7 +2,7 @@ package sqlite
 
 // oldest is the version that the first migration makes. A file of an earlier one is refused: nothing
 // converts it.
-const oldest = 2
+const oldest = 4
 
 // migrations bring an older file to the next version, in order; user_version counts them, from oldest on.
 var migrations = []string{`
@@ -25,8 +25,10 @@ CREATE TABLE rooms (
   policy     TEXT NOT NULL,
   seq        INTEGER NOT NULL,
   has_left   INTEGER NOT NULL,
-  archived   INTEGER NOT NULL
+  archived   INTEGER NOT NULL,
+  creator    BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX rooms_by_creator ON rooms (creator) WHERE NOT archived;
 CREATE TABLE members (
   room     BLOB NOT NULL,
   endpoint BLOB NOT NULL,
@@ -38,6 +40,7 @@ CREATE TABLE epochs (
   room       BLOB NOT NULL,
   epoch      INTEGER NOT NULL,
   commitment BLOB NOT NULL,
+  author     BLOB NOT NULL,
   PRIMARY KEY (room, epoch)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE room_keys (
@@ -45,9 +48,10 @@ CREATE TABLE room_keys (
   epoch      INTEGER NOT NULL,
   commitment BLOB NOT NULL,
   endpoint   BLOB NOT NULL,
+  sealer     BLOB NOT NULL,
   sealed     BLOB NOT NULL,
   staged_at  INTEGER NOT NULL, -- Unix ms; 0: an entry names its key
-  PRIMARY KEY (room, epoch, commitment, endpoint)
+  PRIMARY KEY (room, epoch, commitment, endpoint, sealer)
 ) STRICT;
 CREATE INDEX room_keys_staged ON room_keys (staged_at) WHERE staged_at > 0;
 CREATE TABLE cards (
@@ -65,7 +69,4 @@ CREATE TABLE users (
   added_by BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX users_admins ON users (role, active);
-`, `
-ALTER TABLE rooms ADD COLUMN creator BLOB NOT NULL DEFAULT x''; -- empty until the next entry, or Rebuild
-CREATE INDEX rooms_by_creator ON rooms (creator) WHERE NOT archived;
 `}

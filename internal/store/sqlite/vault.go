@@ -45,7 +45,7 @@ func scanID(scan func(...any) error) (id crypto.ID, err error) {
 	return id, err
 }
 
-// Sealed yields the sealed copies of a room's committed keys, by epoch.
+// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch.
 func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
 		s.sealed(ctx, room)(yield)
@@ -54,24 +54,26 @@ func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.Seal
 
 // sealed is Sealed for one pass.
 func (s *Store) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
-	var epoch uint32 // of the last
+	var last store.SealedCopy
 	read := func(after []byte) ([]store.SealedCopy, error) {
 		ctx, cancel := s.op(ctx)
 		defer cancel()
 		return rows(ctx, s.read, func(scan func(...any) error) (store.SealedCopy, error) {
-			k := store.SealedCopy{RoomKey: store.RoomKey{Room: room}}
-			var commit, endpoint []byte
-			err := scan(&k.Epoch, &commit, &endpoint, &k.Sealed)
+			k := store.SealedCopy{Room: room}
+			var commit, endpoint, sealer []byte
+			err := scan(&k.Epoch, &commit, &endpoint, &sealer, &k.Sealed)
 			copy(k.Commit[:], commit)
 			copy(k.Endpoint[:], endpoint)
+			copy(k.Sealer[:], sealer)
 			return k, err
-		}, `SELECT k.epoch, k.commitment, k.endpoint, k.sealed FROM epochs e
+		}, `SELECT k.epoch, k.commitment, k.endpoint, k.sealer, k.sealed FROM epochs e
 			JOIN room_keys k ON k.room = e.room AND k.epoch = e.epoch AND k.commitment = e.commitment
-			WHERE e.room = ? AND (k.epoch, k.endpoint) > (?, ?) ORDER BY k.epoch, k.endpoint LIMIT ?`, room[:], epoch, after, page)
+			WHERE e.room = ? AND (k.epoch, k.endpoint, k.sealer) > (?, ?, ?) ORDER BY k.epoch, k.endpoint, k.sealer LIMIT ?`,
+			room[:], last.Epoch, last.Endpoint[:], after, page)
 	}
 	return pages([]byte{}, read, func(k store.SealedCopy) []byte {
-		epoch = k.Epoch
-		return k.Endpoint[:]
+		last = k
+		return k.Sealer[:]
 	})
 }
 
@@ -127,7 +129,7 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 var roomViews = [][2]string{
 	{`SELECT id, subject, creator, epoch, epoch_time, policy, seq, has_left, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
 	{`SELECT room, endpoint, role FROM members WHERE room = ?1`, `DELETE FROM members WHERE room = ?1`},
-	{`SELECT room, epoch, commitment FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
+	{`SELECT room, epoch, commitment, author FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
 }
 
 var busViews = [][2]string{

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -144,37 +146,61 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 	return list, nil
 }
 
-// PutKeys stages sealed copies.
-func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+// PutKeys keeps copies that one sealer made.
+func (s *Store) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey, keys []store.SealedKey) error {
+	return s.keep(ctx, store.SealedCopy{Room: room, Epoch: epoch, Commit: commit}, store.By(sealer, keys), store.Full)
+}
+
+// CopyKeys keeps copies that another store has.
+func (s *Store) CopyKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, copies []store.SealedKey) error {
+	none := func(store.SealedKey, crypto.PublicKey, []crypto.PublicKey) bool { return false }
+	return s.keep(ctx, store.SealedCopy{Room: room, Epoch: epoch, Commit: commit}, copies, none)
+}
+
+// limit says whether a member has as many copies of a key that an entry names as are kept (store.Full).
+type limit func(k store.SealedKey, author crypto.PublicKey, there []crypto.PublicKey) bool
+
+// keep puts copies of a key, in one transaction.
+func (s *Store) keep(ctx context.Context, of store.SealedCopy, copies []store.SealedKey, full limit) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	if err := s.putKeys(ctx, room, epoch, commit, keys); err != nil {
+	if err := s.tryKeep(ctx, of, copies, full); err != nil {
 		return fmt.Errorf("put keys: %w", failure(err))
 	}
 	return nil
 }
 
-func (s *Store) putKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, keys []store.SealedKey) error {
+func (s *Store) tryKeep(ctx context.Context, of store.SealedCopy, copies []store.SealedKey, full limit) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
+	author, named, err := authorOf(ctx, tx, of)
+	if err != nil {
+		return err
+	}
+	stagedAt := now()
+	if named {
+		stagedAt = 0
+	}
 	refused := 0
-	for _, k := range keys {
-		// One that is staged again is as if staged now, unless an entry names its key already.
-		r, err := tx.ExecContext(ctx, `INSERT INTO room_keys (room, epoch, commitment, endpoint, sealed, staged_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, CASE WHEN EXISTS (`+named+`) THEN 0 ELSE ?6 END)
-			ON CONFLICT (room, epoch, commitment, endpoint) DO UPDATE SET staged_at = excluded.staged_at WHERE sealed = excluded.sealed`,
-			room[:], epoch, commit[:], k.Endpoint[:], k.Sealed, now())
+	for _, of.SealedKey = range copies {
+		if named {
+			there, err := sealersOf(ctx, tx, of)
+			if err != nil {
+				return err
+			}
+			if full(of.SealedKey, author, there) {
+				refused++
+				continue
+			}
+		}
+		kept, err := keepOne(ctx, tx, of, stagedAt)
 		if err != nil {
 			return err
 		}
-		n, err := r.RowsAffected()
-		if err != nil {
-			return err
-		}
-		if n == 0 {
+		if !kept {
 			refused++
 		}
 	}
@@ -182,19 +208,53 @@ func (s *Store) putKeys(ctx context.Context, room crypto.ID, epoch uint32, commi
 		return err
 	}
 	if refused > 0 {
-		return fmt.Errorf("%w: another copy, for %d of %d", store.ErrExists, refused, len(keys))
+		return fmt.Errorf("%w: other copies, for %d of %d", store.ErrExists, refused, len(copies))
 	}
 	return nil
+}
+
+// keepOne keeps a copy, unless its sealer has made another. One that is staged again is as if staged now.
+func keepOne(ctx context.Context, tx *sql.Tx, k store.SealedCopy, stagedAt int64) (kept bool, err error) {
+	r, err := tx.ExecContext(ctx, `INSERT INTO room_keys (room, epoch, commitment, endpoint, sealer, sealed, staged_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (room, epoch, commitment, endpoint, sealer) DO UPDATE SET staged_at = excluded.staged_at WHERE sealed = excluded.sealed`,
+		k.Room[:], k.Epoch, k.Commit[:], k.Endpoint[:], k.Sealer[:], k.Sealed, stagedAt)
+	if err != nil {
+		return false, err
+	}
+	n, err := r.RowsAffected()
+	return n > 0, err
+}
+
+// authorOf returns who wrote the entry that names a key, if there is one.
+func authorOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) (author crypto.PublicKey, named bool, err error) {
+	var raw []byte
+	err = tx.QueryRowContext(ctx, `SELECT author FROM epochs WHERE room = ? AND epoch = ? AND commitment = ?`, k.Room[:], k.Epoch, k.Commit[:]).Scan(&raw)
+	if errors.Is(err, sql.ErrNoRows) {
+		return author, false, nil
+	}
+	copy(author[:], raw)
+	return author, true, err
+}
+
+// sealersOf returns who made the copies of a key that a member has.
+func sealersOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) ([]crypto.PublicKey, error) {
+	return rows(ctx, tx, func(scan func(...any) error) (sealer crypto.PublicKey, err error) {
+		var raw []byte
+		err = scan(&raw)
+		copy(sealer[:], raw)
+		return sealer, err
+	}, `SELECT sealer FROM room_keys WHERE room = ? AND epoch = ? AND commitment = ? AND endpoint = ?`, k.Room[:], k.Epoch, k.Commit[:], k.Endpoint[:])
 }
 
 // named selects the entry's record that names a key.
 const named = `SELECT 1 FROM epochs WHERE room = ?1 AND epoch = ?2 AND commitment = ?3`
 
-// Unstage removes the copies of a key that no entry names.
-func (s *Store) Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash) error {
+// Unstage removes one sealer's copies of a key that no entry names.
+func (s *Store) Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey) error {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	_, err := s.write.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3 AND NOT EXISTS (`+named+`)`, room[:], epoch, commit[:])
+	_, err := s.write.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3 AND sealer = ?4 AND NOT EXISTS (`+named+`)`,
+		room[:], epoch, commit[:], sealer[:])
 	if err != nil {
 		return fmt.Errorf("unstage keys: %w", failure(err))
 	}
@@ -217,21 +277,29 @@ func (s *Store) ExpireStaged(ctx context.Context, before time.Time) (removed int
 	return int(n), nil
 }
 
-// Key returns an endpoint's copy of an epoch's committed key.
-func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) (store.RoomKey, error) {
+// Key returns an endpoint's copies of an epoch's committed key.
+func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	k := store.RoomKey{Room: room}
-	var commit []byte
-	err := s.read.QueryRowContext(ctx, `SELECT k.epoch, k.commitment, k.sealed FROM epochs e
+	var author crypto.PublicKey
+	copies, err := rows(ctx, s.read, func(scan func(...any) error) (store.SealedKey, error) {
+		k := store.SealedKey{Endpoint: endpoint}
+		var by, sealer []byte
+		err := scan(&by, &sealer, &k.Sealed)
+		copy(author[:], by)
+		copy(k.Sealer[:], sealer)
+		return k, err
+	}, `SELECT e.author, k.sealer, k.sealed FROM epochs e
 		JOIN room_keys k ON k.room = e.room AND k.epoch = e.epoch AND k.commitment = e.commitment AND k.endpoint = ?2
 		WHERE e.room = ?1 AND e.epoch = CASE ?3 WHEN 0 THEN (SELECT max(epoch) FROM epochs WHERE room = ?1) ELSE ?3 END`,
-		room[:], endpoint[:], epoch).Scan(&k.Epoch, &commit, &k.Sealed)
-	if err != nil {
-		return k, fmt.Errorf("key of room %s: %w", room, failure(err))
+		room[:], endpoint[:], epoch)
+	if err == nil && len(copies) == 0 {
+		err = store.ErrNotFound
 	}
-	copy(k.Commit[:], commit)
-	return k, nil
+	if err != nil {
+		return nil, fmt.Errorf("key of room %s: %w", room, failure(err))
+	}
+	return store.InOrder(copies, author), nil
 }
 
 // PutCards keeps cards, all or none.

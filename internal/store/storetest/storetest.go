@@ -73,6 +73,8 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"heads":           testHeads,
 		"cards":           testCards,
 		"kept keys":       testKeptKeys,
+		"sealers":         testSealers,
+		"many sealers":    testManySealers,
 		"staged keys":     testStagedKeys,
 		"unstaged keys":   testUnstagedKeys,
 		"watch":           testWatch,
@@ -174,7 +176,7 @@ func (w *world) room(owner *crypto.Identity, subject string) (*ledger.State, cry
 	w.must(err)
 	id, _, _, err := ledger.Place(statement)
 	w.must(err)
-	w.must(w.As(owner).PutKeys(w.ctx, id, 1, commit, []store.SealedKey{w.seal(key, id, 1, owner)}))
+	w.must(w.As(owner).PutKeys(w.ctx, id, 1, commit, owner.Key(), []store.SealedKey{w.seal(key, id, 1, owner)}))
 	c, err := store.Advance(s, statement)
 	w.must(err)
 	w.must(w.As(owner).Append(w.ctx, c))
@@ -192,17 +194,14 @@ func (w *world) seal(key crypto.RoomKey, room crypto.ID, epoch uint32, to *crypt
 	return store.SealedKey{Endpoint: to.Key(), Sealed: sealed}
 }
 
-// opens checks that an endpoint's copy in the store opens to a key.
+// opens checks that the first of an endpoint's copies in the store opens to a key.
 func (w *world) opens(id *crypto.Identity, room crypto.ID, epoch, want uint32, key crypto.RoomKey) {
 	w.t.Helper()
-	k, err := w.As(id).Key(w.ctx, room, epoch, id.Key())
+	copies, err := w.As(id).Key(w.ctx, room, epoch, id.Key())
 	w.must(err)
-	if k.Room != room || k.Epoch != want || k.Commit != key.Commit(want) {
-		w.t.Fatalf("asked for epoch %d, got %+v", epoch, k)
-	}
-	got, err := id.OpenKey(k.Sealed, room, want, k.Commit)
-	if err != nil || got != key {
-		w.t.Fatalf("the key does not open: %v", err)
+	got, err := id.OpenKey(copies[0].Sealed, room, want, key.Commit(want))
+	if err != nil || got != key || copies[0].Endpoint != id.Key() {
+		w.t.Fatalf("asked for epoch %d: the key does not open: %v", epoch, err)
 	}
 }
 
@@ -219,7 +218,7 @@ func testRoom(t *testing.T, w *world) {
 	if r.Subject != "ops.alerts" || r.Epoch != 1 || r.Seq != 1 || r.Members != 1 || r.Stale || r.Archived || r.Policy.Retain == nil || !r.Policy.Encrypted() {
 		t.Errorf("room is %+v", r)
 	}
-	w.must(mine.PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+	w.must(mine.PutKeys(w.ctx, s.ID, 1, key.Commit(1), owner.Key(), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
 	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
 	w.opens(bob, s.ID, 0, 1, key)
 	m, err := w.As(bob).Member(w.ctx, s.ID, bob.Key())
@@ -238,7 +237,7 @@ func testRoom(t *testing.T, w *world) {
 	// A rekey: the latest epoch is another one only when the entry stands, whatever was staged.
 	next, losing := crypto.RoomKey{2}, crypto.RoomKey{3}
 	for _, k := range []crypto.RoomKey{next, losing} {
-		w.must(mine.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+		w.must(mine.PutKeys(w.ctx, s.ID, 2, k.Commit(2), owner.Key(), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
 	}
 	w.opens(bob, s.ID, 0, 1, key)
 	_, err = w.As(bob).Key(w.ctx, s.ID, 2, bob.Key())
@@ -249,7 +248,7 @@ func testRoom(t *testing.T, w *world) {
 	w.opens(bob, s.ID, 0, 2, next)
 	w.opens(bob, s.ID, 1, 1, key)
 	// The loser's copies do not replace the winner's, even when they come late.
-	_ = mine.PutKeys(w.ctx, s.ID, 2, losing.Commit(2), []store.SealedKey{w.seal(losing, s.ID, 2, bob)}) // some backends refuse it
+	_ = mine.PutKeys(w.ctx, s.ID, 2, losing.Commit(2), owner.Key(), []store.SealedKey{w.seal(losing, s.ID, 2, bob)}) // some backends refuse it
 	w.opens(bob, s.ID, 2, 2, next)
 
 	w.must(w.append(s, owner, &ledger.MemberRole{Key: bob.Key(), Role: ledger.RoleAdmin}))
@@ -389,7 +388,7 @@ func testRoomsOf(t *testing.T, w *world) {
 		s, key := w.room(owner, subject)
 		ids = append(ids, s.ID.String())
 		if subject == "c" {
-			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), owner.Key(), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
 			w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleReader}}}))
 		}
 	}
@@ -513,7 +512,7 @@ func testRacingKeys(t *testing.T, w *world) {
 	owner, admin, member := identity(t, 1), identity(t, 2), identity(t, 3)
 	w.allow(owner, admin, member)
 	room, key := w.room(owner, "race")
-	w.must(w.As(owner).PutKeys(w.ctx, room.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, room.ID, 1, admin), w.seal(key, room.ID, 1, member)}))
+	w.must(w.As(owner).PutKeys(w.ctx, room.ID, 1, key.Commit(1), owner.Key(), []store.SealedKey{w.seal(key, room.ID, 1, admin), w.seal(key, room.ID, 1, member)}))
 	w.must(w.append(room, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: admin.Key(), Role: ledger.RoleAdmin}, {Key: member.Key(), Role: ledger.RoleMember}}}))
 	before, err := room.Snapshot()
 	w.must(err)
@@ -528,7 +527,7 @@ func testRacingKeys(t *testing.T, w *world) {
 			}
 			sealed[next] = keys
 		}
-		w.must(w.As(by).PutKeys(w.ctx, room.ID, 2, next.Commit(2), keys))
+		w.must(w.As(by).PutKeys(w.ctx, room.ID, 2, next.Commit(2), by.Key(), keys))
 		previous, err := crypto.SealPrevious(next, room.ID, 2, key, [24]byte{1})
 		w.must(err)
 		return &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}
@@ -626,7 +625,7 @@ func testHeads(t *testing.T, w *world) {
 	for i := range rooms {
 		s, key := w.room(owner, "h"+string('a'+rune(i)))
 		if i == 0 { // bob is in this one, was in the next, and knows nothing of the others
-			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
+			w.must(w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), owner.Key(), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
 		}
 		if i < 2 {
 			w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
@@ -683,7 +682,7 @@ func testKeptKeys(t *testing.T, w *world) {
 	w.allow(owner, bob, carol)
 	s, key := w.room(owner, "kept")
 	put := func(keys ...store.SealedKey) error {
-		return w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), keys)
+		return w.As(owner).PutKeys(w.ctx, s.ID, 1, key.Commit(1), owner.Key(), keys)
 	}
 	bobs := w.seal(key, s.ID, 1, bob)
 	w.must(put(bobs))
@@ -694,10 +693,150 @@ func testKeptKeys(t *testing.T, w *world) {
 	w.is(put(rubbish, w.seal(key, s.ID, 1, carol)), store.ErrExists)
 	w.opens(bob, s.ID, 1, 1, key)
 	w.opens(carol, s.ID, 1, 1, key)
-	k, err := w.As(bob).Key(w.ctx, s.ID, 1, bob.Key())
+	w.given(bob, s.ID, 1, owner)
+	copies, err := w.As(bob).Key(w.ctx, s.ID, 1, bob.Key())
 	w.must(err)
-	if !bytes.Equal(k.Sealed, bobs.Sealed) {
+	if !bytes.Equal(copies[0].Sealed, bobs.Sealed) {
 		t.Error("bob's copy was replaced")
+	}
+}
+
+// given checks whose copies of a key an endpoint is given, and in which order.
+func (w *world) given(id *crypto.Identity, room crypto.ID, epoch uint32, sealers ...*crypto.Identity) {
+	w.t.Helper()
+	copies, err := w.As(id).Key(w.ctx, room, epoch, id.Key())
+	w.must(err)
+	var got, want []crypto.PublicKey
+	for _, k := range copies {
+		got = append(got, k.Sealer)
+	}
+	for _, sealer := range sealers {
+		want = append(want, sealer.Key())
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("given copies by %v, want those by %v", got, want)
+	}
+}
+
+// garbage is a copy that opens to nothing.
+func garbage(of byte, to *crypto.Identity) []store.SealedKey {
+	return []store.SealedKey{{Endpoint: to.Key(), Sealed: bytes.Repeat([]byte{of}, crypto.SealedSize)}}
+}
+
+// byKey are identities by their key.
+func byKey(ids ...*crypto.Identity) []*crypto.Identity {
+	slices.SortFunc(ids, func(a, b *crypto.Identity) int {
+		x, y := a.Key(), b.Key()
+		return bytes.Compare(x[:], y[:])
+	})
+	return ids
+}
+
+// testSealers: each sealer has a place of its own, staged or not, and writes it once; a member is given its own
+// copy first, then that of the entry's author.
+func testSealers(t *testing.T, w *world) {
+	owner, admin, bob := identity(t, 1), identity(t, 2), identity(t, 3)
+	w.allow(owner, admin, bob)
+	s, key := w.room(owner, "sealers")
+	put := func(by *crypto.Identity, epoch uint32, key crypto.RoomKey, keys ...store.SealedKey) error {
+		return w.As(by).PutKeys(w.ctx, s.ID, epoch, key.Commit(epoch), by.Key(), keys)
+	}
+	w.must(put(owner, 1, key, w.seal(key, s.ID, 1, admin), w.seal(key, s.ID, 1, bob)))
+	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: admin.Key(), Role: ledger.RoleAdmin}, {Key: bob.Key(), Role: ledger.RoleMember}}}))
+
+	// An admin's garbage takes nobody's place, the owner's own no more than another member's.
+	zeros := append(garbage(0, owner), garbage(0, bob)...)
+	w.must(put(admin, 1, key, zeros...))
+	w.must(put(admin, 1, key, zeros...)) // the same bytes again: it was not heard the first time
+	w.given(owner, s.ID, 1, owner, admin)
+	w.opens(owner, s.ID, 1, 1, key)
+	w.given(bob, s.ID, 1, owner, admin)
+	w.opens(bob, s.ID, 0, 1, key)
+	w.is(put(admin, 1, key, garbage(1, owner)...), store.ErrExists)
+	w.is(put(admin, 1, key, append(garbage(1, bob), w.seal(key, s.ID, 1, admin))...), store.ErrExists)
+	w.given(admin, s.ID, 1, admin, owner) // its own was kept all the same
+	if copies, err := w.As(owner).Key(w.ctx, s.ID, 1, owner.Key()); err != nil || !bytes.Equal(copies[1].Sealed, zeros[0].Sealed) {
+		t.Errorf("the admin's copy was replaced, %v", err)
+	}
+	w.must(put(bob, 1, key, w.seal(key, s.ID, 1, bob)))
+	w.given(bob, s.ID, 1, bob, owner, admin)
+
+	// Staged it is the same, also when others know the key that is to be.
+	next := crypto.RoomKey{2}
+	w.must(put(owner, 2, next, garbage(3, bob)...))
+	w.must(put(admin, 2, next, w.seal(next, s.ID, 2, bob), w.seal(next, s.ID, 2, admin)))
+	w.is(put(owner, 2, next, garbage(4, bob)...), store.ErrExists)
+	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
+	w.must(err)
+	w.must(w.append(s, admin, &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}))
+	w.given(bob, s.ID, 2, admin, owner)
+	w.opens(bob, s.ID, 0, 2, next)
+	_, err = w.As(owner).Key(w.ctx, s.ID, 2, owner.Key()) // the admin left the owner out
+	w.is(err, store.ErrNotFound)
+	w.given(bob, s.ID, 1, bob, owner, admin)
+
+	if !w.Founded {
+		return // who may seal is a service's to say
+	}
+	w.is(put(bob, 2, next, garbage(5, owner)...), store.ErrDenied)
+	w.is(put(bob, 2, next, append(garbage(5, bob), garbage(5, owner)...)...), store.ErrDenied)
+	w.is(put(bob, 3, crypto.RoomKey{3}, garbage(5, bob)...), store.ErrDenied)
+	w.is(put(bob, 2, crypto.RoomKey{3}, garbage(5, bob)...), store.ErrConflict)
+	w.is(w.As(bob).PutKeys(w.ctx, s.ID, 2, next.Commit(2), owner.Key(), garbage(5, bob)), store.ErrDenied)
+	w.given(bob, s.ID, 2, admin, owner)
+}
+
+// testManySealers: of those who are neither the member nor the author a few are kept, the first; the two always are.
+func testManySealers(t *testing.T, w *world) {
+	owner, bob := identity(t, 1), identity(t, 2)
+	admins := byKey(identity(t, 3), identity(t, 4), identity(t, 5), identity(t, 6), identity(t, 7), identity(t, 8), identity(t, 9))
+	w.allow(append(slices.Clone(admins), owner, bob)...)
+	s, key := w.room(owner, "many")
+	invite := &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}
+	for _, id := range admins {
+		invite.Members = append(invite.Members, ledger.NewMember{Key: id.Key(), Role: ledger.RoleAdmin})
+	}
+	w.must(w.append(s, owner, invite))
+	put := func(by *crypto.Identity, copies ...store.SealedKey) error {
+		return w.As(by).PutKeys(w.ctx, s.ID, 1, key.Commit(1), by.Key(), copies)
+	}
+	const others = store.MaxSealers - 2
+	for i, id := range admins[:others] {
+		w.must(put(id, garbage(byte(i), bob)...))
+	}
+	late := admins[others]
+	w.is(put(late, append(garbage(7, bob), w.seal(key, s.ID, 1, late))...), store.ErrExists)
+	w.must(put(admins[0], garbage(0, bob)...)) // the same bytes again
+	w.given(late, s.ID, 1, late)
+	w.given(bob, s.ID, 1, admins[:others]...)
+	w.must(put(owner, w.seal(key, s.ID, 1, bob)))
+	w.must(put(bob, w.seal(key, s.ID, 1, bob)))
+	w.given(bob, s.ID, 1, append([]*crypto.Identity{bob, owner}, admins[:others]...)...)
+
+	v, ok := w.s.(store.Vault)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	// Before an entry names the key nobody knows its author, and all are kept; no more are given.
+	next := crypto.RoomKey{2}
+	for i, id := range append(slices.Clone(admins), owner, bob) {
+		w.must(v.PutKeys(w.ctx, s.ID, 2, next.Commit(2), id.Key(), garbage(byte(i), bob)))
+	}
+	if n := w.Staged(t, s.ID, 2, next.Commit(2)); n != len(admins)+2 {
+		t.Errorf("%d copies are staged", n)
+	}
+	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
+	w.must(err)
+	w.must(w.append(s, late, &ledger.Rekey{Epoch: 2, Commit: next.Commit(2), Previous: previous}))
+	rest := byKey(append(slices.Clone(admins[:others]), owner)...)
+	w.given(bob, s.ID, 2, append([]*crypto.Identity{bob, late}, rest[:others]...)...)
+	// Another store takes all of them over.
+	extra := append(garbage(9, bob), garbage(9, bob)...)
+	extra[0].Sealer, extra[1].Sealer = identity(t, 10).Key(), identity(t, 11).Key()
+	before := w.Staged(t, s.ID, 1, key.Commit(1))
+	w.must(v.CopyKeys(w.ctx, s.ID, 1, key.Commit(1), extra))
+	if n := w.Staged(t, s.ID, 1, key.Commit(1)); n != before+2 {
+		t.Errorf("%d copies, want %d", n, before+2)
 	}
 }
 
@@ -711,12 +850,12 @@ func testStagedKeys(t *testing.T, w *world) {
 	w.allow(owner, bob)
 	s, key := w.room(owner, "staged")
 	next, never := crypto.RoomKey{2}, crypto.RoomKey{3}
-	w.must(v.PutKeys(w.ctx, s.ID, 1, key.Commit(1), []store.SealedKey{w.seal(key, s.ID, 1, bob)})) // named already
+	w.must(v.PutKeys(w.ctx, s.ID, 1, key.Commit(1), owner.Key(), []store.SealedKey{w.seal(key, s.ID, 1, bob)})) // named already
 	for _, k := range []crypto.RoomKey{next, never} {
-		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), owner.Key(), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
 	}
 	nowhere := crypto.ID{1} // a room that nobody made in the end
-	w.must(v.PutKeys(w.ctx, nowhere, 1, never.Commit(1), []store.SealedKey{w.seal(never, nowhere, 1, owner)}))
+	w.must(v.PutKeys(w.ctx, nowhere, 1, never.Commit(1), owner.Key(), []store.SealedKey{w.seal(never, nowhere, 1, owner)}))
 	card, err := bob.Card()
 	w.must(err)
 	w.must(v.PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
@@ -744,7 +883,7 @@ func testStagedKeys(t *testing.T, w *world) {
 	count(s.ID, 2, never, 0)
 	count(s.ID, 1, key, 2)
 
-	w.must(v.PutKeys(w.ctx, s.ID, 2, next.Commit(2), []store.SealedKey{w.seal(next, s.ID, 2, owner), w.seal(next, s.ID, 2, bob)}))
+	w.must(v.PutKeys(w.ctx, s.ID, 2, next.Commit(2), owner.Key(), []store.SealedKey{w.seal(next, s.ID, 2, owner), w.seal(next, s.ID, 2, bob)}))
 	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
 	w.must(err)
 	w.must(w.append(s, owner, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
@@ -756,7 +895,8 @@ func testStagedKeys(t *testing.T, w *world) {
 	w.must(err)
 }
 
-// testUnstagedKeys: one key's copies go when they are of no use any more, and stay once an entry names it.
+// testUnstagedKeys: one sealer's copies of a key go when they are of no use any more, and stay once an entry names
+// it. Those of others stay.
 func testUnstagedKeys(t *testing.T, w *world) {
 	v, ok := w.s.(store.Vault)
 	if !ok {
@@ -767,21 +907,22 @@ func testUnstagedKeys(t *testing.T, w *world) {
 	s, key := w.room(owner, "staged")
 	keep, drop := crypto.RoomKey{2}, crypto.RoomKey{3}
 	for _, k := range []crypto.RoomKey{keep, drop} {
-		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
+		w.must(v.PutKeys(w.ctx, s.ID, 2, k.Commit(2), owner.Key(), []store.SealedKey{w.seal(k, s.ID, 2, owner), w.seal(k, s.ID, 2, bob)}))
 	}
 	nowhere := crypto.ID{1}
-	w.must(v.PutKeys(w.ctx, nowhere, 1, keep.Commit(1), []store.SealedKey{w.seal(keep, nowhere, 1, owner)}))
-	w.must(v.Unstage(w.ctx, s.ID, 1, key.Commit(1)))
-	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2)))
-	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2)))
-	w.must(v.Unstage(w.ctx, nowhere, 1, keep.Commit(1)))
+	w.must(v.PutKeys(w.ctx, nowhere, 1, keep.Commit(1), owner.Key(), []store.SealedKey{w.seal(keep, nowhere, 1, owner)}))
+	w.must(v.PutKeys(w.ctx, s.ID, 2, drop.Commit(2), bob.Key(), garbage(1, bob)))
+	w.must(v.Unstage(w.ctx, s.ID, 1, key.Commit(1), owner.Key()))
+	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2), owner.Key()))
+	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2), owner.Key()))
+	w.must(v.Unstage(w.ctx, nowhere, 1, keep.Commit(1), owner.Key()))
 	for name, c := range map[string]struct {
 		room  crypto.ID
 		epoch uint32
 		key   crypto.RoomKey
 		want  int
 	}{
-		"the room's own": {s.ID, 1, key, 1}, "another": {s.ID, 2, keep, 2}, "the one that was to go": {s.ID, 2, drop, 0}, "one of no room": {nowhere, 1, keep, 0},
+		"the room's own": {s.ID, 1, key, 1}, "another": {s.ID, 2, keep, 2}, "another's of the one that was to go": {s.ID, 2, drop, 1}, "one of no room": {nowhere, 1, keep, 0},
 	} {
 		if n := w.Staged(t, c.room, c.epoch, c.key.Commit(c.epoch)); n != c.want {
 			t.Errorf("%s: %d copies, want %d", name, n, c.want)
