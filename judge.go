@@ -114,6 +114,9 @@ func (f *feed) judge(ctx context.Context, frame store.Frame, live bool) (*ledger
 			if err = f.r.keys.fetch(ctx, need); err == nil {
 				continue
 			}
+			if errors.Is(err, ErrIntegrity) {
+				err = &badKey{need.epoch, err}
+			}
 		case ahead && !synced && f.mayAsk(frame.Sender, v != nil):
 			synced = true
 			if serr := f.r.sync(ctx); serr == nil {
@@ -153,6 +156,7 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 		return ctx.Err()
 	}
 	h, _ := crypto.ParseHeader(frame.Data) // as far as it goes: it is for telling people
+	var bad *badKey
 	switch {
 	case errors.Is(why, ledger.ErrForkProven):
 		settled, err := f.r.forked(context.WithoutCancel(ctx), pins.Fork{Sender: frame.Sender, At: h.At, Head: h.Head})
@@ -165,6 +169,9 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 		f.note(NoticeFork, true, frame, h, why)
 	case errors.Is(why, errNoKey):
 		f.unopened(frame, h)
+	case errors.As(why, &bad):
+		f.keyless[bad.epoch] = time.Now()
+		f.note(NoticeKey, true, frame, h, bad.error)
 	case errors.Is(why, ErrUnavailable), errors.Is(why, ErrIntegrity), errors.Is(why, ErrDenied):
 		return fmt.Errorf("room %s: %w", f.r.Subject(), why)
 	default:
@@ -198,6 +205,14 @@ func (f *feed) unopened(frame store.Frame, h crypto.Header) {
 		f.keyless[h.Epoch] = time.Now()
 	}
 }
+
+// badKey is an epoch's key that is not what the log says it is. It ends nothing: other epochs can be read.
+type badKey struct {
+	epoch uint32
+	error
+}
+
+func (b *badKey) Unwrap() error { return b.error }
 
 // mayFetch reports whether an epoch's key is to be asked for: it is for this client, and was not just asked for.
 func (f *feed) mayFetch(epoch uint32) bool {

@@ -126,9 +126,11 @@ func (w *world) fault(id *unibus.Identity, subject, who string) {
 	w.Helper()
 	c, r := w.fresh(id, subject)
 	defer c.Close()
-	_, _, err := w.read(r, unibus.SubscribeOptions{All: true})
-	if !errors.Is(err, unibus.ErrIntegrity) || !strings.Contains(err.Error(), who) {
-		w.Errorf("%v; want one that names %s", err, who)
+	_, notices, err := w.read(r, unibus.SubscribeOptions{All: true})
+	if !errors.Is(err, unibus.ErrIntegrity) || !slices.ContainsFunc(notices, func(n unibus.Notice) bool {
+		return n.Kind == unibus.NoticeKey && n.Finding && strings.Contains(n.Why, who)
+	}) {
+		w.Errorf("%v, %v; want one that names %s", err, notices, who)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -23,6 +24,7 @@ func (w *world) tampered(statements ...string) {
 		w.must(err)
 	}
 	w.must(db.Close())
+	w.must(os.RemoveAll(filepath.Join(w.dir, "data", "heads.unibus.db"))) // whoever has the one file has the other
 	w.start()
 }
 

@@ -3,4 +3,4 @@
 package inbox
 
 // raceCost is how much slower the tests are with the race detector.
-const raceCost = 20
+const raceCost = 50

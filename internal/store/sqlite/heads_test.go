@@ -104,7 +104,7 @@ func TestFlippedLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	denied := 0
-	const flips = 150
+	const flips = 60
 	r := rand.New(rand.NewPCG(1, 2))
 	for range flips {
 		at := r.IntN(len(wal))
