@@ -71,49 +71,136 @@ func operatorHint(err error) error {
 	return err
 }
 
-// vaultURL is the store that --store names, or the one of the service on this machine.
-func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (string, error) {
-	if a.set.store != "" {
-		return a.set.store, nil
-	}
-	file := filepath.Join(a.dataDir(), "unibus.db")
-	_, missing := os.Stat(file)
-	var reached error
-	if acc.Keys != nil || acc.Context != "" {
-		server, err := a.server(ctx)
-		if err != nil {
-			return "", err
-		}
-		_, done, err := upkeep.Open(ctx, server, acc, true)
-		if err == nil {
-			done()
-			return server, nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			reached = err
-		}
-	}
-	switch {
-	case missing == nil:
-		return "sqlite:" + file, nil
-	case reached != nil:
-		return "", operatorHint(reached)
-	}
-	return "", hinted(usage("which store? there is none of a service on this machine"), "--store sqlite:PATH, or --store nats://HOST:PORT")
+// vault is a store that an operator works on.
+type vault struct {
+	store.Vault
+	url    string
+	served bool // it is certainly the one that the service on this machine serves from
+	close  func()
 }
 
-// openVault opens the store that --store names, or the one of the service on this machine. The function it
-// returns closes it.
-func (a *app) openVault(ctx context.Context) (url string, s store.Vault, done func(), err error) {
-	acc, err := a.access()
+// vaultURL is the store that --store names, or the one of the service on this machine, and whether it is certainly
+// the one that this serves from: servers may hold a copy as well, made by unibus migrate once.
+func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (url string, served bool, err error) {
+	kept, err := service.KeptIn(a.dataDir())
 	if err != nil {
-		return "", nil, nil, err
+		return "", false, err
 	}
-	if url, err = a.vaultURL(ctx, acc); err != nil {
-		return "", nil, nil, err
+	file := "sqlite:" + filepath.Join(a.dataDir(), service.SQLiteFile)
+	switch {
+	case a.set.store == "" && kept == service.SQLiteFile:
+		url, err = a.beside(ctx, acc, file)
+	case a.set.store == "" && kept == service.JetStream:
+		url, err = a.server(ctx)
+	case a.set.store == "":
+		url, err = a.unrecorded(ctx, acc)
+		return url, false, err
+	default:
+		url = a.set.store
 	}
-	s, done, err = upkeep.Open(ctx, url, acc, true)
-	return url, s, done, err
+	if err != nil {
+		return "", false, err
+	}
+	served, err = a.serves(ctx, kept, url)
+	return url, served, err
+}
+
+// serves reports whether a data folder whose bus is in a store of the kind kept is served from the one at a URL.
+func (a *app) serves(ctx context.Context, kept, url string) (bool, error) {
+	if kept == service.SQLiteFile {
+		return upkeep.SameStore(url, "sqlite:"+filepath.Join(a.dataDir(), service.SQLiteFile)), nil
+	}
+	if kept != service.JetStream {
+		return false, nil
+	}
+	server, err := a.server(ctx)
+	return upkeep.SameStore(url, server), err
+}
+
+// whichStore is for when no store is named and none is found.
+func whichStore() error {
+	return hinted(usage("which store? there is none of a service on this machine"), "--store sqlite:PATH, or --store nats://HOST:PORT")
+}
+
+// beside is the data folder's file, unless keys or a context are named that lead to servers with the store of another
+// bus: then the folder is of something else.
+func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (string, error) {
+	there := true
+	if _, err := os.Stat(strings.TrimPrefix(file, "sqlite:")); err != nil {
+		there = false
+	}
+	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && sameFile(a.set.keys, service.KeysFile(a.dataDir())) {
+		if !there {
+			return "", hinted(usage("which store? the bus of %s is in a file, which is not there", a.dataDir()), "--store sqlite:PATH, as unibus serve was started with")
+		}
+		return file, nil
+	}
+	server, err := a.server(ctx)
+	if err != nil {
+		return "", err
+	}
+	theirs, err := busAt(ctx, server, acc)
+	if err != nil {
+		if !there {
+			return "", whichStore()
+		}
+		return file, nil
+	}
+	if there {
+		if ours, err := busAt(ctx, file, acc); err != nil || ours == theirs {
+			return file, nil // if it is damaged, that is told when it is opened
+		}
+	}
+	return server, nil
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	y, yerr := os.Stat(b)
+	return err == nil && yerr == nil && os.SameFile(x, y)
+}
+
+// busAt is the bus that a store holds.
+func busAt(ctx context.Context, url string, acc upkeep.Access) (unibus.ID, error) {
+	s, done, err := upkeep.Open(ctx, url, acc, true)
+	if err != nil {
+		return unibus.ID{}, err
+	}
+	defer done()
+	return upkeep.BusOf(ctx, s)
+}
+
+// unrecorded is the store in the servers, if there is one: the data folder does not say where a bus is kept.
+func (a *app) unrecorded(ctx context.Context, acc upkeep.Access) (string, error) {
+	if acc.Keys == nil && acc.Context == "" {
+		return "", whichStore()
+	}
+	server, err := a.server(ctx)
+	if err != nil {
+		return "", err
+	}
+	_, done, err := upkeep.Open(ctx, server, acc, true)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return "", whichStore()
+	case err != nil:
+		return "", operatorHint(err)
+	}
+	done()
+	return server, nil
+}
+
+// openVault opens the store that --store names, or the one of the service on this machine.
+func (a *app) openVault(ctx context.Context, acc upkeep.Access) (*vault, error) {
+	url, served, err := a.vaultURL(ctx, acc)
+	if err != nil {
+		return nil, err
+	}
+	s, done, err := upkeep.Open(ctx, url, acc, true)
+	if err != nil {
+		return nil, operatorHint(err)
+	}
+	return &vault{s, url, served, done}, nil
 }
 
 // progress shows a bar while f works, on a terminal.
@@ -166,6 +253,9 @@ func (a *app) migrateCmd() *cobra.Command {
 			if source == "" || target == "" {
 				return usage("migrate needs --from and --to")
 			}
+			if upkeep.SameStore(source, target) {
+				return usage("migrate: --from and --to are the same store")
+			}
 			acc, err := a.access()
 			if err != nil {
 				return err
@@ -183,6 +273,7 @@ func (a *app) migrateCmd() *cobra.Command {
 				return fmt.Errorf("--to: %w", err)
 			}
 			defer done()
+			a.servesElsewhere(cmd.Context(), acc, target, to)
 			var r upkeep.Report
 			began := time.Now()
 			err = a.progress("migrate", func(p upkeep.Progress) (err error) {
@@ -205,6 +296,28 @@ func (a *app) migrateCmd() *cobra.Command {
 	c.Flags().StringVar(&target, "to", "", "the store to write, `URL`; nats://… may end in ?replicas=N")
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would be moved")
 	return c
+}
+
+// servesElsewhere warns when the servers of a target are those of a service that goes on with another store.
+func (a *app) servesElsewhere(ctx context.Context, acc upkeep.Access, target string, to store.Vault) {
+	if strings.HasPrefix(target, "sqlite:") || acc.Keys == nil || to == nil {
+		return
+	}
+	kept, err := service.KeptIn(a.dataDir())
+	if err != nil || kept == service.JetStream {
+		return
+	}
+	if _, err := upkeep.BusOf(ctx, to); kept == "" && !errors.Is(err, store.ErrNotFound) {
+		return // which may be what it serves from
+	}
+	links, err := acc.Links(target)
+	if err != nil {
+		return // nobody who could be warned of is seen
+	}
+	defer links.Close()
+	if upkeep.Serving(ctx, links) {
+		a.notice("warning: a service is running there, and goes on with its own store: this is a copy, which grows old. Stop it and start it with --store jetstream to use the copy")
+	}
 }
 
 // interruptedCopy says that a copy can go on.
@@ -238,15 +351,20 @@ func (a *app) backupCmd() *cobra.Command {
 		Use: "backup FILE", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
 		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store of the\nservice on this machine.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, s, done, err := a.openVault(cmd.Context())
+			acc, err := a.access()
+			if err != nil {
+				return err
+			}
+			s, err := a.openVault(cmd.Context(), acc)
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			defer done()
+			defer s.close()
+			a.notice("the store: %s", redact.URL(s.url))
 			began := time.Now()
 			var r upkeep.Report
 			err = a.progress("backup", func(p upkeep.Progress) (err error) {
-				r, err = upkeep.Backup(cmd.Context(), s, args[0], began, p)
+				r, err = upkeep.Backup(cmd.Context(), s.Vault, args[0], began, p)
 				return err
 			})
 			if err != nil {
