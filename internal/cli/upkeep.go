@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -338,19 +339,23 @@ func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
 		upkeep.Report
 		Seconds float64 `json:"seconds"`
 	}
-	took := time.Since(began)
-	return a.out.value(result{r, took.Seconds()}, func() {
-		fmt.Fprintf(a.out, "%s the bus %s: %s, %s, %s, %s, in %v\n", what, r.Bus,
-			english.Plural(int(r.Logs), "log", ""), english.Plural(int(r.Entries), "entry", ""),
-			english.Plural(int(r.Keys), "sealed key", ""), english.Plural(int(r.Cards), "card", ""), took.Round(10*time.Millisecond))
-	})
+	return a.out.value(result{r, time.Since(began).Seconds()}, func() { fmt.Fprintln(a.out, copiedText(what, r, began)) })
+}
+
+func copiedText(what string, r upkeep.Report, began time.Time) string {
+	return fmt.Sprintf("%s the bus %s: %s, %s, %s, %s, in %v", what, r.Bus,
+		english.Plural(int(r.Logs), "log", ""), english.Plural(int(r.Entries), "entry", ""),
+		english.Plural(int(r.Keys), "sealed key", ""), english.Plural(int(r.Cards), "card", ""), time.Since(began).Round(10*time.Millisecond))
 }
 
 func (a *app) backupCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "backup FILE", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
-		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store of the\nservice on this machine.",
+		Use: "backup FILE|-", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
+		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store that\nthe service on this machine serves from. With - it goes to stdout.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "-" && a.out.terminal {
+				return hinted(usage("backup -: an archive is nothing to look at"), "unibus backup - >FILE")
+			}
 			acc, err := a.access()
 			if err != nil {
 				return err
@@ -360,15 +365,25 @@ func (a *app) backupCmd() *cobra.Command {
 				return fmt.Errorf("backup: %w", err)
 			}
 			defer s.close()
-			a.notice("the store: %s", redact.URL(s.url))
+			if a.set.store == "" { // nobody said which
+				a.notice("the store: %s", redact.URL(s.url))
+			}
 			began := time.Now()
 			var r upkeep.Report
 			err = a.progress("backup", func(p upkeep.Progress) (err error) {
+				if args[0] == "-" {
+					r, err = upkeep.BackupTo(cmd.Context(), s.Vault, a.out, began, p)
+					return errors.Join(err, a.out.Flush())
+				}
 				r, err = upkeep.Backup(cmd.Context(), s.Vault, args[0], began, p)
 				return err
 			})
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
+			}
+			if args[0] == "-" {
+				a.notice("%s", copiedText("backed up", r, began))
+				return nil
 			}
 			return a.copied("backed up", "", r, began)
 		},
@@ -379,8 +394,8 @@ func (a *app) backupCmd() *cobra.Command {
 
 func (a *app) restoreCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "restore FILE --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
-		Long: "Check an archive and every log in it, put it into a store, and check the store. A file that is made for it is\nthere when all of that is done, or not at all. In NATS servers it may be interrupted and repeated: it goes on\nwhere it was.",
+		Use: "restore FILE|- --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
+		Long: "Check an archive and every log in it, put it into a store, and check the store. A file that is made for it is\nthere when all of that is done, or not at all. In NATS servers it may be interrupted and repeated: it goes on\nwhere it was. With - the archive is read from stdin.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := a.set.store
 			if url == "" {
@@ -390,9 +405,21 @@ func (a *app) restoreCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var piped *os.File
+			if args[0] == "-" {
+				if piped, err = aside(a.in); err != nil {
+					return fmt.Errorf("restore: read stdin: %w", err)
+				}
+				defer os.Remove(piped.Name())
+				defer piped.Close()
+			}
 			began := time.Now()
 			var r upkeep.Report
 			err = a.progress("restore", func(p upkeep.Progress) (err error) {
+				if piped != nil {
+					r, err = upkeep.RestoreFrom(cmd.Context(), piped, url, acc, p)
+					return err
+				}
 				r, err = upkeep.Restore(cmd.Context(), args[0], url, acc, p)
 				return err
 			})
@@ -407,6 +434,18 @@ func (a *app) restoreCmd() *cobra.Command {
 	}
 	a.dataFlag(c)
 	return c
+}
+
+// aside keeps an input in a file, for an archive is read twice. The caller removes it.
+func aside(in io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "unibus-restore-*")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(f, in); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
 }
 
 func (a *app) storeCmd() *cobra.Command {
