@@ -34,6 +34,7 @@ func (a *app) roomCreateCmd() *cobra.Command {
 		Use: "create SUBJECT", Short: "Make a room and print its id", Args: cobra.ExactArgs(1),
 		Annotations: map[string]string{founds: "a bus, in an empty store"},
 		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
+		PreRunE:     func(cmd *cobra.Command, _ []string) error { return p.check(cmd.Flags().Changed("max-bytes")) },
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 			r, err := c.CreateRoom(ctx, args[0], p.policy())
 			if err != nil {
@@ -48,9 +49,25 @@ func (a *app) roomCreateCmd() *cobra.Command {
 	f.Var(newDefault(&p.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that is stored) or joined (from then on)")
 	f.BoolVar(&p.plain, "plain", false, "sign only, without encryption")
 	f.BoolVar(&p.pad, "pad", false, "hide the sizes of messages")
-	f.Var(newValue(&p.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m) or so long (720h)")
+	f.Var(newValue(&p.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000msgs) or so long (30m, 720h)")
 	a.complete(c, "history", "shared", "joined")
 	return c
+}
+
+// check refuses what would have no effect: who gives it would believe that it has.
+func (f *policyFlags) check(sized bool) error {
+	const useless = "has no effect with --plain: there is no key that some have and others have not"
+	switch {
+	case f.plain && f.rekey != unibus.RekeyAfter{}:
+		return usage("--rekey-after %s", useless)
+	case f.plain && f.history == "joined":
+		return usage("--history joined %s", useless)
+	case f.plain && f.pad:
+		return usage("--pad has no effect with --plain: the sizes stand there to be read")
+	case f.retain.none && sized:
+		return usage("--max-bytes has no effect with --retain none: nothing is stored")
+	}
+	return nil
 }
 
 // policy is a new room's.
@@ -86,10 +103,10 @@ func parseRetention(text string) (retention, error) {
 	return retention{age: age}, nil
 }
 
-// parseRekeyAfter reads a number of messages (10000m) or a duration.
+// parseRekeyAfter reads a number of messages (10000msgs) or a duration.
 func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	var after unibus.RekeyAfter
-	if count, ok := strings.CutSuffix(s, "m"); ok {
+	if count, ok := strings.CutSuffix(s, "msgs"); ok {
 		if n, err := strconv.ParseUint(count, 10, 53); err == nil && n > 0 {
 			after.Messages = unibus.Number(n)
 			return after, nil
@@ -97,7 +114,7 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	}
 	d, err := parseDuration(s)
 	if err != nil || d < time.Minute {
-		return after, errors.New("neither messages (10000m) nor a duration of at least a minute (720h, 30d)")
+		return after, errors.New("neither messages (10000msgs) nor a duration of at least a minute (30m, 720h, 30d)")
 	}
 	after.Age = unibus.Number(d / time.Second)
 	return after, nil
@@ -131,7 +148,7 @@ func stores(p unibus.Policy) string {
 	}
 	age, size := "for ever", "any size"
 	if p.Retain.Age > 0 {
-		age = strings.TrimSuffix((time.Duration(p.Retain.Age) * time.Second).String(), "0m0s")
+		age = span(time.Duration(p.Retain.Age) * time.Second)
 	}
 	if p.Retain.Bytes > 0 {
 		size = "at most " + humanize.IBytes(uint64(p.Retain.Bytes))
@@ -139,10 +156,22 @@ func stores(p unibus.Policy) string {
 	return age + ", " + size
 }
 
+// span writes a duration without the zeros at its end.
+func span(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 func rekeyAfter(p unibus.Policy) string {
 	var parts []string
 	if p.RekeyAfter.Age > 0 {
-		parts = append(parts, strings.TrimSuffix((time.Duration(p.RekeyAfter.Age)*time.Second).String(), "0m0s"))
+		parts = append(parts, span(time.Duration(p.RekeyAfter.Age)*time.Second))
 	}
 	if p.RekeyAfter.Messages > 0 {
 		parts = append(parts, fmt.Sprint(p.RekeyAfter.Messages, " messages"))
