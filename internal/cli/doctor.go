@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
@@ -53,6 +56,7 @@ type doctor struct {
 	known   string         // why it is that one
 	mine    []upkeep.Check // of my rooms
 	silent  bool           // the servers do not answer, which was told
+	store   *vault         // nil: none is there to look at
 	covered bool           // all rooms were looked at, mine among them
 }
 
@@ -206,12 +210,14 @@ func (d *doctor) operator(ctx context.Context) error {
 		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
 		return nil
 	}
-	at, s, done, err := d.a.openVault(ctx)
+	acc.Step = d.a.set.timeout
+	s, err := d.a.openVault(ctx, acc)
 	if err != nil {
 		d.failure("store", err)
 	} else {
-		defer done()
-		if right, err := d.right(ctx, at, s); err != nil || !right {
+		defer s.close()
+		d.store = s
+		if right, err := d.right(ctx, s.url, s); err != nil || !right {
 			return err
 		}
 	}
@@ -224,10 +230,11 @@ func (d *doctor) operator(ctx context.Context) error {
 		}
 	}
 	if reached := d.servers(ctx, acc, servers); s != nil {
+		look := upkeep.Look{Repair: d.repair, Served: s.served, Report: d.add}
 		if reached {
-			upkeep.Streams(ctx, acc, servers, s, d.repair, d.add)
+			upkeep.Streams(ctx, acc, servers, s.Vault, look)
 		}
-		upkeep.Views(ctx, s, d.repair, d.add)
+		upkeep.Views(ctx, s.Vault, look)
 		d.covered = true
 	}
 	return nil
@@ -262,15 +269,22 @@ func (d *doctor) right(ctx context.Context, url string, s store.Vault) (bool, er
 // servers looks at the servers and their machines, and reports whether there are streams to look at.
 func (d *doctor) servers(ctx context.Context, acc upkeep.Access, servers string) bool {
 	machine := d.add
-	if d.repair && d.remember() { // the service tells of them until it looks again
+	if d.repair && d.remember() { // which is told
 		machine = func(c upkeep.Check) {
-			if c.Name != keptStreams || c.Status != upkeep.Fail {
+			if c.Name != keptStreams || c.Status == upkeep.Fail {
 				d.add(c)
 			}
 		}
 	}
+	marks, unread := service.LoadMarks(service.MarksFile(d.a.dataDir())) // before the service is asked, which writes it
+	lost := func(s bus.Status) map[string]string {
+		if unread != nil {
+			return s.Lost
+		}
+		return d.unaccepted(ctx, s, marks)
+	}
 	if servers == "" || acc.Keys == nil {
-		upkeep.Machines(ctx, nil, d.a.dataDir(), machine)
+		upkeep.Machines(ctx, nil, d.a.dataDir(), lost, machine)
 		return servers != ""
 	}
 	links, err := acc.Links(servers)
@@ -280,12 +294,12 @@ func (d *doctor) servers(ctx context.Context, acc upkeep.Access, servers string)
 		} else {
 			d.failure("servers", err)
 		}
-		upkeep.Machines(ctx, nil, d.a.dataDir(), machine)
+		upkeep.Machines(ctx, nil, d.a.dataDir(), lost, machine)
 		return false
 	}
 	defer links.Close()
 	upkeep.Servers(ctx, links, d.add)
-	upkeep.Machines(ctx, links, d.a.dataDir(), machine)
+	upkeep.Machines(ctx, links, d.a.dataDir(), lost, machine)
 	return true
 }
 
@@ -316,6 +330,25 @@ func (d *doctor) remember() bool {
 	}
 	d.say(keptStreams, upkeep.Pass, "", "%d are taken for what they have to be from now on", forgotten)
 	return true
+}
+
+// unaccepted are the rooms whose streams a service found behind what they were, less those that were accepted since it
+// looked, every some seconds: of these nothing is remembered any more in its data folder, if that is the one here.
+func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
+	here, err := os.Hostname()
+	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !sameFile(s.Folder, d.a.dataDir()) {
+		return s.Lost
+	}
+	left := maps.Clone(s.Lost)
+	for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
+		if err != nil {
+			return s.Lost
+		}
+		if _, remembered := marks[r.ID.String()]; !remembered {
+			delete(left, r.Subject)
+		}
+	}
+	return left
 }
 
 var statusColors = map[string]text.Color{upkeep.Pass: text.FgGreen, upkeep.Warn: text.FgYellow, upkeep.Fail: text.FgRed}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -35,11 +36,13 @@ func (a *app) roomCreateCmd() *cobra.Command {
 		Use: "create SUBJECT", Short: "Make a room and print its id", Args: cobra.ExactArgs(1),
 		Annotations: map[string]string{founds: "a bus, in an empty store"},
 		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
+		PreRunE:     func(cmd *cobra.Command, _ []string) error { return p.check(cmd.Flags().Changed("max-bytes")) },
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 			r, err := c.CreateRoom(ctx, args[0], p.policy())
 			if err != nil {
 				return err
 			}
+			p.tell(a)
 			return a.out.value(r.Info(), func() { fmt.Fprintln(a.out, r.ID()) })
 		}),
 	}
@@ -95,9 +98,17 @@ migrated has no messages, and whoever had read or written some would be told so 
 			return err
 		}
 		a.notice("%s: %s", r.Subject(), stores(r.Info().Policy))
+		f.tell(a)
 		return nil
 	})
 	return c
+}
+
+// tell says what an m is: elsewhere it is a minute.
+func (f *policyFlags) tell(a *app) {
+	if n := f.rekey.Messages; n > 0 {
+		a.notice("its key is renewed after %s, counted by each process that writes or reads", english.Plural(int(n), "message", ""))
+	}
 }
 
 // change makes of a room's policy what the flags that were given say.
@@ -129,6 +140,22 @@ func (f *policyFlags) change(p *unibus.Policy, given func(flag string) bool) {
 		kept.Bytes = unibus.Number(f.bytes)
 	}
 	p.Retain = &kept
+}
+
+// check refuses what would have no effect: who gives it would believe that it has.
+func (f *policyFlags) check(sized bool) error {
+	const useless = "has no effect with --plain: there is no key that some have and others have not"
+	switch {
+	case f.plain && f.rekey != unibus.RekeyAfter{}:
+		return usage("--rekey-after %s", useless)
+	case f.plain && f.history == "joined":
+		return usage("--history joined %s", useless)
+	case f.plain && f.pad:
+		return usage("--pad has no effect with --plain: the sizes stand there to be read")
+	case f.retain.none && sized:
+		return usage("--max-bytes has no effect with --retain none: nothing is stored")
+	}
+	return nil
 }
 
 // policy is a new room's.
@@ -167,7 +194,7 @@ func parseRetention(text string) (retention, error) {
 // parseRekeyAfter reads a number of messages (10000m) or a duration.
 func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	var after unibus.RekeyAfter
-	if count, ok := strings.CutSuffix(s, "m"); ok {
+	if count, ok := strings.CutSuffix(strings.TrimSuffix(s, "sgs"), "m"); ok { // also as 10000msgs
 		if n, err := strconv.ParseUint(count, 10, 53); err == nil && n > 0 {
 			after.Messages = unibus.Number(n)
 			return after, nil
@@ -175,7 +202,7 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	}
 	d, err := parseDuration(s)
 	if err != nil || d < time.Minute {
-		return after, errors.New("neither messages (10000m) nor a duration of at least a minute (720h, 30d)")
+		return after, errors.New("neither messages (10000m) nor a duration of at least a minute (1800s, 720h, 30d)")
 	}
 	after.Age = unibus.Number(d / time.Second)
 	return after, nil
@@ -209,7 +236,7 @@ func stores(p unibus.Policy) string {
 	}
 	age, size := "for ever", "any size"
 	if p.Retain.Age > 0 {
-		age = strings.TrimSuffix((time.Duration(p.Retain.Age) * time.Second).String(), "0m0s")
+		age = span(time.Duration(p.Retain.Age) * time.Second)
 	}
 	if p.Retain.Bytes > 0 {
 		size = "at most " + humanize.IBytes(uint64(p.Retain.Bytes))
@@ -217,10 +244,22 @@ func stores(p unibus.Policy) string {
 	return age + ", " + size
 }
 
+// span writes a duration without the zeros at its end.
+func span(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 func rekeyAfter(p unibus.Policy) string {
 	var parts []string
 	if p.RekeyAfter.Age > 0 {
-		parts = append(parts, strings.TrimSuffix((time.Duration(p.RekeyAfter.Age)*time.Second).String(), "0m0s"))
+		parts = append(parts, span(time.Duration(p.RekeyAfter.Age)*time.Second))
 	}
 	if p.RekeyAfter.Messages > 0 {
 		parts = append(parts, fmt.Sprint(p.RekeyAfter.Messages, " messages"))

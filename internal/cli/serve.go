@@ -105,12 +105,16 @@ func (f *serveFlags) filesThere() error {
 
 // nodeOptions reads the flags of serve.
 func (a *app) nodeOptions(ctx context.Context, f *serveFlags) (service.NodeOptions, error) {
+	dir, err := filepath.Abs(a.dataDir()) // which doctor is told, wherever it is run
+	if err != nil {
+		return service.NodeOptions{}, err
+	}
 	level := slog.LevelWarn
 	if a.set.verbose {
 		level = slog.LevelInfo
 	}
 	o := service.NodeOptions{
-		Listen: f.listen, Dir: a.dataDir(), Store: a.set.store, Replicas: f.replicas, Keys: a.set.keys,
+		Listen: f.listen, Dir: dir, Store: a.set.store, Replicas: f.replicas, Keys: a.set.keys,
 		Sync: f.sync, HTTP: f.http, MaxRooms: f.maxRooms, TLSCert: f.tlsCert, TLSKey: f.tlsKey,
 		Name: f.serverName, Config: f.natsConfig, Cluster: f.cluster, Bus: a.set.bus,
 		Log: slog.New(slog.NewTextHandler(a.err.raw, &slog.HandlerOptions{Level: level, ReplaceAttr: redacted})),

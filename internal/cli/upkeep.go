@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,49 +72,136 @@ func operatorHint(err error) error {
 	return err
 }
 
-// vaultURL is the store that --store names, or the one of the service on this machine.
-func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (string, error) {
-	if a.set.store != "" {
-		return a.set.store, nil
-	}
-	file := filepath.Join(a.dataDir(), "unibus.db")
-	_, missing := os.Stat(file)
-	var reached error
-	if acc.Keys != nil || acc.Context != "" {
-		server, err := a.server(ctx)
-		if err != nil {
-			return "", err
-		}
-		_, done, err := upkeep.Open(ctx, server, acc, true)
-		if err == nil {
-			done()
-			return server, nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			reached = err
-		}
-	}
-	switch {
-	case missing == nil:
-		return "sqlite:" + file, nil
-	case reached != nil:
-		return "", operatorHint(reached)
-	}
-	return "", hinted(usage("which store? there is none of a service on this machine"), "--store sqlite:PATH, or --store nats://HOST:PORT")
+// vault is a store that an operator works on.
+type vault struct {
+	store.Vault
+	url    string
+	served bool // it is certainly the one that the service on this machine serves from
+	close  func()
 }
 
-// openVault opens the store that --store names, or the one of the service on this machine. The function it
-// returns closes it.
-func (a *app) openVault(ctx context.Context) (url string, s store.Vault, done func(), err error) {
-	acc, err := a.access()
+// vaultURL is the store that --store names, or the one of the service on this machine, and whether it is certainly
+// the one that this serves from: servers may hold a copy as well, made by unibus migrate once.
+func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (url string, served bool, err error) {
+	kept, err := service.KeptIn(a.dataDir())
 	if err != nil {
-		return "", nil, nil, err
+		return "", false, err
 	}
-	if url, err = a.vaultURL(ctx, acc); err != nil {
-		return "", nil, nil, err
+	file := "sqlite:" + filepath.Join(a.dataDir(), service.SQLiteFile)
+	switch {
+	case a.set.store == "" && kept == service.SQLiteFile:
+		url, err = a.beside(ctx, acc, file)
+	case a.set.store == "" && kept == service.JetStream:
+		url, err = a.server(ctx)
+	case a.set.store == "":
+		url, err = a.unrecorded(ctx, acc)
+		return url, false, err
+	default:
+		url = a.set.store
 	}
-	s, done, err = upkeep.Open(ctx, url, acc, true)
-	return url, s, done, err
+	if err != nil {
+		return "", false, err
+	}
+	served, err = a.serves(ctx, kept, url)
+	return url, served, err
+}
+
+// serves reports whether a data folder whose bus is in a store of the kind kept is served from the one at a URL.
+func (a *app) serves(ctx context.Context, kept, url string) (bool, error) {
+	if kept == service.SQLiteFile {
+		return upkeep.SameStore(url, "sqlite:"+filepath.Join(a.dataDir(), service.SQLiteFile)), nil
+	}
+	if kept != service.JetStream {
+		return false, nil
+	}
+	server, err := a.server(ctx)
+	return upkeep.SameStore(url, server), err
+}
+
+// whichStore is for when no store is named and none is found.
+func whichStore() error {
+	return hinted(usage("which store? there is none of a service on this machine"), "--store sqlite:PATH, or --store nats://HOST:PORT")
+}
+
+// beside is the data folder's file, unless keys or a context are named that lead to servers with the store of another
+// bus: then the folder is of something else.
+func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (string, error) {
+	there := true
+	if _, err := os.Stat(strings.TrimPrefix(file, "sqlite:")); err != nil {
+		there = false
+	}
+	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && sameFile(a.set.keys, service.KeysFile(a.dataDir())) {
+		if !there {
+			return "", hinted(usage("which store? the bus of %s is in a file, which is not there", a.dataDir()), "--store sqlite:PATH, as unibus serve was started with")
+		}
+		return file, nil
+	}
+	server, err := a.server(ctx)
+	if err != nil {
+		return "", err
+	}
+	theirs, err := busAt(ctx, server, acc)
+	if err != nil {
+		if !there {
+			return "", whichStore()
+		}
+		return file, nil
+	}
+	if there {
+		if ours, err := busAt(ctx, file, acc); err != nil || ours == theirs {
+			return file, nil // if it is damaged, that is told when it is opened
+		}
+	}
+	return server, nil
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	y, yerr := os.Stat(b)
+	return err == nil && yerr == nil && os.SameFile(x, y)
+}
+
+// busAt is the bus that a store holds.
+func busAt(ctx context.Context, url string, acc upkeep.Access) (unibus.ID, error) {
+	s, done, err := upkeep.Open(ctx, url, acc, true)
+	if err != nil {
+		return unibus.ID{}, err
+	}
+	defer done()
+	return upkeep.BusOf(ctx, s)
+}
+
+// unrecorded is the store in the servers, if there is one: the data folder does not say where a bus is kept.
+func (a *app) unrecorded(ctx context.Context, acc upkeep.Access) (string, error) {
+	if acc.Keys == nil && acc.Context == "" {
+		return "", whichStore()
+	}
+	server, err := a.server(ctx)
+	if err != nil {
+		return "", err
+	}
+	_, done, err := upkeep.Open(ctx, server, acc, true)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return "", whichStore()
+	case err != nil:
+		return "", operatorHint(err)
+	}
+	done()
+	return server, nil
+}
+
+// openVault opens the store that --store names, or the one of the service on this machine.
+func (a *app) openVault(ctx context.Context, acc upkeep.Access) (*vault, error) {
+	url, served, err := a.vaultURL(ctx, acc)
+	if err != nil {
+		return nil, err
+	}
+	s, done, err := upkeep.Open(ctx, url, acc, true)
+	if err != nil {
+		return nil, operatorHint(err)
+	}
+	return &vault{s, url, served, done}, nil
 }
 
 // progress shows a bar while f works, on a terminal.
@@ -166,6 +254,9 @@ func (a *app) migrateCmd() *cobra.Command {
 			if source == "" || target == "" {
 				return usage("migrate needs --from and --to")
 			}
+			if upkeep.SameStore(source, target) {
+				return usage("migrate: --from and --to are the same store")
+			}
 			acc, err := a.access()
 			if err != nil {
 				return err
@@ -183,6 +274,7 @@ func (a *app) migrateCmd() *cobra.Command {
 				return fmt.Errorf("--to: %w", err)
 			}
 			defer done()
+			a.servesElsewhere(cmd.Context(), acc, target, to)
 			var r upkeep.Report
 			began := time.Now()
 			err = a.progress("migrate", func(p upkeep.Progress) (err error) {
@@ -207,6 +299,28 @@ func (a *app) migrateCmd() *cobra.Command {
 	return c
 }
 
+// servesElsewhere warns when the servers of a target are those of a service that goes on with another store.
+func (a *app) servesElsewhere(ctx context.Context, acc upkeep.Access, target string, to store.Vault) {
+	if strings.HasPrefix(target, "sqlite:") || acc.Keys == nil || to == nil {
+		return
+	}
+	kept, err := service.KeptIn(a.dataDir())
+	if err != nil || kept == service.JetStream {
+		return
+	}
+	if _, err := upkeep.BusOf(ctx, to); kept == "" && !errors.Is(err, store.ErrNotFound) {
+		return // which may be what it serves from
+	}
+	links, err := acc.Links(target)
+	if err != nil {
+		return // nobody who could be warned of is seen
+	}
+	defer links.Close()
+	if upkeep.Serving(ctx, links) {
+		a.notice("warning: a service is running there, and goes on with its own store: this is a copy, which grows old. Stop it and start it with --store jetstream to use the copy")
+	}
+}
+
 // interruptedCopy says that a copy can go on.
 func (a *app) interruptedCopy(what string, err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -225,32 +339,51 @@ func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
 		upkeep.Report
 		Seconds float64 `json:"seconds"`
 	}
-	took := time.Since(began)
-	return a.out.value(result{r, took.Seconds()}, func() {
-		fmt.Fprintf(a.out, "%s the bus %s: %s, %s, %s, %s, in %v\n", what, r.Bus,
-			english.Plural(int(r.Logs), "log", ""), english.Plural(int(r.Entries), "entry", ""),
-			english.Plural(int(r.Keys), "sealed key", ""), english.Plural(int(r.Cards), "card", ""), took.Round(10*time.Millisecond))
-	})
+	return a.out.value(result{r, time.Since(began).Seconds()}, func() { fmt.Fprintln(a.out, copiedText(what, r, began)) })
+}
+
+func copiedText(what string, r upkeep.Report, began time.Time) string {
+	return fmt.Sprintf("%s the bus %s: %s, %s, %s, %s, in %v", what, r.Bus,
+		english.Plural(int(r.Logs), "log", ""), english.Plural(int(r.Entries), "entry", ""),
+		english.Plural(int(r.Keys), "sealed key", ""), english.Plural(int(r.Cards), "card", ""), time.Since(began).Round(10*time.Millisecond))
 }
 
 func (a *app) backupCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "backup FILE", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
-		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store of the\nservice on this machine.",
+		Use: "backup FILE|-", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
+		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store that\nthe service on this machine serves from. With - it goes to stdout.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, s, done, err := a.openVault(cmd.Context())
+			if args[0] == "-" && a.out.terminal {
+				return hinted(usage("backup -: an archive is nothing to look at"), "unibus backup - >FILE")
+			}
+			acc, err := a.access()
+			if err != nil {
+				return err
+			}
+			s, err := a.openVault(cmd.Context(), acc)
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			defer done()
+			defer s.close()
+			if a.set.store == "" { // nobody said which
+				a.notice("the store: %s", redact.URL(s.url))
+			}
 			began := time.Now()
 			var r upkeep.Report
 			err = a.progress("backup", func(p upkeep.Progress) (err error) {
-				r, err = upkeep.Backup(cmd.Context(), s, args[0], began, p)
+				if args[0] == "-" {
+					r, err = upkeep.BackupTo(cmd.Context(), s.Vault, a.out, began, p)
+					return errors.Join(err, a.out.Flush())
+				}
+				r, err = upkeep.Backup(cmd.Context(), s.Vault, args[0], began, p)
 				return err
 			})
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
+			}
+			if args[0] == "-" {
+				a.notice("%s", copiedText("backed up", r, began))
+				return nil
 			}
 			return a.copied("backed up", "", r, began)
 		},
@@ -261,8 +394,8 @@ func (a *app) backupCmd() *cobra.Command {
 
 func (a *app) restoreCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "restore FILE --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
-		Long: "Check an archive and every log in it, put it into a store, and check the store. A file that is made for it is\nthere when all of that is done, or not at all. In NATS servers it may be interrupted and repeated: it goes on\nwhere it was.",
+		Use: "restore FILE|- --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
+		Long: "Check an archive and every log in it, put it into a store, and check the store. A file that is made for it is\nthere when all of that is done, or not at all. In NATS servers it may be interrupted and repeated: it goes on\nwhere it was. With - the archive is read from stdin.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := a.set.store
 			if url == "" {
@@ -272,9 +405,21 @@ func (a *app) restoreCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var piped *os.File
+			if args[0] == "-" {
+				if piped, err = aside(a.in); err != nil {
+					return fmt.Errorf("restore: read stdin: %w", err)
+				}
+				defer os.Remove(piped.Name())
+				defer piped.Close()
+			}
 			began := time.Now()
 			var r upkeep.Report
 			err = a.progress("restore", func(p upkeep.Progress) (err error) {
+				if piped != nil {
+					r, err = upkeep.RestoreFrom(cmd.Context(), piped, url, acc, p)
+					return err
+				}
 				r, err = upkeep.Restore(cmd.Context(), args[0], url, acc, p)
 				return err
 			})
@@ -289,6 +434,18 @@ func (a *app) restoreCmd() *cobra.Command {
 	}
 	a.dataFlag(c)
 	return c
+}
+
+// aside keeps an input in a file, for an archive is read twice. The caller removes it.
+func aside(in io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "unibus-restore-*")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(f, in); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
 }
 
 func (a *app) storeCmd() *cobra.Command {

@@ -15,8 +15,8 @@ import (
 // it, or bring back one that was moved away, with everyone in it who has been revoked since.
 const keptFile = "store"
 
-// keptIn is the kind of store that a data folder's bus is kept in: JetStream, or sqliteFile; empty for a new one.
-func keptIn(dir string) (string, error) {
+// KeptIn is the kind of store that a data folder's bus is kept in: JetStream, or SQLiteFile; empty for a new one.
+func KeptIn(dir string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(dir, keptFile))
 	switch {
 	case err == nil:
@@ -24,27 +24,27 @@ func keptIn(dir string) (string, error) {
 	case !errors.Is(err, os.ErrNotExist):
 		return "", err
 	}
-	if _, err := os.Stat(filepath.Join(dir, sqliteFile)); err == nil {
-		return sqliteFile, nil
+	if _, err := os.Stat(filepath.Join(dir, SQLiteFile)); err == nil {
+		return SQLiteFile, nil
 	}
 	return "", nil
 }
 
-// sqliteFile is the database in a data folder.
-const sqliteFile = "unibus.db"
+// SQLiteFile is the database in a data folder.
+const SQLiteFile = "unibus.db"
 
 // kind is the kind of the store that is asked for.
 func (o *NodeOptions) kind() string {
 	if o.Store == JetStream {
 		return JetStream
 	}
-	return sqliteFile
+	return SQLiteFile
 }
 
 // checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses another. With the
 // bus named another is taken: it is about to be moved there, or has been.
 func (o *NodeOptions) checkKept() error {
-	kept, err := keptIn(o.Dir)
+	kept, err := KeptIn(o.Dir)
 	if err != nil || kept == "" {
 		return err
 	}
@@ -60,7 +60,7 @@ func (o *NodeOptions) checkKept() error {
 
 // remember notes where the folder's bus is kept now.
 func (o *NodeOptions) remember() error {
-	if kept, err := keptIn(o.Dir); err != nil || kept == o.kind() {
+	if kept, err := KeptIn(o.Dir); err != nil || kept == o.kind() {
 		return err
 	}
 	file := filepath.Join(o.Dir, keptFile)

@@ -39,7 +39,7 @@ func TestKept(t *testing.T) {
 				}
 			}
 			if c.database {
-				if err := os.WriteFile(filepath.Join(o.Dir, sqliteFile), nil, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(o.Dir, SQLiteFile), nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -53,7 +53,7 @@ func TestKept(t *testing.T) {
 			if err := o.remember(); err != nil {
 				t.Fatal(err)
 			}
-			if kept, err := keptIn(o.Dir); err != nil || kept != o.kind() {
+			if kept, err := KeptIn(o.Dir); err != nil || kept != o.kind() {
 				t.Errorf("kept in %q, %v", kept, err)
 			}
 		})

@@ -81,7 +81,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		}
 		n.store, replicas = s, s.Replicas
 	} else {
-		path := filepath.Join(o.Dir, sqliteFile)
+		path := filepath.Join(o.Dir, SQLiteFile)
 		if o.Store != "" {
 			var ok bool
 			if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {

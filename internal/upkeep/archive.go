@@ -101,23 +101,36 @@ func Backup(ctx context.Context, from store.Vault, path string, now time.Time, p
 	if _, err := os.Stat(path); err == nil { // before all the work
 		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
 	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		return r, fmt.Errorf("%s: there is no folder %s", path, filepath.Dir(path))
+	}
+	err = newfile.Create(path, func(w io.Writer) (err error) {
+		r, err = BackupTo(ctx, from, w, now, progress)
+		return err
+	})
+	var at *os.PathError
+	switch {
+	case errors.Is(err, os.ErrExist):
+		err = fmt.Errorf("%s: %w", path, store.ErrExists)
+	case errors.As(err, &at): // of a file that is written aside
+		err = fmt.Errorf("%s: %w", path, at.Err)
+	}
+	return r, err
+}
+
+// BackupTo is Backup to what is no file: whoever reads it finds out by the checksum at its end whether it is whole.
+func BackupTo(ctx context.Context, from store.Vault, w io.Writer, now time.Time, progress Progress) (r Report, err error) {
 	all, err := count(ctx, from, nil, &r)
 	if err != nil {
 		return r, err
 	}
 	r.Missing = 0
-	err = newfile.Create(path, func(w io.Writer) error {
-		z := gzip.NewWriter(w)
-		a := &archiver{tar.NewWriter(z), sha256.New(), now}
-		if err := a.everything(ctx, from, &r, all, progress); err != nil {
-			return err
-		}
-		return errors.Join(a.tar.Close(), z.Close())
-	})
-	if errors.Is(err, os.ErrExist) {
-		err = fmt.Errorf("%s: %w", path, store.ErrExists)
+	z := gzip.NewWriter(w)
+	a := &archiver{tar.NewWriter(z), sha256.New(), now}
+	if err := a.everything(ctx, from, &r, all, progress); err != nil {
+		return r, err
 	}
-	return r, err
+	return r, errors.Join(a.tar.Close(), z.Close())
 }
 
 // everything writes the files of an archive.
@@ -278,6 +291,11 @@ func Restore(ctx context.Context, path, url string, a Access, progress Progress)
 		return r, err
 	}
 	defer f.Close()
+	return RestoreFrom(ctx, f, url, a, progress)
+}
+
+// RestoreFrom is Restore of an archive that is read more than once.
+func RestoreFrom(ctx context.Context, f io.ReadSeeker, url string, a Access, progress Progress) (r Report, err error) {
 	var m manifest
 	heads, err := foldArchive(ctx, f, &m)
 	if err != nil {

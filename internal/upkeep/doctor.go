@@ -191,9 +191,17 @@ func quorum(servers []serverStatus, n named) {
 	n.fail("most servers of the cluster have to be there", "the cluster has no leader: nothing can be written, nobody is let in")
 }
 
+// Look is how a store is looked at.
+type Look struct {
+	Repair bool // mend what can be mended
+	Served bool // it is certainly the store that the service serves from
+	Report func(Check)
+}
+
 // Streams looks at the copies of the store's buckets and of the rooms' streams, and holds the streams
-// against the rooms; with repair those that are missing are made.
-func Streams(ctx context.Context, a Access, servers string, s store.Vault, repair bool, report func(Check)) {
+// against the rooms; those that are missing are made in a repair.
+func Streams(ctx context.Context, a Access, servers string, s store.Vault, look Look) {
+	report, repair := look.Report, look.Repair
 	n := named{"replicas", report}
 	nc, err := a.Dial(servers)
 	if err != nil {
@@ -213,12 +221,17 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 			want[bus.StreamName(r.ID)] = &r
 		}
 	}
-	found, err := replicas(ctx, nc, n)
+	found, err := replicas(ctx, nc, a.step(), n)
 	if err != nil {
 		n.fail("", "the streams cannot be listed: %v", err)
 		return
 	}
-	form(want, found, repair, func(r store.Room) error { return ensure(ctx, nc, s, r) }, named{"stream settings", report})
+	mend := func(r store.Room) error {
+		step, cancel := context.WithTimeout(ctx, a.step())
+		defer cancel()
+		return ensure(step, nc, s, r)
+	}
+	form(want, found, repair, mend, named{"stream settings", report})
 	var orphans []string
 	for _, f := range found {
 		name := f.name
@@ -227,7 +240,7 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 		}
 		delete(want, name)
 	}
-	missing, err := complete(ctx, nc, s, want, repair)
+	missing, err := complete(want, repair, mend)
 	n = named{"streams", report}
 	switch {
 	case err != nil:
@@ -237,10 +250,18 @@ func Streams(ctx context.Context, a Access, servers string, s store.Vault, repai
 	case len(missing) > 0:
 		n.fail("unibus doctor --repair, or restart unibus serve: it makes them", "rooms without their stream: %s", bus.Few(missing))
 	case len(orphans) > 0:
-		n.warn("look at them, and remove them with nats stream rm", "streams without a room: %s", bus.Few(orphans))
+		n.warn(look.orphanHint(), "streams without a room in this store: %s", bus.Few(orphans))
 	default:
 		n.pass("one for every stored room, and no other")
 	}
+}
+
+// orphanHint is what to do about streams whose rooms are not in the store that was looked at.
+func (l *Look) orphanHint() string {
+	if l.Served {
+		return "look at them, and remove them with nats stream rm"
+	}
+	return "leave them: if the service serves from another store, its rooms are there"
 }
 
 // streamForm is a stream that is there.
@@ -250,8 +271,8 @@ type streamForm struct {
 }
 
 // replicas looks at the copies of all streams that are a bus's, and returns what streams there are.
-func replicas(ctx context.Context, nc *nats.Conn, n named) (found []streamForm, err error) {
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
+func replicas(ctx context.Context, nc *nats.Conn, step time.Duration, n named) (found []streamForm, err error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(step))
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +311,7 @@ func replicas(ctx context.Context, nc *nats.Conn, n named) (found []streamForm, 
 }
 
 // complete names the rooms whose stream is not there, and with repair makes it.
-func complete(ctx context.Context, nc *nats.Conn, s store.Vault, want map[string]*store.Room, repair bool) (missing []string, err error) {
+func complete(want map[string]*store.Room, repair bool, ensure func(store.Room) error) (missing []string, err error) {
 	for _, r := range want {
 		if r == nil {
 			continue
@@ -299,7 +320,7 @@ func complete(ctx context.Context, nc *nats.Conn, s store.Vault, want map[string
 		if !repair {
 			continue
 		}
-		if err := ensure(ctx, nc, s, *r); err != nil {
+		if err := ensure(*r); err != nil {
 			return missing, err
 		}
 	}
@@ -321,9 +342,10 @@ func ensure(ctx context.Context, nc *nats.Conn, s store.Vault, r store.Room) err
 	return streams.Ensure(ctx, r.ID, r.Policy)
 }
 
-// Views checks every log by the rules and every view against its log; with repair the views are
+// Views checks every log by the rules and every view against its log; in a repair the views are
 // written anew. It also tells of stale rooms and of those with a single owner.
-func Views(ctx context.Context, s store.Vault, repair bool, report func(Check)) {
+func Views(ctx context.Context, s store.Vault, look Look) {
+	report, repair := look.Report, look.Repair
 	n := named{"views", report}
 	var mu sync.Mutex
 	var broken, sole []string

@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -14,8 +15,9 @@ import (
 )
 
 // Machines looks at disks and descriptors: of each service that answers on l, and of this machine when
-// none does or l is nil. Dir is the data folder here.
-func Machines(ctx context.Context, l *bus.Links, dir string, report func(Check)) {
+// none does or l is nil. Dir is the data folder here. Lost says which rooms a service finds behind what they were,
+// and that nobody has accepted yet.
+func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Status) map[string]string, report func(Check)) {
 	var services []bus.Status
 	if l != nil {
 		services, _ = bus.AskServices(ctx, l.Sys, askWait) // without an answer this machine is looked at
@@ -23,7 +25,7 @@ func Machines(ctx context.Context, l *bus.Links, dir string, report func(Check))
 	if len(services) == 0 {
 		services = here(dir)
 	}
-	disk, files, lost := named{"disk", report}, named{"descriptors", report}, named{"kept streams", report}
+	disk, files, kept := named{"disk", report}, named{"descriptors", report}, named{"kept streams", report}
 	for _, s := range services {
 		disks(s, disk)
 		share := s.Files.Share()
@@ -41,13 +43,14 @@ func Machines(ctx context.Context, l *bus.Links, dir string, report func(Check))
 			continue
 		}
 		var list []string
-		for _, room := range slices.Sorted(maps.Keys(s.Lost)) {
-			list = append(list, room+": "+s.Lost[room])
+		behind := lost(s)
+		for _, room := range slices.Sorted(maps.Keys(behind)) {
+			list = append(list, room+": "+behind[room])
 		}
 		if len(list) > 0 {
-			lost.fail("restore the servers' data, or accept it with unibus doctor --repair on "+s.Host, "%s", bus.Few(list))
+			kept.fail("restore the servers' data, or accept it with unibus doctor --repair on "+s.Host, "%s", bus.Few(list))
 		} else {
-			lost.pass("%s finds every stream as far as it was left", s.Host)
+			kept.pass("%s finds every stream as far as it was left", s.Host)
 		}
 	}
 }
@@ -95,7 +98,8 @@ func transport(servers []serverStatus, n named) {
 	n.pass("TLS, or from the server's own machine only")
 }
 
-// form holds the streams of stored rooms against what they have to be, and with repair makes them so.
+// form holds the streams of stored rooms against what they have to be, and with repair makes them so. The first
+// one about which the servers do not answer ends a repair: each of the others would take as long.
 func form(rooms map[string]*store.Room, found []streamForm, repair bool, ensure func(r store.Room) error, n named) {
 	var wrong, mended, stuck []string
 	for _, s := range found {
@@ -108,10 +112,16 @@ func form(rooms map[string]*store.Room, found []streamForm, repair bool, ensure 
 			continue
 		}
 		text := r.Subject + " (" + strings.Join(names, ", ") + ")"
-		switch {
-		case !repair:
+		if !repair {
 			wrong = append(wrong, text)
-		case ensure(*r) == nil && !slices.Contains(names, "persist_mode") && !slices.Contains(names, "storage"):
+			continue
+		}
+		err := ensure(*r)
+		switch {
+		case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+			n.fail("again when the servers answer: unibus doctor --repair", "%s: %v", r.Subject, err)
+			return
+		case err == nil && !slices.Contains(names, "persist_mode") && !slices.Contains(names, "storage"):
 			mended = append(mended, text)
 		default:
 			stuck = append(stuck, text)

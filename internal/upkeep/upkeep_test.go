@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -297,11 +298,11 @@ func TestRestoreCutOff(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	s := filled(t, filepath.Join(t.TempDir(), "a.db"))
 	status := func(repair bool, name string) (status string) {
-		Views(t.Context(), s, repair, func(c Check) {
+		Views(t.Context(), s, Look{Repair: repair, Report: func(c Check) {
 			if c.Name == name {
 				status = c.Status
 			}
-		})
+		}})
 		return status
 	}
 	if status(false, "views") != Pass || status(false, "owners") != Warn || status(false, "stale rooms") != Pass {
@@ -309,11 +310,31 @@ func TestDoctor(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	Views(ctx, s, false, func(c Check) {
+	Views(ctx, s, Look{Report: func(c Check) {
 		if c.Status == Pass {
 			t.Errorf("what could not be looked at passes: %+v", c)
 		}
-	})
+	}})
+}
+
+// TestRepairEnds: servers that do not answer about one stream are not asked about all the others.
+func TestRepairEnds(t *testing.T) {
+	rooms := map[string]*store.Room{}
+	var found []streamForm
+	for i := range 100 {
+		r := &store.Room{ID: crypto.ID{byte(i)}, Subject: strconv.Itoa(i), Policy: ledger.DefaultPolicy()}
+		rooms[bus.StreamName(r.ID)] = r
+		found = append(found, streamForm{name: bus.StreamName(r.ID)})
+	}
+	asked := 0
+	var told []Check
+	form(rooms, found, true, func(store.Room) error {
+		asked++
+		return fmt.Errorf("%w: no answer", store.ErrUnavailable)
+	}, named{"stream settings", func(c Check) { told = append(told, c) }})
+	if asked != 1 || len(told) != 1 || told[0].Status != Fail {
+		t.Errorf("asked %d times, told %+v", asked, told)
+	}
 }
 
 func FuzzArchive(f *testing.F) {

@@ -3,8 +3,11 @@
 package upkeep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,6 +25,7 @@ type Access struct {
 	Context string    // a NATS context
 	Keys    *bus.Keys // the service's keys instead
 	Timeout time.Duration
+	Step    time.Duration // that one step at the store may take; 0: slow
 }
 
 // Dial connects to the servers of a store.
@@ -42,14 +46,39 @@ func (a Access) Links(url string) (*bus.Links, error) {
 	return bus.External(bus.DialOptions{Servers: servers, Context: a.Context, Timeout: a.Timeout}, a.Keys)
 }
 
-// slow is how long a step may take: whole logs are moved, by someone who waits.
+// slow is how long a step may take unless Access says: whole logs are moved, by someone who waits.
 const slow = 30 * time.Second
+
+func (a *Access) step() time.Duration { return cmp.Or(a.Step, slow) }
+
+// SameStore reports whether two URLs name the same store.
+func SameStore(a, b string) bool {
+	x, xfile := strings.CutPrefix(a, "sqlite:")
+	y, yfile := strings.CutPrefix(b, "sqlite:")
+	if xfile != yfile {
+		return false
+	}
+	if xfile {
+		p, err := os.Stat(x)
+		q, qerr := os.Stat(y)
+		return filepath.Clean(x) == filepath.Clean(y) || err == nil && qerr == nil && os.SameFile(p, q)
+	}
+	p, _, err := jetstream.ParseURL(a)
+	q, _, qerr := jetstream.ParseURL(b)
+	return err == nil && qerr == nil && strings.TrimSuffix(p, "/") == strings.TrimSuffix(q, "/")
+}
+
+// Serving reports whether a service with a bus answers its operator.
+func Serving(ctx context.Context, l *bus.Links) bool {
+	services, err := bus.AskServices(ctx, l.Sys, askWait)
+	return err == nil && len(services) > 0
+}
 
 // Open opens the store at sqlite:PATH or nats://HOST:PORT; with existing it has to be there
 // (ErrNotFound). The function it returns closes it.
 func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault, func(), error) {
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: slow, Existing: existing})
+		s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: a.step(), Existing: existing})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -66,9 +95,9 @@ func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, slow)
+	ctx, cancel := context.WithTimeout(ctx, a.step())
 	defer cancel()
-	s, err := jetstream.Open(ctx, nc, jetstream.Options{OpTimeout: slow, Replicas: replicas, Existing: existing})
+	s, err := jetstream.Open(ctx, nc, jetstream.Options{OpTimeout: a.step(), Replicas: replicas, Existing: existing})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err
