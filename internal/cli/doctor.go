@@ -210,7 +210,7 @@ func (d *doctor) operator(ctx context.Context) error {
 		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
 		return nil
 	}
-	acc.Step = d.a.set.timeout
+	acc.Step, acc.Unchecked = d.a.set.timeout, true
 	s, err := d.a.openVault(ctx, acc)
 	if err != nil {
 		d.failure("store", err)
@@ -234,6 +234,7 @@ func (d *doctor) operator(ctx context.Context) error {
 		if reached {
 			upkeep.Streams(ctx, acc, servers, s.Vault, look)
 		}
+		upkeep.File(ctx, s.Vault, look)
 		upkeep.Views(ctx, s.Vault, look)
 		d.covered = true
 	}

@@ -416,6 +416,40 @@ func owners(r *ledger.Room) (n int) {
 	return n
 }
 
+// file is a store that is kept in a file, with what was acknowledged beside it.
+type file interface {
+	CheckFile(ctx context.Context) error
+	CheckHeads(ctx context.Context) error
+	ResetHeads(ctx context.Context) error
+}
+
+// File looks at the file that a store is kept in, and at whether it holds what was acknowledged.
+func File(ctx context.Context, s store.Vault, look Look) {
+	f, ok := s.(file)
+	if !ok {
+		return
+	}
+	n := named{"database", look.Report}
+	const back = "bring back a backup: unibus restore"
+	if err := f.CheckFile(ctx); err != nil {
+		n.fail(back, "%v", err)
+		return
+	}
+	err := f.CheckHeads(ctx)
+	switch {
+	case err == nil:
+		n.pass("whole, and with all that was acknowledged")
+	case !look.Repair:
+		n.fail(back+"; or take what is there for all there is: unibus doctor --repair", "%v", err)
+	default:
+		if reset := f.ResetHeads(ctx); reset != nil {
+			n.fail(back, "%v", errors.Join(err, reset))
+			return
+		}
+		n.warn("", "what is there is taken for all there is (%v)", err)
+	}
+}
+
 // RoomChecks reports on stale rooms and those with a single owner, of a number of rooms.
 func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	n := named{"stale rooms", report}

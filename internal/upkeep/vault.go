@@ -26,6 +26,8 @@ type Access struct {
 	Keys    *bus.Keys // the service's keys instead
 	Timeout time.Duration
 	Step    time.Duration // that one step at the store may take; 0: slow
+	// Unchecked opens a store that lacks what was acknowledged too, for whoever looks at it or repairs it.
+	Unchecked bool
 }
 
 // Dial connects to the servers of a store.
@@ -78,7 +80,7 @@ func Serving(ctx context.Context, l *bus.Links) bool {
 // (ErrNotFound). The function it returns closes it.
 func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault, func(), error) {
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: a.step(), Existing: existing})
+		s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: a.step(), Existing: existing, Unchecked: a.Unchecked})
 		if err != nil {
 			return nil, nil, err
 		}
