@@ -2,4 +2,7 @@ package unibus
 
 import "time"
 
-func init() { giveUpAfter, parkedFor = time.Second, time.Second }
+// What real writers and servers may take, those of tests do not.
+func init() {
+	giveUpAfter, parkedFor, rolledBack = time.Second, time.Second, 100*time.Millisecond
+}

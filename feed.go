@@ -342,6 +342,13 @@ func (s *Subscription) goesOnWithout(err error) bool {
 func (f *feed) follow() error {
 	var settled time.Time // by when the end has come, whatever may still be on its way
 	for {
+		again, err := f.unpark()
+		if err != nil {
+			if err = f.explain(err); err != nil {
+				return err
+			}
+			continue
+		}
 		if !f.stored || f.next >= f.fresh {
 			now := time.Now()
 			if settled.IsZero() {
@@ -362,7 +369,7 @@ func (f *feed) follow() error {
 				return nil
 			}
 		}
-		if err := f.read(); err != nil {
+		if err := f.read(again); err != nil {
 			if err = f.explain(err); err != nil {
 				return err
 			}
@@ -419,13 +426,10 @@ func (f *feed) goLive() {
 	f.src = f.past.live
 }
 
-// read takes one frame, or gives up on what has been waited for long enough.
-func (f *feed) read() error {
+// read takes one frame, or gives up on what has been waited for long enough; again is when to look at what is
+// parked, zero for never.
+func (f *feed) read(again time.Time) error {
 	ctx := f.ctx
-	again, err := f.unpark()
-	if err != nil {
-		return err
-	}
 	// What is missing of a stored room is judged when that has been read to its end, as told.
 	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
 		again = earlier(again, f.in.Due(time.Now()))

@@ -32,8 +32,10 @@ const (
 	tailAfter   = time.Second           // without a frame, before the past is asked whether there is one
 	tailEvery   = 15 * time.Second      // and again, in a room where nothing happens
 	tailPerRoom = 50 * time.Millisecond // more for each room of the client, so that many are not asked more often
-	rolledBack  = 5 * time.Second       // an end before what was read is asked for again so long
 )
+
+// rolledBack is how long an end before what was read is asked for again. Tests, whose servers do not lag, wait less.
+var rolledBack = 5 * time.Second
 
 // storedSource gives the frames of a stored room by place, each once: the past first, then what comes by
 // the subscription. The subscription only saves time. A frame by it that is not the one that comes next says
