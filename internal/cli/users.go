@@ -182,12 +182,16 @@ type userJSON struct {
 	Expires *time.Time `json:"expires"`
 	AddedBy string     `json:"added_by"`
 	Added   time.Time  `json:"added"`
+	Revoked *time.Time `json:"revoked,omitempty"`
 }
 
 func newUserJSON(u *unibus.User) userJSON {
 	j := userJSON{Key: u.Key.String(), Name: u.Name, Role: string(u.Role), Active: u.ActiveAt(time.Now()), AddedBy: u.AddedBy.String(), Added: u.Added}
 	if !u.Expires.IsZero() {
 		j.Expires = &u.Expires
+	}
+	if !u.Revoked.IsZero() {
+		j.Revoked = &u.Revoked
 	}
 	return j
 }
@@ -197,8 +201,12 @@ func (u *userJSON) state() string {
 	switch {
 	case u.Active && u.Expires == nil:
 		return "active"
+	case u.Active && time.Until(*u.Expires) < 48*time.Hour:
+		return "until " + stamp(*u.Expires)
 	case u.Active:
-		return "until " + u.Expires.Format(time.DateOnly)
+		return "until " + u.Expires.UTC().Format(time.DateOnly)
+	case u.Revoked != nil:
+		return "revoked"
 	case u.Expires != nil && u.Expires.Before(time.Now()):
 		return "expired"
 	}
@@ -212,7 +220,7 @@ func (a *app) userRevokeCmd() *cobra.Command {
 		Annotations: map[string]string{asks: "whether to revoke oneself"},
 		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			keys, err := users(ctx, c, args)
+			keys, err := revocable(ctx, c, args)
 			if err != nil {
 				return err
 			}
@@ -252,6 +260,22 @@ func (a *app) userRevokeCmd() *cobra.Command {
 	c.Flags().StringVar(&reason, "reason", "", "a `TEXT` for the log")
 	c.ValidArgsFunction = a.completeUsers
 	return c
+}
+
+// revocable resolves whom to revoke. Who was revoked already is not there to be revoked, and that is said.
+func revocable(ctx context.Context, c *unibus.Client, names []string) ([]unibus.PublicKey, error) {
+	keys := make([]unibus.PublicKey, len(names))
+	for i, name := range names {
+		u, err := anyUser(ctx, c, name)
+		if err != nil {
+			return nil, err
+		}
+		if !u.Revoked.IsZero() {
+			return nil, fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
+		}
+		keys[i] = u.Key
+	}
+	return keys, nil
 }
 
 func (a *app) userLsCmd() *cobra.Command {
