@@ -130,6 +130,11 @@ func (a *app) hint(err error) string {
 	if hint := tlsHint(err); hint != "" { // it is running
 		return hint
 	}
+	if file := a.set.keys; file != "" && errors.Is(err, unibus.ErrNotFound) {
+		if _, missing := os.Stat(file); errors.Is(missing, os.ErrNotExist) {
+			return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
+		}
+	}
 	var own hintError
 	if errors.As(err, &own) {
 		return own.hint
