@@ -518,10 +518,17 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	if err != nil && !errors.Is(err, ErrDenied) {
 		return nil, err
 	}
-	// Refused or not, this is the bus to come back to.
+	// Refused or not, this is the bus to come back to; only one that let the identity in is not given up for one
+	// that refuses it.
 	p, perr := pins.Open(ctx, o.StateFile())
 	if perr != nil {
 		return c, errors.Join(err, perr)
+	}
+	if err != nil {
+		known, serr := p.Setting(ctx, joinedServer)
+		if serr != nil || known != "" {
+			return c, errors.Join(err, serr, p.Close())
+		}
 	}
 	return c, errors.Join(err, p.Set(ctx, joinedServer, redact.URL(server)), p.Close())
 }

@@ -11,6 +11,7 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -109,6 +110,10 @@ func failure(err error) error {
 		return fmt.Errorf("%w: not connected to a server just now", store.ErrUnavailable)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) || errors.Is(err, nats.ErrSecureConnWanted) { // what it is decides what helps
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	var api *jetstream.APIError
 	if errors.As(err, &api) && (api.ErrorCode == accountLimits || api.ErrorCode == serverLimits) {

@@ -126,6 +126,9 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 // context reads the NATS context, which says where to connect.
 func (o *DialOptions) context() (*natscontext.Context, error) {
 	nctx, err := natscontext.New(o.Context, true)
+	if err != nil && !natscontext.IsKnown(o.Context) {
+		return nil, fmt.Errorf("NATS context %s: %w: there is none of that name", o.Context, store.ErrNotFound)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
 	}

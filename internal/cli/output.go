@@ -17,6 +17,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/mattn/go-isatty"
+	"golang.org/x/term"
 )
 
 // output is stdout or stderr.
@@ -25,6 +26,7 @@ type output struct {
 	raw      *os.File
 	terminal bool
 	plain    bool // no colour
+	width    int  // columns of the terminal; 0: none, or not known
 	json     bool
 
 	mu sync.Mutex // of say
@@ -40,7 +42,11 @@ func (o *output) say(format string, args ...any) {
 
 func newOutput(f *os.File) *output {
 	t := isTerminal(f)
-	return &output{Writer: bufio.NewWriterSize(f, 64<<10), raw: f, terminal: t, plain: !t}
+	o := &output{Writer: bufio.NewWriterSize(f, 64<<10), raw: f, terminal: t, plain: !t}
+	if t {
+		o.width, _, _ = term.GetSize(int(f.Fd())) // not known: nothing is made to fit
+	}
+	return o
 }
 
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
@@ -112,9 +118,57 @@ func (o *output) table(header []string, rows [][]string) {
 	for _, row := range rows {
 		t.AppendRow(cells(row))
 	}
+	if last := o.last(header, rows); last > 0 {
+		t.SetColumnConfigs([]table.ColumnConfig{{Number: len(rows[0]), WidthMax: last, WidthMaxEnforcer: fit}})
+	}
 	for line := range strings.Lines(t.Render()) {
 		fmt.Fprintln(o, strings.TrimRight(line, " \n"))
 	}
+}
+
+// leastLast is how narrow the last column of a table may become.
+const leastLast = 12
+
+// last is how wide the last column of a table may be so that its lines fit the terminal; 0 when they fit as they are.
+func (o *output) last(header []string, rows [][]string) int {
+	if o.width == 0 || header == nil || len(rows) == 0 { // what is shown alone is shown whole
+		return 0
+	}
+	columns := make([]int, len(rows[0]))
+	for _, row := range append([][]string{header}, rows...) {
+		for i, cell := range row {
+			columns[i] = max(columns[i], text.StringWidthWithoutEscSequences(visible(cell)))
+		}
+	}
+	others := 0
+	for _, w := range columns[:len(columns)-1] {
+		others += w + 2
+	}
+	if others+columns[len(columns)-1] <= o.width {
+		return 0
+	}
+	return max(o.width-others-2, leastLast)
+}
+
+// wrapped breaks a text between words, so that it fits the terminal where it begins at a column.
+func (o *output) wrapped(s string, column int) string {
+	width := o.width - column
+	if o.width == 0 || width < leastLast {
+		return s
+	}
+	lines := strings.Split(text.WrapSoft(s, width), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return strings.Join(lines, "\n"+strings.Repeat(" ", column))
+}
+
+// fit breaks a cell between words; one that is a single word, as a key, is cut off with a mark instead.
+func fit(cell string, width int) string {
+	if !strings.Contains(cell, " ") {
+		return text.Snip(cell, width, "…")
+	}
+	return text.WrapSoft(cell, width)
 }
 
 // pairs prints names and values, a pair a line.

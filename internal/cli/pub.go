@@ -83,7 +83,7 @@ func (f *pubFlags) check(message bool) ([]unibus.Header, error) {
 	for _, h := range f.headers {
 		k, v, ok := strings.Cut(h, "=")
 		if !ok || k == "" {
-			return nil, usage("-H %q: KEY=VALUE", h)
+			return nil, usage("header %q is not KEY=VALUE", h)
 		}
 		headers = append(headers, unibus.Header{Key: k, Value: v})
 	}

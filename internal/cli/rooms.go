@@ -303,7 +303,15 @@ func (a *app) roomsCmd() *cobra.Command {
 			}
 			list := []unibus.RoomInfo{}
 			for _, r := range rooms {
-				list = append(list, r.Info())
+				info := r.Info()
+				if member != "" { // whose rooms these are, so that is whose role is shown
+					u, err := c.User(ctx, member)
+					if err != nil {
+						return err
+					}
+					info.Role = roleOf(r, u.Key)
+				}
+				list = append(list, info)
 			}
 			slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return natural(x.Subject, y.Subject) })
 			return a.out.value(list, func() { a.roomTable(list) })
@@ -313,6 +321,16 @@ func (a *app) roomsCmd() *cobra.Command {
 	ls.Flags().StringVar(&member, "member", "", "the rooms of `USER` (for admins)")
 	_ = ls.RegisterFlagCompletionFunc("member", a.completeUsers) // the flag exists
 	return group("rooms", "Find rooms", ls)
+}
+
+// roleOf is the role of a member; empty for who is none.
+func roleOf(r *unibus.Room, key unibus.PublicKey) unibus.Role {
+	for _, m := range r.Members() {
+		if m.Key == key {
+			return m.Role
+		}
+	}
+	return ""
 }
 
 // roomTable prints rooms, with as much of their ids as tells them apart.
@@ -391,7 +409,7 @@ func parseRole(s string) (unibus.Role, error) {
 	case unibus.RoleOwner, unibus.RoleAdmin, unibus.RoleMember, unibus.RoleReader:
 		return role, nil
 	}
-	return "", errors.New("none of member, reader, admin, owner")
+	return "", errors.New("not a role: one of member, reader, admin, owner")
 }
 
 func (a *app) kickCmd() *cobra.Command {
@@ -438,11 +456,11 @@ func (a *app) confirmOnTerminal(question string) error {
 
 func (a *app) roleCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "role ROOM USER ROLE", Short: "Change a member's role: owner, admin, member, reader", Args: cobra.ExactArgs(3), ValidArgsFunction: a.completeRoomThenUsers,
+		Use: "role ROOM USER ROLE", Short: "Change a member's role: owner, admin, member, reader", Args: cobra.ExactArgs(3), ValidArgsFunction: a.completeRole,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role, err := parseRole(args[2])
 			if err != nil {
-				return usage("role %s: %w", args[2], err)
+				return hinted(usage("role %s: %w", args[2], err), "usage: "+cmd.UseLine())
 			}
 			return a.room(func(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error {
 				keys, err := users(ctx, c, args[:1])
@@ -462,14 +480,19 @@ func (a *app) roleCmd() *cobra.Command {
 func (a *app) membersCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "members ROOM", Short: "List a room's members", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRooms,
-		RunE: a.room(func(_ context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+		RunE: a.room(func(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
 			list := r.Members()
 			return a.out.value(list, func() {
 				var rows [][]string
+				former := map[unibus.PublicKey]string{}
+				for _, u := range c.Users() {
+					j := newUserJSON(&u)
+					former[u.Key] = j.state()
+				}
 				for _, m := range list {
 					state := "active"
 					if !m.Active {
-						state = "revoked"
+						state = former[m.Key] // expired or revoked, as user ls says
 					}
 					rows = append(rows, []string{m.Name, string(m.Role), state, m.Key.String()})
 				}

@@ -5,6 +5,8 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/adrg/xdg"
 	"github.com/dustin/go-humanize/english"
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -124,6 +127,14 @@ func (a *app) printError(err error) {
 
 // hint is what helps with an error; empty for nothing.
 func (a *app) hint(err error) string {
+	if hint := tlsHint(err); hint != "" { // it is running
+		return hint
+	}
+	if file := a.set.keys; file != "" && errors.Is(err, unibus.ErrNotFound) {
+		if _, missing := os.Stat(file); errors.Is(missing, os.ErrNotExist) {
+			return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
+		}
+	}
 	var own hintError
 	if errors.As(err, &own) {
 		return own.hint
@@ -140,6 +151,24 @@ func (a *app) hint(err error) string {
 		return "ask whoever runs the bus what was lost or restored (unibus doctor tells them); what is there now: unibus sub ROOM --all"
 	case errors.Is(err, unibus.ErrNoBus):
 		return "unibus room create or unibus user add makes one there"
+	}
+	return ""
+}
+
+// tlsHint is what helps with a server that does not speak TLS as it has to.
+func tlsHint(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &authority):
+		return "to trust the authority of its certificate: SSL_CERT_FILE=FILE, a file with that authority's certificate, from whoever runs the bus"
+	case errors.As(err, &name):
+		return "go to it by a name that its certificate is for"
+	case errors.As(err, &certificate):
+		return "its certificate is not valid, or this machine's clock is off: ask whoever runs the bus"
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return "it does not speak TLS: nats:// instead of tls://, if that is meant"
 	}
 	return ""
 }
@@ -229,6 +258,7 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	if err := readSettings(cmd); err != nil {
 		return err
 	}
+	a.misspelled(cmd.Root())
 	a.out.json = a.set.output == "json"
 	if a.set.noColor || os.Getenv("NO_COLOR") != "" {
 		a.out.plain, a.err.plain = true, true

@@ -4,10 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"database/sql"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +54,7 @@ func TestMain(m *testing.M) {
 //	nats CONFIG             start a NATS server that is not unibus's, on a free port or where it was; sets NATS
 //	nats stop               stop it
 //	nats logins N           wait until it has been connected to N times
+//	certificate NAME        make NAME.pem and NAME.key for 127.0.0.1, which nobody vouches for
 //	port NAME               set NAME to a free address
 //	node start|stop|kill N  start or end one of them
 //	until REGEXP USER ARGS… run unibus as USER until its output matches
@@ -66,7 +74,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": cmdServe, "halt": cmdHalt, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
-			"nats": cmdNATS, "port": cmdPort, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
+			"nats": cmdNATS, "port": cmdPort, "certificate": cmdCertificate, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
 		},
 	})
 }
@@ -113,7 +121,7 @@ func start(ts *testscript.TestScript, name string, args ...string) *process {
 	cmd.Path = filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "unibus")
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_TIMEOUT", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "GOCOVERDIR"} {
+	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_TIMEOUT", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "SSL_CERT_FILE", "GOCOVERDIR"} {
 		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -170,6 +178,25 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 
 func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], freeport.Local())
+}
+
+func cmdCertificate(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	now := time.Now()
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	ts.Check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	write := func(name, kind string, der []byte) {
+		ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	write(args[0]+".pem", "CERTIFICATE", certificate)
+	write(args[0]+".key", "PRIVATE KEY", private)
 }
 
 type natsKey struct{}

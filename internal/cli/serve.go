@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
@@ -45,6 +47,9 @@ func (a *app) serveCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := f.startable(o); err != nil { // before anything is made
+				return err
+			}
 			id, name, err := a.founder()
 			if err != nil {
 				return err
@@ -52,7 +57,7 @@ func (a *app) serveCmd() *cobra.Command {
 			o.Identity, o.Founder = id, name
 			node, err := service.StartNode(cmd.Context(), o)
 			if err != nil {
-				return err
+				return f.notStarted(o, err)
 			}
 			defer node.Stop()
 			if node.Founded {
@@ -101,6 +106,61 @@ func (f *serveFlags) filesThere() error {
 		}
 	}
 	return nil
+}
+
+// startable refuses what could not start, and would leave a new data folder behind.
+func (f *serveFlags) startable(o service.NodeOptions) error {
+	for _, pair := range [][3]string{{"tls", f.tlsCert, f.tlsKey}, {"cluster-tls", f.cluster.TLSCert, f.cluster.TLSKey}} {
+		if pair[1] == "" || pair[2] == "" {
+			continue
+		}
+		if _, err := tls.LoadX509KeyPair(pair[1], pair[2]); err != nil {
+			return hinted(usage("--%s-cert %s, --%s-key %s: no certificate and its key: %s", pair[0], pair[1], pair[0], pair[2], strings.TrimPrefix(err.Error(), "tls: ")),
+				"both are PEM files, the key that of the certificate")
+		}
+	}
+	if keys := cmp.Or(o.Keys, service.KeysFile(o.Dir)); f.external {
+		if _, err := os.Stat(keys); errors.Is(err, os.ErrNotExist) {
+			return hinted(fmt.Errorf("serve --external: %w: there is no file %s with the service's keys", unibus.ErrNotFound, keys),
+				"--keys FILE; unibus nats-config makes it, and prints the configuration that the servers need with it")
+		}
+		return nil
+	}
+	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
+		return f.taken()
+	}
+	return nil
+}
+
+// taken fails when another program listens where this one is to.
+func (f *serveFlags) taken() error {
+	for _, flag := range [][2]string{{"listen", f.listen}, {"http", f.http}} {
+		if flag[1] == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", flag[1])
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return hinted(fmt.Errorf("--%s %s: %w: another program listens there", flag[0], flag[1], unibus.ErrUnavailable),
+				"another address: --"+flag[0]+" 127.0.0.1:PORT; port 0 takes a free one")
+		}
+		if err == nil {
+			l.Close()
+		}
+	}
+	return nil
+}
+
+// notStarted says what helps when a node does not start.
+func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
+	if errors.Is(err, unibus.ErrUnavailable) && !f.external {
+		if taken := f.taken(); taken != nil {
+			return taken
+		}
+	}
+	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {
+		return hinted(err, "another unibus serve runs on "+o.Dir+": stop it, or give this one its own --data DIR and --listen ADDRESS")
+	}
+	return err
 }
 
 // nodeOptions reads the flags of serve.

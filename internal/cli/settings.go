@@ -127,6 +127,65 @@ func fromEnvironment(name string) (found, bool) {
 	return found{}, false
 }
 
+// notYAML says where a file stops being what it has to be, without the words of the library that read it, whose line
+// numbers are not always right: it is the first line after all that can be read.
+func notYAML(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return usage("%s: %w", file, err)
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	line := len(lines)
+	for ; line > 1; line-- {
+		v := viper.New()
+		v.SetConfigType("yaml")
+		if v.ReadConfig(strings.NewReader(strings.Join(lines[:line-1], ""))) == nil {
+			break
+		}
+	}
+	return hinted(usage("%s: line %d: not NAME: VALUE", file, line), "a flag's name without dashes, a colon, its value: a line each")
+}
+
+// misspelled tells of variables that are none of ours but nearly are: nobody would look at them.
+func (a *app) misspelled(root *cobra.Command) {
+	known := map[string]bool{"UNIBUS_FEATURES": true}
+	for name := range settable(root) {
+		known[variables(name)[0]] = true
+	}
+	names := slices.Sorted(maps.Keys(known))
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		own, ours := strings.CutPrefix(name, "UNIBUS_")
+		if !ours || known[name] {
+			continue
+		}
+		near := slices.MinFunc(names, func(x, y string) int { return distance(name, x) - distance(name, y) })
+		if distance(name, near) <= max(1, len(own)/4) {
+			a.notice("%s is no setting and is not looked at: is %s meant?", name, near)
+		}
+	}
+}
+
+// distance is how many letters have to be changed, added or left out to make one text of the other.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := corner
+			if a[i] != b[j] {
+				change++
+			}
+			corner, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
 func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
 
 // readConfig reads the configuration file, in which nothing but settings may stand. There need not be one.
@@ -138,7 +197,7 @@ func readConfig(file string, flags map[string]*pflag.Flag) (map[string]found, er
 	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
 	case errors.As(err, &parse):
-		return nil, usage("%s: not YAML: %w", file, parse.Unwrap())
+		return nil, notYAML(file)
 	case err != nil:
 		return nil, usage("%s: %w", file, err)
 	}

@@ -98,7 +98,9 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 	if err != nil {
 		return err
 	}
-	if !f.end {
+	if f.end {
+		a.nothingStored(ctx, c, names, f)
+	} else {
 		a.notice("reading %s", strings.Join(names, ", "))
 	}
 	idle, quit := context.WithCancelCause(ctx)
@@ -144,6 +146,22 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 		return fmt.Errorf("%w: %s came, and none for %s, before everything stored was read", unibus.ErrUnavailable, english.Plural(n, "message", ""), f.wait)
 	}
 	return nil
+}
+
+// nothingStored says why a reading that ends with what is stored will show nothing.
+func (a *app) nothingStored(ctx context.Context, c *unibus.Client, names []string, f subFlags) {
+	if !f.all && f.last == 0 && f.since.IsZero() {
+		a.notice("nothing stored was asked for: add --all, --last N or --since D")
+		return
+	}
+	for _, name := range names {
+		if strings.ContainsAny(name, "*>") {
+			continue // of several rooms
+		}
+		if r, err := c.Room(ctx, name); err == nil && !r.Info().Policy.Stored() { // an error is the reading's to tell
+			a.notice("%s stores nothing: there is no past to read", r.Subject())
+		}
+	}
 }
 
 var errIdle = errors.New("idle")

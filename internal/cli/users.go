@@ -28,7 +28,7 @@ func (a *app) userAddCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
 		Annotations: map[string]string{founds: "a bus, in an empty store"},
-		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line.",
+		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line; those who are there already are left as they are.",
 		Example: `  unibus user add UA… --name bob
   unibus user add --file team.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,7 +40,18 @@ func (a *app) userAddCmd() *cobra.Command {
 				list[i].Admin, list[i].Expires = admin, until
 			}
 			return a.with(cmd.Context(), func(c *unibus.Client) error {
-				if err := c.AddUsers(cmd.Context(), list...); err != nil {
+				if file != "" || len(args) == 1 && args[0] == "-" {
+					if list, err = a.missing(c, list); err != nil {
+						return err
+					}
+				}
+				if len(list) > 0 {
+					err = c.AddUsers(cmd.Context(), list...)
+				}
+				if errors.Is(err, unibus.ErrExists) {
+					return alreadyThere(cmd.Context(), c, err)
+				}
+				if err != nil {
 					return err
 				}
 				shown := make([]userJSON, len(list))
@@ -65,6 +76,41 @@ func (a *app) userAddCmd() *cobra.Command {
 	f.Var(newValue(&until, expiry), "expires", "when access ends by itself: a duration (720h, 30d) or a `DATE`")
 	f.StringVar(&file, "file", "", "add everyone in `FILE`, a KEY [NAME] a line")
 	return c
+}
+
+// missing are those of a list who are not on the allowlist yet, under the same key and name; who is, is told.
+func (a *app) missing(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
+	there := map[unibus.PublicKey]string{}
+	for _, u := range c.Users() {
+		if u.Revoked.IsZero() && u.ActiveAt(time.Now()) {
+			there[u.Key] = u.Name
+		}
+	}
+	var out []unibus.NewUser
+	for _, u := range list {
+		name, known := there[u.Key]
+		switch {
+		case !known:
+			out = append(out, u)
+		case u.Name != name && u.Name != named(unibus.NewUser{Key: u.Key}).Name:
+			return nil, fmt.Errorf("user %s: %w: on the allowlist as %s, not %s", u.Key, unibus.ErrExists, name, u.Name)
+		default:
+			a.notice("%s (%s) is there already", name, u.Key)
+		}
+	}
+	return out, nil
+}
+
+// alreadyThere says what helps when someone is there already, to whoever may know what would be there.
+func alreadyThere(ctx context.Context, c *unibus.Client, err error) error {
+	me, uerr := c.User(ctx, c.Key().String())
+	if uerr == nil && me.Role != unibus.RoleAdmin {
+		return hinted(fmt.Errorf("user add: %w: only an admin of the bus adds users", unibus.ErrDenied), "unibus user ls shows who is an admin")
+	}
+	if unibus.Hint(err) != "" {
+		return err
+	}
+	return hinted(err, "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add")
 }
 
 // newUsers reads whom to add, from the arguments or a file, before anything is done.
@@ -182,12 +228,16 @@ type userJSON struct {
 	Expires *time.Time `json:"expires"`
 	AddedBy string     `json:"added_by"`
 	Added   time.Time  `json:"added"`
+	Revoked *time.Time `json:"revoked,omitempty"`
 }
 
 func newUserJSON(u *unibus.User) userJSON {
 	j := userJSON{Key: u.Key.String(), Name: u.Name, Role: string(u.Role), Active: u.ActiveAt(time.Now()), AddedBy: u.AddedBy.String(), Added: u.Added}
 	if !u.Expires.IsZero() {
 		j.Expires = &u.Expires
+	}
+	if !u.Revoked.IsZero() {
+		j.Revoked = &u.Revoked
 	}
 	return j
 }
@@ -197,8 +247,12 @@ func (u *userJSON) state() string {
 	switch {
 	case u.Active && u.Expires == nil:
 		return "active"
+	case u.Active && time.Until(*u.Expires) < 48*time.Hour:
+		return "until " + stamp(*u.Expires)
 	case u.Active:
-		return "until " + u.Expires.Format(time.DateOnly)
+		return "until " + u.Expires.UTC().Format(time.DateOnly)
+	case u.Revoked != nil:
+		return "revoked"
 	case u.Expires != nil && u.Expires.Before(time.Now()):
 		return "expired"
 	}
@@ -212,7 +266,7 @@ func (a *app) userRevokeCmd() *cobra.Command {
 		Annotations: map[string]string{asks: "whether to revoke oneself"},
 		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			keys, err := users(ctx, c, args)
+			keys, err := revocable(ctx, c, args)
 			if err != nil {
 				return err
 			}
@@ -252,6 +306,22 @@ func (a *app) userRevokeCmd() *cobra.Command {
 	c.Flags().StringVar(&reason, "reason", "", "a `TEXT` for the log")
 	c.ValidArgsFunction = a.completeUsers
 	return c
+}
+
+// revocable resolves whom to revoke. Who was revoked already is not there to be revoked, and that is said.
+func revocable(ctx context.Context, c *unibus.Client, names []string) ([]unibus.PublicKey, error) {
+	keys := make([]unibus.PublicKey, len(names))
+	for i, name := range names {
+		u, err := anyUser(ctx, c, name)
+		if err != nil {
+			return nil, err
+		}
+		if !u.Revoked.IsZero() {
+			return nil, fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
+		}
+		keys[i] = u.Key
+	}
+	return keys, nil
 }
 
 func (a *app) userLsCmd() *cobra.Command {
