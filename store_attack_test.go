@@ -90,7 +90,7 @@ func TestTwoHistories(t *testing.T) {
 				if !errors.Is(frozen, unibus.ErrIntegrity) || len(got) != 0 {
 					t.Errorf("a room with two histories takes messages: %q, %v", got, frozen)
 				}
-				w.decide(bobs)
+				w.decide()
 				return
 			}
 			if frozen != nil || !slices.Equal(got, []string{"by bob"}) {
@@ -105,9 +105,9 @@ func TestTwoHistories(t *testing.T) {
 
 // decide is a person's part where two histories are proven: every way of reading and writing is closed to later
 // processes too, until the one that was verified is accepted.
-func (w *world) decide(bobs *unibus.Room) {
+func (w *world) decide() {
 	w.Helper()
-	bobs = w.again(&w.bob, w.bobID, "bob", "two")
+	bobs := w.again(&w.bob, w.bobID, "bob", "two")
 	for _, o := range []unibus.SubscribeOptions{{}, {All: true}, {Last: 1}, {Since: time.Now().Add(-time.Hour)}} {
 		if _, _, err := w.read(bobs, o); !errors.Is(err, unibus.ErrIntegrity) {
 			w.Errorf("the next process reads with %+v: %v", o, err)

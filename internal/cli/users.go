@@ -24,13 +24,13 @@ func (a *app) userCmd() *cobra.Command {
 func (a *app) userAddCmd() *cobra.Command {
 	var name, file string
 	var until time.Time
-	var admin bool
+	var admin, skip bool
 	c := &cobra.Command{
 		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
 		Annotations: map[string]string{founds: "a bus, in an empty store"},
-		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line; those who are there already are left as they are.",
+		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are.",
 		Example: `  unibus user add UA… --name bob
-  unibus user add --file team.txt`,
+  unibus user add --file team.txt --skip-existing`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := a.newUsers(args, name, file)
 			if err != nil {
@@ -40,7 +40,7 @@ func (a *app) userAddCmd() *cobra.Command {
 				list[i].Admin, list[i].Expires = admin, until
 			}
 			return a.with(cmd.Context(), func(c *unibus.Client) error {
-				if file != "" || len(args) == 1 && args[0] == "-" {
+				if skip {
 					if list, err = a.missing(c, list); err != nil {
 						return err
 					}
@@ -75,6 +75,7 @@ func (a *app) userAddCmd() *cobra.Command {
 	f.BoolVar(&admin, "admin", false, "may change the allowlist as well")
 	f.Var(newValue(&until, expiry), "expires", "when access ends by itself: a duration (720h, 30d) or a `DATE`")
 	f.StringVar(&file, "file", "", "add everyone in `FILE`, a KEY [NAME] a line")
+	f.BoolVar(&skip, "skip-existing", false, "leave those as they are who are there already, and name them")
 	return c
 }
 
