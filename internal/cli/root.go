@@ -148,7 +148,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
-		return "ask whoever runs the bus what was lost or restored (unibus doctor tells them); what is there now: unibus sub ROOM --all"
+		return "ask whoever runs the bus what was lost or restored; if it was meant: unibus room set ROOM --anew, by its owner, or for you alone unibus verify ROOM --accept PLACE"
 	case errors.Is(err, unibus.ErrNoBus):
 		return "unibus room create or unibus user add makes one there"
 	}

@@ -68,6 +68,8 @@ func operatorHint(err error) error {
 		return hinted(err, "that takes the service's keys, --keys FILE, or a NATS context, --context NAME")
 	case errors.Is(err, unibus.ErrUnavailable):
 		return hinted(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
+	case errors.Is(err, unibus.ErrIntegrity):
+		return hinted(err, unibus.DamagedStore)
 	}
 	return err
 }
