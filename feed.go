@@ -480,6 +480,9 @@ func (f *feed) kept(frame *store.Frame) {
 	}
 	f.stored = true
 	f.in.SetStored(true, frame.Seq)
+	if m, err := f.r.remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
+		f.memory = m
+	}
 	f.past = &storedSource{c: f.s.c, room: f.r, live: live, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
 	f.src = f.past
 	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq

@@ -84,8 +84,11 @@ func (n Notice) String() string {
 	if n.To > n.From {
 		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
 	}
-	if n.Kind == NoticeRolledBack && n.Seq == 0 {
+	switch {
+	case n.Kind == NoticeRolledBack && n.Seq == 0:
 		return fmt.Sprintf("%s: %s", n.Subject, n.Why)
+	case n.Kind == NoticeAhead:
+		return fmt.Sprintf("%s: %d frame(s) by %s %s", n.Subject, n.To, n.Sender, n.Why)
 	}
 	if n.Kind == NoticeLost {
 		return fmt.Sprintf("%s: %s of the room's stream: %s", n.Subject, strings.Replace(frames, "frame", "message", 1), n.Why)

@@ -100,7 +100,10 @@ func (f *feed) unpark() (again time.Time, err error) {
 		for i, p := range again {
 			n := len(w.frames)
 			if err := f.take(f.ctx, p.frame); err != nil {
-				w.frames = append(w.frames, again[i:]...)
+				for _, p := range again[i:] {
+					w.frames = append(w.frames, p)
+					w.bytes += len(p.frame.Data)
+				}
 				return time.Time{}, err
 			}
 			if len(w.frames) > n { // it waits on, and no longer for that
@@ -155,7 +158,7 @@ func (f *feed) tellDropped() {
 	for sender, n := range f.waiting.dropped {
 		f.tell(Notice{
 			Kind: NoticeAhead, Sender: f.s.c.nameOf(sender), From: 1, To: n,
-			Why: "named entries of the room's log that are not to be had, and could not be verified; dropped",
+			Why: "named entries of the room's log that are not to be had; dropped, since nobody can tell what they were",
 		})
 	}
 	clear(f.waiting.dropped)
