@@ -191,16 +191,10 @@ func (c *Client) openStore(ctx context.Context) error {
 	return c.publishCard(ctx)
 }
 
-// DamagedStore is what helps with a store in a file that is damaged, or lacks what was acknowledged.
-const DamagedStore = "bring back a backup: unibus restore; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
-
 // openFile opens a SQLite store, and returns the address to pin its bus under.
 func (c *Client) openFile(ctx context.Context) (string, error) {
 	path := strings.TrimPrefix(c.o.Store, "sqlite:")
 	s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: max(c.o.Timeout, 30*time.Second), Existing: !c.o.Make})
-	if errors.Is(err, ErrIntegrity) {
-		err = withHint(err, "%s", DamagedStore)
-	}
 	if err != nil {
 		return "", err
 	}

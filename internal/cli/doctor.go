@@ -337,7 +337,7 @@ func (d *doctor) remember() bool {
 // looked, every some seconds: of these nothing is remembered any more in its data folder, if that is the one here.
 func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
 	here, err := os.Hostname()
-	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !sameFile(s.Folder, d.a.dataDir()) {
+	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !upkeep.SameFile(s.Folder, d.a.dataDir()) {
 		return s.Lost
 	}
 	left := maps.Clone(s.Lost)

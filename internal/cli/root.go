@@ -25,6 +25,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/upkeep"
 )
 
@@ -149,6 +150,8 @@ func (a *app) hint(err error) string {
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
 		return "ask whoever runs the bus what was lost or restored; if it was meant: unibus room set ROOM --anew, by its owner, or for you alone unibus verify ROOM --accept PLACE"
+	case errors.Is(err, store.ErrDamaged):
+		return "bring back a backup: unibus restore; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
 	case errors.Is(err, unibus.ErrNoBus):
 		return "unibus room create or unibus user add makes one there"
 	}

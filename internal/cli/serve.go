@@ -160,9 +160,6 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {
 		return hinted(err, "another unibus serve runs on "+o.Dir+": stop it, or give this one its own --data DIR and --listen ADDRESS")
 	}
-	if errors.Is(err, unibus.ErrIntegrity) {
-		return hinted(err, unibus.DamagedStore)
-	}
 	return err
 }
 

@@ -68,8 +68,6 @@ func operatorHint(err error) error {
 		return hinted(err, "that takes the service's keys, --keys FILE, or a NATS context, --context NAME")
 	case errors.Is(err, unibus.ErrUnavailable):
 		return hinted(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
-	case errors.Is(err, unibus.ErrIntegrity):
-		return hinted(err, unibus.DamagedStore)
 	}
 	return err
 }
@@ -132,7 +130,7 @@ func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (strin
 	if _, err := os.Stat(strings.TrimPrefix(file, "sqlite:")); err != nil {
 		there = false
 	}
-	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && sameFile(a.set.keys, service.KeysFile(a.dataDir())) {
+	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && upkeep.SameFile(a.set.keys, service.KeysFile(a.dataDir())) {
 		if !there {
 			return "", hinted(usage("which store? the bus of %s is in a file, which is not there", a.dataDir()), "--store sqlite:PATH, as unibus serve was started with")
 		}
@@ -155,12 +153,6 @@ func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (strin
 		}
 	}
 	return server, nil
-}
-
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	y, yerr := os.Stat(b)
-	return err == nil && yerr == nil && os.SameFile(x, y)
 }
 
 // busAt is the bus that a store holds.

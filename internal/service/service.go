@@ -250,7 +250,7 @@ func beside(dir string) error {
 	}
 	left, err := LoadMarks(MarksFile(dir))
 	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%w: the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them", store.ErrIntegrity, MarksFile(dir))
+		err = fmt.Errorf("%w: the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them", store.ErrDamaged, MarksFile(dir))
 	}
 	return err
 }

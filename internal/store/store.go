@@ -24,8 +24,11 @@ var (
 	ErrDenied      = errors.New("not allowed")
 	ErrInvalid     = errors.New("not valid")
 	ErrUnavailable = errors.New("unavailable")
-	ErrIntegrity   = errors.New("integrity") // what was kept is damaged, or not what was acknowledged
+	ErrIntegrity   = errors.New("integrity") // what was given is not what was signed, or was there before
 )
+
+// ErrDamaged is an ErrIntegrity of a store itself: it is damaged, or is not what was acknowledged.
+var ErrDamaged = fmt.Errorf("%w", ErrIntegrity)
 
 // IsKind reports whether an error is one of the kinds above already.
 func IsKind(err error) bool {

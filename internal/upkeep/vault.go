@@ -61,13 +61,18 @@ func SameStore(a, b string) bool {
 		return false
 	}
 	if xfile {
-		p, err := os.Stat(x)
-		q, qerr := os.Stat(y)
-		return filepath.Clean(x) == filepath.Clean(y) || err == nil && qerr == nil && os.SameFile(p, q)
+		return filepath.Clean(x) == filepath.Clean(y) || SameFile(x, y)
 	}
 	p, _, err := jetstream.ParseURL(a)
 	q, _, qerr := jetstream.ParseURL(b)
 	return err == nil && qerr == nil && strings.TrimSuffix(p, "/") == strings.TrimSuffix(q, "/")
+}
+
+// SameFile reports whether two paths are those of one file or folder that is there.
+func SameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	y, yerr := os.Stat(b)
+	return err == nil && yerr == nil && os.SameFile(x, y)
 }
 
 // Serving reports whether a service with a bus answers its operator.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,14 +32,23 @@ const (
 	headsName  = "heads."        // and the database's name
 )
 
-// heads is that file. Processes take turns at it.
+// heads is that file. Processes take turns at it, and within one so do batches of entries.
 type heads struct {
 	path string
 	lock *flock.Flock
 
-	mu      sync.Mutex
-	known   map[crypto.ID]ledger.Head
-	records int
+	writing sync.Mutex // held by whoever is at the file
+	records int        // in it
+
+	mu    sync.Mutex
+	known map[crypto.ID]ledger.Head // on the disk; only whoever is at the file changes it
+	next  *batch                    // what waits for its turn at the file; nil: nothing
+}
+
+// batch are last entries of logs that go to the disk together, and what came of that.
+type batch struct {
+	heads map[crypto.ID]ledger.Head
+	err   error
 }
 
 // headsFile is where the heads of the database at path are.
@@ -52,11 +62,12 @@ func newHeads(path string) *heads {
 }
 
 // read reads the file. What was being written when the power failed is no record yet; a record that is damaged
-// before others is an error, ErrIntegrity.
+// before others is an error, ErrDamaged. Whoever calls it is at the file.
 func (h *heads) read() error {
-	h.known, h.records = map[crypto.ID]ledger.Head{}, 0
+	known, records := map[crypto.ID]ledger.Head{}, 0
 	f, err := os.Open(h.path)
 	if errors.Is(err, os.ErrNotExist) {
+		h.learn(known, records)
 		return nil
 	}
 	if err != nil {
@@ -69,81 +80,137 @@ func (h *heads) read() error {
 	}
 	damaged := false
 	for record := range slices.Chunk(data, headRecord) {
-		h.records++
+		records++
 		if len(record) < headRecord || crc32.ChecksumIEEE(record[:headRecord-4]) != binary.BigEndian.Uint32(record[headRecord-4:]) {
 			damaged = true
 			continue
 		}
 		if damaged {
-			return fmt.Errorf("%w: the record of the last entries, %s, at byte %d", store.ErrIntegrity, h.path, (h.records-2)*headRecord)
+			return fmt.Errorf("%w: the record of the last entries, %s, at byte %d", store.ErrDamaged, h.path, (records-2)*headRecord)
 		}
-		log, seq := crypto.ID(record), binary.BigEndian.Uint64(record[20:])
-		if seq >= h.known[log].Seq {
-			h.known[log] = ledger.Head{Seq: seq, Hash: crypto.Hash(record[28:60])}
-		}
+		advance(known, crypto.ID(record), ledger.Head{Seq: binary.BigEndian.Uint64(record[20:]), Hash: crypto.Hash(record[28:60])})
 	}
+	h.learn(known, records)
 	return nil
 }
 
-// note adds a log's last entry, on the disk when it returns.
-func (h *heads) note(log crypto.ID, head ledger.Head) (err error) {
+// learn takes note of what the file holds.
+func (h *heads) learn(known map[crypto.ID]ledger.Head, records int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.known[log].Seq >= head.Seq { // an entry that is there already, offered again
+	h.known, h.records = known, records
+}
+
+func advance(known map[crypto.ID]ledger.Head, log crypto.ID, head ledger.Head) {
+	if head.Seq >= known[log].Seq {
+		known[log] = head
+	}
+}
+
+// note adds a log's last entry, on the disk when it returns. Those that come while others are being written go
+// together after these: however many wait, each waits for two writes at most.
+func (h *heads) note(log crypto.ID, head ledger.Head) error {
+	b := h.join(log, head)
+	if b == nil {
 		return nil
 	}
-	if err := h.lock.Lock(); err != nil {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	if h.leads(b) {
+		b.err = h.locked(func() error { return h.write(b.heads) })
+	}
+	return b.err
+}
+
+// join puts a log's last entry into the next batch; nil for an entry that is there already, offered again.
+func (h *heads) join(log crypto.ID, head ledger.Head) *batch {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known[log].Seq >= head.Seq {
+		return nil
+	}
+	if h.next == nil {
+		h.next = &batch{heads: map[crypto.ID]ledger.Head{}}
+	}
+	advance(h.next.heads, log, head)
+	return h.next
+}
+
+// leads reports whether a batch is still to be written, and closes it.
+func (h *heads) leads(b *batch) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next != b {
+		return false
+	}
+	h.next = nil
+	return true
+}
+
+// write adds last entries to the file, or writes it anew when most of it is history.
+func (h *heads) write(news map[crypto.ID]ledger.Head) error {
+	if h.records+len(news) <= 2*len(h.known)+headsSlack {
+		return h.add(news)
+	}
+	if err := h.read(); err != nil { // others write too
 		return err
 	}
-	defer func() {
-		if err = errors.Join(err, h.lock.Unlock()); err != nil {
-			delete(h.known, log) // it may not be there
-		}
-	}()
-	h.known[log] = head
-	if h.records++; h.records > 2*len(h.known)+headsSlack {
-		if err := h.read(); err != nil { // others write too
-			return err
-		}
-		if head.Seq > h.known[log].Seq {
-			h.known[log] = head
-		}
-		return h.rewrite()
+	known := maps.Clone(h.known)
+	for log, head := range news {
+		advance(known, log, head)
 	}
+	return h.rewrite(known)
+}
+
+// add writes records behind those that are there, over what was cut off when the power failed.
+func (h *heads) add(news map[crypto.ID]ledger.Head) error {
 	f, err := os.OpenFile(h.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	end, err := f.Seek(0, io.SeekEnd)
-	if err == nil { // over what was cut off when the power failed
-		_, err = f.WriteAt(appendHead(nil, log, head), end-end%headRecord)
-	}
 	if err == nil {
-		err = f.Sync()
+		_, err = f.WriteAt(encode(news), end-end%headRecord)
 	}
-	return errors.Join(err, f.Close())
-}
-
-// rewrite writes the file anew with what is known. The lock is held.
-func (h *heads) rewrite() error {
-	var data []byte
-	for log, head := range h.known {
-		data = appendHead(data, log, head)
-	}
-	h.records = len(h.known)
-	f, err := os.CreateTemp(filepath.Dir(h.path), ".unibus-heads-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), h.path)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.Copy(h.known, news)
+	h.records += len(news)
+	return nil
+}
+
+// rewrite writes the file anew with what is known.
+func (h *heads) rewrite(known map[crypto.ID]ledger.Head) error {
+	f, err := os.CreateTemp(filepath.Dir(h.path), ".unibus-heads-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(encode(known))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), h.path); err != nil {
+		return err
+	}
+	h.learn(known, len(known))
+	return nil
+}
+
+func encode(heads map[crypto.ID]ledger.Head) (data []byte) {
+	for log, head := range heads {
+		data = appendHead(data, log, head)
+	}
+	return data
 }
 
 func appendHead(dst []byte, log crypto.ID, head ledger.Head) []byte {
@@ -154,10 +221,10 @@ func appendHead(dst []byte, log crypto.ID, head ledger.Head) []byte {
 	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[begin:]))
 }
 
-// check compares the store with the file: ErrIntegrity when it lacks an entry that was acknowledged, or has another.
+// check compares the store with the file: ErrDamaged when it lacks an entry that was acknowledged, or has another.
 func (h *heads) check(ctx context.Context, db *sql.DB) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.writing.Lock()
+	defer h.writing.Unlock()
 	if err := h.locked(h.read); err != nil {
 		return err
 	}
@@ -165,13 +232,13 @@ func (h *heads) check(ctx context.Context, db *sql.DB) error {
 		var statement []byte
 		err := db.QueryRowContext(ctx, `SELECT statement FROM entries WHERE log = ? AND seq = ?`, log[:], head.Seq).Scan(&statement)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: it has lost entry %d of log %s, which was acknowledged (%s)", store.ErrIntegrity, head.Seq, log, h.path)
+			return fmt.Errorf("%w: it has lost entry %d of log %s, which was acknowledged (%s)", store.ErrDamaged, head.Seq, log, h.path)
 		}
 		if err != nil {
 			return err
 		}
 		if hash, err := crypto.HashStatement(statement); err != nil || hash != head.Hash {
-			return fmt.Errorf("%w: entry %d of log %s is not the one that was acknowledged (%s)", store.ErrIntegrity, head.Seq, log, h.path)
+			return fmt.Errorf("%w: entry %d of log %s is not the one that was acknowledged (%s)", store.ErrDamaged, head.Seq, log, h.path)
 		}
 	}
 	return nil
@@ -179,8 +246,8 @@ func (h *heads) check(ctx context.Context, db *sql.DB) error {
 
 // reset writes the file anew with what the store has, as a person has decided.
 func (h *heads) reset(ctx context.Context, db *sql.DB) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.writing.Lock()
+	defer h.writing.Unlock()
 	type last struct {
 		log  crypto.ID
 		head ledger.Head
@@ -196,13 +263,11 @@ func (h *heads) reset(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	return h.locked(func() error {
-		h.known = map[crypto.ID]ledger.Head{}
-		for _, l := range all {
-			h.known[l.log] = l.head
-		}
-		return h.rewrite()
-	})
+	known := map[crypto.ID]ledger.Head{}
+	for _, l := range all {
+		known[l.log] = l.head
+	}
+	return h.locked(func() error { return h.rewrite(known) })
 }
 
 // locked runs f while no other process is at the file.

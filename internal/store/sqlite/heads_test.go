@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,19 +16,26 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// grown is a store's file with a bus log of so many entries, each of which adds a user, and the last of which
-// revokes the first.
-func grown(t *testing.T, path string, users int) (revoked crypto.PublicKey) {
+// founded opens a new store's file with a bus in it, until the test ends.
+func founded(t *testing.T, path string) (*Store, *ledger.State) {
 	t.Helper()
 	s, err := Open(t.Context(), path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
 	bus, err := store.Found(t.Context(), s, admin(t), "admin", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, bus
+}
+
+// grown is a store's file with a bus log of so many entries, each of which adds a user, and the last of which
+// revokes the first.
+func grown(t *testing.T, path string, users int) (revoked crypto.PublicKey) {
+	t.Helper()
+	s, bus := founded(t, path)
 	next := func(body ledger.Body) {
 		t.Helper()
 		statement, err := bus.Next(admin(t), body, time.Now())
@@ -52,6 +60,9 @@ func grown(t *testing.T, path string, users int) (revoked crypto.PublicKey) {
 		next(&ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: fmt.Sprint("user", n), Role: ledger.RoleUser}}})
 	}
 	next(&ledger.Revoke{Keys: keys[:1]})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	return keys[0]
 }
 
@@ -296,5 +307,41 @@ func TestDamagedPages(t *testing.T) {
 	}
 	if unnoticed > free+cards {
 		t.Errorf("%d pages were zeroed unnoticed, %d are free, and there are %d cards", unnoticed, free, cards)
+	}
+}
+
+// TestHeadsTogether: entries that are noted at once are all on the disk when that is said, by whichever process.
+func TestHeadsTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	processes := []*heads{newHeads(path), newHeads(path)}
+	const logs, entries = 50, 20
+	var noting sync.WaitGroup
+	for n := range logs {
+		noting.Go(func() {
+			log := crypto.ID{byte(n)}
+			for seq := uint64(1); seq <= entries; seq++ {
+				h := processes[(n+int(seq))%len(processes)]
+				if err := h.note(log, ledger.Head{Seq: seq, Hash: crypto.Hash{byte(seq)}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	noting.Wait()
+	on := newHeads(path)
+	if err := on.read(); err != nil || len(on.known) != logs {
+		t.Fatalf("%d logs, %v", len(on.known), err)
+	}
+	for log, head := range on.known {
+		if head != (ledger.Head{Seq: entries, Hash: crypto.Hash{entries}}) {
+			t.Errorf("log %d ends at %d", log[0], head.Seq)
+		}
+	}
+	// What could not be written is noted again when it is offered again.
+	h := newHeads(filepath.Join(t.TempDir(), "missing", "bus.db"))
+	for range 2 {
+		if err := h.note(crypto.ID{1}, ledger.Head{Seq: 1}); err == nil {
+			t.Error("noted nowhere")
+		}
 	}
 }

@@ -65,7 +65,7 @@ func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledg
 			return none, err
 		}
 		if h.Hash, err = crypto.HashStatement(statement); err != nil {
-			return none, fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrIntegrity, h.Seq, crypto.ID(log), err)
+			return none, fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrDamaged, h.Seq, crypto.ID(log), err)
 		}
 		found[crypto.ID(log)] = h
 		return none, nil
@@ -83,7 +83,7 @@ func head(ctx context.Context, tx *sql.Tx, log crypto.ID) (ledger.Head, error) {
 		return h, err
 	}
 	if h.Hash, err = crypto.HashStatement(statement); err != nil {
-		return h, fmt.Errorf("%w: entry %d is damaged: %v", store.ErrIntegrity, h.Seq, err)
+		return h, fmt.Errorf("%w: entry %d is damaged: %v", store.ErrDamaged, h.Seq, err)
 	}
 	return h, nil
 }

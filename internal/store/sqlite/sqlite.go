@@ -43,7 +43,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens or makes the file at path and brings its schema up to date. ErrIntegrity when it is damaged, or lacks
+// Open opens or makes the file at path and brings its schema up to date. ErrDamaged when it is damaged, or lacks
 // an entry that was acknowledged.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if path == "" {
@@ -81,19 +81,19 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// CheckHeads compares the store with the last entries that were acknowledged: ErrIntegrity when it lacks one, or
+// CheckHeads compares the store with the last entries that were acknowledged: ErrDamaged when it lacks one, or
 // has another.
 func (s *Store) CheckHeads(ctx context.Context) error { return failure(s.acked.check(ctx, s.read)) }
 
 // ResetHeads takes what the store has for what was acknowledged, as a person has decided.
 func (s *Store) ResetHeads(ctx context.Context) error { return failure(s.acked.reset(ctx, s.read)) }
 
-// CheckFile has SQLite look at every page of the file: ErrIntegrity when one is damaged.
+// CheckFile has SQLite look at every page of the file: ErrDamaged when one is damaged.
 func (s *Store) CheckFile(ctx context.Context) error {
 	var said string
 	err := s.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&said)
 	if err == nil && said != "ok" {
-		return fmt.Errorf("%w: %s", store.ErrIntegrity, said)
+		return fmt.Errorf("%w: %s", store.ErrDamaged, said)
 	}
 	return failure(err)
 }
@@ -269,7 +269,7 @@ func failure(err error) error {
 	case sqlite3.SQLITE_BUSY:
 		return fmt.Errorf("%w: another process holds the file", store.ErrUnavailable)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("%w: the database is damaged: %v", store.ErrIntegrity, err)
+		return fmt.Errorf("%w: the database is damaged: %v", store.ErrDamaged, err)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 }

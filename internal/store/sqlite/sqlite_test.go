@@ -257,15 +257,7 @@ func TestCrash(t *testing.T) {
 	for _, at := range []string{"view 0", "view 1", "view 2", "written", "committed"} {
 		t.Run(at, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "bus.db")
-			s, err := Open(t.Context(), path, Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			bus, err := store.Found(t.Context(), s, admin(t), "admin", time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
+			s, bus := founded(t, path)
 			if !storetest.Killed(t, "TestCrash", "UNIBUS_TEST_CRASH="+at, "UNIBUS_TEST_PATH="+path) {
 				t.Fatal("the process was not killed")
 			}
