@@ -12,7 +12,6 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -180,10 +179,8 @@ func (f *feed) begin(ctx context.Context) (err error) {
 		q = store.FramesQuery{Since: f.o.Since}
 	}
 	past, err := f.look(ctx, q)
-	for began := time.Now(); err == nil && past.Last < f.memory.pinned && time.Since(began) < rolledBack; {
-		if err = tasks.Pause(ctx, maxPause); err == nil { // whoever said so may be behind
-			past, err = f.look(ctx, q)
-		}
+	if err == nil {
+		past, err = reaching(ctx, f.memory.pinned, past, func(ctx context.Context) (store.Past, error) { return f.look(ctx, q) })
 	}
 	if err != nil {
 		return err
@@ -432,7 +429,7 @@ func (f *feed) read(again time.Time) error {
 	ctx := f.ctx
 	// What is missing of a stored room is judged when that has been read to its end, as told.
 	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
-		again = earlier(again, f.in.Due(time.Now()))
+		again = inbox.Earlier(again, f.in.Due(time.Now()))
 	}
 	if !again.IsZero() {
 		var cancel context.CancelFunc
@@ -456,14 +453,6 @@ func (f *feed) read(again time.Time) error {
 		return err
 	}
 	return f.flush()
-}
-
-// earlier is the first of two times, of which zero is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the

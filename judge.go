@@ -12,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 var (
@@ -128,10 +129,8 @@ func (f *feed) judge(ctx context.Context, frame store.Frame, live bool) (*ledger
 		if !errors.Is(err, ErrUnavailable) || time.Since(began) > f.s.c.o.Timeout {
 			return v, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(wait):
+		if err := tasks.Pause(ctx, wait); err != nil {
+			return nil, err
 		}
 	}
 }

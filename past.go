@@ -1,6 +1,7 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // pastStore reads what stored rooms hold: the service's API, or the streams themselves straight at a store.
@@ -235,31 +237,44 @@ func (s *storedSource) fetchAhead(after uint64) {
 	}
 }
 
-// wentBack deals with a room that ends before what was read of it. That is asked for again, in case whoever
-// said so was behind.
-func (s *storedSource) wentBack(outer context.Context, past store.Past) error {
+// reaching asks again, for a while, as long as a room is said to end before a place that it had reached: whoever
+// said so may be behind. It returns the last that was said; ErrUnavailable when nothing could be had at last.
+func reaching(outer context.Context, place uint64, past store.Past, ask func(context.Context) (store.Past, error)) (store.Past, error) {
 	ctx, cancel := context.WithTimeout(outer, rolledBack)
 	defer cancel()
-	read := s.next - 1
-	for past.Last < read {
-		select {
-		case <-ctx.Done():
-			if outer.Err() != nil {
-				return outer.Err()
-			}
-			return fmt.Errorf("%w: %w: messages up to place %d of the room's stream were read, and now it ends at %d", ErrIntegrity, ErrMessagesRolledBack, read, past.Last)
-		case <-time.After(maxPause):
+	var missed error
+	for past.Last < place {
+		if tasks.Pause(ctx, maxPause) != nil {
+			return past, cmp.Or(outer.Err(), missed)
 		}
-		again, err := s.ask(ctx)
-		if errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
-			continue
+		again, err := ask(ctx)
+		switch {
+		case ctx.Err() != nil: // which says nothing about the room
+		case errors.Is(err, ErrUnavailable):
+			missed = err
+		case err != nil:
+			return past, err
+		default:
+			past, missed = again, nil
 		}
-		if err != nil {
-			return err
-		}
-		past = again
 	}
-	return s.accept(outer, past)
+	return past, nil
+}
+
+// wentBack deals with a room that ends before what was read of it. That is asked for again, in case whoever
+// said so was behind.
+func (s *storedSource) wentBack(ctx context.Context, past store.Past) error {
+	read := s.next - 1
+	past, err := reaching(ctx, read, past, s.ask)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && !errors.Is(err, ErrUnavailable):
+		return err
+	case past.Last < read:
+		return fmt.Errorf("%w: %w: messages up to place %d of the room's stream were read, and now it ends at %d", ErrIntegrity, ErrMessagesRolledBack, read, past.Last)
+	}
+	return s.accept(ctx, past)
 }
 
 // Close ends the subscription.

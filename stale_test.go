@@ -60,33 +60,47 @@ func TestLiveIsFresh(t *testing.T) {
 	}
 }
 
-// TestAging: an epoch that has outlived the room's policy is renewed by who may, and used by others
-// for a quarter longer, with a warning. So a store that withholds a renewal keeps nobody on an old key
-// for longer.
-func TestAging(t *testing.T) {
-	w := found(t)
-	must := func(err error) {
+// orFatal returns what ends a test with an error.
+func orFatal(t *testing.T) func(error) {
+	return func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// ageing makes a room whose key is to be renewed, with bob as a member, and says what bob is told.
+func (w *own) ageing(t *testing.T, subject string, after RekeyAfter) (alices, bobs *Room, said chan string) {
+	t.Helper()
+	must := orFatal(t)
 	p := DefaultPolicy()
-	p.RekeyAfter.Age = 3600
-	alices, err := w.c.CreateRoom(w.ctx, "aging", p)
+	p.RekeyAfter = after
+	alices, err := w.c.CreateRoom(w.ctx, subject, p)
 	must(err)
 	id, err := NewIdentity()
 	must(err)
 	must(w.c.AddUsers(w.ctx, NewUser{Key: id.Key(), Name: "bob"}))
-	said := make(chan string, 16)
+	said = make(chan string, 16)
 	bob, err := Connect(w.ctx, Options{
 		Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL(), Notice: func(text string) { said <- text },
 	})
 	must(err)
-	defer bob.Close()
+	t.Cleanup(func() { bob.Close() })
 	must(alices.Invite(w.ctx, RoleMember, id.Key()))
-	bobs, err := bob.Room(w.ctx, "aging")
+	bobs, err = bob.Room(w.ctx, subject)
 	must(err)
+	return alices, bobs, said
+}
+
+// TestAging: an epoch that has outlived the room's policy is renewed by who may, and used by others
+// for a quarter longer, with a warning. So a store that withholds a renewal keeps nobody on an old key
+// for longer.
+func TestAging(t *testing.T) {
+	w := found(t)
+	must := orFatal(t)
+	alices, bobs, said := w.ageing(t, "aging", RekeyAfter{Age: 3600})
+	bob := bobs.c
 	begun := time.Now()
 	for _, c := range []struct {
 		age  time.Duration
@@ -121,28 +135,9 @@ func TestAging(t *testing.T) {
 // quarter beyond.
 func TestUsed(t *testing.T) {
 	w := found(t)
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	p := DefaultPolicy()
-	p.RekeyAfter.Messages = 8
-	alices, err := w.c.CreateRoom(w.ctx, "used", p)
-	must(err)
-	id, err := NewIdentity()
-	must(err)
-	must(w.c.AddUsers(w.ctx, NewUser{Key: id.Key(), Name: "bob"}))
-	warned := make(chan string, 16)
-	bob, err := Connect(w.ctx, Options{
-		Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL(), Notice: func(text string) { warned <- text },
-	})
-	must(err)
-	defer bob.Close()
-	must(alices.Invite(w.ctx, RoleMember, id.Key()))
-	bobs, err := bob.Room(w.ctx, "used")
-	must(err)
+	must := orFatal(t)
+	alices, bobs, warned := w.ageing(t, "used", RekeyAfter{Messages: 8})
+	var err error
 	sent := 0
 	for err == nil && sent < 100 {
 		if err = bobs.Publish(w.ctx, []byte("x")); err == nil {

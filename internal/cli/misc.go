@@ -197,7 +197,7 @@ func (a *app) completeUsers(cmd *cobra.Command, _ []string, prefix string) ([]st
 
 func (a *app) completeRole(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 2 {
-		return []string{"member", "reader", "admin", "owner"}, cobra.ShellCompDirectiveNoFileComp
+		return roomRoles, cobra.ShellCompDirectiveNoFileComp
 	}
 	return a.completeRoomThenUsers(cmd, args, prefix)
 }

@@ -301,15 +301,17 @@ func (a *app) roomsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var whose unibus.User // rooms these are, so that is whose role is shown
+			if member != "" {
+				if whose, err = c.User(ctx, member); err != nil {
+					return err
+				}
+			}
 			list := []unibus.RoomInfo{}
 			for _, r := range rooms {
 				info := r.Info()
-				if member != "" { // whose rooms these are, so that is whose role is shown
-					u, err := c.User(ctx, member)
-					if err != nil {
-						return err
-					}
-					info.Role = roleOf(r, u.Key)
+				if member != "" {
+					info.Role = roleOf(r, whose.Key)
 				}
 				list = append(list, info)
 			}
@@ -384,7 +386,7 @@ func (a *app) inviteCmd() *cobra.Command {
 	}
 	c.Flags().Var(newDefault(&role, "member", parseRole), "role", "member, reader, admin or owner")
 	c.Flags().Var(newDefault(&wait, "0s", atLeast0), "wait", "wait so long for users who have never connected")
-	a.complete(c, "role", "member", "reader", "admin", "owner")
+	a.complete(c, "role", roomRoles...)
 	return c
 }
 
@@ -404,12 +406,14 @@ func waiting(ctx context.Context, wait time.Duration, invite func() error) error
 	}
 }
 
+// roomRoles are what a member of a room can be.
+var roomRoles = []string{string(unibus.RoleMember), string(unibus.RoleReader), string(unibus.RoleAdmin), string(unibus.RoleOwner)}
+
 func parseRole(s string) (unibus.Role, error) {
-	switch role := unibus.Role(s); role {
-	case unibus.RoleOwner, unibus.RoleAdmin, unibus.RoleMember, unibus.RoleReader:
-		return role, nil
+	if slices.Contains(roomRoles, s) {
+		return unibus.Role(s), nil
 	}
-	return "", errors.New("not a role: one of member, reader, admin, owner")
+	return "", errors.New("not a role: one of " + strings.Join(roomRoles, ", "))
 }
 
 func (a *app) kickCmd() *cobra.Command {

@@ -279,10 +279,10 @@ func (b *Inbox) Due(now time.Time) (again time.Time) {
 			b.skip(s, now)
 		}
 		if len(s.ahead) > 0 {
-			again = earlier(again, s.ahead[0].ripe)
+			again = Earlier(again, s.ahead[0].ripe)
 		}
 	}
-	return earlier(again, b.judgeAll(now))
+	return Earlier(again, b.judgeAll(now))
 }
 
 // Release delivers what waits for frames before it, which are judged by Due when it is time.

@@ -46,7 +46,7 @@ func (b *Inbox) judgeAll(now time.Time) (again time.Time) {
 			continue
 		}
 		kept = append(kept, g)
-		again = earlier(again, g.ripe)
+		again = Earlier(again, g.ripe)
 	}
 	clear(b.gaps[len(kept):])
 	b.gaps = kept
@@ -73,8 +73,8 @@ func (b *Inbox) belated(s *stream, f Frame) {
 	b.note(s, Notice{Kind: Dropped, From: counter, To: counter, Place: f.Place, Why: "it was stored after frames behind it, which were read already"})
 }
 
-// earlier is the first of two times, of which zero is never.
-func earlier(a, b time.Time) time.Time {
+// Earlier is the first of two times, of which zero is never.
+func Earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}

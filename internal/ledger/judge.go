@@ -37,7 +37,8 @@ type FrameKeys func(epoch uint32) (*crypto.FrameKey, error)
 // holds. live asks for what a live reader demands: that the sender may write now.
 //
 // Only an authentic frame has a verdict. One without is evidence of nothing, and its error wraps ErrForged, or
-// ErrAhead, which asks the caller to fetch the log and to judge again; an error of keys comes back as it is. With ErrWithheld, which asks the same, and the forks there are both.
+// ErrAhead, which asks the caller to fetch the log and to judge again; an error of keys comes back as it is. With
+// ErrWithheld, which asks the same, and with the forks there are both.
 //
 // What a stream allows (repeats, gaps, time going back) is the caller's to check, as is whether
 // the bus has revoked the sender.

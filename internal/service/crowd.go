@@ -48,7 +48,7 @@ type crowd struct {
 	flooded *recent[connID, struct{}]
 	now     func() time.Time
 	rooms   *grants
-	outside *recent[connID, struct{}] // connections whose login will not make them a user\'s
+	outside *recent[connID, struct{}] // connections whose login will not make them a user's
 }
 
 func newCrowd(now func() time.Time) *crowd {

@@ -16,15 +16,20 @@ const (
 
 // grants remembers in which rooms the connections that this service let in have rights, until they go.
 type grants struct {
-	mu     sync.Mutex
-	rooms  map[connID][]crypto.ID
-	users  map[crypto.PublicKey][]connID // as they came, of those in rooms
-	owners map[connID]crypto.PublicKey
-	order  []crypto.PublicKey // of users, as they came first
+	mu    sync.Mutex
+	conns map[connID]grant
+	users map[crypto.PublicKey][]connID // as they came, of those in conns
+	order []crypto.PublicKey            // of users, as they came first
+}
+
+// grant is what a connection was let in for.
+type grant struct {
+	user  crypto.PublicKey
+	rooms []crypto.ID
 }
 
 func newGrants() *grants {
-	return &grants{rooms: map[connID][]crypto.ID{}, users: map[crypto.PublicKey][]connID{}, owners: map[connID]crypto.PublicKey{}}
+	return &grants{conns: map[connID]grant{}, users: map[crypto.PublicKey][]connID{}}
 }
 
 // put remembers a connection. Beyond what may be remembered the user's own oldest goes, or that of whoever has been
@@ -35,13 +40,13 @@ func (g *grants) put(user crypto.PublicKey, conn connID, rooms []crypto.ID) {
 	switch own := g.users[user]; {
 	case len(own) >= grantsOfUser:
 		g.forget(own[0])
-	case len(g.rooms) >= maxGrants:
+	case len(g.conns) >= maxGrants:
 		g.forget(g.users[g.order[0]][0])
 	}
 	if len(g.users[user]) == 0 {
 		g.order = append(g.order, user)
 	}
-	g.rooms[conn], g.owners[conn] = rooms, user
+	g.conns[conn] = grant{user, rooms}
 	g.users[user] = append(g.users[user], conn)
 }
 
@@ -53,12 +58,12 @@ func (g *grants) gone(conn connID) {
 }
 
 func (g *grants) forget(conn connID) {
-	user, ok := g.owners[conn]
+	was, ok := g.conns[conn]
 	if !ok {
 		return
 	}
-	delete(g.rooms, conn)
-	delete(g.owners, conn)
+	user := was.user
+	delete(g.conns, conn)
 	left := slices.DeleteFunc(g.users[user], func(c connID) bool { return c == conn })
 	if g.users[user] = left; len(left) == 0 {
 		delete(g.users, user)
@@ -71,6 +76,6 @@ func (g *grants) forget(conn connID) {
 func (g *grants) of(conn connID) (rooms []crypto.ID, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	rooms, known = g.rooms[conn]
-	return rooms, known
+	was, known := g.conns[conn]
+	return was.rooms, known
 }

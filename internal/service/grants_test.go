@@ -19,8 +19,8 @@ func TestGrants(t *testing.T) {
 	if rooms, ok := g.of(conn(1)); !ok || len(rooms) != 1 {
 		t.Error("another's logins had a connection forgotten")
 	}
-	if len(g.rooms) != grantsOfUser+1 {
-		t.Errorf("%d connections are remembered", len(g.rooms))
+	if len(g.conns) != grantsOfUser+1 {
+		t.Errorf("%d connections are remembered", len(g.conns))
 	}
 	if _, ok := g.of(conn(1000)); ok {
 		t.Error("one's own oldest is remembered")
@@ -33,13 +33,13 @@ func TestGrants(t *testing.T) {
 	for n := range maxGrants + 10 {
 		g.put(user(10+n), conn(1_000_000+n), nil)
 	}
-	if len(g.rooms) != maxGrants || len(g.owners) != maxGrants || len(g.order) != len(g.users) {
-		t.Errorf("%d connections are remembered, of %d users", len(g.rooms), len(g.users))
+	if len(g.conns) != maxGrants || len(g.order) != len(g.users) {
+		t.Errorf("%d connections are remembered, of %d users", len(g.conns), len(g.users))
 	}
 	for n := range maxGrants + 10 {
 		g.gone(conn(1_000_000 + n))
 	}
-	if len(g.rooms)+len(g.users)+len(g.owners)+len(g.order) != 0 {
-		t.Errorf("%d connections are left", len(g.rooms))
+	if len(g.conns)+len(g.users)+len(g.order) != 0 {
+		t.Errorf("%d connections are left", len(g.conns))
 	}
 }

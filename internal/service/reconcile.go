@@ -93,22 +93,17 @@ func inTurns(notices <-chan store.Notice, do func(n store.Notice, again bool) (u
 	timer := time.NewTimer(retryEvery)
 	defer timer.Stop()
 	for {
+		room := func() bool { return fresh.bytes < maxNotices && len(again) < maxAgain }
+		for len(notices) > 0 && room() { // before anything is done about one log, so that all have their turn
+			take(<-notices)
+		}
 		more := notices
-		if fresh.bytes >= maxNotices || len(again) >= maxAgain {
+		if !room() {
 			more = nil
 		}
 		var ready chan struct{}
 		if fresh.bytes > 0 {
 			ready = always
-		}
-		select { // before anything is done about one log, so that all have their turn
-		case n, ok := <-more:
-			if !ok {
-				return
-			}
-			take(n)
-			continue
-		default:
 		}
 		select {
 		case n, ok := <-more:
