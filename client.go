@@ -173,8 +173,8 @@ func (c *Client) openStore(ctx context.Context) error {
 	statement, err := c.store.Bus(ctx)
 	switch {
 	case errors.Is(err, ErrNotFound) && c.o.Make:
-		c.bus = &chain{c: c, state: new(ledger.State)}
-		return nil
+		c.bus, err = c.openChain(ctx, ID{})
+		return err
 	case errors.Is(err, ErrNotFound):
 		return fmt.Errorf("store %s: %w: %w", address, ErrNotFound, ErrNoBus)
 	case err != nil:
@@ -253,9 +253,8 @@ func (c *Client) founded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("found the bus: %w", err)
 	}
-	c.bus.id = s.ID
 	c.say("founded the bus %s; %s (%s) is its first admin", s.ID, name, c.id.Key())
-	return c.bus.sync(ctx)
+	return c.enter(ctx, s.ID)
 }
 
 // DefaultName is the name of the person at this machine, as far as it can be one on a bus.

@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -242,31 +244,45 @@ func (c *Client) handOut(ctx context.Context, room ID, epoch uint32, key crypto.
 	return err
 }
 
-// rekey makes the next epoch's key and hands it to the members of the new state who are on the
-// allowlist: whoever is in present but not in gone, and whoever is in joining. history is that
-// after the entry.
-func (r *Room) rekey(ctx context.Context, s *ledger.State, history string, gone, joining []PublicKey) (*ledger.Rekey, error) {
-	skip := map[PublicKey]bool{}
-	for _, key := range gone {
-		skip[key] = true
-	}
+// stage hands out the key that an entry needs: that of a new epoch to all members as they are then, the present one
+// to those who are invited; of them to who is on the allowlist.
+func (c *Client) stage(ctx context.Context, after *ledger.State, e *ledger.Entry, k *mirror.Key) error {
 	var to []PublicKey
-	for key := range s.Room.Members() {
-		if !skip[key] && r.c.active(key) {
-			to = append(to, key)
+	if invite, ok := e.Body.(*ledger.Invite); ok && invite.Rekey == nil {
+		for _, m := range invite.Members {
+			to = append(to, m.Key)
 		}
+	} else {
+		to = slices.Collect(maps.Keys(after.Room.Members()))
 	}
-	to = append(to, joining...)
+	to = slices.DeleteFunc(to, func(key PublicKey) bool { return !c.active(key) })
+	return c.handOut(ctx, after.ID, k.Epoch, k.Key, to)
+}
+
+// rekey makes the next epoch's key. history is that after the entry.
+func (r *Room) rekey(ctx context.Context, s *ledger.State, history string) (*ledger.Rekey, *mirror.Key, error) {
 	old := s.Room.Epoch()
 	key := newRoomKey()
 	k := &ledger.Rekey{Epoch: old.Number + 1, Commit: key.Commit(old.Number + 1)}
 	if s.Room.Policy.History == ledger.HistoryShared && history == ledger.HistoryShared {
 		var err error
 		if k.Previous, err = r.sealPrevious(ctx, s.Room.Epochs, key); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return k, r.c.handOut(ctx, r.id, k.Epoch, key, to)
+	return k, &mirror.Key{Epoch: k.Epoch, Key: key}, nil
+}
+
+// rekeyWithout begins a new epoch, and removes members in the same entry.
+func (r *Room) rekeyWithout(ctx context.Context, s *ledger.State, gone []PublicKey) (*mirror.Proposal, error) {
+	k, key, err := r.rekey(ctx, s, s.Room.Policy.History)
+	if err != nil {
+		return nil, err
+	}
+	if len(gone) > 0 {
+		return &mirror.Proposal{Body: &ledger.Remove{Keys: gone, Rekey: k}, Key: key}, nil
+	}
+	return &mirror.Proposal{Body: k, Key: key}, nil
 }
 
 // sealPrevious seals the present epoch's key under that of the next. Whoever was handed nothing that opens can rekey all

@@ -2,17 +2,17 @@ package unibus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 )
 
 // change appends an entry to the room's log, with the bus log up to date.
-func (r *Room) change(ctx context.Context, next func(ctx context.Context, s *ledger.State) (ledger.Body, error)) error {
+func (r *Room) change(ctx context.Context, next func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error)) error {
 	if err := r.c.bus.sync(ctx); err != nil {
 		return err
 	}
@@ -53,21 +53,14 @@ func (r *Room) Freshen(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	did := false
-	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		did = false
 		stale, gone := r.stale(s)
 		if !stale && len(gone) == 0 || !s.Room.Role(r.c.id.Key()).Manages() {
 			return nil, nil
 		}
-		k, err := r.rekey(ctx, s, s.Room.Policy.History, gone, nil)
-		if err != nil {
-			return nil, err
-		}
 		did = true
-		if len(gone) > 0 {
-			return &ledger.Remove{Keys: gone, Rekey: k}, nil
-		}
-		return k, nil
+		return r.rekeyWithout(ctx, s, gone)
 	})
 	return did && err == nil, err
 }
@@ -101,7 +94,7 @@ func (r *Room) Invite(ctx context.Context, role Role, keys ...PublicKey) error {
 	if _, err := r.Freshen(ctx); err != nil { // else the newcomers' role would wait behind the old ones' removal
 		return err
 	}
-	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
@@ -115,27 +108,25 @@ func (r *Room) Invite(ctx context.Context, role Role, keys ...PublicKey) error {
 			}
 			invite.Members = append(invite.Members, ledger.NewMember{Key: key, Role: role})
 		}
+		p := &mirror.Proposal{Body: invite}
 		if !s.Room.Policy.Encrypted() {
-			return invite, nil
+			return p, nil
 		}
 		var err error
 		if s.Room.Policy.History == ledger.HistoryJoined {
-			invite.Rekey, err = r.rekey(ctx, s, ledger.HistoryJoined, nil, keys)
-			return invite, err
+			invite.Rekey, p.Key, err = r.rekey(ctx, s, ledger.HistoryJoined)
+			return p, err
 		}
-		epoch := s.Room.Epoch().Number
-		key, err := r.keys.get(ctx, s.Room.Epochs, epoch)
-		if err != nil {
-			return nil, err
-		}
-		return invite, r.c.handOut(ctx, r.id, epoch, key, keys)
+		p.Key = &mirror.Key{Epoch: s.Room.Epoch().Number}
+		p.Key.Key, err = r.keys.get(ctx, s.Room.Epochs, p.Key.Epoch)
+		return p, err
 	})
 }
 
 // Kick removes members and rekeys in the same entry, so that they can read nothing from then on.
 // ErrNotFound when one is no member.
 func (r *Room) Kick(ctx context.Context, keys ...PublicKey) error {
-	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
@@ -152,42 +143,43 @@ func (r *Room) Kick(ctx context.Context, keys ...PublicKey) error {
 				}
 			}
 		}
+		p := &mirror.Proposal{Body: remove}
 		if !s.Room.Policy.Encrypted() {
-			return remove, nil
+			return p, nil
 		}
 		var err error
-		remove.Rekey, err = r.rekey(ctx, s, s.Room.Policy.History, remove.Keys, nil)
-		return remove, err
+		remove.Rekey, p.Key, err = r.rekey(ctx, s, s.Room.Policy.History)
+		return p, err
 	})
 }
 
 // Leave ends the caller's own membership.
 func (r *Room) Leave(ctx context.Context) error {
-	return r.change(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if s.Room.Role(r.c.id.Key()) == "" {
 			return nil, fmt.Errorf("%w: you are not a member", ErrNotFound)
 		}
-		return &ledger.Leave{}, nil
+		return &mirror.Proposal{Body: &ledger.Leave{}}, nil
 	})
 }
 
 // SetRole changes a member's role. ErrNotFound when it is no member.
 func (r *Room) SetRole(ctx context.Context, key PublicKey, role Role) error {
-	return r.change(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		switch s.Room.Role(key) {
 		case "":
 			return nil, fmt.Errorf("%s: %w: not a member", r.c.nameOf(key), ErrNotFound)
 		case role:
 			return nil, nil
 		}
-		return &ledger.MemberRole{Key: key, Role: role}, nil
+		return &mirror.Proposal{Body: &ledger.MemberRole{Key: key, Role: role}}, nil
 	})
 }
 
 // Rekey begins a new epoch for the present members, without the revoked ones where the caller may
 // remove them.
 func (r *Room) Rekey(ctx context.Context) error {
-	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
@@ -195,14 +187,7 @@ func (r *Room) Rekey(ctx context.Context) error {
 			return nil, fmt.Errorf("%w: a room without encryption has no key", ErrInvalid)
 		}
 		_, gone := r.stale(s)
-		k, err := r.rekey(ctx, s, s.Room.Policy.History, gone, nil)
-		if err != nil {
-			return nil, err
-		}
-		if len(gone) > 0 {
-			return &ledger.Remove{Keys: gone, Rekey: k}, nil
-		}
-		return k, nil
+		return r.rekeyWithout(ctx, s, gone)
 	})
 }
 
@@ -218,30 +203,30 @@ func (r *Room) BeginAnew(ctx context.Context, edit func(p *Policy)) error {
 }
 
 func (r *Room) setPolicy(ctx context.Context, edit func(p *Policy), anew bool) error {
-	return r.change(ctx, func(ctx context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		p := s.Room.Policy
 		edit(&p)
 		set := &ledger.SetPolicy{Policy: p, Anew: anew}
+		proposal := &mirror.Proposal{Body: set}
 		if s.Room.Role(r.c.id.Key()) != RoleOwner {
 			return nil, fmt.Errorf("%w: only an owner changes the policy", ErrDenied)
 		}
 		if p.Encrypted() && p.History != s.Room.Policy.History {
 			var err error
-			if set.Rekey, err = r.rekey(ctx, s, p.History, nil, nil); err != nil {
-				return nil, err
-			}
+			set.Rekey, proposal.Key, err = r.rekey(ctx, s, p.History)
+			return proposal, err
 		}
-		return set, nil
+		return proposal, nil
 	})
 }
 
 // Archive ends the room for good: what is stored can be read until it expires.
 func (r *Room) Archive(ctx context.Context) error {
-	return r.change(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if s.Room.Archived != 0 {
 			return nil, fmt.Errorf("%w: archived", ErrExists)
 		}
-		return &ledger.Archive{}, nil
+		return &mirror.Proposal{Body: &ledger.Archive{}}, nil
 	})
 }
 
@@ -267,37 +252,18 @@ func (c *Client) BusLog(ctx context.Context) ([]LogEntry, error) {
 	return c.bus.audit(ctx)
 }
 
-// audit folds the store's log afresh; it must be the one verified before.
+// audit verifies the store's log afresh.
 func (l *chain) audit(ctx context.Context) ([]LogEntry, error) {
-	if err := l.sync(ctx); err != nil {
-		return nil, err
+	entries, err := l.log.Audit(ctx)
+	out := make([]LogEntry, len(entries))
+	for i, e := range entries {
+		out[i] = l.c.logEntry(e)
 	}
-	s := new(ledger.State)
-	var out []LogEntry
-	for raw, err := range l.c.store.Entries(ctx, l.id, 0) {
-		if err != nil {
-			return nil, err
-		}
-		e, err := s.Apply(raw.Statement)
-		if err != nil {
-			return nil, l.invalid(err)
-		}
-		out = append(out, LogEntry{
-			Seq: e.Seq, Time: e.Time, By: e.By, Name: l.c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(),
-		})
-	}
-	var mismatch error
-	l.read(func(own *ledger.State) {
-		for _, e := range out {
-			if h, ok := own.HashAt(e.Seq); ok && h.String() != e.Hash {
-				mismatch = l.broken("entry %d is not the one verified before", e.Seq)
-			}
-		}
-		if own.Head.Seq > s.Head.Seq {
-			mismatch = errors.Join(mismatch, l.broken("the store withholds the entries after %d", s.Head.Seq))
-		}
-	})
-	return out, mismatch
+	return out, err
+}
+
+func (c *Client) logEntry(e *ledger.Entry) LogEntry {
+	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String()}
 }
 
 // Summary tells in a few words what an entry did, for people.

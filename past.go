@@ -151,6 +151,12 @@ func (c *Client) tailEvery() time.Duration {
 	return tailEvery + time.Duration(len(c.rooms))*tailPerRoom
 }
 
+// What cannot be read is asked for again after a while, the longer the more often it could not.
+const (
+	firstPause = 10 * time.Millisecond
+	maxPause   = 500 * time.Millisecond
+)
+
 // fetch reads on in the past. While it cannot be had it is asked for again: within the client's timeout,
 // or, once the room has been read to its end and is being followed, for as long as it takes.
 func (s *storedSource) fetch(ctx context.Context) error {

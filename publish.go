@@ -440,10 +440,7 @@ func (p *Publisher) prepare() error {
 	if err := c.watch(p.ctx); err != nil {
 		return err
 	}
-	p.r.mu.RLock()
-	old := time.Since(p.r.checked) > confirmHead
-	p.r.mu.RUnlock()
-	if !old {
+	if p.r.log.Confirmed() {
 		return p.r.aging(p.ctx)
 	}
 	if err := errors.Join(c.bus.sync(p.ctx), p.r.sync(p.ctx)); err != nil {

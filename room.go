@@ -12,6 +12,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -344,9 +345,7 @@ func (c *Client) openAll(ctx context.Context, ids []ID) ([]*Room, error) {
 	}
 	err = c.forEach(ctx, len(ids), func(i int) (err error) {
 		r := rooms[i]
-		r.syncing.Lock()
-		defer r.syncing.Unlock()
-		rooms[i], err = c.opened(r, r.syncTo(ctx, before[i], heads[i]))
+		rooms[i], err = c.opened(r, r.log.SyncTo(ctx, before[i], heads[i]))
 		return err
 	})
 	return rooms, err
@@ -383,35 +382,25 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 		return nil, err
 	}
 	create := &ledger.Create{Bus: c.bus.id, Subject: subject, Policy: p, Nonce: random[[16]byte]()}
-	key := newRoomKey()
+	proposal := mirror.Proposal{Body: create}
 	if p.Encrypted() {
-		commit := key.Commit(1)
+		proposal.Key = &mirror.Key{Epoch: 1, Key: newRoomKey()}
+		commit := proposal.Key.Key.Commit(1)
 		create.Commit = &commit
 	}
-	statement, err := new(ledger.State).Next(c.id, create, time.Now())
-	if err != nil {
-		return nil, notAllowed(err)
-	}
-	id, _, _, err := ledger.Place(statement)
-	if err != nil {
+	log, err := c.peer().Create(ctx, proposal, c.bus.id)
+	switch {
+	case errors.Is(err, ErrExists):
+		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)
+	case errors.Is(err, ErrUnavailable):
+		return nil, withHint(fmt.Errorf("room %s: %w", subject, err), "it may have been made all the same: unibus room show %s", subject)
+	case err != nil:
 		return nil, err
 	}
-	if p.Encrypted() {
-		if err := c.handOut(ctx, id, 1, key, []PublicKey{c.id.Key()}); err != nil {
-			return nil, err
-		}
-	}
-	l := &chain{c: c, id: id, state: new(ledger.State)}
-	if err := l.offer(ctx, statement); err != nil {
-		if errors.Is(err, ErrExists) {
-			err = fmt.Errorf("room %s: %w", subject, ErrExists)
-		}
+	if err := c.pins.PinSubject(ctx, c.bus.id, subject, log.ID(), true); err != nil {
 		return nil, err
 	}
-	if err := c.pins.PinSubject(ctx, c.bus.id, subject, id, true); err != nil {
-		return nil, err
-	}
-	return c.openRoom(ctx, id)
+	return c.openRoom(ctx, log.ID())
 }
 
 // active reports whether someone is on the allowlist now, as last verified.

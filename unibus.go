@@ -29,6 +29,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -48,7 +49,7 @@ var (
 // What can be done about some failures differs from others of their kind; these are wrapped beside it.
 var (
 	// ErrLogRolledBack is an ErrIntegrity: a store's log ends before what this client has verified of it.
-	ErrLogRolledBack = errors.New("rolled back")
+	ErrLogRolledBack = mirror.ErrRolledBack
 	// ErrMessagesRolledBack is an ErrIntegrity: a room's messages end before what was read of them.
 	ErrMessagesRolledBack = errors.New("rolled back")
 	// ErrOtherBus is an ErrIntegrity: where one bus was there is another.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -80,7 +81,7 @@ func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
 			return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
 		}
 	}
-	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		add := &ledger.Add{}
 		for _, u := range users {
 			if old := s.Bus.User(u.Key); old != nil && old.Active {
@@ -99,7 +100,7 @@ func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
 			}
 			add.Users = append(add.Users, entry)
 		}
-		return add, nil
+		return &mirror.Proposal{Body: add}, nil
 	})
 	if err != nil {
 		return c.adminOnly(err)
@@ -124,7 +125,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 	if c.bus.id.IsZero() {
 		return fmt.Errorf("revoke: %w: %w", ErrNotFound, ErrNoBus)
 	}
-	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (ledger.Body, error) {
+	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		for _, key := range keys {
 			if u := s.Bus.User(key); u == nil || !u.Active {
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
@@ -134,7 +135,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 		if reason != "" {
 			revoke.Reason = &reason
 		}
-		return revoke, nil
+		return &mirror.Proposal{Body: revoke}, nil
 	})
 	return c.adminOnly(err)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -333,5 +334,13 @@ func (c *Conn) Watch(ctx context.Context) (<-chan store.Notice, error) {
 func (c *Conn) flush(ctx context.Context, l *link) error {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	return failure(l.nc.FlushWithContext(ctx))
+	for {
+		err := l.nc.FlushWithContext(ctx)
+		// A connection that breaks meanwhile, and comes back, ends it with the same error as one that is closed.
+		if !errors.Is(err, nats.ErrConnectionClosed) || l.nc.IsClosed() || tasks.Pause(ctx, flushAgain) != nil {
+			return failure(err)
+		}
+	}
 }
+
+const flushAgain = 20 * time.Millisecond

@@ -51,6 +51,11 @@ func denied(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotAllowed, fmt.Sprintf(format, args...))
 }
 
+// MaxEntry is the most bytes that the payload of an entry may have, so that it fits a request.
+const MaxEntry = 512 << 10
+
+var errTooLarge = fmt.Errorf("%w: an entry has at most %d bytes", crypto.ErrEncoding, MaxEntry)
+
 // Head is a place in a log: the seq of an entry and the hash of its payload. The zero Head is that
 // of an empty log.
 type Head struct {
@@ -145,6 +150,9 @@ func decode(ops func(op string) (func() Body, error), statement []byte) (*Entry,
 	if err != nil {
 		return nil, nil, err
 	}
+	if len(payload) > MaxEntry {
+		return nil, nil, errTooLarge
+	}
 	var p entryPayload
 	if err := crypto.Unmarshal(payload, &p); err != nil {
 		return nil, nil, err
@@ -155,22 +163,28 @@ func decode(ops func(op string) (func() Body, error), statement []byte) (*Entry,
 	if err := crypto.Verify(crypto.KindEntry, p.By, statement); err != nil {
 		return nil, nil, err
 	}
-	newBody, err := ops(p.Op)
+	e, err := p.entry(ops, crypto.HashPayload(payload))
 	if err != nil {
 		return nil, nil, err
+	}
+	e.Statement = statement
+	return e, &p, nil
+}
+
+// entry reads what a payload with a hash says.
+func (p *entryPayload) entry(ops func(op string) (func() Body, error), hash crypto.Hash) (*Entry, error) {
+	newBody, err := ops(p.Op)
+	if err != nil {
+		return nil, err
 	}
 	body := newBody()
 	if err := crypto.Unmarshal(p.Body, body); err != nil {
-		return nil, nil, err
-	}
-	hash, err := crypto.HashStatement(statement)
-	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	return &Entry{
 		Seq: uint64(p.Seq), Hash: hash, Time: time.UnixMilli(int64(p.Time)).UTC(),
-		By: p.By, Op: p.Op, Body: body, Statement: statement,
-	}, &p, nil
+		By: p.By, Op: p.Op, Body: body,
+	}, nil
 }
 
 // Place says which log and seq a statement claims for itself, without verifying anything. The log

@@ -3,7 +3,6 @@ package ledger
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -26,10 +25,15 @@ func (s *State) Apply(statement []byte) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.fold(e)
+	return e, nil
+}
+
+// fold takes in an entry that was judged.
+func (s *State) fold(e *Entry) {
 	s.ID, s.Head = e.Log, Head{e.Seq, e.Hash}
 	s.hashes = append(s.hashes, e.Hash)
 	e.Body.apply(s, e)
-	return e, nil
 }
 
 // Check verifies, as Apply does, that statement is a valid next entry, and changes nothing.
@@ -46,30 +50,32 @@ func (s *State) check(statement []byte) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e, s.judge(e, p)
+}
+
+// judge says which rule an entry breaks as the next one, whoever signed it, and fills in where it stands.
+func (s *State) judge(e *Entry, p *entryPayload) error {
 	if e.Seq != s.Head.Seq+1 {
-		return nil, fmt.Errorf("%w: it has seq %d", ErrPlace, e.Seq)
+		return fmt.Errorf("%w: it has seq %d", ErrPlace, e.Seq)
 	}
 	var log, prev []byte
 	if s.Head.Seq > 0 {
 		log, prev = s.ID[:], s.Head.Hash[:]
 	}
 	if string(p.Log) != string(log) {
-		return nil, fmt.Errorf("%w: it names another log", ErrPlace)
+		return fmt.Errorf("%w: it names another log", ErrPlace)
 	}
 	if string(p.Prev) != string(prev) {
-		return nil, fmt.Errorf("%w: it follows another entry", ErrPlace)
+		return fmt.Errorf("%w: it follows another entry", ErrPlace)
 	}
 	e.Log, e.Prev = s.ID, s.Head.Hash
 	if e.Seq == 1 {
 		e.Log = crypto.ID(e.Hash[:20])
 	}
 	if s.Room != nil && s.Room.Archived != 0 {
-		return nil, breaks("the room was archived by entry %d", s.Room.Archived)
+		return breaks("the room was archived by entry %d", s.Room.Archived)
 	}
-	if err := e.Body.check(s, e.By); err != nil {
-		return nil, err
-	}
-	return e, nil
+	return e.Body.check(s, e.By)
 }
 
 // Read decodes and authenticates a statement as an entry of this log, without judging its place or
@@ -100,31 +106,6 @@ func (s *State) ops(op string) (func() Body, error) {
 		return nil, fmt.Errorf("%w: unknown op %q", ErrNewer, op)
 	}
 	return body, nil
-}
-
-// Next signs the entry that does body next, at a time that is informative only, and checks it as
-// everyone will. The error is an *Invalid when the rules forbid it.
-func (s *State) Next(by *crypto.Identity, body Body, at time.Time) ([]byte, error) {
-	raw, err := crypto.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	p := entryPayload{
-		V: 1, Seq: crypto.Number(s.Head.Seq + 1), Time: crypto.Number(at.UnixMilli()),
-		By: by.Key(), Op: opOf(body), Body: raw,
-	}
-	if s.Head.Seq > 0 {
-		p.Log, p.Prev = s.ID[:], s.Head.Hash[:]
-	}
-	payload, err := crypto.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	statement := by.Sign(crypto.KindEntry, payload)
-	if _, err := s.Check(statement); err != nil {
-		return nil, err
-	}
-	return statement, nil
 }
 
 // HashAt returns the hash of the entry at seq, and whether the state reaches that far.

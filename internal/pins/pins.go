@@ -31,7 +31,14 @@ CREATE TABLE logs (
 CREATE TABLE servers (address TEXT PRIMARY KEY, bus BLOB NOT NULL) STRICT;
 CREATE TABLE names (bus BLOB NOT NULL, name TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (bus, name)) STRICT;
 CREATE TABLE subjects (bus BLOB NOT NULL, subject TEXT NOT NULL, room BLOB NOT NULL, PRIMARY KEY (bus, subject)) STRICT;
-CREATE TABLE unanswered (log BLOB PRIMARY KEY, statement BLOB NOT NULL) STRICT;
+CREATE TABLE offers (
+  log       BLOB PRIMARY KEY, -- one at a time
+  seq       INTEGER NOT NULL,
+  statement BLOB NOT NULL,
+  at        INTEGER NOT NULL,
+  epoch     INTEGER NOT NULL,
+  key       BLOB
+) STRICT;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE places (
   room     BLOB PRIMARY KEY,
@@ -60,7 +67,7 @@ CREATE TABLE forks (
 `}
 
 // schema is the version of the file's form. Files of other forms are refused.
-const schema = 2
+const schema = 3
 
 // busy is how long a call waits for another process of the same identity.
 const busy = 10 * time.Second
@@ -113,43 +120,78 @@ func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) 
 }
 
 // Advance pins a verified state. A pin never moves back: a state behind it is only checked to be
-// of the same history. The error is ErrContradiction when it is not.
+// of the same history. The error is ErrContradiction when it is not. What was offered for a place where a verified
+// entry now stands is settled.
 func (p *Pins) Advance(ctx context.Context, s *ledger.State) error {
-	tx, err := p.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
-	}
-	defer tx.Rollback()
-	var seq uint64
-	var snapshot []byte
-	err = tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM logs WHERE log = ?`, s.ID[:]).Scan(&seq, &snapshot)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
-	}
-	if seq > 0 {
+	return p.pinState(ctx, s, func(seq uint64, snapshot []byte) error {
 		pinned, err := ledger.LoadSnapshot(snapshot)
 		if err != nil {
-			return fmt.Errorf("read the pin of log %s: %w", s.ID, err)
+			return err
 		}
 		at := min(seq, s.Head.Seq)
 		a, _ := pinned.HashAt(at)
 		if b, _ := s.HashAt(at); a != b {
-			return fmt.Errorf("log %s at entry %d: %w", s.ID, at, ErrContradiction)
+			return fmt.Errorf("at entry %d: %w", at, ErrContradiction)
 		}
 		if seq >= s.Head.Seq {
-			return nil
+			return errPinned
+		}
+		return nil
+	})
+}
+
+// Return pins a verified state in the place of whatever is pinned, further on or of another history: a person has
+// decided. What was offered to the history that is given up is forgotten with it.
+func (p *Pins) Return(ctx context.Context, s *ledger.State) error {
+	if err := p.pinState(ctx, s, func(uint64, []byte) error { return nil }); err != nil {
+		return err
+	}
+	if _, err := p.db.ExecContext(ctx, `DELETE FROM offers WHERE log = ?`, s.ID[:]); err != nil {
+		return fmt.Errorf("pin log %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+// errPinned says that a state is pinned already.
+var errPinned = errors.New("pinned already")
+
+// pinState pins a state, unless check has something against it in view of what is pinned.
+func (p *Pins) pinState(ctx context.Context, s *ledger.State, check func(seq uint64, snapshot []byte) error) error {
+	switch err := p.tryPin(ctx, s, check); {
+	case err == nil, errors.Is(err, errPinned):
+		return nil
+	default:
+		return fmt.Errorf("pin log %s: %w", s.ID, err)
+	}
+}
+
+func (p *Pins) tryPin(ctx context.Context, s *ledger.State, check func(seq uint64, snapshot []byte) error) error {
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var seq uint64
+	var snapshot []byte
+	switch err := tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM logs WHERE log = ?`, s.ID[:]).Scan(&seq, &snapshot); {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return err
+	default:
+		if err := check(seq, snapshot); err != nil {
+			return err
 		}
 	}
 	if snapshot, err = s.Snapshot(); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO logs (log, seq, snapshot) VALUES (?, ?, ?)`, s.ID[:], s.Head.Seq, snapshot); err != nil {
-		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
+		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("write the pin of log %s: %w", s.ID, err)
+	if _, err := tx.ExecContext(ctx, `DELETE FROM offers WHERE log = ? AND seq <= ?`, s.ID[:], s.Head.Seq); err != nil {
+		return err
 	}
-	return nil
+	return tx.Commit()
 }
 
 // Server returns the bus pinned for an address; zero for one not met before.
@@ -212,33 +254,6 @@ func (p *Pins) Subject(ctx context.Context, bus crypto.ID, subject string) (cryp
 		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", subject, err)
 	}
 	return crypto.ID(room), nil
-}
-
-// Unanswered returns the statement that was offered to a log and never answered; nil for none.
-// Nobody signs two entries for one place, so it is offered again before anything else.
-func (p *Pins) Unanswered(ctx context.Context, log crypto.ID) ([]byte, error) {
-	var statement []byte
-	err := p.db.QueryRowContext(ctx, `SELECT statement FROM unanswered WHERE log = ?`, log[:]).Scan(&statement)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("read an unanswered entry: %w", err)
-	}
-	return statement, nil
-}
-
-// Offering remembers a statement before it is offered to its log.
-func (p *Pins) Offering(ctx context.Context, log crypto.ID, statement []byte) error {
-	if _, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO unanswered (log, statement) VALUES (?, ?)`, log[:], statement); err != nil {
-		return fmt.Errorf("keep an unanswered entry: %w", err)
-	}
-	return nil
-}
-
-// Answered forgets what was offered to a log.
-func (p *Pins) Answered(ctx context.Context, log crypto.ID) error {
-	if _, err := p.db.ExecContext(ctx, `DELETE FROM unanswered WHERE log = ?`, log[:]); err != nil {
-		return fmt.Errorf("forget an answered entry: %w", err)
-	}
-	return nil
 }
 
 // Setting returns a remembered setting; empty for none.

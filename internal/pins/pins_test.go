@@ -1,7 +1,6 @@
 package pins
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -139,20 +138,78 @@ func TestMeanings(t *testing.T) {
 	if v, err := p.Setting(ctx, "s"); v != "2" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	if s, err := p.Unanswered(ctx, room); s != nil || err != nil {
-		t.Errorf("%x, %v", s, err)
+}
+
+// TestOffers: one entry is signed for a log at a time, and none for a place where a verified one stands; only that
+// settles it.
+func TestOffers(t *testing.T) {
+	p := open(t, filepath.Join(t.TempDir(), "pins.db"))
+	ctx := t.Context()
+	s := states(t, "bob", "carol", "dave")
+	log := s[0].ID
+	sign := func(statement string) func() (Offer, error) {
+		return func() (Offer, error) {
+			return Offer{Seq: 3, Statement: []byte(statement), At: time.UnixMilli(7), Epoch: 2, Key: []byte("key")}, nil
+		}
 	}
-	if err := p.Offering(ctx, room, []byte("entry")); err != nil {
+	kept := func(want string) {
+		t.Helper()
+		o, err := p.Offered(ctx, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ""; o != nil {
+			if got = string(o.Statement); got != want || o.Seq != 3 || !o.At.Equal(time.UnixMilli(7)) || o.Epoch != 2 || string(o.Key) != "key" {
+				t.Errorf("kept is %+v, want %s", o, want)
+			}
+		} else if got != want {
+			t.Errorf("nothing is kept, want %s", want)
+		}
+	}
+	advance := func(s *ledger.State) {
+		t.Helper()
+		if err := p.Advance(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept("")
+	advance(s[1])
+	failed := errors.New("no signature")
+	if err := p.Offer(ctx, log, 3, func() (Offer, error) { return Offer{}, failed }); !errors.Is(err, failed) {
 		t.Error(err)
 	}
-	if s, err := p.Unanswered(ctx, room); !bytes.Equal(s, []byte("entry")) || err != nil {
-		t.Errorf("%x, %v", s, err)
+	kept("")
+	if err := p.Offer(ctx, log, 3, sign("one")); err != nil {
+		t.Fatal(err)
 	}
-	if err := p.Answered(ctx, room); err != nil {
+	kept("one")
+	for _, seq := range []uint64{3, 4} {
+		if err := p.Offer(ctx, log, seq, func() (Offer, error) { t.Error("signed"); return Offer{}, nil }); !errors.Is(err, ErrTaken) {
+			t.Errorf("beside it, for place %d: %v", seq, err)
+		}
+	}
+	advance(s[0])
+	advance(s[1])
+	kept("one")
+	if err := p.Offer(ctx, crypto.ID{1}, 3, sign("of another log")); err != nil {
 		t.Error(err)
 	}
-	if s, err := p.Unanswered(ctx, room); s != nil || err != nil {
-		t.Errorf("%x, %v", s, err)
+	advance(s[2])
+	kept("")
+	if err := p.Offer(ctx, log, s[2].Head.Seq, func() (Offer, error) { t.Error("signed"); return Offer{}, nil }); !errors.Is(err, ErrTaken) {
+		t.Errorf("where an entry stands: %v", err)
+	}
+
+	// A person has decided for what was before.
+	if err := p.Offer(ctx, log, s[2].Head.Seq+1, sign("two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Return(ctx, s[1]); err != nil {
+		t.Fatal(err)
+	}
+	kept("")
+	if now, err := p.State(ctx, log); err != nil || now.Head != s[1].Head {
+		t.Errorf("pinned is %v, %v", now.Head, err)
 	}
 }
 

@@ -1,0 +1,303 @@
+// Package mirror is a log as one client has verified it: what its store says of it is folded entry by entry, pinned
+// before anyone acts on it, and never taken back (SPEC.md §4). It also writes: an entry is signed once for each
+// place, kept beyond the process, and offered, the same bytes, until a verified entry stands there.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/store"
+)
+
+var (
+	// ErrRolledBack is a store.ErrIntegrity: a store's log ends before what was verified of it.
+	ErrRolledBack = errors.New("rolled back")
+	// ErrKept is a store.ErrConflict: an entry that was signed long ago has to be offered first.
+	ErrKept = fmt.Errorf("%w", store.ErrConflict)
+)
+
+// fresh is for how long a log that the store has confirmed counts as up to date.
+const fresh = time.Minute
+
+// Peer is what a client's logs have in common.
+type Peer struct {
+	Identity *crypto.Identity
+	Store    store.Store
+	Pins     *pins.Pins
+	Timeout  time.Duration // for the answer to an offered entry, with all its repetitions
+	Confirm  bool          // kept entries are offered again, however old
+
+	// Stage hands out, to whoever is to have them, the copies of a room's key that an entry needs, before it is
+	// offered: after is the log once it stands.
+	Stage func(ctx context.Context, after *ledger.State, e *ledger.Entry, k *Key) error
+	// Tell is told of an entry that an earlier process signed, how long ago, and that it is offered again; or, lost,
+	// that another has its place.
+	Tell func(e *ledger.Entry, age time.Duration, lost bool)
+	// Accepted is told of an entry of one's own that stands, with the log as it is then. Nil: nobody is.
+	Accepted func(ctx context.Context, after *ledger.State) error
+}
+
+// Log is one log. It is safe for concurrent use.
+type Log struct {
+	peer *Peer
+	id   crypto.ID
+	bus  crypto.ID // of a room
+
+	syncing sync.Mutex // one sync or append at a time
+
+	mu      sync.RWMutex
+	state   *ledger.State // only whoever holds syncing changes it
+	checked time.Time     // when the store last agreed with state
+}
+
+// Open starts a log from what is pinned of it. A room's has to be of that bus.
+func (p *Peer) Open(ctx context.Context, id, bus crypto.ID) (*Log, error) {
+	s, err := p.Pins.State(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Log{peer: p, id: id, bus: bus, state: s}, nil
+}
+
+// ID is the log's id.
+func (l *Log) ID() crypto.ID { return l.id }
+
+// Read calls f with the state as last verified, which does not change meanwhile.
+func (l *Log) Read(f func(s *ledger.State)) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	f(l.state)
+}
+
+// Head is the last entry that was verified.
+func (l *Log) Head() (h ledger.Head) {
+	l.Read(func(s *ledger.State) { h = s.Head })
+	return h
+}
+
+// Sync brings the log up to date with the store, and pins what it verified. ErrNotFound when neither the store nor
+// the pins know it; ErrIntegrity, ErrRolledBack among it, when the store offers a shorter, a different or a broken
+// history: the state then stays as it was.
+func (l *Log) Sync(ctx context.Context) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	return l.sync(ctx)
+}
+
+// Confirm syncs if the store has not confirmed the head for a minute.
+func (l *Log) Confirm(ctx context.Context) error {
+	if l.Confirmed() {
+		return nil
+	}
+	return l.Sync(ctx)
+}
+
+// Confirmed reports whether the store has confirmed the head within the last minute.
+func (l *Log) Confirmed() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return time.Since(l.checked) < fresh
+}
+
+// SyncTo is Sync with the head that the store gave when it was asked after the log had reached before, as for many
+// logs at once; the log may have grown since.
+func (l *Log) SyncTo(ctx context.Context, before, head ledger.Head) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	return l.syncTo(ctx, before, head)
+}
+
+func (l *Log) sync(ctx context.Context) error {
+	before := l.Head()
+	heads, err := l.peer.Store.Heads(ctx, l.id)
+	if err != nil {
+		return err
+	}
+	return l.syncTo(ctx, before, heads[0])
+}
+
+func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
+	own := l.Head()
+	switch {
+	case head.Seq == 0 && before.Seq > 0:
+		return l.rolledBack("the store denies the log that was verified up to entry %d", before.Seq)
+	case head.Seq == 0:
+		return fmt.Errorf("log %s: %w", l.id, store.ErrNotFound)
+	case head.Seq < before.Seq:
+		return l.rolledBack("the store's log ends at entry %d, but it was verified up to entry %d", head.Seq, before.Seq)
+	case head.Seq > own.Seq:
+		if err := l.fetch(ctx, head.Seq); err != nil {
+			return err
+		}
+	case !l.has(head):
+		return l.broken("the store has another entry %d than the one that was verified", head.Seq)
+	}
+	l.mu.Lock()
+	l.checked = time.Now()
+	l.mu.Unlock()
+	return nil
+}
+
+// has reports whether the verified log has an entry.
+func (l *Log) has(h ledger.Head) (ok bool) {
+	l.Read(func(s *ledger.State) {
+		hash, reached := s.HashAt(h.Seq)
+		ok = reached && hash == h.Hash
+	})
+	return ok
+}
+
+// fetch verifies and pins the entries from the state's head up to at least seq.
+func (l *Log) fetch(ctx context.Context, seq uint64) error {
+	var failed error
+	before := l.Head().Seq
+	for e, err := range l.peer.Store.Entries(ctx, l.id, before) {
+		if failed = err; err == nil {
+			failed = l.apply(e.Statement)
+		}
+		if failed != nil {
+			break
+		}
+	}
+	now := l.Head().Seq
+	if now > before {
+		if err := l.pin(ctx); err != nil {
+			return err
+		}
+	}
+	if failed == nil && now < seq {
+		return l.broken("the store withholds the entries after %d", now)
+	}
+	return failed
+}
+
+// apply folds one entry in. The first entry of a log names its id.
+func (l *Log) apply(statement []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.Head.Seq > 0 {
+		_, err := l.state.Apply(statement)
+		return invalid(l.id, err)
+	}
+	first := new(ledger.State)
+	if _, err := first.Apply(statement); err != nil {
+		return invalid(l.id, err)
+	}
+	if err := l.mine(first); err != nil {
+		return err
+	}
+	l.state = first
+	return nil
+}
+
+// mine checks that what a store gave begins as this log does.
+func (l *Log) mine(first *ledger.State) error {
+	if first.ID != l.id {
+		return l.broken("the store gave the log %s instead", first.ID)
+	}
+	if first.Room != nil && first.Room.Bus != l.bus {
+		return l.broken("the room is of another bus")
+	}
+	return nil
+}
+
+// Audit fetches the whole log from the store and verifies it from its first entry; it has to be the one that was
+// verified before.
+func (l *Log) Audit(ctx context.Context) ([]*ledger.Entry, error) {
+	if err := l.Sync(ctx); err != nil {
+		return nil, err
+	}
+	s, entries, err := l.stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own := l.Head()
+	if s.Head.Seq < own.Seq {
+		return entries, l.broken("the store withholds the entries after %d", s.Head.Seq)
+	}
+	for _, e := range entries {
+		if e.Seq <= own.Seq && !l.has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) {
+			return entries, l.broken("entry %d is not the one verified before", e.Seq)
+		}
+	}
+	return entries, nil
+}
+
+// stored folds the store's log from its first entry, whatever was verified before.
+func (l *Log) stored(ctx context.Context) (*ledger.State, []*ledger.Entry, error) {
+	s := new(ledger.State)
+	var entries []*ledger.Entry
+	for raw, err := range l.peer.Store.Entries(ctx, l.id, 0) {
+		if err != nil {
+			return nil, nil, err
+		}
+		e, err := s.Apply(raw.Statement)
+		if err != nil {
+			return nil, nil, invalid(l.id, err)
+		}
+		entries = append(entries, e)
+		if e.Seq > 1 {
+			continue
+		}
+		if err := l.mine(s); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(entries) == 0 {
+		return nil, nil, l.rolledBack("the store denies the log")
+	}
+	return s, entries, nil
+}
+
+// Return takes the store's log for what it is, although it ends before what was verified or is another from some
+// entry on, if its last entry has the hash that a person named; taken is false, and nothing changes, when that entry
+// has another hash.
+func (l *Log) Return(ctx context.Context, named func(crypto.Hash) bool) (taken bool, err error) {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	s, _, err := l.stored(ctx)
+	if err != nil || !named(s.Head.Hash) {
+		return false, err
+	}
+	if err := l.peer.Pins.Return(ctx, s); err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	l.state, l.checked = s, time.Now()
+	l.mu.Unlock()
+	return true, nil
+}
+
+// invalid gives an entry that a store gave, and that breaks a rule, its kind.
+func invalid(log crypto.ID, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ledger.ErrNewer):
+		return fmt.Errorf("log %s: %w: %w", log, store.ErrInvalid, err)
+	}
+	return fmt.Errorf("%w: %w", store.ErrIntegrity, err)
+}
+
+func (l *Log) broken(format string, args ...any) error {
+	return fmt.Errorf("log %s: %w: %s", l.id, store.ErrIntegrity, fmt.Sprintf(format, args...))
+}
+
+func (l *Log) rolledBack(format string, args ...any) error {
+	return fmt.Errorf("log %s: %w: %w: %s", l.id, store.ErrIntegrity, ErrRolledBack, fmt.Sprintf(format, args...))
+}
+
+func (l *Log) pin(ctx context.Context) (err error) {
+	l.Read(func(s *ledger.State) { err = l.peer.Pins.Advance(ctx, s) })
+	if errors.Is(err, pins.ErrContradiction) {
+		return fmt.Errorf("%w: %w", store.ErrIntegrity, err)
+	}
+	return err
+}

@@ -1,0 +1,481 @@
+package mirror
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// liar is a store that does with the entries it is offered what it likes. Whatever it is offered it writes down.
+type liar struct {
+	store.Store
+	seen string // file of everything it was offered
+	lie  func(c store.Change, honest func() error) error
+}
+
+func (l *liar) Append(ctx context.Context, c store.Change) error {
+	f, err := os.OpenFile(l.seen, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%s %d %s\n", c.Entry.Log, c.Entry.Seq, c.Entry.Hash)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	honest := func() error { return l.Store.Append(ctx, c) }
+	if l.lie != nil {
+		return l.lie(c, honest)
+	}
+	return honest()
+}
+
+// world is a store with a bus, and the state directories of people.
+type world struct {
+	*testing.T
+	dir   string
+	store *sqlite.Store
+	bus   crypto.ID
+	admin *crypto.Identity
+}
+
+func person(n byte) *crypto.Identity {
+	id, err := crypto.NewIdentity([32]byte{'m', n})
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+func newWorld(t *testing.T) *world { return worldIn(t, t.TempDir(), person(1)) }
+
+// worldIn is what is in a directory, begun if there is nothing.
+func worldIn(t *testing.T, dir string, admin *crypto.Identity) *world {
+	w := &world{T: t, dir: dir, admin: admin}
+	var err error
+	w.store, err = sqlite.Open(t.Context(), filepath.Join(dir, "unibus.db"), sqlite.Options{})
+	w.must(err)
+	t.Cleanup(func() { w.store.Close() })
+	if founded, err := w.store.Bus(t.Context()); err == nil {
+		s, err := ledger.Fold([][]byte{founded})
+		w.must(err)
+		w.bus = s.ID
+		return w
+	}
+	s, err := store.Found(t.Context(), w.store, w.admin, "admin", time.Now())
+	w.must(err)
+	w.bus = s.ID
+	return w
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// is fails the test unless err is of a kind.
+func (w *world) is(err, kind error) {
+	w.Helper()
+	if !errors.Is(err, kind) {
+		w.Errorf("got %v, want %v", err, kind)
+	}
+}
+
+// process is one of somebody's, with a state directory that others of it may share.
+type process struct {
+	*world
+	*Peer
+	liar *liar
+	told []string
+}
+
+func (w *world) process(id *crypto.Identity, state string) *process {
+	w.Helper()
+	p, err := pins.Open(w.Context(), filepath.Join(w.dir, state))
+	w.must(err)
+	w.Cleanup(func() { p.Close() })
+	out := &process{world: w, liar: &liar{Store: w.store, seen: filepath.Join(w.dir, "seen")}}
+	out.Peer = &Peer{
+		Identity: id, Store: out.liar, Pins: p, Timeout: 5 * time.Second,
+		Stage: out.stage,
+		Tell: func(e *ledger.Entry, _ time.Duration, lost bool) {
+			out.told = append(out.told, fmt.Sprintf("%s lost=%v", e.Op, lost))
+		},
+	}
+	return out
+}
+
+// stage seals for this identity alone.
+func (p *process) stage(ctx context.Context, after *ledger.State, _ *ledger.Entry, k *Key) error {
+	l := &Log{peer: p.Peer, id: after.ID}
+	sealed, err := l.sealOwn(k)
+	if err != nil {
+		return err
+	}
+	err = p.Store.PutKeys(ctx, after.ID, k.Epoch, k.Key.Commit(k.Epoch), p.Identity.Key(), []store.SealedKey{{Endpoint: p.Identity.Key(), Sealed: sealed}})
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+func (p *process) open(id crypto.ID) *Log {
+	p.Helper()
+	l, err := p.Open(p.Context(), id, p.bus)
+	p.must(err)
+	return l
+}
+
+// add appends an entry that lets someone in.
+func (p *process) add(name string) error {
+	return p.open(p.bus).Append(p.Context(), adding(name))
+}
+
+func adding(name string) func(context.Context, *ledger.State) (*Proposal, error) {
+	return func(_ context.Context, s *ledger.State) (*Proposal, error) {
+		if s.Bus.ByName(name) != nil {
+			return nil, nil
+		}
+		var seed [32]byte
+		copy(seed[:], name)
+		id, err := crypto.NewIdentity(seed)
+		if err != nil {
+			return nil, err
+		}
+		return &Proposal{Body: &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: name, Role: ledger.RoleUser}}}}, nil
+	}
+}
+
+// room makes an encrypted room.
+func (p *process) room(subject string) *Log {
+	p.Helper()
+	key := &Key{1, crypto.RoomKey{1}}
+	commit := key.Key.Commit(1)
+	l, err := p.Create(p.Context(), Proposal{&ledger.Create{Bus: p.bus, Subject: subject, Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, key}, p.bus)
+	p.must(err)
+	return l
+}
+
+// rekeying begins a new epoch with a key.
+func rekeying(key crypto.RoomKey) func(context.Context, *ledger.State) (*Proposal, error) {
+	return func(_ context.Context, s *ledger.State) (*Proposal, error) {
+		epoch := s.Room.Epoch().Number + 1
+		k := &ledger.Rekey{Epoch: epoch, Commit: key.Commit(epoch), Previous: make([]byte, crypto.PreviousSize)}
+		return &Proposal{k, &Key{epoch, key}}, nil
+	}
+}
+
+// names are those on the allowlist, in the store.
+func (w *world) names() (names []string) {
+	w.Helper()
+	s, err := store.Load(w.Context(), w.store, w.bus)
+	w.must(err)
+	for u := range s.Bus.Users {
+		names = append(names, u.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// oncePerPlace checks that nobody was ever offered two entries for one place.
+func (w *world) oncePerPlace() {
+	w.Helper()
+	text, err := os.ReadFile(filepath.Join(w.dir, "seen"))
+	w.must(err)
+	seen := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		place := f[0] + " " + f[1]
+		if before, ok := seen[place]; ok && before != f[2] {
+			w.Errorf("two entries were signed for place %s of log %s", f[1], f[0])
+		}
+		seen[place] = f[2]
+	}
+}
+
+// later makes what is kept in a state directory so much older.
+func (w *world) later(state string, by time.Duration) {
+	w.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(w.dir, state))
+	w.must(err)
+	_, err = db.Exec(`UPDATE offers SET at = at - ?`, by.Milliseconds())
+	w.must(errors.Join(err, db.Close()))
+}
+
+var errForged = errors.New("no such kind of answer")
+
+// answers are what a store may say, having done what it was asked, or not.
+var answers = map[string]struct {
+	stands bool
+	err    error
+	want   error
+}{
+	"conflict without a winner": {false, store.ErrConflict, store.ErrIntegrity},
+	"denied":                    {false, store.ErrDenied, store.ErrDenied},
+	"nothing":                   {false, store.ErrUnavailable, store.ErrUnavailable},
+	"nonsense":                  {false, errForged, errForged},
+	"exists":                    {false, store.ErrExists, store.ErrExists},
+	"conflict, but it stands":   {true, store.ErrConflict, nil},
+	"denied, but it stands":     {true, store.ErrDenied, store.ErrDenied},
+	"nothing, but it stands":    {true, store.ErrUnavailable, store.ErrUnavailable},
+}
+
+// TestAnswers: whatever a store says, the next process offers the same bytes, and nothing else for that place.
+func TestAnswers(t *testing.T) {
+	for name, a := range answers {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.process(w.admin, "state")
+			p.Timeout = 50 * time.Millisecond
+			p.liar.lie = func(_ store.Change, honest func() error) error {
+				if a.stands {
+					w.must(honest())
+				}
+				return a.err
+			}
+			if err := p.add("bob"); a.want != nil || err != nil {
+				w.is(err, a.want)
+			}
+			w.later("state", time.Minute)
+
+			// It goes on lying to the next.
+			p = w.process(w.admin, "state")
+			p.Timeout = 50 * time.Millisecond
+			p.liar.lie = func(_ store.Change, honest func() error) error { return a.err }
+			_ = p.add("carol")
+			w.oncePerPlace()
+			w.later("state", time.Minute)
+
+			p = w.process(w.admin, "state")
+			w.must(p.add("dave"))
+			w.oncePerPlace()
+			names := w.names()
+			if !slices.Contains(names, "bob") || !slices.Contains(names, "dave") {
+				t.Errorf("in the store are %q", names)
+			}
+			if !a.stands && len(p.told) == 0 {
+				t.Error("nobody is told what is offered again")
+			}
+			if o, err := p.Pins.Offered(t.Context(), w.bus); o != nil || err != nil {
+				t.Errorf("still kept: %+v, %v", o, err)
+			}
+		})
+	}
+}
+
+// TestFirst: a first entry has no rival, and nothing is kept of it.
+func TestFirst(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "state")
+	p.room("taken")
+	commit := (crypto.RoomKey{2}).Commit(1)
+	_, err := p.Create(t.Context(), Proposal{&ledger.Create{Bus: w.bus, Subject: "taken", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, &Key{1, crypto.RoomKey{2}}}, w.bus)
+	w.is(err, store.ErrExists)
+	_, err = p.Create(t.Context(), Proposal{&ledger.Create{Bus: w.bus, Subject: "not * valid", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, nil}, w.bus)
+	w.is(err, store.ErrDenied)
+}
+
+// steps are where a process can be killed while it appends.
+var steps = []string{"staged", "signed", "kept", "answered", "taken in", "pinned"}
+
+// TestKilled: a process killed at any step leaves at most one signature for the place, and the next one goes on.
+func TestKilled(t *testing.T) {
+	if at := os.Getenv("UNIBUS_STEP"); at != "" {
+		w := worldIn(t, os.Getenv("UNIBUS_DIR"), person(1))
+		p := w.process(w.admin, "state")
+		p.Timeout = 50 * time.Millisecond
+		a := answers[os.Getenv("UNIBUS_ANSWER")]
+		p.liar.lie = func(_ store.Change, honest func() error) error {
+			if a.stands || a.err == nil {
+				w.must(honest())
+			}
+			return a.err
+		}
+		step = func(s string) {
+			if s == at {
+				storetest.KillSelf()
+			}
+		}
+		id, err := crypto.ParseID(os.Getenv("UNIBUS_ROOM"))
+		w.must(err)
+		_ = p.open(id).Append(t.Context(), rekeying(crypto.RoomKey{7}))
+		return
+	}
+	for _, at := range steps {
+		for _, answer := range []string{"", "conflict without a winner", "denied", "nothing", "nothing, but it stands"} {
+			t.Run(at+", "+answer, func(t *testing.T) {
+				w := newWorld(t)
+				p := w.process(w.admin, "state")
+				id := p.room("room").ID()
+				killed := storetest.Killed(t, "TestKilled", "UNIBUS_STEP="+at, "UNIBUS_ANSWER="+answer, "UNIBUS_DIR="+w.dir, "UNIBUS_ROOM="+id.String())
+				if !killed && answer == "" {
+					t.Fatal("it was never there")
+				}
+				w.later("state", time.Minute)
+				w.must(w.store.Unstage(t.Context(), id, 2, crypto.RoomKey{7}.Commit(2), w.admin.Key())) // as after an hour
+
+				p = w.process(w.admin, "state")
+				l := p.open(id)
+				w.must(l.Append(t.Context(), rekeying(crypto.RoomKey{8})))
+				w.oncePerPlace()
+				l.Read(func(s *ledger.State) {
+					for _, e := range s.Room.Epochs[1:] { // no epoch whose key its author does not have
+						copies, err := w.store.Key(t.Context(), id, e.Number, w.admin.Key())
+						if err != nil || len(copies) == 0 {
+							t.Errorf("no copy of the key of epoch %d: %v", e.Number, err)
+							continue
+						}
+						_, err = w.admin.OpenKey(copies[0].Sealed, id, e.Number, e.Commit)
+						w.must(err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestOld: what was signed long ago is offered again only when a person says so.
+func TestOld(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "state")
+	p.liar.lie = func(store.Change, func() error) error { return store.ErrDenied }
+	w.is(p.add("bob"), store.ErrDenied)
+	w.later("state", 11*time.Minute)
+	p = w.process(w.admin, "state")
+	w.is(p.add("carol"), ErrKept)
+	if names := w.names(); len(names) != 1 {
+		t.Errorf("in the store are %q", names)
+	}
+	p.Confirm = true
+	w.must(p.add("carol"))
+	if names := w.names(); !slices.Equal(names, []string{"admin", "bob", "carol"}) {
+		t.Errorf("in the store are %q", names)
+	}
+	w.oncePerPlace()
+}
+
+// TestLost: an entry whose place a verified one has taken is given up, and said to be.
+func TestLost(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "state")
+	w.must(p.open(w.bus).Append(t.Context(), func(context.Context, *ledger.State) (*Proposal, error) {
+		return &Proposal{Body: &ledger.Add{Users: []ledger.NewUser{{Key: person(2).Key(), Name: "second", Role: ledger.RoleAdmin}}}}, nil
+	}))
+	p.liar.lie = func(store.Change, func() error) error { return store.ErrDenied }
+	w.is(p.add("bob"), store.ErrDenied)
+	w.later("state", time.Hour)
+	w.must(w.process(person(2), "other").add("carol"))
+
+	p = w.process(w.admin, "state")
+	w.must(p.add("dave"))
+	if names := w.names(); !slices.Equal(names, []string{"admin", "carol", "dave", "second"}) {
+		t.Errorf("in the store are %q", names)
+	}
+	if !slices.Equal(p.told, []string{"add lost=true"}) {
+		t.Errorf("told %q", p.told)
+	}
+}
+
+// TestTogether: processes of one identity that write to one log at once sign one entry for each place, and all get
+// theirs in.
+func TestTogether(t *testing.T) {
+	w := newWorld(t)
+	const processes, each = 4, 4
+	var wait sync.WaitGroup
+	for i := range processes {
+		p := w.process(w.admin, "state")
+		p.Timeout = time.Minute
+		wait.Go(func() {
+			for j := range each {
+				if err := p.add(fmt.Sprintf("user-%d-%d", i, j)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	w.oncePerPlace()
+	if names := w.names(); len(names) != 1+processes*each {
+		t.Errorf("%d users", len(names))
+	}
+}
+
+// forgetting removes the last entries of a log from the store.
+func (w *world) forgetting(log crypto.ID, after uint64) {
+	w.Helper()
+	w.must(w.store.Close())
+	path := filepath.Join(w.dir, "unibus.db")
+	db, err := sql.Open("sqlite", "file:"+path)
+	w.must(err)
+	_, err = db.Exec(`DELETE FROM entries WHERE log = ? AND seq > ?`, log[:], after)
+	w.must(errors.Join(err, db.Close(), os.Remove(filepath.Join(w.dir, "heads.unibus.db"))))
+	w.store, err = sqlite.Open(w.Context(), path, sqlite.Options{})
+	w.must(err)
+	w.Cleanup(func() { w.store.Close() })
+}
+
+// TestReturn: a log that went back is refused, by later processes too, until a person names where it ends now.
+func TestReturn(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "state")
+	w.must(p.add("bob"))
+	before := p.open(w.bus)
+	w.must(before.Sync(t.Context()))
+	w.must(p.add("carol"))
+	w.forgetting(w.bus, 2)
+
+	p = w.process(w.admin, "state")
+	l := p.open(w.bus)
+	w.is(l.Sync(t.Context()), ErrRolledBack)
+	w.is(p.add("dave"), ErrRolledBack)
+	_, err := l.Audit(t.Context())
+	w.is(err, ErrRolledBack)
+	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == l.Head().Hash }); taken || err != nil {
+		t.Errorf("with the hash of what is gone: %v, %v", taken, err)
+	}
+	w.is(l.Sync(t.Context()), ErrRolledBack)
+	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == before.Head().Hash }); !taken || err != nil {
+		t.Fatalf("with the right one: %v, %v", taken, err)
+	}
+	w.must(l.Sync(t.Context()))
+	p = w.process(w.admin, "state")
+	w.must(p.add("dave"))
+	if names := w.names(); !slices.Equal(names, []string{"admin", "bob", "dave"}) {
+		t.Errorf("in the store are %q", names)
+	}
+}
+
+// TestForeign: a store that gives another log, or a room of another bus, is not believed.
+func TestForeign(t *testing.T) {
+	w, other := newWorld(t), worldIn(t, t.TempDir(), person(8))
+	p := w.process(w.admin, "state")
+	room := p.room("room").ID()
+	q := other.process(person(9), "state")
+	l, err := q.Open(t.Context(), room, other.bus)
+	w.must(err)
+	q.liar.Store = w.store
+	w.is(l.Sync(t.Context()), store.ErrIntegrity)
+	l, err = p.Open(t.Context(), crypto.ID{1}, w.bus)
+	w.must(err)
+	w.is(l.Sync(t.Context()), store.ErrNotFound)
+}
