@@ -2,9 +2,12 @@ package unibus
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
 )
@@ -62,8 +65,30 @@ func (c *Client) tellKept(e *ledger.Entry, age time.Duration, lost bool) {
 
 func (l *chain) read(f func(s *ledger.State))      { l.log.Read(f) }
 func (l *chain) head() ledger.Head                 { return l.log.Head() }
-func (l *chain) sync(ctx context.Context) error    { return l.log.Sync(ctx) }
+func (l *chain) sync(ctx context.Context) error    { return l.settled(ctx, l.log.Sync(ctx)) }
 func (l *chain) confirm(ctx context.Context) error { return l.log.Confirm(ctx) }
+
+// settled is what came of bringing the log up to date, once a person has decided for it as it is.
+func (l *chain) settled(ctx context.Context, synced error) error {
+	if l.c.o.Accept == "" || !errors.Is(synced, ErrIntegrity) {
+		return synced
+	}
+	taken, err := l.log.Return(ctx, func(h crypto.Hash) bool { return begins(h, l.c.o.Accept) })
+	if err != nil || !taken {
+		return synced
+	}
+	head := l.head()
+	l.c.say("log %s is taken for what it is: it ends at entry %d (%x)", l.id, head.Seq, head.Hash[:8])
+	return nil
+}
+
+// minHash is how many hexadecimal digits of an entry's hash a person has to give.
+const minHash = 8
+
+// begins reports whether a person means a hash by how it begins.
+func begins(h crypto.Hash, digits string) bool {
+	return len(digits) >= minHash && strings.HasPrefix(hex.EncodeToString(h[:]), strings.ToLower(digits))
+}
 
 func (l *chain) append(ctx context.Context, next func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error)) error {
 	err := l.log.Append(ctx, next)

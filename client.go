@@ -47,7 +47,8 @@ type Options struct {
 
 	Timeout time.Duration // for each exchange with a server; 0: DefaultTimeout
 	Rooms   []string      // subjects or ids that will be used, which saves reconnecting for them
-	Confirm bool          // accept a name or subject that now means something else than before
+	Confirm bool          // accept a name or subject that now means something else than before, and offer again an old entry of one's own
+	Accept  string        // how the hash of a log's last entry begins, in hexadecimal: that log is taken for what it is, though it went back
 	Notice  func(string)  // told what people should know; nil: nobody is
 }
 

@@ -11,9 +11,6 @@ import (
 	"github.com/unibus/unibus/internal/pins"
 )
 
-// minHash is how many hexadecimal digits of an entry's hash a person has to give.
-const minHash = 8
-
 // forked stops the room: two histories of it are proven, for this process and all later ones. Forks about which a
 // person has decided stop nothing, as is said.
 func (r *Room) forked(ctx context.Context, f pins.Fork) (settled bool, err error) {
@@ -73,7 +70,8 @@ func (r *Room) isFrozen() error {
 
 // AcceptHistory goes on, in a room of which two histories are proven, with the one that this client has verified:
 // hash is that of its entry at which they part, or how it begins, in hexadecimal. Frames of the other are refused.
-// ErrNotFound when no fork is known there, ErrInvalid when the hash is the other's.
+// ErrNotFound when no fork is known there, ErrInvalid when the hash is the other's. It does nothing in a room whose log
+// ends with that hash, as one does that went back and was accepted (Options.Accept).
 func (r *Room) AcceptHistory(ctx context.Context, hash string) error {
 	hash = strings.ToLower(hash)
 	if len(hash) < minHash {
@@ -85,7 +83,7 @@ func (r *Room) AcceptHistory(ctx context.Context, hash string) error {
 	for _, f := range forks {
 		var own crypto.Hash
 		r.read(func(s *ledger.State) { own, _ = s.HashAt(f.At) })
-		if strings.HasPrefix(hex.EncodeToString(own[:]), hash) {
+		if begins(own, hash) {
 			if err := r.c.pins.Settle(ctx, r.id); err != nil {
 				return err
 			}
@@ -96,5 +94,8 @@ func (r *Room) AcceptHistory(ctx context.Context, hash string) error {
 				"a client believes what it verified first; who wants the other history joins with a state directory of its own: --state DIR")
 		}
 	}
-	return fmt.Errorf("hash %s: %w: no two histories of %s are known that part at such an entry", hash, ErrNotFound, r.Subject())
+	if begins(r.head().Hash, hash) {
+		return nil
+	}
+	return fmt.Errorf("hash %s: %w: no two histories of %s are known that part at such an entry, nor does its log end there", hash, ErrNotFound, r.Subject())
 }

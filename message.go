@@ -62,6 +62,7 @@ const (
 	NoticeWithheld NoticeKind = "withheld" // a frame refers to log entries the store does not give
 	NoticeAhead    NoticeKind = "ahead"    // so many frames, From 1 To n, did so and could not be verified
 	NoticeKey      NoticeKind = "key"      // the key of an epoch, which the log says is for this client, is not to be had
+	NoticeView     NoticeKind = "view"     // the store lists something that the log does not bear out
 )
 
 // Notice is something a reader should know about what it was, or was not, given.
@@ -85,7 +86,7 @@ func (n Notice) String() string {
 		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
 	}
 	switch {
-	case n.Kind == NoticeRolledBack && n.Seq == 0:
+	case n.Kind == NoticeRolledBack && n.Seq == 0, n.Kind == NoticeView:
 		return fmt.Sprintf("%s: %s", n.Subject, n.Why)
 	case n.Kind == NoticeAhead:
 		return fmt.Sprintf("%s: %d frame(s) by %s %s", n.Subject, n.To, n.Sender, n.Why)

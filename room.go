@@ -345,7 +345,7 @@ func (c *Client) openAll(ctx context.Context, ids []ID) ([]*Room, error) {
 	}
 	err = c.forEach(ctx, len(ids), func(i int) (err error) {
 		r := rooms[i]
-		rooms[i], err = c.opened(r, r.log.SyncTo(ctx, before[i], heads[i]))
+		rooms[i], err = c.opened(r, r.settled(ctx, r.log.SyncTo(ctx, before[i], heads[i])))
 		return err
 	})
 	return rooms, err

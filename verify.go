@@ -1,10 +1,13 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"reflect"
 
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -30,18 +33,29 @@ type Verification struct {
 // frame, in its stream and against what later ones say. Notices tell what is wrong as they do a subscription; the
 // error is ErrIntegrity when there were findings, and as of Subscribe.
 func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification, err error) {
-	if err := r.sync(ctx); err != nil {
+	count := func(n Notice) {
+		if n.Finding {
+			v.Findings++
+		}
+		if notice != nil {
+			notice(n)
+		}
+	}
+	if _, err := r.audit(ctx); err != nil {
 		return v, err
 	}
 	head, info := r.head(), r.Info()
 	v = Verification{ID: r.id, Subject: info.Subject, Entries: head.Seq, Head: fmt.Sprintf("%x", head.Hash[:])}
+	if err := r.checkViews(ctx, head, count); err != nil {
+		return v, err
+	}
 	at, err := r.remember(ctx)
 	if err != nil {
 		return v, err
 	}
 	v.Pinned, v.Accepted = at.pinned, at.accepted
 	if !info.Policy.Stored() {
-		return v, r.readable()
+		return v, cmp.Or(r.readable(), v.found())
 	}
 	past, err := r.c.pastFrames(ctx, r.id, store.FramesQuery{None: true})
 	if err != nil {
@@ -50,14 +64,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 	if v.Last = past.Last; past.Last >= past.First {
 		v.First = past.First
 	}
-	s, err := r.Subscribe(ctx, SubscribeOptions{All: true, End: true, Notice: func(n Notice) {
-		if n.Finding {
-			v.Findings++
-		}
-		if notice != nil {
-			notice(n)
-		}
-	}})
+	s, err := r.Subscribe(ctx, SubscribeOptions{All: true, End: true, Notice: count})
 	if err != nil {
 		return v, err
 	}
@@ -72,6 +79,111 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 		v.Bytes += uint64(len(m.Body))
 		streams[m.Stream], senders[m.Sender] = true, true
 		v.Streams, v.Senders = uint64(len(streams)), uint64(len(senders))
+	}
+	return v, v.found()
+}
+
+// found is the error of a room of which not everything is well.
+func (v *Verification) found() error {
+	if v.Findings > 0 {
+		return fmt.Errorf("room %s: %w: %d findings", v.Subject, ErrIntegrity, v.Findings)
+	}
+	return nil
+}
+
+// checkViews compares what the store says of a room, for finding things, with the room's log.
+func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Notice)) error {
+	c := r.c
+	room, err := c.store.Room(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	members, err := c.store.Members(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	if r.head() != head || room.Seq > head.Seq {
+		return nil // the log has grown meanwhile
+	}
+	info := r.Info()
+	wrong := func(format string, args ...any) {
+		notice(Notice{Kind: NoticeView, Finding: true, Room: r.id, Subject: info.Subject, Why: fmt.Sprintf(format, args...)})
+	}
+	if room.Subject != info.Subject || room.Epoch != info.Epoch || !reflect.DeepEqual(room.Policy, info.Policy) || room.Archived != info.Archived {
+		wrong("the store's record of the room is not what its log says")
+	}
+	listed := map[PublicKey]Role{}
+	for _, m := range members {
+		listed[m.Endpoint] = m.Role
+	}
+	for _, m := range r.Members() {
+		if listed[m.Key] != m.Role {
+			wrong("the store does not list %s as %s", c.nameOf(m.Key), m.Role)
+		}
+		delete(listed, m.Key)
+	}
+	for key, role := range listed {
+		wrong("the store lists %s as %s, the log does not", c.nameOf(key), role)
+	}
+	return nil
+}
+
+// BusVerification is what VerifyBus found, in numbers.
+type BusVerification struct {
+	ID       ID     `json:"bus"`
+	Name     string `json:"name"`
+	Entries  uint64 `json:"entries"` // of the bus log, all verified
+	Head     string `json:"head"`    // the hash of the last, in hexadecimal
+	Users    uint64 `json:"users"`   // on the allowlist now
+	Admins   uint64 `json:"admins"`  // of them
+	Findings uint64 `json:"findings"`
+}
+
+// VerifyBus checks the bus log from its first entry, and what the store says of users. ErrIntegrity when there were
+// findings, of which notice is told.
+func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerification, err error) {
+	entries, err := c.BusLog(ctx)
+	if err != nil {
+		return v, err
+	}
+	last := entries[len(entries)-1]
+	v = BusVerification{ID: c.bus.id, Entries: last.Seq, Head: last.Hash}
+	known := map[PublicKey]User{}
+	c.bus.read(func(s *ledger.State) { v.Name = s.Bus.Name })
+	now := c.now()
+	for _, u := range c.Users() {
+		known[u.Key] = u
+		if u.ActiveAt(now) {
+			v.Users++
+			if u.Role == RoleAdmin {
+				v.Admins++
+			}
+		}
+	}
+	wrong := func(format string, args ...any) {
+		v.Findings++
+		if notice != nil {
+			notice(Notice{Kind: NoticeView, Finding: true, Subject: "the bus", Why: fmt.Sprintf(format, args...)})
+		}
+	}
+	for u, err := range c.store.Users(ctx, PublicKey{}) {
+		if err != nil {
+			return v, err
+		}
+		own, ok := known[u.Key]
+		switch {
+		case !ok && c.bus.head().Seq == last.Seq:
+			wrong("the store lists %s, the log does not", u.Key)
+		case ok && (own.Name != u.Name || own.Role != u.Role || own.Active != u.Active || !own.Expires.Equal(u.Expires)):
+			wrong("the store's record of %s is not what the log says", own.Name)
+		}
+		delete(known, u.Key)
+	}
+	for _, u := range known {
+		wrong("the store does not list %s", u.Name)
+	}
+	if v.Findings > 0 {
+		return v, fmt.Errorf("the bus: %w: %d findings", ErrIntegrity, v.Findings)
 	}
 	return v, nil
 }

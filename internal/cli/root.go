@@ -49,6 +49,7 @@ type app struct {
 	set      settings
 	data     string         // --data, of whichever command runs
 	cmd      *cobra.Command // the one that runs
+	accepted string         // the hash of a log that a person takes for what it is
 }
 
 // Main runs the command line and returns its exit code.
@@ -145,7 +146,7 @@ func (a *app) hint(err error) string {
 	}
 	switch {
 	case errors.Is(err, unibus.ErrLogRolledBack):
-		return "ask whoever runs the bus whether it was restored from a backup; to accept it as it is now, " + a.forget()
+		return "ask whoever runs the bus whether it was restored from a backup; to accept it as it is now: unibus verify ROOM --accept HASH, or unibus verify --bus --accept HASH, with the hash at which it ends"
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
@@ -305,6 +306,7 @@ func (a *app) options(rooms ...string) (unibus.Options, error) {
 		Identity: id, Name: unibus.IdentityName(file), StateDir: a.stateDir(),
 		Server: a.set.server, Context: a.set.context, Store: a.set.store, Keys: a.set.keys, Bus: a.set.busText(),
 		Make: a.cmd.Annotations[founds] != "", Timeout: a.set.timeout, Rooms: rooms, Confirm: a.set.yes && a.cmd.Annotations[asks] == "",
+		Accept: a.accepted,
 		Notice: func(text string) { a.notice("%s", text) },
 	}, nil
 }

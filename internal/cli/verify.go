@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,54 +15,85 @@ import (
 func (a *app) verifyCmd() *cobra.Command {
 	var all bool
 	var accept string
+	verify := a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+		if a.cmd.Flags().Changed("bus") && len(args) == 0 && !all {
+			return a.verifyBus(ctx, c, accept)
+		}
+		var rooms []*unibus.Room
+		var err error
+		if all {
+			rooms, err = c.MyRooms(ctx)
+		}
+		for _, name := range args {
+			r, rerr := c.Room(ctx, name)
+			err = errors.Join(err, rerr)
+			rooms = append(rooms, r)
+		}
+		if err != nil {
+			return err
+		}
+		if accept != "" {
+			return a.acceptIn(ctx, rooms[0], accept)
+		}
+		return a.verify(ctx, rooms)
+	})
 	c := &cobra.Command{
-		Use: "verify [ROOM...]", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRooms,
+		Use: "verify [ROOM...|--bus]", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRooms,
 		Long: `Check rooms from the first entry of their log to the last message stored: signatures, the log's rules, what this
-identity knew before, every frame in its place, and what their writers say that they had stored. It ends with 6 if
-anything is wrong, and says what.
+identity knew before, every frame in its place, what their writers say that they had stored, and what the store says
+of them beside. --bus does the same for the allowlist. It ends with 6 if anything is wrong, and says what.
 
 What was looked into can be settled, for this identity alone. --accept PLACE takes a room for what it is up to a
 place: what is missing or damaged up to there is no finding any more, nor is that the room reached further before.
 --accept HASH goes on with the history that was verified here, where another is proven to exist: HASH is that of the
-entry at which they part, or its first 8 digits or more.`,
-		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			if all == (len(args) > 0) {
-				return usage("name the rooms to verify, or say --all")
+entry at which they part, or its first 8 digits or more. With the hash of the last entry of a log that went back, as
+after restoring a backup, it takes that log for what it is: whoever was let in or taken out since then is not, or is
+still in.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bus := cmd.Flags().Changed("bus") && len(args) == 0 && !all
+			switch {
+			case all == (len(args) > 0) && !bus:
+				return usage("name the rooms to verify, or say --all, or --bus")
+			case accept != "" && len(args) != 1 && !bus:
+				return usage("--accept is about one room, or the --bus")
+			case accept != "" && !isPlace(accept) && !isHash(accept):
+				return usage("--accept %q: it is neither a place nor at least 8 digits of a hash", accept)
+			case bus && isPlace(accept):
+				return usage("--accept %s: places are those of a room's messages", accept)
 			}
-			if accept != "" && len(args) != 1 {
-				return usage("--accept is about one room")
+			if !isPlace(accept) {
+				a.accepted = accept
 			}
-			var rooms []*unibus.Room
-			var err error
-			if all {
-				rooms, err = c.MyRooms(ctx)
-			}
-			for _, name := range args {
-				r, rerr := c.Room(ctx, name)
-				err = errors.Join(err, rerr)
-				rooms = append(rooms, r)
-			}
-			if err != nil {
-				return err
-			}
-			if accept != "" {
-				return a.acceptIn(ctx, rooms[0], accept)
-			}
-			return a.verify(ctx, rooms)
-		}),
+			return verify(cmd, args)
+		},
 	}
 	f := c.Flags()
 	f.BoolVar(&all, "all", false, "every room you are in")
 	f.StringVar(&accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
+	f.Var(newValue(&a.set.bus, optional(busID)), "bus", "the allowlist, unless there is a ROOM; with an `ID` insist on the bus that has it")
+	f.Lookup("bus").NoOptDefVal = noBusID
 	return c
 }
 
 // maxPlace is how many digits a place may have: what is longer is a hash.
 const maxPlace = 7
 
+func isPlace(what string) bool {
+	_, err := strconv.ParseUint(what, 10, 64)
+	return err == nil && len(what) <= maxPlace
+}
+
+func isHash(what string) bool {
+	return len(what) > maxPlace && len(what) <= 64 && strings.Trim(strings.ToLower(what), "0123456789abcdef") == ""
+}
+
 // acceptIn settles what a person has looked into.
 func (a *app) acceptIn(ctx context.Context, r *unibus.Room, what string) error {
-	if place, err := strconv.ParseUint(what, 10, 64); err == nil && len(what) <= maxPlace {
+	if isPlace(what) {
+		place, err := strconv.ParseUint(what, 10, 64)
+		if err != nil {
+			return err
+		}
 		if err := r.AcceptPlace(ctx, place); err != nil {
 			return err
 		}
@@ -71,7 +103,32 @@ func (a *app) acceptIn(ctx context.Context, r *unibus.Room, what string) error {
 	if err := r.AcceptHistory(ctx, what); err != nil {
 		return err
 	}
-	a.notice("%s goes on with the history that was verified here", r.Subject())
+	a.notice("%s goes on with the history that is verified here", r.Subject())
+	return nil
+}
+
+// verifyBus checks the allowlist, or settles that its log went back.
+func (a *app) verifyBus(ctx context.Context, c *unibus.Client, accept string) error {
+	v, err := c.VerifyBus(ctx, a.subNotice)
+	if err != nil && v.Findings == 0 {
+		return err
+	}
+	if accept != "" {
+		if !strings.HasPrefix(v.Head, strings.ToLower(accept)) {
+			return fmt.Errorf("hash %s: %w: the bus log ends at entry %d (%.16s)", accept, unibus.ErrNotFound, v.Entries, v.Head)
+		}
+		a.notice("the bus goes on with entry %d", v.Entries)
+		return nil
+	}
+	if oerr := a.out.value(v, func() {
+		a.out.table([]string{"BUS", "NAME", "ENTRIES", "USERS", "ADMINS", "FINDINGS"},
+			[][]string{{v.ID.String(), v.Name, number(v.Entries), number(v.Users), number(v.Admins), number(v.Findings)}})
+	}); oerr != nil {
+		return oerr
+	}
+	if err != nil {
+		return fmt.Errorf("verify: %w: see above", unibus.ErrIntegrity)
+	}
 	return nil
 }
 

@@ -206,6 +206,21 @@ func (k *Rekey) apply(s *State, e *Entry) {
 	})
 }
 
+// NewEpoch returns the epoch that an entry after a room's first begins; nil when it begins none.
+func (e *Entry) NewEpoch() *Rekey {
+	switch b := e.Body.(type) {
+	case *Rekey:
+		return b
+	case *Invite:
+		return b.Rekey
+	case *Remove:
+		return b.Rekey
+	case *SetPolicy:
+		return b.Rekey
+	}
+	return nil
+}
+
 // checkRekey checks the rekey of an entry that may, or must, have one.
 func checkRekey(r *Room, k *Rekey, history string, must bool, why string) error {
 	if k != nil {

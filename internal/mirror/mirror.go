@@ -131,13 +131,13 @@ func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
 	case head.Seq == 0:
 		return fmt.Errorf("log %s: %w", l.id, store.ErrNotFound)
 	case head.Seq < before.Seq:
-		return l.rolledBack("the store's log ends at entry %d, but it was verified up to entry %d", head.Seq, before.Seq)
+		return l.rolledBack("the store's log ends at entry %d (%x), but it was verified up to entry %d", head.Seq, head.Hash[:8], before.Seq)
 	case head.Seq > own.Seq:
 		if err := l.fetch(ctx, head.Seq); err != nil {
 			return err
 		}
 	case !l.has(head):
-		return l.broken("the store has another entry %d than the one that was verified", head.Seq)
+		return l.broken("the store has another entry %d (%x) than the one that was verified", head.Seq, head.Hash[:8])
 	}
 	l.mu.Lock()
 	l.checked = time.Now()

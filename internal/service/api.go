@@ -29,7 +29,7 @@ const (
 
 // api answers the membership API.
 type api struct {
-	store   store.Store
+	store   store.Vault
 	logs    *logs
 	bus     crypto.ID
 	cards   *waitingCards
@@ -340,24 +340,34 @@ func (a *api) readable(c *call) (may func(log crypto.ID) (bool, error), err erro
 	}, nil
 }
 
-// active checks that whoever the log's rules let is on the allowlist too, author and invited alike.
+// active checks that the author of an entry is on the allowlist. What else an honest author may not have known when it
+// signed, as that someone invited is on it no more, refuses nothing: it may sign no other entry for the place.
 func (a *api) active(ctx context.Context, e *ledger.Entry) error {
-	keys := []crypto.PublicKey{e.By}
-	if invite, ok := e.Body.(*ledger.Invite); ok {
-		for _, m := range invite.Members {
-			keys = append(keys, m.Key)
-		}
+	ok, err := a.store.IsAuthorized(ctx, e.By)
+	if err != nil {
+		return err
 	}
-	for _, key := range keys {
-		ok, err := a.store.IsAuthorized(ctx, key)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return fmt.Errorf("%w: %s is not on the allowlist", store.ErrDenied, key)
-		}
+	if !ok {
+		return fmt.Errorf("%w: %s is not on the allowlist", store.ErrDenied, e.By)
 	}
 	return nil
+}
+
+// keyed checks that whoever begins an epoch has its own copy of the key: without one nobody may ever have it.
+func (a *api) keyed(ctx context.Context, room crypto.ID, e *ledger.Entry) error {
+	k := e.NewEpoch()
+	if k == nil {
+		return nil
+	}
+	if remove, ok := e.Body.(*ledger.Remove); ok && slices.Contains(remove.Keys, e.By) {
+		return nil // it is for the others
+	}
+	of := store.SealedCopy{Room: room, Epoch: k.Epoch, Commit: k.Commit, SealedKey: store.SealedKey{Endpoint: e.By, Sealer: e.By}}
+	has, err := a.store.HasCopy(ctx, of)
+	if err == nil && !has {
+		err = fmt.Errorf("%w: the key of epoch %d is not there for its own author; it is staged before the entry", store.ErrInvalid, k.Epoch)
+	}
+	return err
 }
 
 func (a *api) createRoom(c *call) (int, any, error) {
@@ -408,7 +418,10 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 		if s.Room != nil && endsConnections(s.Room, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
 			return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
 		}
-		return a.active(c.Context(), e)
+		if err := a.active(c.Context(), e); err != nil {
+			return err
+		}
+		return a.keyed(c.Context(), log, e)
 	})
 	if err != nil {
 		return 0, nil, err

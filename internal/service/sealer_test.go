@@ -258,3 +258,42 @@ func TestPlainKeys(t *testing.T) {
 	s.gets(s.owners, s.room.ID, "1")
 	s.gets(s.owners, s.room.ID, "latest")
 }
+
+// TestAuthorsOwnCopy: nobody begins an epoch of which its own copy of the key is not there, for nobody might ever have
+// it. That someone whom an entry lets in is on the allowlist no more refuses nothing: its author may sign no other.
+func TestAuthorsOwnCopy(t *testing.T) {
+	onBothStores(t, func(s *sealing) {
+		statement, room := s.create()
+		s.puts(204, s.owners, room, 1, s.key.Commit(1), 1, s.owner)
+		s.make(statement)
+		s.enter(&ledger.Invite{Members: []ledger.NewMember{{Key: s.admin.Key(), Role: ledger.RoleOwner}, {Key: s.bob.Key(), Role: ledger.RoleMember}}})
+		refused := func(body ledger.Body) {
+			s.Helper()
+			if status, answer := enter(s.T, s.owners, s.room, s.owner, body); status != http.StatusBadRequest {
+				s.Errorf("%T: %d %s", body, status, answer)
+			}
+		}
+		next := crypto.RoomKey{2}.Commit(2)
+		rekey := &ledger.Rekey{Epoch: 2, Commit: next, Previous: make([]byte, crypto.PreviousSize)}
+		s.puts(204, s.owners, room, 2, next, 1, s.admin, s.bob)
+		s.puts(204, s.admins, room, 2, next, 1, s.owner)
+		refused(rekey)
+		refused(&ledger.Remove{Keys: []crypto.PublicKey{s.bob.Key()}, Rekey: rekey})
+		joined := s.room.Room.Policy
+		joined.History = ledger.HistoryJoined
+		refused(&ledger.SetPolicy{Policy: joined, Rekey: &ledger.Rekey{Epoch: 2, Commit: next}})
+		refused(&ledger.Invite{Members: []ledger.NewMember{{Key: s.carol.Key(), Role: ledger.RoleMember}}, Rekey: rekey})
+		s.puts(204, s.owners, room, 2, next, 1, s.owner)
+		s.enter(rekey)
+
+		bus, err := store.Load(s.Context(), s.n.store, s.n.Bus)
+		s.must(err)
+		if status, answer := enter(s.T, s.owners, bus, s.owner, &ledger.Revoke{Keys: []crypto.PublicKey{s.carol.Key()}}); status != http.StatusCreated {
+			s.Fatalf("%d %s", status, answer)
+		}
+		s.enter(&ledger.Invite{Members: []ledger.NewMember{{Key: s.carol.Key(), Role: ledger.RoleMember}}})
+		// Who removes itself has no copy of what is for the others.
+		after := crypto.RoomKey{3}.Commit(3)
+		s.enter(&ledger.Remove{Keys: []crypto.PublicKey{s.owner.Key()}, Rekey: &ledger.Rekey{Epoch: 3, Commit: after, Previous: make([]byte, crypto.PreviousSize)}})
+	})
+}

@@ -187,6 +187,8 @@ type Vault interface {
 	AllCards(ctx context.Context) iter.Seq2[Card, error]
 	// CopyKeys is PutKeys for copies that another store has, each made by its own sealer, as many as there are.
 	CopyKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, copies []SealedKey) error
+	// HasCopy reports whether a sealer's copy of a key for an endpoint is kept, whether an entry names the key or not.
+	HasCopy(ctx context.Context, of SealedCopy) (bool, error)
 	// Unstage removes the copies of one key that one sealer made, unless an entry names it.
 	Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey) error
 	// ExpireStaged removes the sealed copies that were staged before a time and that no entry names, and

@@ -123,6 +123,17 @@ func (s *Store) stage(ctx context.Context, writes []write) (refused int, err err
 	}
 }
 
+// HasCopy reports whether a copy is kept.
+func (s *Store) HasCopy(ctx context.Context, of store.SealedCopy) (bool, error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	found, err := s.keys.fresh(ctx, sealedKey(of.Room, of.Epoch, of.Commit.String(), of.Endpoint.String(), of.Sealer.String()))
+	if err != nil {
+		return false, fmt.Errorf("look for a copy of a key: %w", failure(err))
+	}
+	return len(found) > 0, nil
+}
+
 // staging is one key that copies were staged of.
 type staging struct {
 	room   crypto.ID

@@ -249,6 +249,18 @@ func sealersOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) ([]crypto.Pu
 // named selects the entry's record that names a key.
 const named = `SELECT 1 FROM epochs WHERE room = ?1 AND epoch = ?2 AND commitment = ?3`
 
+// HasCopy reports whether a copy is kept.
+func (s *Store) HasCopy(ctx context.Context, of store.SealedCopy) (has bool, err error) {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	err = s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM room_keys WHERE room = ? AND epoch = ? AND commitment = ? AND endpoint = ? AND sealer = ?)`,
+		of.Room[:], of.Epoch, of.Commit[:], of.Endpoint[:], of.Sealer[:]).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("look for a copy of a key: %w", failure(err))
+	}
+	return has, nil
+}
+
 // Unstage removes one sealer's copies of a key that no entry names.
 func (s *Store) Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey) error {
 	ctx, cancel := s.op(ctx)

@@ -912,9 +912,23 @@ func testUnstagedKeys(t *testing.T, w *world) {
 	nowhere := crypto.ID{1}
 	w.must(v.PutKeys(w.ctx, nowhere, 1, keep.Commit(1), owner.Key(), []store.SealedKey{w.seal(keep, nowhere, 1, owner)}))
 	w.must(v.PutKeys(w.ctx, s.ID, 2, drop.Commit(2), bob.Key(), garbage(1, bob)))
+	has := func(epoch uint32, k crypto.RoomKey, endpoint, sealer *crypto.Identity, want bool) {
+		t.Helper()
+		of := store.SealedCopy{Room: s.ID, Epoch: epoch, Commit: k.Commit(epoch), SealedKey: store.SealedKey{Endpoint: endpoint.Key(), Sealer: sealer.Key()}}
+		if got, err := v.HasCopy(w.ctx, of); got != want || err != nil {
+			t.Errorf("a copy of epoch %d for %s by %s: %v, %v", epoch, endpoint.Key(), sealer.Key(), got, err)
+		}
+	}
+	has(1, key, owner, owner, true)
+	has(1, key, bob, owner, false)
+	has(2, keep, bob, owner, true)
+	has(2, keep, bob, bob, false)
+	has(2, drop, bob, bob, true)
+	has(3, keep, bob, owner, false)
 	w.must(v.Unstage(w.ctx, s.ID, 1, key.Commit(1), owner.Key()))
 	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2), owner.Key()))
 	w.must(v.Unstage(w.ctx, s.ID, 2, drop.Commit(2), owner.Key()))
+	has(2, drop, bob, owner, false)
 	w.must(v.Unstage(w.ctx, nowhere, 1, keep.Commit(1), owner.Key()))
 	for name, c := range map[string]struct {
 		room  crypto.ID
