@@ -569,7 +569,7 @@ func TestViews(t *testing.T) {
 	}
 	r := watch(t, "alice create r\nalice invite bob:admin carol:member\nbob rekey\nalice role carol:reader\ncarol leave\nalice remove bob rekey\nalice policy pad\nalice archive\n", look)
 	v := rooms[r.ID]
-	if v.Subject != "r" || v.Epoch != 3 || v.Seq != r.Head.Seq || !v.Archived || !v.Policy.Pad || v.Left || !v.Policy.Stored() {
+	if v.Subject != "r" || v.Epoch != 3 || v.Seq != r.Head.Seq || !v.Archived || !v.Policy.Pad || !v.Policy.Stored() {
 		t.Errorf("%+v", v)
 	}
 	maps.DeleteFunc(members, func(_ crypto.PublicKey, role Role) bool { return role == "" })

@@ -1,10 +1,6 @@
 package ledger
 
-import (
-	"time"
-
-	"github.com/unibus/unibus/internal/crypto"
-)
+import "github.com/unibus/unibus/internal/crypto"
 
 // View is one change that an accepted entry makes to the views a store keeps: the record as it is
 // from then on. It is a RoomView, EpochView, MemberView or UserView.
@@ -12,15 +8,13 @@ type View interface{ isView() }
 
 // RoomView is a room's record as of an entry.
 type RoomView struct {
-	ID        crypto.ID
-	Subject   string
-	Creator   crypto.PublicKey
-	Policy    Policy
-	Epoch     uint32
-	EpochTime time.Time // when the epoch began
-	Seq       uint64    // the entry it is current up to
-	Left      bool      // someone left since the epoch began
-	Archived  bool
+	ID       crypto.ID
+	Subject  string
+	Creator  crypto.PublicKey
+	Policy   Policy
+	Epoch    uint32
+	Seq      uint64 // the entry it is current up to
+	Archived bool
 }
 
 // EpochView is an epoch's key commitment, and who made it.
@@ -66,10 +60,9 @@ func (s *State) Views(e *Entry) []View {
 
 func (s *State) roomView() RoomView {
 	r := s.Room
-	epoch := r.Epoch()
 	return RoomView{
-		ID: s.ID, Subject: r.Subject, Creator: r.Creator(), Policy: r.Policy, Epoch: epoch.Number, EpochTime: epoch.Time,
-		Seq: s.Head.Seq, Left: r.Left, Archived: r.Archived != 0,
+		ID: s.ID, Subject: r.Subject, Creator: r.Creator(), Policy: r.Policy, Epoch: r.Epoch().Number,
+		Seq: s.Head.Seq, Archived: r.Archived != 0,
 	}
 }
 

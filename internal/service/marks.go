@@ -50,7 +50,7 @@ func LoadMarks(path string) (Marks, error) {
 	sum, body, _ := bytes.Cut(text, []byte("\n"))
 	m := Marks{}
 	if want := sha256.Sum256(body); string(sum) != hex.EncodeToString(want[:]) || json.Unmarshal(body, &m) != nil {
-		return nil, fmt.Errorf("what is remembered of the streams: %w: %s is damaged", store.ErrInvalid, path)
+		return nil, fmt.Errorf("what is remembered of the streams: %w: %s is damaged", store.ErrDamaged, path)
 	}
 	return m, nil
 }

@@ -233,7 +233,7 @@ func (s *Service) found(ctx context.Context, o Options) error {
 		return err
 	}
 	if first.Bus == nil {
-		return fmt.Errorf("%w: the store's bus log is none", store.ErrInvalid)
+		return fmt.Errorf("%w: the store's bus log is none", store.ErrDamaged)
 	}
 	if !o.Bus.IsZero() && first.ID != o.Bus {
 		return fmt.Errorf("%w: the store holds the bus %s, not %s", store.ErrExists, first.ID, o.Bus)

@@ -252,7 +252,7 @@ func TestMarksFile(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadMarks(file); !errors.Is(err, store.ErrInvalid) {
+	if _, err := LoadMarks(file); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a damaged file: %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".unibus-*")); len(left) > 0 {

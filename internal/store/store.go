@@ -74,7 +74,6 @@ type Room struct {
 	Policy   ledger.Policy `json:"policy"`
 	Seq      uint64        `json:"seq"`
 	Members  int           `json:"members"`
-	Stale    bool          `json:"stale"`
 	Archived bool          `json:"archived"`
 }
 
@@ -253,7 +252,7 @@ func CardOf(ctx context.Context, s Keyring, endpoint crypto.PublicKey) (Card, er
 	return cards[0], nil
 }
 
-// Load folds a log as the store has it. ErrNotFound for an unknown log, ErrInvalid for a damaged one.
+// Load folds a log as the store has it. ErrNotFound for an unknown log, ErrDamaged for a damaged one.
 func Load(ctx context.Context, s Store, log crypto.ID) (*ledger.State, error) {
 	state := new(ledger.State)
 	for e, err := range s.Entries(ctx, log, 0) {
@@ -261,14 +260,14 @@ func Load(ctx context.Context, s Store, log crypto.ID) (*ledger.State, error) {
 			return nil, err
 		}
 		if _, err := state.Apply(e.Statement); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}
 	switch {
 	case state.Head.Seq == 0:
 		return nil, fmt.Errorf("log %s: %w", log, ErrNotFound)
 	case state.ID != log:
-		return nil, fmt.Errorf("%w: the log %s stands under the id %s", ErrInvalid, state.ID, log)
+		return nil, fmt.Errorf("%w: the log %s stands under the id %s", ErrDamaged, state.ID, log)
 	}
 	return state, nil
 }

@@ -176,7 +176,7 @@ func (l *loader) put(ctx context.Context, i item) error {
 	step()
 	if i.card != nil {
 		if _, err := crypto.OpenCard(i.card.Statement, i.card.Endpoint); err != nil {
-			return fmt.Errorf("card of %s: %w: %v", i.card.Endpoint, store.ErrInvalid, err)
+			return fmt.Errorf("card of %s: %w: %v", i.card.Endpoint, store.ErrDamaged, err)
 		}
 		return l.to.PutCards(ctx, *i.card)
 	}
@@ -233,10 +233,10 @@ func (l *loader) flush(ctx context.Context) error {
 func (l *loader) entry(ctx context.Context, e *store.Entry) error {
 	c, err := store.Advance(l.state, e.Statement)
 	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrInvalid, err)
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
 	if l.state.ID != l.log {
-		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrInvalid, l.state.ID, l.log)
+		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, l.state.ID, l.log)
 	}
 	if e.Seq > l.there.Seq {
 		return l.to.Append(ctx, c)
@@ -347,7 +347,7 @@ func BusOf(ctx context.Context, s store.Store) (crypto.ID, error) {
 	}
 	id, _, _, err := ledger.Place(statement)
 	if err != nil {
-		err = fmt.Errorf("bus log: %w: %v", store.ErrInvalid, err)
+		err = fmt.Errorf("bus log: %w: %v", store.ErrDamaged, err)
 	}
 	return id, err
 }

@@ -348,11 +348,17 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	report, repair := look.Report, look.Repair
 	n := named{"views", report}
 	var mu sync.Mutex
-	var broken, sole []string
-	wrong := 0
+	var broken, sole, stale []string
+	wrong, rooms := 0, 0
+	users, err := allowlist(ctx, s)
+	if err != nil {
+		n.fail("restore a backup; what is damaged is not repaired", "%v", err)
+		return
+	}
+	now := time.Now()
 	logs, err := each(ctx, s, func(ctx context.Context, log crypto.ID) error {
 		state, err := store.Load(ctx, s, log)
-		damaged := errors.Is(err, store.ErrInvalid)
+		damaged := errors.Is(err, store.ErrDamaged)
 		w := 0
 		if err == nil {
 			w, err = s.Rebuild(ctx, state, !repair)
@@ -364,10 +370,17 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 			broken = append(broken, err.Error())
 			return nil
 		}
-		if err == nil && state.Room != nil && state.Room.Archived == 0 && owners(state.Room) == 1 {
+		if err != nil || state.Room == nil || state.Room.Archived != 0 {
+			return err
+		}
+		rooms++
+		if owners(state.Room) == 1 {
 			sole = append(sole, state.Room.Subject)
 		}
-		return err
+		if ledger.Stale(state.Room, users, now) {
+			stale = append(stale, state.Room.Subject)
+		}
+		return nil
 	})
 	switch {
 	case err != nil:
@@ -386,25 +399,26 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	default:
 		n.pass("all of %s as they say", english.Plural(logs, "log", ""))
 	}
+	if err == nil {
+		RoomChecks(rooms, stale, sole, report)
+	}
+}
+
+// allowlist is the bus as its log says.
+func allowlist(ctx context.Context, s store.Vault) (*ledger.Bus, error) {
+	statement, err := s.Bus(ctx)
 	if err != nil {
-		return
+		return nil, err
 	}
-	var stale []string
-	total := 0
-	for r, err := range s.Rooms(ctx, crypto.ID{}) {
-		if err != nil {
-			named{"rooms", report}.fail("", "%v", err)
-			return
-		}
-		if r.Archived {
-			continue
-		}
-		total++
-		if r.Stale {
-			stale = append(stale, r.Subject)
-		}
+	first := new(ledger.State)
+	if _, err := first.Apply(statement); err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
-	RoomChecks(total, stale, sole, report)
+	state, err := store.Load(ctx, s, first.ID)
+	if err != nil {
+		return nil, err
+	}
+	return state.Bus, nil
 }
 
 func owners(r *ledger.Room) (n int) {

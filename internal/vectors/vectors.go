@@ -21,6 +21,9 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return err
 }
 
+// MarshalText encodes as hexadecimal.
+func (b Bytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, b), nil }
+
 // File is testdata/v1.json.
 type File struct {
 	Identities []struct {

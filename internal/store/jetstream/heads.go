@@ -131,7 +131,7 @@ func (s *Store) probe(ctx context.Context, at uint64, open []end, probes int) (m
 		}
 		hash, err := crypto.HashStatement(r.value)
 		if err != nil {
-			return fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrInvalid, n.Seq, n.Log, err)
+			return fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrDamaged, n.Seq, n.Log, err)
 		}
 		hashes[place{n.Log, n.Seq}] = hash
 		return nil

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
@@ -19,7 +18,7 @@ import (
 // decode reads a JSON record.
 func decode(r record, v any) error {
 	if err := json.Unmarshal(r.value, v); err != nil {
-		return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, r.key, err)
+		return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, r.key, err)
 	}
 	return nil
 }
@@ -50,20 +49,9 @@ func (s *Store) room(ctx context.Context, room crypto.ID) (roomRecord, error) {
 	return v, err
 }
 
-// full adds to a room's record what is derived from others.
-func (c *copied) full(id crypto.ID, v roomRecord, members []store.Member) store.Room {
-	r := store.Room{
-		ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Seq: v.Seq, Archived: v.Archived,
-		Members: len(members), Stale: v.Left,
-	}
-	now := time.Now()
-	for _, m := range members {
-		if u, ok := c.users[m.Endpoint]; ok && v.Policy.Encrypted() {
-			ended := u.Ended(now)
-			r.Stale = r.Stale || !ended.IsZero() && !ended.Before(v.EpochTime)
-		}
-	}
-	return r
+// whole is a room's record with its members counted.
+func (v *roomRecord) whole(id crypto.ID, members []store.Member) store.Room {
+	return store.Room{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Seq: v.Seq, Archived: v.Archived, Members: len(members)}
 }
 
 // Room returns a room's record.
@@ -86,12 +74,7 @@ func (s *Store) whole(ctx context.Context, room crypto.ID) (store.Room, error) {
 	if err != nil {
 		return store.Room{}, err
 	}
-	users, err := s.allowlist(ctx)
-	if err != nil {
-		return store.Room{}, err
-	}
-	defer users.RUnlock()
-	return users.full(room, v, members), nil
+	return v.whole(room, members), nil
 }
 
 // RoomBySubject finds a room by its subject.
@@ -102,7 +85,7 @@ func (s *Store) RoomBySubject(ctx context.Context, subject string) (store.Room, 
 	var id crypto.ID
 	if err == nil {
 		if id, err = crypto.ParseID(string(named.value)); err != nil {
-			err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, named.key, err)
+			err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, named.key, err)
 		}
 	}
 	var r store.Room
@@ -150,16 +133,9 @@ func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, e
 	if err != nil {
 		return nil, err
 	}
-	op, cancel := s.op(ctx)
-	defer cancel()
-	users, err := s.allowlist(op)
-	if err != nil {
-		return nil, err
-	}
-	defer users.RUnlock()
 	var out []store.Room
 	for id, v := range records {
-		out = append(out, users.full(id, v, members[id]))
+		out = append(out, v.whole(id, members[id]))
 	}
 	slices.SortFunc(out, func(a, b store.Room) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out, nil
@@ -199,7 +175,7 @@ func member(r record) (m store.Member, room crypto.ID, err error) {
 		m.Endpoint, err = crypto.ParsePublicKey(endpoint)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, r.key, err)
+		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, r.key, err)
 	}
 	m.Role = v.Role
 	return m, room, err
@@ -305,7 +281,7 @@ func (s *Store) eachRoom(ctx context.Context, endpoint crypto.PublicKey, meant f
 	for key, r := range records {
 		id, err := crypto.ParseID(key)
 		if err != nil {
-			return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, key, err)
+			return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, key, err)
 		}
 		var v roomRecord
 		if err := decode(r, &v); err != nil {
@@ -342,14 +318,14 @@ func sealedKey(room crypto.ID, epoch uint32, commit, endpoint, sealer string) st
 func sealed(r record) (k store.SealedKey, err error) {
 	tokens := strings.Split(r.key, ".")
 	if len(tokens) != 5 {
-		return k, fmt.Errorf("%w: the key %s is no sealed copy's", store.ErrInvalid, r.key)
+		return k, fmt.Errorf("%w: the key %s is no sealed copy's", store.ErrDamaged, r.key)
 	}
 	k.Sealed = r.value
 	if k.Endpoint, err = crypto.ParsePublicKey(tokens[3]); err == nil {
 		k.Sealer, err = crypto.ParsePublicKey(tokens[4])
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: the key %s is no sealed copy's: %v", store.ErrInvalid, r.key, err)
+		err = fmt.Errorf("%w: the key %s is no sealed copy's: %v", store.ErrDamaged, r.key, err)
 	}
 	return k, err
 }
@@ -446,7 +422,7 @@ func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]sto
 func card(r record) (store.Card, error) {
 	endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, cardPrefix))
 	if err != nil {
-		return store.Card{}, fmt.Errorf("%w: the key %s is no endpoint's", store.ErrInvalid, r.key)
+		return store.Card{}, fmt.Errorf("%w: the key %s is no endpoint's", store.ErrDamaged, r.key)
 	}
 	return store.Card{Endpoint: endpoint, Statement: r.value}, nil
 }

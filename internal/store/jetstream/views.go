@@ -26,13 +26,11 @@ const patience = 200 * time.Millisecond
 // The records, as JSON. Seq is that of the entry a record comes from.
 type (
 	roomRecord struct {
-		Subject   string        `json:"subject"`
-		Epoch     uint32        `json:"epoch"`
-		EpochTime time.Time     `json:"epoch_time"`
-		Policy    ledger.Policy `json:"policy"`
-		Left      bool          `json:"left"`
-		Archived  bool          `json:"archived"`
-		Seq       uint64        `json:"seq"`
+		Subject  string        `json:"subject"`
+		Epoch    uint32        `json:"epoch"`
+		Policy   ledger.Policy `json:"policy"`
+		Archived bool          `json:"archived"`
+		Seq      uint64        `json:"seq"`
 	}
 	memberRecord struct {
 		Role    ledger.Role `json:"role"`              // empty: no member any more
@@ -66,7 +64,7 @@ func epochOf(r record) (commit crypto.Hash, by crypto.PublicKey, err error) {
 		by, err = crypto.ParsePublicKey(author)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrInvalid, r.key, err)
+		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, r.key, err)
 	}
 	return commit, by, err
 }
@@ -115,7 +113,7 @@ func (s *Store) rows(seq uint64, views []ledger.View) (changes []row, last row) 
 		switch v := v.(type) {
 		case ledger.RoomView:
 			creator = v.Creator
-			last = row{s.rooms, roomKey(v.ID), roomRecord{v.Subject, v.Epoch, v.EpochTime.UTC(), v.Policy, v.Left, v.Archived, seq}}
+			last = row{s.rooms, roomKey(v.ID), roomRecord{v.Subject, v.Epoch, v.Policy, v.Archived, seq}}
 		case ledger.EpochView:
 			changes = append(changes, row{s.rooms, epochKey(v.Room, v.Epoch), epochRecord(v.Commit, v.By)})
 		case ledger.MemberView:
@@ -284,7 +282,7 @@ func (s *Store) heal(ctx context.Context, log crypto.ID, current uint64) error {
 		}
 		c, err := store.Advance(state, e.Statement)
 		if err != nil {
-			return fmt.Errorf("%w: log %s is damaged: %v", store.ErrInvalid, log, err)
+			return fmt.Errorf("%w: log %s is damaged: %v", store.ErrDamaged, log, err)
 		}
 		if e.Seq <= current {
 			continue
@@ -415,7 +413,7 @@ func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
 		}
 		log, err := crypto.ParseID(key)
 		if err != nil {
-			return nil, fmt.Errorf("%w: the key %s is no log's", store.ErrInvalid, key)
+			return nil, fmt.Errorf("%w: the key %s is no log's", store.ErrDamaged, key)
 		}
 		if h, err := store.HeadOf(ctx, s, log); errors.Is(err, store.ErrNotFound) || err == nil && current[key] >= h.Seq {
 			continue // it never began

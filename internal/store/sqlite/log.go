@@ -278,10 +278,10 @@ func applyRoom(ctx context.Context, tx *sql.Tx, v ledger.RoomView) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO rooms (id, subject, creator, epoch, epoch_time, policy, seq, has_left, archived) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET creator = excluded.creator, epoch = excluded.epoch, epoch_time = excluded.epoch_time, policy = excluded.policy,
-		seq = excluded.seq, has_left = excluded.has_left, archived = excluded.archived`,
-		v.ID[:], v.Subject, v.Creator[:], v.Epoch, millis(v.EpochTime), string(policy), v.Seq, v.Left, v.Archived)
+	_, err = tx.ExecContext(ctx, `INSERT INTO rooms (id, subject, creator, epoch, policy, seq, archived) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET creator = excluded.creator, epoch = excluded.epoch, policy = excluded.policy,
+		seq = excluded.seq, archived = excluded.archived`,
+		v.ID[:], v.Subject, v.Creator[:], v.Epoch, string(policy), v.Seq, v.Archived)
 	if err != nil {
 		return exists(ctx, tx, err, `SELECT 1 FROM rooms WHERE subject = ? AND id <> ?`, "a room with the subject "+v.Subject, v.Subject, v.ID[:])
 	}

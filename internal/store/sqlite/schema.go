@@ -2,7 +2,7 @@ package sqlite
 
 // oldest is the version that the first migration makes. A file of an earlier one is refused: nothing
 // converts it.
-const oldest = 4
+const oldest = 5
 
 // migrations bring an older file to the next version, in order; user_version counts them, from oldest on.
 var migrations = []string{`
@@ -21,10 +21,8 @@ CREATE TABLE rooms (
   id         BLOB PRIMARY KEY,
   subject    TEXT NOT NULL UNIQUE,
   epoch      INTEGER NOT NULL,
-  epoch_time INTEGER NOT NULL,
   policy     TEXT NOT NULL,
   seq        INTEGER NOT NULL,
-  has_left   INTEGER NOT NULL,
   archived   INTEGER NOT NULL,
   creator    BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;

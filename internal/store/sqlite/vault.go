@@ -127,7 +127,7 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 // roomViews and busViews are the views of a log: how to read them, and how to remove them before they
 // are written anew.
 var roomViews = [][2]string{
-	{`SELECT id, subject, creator, epoch, epoch_time, policy, seq, has_left, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
+	{`SELECT id, subject, creator, epoch, policy, seq, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
 	{`SELECT room, endpoint, role FROM members WHERE room = ?1`, `DELETE FROM members WHERE room = ?1`},
 	{`SELECT room, epoch, commitment, author FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
 }

@@ -16,20 +16,16 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// roomColumns reads a store.Room. A room is stale when someone left since its epoch began, or a
-// member's access to the bus ended since then.
+// roomColumns reads a store.Room.
 const roomColumns = `r.id, r.subject, r.epoch, r.policy, r.seq, r.archived,
-	(SELECT count(*) FROM members m WHERE m.room = r.id),
-	r.has_left OR r.policy LIKE '%"encryption":"e2e"%' AND EXISTS (
-		SELECT 1 FROM members m JOIN users u ON u.endpoint = m.endpoint WHERE m.room = r.id
-		AND (NOT u.active AND u.revoked >= r.epoch_time OR u.expires BETWEEN max(r.epoch_time, 1) AND ?))
+	(SELECT count(*) FROM members m WHERE m.room = r.id)
 	FROM rooms r`
 
 func scanRoom(scan func(...any) error) (store.Room, error) {
 	var r store.Room
 	var id []byte
 	var policy string
-	if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Seq, &r.Archived, &r.Members, &r.Stale); err != nil {
+	if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Seq, &r.Archived, &r.Members); err != nil {
 		return r, err
 	}
 	copy(r.ID[:], id)
@@ -40,7 +36,7 @@ func scanRoom(scan func(...any) error) (store.Room, error) {
 func (s *Store) Room(ctx context.Context, room crypto.ID) (store.Room, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	r, err := scanRoom(s.read.QueryRowContext(ctx, `SELECT `+roomColumns+` WHERE r.id = ?`, now(), room[:]).Scan)
+	r, err := scanRoom(s.read.QueryRowContext(ctx, `SELECT `+roomColumns+` WHERE r.id = ?`, room[:]).Scan)
 	if err != nil {
 		return r, fmt.Errorf("room %s: %w", room, failure(err))
 	}
@@ -51,7 +47,7 @@ func (s *Store) Room(ctx context.Context, room crypto.ID) (store.Room, error) {
 func (s *Store) RoomBySubject(ctx context.Context, subject string) (store.Room, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	r, err := scanRoom(s.read.QueryRowContext(ctx, `SELECT `+roomColumns+` WHERE r.subject = ?`, now(), subject).Scan)
+	r, err := scanRoom(s.read.QueryRowContext(ctx, `SELECT `+roomColumns+` WHERE r.subject = ?`, subject).Scan)
 	if err != nil {
 		return r, fmt.Errorf("room %s: %w", subject, failure(err))
 	}
@@ -63,7 +59,7 @@ func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room
 	read := func(last []byte) ([]store.Room, error) {
 		ctx, cancel := s.op(ctx)
 		defer cancel()
-		return rows(ctx, s.read, scanRoom, `SELECT `+roomColumns+` WHERE r.id > ? ORDER BY r.id LIMIT ?`, now(), last, page)
+		return rows(ctx, s.read, scanRoom, `SELECT `+roomColumns+` WHERE r.id > ? ORDER BY r.id LIMIT ?`, last, page)
 	}
 	return pages(after[:], read, func(r store.Room) []byte { return r.ID[:] })
 }

@@ -215,7 +215,7 @@ func testRoom(t *testing.T, w *world) {
 	mine := w.As(owner)
 	r, err := mine.Room(w.ctx, s.ID)
 	w.must(err)
-	if r.Subject != "ops.alerts" || r.Epoch != 1 || r.Seq != 1 || r.Members != 1 || r.Stale || r.Archived || r.Policy.Retain == nil || !r.Policy.Encrypted() {
+	if r.Subject != "ops.alerts" || r.Epoch != 1 || r.Seq != 1 || r.Members != 1 || r.Archived || r.Policy.Retain == nil || !r.Policy.Encrypted() {
 		t.Errorf("room is %+v", r)
 	}
 	w.must(mine.PutKeys(w.ctx, s.ID, 1, key.Commit(1), owner.Key(), []store.SealedKey{w.seal(key, s.ID, 1, bob)}))
@@ -257,7 +257,7 @@ func testRoom(t *testing.T, w *world) {
 	w.is(err, store.ErrNotFound)
 	r, err = mine.RoomBySubject(w.ctx, "ops.alerts")
 	w.must(err)
-	if !r.Stale || r.Epoch != 2 || r.Seq != 5 || r.Members != 1 {
+	if r.Epoch != 2 || r.Seq != 5 || r.Members != 1 {
 		t.Errorf("after bob left, room is %+v", r)
 	}
 	w.must(w.append(s, owner, &ledger.Archive{}))
