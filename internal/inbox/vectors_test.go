@@ -40,7 +40,6 @@ type (
 		room    *ledger.State    // the fold
 		by      *crypto.Identity // its owner
 		keys    []*crypto.FrameKey
-		ids     map[string]*crypto.Identity
 	}
 	readingVector struct {
 		Name     string          `json:"name"`
