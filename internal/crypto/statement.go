@@ -49,8 +49,11 @@ func HashStatement(statement []byte) (Hash, error) {
 	if err != nil {
 		return Hash{}, err
 	}
-	return sha256.Sum256(payload), nil
+	return HashPayload(payload), nil
 }
+
+// HashPayload is HashStatement of a statement with this payload.
+func HashPayload(payload []byte) Hash { return sha256.Sum256(payload) }
 
 func statementMessage(kind string, payload []byte) []byte {
 	m := make([]byte, 0, 2+10+len(kind)+1+len(payload))

@@ -163,12 +163,8 @@ func decode(ops func(op string) (func() Body, error), statement []byte) (*Entry,
 	if err := crypto.Unmarshal(p.Body, body); err != nil {
 		return nil, nil, err
 	}
-	hash, err := crypto.HashStatement(statement)
-	if err != nil {
-		return nil, nil, err
-	}
 	return &Entry{
-		Seq: uint64(p.Seq), Hash: hash, Time: time.UnixMilli(int64(p.Time)).UTC(),
+		Seq: uint64(p.Seq), Hash: crypto.HashPayload(payload), Time: time.UnixMilli(int64(p.Time)).UTC(),
 		By: p.By, Op: p.Op, Body: body, Statement: statement,
 	}, &p, nil
 }
@@ -184,9 +180,7 @@ func Place(statement []byte) (log crypto.ID, seq uint64, hash crypto.Hash, err e
 	if err := crypto.Unmarshal(payload, &p); err != nil {
 		return log, 0, hash, err
 	}
-	if hash, err = crypto.HashStatement(statement); err != nil {
-		return log, 0, hash, err
-	}
+	hash = crypto.HashPayload(payload)
 	switch {
 	case p.Seq == 1 && len(p.Log) == 0:
 		return crypto.ID(hash[:20]), 1, hash, nil
