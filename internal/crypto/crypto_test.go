@@ -2,6 +2,7 @@ package crypto_test
 
 import (
 	"bytes"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -93,7 +94,7 @@ func TestParsePublicKey(t *testing.T) {
 			t.Errorf("a typo at %d is not noticed", i)
 		}
 	}
-	if !crypto.LooksLikeKey(text) || !crypto.LooksLikeKey(strings.ToLower(seed)) || crypto.LooksLikeKey("bob") {
+	if !crypto.LooksLikeKey(text) || !crypto.LooksLikeKey(strings.ToLower(seed)) || crypto.LooksLikeKey("bob") || crypto.LooksLikeKey(strings.Repeat("bob.", 15)) {
 		t.Error("LooksLikeKey")
 	}
 }
@@ -139,7 +140,7 @@ func TestTexts(t *testing.T) {
 	if err := json.Unmarshal(raw, &back); err != nil || back != (all{key, id, hash}) {
 		t.Errorf("%s: %v", raw, err)
 	}
-	for _, bad := range []string{`{"Key":"x"}`, `{"ID":"x"}`, `{"Hash":"x"}`, `{"Hash":"00"}`, `{"ID":"aaaa"}`} {
+	for _, bad := range []string{`{"Key":"x"}`, `{"ID":"x"}`, `{"Hash":"x"}`, `{"Hash":"00"}`, `{"ID":"aaaa"}`, `{"ID":"11111111111111111111111111111111"}`} {
 		if err := json.Unmarshal([]byte(bad), &back); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
@@ -169,6 +170,14 @@ func TestIdentity(t *testing.T) {
 	if _, err := crypto.ParseIdentity(other); !errors.Is(err, crypto.ErrKey) {
 		t.Errorf("an account's seed: %v", err)
 	}
+	if whole := seedOf(make([]byte, 32)); must[*crypto.Identity](t)(crypto.ParseIdentity(whole)).Key() != person(t, 0).Key() {
+		t.Error("the test makes no seeds")
+	}
+	for _, n := range []int{31, 33} {
+		if _, err := crypto.ParseIdentity(seedOf(make([]byte, n))); !errors.Is(err, crypto.ErrKey) {
+			t.Errorf("a seed of %d bytes: %v", n, err)
+		}
+	}
 	signature := id.SignNonce([]byte("nonce"))
 	if err := crypto.VerifyNonce(id.ConnectionKey(), []byte("nonce"), signature); err != nil {
 		t.Error(err)
@@ -182,6 +191,20 @@ func TestIdentity(t *testing.T) {
 	if err := crypto.VerifyNonce(id.ConnectionKey(), []byte("nonce"), nil); !errors.Is(err, crypto.ErrSignature) {
 		t.Errorf("no signature: %v", err)
 	}
+}
+
+// seedOf writes a user nkey seed of however many bytes, which nkeys itself does not.
+func seedOf(raw []byte) []byte {
+	b := append([]byte{byte(nkeys.PrefixByteSeed) | byte(nkeys.PrefixByteUser)>>5, (byte(nkeys.PrefixByteUser) & 31) << 3}, raw...)
+	var sum uint16 // CRC-16/XMODEM
+	for _, c := range b {
+		sum ^= uint16(c) << 8
+		for range 8 {
+			high := sum >> 15
+			sum = sum<<1 ^ high*0x1021
+		}
+	}
+	return []byte(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(binary.LittleEndian.AppendUint16(b, sum)))
 }
 
 // TestNonceOracle: a server that picks a nonce to look like a statement gets nothing of use, since
@@ -286,6 +309,19 @@ func TestCBOR(t *testing.T) {
 	}
 }
 
+// TestCBORParts: what reads a part of a statement relies on nobody to have looked at it before.
+func TestCBORParts(t *testing.T) {
+	for name, part := range map[string]interface{ UnmarshalCBOR([]byte) error }{
+		"number": new(crypto.Number), "key": new(crypto.PublicKey), "id": new(crypto.ID), "hash": new(crypto.Hash),
+	} {
+		for _, h := range []string{"", "18", "58", "60", "5820 01", "41 01"} { // nothing, cut short, a text, too short
+			if err := part.UnmarshalCBOR(unhex(t, h)); err == nil {
+				t.Errorf("%s: %q is taken", name, h)
+			}
+		}
+	}
+}
+
 // resigned changes a field of a payload and signs it again, so that only the field is wrong.
 func resigned(t testing.TB, id *crypto.Identity, kind string, statement []byte, change func(m map[string]any)) []byte {
 	t.Helper()
@@ -381,6 +417,10 @@ func TestTokens(t *testing.T) {
 	} {
 		if _, err := crypto.OpenToken(c.token, c.use, c.bus, c.now); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		_, err := crypto.PeekToken(c.token) // needs neither a use nor a signature
+		if malformed := c.want == crypto.ErrEncoding; malformed != errors.Is(err, crypto.ErrEncoding) {
+			t.Errorf("%s, peeked at: %v", name, err)
 		}
 	}
 }

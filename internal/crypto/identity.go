@@ -58,10 +58,10 @@ func NewIdentity(seed [32]byte) (*Identity, error) {
 // repeats the input.
 func ParseIdentity(text []byte) (*Identity, error) {
 	prefix, raw, err := nkeys.DecodeSeed(bytes.TrimSpace(text))
-	if err != nil || prefix != nkeys.PrefixByteUser || len(raw) != 32 {
+	if err != nil || prefix != nkeys.PrefixByteUser {
 		return nil, fmt.Errorf("%w: not a user nkey seed", ErrKey)
 	}
-	return NewIdentity([32]byte(raw))
+	return NewIdentity([32]byte(raw)) // DecodeSeed takes no other size
 }
 
 // Seed writes the seed as a user nkey seed: the secret itself.

@@ -52,6 +52,7 @@ func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
 //	a5#40    of 40 bytes
 //	b0[a:3]  says that three frames of stream a were acknowledged, the last of them stored at place 1,
 //	b0[a:3/7]  or at place 7
+//	b0[a:3@2]  and made at entry 2, not at that of b0
 //	first=9  the server says that the room begins at place 9
 //	skip=9   the next frame has place 9
 //	end      everything stored has been read
@@ -94,7 +95,7 @@ func (p *player) noticed(n Notice) {
 	p.out = append(p.out, text+")")
 }
 
-var drawnFrame = regexp.MustCompile(`^([a-zA-Z])(\d+)([+.!~]*)(?:=(\w+))?(?:@(\d+))?(?:s(-?\d+))?(?:#(\d+))?(?:\[([a-zA-Z]):(\d+)(?:/(\d+))?\])?$`)
+var drawnFrame = regexp.MustCompile(`^([a-zA-Z])(\d+)([+.!~]*)(?:=(\w+))?(?:@(\d+))?(?:s(-?\d+))?(?:#(\d+))?(?:\[([a-zA-Z]):(\d+)(?:/(\d+))?(?:@(\d+))?\])?$`)
 
 func (p *player) play(script string) string {
 	p.out = nil
@@ -152,7 +153,7 @@ func (p *player) frame(word string) Frame {
 	if m[8] != "" {
 		f.Header.Flags |= crypto.FlagFollows
 		content = crypto.AppendFollows(content, []crypto.Follows{{
-			Stream: [16]byte{m[8][0]}, Frames: uint64(number(m[9], 0)), At: uint64(at), Place: uint64(number(m[10], 1)),
+			Stream: [16]byte{m[8][0]}, Frames: uint64(number(m[9], 0)), At: uint64(number(m[11], at)), Place: uint64(number(m[10], 1)),
 			Sealed: uint64(t0.UnixMicro()),
 		}})
 	}
@@ -209,6 +210,7 @@ func TestInbox(t *testing.T) {
 		{"a frame that comes after it was given up", whole, year, "a0 a2 +2 end a1 a3", "a0 a2? !gap(a1) a3"},
 		{"released, and judged later", whole, year, "a0 a2 release end a3 +2 end", "a0 a2? a3 !gap(a1)"},
 		{"released, and come late", whole, year, "a0 a5 release end a3 a2 a4 a3 +2 end", "a0 a5? dropped(a3) dropped(a2) dropped(a4) !gap(a1)"},
+		{"released, and come late, with gaps of another stream, and behind it", whole, year, "b0 b2 a0 a1 a3 a5 release a1 a2 +2 end", "b0 a0 a1 b2? a3? a5? dropped(a2) !gap(b1) !gap(a4)"},
 		{"what is damaged is not on its way", whole, year, "a0 lost=2 skip=3 a2 end a3", "a0 a2? !gap(a1) a3"},
 		{"what is damaged under its subject", whole, year, "a0 lost=a2 skip=3 a2 end", "a0 a2? !gap(a1)"},
 		{"what is damaged of another's", whole, year, "a0 lost=A2 skip=3 a2 end", "a0"},
@@ -267,6 +269,8 @@ func TestInbox(t *testing.T) {
 		{"follows: stored where reading began", middle, year, "skip=20 b0[a:3/10]", "!missing(a0-2) b0"},
 		{"follows: joined in the middle behind it", middle, year, "skip=20 a5 b0[a:3/10]", "a5? !missing(a0-2) b0"},
 		{"follows: a place that the room has not reached again", whole, year, "a0 b0[a:3/10]", "a0 !missing(a1-2) b0"},
+		{"follows: joined in the middle behind it, with a gap since", middle, year, "skip=20 a5 a7 release b0[a:3/10] +2 end", "a5? a7? !missing(a0-2) b0 unacknowledged(a6)"},
+		{"follows: of an entry after its own", whole, year, "skip=5 b0@2[a:4/2@2] c0@2[d:4/2@3]", "!missing(a0-3) b0 c0"},
 		{"follows: nothing was acknowledged", whole, year, "skip=5 b0[a:0/0]", "b0"},
 		{"follows: of an epoch that is not for the reader", whole, facts{notOwed: "3"}, "skip=5 b0@3[a:4/2]", "b0"},
 		{"follows: of a time when nothing was stored", whole, facts{unstored: 3}, "skip=5 b0@3[a:4/2]", "b0"},
@@ -328,6 +332,10 @@ func TestBudget(t *testing.T) {
 	if n := used.Load(); n != int64(2*third) {
 		t.Errorf("%d bytes are counted, want %d", n, 2*third)
 	}
+	used.Add(Budget)
+	if got := newPlayer(o, facts{}).play("a0 a1"); got != "a0 a1" {
+		t.Errorf("one that holds nothing, when others hold too much: %.100s", got)
+	}
 }
 
 // TestManyStreams: so many are remembered, and those that have ended are forgotten first.
@@ -371,6 +379,21 @@ func TestManyGaps(t *testing.T) {
 	}
 	if len(p.b.gaps) != maxJudged || strings.Count(strings.Join(p.out, " "), "!gap(a0)") != 1 {
 		t.Errorf("%d gaps are kept, %d told", len(p.b.gaps), strings.Count(strings.Join(p.out, " "), "!gap"))
+	}
+}
+
+// TestManyHoles: of one stream so many gaps are remembered, so as not to be told twice.
+func TestManyHoles(t *testing.T) {
+	p := newPlayer(whole, facts{})
+	for n := range maxGaps + 1 {
+		p.play(fmt.Sprintf("a%d release", 2*n+1))
+	}
+	s := p.b.streams[key{senderOf('a'), [16]byte{'a'}}]
+	if len(s.gaps) != maxGaps || s.has(2*maxGaps+2) || !s.has(2*maxGaps) || s.untold(1) != 1 || s.untold(2) != 3 {
+		t.Errorf("%d are remembered: %v", len(s.gaps), s.gaps)
+	}
+	if got := p.play("+2 end"); strings.Count(got, "!gap(") != maxGaps+1 {
+		t.Errorf("told are %s", got)
 	}
 }
 

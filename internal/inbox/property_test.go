@@ -14,12 +14,16 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
-var schedules = 1_000_000 / raceCost
+const schedules = 1_000_000 / raceCost
 
 // TestSchedules plays random schedules of a few streams, whose frames are lost, refused, repeated, repeated with
 // other content, forgotten by retention, told of by later streams, and come out of order, and compares everything
 // that comes out with what an oracle says, which looks at all frames at once.
 func TestSchedules(t *testing.T) {
+	schedules := schedules
+	if testing.Short() {
+		schedules /= 50
+	}
 	var players sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {

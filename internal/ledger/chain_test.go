@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -224,6 +225,8 @@ func edit(p *Policy, words []string) {
 			p.Encryption = w
 		case "pad":
 			p.Pad = true
+		case "rot13":
+			p.Encryption = w
 		case "anew":
 		case "live":
 			p.Retain = nil
@@ -345,6 +348,7 @@ func TestRoomLog(t *testing.T) {
 		alice create ops.x none with-commit ! rule
 		alice create ops.x with-short-nonce ! rule
 		alice create ops.x nonsense      ! rule
+		alice create ops.x rot13         ! rule
 		alice create ops.x
 		alice create ops.x               ! rule
 		= alice:owner
@@ -583,6 +587,13 @@ func TestViews(t *testing.T) {
 	clear(rooms)
 	clear(members)
 	clear(epochs)
+	whole(watch(t, "alice create r none\nalice invite bob:member\n", look))
+	if len(epochs) != 0 {
+		t.Errorf("epochs of a room without keys: %v", epochs)
+	}
+	clear(rooms)
+	clear(members)
+	clear(epochs)
 	b := watch(t, "alice found alice\nalice add bob:user carol:admin\nalice user bob:admin\ncarol revoke alice\n", look)
 	if len(users) != 3 || users[key("alice")].Active || users[key("bob")].Role != RoleAdmin || b.Bus.Name != "alice" {
 		t.Errorf("users %v", users)
@@ -631,6 +642,18 @@ func TestStale(t *testing.T) {
 	lonely := play(t, "dave create r\ndave invite bob:owner alice:admin")
 	if got := Removable(lonely.Room, bus.Bus, key("dave"), now); len(got) != 1 {
 		t.Errorf("%d removable", len(got))
+	}
+	// Whoever lost access before the key was made never had it, and of one unknown to the bus there is nothing to say.
+	apply(room, "alice", "rekey", drawnRekey(room, ""))
+	if !Stale(room.Room, bus.Bus, now) {
+		t.Error("bob and dave were revoked, and hold the key")
+	}
+	later := play(t, "alice create r")
+	later.Room.Epochs[0].Time = at(99)
+	later.Room.set(key("bob"), RoleMember, 1)
+	later.Room.set(crypto.PublicKey{1}, RoleMember, 1)
+	if Stale(later.Room, bus.Bus, now) {
+		t.Error("stale because of one who was revoked before, or whom the bus does not know")
 	}
 	// Expiry.
 	soon := crypto.Number(at(60).UnixMilli())
@@ -701,6 +724,12 @@ func TestSnapshots(t *testing.T) {
 	if err != nil || fmt.Sprint(back.Room.Members()) != fmt.Sprint(s.Room.Members()) || !back.Room.Left {
 		t.Errorf("%v", err)
 	}
+	b := play(t, "alice found alice\nalice add bob:admin\nalice revoke bob\nalice add bob=carol:user")
+	if raw, err := b.Snapshot(); err != nil {
+		t.Error(err)
+	} else if again, err := LoadSnapshot(raw); err != nil || again.Bus.ByName("bob").Key != key("carol") || again.Bus.admins != 1 || standing(again) != standing(b) {
+		t.Errorf("one who was revoked counts again: %v", err)
+	}
 	for n := range good {
 		if _, err := LoadSnapshot(good[:n]); !errors.Is(err, ErrSnapshot) {
 			t.Fatalf("cut to %d: %v", n, err)
@@ -708,5 +737,61 @@ func TestSnapshots(t *testing.T) {
 	}
 	if _, err := LoadSnapshot([]byte{0xa0}); !errors.Is(err, ErrSnapshot) {
 		t.Errorf("an empty one: %v", err)
+	}
+	for name, change := range map[string]func(in *snapshot){
+		"of another version":    func(in *snapshot) { in.V++ },
+		"with a part of a hash": func(in *snapshot) { in.Hashes = in.Hashes[1:] },
+		"without hashes":        func(in *snapshot) { in.Hashes = nil },
+		"of no log":             func(in *snapshot) { in.Room = nil },
+		"of two kinds of log":   func(in *snapshot) { in.Bus = &busSnapshot{} },
+		"without an epoch":      func(in *snapshot) { in.Room.Epochs = nil },
+		"without a policy":      func(in *snapshot) { in.Room.Terms = nil },
+	} {
+		var in snapshot
+		if err := cbor.Unmarshal(good, &in); err != nil {
+			t.Fatal(err)
+		}
+		change(&in)
+		bad, err := cbor.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadSnapshot(bad); !errors.Is(err, ErrSnapshot) {
+			t.Errorf("one %s: %v", name, err)
+		}
+	}
+}
+
+// TestDraft: an entry is judged, and what it does is known, before it is signed; one that is too large is refused on
+// both sides.
+func TestDraft(t *testing.T) {
+	by := people["alice"]
+	s, err := Fold(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Draft(by.Key(), &Found{Name: "alice", Key: by.Key()}, t0)
+	if err != nil || s.Head.Seq != 0 || d.After.Head.Seq != 1 || d.After.Bus.User(by.Key()) == nil || d.Entry.Statement != nil {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if _, err := s.Apply(d.Sign(by)); err != nil || s.Head != d.After.Head || s.ID != d.After.ID {
+		t.Errorf("signed, it is another: %v, %v", s.Head, err)
+	}
+	var invalid *Invalid
+	if _, err := s.Draft(people["bob"].Key(), &Add{Users: []NewUser{{Key: people["carol"].Key(), Name: "carol", Role: RoleUser}}}, t0); !errors.As(err, &invalid) || !errors.Is(err, ErrNotAllowed) {
+		t.Errorf("by who may not: %v", err)
+	}
+	if _, err := s.Draft(by.Key(), &Create{}, t0); !errors.Is(err, ErrNewer) {
+		t.Errorf("of another kind of log: %v", err)
+	}
+	if _, err := s.Draft(by.Key(), &Revoke{Keys: []crypto.PublicKey{{1}}}, t0); !errors.Is(err, crypto.ErrKey) {
+		t.Errorf("with a key that is none: %v", err)
+	}
+	large := strings.Repeat("x", MaxEntry)
+	if _, err := s.Draft(by.Key(), &Revoke{Keys: []crypto.PublicKey{by.Key()}, Reason: &large}, t0); !errors.Is(err, crypto.ErrEncoding) {
+		t.Errorf("too large: %v", err)
+	}
+	if _, err := s.Check(by.Sign(crypto.KindEntry, make([]byte, MaxEntry+1))); !errors.Is(err, crypto.ErrEncoding) || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("too large, signed: %v", err)
 	}
 }

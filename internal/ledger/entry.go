@@ -198,9 +198,7 @@ func Place(statement []byte) (log crypto.ID, seq uint64, hash crypto.Hash, err e
 	if err := crypto.Unmarshal(payload, &p); err != nil {
 		return log, 0, hash, err
 	}
-	if hash, err = crypto.HashStatement(statement); err != nil {
-		return log, 0, hash, err
-	}
+	hash = crypto.HashPayload(payload)
 	switch {
 	case p.Seq == 1 && len(p.Log) == 0:
 		return crypto.ID(hash[:20]), 1, hash, nil

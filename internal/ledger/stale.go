@@ -68,9 +68,9 @@ func aged(n, limit uint64) Age {
 }
 
 // Removable lists the members whose access to the bus has ended and whom by may remove, in no
-// order; never all owners.
+// order; never all owners, since only an owner removes owners, and it stays.
 func Removable(r *Room, b *Bus, by crypto.PublicKey, now time.Time) []crypto.PublicKey {
-	role, owners := r.members[by], r.owners
+	role := r.members[by]
 	if !role.Manages() {
 		return nil
 	}
@@ -78,12 +78,6 @@ func Removable(r *Room, b *Bus, by crypto.PublicKey, now time.Time) []crypto.Pub
 	for key, has := range r.members {
 		if key == by || b.users[key].ActiveAt(now) || has.Manages() && role != RoleOwner {
 			continue
-		}
-		if has == RoleOwner {
-			if owners == 1 {
-				continue
-			}
-			owners--
 		}
 		out = append(out, key)
 	}

@@ -111,7 +111,7 @@ func (s *seats[K]) has(conn connID) bool {
 
 // left frees the seat of a connection that has gone.
 func (s *seats[K]) left(conn connID, now time.Time) {
-	s.free(now, func(c connID, _ seat[K]) bool { return c == conn }, conn)
+	s.free(now, func(connID, seat[K]) bool { return true }, conn)
 }
 
 // sweep frees the seats whose time is over, and forgets logins that waited too long.

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +10,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // TestSeats reads lines for two seats at each place and a queue of two: "a1" is a login of connection 1 at
@@ -54,6 +59,10 @@ func TestSeats(t *testing.T) {
 			t.Errorf("%s: %s > %s, not %s", c.name, c.line, out, c.want)
 		}
 	}
+	s, now := newSeats[string](1, 0, 0), time.Unix(1e9, 0)
+	if !s.take("a", connID{"s", 1}, now, time.Second) || s.take("a", connID{"s", 2}, now, time.Second) || s.has(connID{"s", 2}) {
+		t.Error("more seats are taken than there are")
+	}
 }
 
 // TestCrowdEvents: what servers tell all services is counted by each, whoever let the connection in.
@@ -68,8 +77,11 @@ func TestCrowdEvents(t *testing.T) {
 	tell("BUS", "CONNECT", "s", 2)
 	tell("BUS", "CONNECT", "t", 1)
 	tell("STORE", "CONNECT", "s", 3)
+	tell("BUS", "SERVER.CONNS", "s", 6)
+	tell("BUS", "CONNECT", "", 7)
 	tell("DOOR", "CONNECT", "s", 4)
 	tell("DOOR", "CONNECT", "s", 5)
+	c.cameIn(connID{"s", 8}, "no key")
 	counts := func() []int {
 		return []int{c.bus.count[key], c.door.count["2001:db8::/64"], len(c.bus.taken) + len(c.door.taken)}
 	}
@@ -86,6 +98,59 @@ func TestCrowdEvents(t *testing.T) {
 		t.Errorf("a server stopped: %v", got)
 	}
 	c.event(&nats.Msg{Subject: "$SYS.ACCOUNT.BUS.CONNECT", Data: []byte("{")})
+}
+
+// TestSeed: who is connected when a service starts is counted, but for those who have gone since.
+func TestSeed(t *testing.T) {
+	n, admin := node(t, "")
+	mustDial(t, n, admin, n.Bus)
+	here, gone := newCrowd(time.Now), newCrowd(time.Now)
+	if err := here.seed(t.Context(), n.Links().Sys); err != nil || here.bus.count[admin.Key()] != 1 {
+		t.Fatalf("%d connections are counted, %v", here.bus.count[admin.Key()], err)
+	}
+	for conn := range here.bus.taken {
+		gone.gone.put(conn, struct{}{})
+	}
+	if err := gone.seed(t.Context(), n.Links().Sys); err != nil || len(gone.bus.taken) != 0 {
+		t.Errorf("%d connections that have gone are counted, %v", len(gone.bus.taken), err)
+	}
+}
+
+// TestDropUnknownHello: one who says hello, and was let in by another service, is that one's to drop.
+func TestDropUnknownHello(t *testing.T) {
+	c := newCrowd(time.Now)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait tasks.Group
+	drop := c.dropHello(ctx, nil, &wait) // which has no connection to drop it over
+	drop("elsewhere")
+	cancel()
+	wait.Wait()
+}
+
+// TestCrowdNotServed: a service that cannot be told who comes and goes, or who is there, says so.
+func TestCrowdNotServed(t *testing.T) {
+	n, admin := node(t, "")
+	peer := mustDial(t, n, admin, n.Bus)
+	peer.Close()
+	c := newCrowd(time.Now)
+	if _, err := c.follow(peer.Conn); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("it follows over a closed connection: %v", err)
+	}
+	if err := c.seed(t.Context(), peer.Conn); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("it asks over a closed connection: %v", err)
+	}
+	if _, err := new(greeter).greet(peer.Conn); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("it greets over a closed connection: %v", err)
+	}
+	sys := n.Links().Sys
+	sub, err := sys.Subscribe("$SYS.REQ.SERVER.PING.CONNZ", func(m *nats.Msg) { _ = m.Respond([]byte("{")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.seed(t.Context(), sys); err == nil || !strings.Contains(err.Error(), "connections of a server") {
+		t.Errorf("an answer that is none: %v", err)
+	}
 }
 
 func TestAddressOf(t *testing.T) {

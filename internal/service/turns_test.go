@@ -58,6 +58,10 @@ func TestTurns(t *testing.T) {
 			t.Errorf("%s: %s > %s, not %s", c.name, c.line, got, c.want)
 		}
 	}
+	bytes := turns[string, string]{limits: turnLimits{atOnce: 9, each: 9, inHand: 9, bytes: 40, allBytes: 60}}
+	if bytes.reserve("a", 41) || !bytes.reserve("a", 40) || bytes.reserve("a", 1) || bytes.reserve("b", 21) || !bytes.reserve("b", 20) {
+		t.Error("more bytes are in hand than may be, of one caller or of all, or fewer")
+	}
 }
 
 // Whatever comes in whatever order: the bounds hold, nothing is lost, and whoever waits longest is next.

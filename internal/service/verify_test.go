@@ -37,6 +37,7 @@ type porch struct {
 	conns   uint64
 	allowed atomic.Int32
 	denied  atomic.Int32
+	unknown atomic.Int32 // the store could not tell
 
 	mu    sync.Mutex
 	drops map[string]int
@@ -96,11 +97,7 @@ func newPorch(t *testing.T) (*porch, *gated) {
 		members: newPool[source](wait.Go, guarded(log), loginLimits), door: newPool[string](wait.Go, guarded(log), doorLimits),
 		barred: func(crypto.PublicKey) bool { return false },
 		count: func(outcome string) {
-			if outcome == "allowed" {
-				p.allowed.Add(1)
-			} else {
-				p.denied.Add(1)
-			}
+			map[string]*atomic.Int32{"allowed": &p.allowed, "denied": &p.denied, "unavailable": &p.unknown}[outcome].Add(1)
 		},
 		dropped: func(why string) {
 			p.mu.Lock()
@@ -330,6 +327,18 @@ func TestRoster(t *testing.T) {
 	}
 	if has(bob.Key(), now) || !has(carol.Key(), now) {
 		t.Error("who was revoked is still on the roster, or another is not")
+	}
+	room := new(ledger.State)
+	statement, err = room.Next(bob, &ledger.Create{Bus: p.bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := room.Apply(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.verifier.roster.note(room, entry); has(bob.Key(), now) {
+		t.Error("the log of a room says who may use the bus")
 	}
 }
 

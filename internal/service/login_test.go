@@ -1,0 +1,334 @@
+package service
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"golang.org/x/time/rate"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+func plainPolicy() ledger.Policy {
+	p := ledger.DefaultPolicy()
+	p.Encryption = ledger.EncryptionNone
+	return p
+}
+
+// peeked is a login as the porch reads it, whose token is as change has altered it.
+func (p *porch) peeked(id *crypto.Identity, change func(*crypto.Token), options func(*jwt.ConnectOptions)) *login {
+	p.t.Helper()
+	now := time.Now()
+	token := crypto.Token{Use: crypto.UseConnect, Bus: &p.bus, From: now, Until: now.Add(5 * time.Minute), Inbox: crypto.Inbox{1}}
+	change(&token)
+	text, err := id.Token(token)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	l, err := peek(p.login(id, "10.0.0.1", func(o *jwt.ConnectOptions) { o.Token = text; options(o) }), p.now())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return l
+}
+
+// TestProve: each thing that a login has to prove is wanted by itself.
+func TestProve(t *testing.T) {
+	p, _ := newPorch(t)
+	mallory := person(t, 'm')
+	as := func(*crypto.Token) {}
+	ago := func(t *crypto.Token, by time.Duration) { t.From, t.Until = t.From.Add(-by), t.Until.Add(-by) }
+	signed := func(id *crypto.Identity, nonce string) string {
+		return base64.RawURLEncoding.EncodeToString(id.SignNonce([]byte(nonce)))
+	}
+	for name, c := range map[string]struct {
+		token   func(*crypto.Token)
+		options func(*jwt.ConnectOptions)
+		why     string // empty: it is proven
+	}{
+		"as it should be": {as, proper, ""},
+		"in standard base64": {as, func(o *jwt.ConnectOptions) {
+			o.SignedNonce = base64.StdEncoding.EncodeToString(p.admin.SignNonce([]byte("nonce")))
+		}, ""},
+		"to say hello":          {func(t *crypto.Token) { t.Bus = nil }, proper, ""},
+		"no connection key":     {as, func(o *jwt.ConnectOptions) { o.Nkey = "" }, "no connection key"},
+		"a key that is none":    {as, func(o *jwt.ConnectOptions) { o.Nkey = o.Nkey[1:] }, "no connection key"},
+		"another's key":         {as, func(o *jwt.ConnectOptions) { o.Nkey = mallory.ConnectionKey().String() }, "another connection key"},
+		"the identity's key":    {as, func(o *jwt.ConnectOptions) { o.Nkey = p.admin.Key().String() }, "another connection key"},
+		"no signature":          {as, func(o *jwt.ConnectOptions) { o.SignedNonce = "" }, "nonce is not signed"},
+		"what is no signature":  {as, func(o *jwt.ConnectOptions) { o.SignedNonce = "!" }, "no signature of the nonce"},
+		"another's signature":   {as, func(o *jwt.ConnectOptions) { o.SignedNonce = signed(mallory, "nonce") }, "nonce is not signed"},
+		"one of another nonce":  {as, func(o *jwt.ConnectOptions) { o.SignedNonce = signed(p.admin, "another") }, "nonce is not signed"},
+		"no token":              {as, func(o *jwt.ConnectOptions) { o.Token = "" }, "another connection key"},
+		"a broken token":        {as, func(o *jwt.ConnectOptions) { o.Token = broken(o.Token) }, "signature does not verify"},
+		"for the API":           {func(t *crypto.Token) { t.Use = crypto.UseAPI }, proper, "another use"},
+		"for the API, no bus":   {func(t *crypto.Token) { t.Use, t.Bus = crypto.UseAPI, nil }, proper, "another use"},
+		"for another bus":       {func(t *crypto.Token) { t.Bus = &crypto.ID{1} }, proper, "another bus"},
+		"expired":               {func(t *crypto.Token) { ago(t, 2*crypto.TokenSkew) }, proper, "expired"},
+		"expired, to say hello": {func(t *crypto.Token) { ago(t, 2*crypto.TokenSkew); t.Bus = nil }, proper, "expired"},
+		"not yet valid":         {func(t *crypto.Token) { ago(t, -4*crypto.TokenSkew) }, proper, "not yet valid"},
+		"for too long":          {func(t *crypto.Token) { t.Until = t.From.Add(crypto.MaxConnectLife + time.Second) }, proper, "longer"},
+		"no inbox":              {func(t *crypto.Token) { t.Inbox = crypto.Inbox{} }, proper, "no inbox"},
+		"no inbox, no bus":      {func(t *crypto.Token) { t.Inbox, t.Bus = crypto.Inbox{}, nil }, proper, "no inbox"},
+	} {
+		err := p.peeked(p.admin, c.token, c.options).prove(p.bus, p.now())
+		switch {
+		case c.why == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.why != "" && (!errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), c.why)):
+			t.Errorf("%s: %v, want %q", name, err, c.why)
+		}
+	}
+}
+
+// TestNoLogin: what is no request of a server is neither answered nor counted.
+func TestNoLogin(t *testing.T) {
+	p, _ := newPorch(t)
+	encoded := base64.RawURLEncoding.EncodeToString
+	for name, data := range map[string]string{
+		"nothing":              "",
+		"two parts":            "a." + encoded([]byte("{}")),
+		"four parts":           "a." + encoded([]byte("{}")) + ".b.c",
+		"no base64":            "a.!.b",
+		"no JSON":              "a." + encoded([]byte("{")) + ".b",
+		"claims of other form": "a." + encoded([]byte(`{"nats":7}`)) + ".b",
+	} {
+		if _, err := peek(&nats.Msg{Data: []byte(data)}, p.now()); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+		p.receive(t.Context(), &nats.Msg{Data: []byte(data)})
+	}
+	unsigned := p.login(p.admin, "10.0.0.1", proper)
+	unsigned.Data = unsigned.Data[:len(unsigned.Data)-4]
+	l, err := peek(unsigned, p.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.answer(t.Context(), l)
+	if p.allowed.Load()+p.denied.Load()+p.unknown.Load() > 0 || len(p.drops) > 0 || p.crowd.isIn(l.conn) {
+		t.Error("something came of a request that no server made")
+	}
+}
+
+// outcome is what became of the only login a porch was given.
+func (p *porch) outcome() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for why, n := range p.drops {
+		out = append(out, fmt.Sprintf("%s:%d", why, n))
+	}
+	for what, n := range map[string]int32{"allowed": p.allowed.Load(), "denied": p.denied.Load(), "unavailable": p.unknown.Load()} {
+		if n > 0 {
+			out = append(out, fmt.Sprintf("%s:%d", what, n))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+// ailing is a store of which some answers fail.
+type ailing struct {
+	store.Vault
+	entries, users bool
+}
+
+func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+	if s.entries {
+		return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, store.ErrUnavailable) }
+	}
+	return s.Vault.Entries(ctx, log, after)
+}
+
+func (s *ailing) User(ctx context.Context, key crypto.PublicKey) (ledger.User, error) {
+	if s.users {
+		return ledger.User{}, store.ErrUnavailable
+	}
+	return s.Vault.User(ctx, key)
+}
+
+// TestLoginOutcomes: each reason for which a login is refused, or left without an answer, wherever it is on its way.
+// Each step is taken by itself, without the pools between, so that nothing else can be the reason.
+func TestLoginOutcomes(t *testing.T) {
+	none := turnLimits{}
+	hello := func(t *crypto.Token) { t.Bus = nil }
+	user := func(*crypto.Token) {}
+	publicIssuer := func(p *porch) {
+		key, err := p.issuer.PublicKey()
+		if err == nil {
+			p.issuer, err = nkeys.FromPublicKey(key)
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	received := func(p *porch, l *login) { p.receive(p.t.Context(), l.Msg); p.idle() }
+	checked := func(p *porch, l *login) { p.check(p.t.Context(), l) }
+	answered := func(p *porch, l *login) { p.answer(p.t.Context(), l) }
+	late := func(step func(*porch, *login)) func(*porch, *login) {
+		return func(p *porch, l *login) {
+			l.arrived = l.arrived.Add(-answerTimeout - 1)
+			step(p, l)
+		}
+	}
+	for name, c := range map[string]struct {
+		who    byte // 'a' is the admin
+		token  func(*crypto.Token)
+		before func(p *porch) // what it meets
+		step   func(p *porch, l *login)
+		want   string
+		inside bool // it has a seat then
+	}{
+		"let in":                        {'a', user, nil, answered, "allowed:1", true},
+		"let in, to say hello":          {'m', hello, nil, answered, "allowed:1", false}, // its seat is taken before
+		"over a connection that is in":  {'a', user, func(p *porch) { p.crowd.bus.appeared(p.admin.Key(), connID{"server", 1}, p.now().Add(loginLife)) }, received, "denied:1", true},
+		"dropped a moment ago":          {'a', user, func(p *porch) { p.barred = func(key crypto.PublicKey) bool { return key == p.admin.Key() } }, received, "login-barred:1", false},
+		"many signatures to look at":    {'a', user, func(p *porch) { p.read(); p.verifier.checks.turns.limits = none }, received, "login-busy:1", false},
+		"many strangers":                {'m', user, func(p *porch) { p.verifier.strangers = rate.NewLimiter(0, 0) }, received, "login-fast:1", false},
+		"many of this stranger":         {'m', user, func(p *porch) { p.verifier.paces = newRates[source](1, 0, 0) }, received, "login-fast:1", false},
+		"late for the signature":        {'a', user, nil, late(checked), "login-busy:1", false},
+		"another bus":                   {'a', func(t *crypto.Token) { t.Bus = &crypto.ID{1} }, nil, checked, "denied:1", false},
+		"another bus, many refused":     {'a', func(t *crypto.Token) { t.Bus = &crypto.ID{1} }, func(p *porch) { p.verifier.paces = newRates[source](1, 0, 0) }, checked, "denied:1 login-fast:1", false},
+		"many strangers to ask about":   {'m', user, func(p *porch) { p.verifier.asks.turns.limits = none }, checked, "login-busy:1", false},
+		"many logins in hand":           {'a', user, func(p *porch) { p.read(); p.members.turns.limits = none }, checked, "login-busy:1", false},
+		"many logins of the user":       {'a', user, func(p *porch) { p.read(); p.verifier.paces = newRates[source](1, 0, 0) }, checked, "login-fast:1", false},
+		"many hellos in hand":           {'m', hello, func(p *porch) { p.door.turns.limits = none }, checked, "login-busy:1", false},
+		"no seat to say hello":          {'m', hello, func(p *porch) { p.crowd.door = newSeats[string](0, 0, 0) }, checked, "door-full:1", false},
+		"late for the answer":           {'a', user, nil, late(answered), "login-busy:1", false},
+		"not on the allowlist":          {'m', user, nil, answered, "denied:1", false},
+		"as many connections as may be": {'a', user, func(p *porch) { p.crowd.bus = newSeats[crypto.PublicKey](0, 0, 0) }, answered, "bus-full:1", false},
+		"told of that a moment ago": {'a', user, func(p *porch) {
+			p.crowd.bus = newSeats[crypto.PublicKey](0, 0, 0)
+			p.crowd.mayTell(p.admin.Key(), p.now())
+		}, answered, "bus-full:1", false},
+		"nothing to sign answers with":   {'a', user, publicIssuer, answered, "", true},
+		"nor refusals":                   {'m', user, publicIssuer, answered, "denied:1", false},
+		"the store does not answer":      {'a', user, func(p *porch) { p.store.(*gated).Vault.(interface{ Close() error }).Close() }, answered, "unavailable:1", false},
+		"the store has no records":       {'a', user, func(p *porch) { p.store = &ailing{p.store.(store.Vault), false, true} }, answered, "unavailable:1", false},
+		"the store does not read a room": {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Vault), true, false}) }, answered, "unavailable:1", false},
+		"a room that is not there":       {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, nil, answered, "allowed:1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, s := newPorch(t)
+			s.release()
+			if c.before != nil {
+				c.before(p)
+			}
+			l := p.peeked(person(t, c.who), c.token, proper)
+			c.step(p, l)
+			if got := p.outcome(); got != c.want {
+				t.Errorf("it ends with %q, want %q", got, c.want)
+			}
+			if p.crowd.isIn(l.conn) != c.inside {
+				t.Errorf("it has a seat: %v", !c.inside)
+			}
+			if len(p.drops) > 0 && p.crowd.mayComeIn(l.conn.server, l.conn.id) {
+				t.Error("others wait for a login that is not answered")
+			}
+		})
+	}
+}
+
+// TestGranted: a login has exactly the rights in rooms that their logs give.
+func TestGranted(t *testing.T) {
+	p, _ := newPorch(t)
+	bob := person(t, 'b')
+	room := func(change func(*ledger.Policy), bodies ...ledger.Body) crypto.ID {
+		t.Helper()
+		policy, s := plainPolicy(), new(ledger.State)
+		change(&policy)
+		subject := fmt.Sprint("r", p.conns)
+		p.conns++
+		for _, body := range append([]ledger.Body{&ledger.Create{Bus: p.bus, Subject: subject, Policy: policy, Nonce: make([]byte, 16)}}, bodies...) {
+			statement, err := s.Next(p.admin, body, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			change, err := store.Advance(s, statement)
+			if err == nil {
+				err = p.store.Append(t.Context(), change)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s.ID
+	}
+	invite := func(role ledger.Role) ledger.Body {
+		return &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: role}}}
+	}
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := user.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := &ledger.Remove{Keys: []crypto.PublicKey{bob.Key()}}
+	p.allow(bob)
+	stored, live := func(*ledger.Policy) {}, func(policy *ledger.Policy) { policy.Retain = nil }
+	for name, c := range map[string]struct {
+		room                        crypto.ID
+		readsLive, stores, sendsNow bool
+	}{
+		"a member":                     {room(stored, invite(ledger.RoleMember)), true, true, false},
+		"a member, of one not stored":  {room(live, invite(ledger.RoleMember)), true, false, true},
+		"a reader":                     {room(stored, invite(ledger.RoleReader)), true, false, false},
+		"a reader, of one not stored":  {room(live, invite(ledger.RoleReader)), true, false, false},
+		"a member of an archived room": {room(stored, invite(ledger.RoleMember), &ledger.Archive{}), true, false, false},
+		"a stranger":                   {room(stored), false, false, false},
+		"one who was removed":          {room(live, invite(ledger.RoleMember), remove), false, false, false},
+		"the bus, named as a room":     {p.bus, false, false, false},
+		"a room that is not there":     {crypto.ID{9}, false, false, false},
+	} {
+		req := jwt.NewAuthorizationRequestClaims("request")
+		req.UserNkey = connection
+		uc, err := p.decide(t.Context(), req, p.peeked(bob, func(t *crypto.Token) { t.Rooms = []crypto.ID{c.room} }, proper))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rights := len(uc.Sub.Allow) + len(uc.Pub.Allow)
+		got := []bool{
+			slices.Contains(uc.Sub.Allow, bus.LiveFilter(c.room)),
+			slices.Contains(uc.Pub.Allow, bus.StoredSubject(c.room, bob.Key())),
+			slices.Contains(uc.Pub.Allow, bus.LiveSubject(c.room, bob.Key())),
+		}
+		if !slices.Equal(got, []bool{c.readsLive, c.stores, c.sendsNow}) {
+			t.Errorf("%s may read, store and send %v", name, got)
+		}
+		for _, ok := range got {
+			if ok {
+				rights--
+			}
+		}
+		if rights != 3 { // its inbox, its notices and the API
+			t.Errorf("%s may do more: %v %v", name, uc.Sub.Allow, uc.Pub.Allow)
+		}
+	}
+}
+
+// TestLoginsNotServed: a service that cannot be asked says so.
+func TestLoginsNotServed(t *testing.T) {
+	n, admin := node(t, "")
+	peer := mustDial(t, n, admin, n.Bus)
+	peer.Close()
+	p, _ := newPorch(t)
+	if err := p.serve(t.Context(), peer.Conn, new(tasks.Group)); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("it is served over a closed connection: %v", err)
+	}
+}
