@@ -77,7 +77,7 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 	}
 	f.src = live
 	if f.stored {
-		f.past = &storedSource{c: s.c, room: r, live: live, life: f.ctx, bytes: page, quiet: tailAfter}
+		f.past = &storedSource{c: s.c, room: r, live: live, seed: f.seed, life: f.ctx, bytes: page, quiet: tailAfter}
 		f.src = f.past
 		if err := f.begin(ctx); err != nil {
 			f.drop()
@@ -472,7 +472,7 @@ func (f *feed) kept(frame *store.Frame) {
 	if m, err := f.r.remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
 		f.memory = m
 	}
-	f.past = &storedSource{c: f.s.c, room: f.r, live: live, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
+	f.past = &storedSource{c: f.s.c, room: f.r, live: live, seed: f.seed, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
 	f.src = f.past
 	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
 	f.next, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq

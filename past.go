@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -47,6 +48,7 @@ type storedSource struct {
 	c    *Client
 	room *Room
 	live *bus.Feed
+	seed maphash.Seed
 	life context.Context // of the feed: what is fetched ahead outlives one call of Next
 
 	next     uint64        // the place wanted
@@ -57,6 +59,18 @@ type storedSource struct {
 	bytes    int           // of a page
 	followed bool          // the past has been read to its end once
 	quiet    time.Duration // without a frame, before the past is asked again
+
+	session context.Context // the last that was followed
+	heard   uint64          // the highest place that came by the subscription
+	given   standing        // the last frame that was given
+	doubted standing        // one that may not be there any more, to be compared with what the past holds; zero for none
+	asked   bool            // the past was asked about it at once
+}
+
+// standing is a frame at its place.
+type standing struct {
+	place uint64
+	sum   uint64
 }
 
 // errUnstored says that the room stores nothing any more.
@@ -78,7 +92,7 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 			f := s.page[0]
 			s.page = s.page[1:]
 			if f.Seq >= s.next {
-				s.next = f.Seq + 1
+				s.give(f)
 				return f, nil
 			}
 		}
@@ -102,12 +116,21 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 	if err != nil {
 		return store.Frame{}, err
 	}
-	s.followed = true
+	if s.followed && session != s.session {
+		s.doubt() // meanwhile the server may have been another, or have begun with less than it had
+	}
+	s.session, s.followed = session, true
+	if s.doubted.place > 0 && !s.asked {
+		s.asked = true
+		return store.Frame{}, s.tail(ctx)
+	}
 	wait, cancel := context.WithTimeout(ctx, s.quiet)
 	defer cancel()
 	defer context.AfterFunc(session, cancel)()
 	for {
 		f, err := s.live.Next(wait)
+		back := err == nil && f.Seq > 0 && f.Seq <= s.heard
+		s.heard = max(s.heard, f.Seq)
 		switch {
 		case err != nil && (wait.Err() == nil || ctx.Err() != nil):
 			return f, err
@@ -116,15 +139,50 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 			return store.Frame{}, s.tail(ctx)
 		case f.Seq == 0 && !s.room.Info().Policy.Stored():
 			return f, errUnstored
+		case f.Seq < s.next && back: // the place was used before
+			s.doubt()
+			return store.Frame{}, nil
 		case f.Seq < s.next: // known already, or nothing that the room has stored
 		case f.Seq == s.next:
-			s.next, s.last, s.quiet = f.Seq+1, max(s.last, f.Seq), tailAfter
+			s.give(f)
+			s.last, s.quiet = max(s.last, f.Seq), tailAfter
 			return f, nil
 		default:
 			s.quiet = tailAfter
 			return store.Frame{}, s.fetch(ctx)
 		}
 	}
+}
+
+// give takes note of a frame that goes to the reader.
+func (s *storedSource) give(f store.Frame) {
+	s.next = f.Seq + 1
+	s.given = standing{f.Seq, maphash.Bytes(s.seed, f.Data)}
+}
+
+// doubt has the past asked whether the last frame that was given still is where it was. A stream that went back, and
+// has come as far again with other frames, does not end too early: it has another frame there.
+func (s *storedSource) doubt() {
+	if s.doubted.place == 0 {
+		s.doubted, s.asked = s.given, false
+	}
+}
+
+// compare looks for the frame in doubt in an answer. One that begins behind it says nothing.
+func (s *storedSource) compare(past store.Past) error {
+	d := s.doubted
+	if d.place == 0 {
+		return nil
+	}
+	if len(past.Frames) > 0 && past.Frames[0].Seq == d.place {
+		s.doubted = standing{}
+		if maphash.Bytes(s.seed, past.Frames[0].Data) != d.sum {
+			return fmt.Errorf("%w: %w: the message at place %d of the room's stream was read, and now there is another", ErrIntegrity, ErrMessagesRolledBack, d.place)
+		}
+	} else if past.First > d.place {
+		s.doubted = standing{} // it was trimmed
+	}
+	return nil
 }
 
 // tail asks for what is stored beyond what was read, over a connection that stands. While the past cannot be
@@ -193,7 +251,11 @@ func (s *storedSource) awaited(ctx context.Context) (store.Past, error) {
 }
 
 func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
-	return s.c.pastFrames(ctx, s.room.id, store.FramesQuery{After: s.next - 1, Bytes: s.bytes})
+	after := s.next - 1
+	if s.doubted.place > 0 {
+		after = s.doubted.place - 1
+	}
+	return s.c.pastFrames(ctx, s.room.id, store.FramesQuery{After: after, Bytes: s.bytes})
 }
 
 // pastFrames asks for a part of the past, when it is this request's turn. What is not there to be read, of a
@@ -212,6 +274,9 @@ func (c *Client) pastFrames(ctx context.Context, room ID, q store.FramesQuery) (
 func (s *storedSource) accept(ctx context.Context, past store.Past) error {
 	if past.Last+1 < s.next {
 		return s.wentBack(ctx, past)
+	}
+	if err := s.compare(past); err != nil {
+		return err
 	}
 	s.first, s.last, s.page = past.First, past.Last, past.Frames
 	if len(past.Frames) == 0 {

@@ -19,14 +19,14 @@ type verdict struct {
 // judge holds a reading against what was written.
 func (r *room) judge(g *reading) (v verdict) {
 	v.wrong = slices.Clone(g.bad)
-	read := func(i int) bool { return g.frames[i] == len(r.frames[i].lines) }
+	read := func(i int) bool { return len(r.frames[i].lines) > 0 && g.frames[i] == len(r.frames[i].lines) }
 	told := r.told(g, read)
-	unnamed := 0
+	var unnamed, silent []string // examples
 	for i, f := range r.frames {
 		if n := g.frames[i]; n != 0 && n != len(f.lines) {
 			v.wrong = append(v.wrong, fmt.Sprintf("%d of the %d lines of place %d", n, len(f.lines), f.place))
 		}
-		if read(i) {
+		if read(i) || len(f.lines) == 0 { // a frame that only ends a stream is not seen
 			continue
 		}
 		v.missing++
@@ -34,22 +34,23 @@ func (r *room) judge(g *reading) (v verdict) {
 		switch {
 		case g.names(f):
 			v.named++
-		case g.places(f):
+		case g.places(f), g.wentBack(f, r.reach[g.who]):
 			v.placed++
 			if signed {
-				unnamed++
+				unnamed = append(unnamed, f.String())
 			}
 		case !signed && f.place > r.reach[g.who]:
 			v.untold++
 		default:
 			v.silent++
+			silent = append(silent, f.String())
 		}
 	}
 	if v.silent > 0 {
-		v.wrong = append(v.wrong, fmt.Sprintf("%d frames are missing silently", v.silent))
+		v.wrong = append(v.wrong, fmt.Sprintf("%d frames are missing silently: %s", v.silent, silent[0]))
 	}
-	if unnamed > 0 {
-		v.wrong = append(v.wrong, fmt.Sprintf("%d frames that others tell of are told by place alone", unnamed))
+	if len(unnamed) > 0 {
+		v.wrong = append(v.wrong, fmt.Sprintf("%d frames that others tell of are told by place alone: %s", len(unnamed), unnamed[0]))
 	}
 	v.end(g)
 	return v
@@ -101,6 +102,12 @@ func (g *reading) names(f frame) bool {
 
 func (g *reading) places(f frame) bool {
 	return slices.ContainsFunc(g.findings, func(n finding) bool { return n.first <= f.place && f.place <= n.last })
+}
+
+// wentBack reports whether a reader told that the room ends before a place that it knew. Places before that end may
+// have been used again since.
+func (g *reading) wentBack(f frame, reach uint64) bool {
+	return f.place <= reach && slices.ContainsFunc(g.findings, func(n finding) bool { return n.kind == "rolled-back" })
 }
 
 // tail is the last line of a text.

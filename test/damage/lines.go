@@ -37,6 +37,10 @@ type frame struct {
 	lines   []int // of its writer
 }
 
+func (f frame) String() string {
+	return fmt.Sprintf("frame %d of stream %s by %s at place %d", f.counter, f.stream, f.writer, f.place)
+}
+
 // room is what was written, all of it.
 type room struct {
 	id     crypto.ID
