@@ -57,6 +57,7 @@ type storedSource struct {
 	page     []store.Frame // read of the past, and not given yet
 	ahead    chan fetched  // what comes after page, when it is being fetched
 	bytes    int           // of a page
+	lost     bool          // nothing is there up to next, which the reader is still to be told
 	followed bool          // the past has been read to its end once
 	quiet    time.Duration // without a frame, before the past is asked again
 
@@ -76,6 +77,9 @@ type standing struct {
 // errUnstored says that the room stores nothing any more.
 var errUnstored = errors.New("the room stores nothing any more")
 
+// errLost says that the places up to the next hold nothing, and that none behind them was read that would show it.
+var errLost = errors.New("messages are lost")
+
 // fetched is the outcome of a request for the past.
 type fetched struct {
 	past store.Past
@@ -85,9 +89,14 @@ type fetched struct {
 // read reports whether everything has been read that was said to be there.
 func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last }
 
-// Next waits for the frame at the next place that holds one.
+// Next waits for the frame at the next place that holds one. errLost says that there is none up to next, and that Next
+// goes on there.
 func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 	for {
+		if s.lost {
+			s.lost = false
+			return store.Frame{}, errLost
+		}
 		for len(s.page) > 0 {
 			f := s.page[0]
 			s.page = s.page[1:]
@@ -280,7 +289,8 @@ func (s *storedSource) accept(ctx context.Context, past store.Past) error {
 	}
 	s.first, s.last, s.page = past.First, past.Last, past.Frames
 	if len(past.Frames) == 0 {
-		if s.next = max(s.next, past.First); s.next <= past.Last {
+		s.lost = past.Lost >= s.next
+		if s.next = max(s.next, past.First, past.Lost+1); s.next <= past.Last && !s.lost {
 			return fmt.Errorf("%w: an answer without any of the messages from place %d on", ErrUnavailable, s.next)
 		}
 		return nil
