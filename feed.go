@@ -355,6 +355,9 @@ func (f *feed) follow() error {
 			if settled.IsZero() {
 				settled = now.Add(giveUpAfter)
 			}
+			if f.stored { // it may hold nothing at all
+				f.in.Reached(f.past.first)
+			}
 			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
 			if over {
 				f.giveUpAllParked()
