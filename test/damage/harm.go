@@ -21,7 +21,7 @@ type harm struct {
 
 // harms lists them for what a server left.
 func harms(data string, id crypto.ID, flips int, r *rand.Rand) (out []harm, err error) {
-	jetstream := filepath.Join("jetstream")
+	const jetstream = "jetstream"
 	stream := filepath.Join(jetstream, "jetstream", "STORE", "streams", bus.StreamName(id))
 	blocks, sizes, err := blocksOf(data, stream)
 	if err != nil {

@@ -242,6 +242,7 @@ type reading struct {
 	after    []string    // writers whose last message came
 	bad      []string    // lines that should not have come
 	findings []finding
+	back     int // lines that came after later ones of their writer, which may be if these are of another stream
 }
 
 // finding is what sub told of.
@@ -284,6 +285,10 @@ func (g *reading) take(r *room, seen map[string]int, text string) {
 		g.after = append(g.after, w)
 	default:
 		i := r.at[w][n]
+		if seen[w] > n {
+			g.back++
+		}
+		seen[w] = max(seen[w], n)
 		stream := r.frames[i].stream
 		if last, any := seen[stream]; any && n <= last {
 			g.bad = append(g.bad, fmt.Sprintf("line %d of %s after line %d", n, w, last))

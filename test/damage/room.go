@@ -358,6 +358,7 @@ type sum struct {
 type tally struct {
 	ends map[int]int
 	verdict
+	back int // readings with lines behind later ones of their writer's other streams
 }
 
 func (t *tally) add(g *reading, v verdict) {
@@ -365,11 +366,14 @@ func (t *tally) add(g *reading, v verdict) {
 		t.ends = map[int]int{}
 	}
 	t.ends[g.code]++
+	if g.back > 0 {
+		t.back++
+	}
 	t.missing, t.named, t.placed, t.untold, t.silent = t.missing+v.missing, t.named+v.named, t.placed+v.placed, t.untold+v.untold, t.silent+v.silent
 }
 
 func (t *tally) String() string {
-	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d untold, %d silent", counts(t.ends), t.missing, t.named, t.placed, t.untold, t.silent)
+	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d untold, %d silent; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.untold, t.silent, t.back)
 }
 
 func counts(ends map[int]int) string {
