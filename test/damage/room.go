@@ -29,6 +29,7 @@ var (
 	flips  = flag.Int("flips", 100, "room: bits flipped, on what a server left that was stopped, and on what one left that was killed")
 	only   = flag.String("only", "", "room: the kinds of damage to try, of flip, block, cut, folder and file (default all)")
 	match  = flag.String("match", "", "room: only what says so of itself")
+	ways   = flag.String("ways", "stopped,killed", "room: how the server was ended before the damage")
 	follow = flag.Bool("follow", true, "room: also with a reader that runs meanwhile, once for each kind of damage")
 )
 
@@ -66,12 +67,9 @@ func damagedRoom(ctx context.Context, dir string) error {
 	return jerr
 }
 
-// ways are how a server was ended before the damage.
-var ways = []string{"stopped", "killed"}
-
 // job is one damage to be tried.
 type job struct {
-	way     string
+	way     string // the server was ended before: stopped or killed
 	running bool // with a reader that follows
 	harm
 }
@@ -86,7 +84,7 @@ func (j job) name() string {
 
 // give gives all jobs out.
 func give(ctx context.Context, dir string, r *room, jobs chan<- job) error {
-	for _, way := range ways {
+	for way := range strings.SplitSeq(*ways, ",") {
 		list, err := harms(filepath.Join(dir, way, "data"), r.id, *flips, rand.New(rand.NewPCG(*seed, 1)))
 		if err != nil {
 			return err
