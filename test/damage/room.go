@@ -70,7 +70,7 @@ func damagedRoom(ctx context.Context, dir string) error {
 // job is one damage to be tried.
 type job struct {
 	way     string // the server was ended before: stopped or killed
-	running bool // with a reader that follows
+	running bool   // with a reader that follows
 	harm
 }
 
