@@ -11,6 +11,7 @@ type verdict struct {
 	missing int // frames that were not read
 	named   int // of them, by stream and counter
 	placed  int // else by their places
+	unread  int // else behind the place up to which the room could be read, as was said
 	untold  int // else: nothing that was signed, and nothing that this reader knew, tells of them
 	silent  int // the rest, of which it should have told
 	wrong   []string
@@ -39,6 +40,8 @@ func (r *room) judge(g *reading) (v verdict) {
 			if signed {
 				unnamed = append(unnamed, f.String())
 			}
+		case g.upTo > 0 && f.place > g.upTo:
+			v.unread++
 		case !signed && f.place > r.reach[g.who]:
 			v.untold++
 		default:

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -242,7 +244,8 @@ type reading struct {
 	after    []string    // writers whose last message came
 	bad      []string    // lines that should not have come
 	findings []finding
-	back     int // lines that came after later ones of their writer, which may be if these are of another stream
+	upTo     uint64 // the place up to which the room could be read, if that was not to its end
+	back     int    // lines that came after later ones of their writer, which may be if these are of another stream
 }
 
 // finding is what sub told of.
@@ -272,8 +275,13 @@ func (s *site) sub(ctx context.Context, r *room, who string) (*reading, error) {
 		got.take(r, seen, text)
 	}
 	got.findings = parseFindings(res.said)
-	return got, nil
+	if m := couldBeRead.FindStringSubmatch(res.said); m != nil {
+		got.upTo, err = strconv.ParseUint(m[1], 10, 64)
+	}
+	return got, err
 }
+
+var couldBeRead = regexp.MustCompile(`\((\d+) of \d+ places could be read\)`)
 
 // take judges a line by itself: it is a whole one that was written, and not from before one of its stream.
 func (g *reading) take(r *room, seen map[string]int, text string) {

@@ -367,11 +367,12 @@ func (t *tally) add(g *reading, v verdict) {
 	if g.back > 0 {
 		t.back++
 	}
-	t.missing, t.named, t.placed, t.untold, t.silent = t.missing+v.missing, t.named+v.named, t.placed+v.placed, t.untold+v.untold, t.silent+v.silent
+	t.missing, t.named, t.placed = t.missing+v.missing, t.named+v.named, t.placed+v.placed
+	t.unread, t.untold, t.silent = t.unread+v.unread, t.untold+v.untold, t.silent+v.silent
 }
 
 func (t *tally) String() string {
-	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d untold, %d silent; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.untold, t.silent, t.back)
+	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d behind what could be read, %d untold, %d silent; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.unread, t.untold, t.silent, t.back)
 }
 
 func counts(ends map[int]int) string {
@@ -420,7 +421,8 @@ func (s summary) add(j job, o *outcome) (failed []string) {
 		for _, f := range g.findings {
 			kinds[f.kind]++
 		}
-		tell("%s: %s, %s: exit %d, %d missing: %d named, %d by place, %d untold, %d silent %v", j.name(), g.who, when, g.code, v.missing, v.named, v.placed, v.untold, v.silent, kinds)
+		tell("%s: %s, %s: exit %d, %d missing: %d named, %d by place, %d behind what could be read, %d untold, %d silent %v",
+			j.name(), g.who, when, g.code, v.missing, v.named, v.placed, v.unread, v.untold, v.silent, kinds)
 	}
 	for _, w := range wrong {
 		failed = append(failed, j.name()+": "+w)
