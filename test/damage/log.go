@@ -65,17 +65,15 @@ func damagedLog(ctx context.Context, dir string) error {
 	}
 	log.Printf("log: %d changes take %d bytes of the write-ahead log", *commits, len(wal)-start)
 	f := &flipper{dir: dir, from: from, wal: wal, acked: acked, ends: map[string]int{}}
-	if err := f.flipAll(ctx, start); err != nil {
-		return err
-	}
-	if err := f.serveSome(ctx, start); err != nil {
-		return err
+	err = f.flipAll(ctx, start)
+	if err == nil {
+		err = f.serveSome(ctx, start)
 	}
 	log.Printf("log: %v; done after %v", f.ends, time.Since(began).Round(time.Second))
-	if len(f.wrong) > 0 {
-		return fmt.Errorf("%d are not as promised:\n  %s", len(f.wrong), strings.Join(f.wrong[:min(len(f.wrong), 50)], "\n  "))
+	if err == nil && len(f.wrong) > 0 {
+		err = fmt.Errorf("%d are not as promised:\n  %s", len(f.wrong), strings.Join(f.wrong[:min(len(f.wrong), 50)], "\n  "))
 	}
-	return nil
+	return err
 }
 
 const (
