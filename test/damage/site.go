@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	patience  = time.Minute     // for what must happen at some time; it only matters when it does not
+	patience  = 3 * time.Minute // for what must happen at some time; it only matters when it does not
 	stopLimit = 5 * time.Second // from SIGTERM to the end of a process
 )
 
