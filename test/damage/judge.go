@@ -68,9 +68,7 @@ func (v *verdict) end(g *reading) {
 		v.wrong = append(v.wrong, "exit 0 with findings")
 	case g.code == 6 && len(g.findings) == 0 && !strings.Contains(g.said, "went back"):
 		v.wrong = append(v.wrong, "exit 6 without a finding: "+tail(g.said))
-	case g.code == 5 && !strings.Contains(g.said, "could be read"):
-		v.wrong = append(v.wrong, "exit 5: "+tail(g.said))
-	case g.code != 0 && g.code != 5 && g.code != 6:
+	case g.code != 0 && g.code != 6:
 		v.wrong = append(v.wrong, fmt.Sprintf("exit %d: %s", g.code, tail(g.said)))
 	}
 }

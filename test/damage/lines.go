@@ -244,6 +244,7 @@ type reading struct {
 	after    []string    // writers whose last message came
 	bad      []string    // lines that should not have come
 	findings []finding
+	again    int    // how often it was tried again
 	upTo     uint64 // the place up to which the room could be read, if that was not to its end
 	back     int    // lines that came after later ones of their writer, which may be if these are of another stream
 }
@@ -258,13 +259,20 @@ type finding struct {
 	text     string
 }
 
+// attempts is how often a reading is tried again that ends with 5.
+const attempts = 2
+
 // sub reads the room from its start.
 func (s *site) sub(ctx context.Context, r *room, who string) (*reading, error) {
-	got := &reading{who: who, frames: map[int]int{}}
-	res, err := s.run(ctx, who, "sub", subject, "--all", "--end")
-	if err != nil {
-		return nil, err
+	got := &reading{who: who, frames: map[int]int{}, again: -1}
+	var res result
+	for res.code = 5; res.code == 5 && got.again < attempts; got.again++ { // a machine that is busy is no damage
+		var err error
+		if res, err = s.run(ctx, who, "sub", subject, "--all", "--end"); err != nil {
+			return nil, err
+		}
 	}
+	var err error
 	got.code, got.said = res.code, res.said
 	seen := map[string]int{}
 	for lines := bufio.NewReader(strings.NewReader(res.out)); ; {

@@ -356,7 +356,8 @@ type sum struct {
 type tally struct {
 	ends map[int]int
 	verdict
-	back int // readings with lines behind later ones of their writer's other streams
+	again int // readings that had to be tried again
+	back  int // readings with lines behind later ones of their writer's other streams
 }
 
 func (t *tally) add(g *reading, v verdict) {
@@ -364,6 +365,7 @@ func (t *tally) add(g *reading, v verdict) {
 		t.ends = map[int]int{}
 	}
 	t.ends[g.code]++
+	t.again += g.again
 	if g.back > 0 {
 		t.back++
 	}
@@ -372,7 +374,7 @@ func (t *tally) add(g *reading, v verdict) {
 }
 
 func (t *tally) String() string {
-	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d behind what could be read, %d untold, %d silent; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.unread, t.untold, t.silent, t.back)
+	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d behind what could be read, %d untold, %d silent; %d tried again; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.unread, t.untold, t.silent, t.again, t.back)
 }
 
 func counts(ends map[int]int) string {
