@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm peer-js mutants
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage peer-js mutants
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -82,6 +82,12 @@ flood: build
 stepdowns rolling sigterm: build
 	go build -o bin/cluster ./test/cluster
 	bin/cluster -unibus bin/unibus $@
+
+# What people see of a room whose files were damaged on the server's disk, one thing at a time, and of a SQLite store
+# whose last changes were. Half an hour; bin/damage -h says how to run a part of it.
+damage: build
+	go build -o bin/damage ./test/damage
+	bin/damage -unibus bin/unibus
 
 # The example peer in JavaScript, beside a server of its own. It needs Node 20 and npm.
 peer-js:

@@ -77,7 +77,7 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 	}
 	f.src = live
 	if f.stored {
-		f.past = &storedSource{c: s.c, room: r, live: live, life: f.ctx, bytes: page, quiet: tailAfter}
+		f.past = &storedSource{c: s.c, room: r, live: live, seed: f.seed, life: f.ctx, bytes: page, quiet: tailAfter}
 		f.src = f.past
 		if err := f.begin(ctx); err != nil {
 			f.drop()
@@ -269,7 +269,11 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 	}
 	for f.past.next < f.fresh {
 		frame, err := f.src.Next(ctx)
-		if err == nil {
+		switch {
+		case errors.Is(err, errLost):
+			f.passed()
+			continue
+		case err == nil:
 			err = f.handle(ctx, frame)
 		}
 		if err != nil {
@@ -350,6 +354,9 @@ func (f *feed) follow() error {
 			now := time.Now()
 			if settled.IsZero() {
 				settled = now.Add(giveUpAfter)
+			}
+			if f.stored { // it may hold nothing at all
+				f.in.Reached(f.past.first)
 			}
 			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
 			if over {
@@ -440,6 +447,10 @@ func (f *feed) read(again time.Time) error {
 		return err
 	}
 	frame, err := f.src.Next(ctx)
+	if errors.Is(err, errLost) {
+		f.passed()
+		return nil
+	}
 	if err != nil {
 		if ctx.Err() != nil && f.ctx.Err() == nil {
 			return nil // something is due
@@ -472,7 +483,7 @@ func (f *feed) kept(frame *store.Frame) {
 	if m, err := f.r.remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
 		f.memory = m
 	}
-	f.past = &storedSource{c: f.s.c, room: f.r, live: live, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
+	f.past = &storedSource{c: f.s.c, room: f.r, live: live, seed: f.seed, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
 	f.src = f.past
 	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
 	f.next, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq
@@ -502,7 +513,7 @@ func (f *feed) flush() error {
 func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 	if f.stored {
 		if frame.Seq > f.next {
-			f.hole(frame.Seq)
+			f.hole(frame.Seq, "missing, with messages before and after it there")
 		}
 		f.next = frame.Seq + 1
 		f.in.Reached(f.past.first)
@@ -514,10 +525,16 @@ func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 	return f.take(ctx, frame)
 }
 
+// passed goes on behind places that hold nothing, up to where the room ends.
+func (f *feed) passed() {
+	f.hole(f.past.next, "missing, at the end of what is there")
+	f.next = f.past.next
+}
+
 // hole looks at places of the stream that hold nothing. Retention trims from the front only; what is missing
 // behind the first message that is left was lost or taken away. A server that wants to hide it can, but a
 // damaged disk does not.
-func (f *feed) hole(seq uint64) {
+func (f *feed) hole(seq uint64, why string) {
 	first := f.past.first
 	if first >= seq {
 		return
@@ -528,6 +545,6 @@ func (f *feed) hole(seq uint64) {
 	}
 	f.tell(Notice{
 		Kind: NoticeLost, Finding: true, From: max(first, f.next, f.from), To: seq - 1,
-		Why: "missing, with messages before and after it there",
+		Why: why,
 	})
 }

@@ -46,6 +46,11 @@ func (l facts) LeastRetained(since uint64) (least ledger.Retain) {
 	return least
 }
 
+func (l facts) Began() (at uint64, when time.Time) {
+	l.r.read(func(s *ledger.State) { at, when = s.Room.Anew, s.Room.EpochAt(s.Room.Anew).Time })
+	return at, when
+}
+
 func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
 	l.r.read(func(s *ledger.State) { at, when = s.Room.Joined(sender) })
 	return at, when

@@ -52,10 +52,10 @@ const (
 	NoticeReplayed       = NoticeKind(inbox.Replayed)       // a stream repeats itself with other content, goes back, or goes on after its end
 	NoticeDropped        = NoticeKind(inbox.Dropped)        // a message that is too large, or will not be whole
 	NoticeOpen           = NoticeKind(inbox.Open)           // a message was not whole when everything stored was read
+	NoticeLost           = NoticeKind(inbox.Lost)           // the room's stream itself lacks places; From and To are these
 
 	NoticeRolledBack NoticeKind = "rolled-back" // the room reached further before, From and To are places, or had another frame at one
 
-	NoticeLost     NoticeKind = "lost"     // the room's stream itself has a hole; From and To are places in it
 	NoticeForged   NoticeKind = "forged"   // a frame does not authenticate, and was dropped
 	NoticeRefused  NoticeKind = "refused"  // an authentic frame that its sender was not allowed
 	NoticeFork     NoticeKind = "fork"     // a sender holds another history of the room

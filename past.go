@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -47,6 +48,7 @@ type storedSource struct {
 	c    *Client
 	room *Room
 	live *bus.Feed
+	seed maphash.Seed
 	life context.Context // of the feed: what is fetched ahead outlives one call of Next
 
 	next     uint64        // the place wanted
@@ -55,12 +57,28 @@ type storedSource struct {
 	page     []store.Frame // read of the past, and not given yet
 	ahead    chan fetched  // what comes after page, when it is being fetched
 	bytes    int           // of a page
+	lost     bool          // nothing is there up to next, which the reader is still to be told
 	followed bool          // the past has been read to its end once
 	quiet    time.Duration // without a frame, before the past is asked again
+
+	session context.Context // the last that was followed
+	heard   uint64          // the highest place that came by the subscription
+	given   standing        // the last frame that was given
+	doubted standing        // one that may not be there any more, to be compared with what the past holds; zero for none
+	asked   bool            // the past was asked about it at once
+}
+
+// standing is a frame at its place.
+type standing struct {
+	place uint64
+	sum   uint64
 }
 
 // errUnstored says that the room stores nothing any more.
 var errUnstored = errors.New("the room stores nothing any more")
+
+// errLost says that the places up to the next hold nothing, and that none behind them was read that would show it.
+var errLost = errors.New("messages are lost")
 
 // fetched is the outcome of a request for the past.
 type fetched struct {
@@ -71,14 +89,19 @@ type fetched struct {
 // read reports whether everything has been read that was said to be there.
 func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last }
 
-// Next waits for the frame at the next place that holds one.
+// Next waits for the frame at the next place that holds one. errLost says that there is none up to next, and that Next
+// goes on there.
 func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 	for {
+		if s.lost {
+			s.lost = false
+			return store.Frame{}, errLost
+		}
 		for len(s.page) > 0 {
 			f := s.page[0]
 			s.page = s.page[1:]
 			if f.Seq >= s.next {
-				s.next = f.Seq + 1
+				s.give(f)
 				return f, nil
 			}
 		}
@@ -102,12 +125,21 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 	if err != nil {
 		return store.Frame{}, err
 	}
-	s.followed = true
+	if s.followed && session != s.session {
+		s.doubt() // meanwhile the server may have been another, or have begun with less than it had
+	}
+	s.session, s.followed = session, true
+	if s.doubted.place > 0 && !s.asked {
+		s.asked = true
+		return store.Frame{}, s.tail(ctx)
+	}
 	wait, cancel := context.WithTimeout(ctx, s.quiet)
 	defer cancel()
 	defer context.AfterFunc(session, cancel)()
 	for {
 		f, err := s.live.Next(wait)
+		back := err == nil && f.Seq > 0 && f.Seq <= s.heard
+		s.heard = max(s.heard, f.Seq)
 		switch {
 		case err != nil && (wait.Err() == nil || ctx.Err() != nil):
 			return f, err
@@ -116,15 +148,50 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 			return store.Frame{}, s.tail(ctx)
 		case f.Seq == 0 && !s.room.Info().Policy.Stored():
 			return f, errUnstored
+		case f.Seq < s.next && back: // the place was used before
+			s.doubt()
+			return store.Frame{}, nil
 		case f.Seq < s.next: // known already, or nothing that the room has stored
 		case f.Seq == s.next:
-			s.next, s.last, s.quiet = f.Seq+1, max(s.last, f.Seq), tailAfter
+			s.give(f)
+			s.last, s.quiet = max(s.last, f.Seq), tailAfter
 			return f, nil
 		default:
 			s.quiet = tailAfter
 			return store.Frame{}, s.fetch(ctx)
 		}
 	}
+}
+
+// give takes note of a frame that goes to the reader.
+func (s *storedSource) give(f store.Frame) {
+	s.next = f.Seq + 1
+	s.given = standing{f.Seq, maphash.Bytes(s.seed, f.Data)}
+}
+
+// doubt has the past asked whether the last frame that was given still is where it was. A stream that went back, and
+// has come as far again with other frames, does not end too early: it has another frame there.
+func (s *storedSource) doubt() {
+	if s.doubted.place == 0 {
+		s.doubted, s.asked = s.given, false
+	}
+}
+
+// compare looks for the frame in doubt in an answer. One that begins behind it says nothing.
+func (s *storedSource) compare(past store.Past) error {
+	d := s.doubted
+	if d.place == 0 {
+		return nil
+	}
+	if len(past.Frames) > 0 && past.Frames[0].Seq == d.place {
+		s.doubted = standing{}
+		if maphash.Bytes(s.seed, past.Frames[0].Data) != d.sum {
+			return fmt.Errorf("%w: %w: the message at place %d of the room's stream was read, and now there is another", ErrIntegrity, ErrMessagesRolledBack, d.place)
+		}
+	} else if past.First > d.place {
+		s.doubted = standing{} // it was trimmed
+	}
+	return nil
 }
 
 // tail asks for what is stored beyond what was read, over a connection that stands. While the past cannot be
@@ -199,7 +266,11 @@ func (s *storedSource) awaited(ctx context.Context) (store.Past, error) {
 }
 
 func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
-	return s.c.pastFrames(ctx, s.room.id, store.FramesQuery{After: s.next - 1, Bytes: s.bytes})
+	after := s.next - 1
+	if s.doubted.place > 0 {
+		after = s.doubted.place - 1
+	}
+	return s.c.pastFrames(ctx, s.room.id, store.FramesQuery{After: after, Bytes: s.bytes})
 }
 
 // pastFrames asks for a part of the past, when it is this request's turn. What is not there to be read, of a
@@ -219,9 +290,13 @@ func (s *storedSource) accept(ctx context.Context, past store.Past) error {
 	if past.Last+1 < s.next {
 		return s.wentBack(ctx, past)
 	}
+	if err := s.compare(past); err != nil {
+		return err
+	}
 	s.first, s.last, s.page = past.First, past.Last, past.Frames
 	if len(past.Frames) == 0 {
-		if s.next = max(s.next, past.First); s.next <= past.Last {
+		s.lost = past.Lost >= s.next
+		if s.next = max(s.next, past.First, past.Lost+1); s.next <= past.Last && !s.lost {
 			return fmt.Errorf("%w: an answer without any of the messages from place %d on", ErrUnavailable, s.next)
 		}
 		return nil

@@ -20,6 +20,7 @@ const (
 	pastWait   = 2500 * time.Millisecond // for everything there is, before it is ErrUnavailable
 	noneTries  = 8                       // answers without any, before the leader is asked for one
 	allAsked   = 24                      // requests that ask all replicas: each goes to one of them by chance, and none may be left out
+	maxProbes  = 4096                    // requests for a single place, in one look
 	lowestWait = time.Second             // for all answers to those
 	againAfter = 20 * time.Millisecond   // before a replica that lags is asked again; doubled each time
 	againLimit = 160 * time.Millisecond  // but no more than this
@@ -52,7 +53,7 @@ func (p *Past) Stream(ctx context.Context, room crypto.ID) (direct.Info, error) 
 // least. It ends before the room's last place only for want of space: what a replica that lags, or has
 // lost a block, does not give is asked of others, and ErrUnavailable when nobody has it in time. Nor is one
 // replica believed about where the room begins, even if it leads. A hole that has messages after it is given
-// as a hole once all replicas are there to be asked, and all lack it.
+// as a hole once all replicas are there to be asked, and all lack it; one at the end as Lost.
 func (p *Past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery, limit int) (store.Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, pastWait)
 	defer cancel()
@@ -62,6 +63,9 @@ func (p *Past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery, 
 	r := &pastRead{p: p, room: room, q: q, limit: limit}
 	if err := r.run(ctx); err != nil {
 		return store.Past{}, fmt.Errorf("the past of room %s: %w", room, failure(err))
+	}
+	if n := len(r.past.Frames); r.low > 0 && (n == 0 || r.past.Frames[n-1].Seq < r.low) {
+		r.past.Lost = r.low - 1
 	}
 	return r.past, nil
 }
@@ -150,19 +154,31 @@ func (r *pastRead) one(ctx context.Context, info direct.Info) error {
 	return r.add(store.Frame{Seq: m.Seq, Time: m.Time, Sender: r.sender(m.Subject), Data: m.Data})
 }
 
-// unreadable passes over a place that the leader cannot read, if all replicas can be asked and none can.
+// unreadable passes over the places that the leader cannot read, if all replicas can be asked and none can. An answer
+// breaks off at a place that cannot be read, so each is asked for by itself. Behind the last one there is nothing. Where
+// they are too many the answer says so of the first of them.
 func (r *pastRead) unreadable(ctx context.Context, info direct.Info) error {
-	low, err := r.lowest(ctx, direct.Request{Seq: r.from()}, info)
-	switch {
-	case err != nil:
-		return err
-	case low == r.from():
-		r.none = 0
-		return nil
-	case !info.Whole:
-		return fmt.Errorf("%w: place %d cannot be read, and not all replicas are there", store.ErrUnavailable, r.from())
+	r.none = 0
+	probes := maxProbes
+	if info.Replicas > 1 {
+		probes /= allAsked
 	}
-	r.low, r.none = r.from()+1, noneTries-1 // one more answer decides about the next
+	for place := r.from(); place <= info.Last; place++ {
+		if probes--; probes < 0 {
+			r.full = true
+			return nil
+		}
+		low, err := r.lowest(ctx, direct.Request{Seq: place}, info)
+		switch {
+		case err != nil:
+			return err
+		case low >= place:
+			return nil
+		case !info.Whole:
+			return fmt.Errorf("%w: place %d cannot be read, and not all replicas are there", store.ErrUnavailable, place)
+		}
+		r.low = place + 1
+	}
 	return nil
 }
 

@@ -241,6 +241,60 @@ func (r *replicas) complete(room crypto.ID, when string) {
 	}
 }
 
+// TestLostEnd: when the only server has lost the files with the last messages and still says that they are there, an
+// answer says that they are lost; those in the middle show by what comes behind them.
+func TestLostEnd(t *testing.T) {
+	o := &server.Options{Host: "127.0.0.1", Port: freeport.Port(), JetStream: true, StoreDir: t.TempDir(), NoSigs: true}
+	r := &replicas{t: t, options: []*server.Options{o}, servers: make([]*server.Server, 1)}
+	r.start(0)
+	t.Cleanup(func() { r.stop(0) })
+	var err error
+	r.eventually("connection", func() bool {
+		r.nc, err = nats.Connect(r.servers[0].ClientURL(), nats.MaxReconnects(-1))
+		return err == nil
+	})
+	t.Cleanup(r.nc.Close)
+	if r.js, err = jetstream.New(r.nc); err != nil {
+		t.Fatal(err)
+	}
+	if r.past, err = NewPast(r.nc); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.past.Close)
+	room := crypto.ID{1}
+	if _, err := r.js.CreateStream(t.Context(), StreamForm(room, ledger.Policy{Retain: &ledger.Retain{Bytes: most}})); err != nil {
+		t.Fatal(err)
+	}
+	for range places {
+		if _, err := r.js.Publish(t.Context(), StoredSubject(room, crypto.PublicKey{1}), make([]byte, length)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.stop(0)
+	blocks, err := filepath.Glob(filepath.Join(o.StoreDir, "jetstream", "$G", "streams", StreamName(room), "msgs", "*.blk"))
+	if err != nil || len(blocks) < 3 {
+		t.Fatalf("%d files: %v", len(blocks), err)
+	}
+	r.lose(0, room, fmt.Sprintf("%d.blk", len(blocks)))
+	r.lose(0, room, "2.blk")
+	r.start(0)
+	r.eventually("stream", func() bool { i, err := r.past.Stream(t.Context(), room); return err == nil && i.Last == places })
+	var read []uint64
+	past := store.Past{}
+	for q := (store.FramesQuery{}); past.Lost == 0; q.After = past.End() {
+		if past, err = r.past.Frames(t.Context(), room, q, 1<<20); err != nil {
+			t.Fatalf("after %v: %v", read, err)
+		}
+		for _, f := range past.Frames {
+			read = append(read, f.Seq)
+		}
+	}
+	last := read[len(read)-1]
+	if past.Lost != places || last >= places || read[0] != 1 || len(read) >= int(last) {
+		t.Errorf("lost to %d, behind %v", past.Lost, read)
+	}
+}
+
 // TestLostEverywhere: what no replica has is lost once all can be asked, and until then it may come back.
 // What was trimmed is gone all the same.
 func TestLostEverywhere(t *testing.T) {

@@ -35,7 +35,7 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("the service answered with the status %q", reply.Header.Get("Status"))
 	}
 	header := http.Header{}
-	for _, name := range []string{"Content-Type", "Date", "First", "Last", "Retry-After"} {
+	for _, name := range []string{"Content-Type", "Date", "First", "Last", "Lost", "Retry-After"} {
 		if v := reply.Header.Get(name); v != "" {
 			header.Set(name, v)
 		}

@@ -78,6 +78,7 @@ const (
 	Replayed       Kind = "replayed"       // a stream repeats itself with other content, goes back, or goes on after its end
 	Dropped        Kind = "dropped"        // a message that is too large, or was given up for others
 	Open           Kind = "open"           // a message is not whole yet
+	Lost           Kind = "lost"           // From and To are places of the room's stream, before what the server says comes first
 )
 
 // Notice tells of the frames From to To of a stream. A Finding breaks a promise of the protocol.
@@ -101,6 +102,8 @@ type Log interface {
 	StoredSince(from, to uint64) bool
 	// LeastRetained is the least that was kept under any policy in force at an entry or since.
 	LeastRetained(since uint64) ledger.Retain
+	// Began is where and when what the room stores now begins.
+	Began() (at uint64, when time.Time)
 	// Joined is where and when somebody may first have written.
 	Joined(sender crypto.PublicKey) (at uint64, when time.Time)
 }
@@ -132,6 +135,7 @@ type Inbox struct {
 	damage  []damage   // the last
 	claims  map[key]uint64
 	first   uint64 // the first place that the server said there is
+	began   bool   // it was judged
 	read    meter
 }
 
@@ -282,6 +286,7 @@ func (b *Inbox) Due(now time.Time) (again time.Time) {
 			again = Earlier(again, s.ahead[0].ripe)
 		}
 	}
+	b.beginning(now)
 	return Earlier(again, b.judgeAll(now))
 }
 
@@ -311,6 +316,7 @@ func (b *Inbox) Finish(now time.Time) {
 		b.judge(g, now)
 	}
 	b.gaps = nil
+	b.beginning(now)
 }
 
 // Reached takes note of the first place that the server says is there.

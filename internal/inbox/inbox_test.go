@@ -37,6 +37,7 @@ func (f facts) StoredSince(from, to uint64) bool {
 	return f.unstored == 0 || f.unstored < from || f.unstored > to
 }
 func (f facts) LeastRetained(uint64) ledger.Retain { return f.keeps }
+func (f facts) Began() (uint64, time.Time)         { return 1, t0.Add(-f.joined) }
 func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
 	return 1, t0.Add(-f.joined)
 }
@@ -85,7 +86,7 @@ func (p *player) message(m Message) {
 }
 
 func (p *player) noticed(n Notice) {
-	text := fmt.Sprintf("%s(%c%d", n.Kind, n.Stream[0], n.From)
+	text := fmt.Sprintf("%s(%s%d", n.Kind, strings.TrimLeft(string(n.Stream[:1]), "\x00"), n.From)
 	if n.To > n.From {
 		text += fmt.Sprintf("-%d", n.To)
 	}
@@ -238,21 +239,29 @@ func TestInbox(t *testing.T) {
 		{"not whole at the end", whole, year, "a0+ a1+ finish", "open(a0-2)"},
 		{"gaps at the end", whole, year, "a0 a2 A1 finish", "a0 a2? A1? !gap(a1) !gap(A0)"},
 
-		{"expired: age", whole, hour, "first=2 skip=2 a0s-3601 a2 +2 end", string("a0 a2? expired(a1)")},
-		{"not old enough", whole, hour, "first=2 skip=2 a0s-3590 a2 +2 end", "a0 a2? !gap(a1)"},
-		{"nothing expires behind the first", whole, hour, "skip=66 first=2 a0s-3601 a2 +2 end", "a0 a2? !gap(a1)"},
+		{"expired: age", whole, hour, "first=2 skip=2 a0s-3601 a2 +2 end", "a0 a2? !lost(1) expired(a1)"},
+		{"not old enough", whole, hour, "first=2 skip=2 a0s-3590 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
+		{"nothing expires behind the first", whole, hour, "skip=66 first=2 a0s-3601 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
 		{"expired: the beginning, of an old member", whole, facts{keeps: ledger.Retain{Age: 3600}, joined: 2 * time.Hour}, "a2 +2 end", "a2? expired(a0-1)"},
 		{"not expired: the beginning, of a young member", whole, hour, "a2 +2 end", "a2? !gap(a0-1)"},
 		{"expired: bytes", whole, full, "first=2 skip=2 a0 a2#300 +2 end", "a0 " + padded("a2", 300) + "? expired(a1)"},
-		{"not enough bytes", whole, full, "first=2 skip=2 a0 a2 +2 end", "a0 a2? !gap(a1)"},
-		{"bytes from the first place on", whole, full, "a0#300 a2 first=2 +2 end", padded("a0", 300) + " a2? !gap(a1)"},
-		{"without limits nothing expires", whole, facts{joined: 1e6 * time.Hour}, "first=2 skip=2 a0s-999999 a2 +2 end", "a0 a2? !gap(a1)"},
+		{"not enough bytes", whole, full, "first=2 skip=2 a0 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
+		{"bytes from the first place on", whole, full, "a0#300 a2 first=2 +2 end", padded("a0", 300) + " a2? !lost(1) !gap(a1)"},
+		{"without limits nothing expires", whole, facts{joined: 1e6 * time.Hour}, "first=2 skip=2 a0s-999999 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
 
 		{"an epoch that is not for the reader", whole, facts{notOwed: "2"}, "a0@1 a4@3 +2 end", "a0 a4? unreadable(a1-3)"},
 		{"the beginning in one", whole, facts{notOwed: "12"}, "a4@3 +2 end", "a4? unreadable(a0-3)"},
 		{"only between the two", whole, facts{notOwed: "14"}, "a0@2 a4@3 +2 end", "a0 a4? !gap(a1-3)"},
 		{"nothing was stored", whole, facts{unstored: 2}, "a0@1 a4@3 +2 end", "a0 a4? unstored(a1-3)"},
 		{"all was stored", whole, facts{unstored: 4}, "a0@1 a4@3 +2 end", "a0 a4? !gap(a1-3)"},
+
+		{"the room's beginning is missing", whole, hour, "first=4 skip=4 a0 end a1 finish", "a0 !lost(1-3) a1"},
+		{"all of it is missing", whole, hour, "first=4 finish", "!lost(1-3)"},
+		{"the room's beginning may have expired", whole, facts{keeps: ledger.Retain{Age: 3600}, joined: 2 * time.Hour}, "first=4 skip=4 a0 finish", "a0"},
+		{"or was more than is kept", whole, full, "first=4 skip=4 a0#600 finish", padded("a0", 600)},
+		{"or was emptied when nothing was stored", whole, facts{unstored: 3}, "first=4 skip=4 a0 finish", "a0"},
+		{"without limits nothing was trimmed", whole, facts{joined: 1e6 * time.Hour}, "first=2 skip=2 a0 end", "a0 !lost(1)"},
+		{"the room's beginning, joined in the middle", middle, hour, "first=4 skip=10 a0 finish", "a0"},
 
 		{"follows: all was read", whole, year, "a0 a1 b0[a:2/2]", "a0 a1 b0"},
 		{"follows: a tail is missing", whole, year, "a0 a1 b0[a:4/2]", "a0 a1 !missing(a2-3) b0"},

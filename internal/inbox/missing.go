@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -133,6 +134,24 @@ func (b *Inbox) mayHaveExpired(left mark, now time.Time) bool {
 	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second
 	many := kept.Bytes > 0 && b.read.since(b.first) >= uint64(kept.Bytes)/2
 	return old || many
+}
+
+// beginning judges, once, that a room which is read from its start does not begin with its first place. The log says
+// what may have been trimmed, and since when there is something; the server's word is not needed.
+func (b *Inbox) beginning(now time.Time) {
+	if !b.o.Stored || !b.o.Start || b.began || b.first == 0 {
+		return
+	}
+	b.began = true
+	at, when := b.log.Began()
+	m := mark{at: at, time: uint64(when.UnixMicro())}
+	if b.first == 1 || !b.log.StoredSince(at, math.MaxUint64) || b.mayHaveExpired(m, now) {
+		return
+	}
+	b.notice(Notice{
+		Kind: Lost, Finding: true, From: 1, To: b.first - 1,
+		Why: "missing before what is said to come first, though nothing can have expired",
+	})
 }
 
 // follow compares what a frame says of its writer's other streams with what was read of them. What was

@@ -314,6 +314,10 @@ func (l reader) OwesAt(at uint64) bool {
 }
 func (l reader) StoredSince(from, to uint64) bool         { return l.s.Room.StoredSince(from, to) }
 func (l reader) LeastRetained(since uint64) ledger.Retain { return l.s.Room.LeastRetained(since) }
+func (l reader) Began() (at uint64, when time.Time) {
+	at = l.s.Room.Anew
+	return at, l.s.Room.EpochAt(at).Time
+}
 func (l reader) Joined(sender crypto.PublicKey) (uint64, time.Time) {
 	return l.s.Room.Joined(sender)
 }

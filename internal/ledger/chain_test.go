@@ -784,7 +784,7 @@ func TestDraft(t *testing.T) {
 	if _, err := s.Draft(by.Key(), &Create{}, t0); !errors.Is(err, ErrNewer) {
 		t.Errorf("of another kind of log: %v", err)
 	}
-	if _, err := s.Draft(by.Key(), &Revoke{Keys: []crypto.PublicKey{{1}}}, t0); !errors.Is(err, crypto.ErrKey) {
+	if _, err := s.Draft(by.Key(), &Revoke{Keys: []crypto.PublicKey{{1}}}, t0); !errors.Is(err, crypto.ErrEncoding) {
 		t.Errorf("with a key that is none: %v", err)
 	}
 	large := strings.Repeat("x", MaxEntry)

@@ -101,6 +101,9 @@ func writeFrames(w http.ResponseWriter, p *store.Past) {
 	w.Header().Set("Content-Type", store.FramesType)
 	w.Header().Set("First", strconv.FormatUint(p.First, 10))
 	w.Header().Set("Last", strconv.FormatUint(p.Last, 10))
+	if p.Lost > 0 {
+		w.Header().Set("Lost", strconv.FormatUint(p.Lost, 10))
+	}
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // the caller has gone; there is nobody to tell
 }

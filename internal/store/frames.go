@@ -40,6 +40,7 @@ type FramesQuery struct {
 type Past struct {
 	First, Last uint64 // the room's first and last place, by the leader of its stream; First is after Last in an empty room
 	Frames      []Frame
+	Lost        uint64 // no server holds anything behind the frames, up to this place; 0: that is not known
 }
 
 // End is the last place that Past says something about: frames missing up to there are not to be had.

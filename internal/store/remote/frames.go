@@ -26,6 +26,11 @@ func (s *Store) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery)
 	if err != nil {
 		return store.Past{}, fmt.Errorf("%w: the service does not say how far the room reaches", store.ErrUnavailable)
 	}
+	if lost := header.Get("Lost"); lost != "" {
+		if past.Lost, err = strconv.ParseUint(lost, 10, 64); err != nil || past.Lost > past.Last {
+			return store.Past{}, fmt.Errorf("%w: the service does not say what is lost", store.ErrUnavailable)
+		}
+	}
 	past.Frames, err = store.ParseFrames(raw)
 	return past, err
 }
