@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm peer-js
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm honest peer-js
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -77,6 +77,12 @@ flood: build
 stepdowns rolling sigterm: build
 	go build -o bin/cluster ./test/cluster
 	bin/cluster -unibus bin/unibus $@
+
+# What honest people, machines and operators do to a bus, all at once and at random: nothing of it may raise a finding.
+# An hour; less with HONEST="-for 5m".
+honest: build
+	go build -o bin/honest ./test/honest
+	bin/honest -unibus bin/unibus $(HONEST)
 
 # The example peer in JavaScript, beside a server of its own. It needs Node 20 and npm.
 peer-js:
