@@ -259,11 +259,15 @@ type writing struct {
 	kill          <-chan syscall.Signal
 	until         <-chan struct{}
 	env           []string
+	parted        bool // several streams
 }
 
 // write publishes a series, and notes what was acknowledged of it.
 func (b *bus) write(ctx context.Context, who run.Peer, r *room, w writing) result {
 	name := b.unique("s")
+	if w.parted {
+		r.part(name)
+	}
 	o := order{who: who, args: []string{"pub", r.subject}, signals: w.kill, env: w.env}
 	o.pipe = func(write func(string) error) {
 		for i := range w.lines {

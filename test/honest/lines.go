@@ -14,6 +14,9 @@ import (
 type series struct {
 	sent  int // given to pub
 	acked int // of them, the first so many were acknowledged
+	// parted: its writer uses several streams (PROTOCOL.md §6), as when its clock steps back or the room ceases to store
+	// messages. Their order is kept in each, and not between them.
+	parted bool
 }
 
 // room is one that lines are written into.
@@ -42,6 +45,15 @@ func (r *room) sent(name string) {
 	defer r.mu.Unlock()
 	s := r.series[name]
 	s.sent++
+	r.series[name] = s
+}
+
+// part says of a series that its writer may use several streams.
+func (r *room) part(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.series[name]
+	s.parted = true
 	r.series[name] = s
 }
 
@@ -76,44 +88,48 @@ func (r *room) emptied() {
 }
 
 // reading is what was read of series.
-type reading map[string]progress
+type reading map[string]*progress
 
-// progress is how far a series was read: its last line, and how many lines came without one missing from the first on.
-type progress struct{ last, whole int }
+// progress is how far a series was read.
+type progress struct {
+	last  int // the line that came last
+	lines map[int]bool
+}
 
-// take reads lines, which have to come in the order of their series. Lines read twice by two readings are no error if
-// again is set.
-func (l reading) take(text string, again bool) (n int, err error) {
-	fresh := reading{}
+// take reads lines, each of which has to come once, and in the order of its series if that is in one stream.
+func (l reading) take(text string, written map[string]series) (n int, err error) {
 	for each := range strings.Lines(text) {
 		name, rest, _ := strings.Cut(each, " ")
 		number, _, _ := strings.Cut(rest, " ")
 		at, nerr := strconv.Atoi(number)
-		if nerr != nil {
+		of, known := written[name]
+		if nerr != nil || known && at >= of.sent {
 			return n, fmt.Errorf("a line that nobody wrote: %q", each)
 		}
-		was, known := fresh[name]
-		if !known && !again {
-			was, known = l[name]
-		}
-		if known && at <= was.last {
+		was := l[name]
+		switch {
+		case was == nil:
+			was = &progress{lines: map[int]bool{}}
+			l[name] = was
+		case was.lines[at]:
+			return n, fmt.Errorf("line %d of %s twice", at, name)
+		case at < was.last && known && !of.parted:
 			return n, fmt.Errorf("line %d of %s after line %d", at, name, was.last)
 		}
-		if was.last = at; at == was.whole {
-			was.whole++
-		}
-		fresh[name] = was
+		was.last = at
+		was.lines[at] = true
 		n++
 	}
-	maps.Copy(l, fresh)
 	return n, nil
 }
 
 // complete checks that what was acknowledged was read, in a room that keeps its lines.
 func (l reading) complete(before map[string]series) error {
 	for name, s := range before {
-		if got := l[name]; got.whole < s.acked {
-			return fmt.Errorf("LOST: line %d of %s, of which %d were acknowledged; the last that was read is %d", got.whole, name, s.acked, got.last)
+		for at := range s.acked {
+			if l[name] == nil || !l[name].lines[at] {
+				return fmt.Errorf("LOST: line %d of %s, of which %d were acknowledged", at, name, s.acked)
+			}
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/test/run"
 )
 
@@ -100,7 +101,7 @@ func (p *people) reads(who run.Peer, r *room, args ...string) {
 func (p *people) judged(r *room, res result, before map[string]series, besides ...int) {
 	ok := p.j.process(p.bus, p.actor, r.subject, res, besides...)
 	lines := reading{}
-	n, err := lines.take(res.out, false)
+	n, err := lines.take(res.out, r.snapshot())
 	p.j.count(p.actor, func(all *numbers) { all.lines += n })
 	if err == nil && ok {
 		err = lines.complete(before)
@@ -304,7 +305,7 @@ func (p *people) nothing() {
 	var writes sync.WaitGroup
 	for _, who := range p.bus.people[:2] {
 		writes.Go(func() {
-			p.puts(who, r, writing{lines: 5000, length: 60, pace: 5 * time.Millisecond, until: until})
+			p.puts(who, r, writing{lines: 5000, length: 60, pace: 5 * time.Millisecond, until: until, parted: true})
 		})
 	}
 	run.Pause(p.ctx, p.some(3*time.Second))
@@ -364,10 +365,13 @@ func (p *people) archive() {
 	p.past = append(p.past, r)
 }
 
+// ahead is as far as a clock may be with which one can log in, and a little less.
+const ahead = crypto.TokenSkew - 10*time.Second
+
 // offsets are ways in which a clock is wrong, one after the other.
 var offsets = [][]time.Duration{
-	{0, -2 * time.Minute}, {0, -time.Hour, 0}, {time.Hour, 0}, {30 * time.Second, 0, -30 * time.Second}, {-20 * time.Minute},
-	{5 * time.Minute, 4 * time.Minute, 3 * time.Minute}, {2 * time.Hour, -2 * time.Hour}, {0, -3 * time.Second},
+	{0, -2 * time.Minute}, {0, -time.Hour, 0}, {30 * time.Second, 0, -30 * time.Second}, {-20 * time.Minute},
+	{ahead, ahead - time.Minute, 0}, {ahead, -2 * time.Hour}, {0, -3 * time.Second},
 }
 
 // clock is a writer whose clock steps back.
@@ -387,7 +391,7 @@ func (p *people) clock() {
 	until := make(chan struct{})
 	var writes sync.WaitGroup
 	writes.Go(func() {
-		p.puts(who, r, writing{lines: 2000, length: 200, pace: 8 * time.Millisecond, until: until, env: []string{env}})
+		p.puts(who, r, writing{lines: 2000, length: 200, pace: 8 * time.Millisecond, until: until, env: []string{env}, parted: true})
 	})
 	for _, step := range steps[1:] {
 		run.Pause(p.ctx, time.Second+p.some(3*time.Second))
