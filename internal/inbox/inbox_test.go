@@ -31,8 +31,8 @@ type facts struct {
 	joined   time.Duration // before t0
 }
 
-func (f facts) Owes(epoch uint32) bool { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
-func (f facts) OwesAt(at uint64) bool  { return f.Owes(uint32(at)) } // an epoch an entry
+func (f facts) Owes(epoch uint32) bool             { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
+func (f facts) OwesAt(at uint64) bool              { return f.Owes(uint32(at)) } // an epoch an entry
 func (f facts) StoredSince(at uint64) bool         { return f.unstored < at || f.unstored == 0 }
 func (f facts) LeastRetained(uint64) ledger.Retain { return f.keeps }
 func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
