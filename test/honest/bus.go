@@ -292,6 +292,7 @@ func (b *bus) write(ctx context.Context, who run.Peer, r *room, w writing) resul
 		acked = r.snapshot()[name].sent
 	}
 	r.acknowledged(name, acked)
+	res.acked = acked
 	return res
 }
 

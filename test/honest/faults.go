@@ -29,14 +29,14 @@ var (
 		{"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"restart", (*bus).restartNode},
 		{"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"scale", (*bus).scale},
 	}
-	faultsOfOne = []fault{{"restart", (*bus).restartOne}, {"migrate", (*bus).migrate}, {"restart", (*bus).restartOne}, {"restore", (*bus).restore}}
+	faultsOfOne = []fault{{"restart", (*bus).restartOne}, {"restore", (*bus).restore}, {"restart", (*bus).restartOne}, {"migrate", (*bus).migrate}}
 )
 
 // disturb lets faults happen as long as going lasts.
 func (b *bus) disturb(ctx, going context.Context, dice *rand.Rand) {
 	faults, apart := faultsOfThree, 8*time.Second
 	if b.three == nil {
-		faults, apart = faultsOfOne, 40*time.Second
+		faults, apart = faultsOfOne, 30*time.Second
 	}
 	for i := 0; ; i++ {
 		run.Pause(going, apart/2+time.Duration(dice.Int64N(int64(apart))))

@@ -31,6 +31,7 @@ type result struct {
 	code         int // -1: killed
 	signalled    bool
 	out, said    string
+	acked        int // lines, of pub
 	overdue      bool
 }
 

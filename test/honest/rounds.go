@@ -75,9 +75,8 @@ func (p *people) trims() *room { return p.bus.trimmed[p.dice.IntN(len(p.bus.trim
 
 // published judges a run of pub.
 func (p *people) published(r *room, res result, besides ...int) {
-	if p.j.process(p.bus, p.actor, r.subject, res, besides...) {
-		p.j.count(p.actor, func(n *numbers) { n.acknowledged++ })
-	}
+	p.j.process(p.bus, p.actor, r.subject, res, besides...)
+	p.j.count(p.actor, func(n *numbers) { n.acknowledged += res.acked })
 }
 
 // puts writes a series from beginning to end.
