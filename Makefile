@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage peer-js mutants
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest peer-js mutants
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -88,6 +88,12 @@ stepdowns rolling sigterm: build
 damage: build
 	go build -o bin/damage ./test/damage
 	bin/damage -unibus bin/unibus
+
+# What honest people, machines and operators do to a bus, all at once and at random: nothing of it may raise a finding.
+# An hour; less with HONEST="-for 5m".
+honest: build
+	go build -o bin/honest ./test/honest
+	bin/honest -unibus bin/unibus $(HONEST)
 
 # The example peer in JavaScript, beside a server of its own. It needs Node 20 and npm.
 peer-js:

@@ -36,8 +36,8 @@ func (l facts) OwesAt(at uint64) (owed bool) {
 	return owed
 }
 
-func (l facts) StoredSince(from, to uint64) (stored bool) {
-	l.r.read(func(s *ledger.State) { stored = s.Room.StoredSince(from, to) })
+func (l facts) StoredSince(at uint64) (stored bool) {
+	l.r.read(func(s *ledger.State) { stored = s.Room.StoredSince(at, s.Head.Seq) })
 	return stored
 }
 

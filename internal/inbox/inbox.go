@@ -98,8 +98,9 @@ type Log interface {
 	OwesAt(at uint64) bool
 	// Owes reports whether the log owes the reader an epoch's key.
 	Owes(epoch uint32) bool
-	// StoredSince reports whether everything made from one entry to another was to be stored and to stay.
-	StoredSince(from, to uint64) bool
+	// StoredSince reports whether everything made at an entry or later was to be stored and to stay, by all that is
+	// known by now: when storing ends, everything before is removed, and what comes a moment later may be stored.
+	StoredSince(at uint64) bool
 	// LeastRetained is the least that was kept under any policy in force at an entry or since.
 	LeastRetained(since uint64) ledger.Retain
 	// Began is where and when what the room stores now begins.

@@ -31,11 +31,9 @@ type facts struct {
 	joined   time.Duration // before t0
 }
 
-func (f facts) Owes(epoch uint32) bool { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
-func (f facts) OwesAt(at uint64) bool  { return f.Owes(uint32(at)) } // an epoch an entry
-func (f facts) StoredSince(from, to uint64) bool {
-	return f.unstored == 0 || f.unstored < from || f.unstored > to
-}
+func (f facts) Owes(epoch uint32) bool             { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
+func (f facts) OwesAt(at uint64) bool              { return f.Owes(uint32(at)) } // an epoch an entry
+func (f facts) StoredSince(at uint64) bool         { return f.unstored < at || f.unstored == 0 }
 func (f facts) LeastRetained(uint64) ledger.Retain { return f.keeps }
 func (f facts) Began() (uint64, time.Time)         { return 1, t0.Add(-f.joined) }
 func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
@@ -240,7 +238,8 @@ func TestInbox(t *testing.T) {
 		{"gaps at the end", whole, year, "a0 a2 A1 finish", "a0 a2? A1? !gap(a1) !gap(A0)"},
 
 		{"expired: age", whole, hour, "first=2 skip=2 a0s-3601 a2 +2 end", "a0 a2? !lost(1) expired(a1)"},
-		{"not old enough", whole, hour, "first=2 skip=2 a0s-3590 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
+		{"expired: age, by clocks that differ", whole, hour, "first=2 skip=2 a0s-3001 a2 +2 end", "a0 a2? !lost(1) expired(a1)"},
+		{"not old enough", whole, hour, "first=2 skip=2 a0s-2990 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
 		{"nothing expires behind the first", whole, hour, "skip=66 first=2 a0s-3601 a2 +2 end", "a0 a2? !lost(1) !gap(a1)"},
 		{"expired: the beginning, of an old member", whole, facts{keeps: ledger.Retain{Age: 3600}, joined: 2 * time.Hour}, "a2 +2 end", "a2? expired(a0-1)"},
 		{"not expired: the beginning, of a young member", whole, hour, "a2 +2 end", "a2? !gap(a0-1)"},
@@ -253,7 +252,8 @@ func TestInbox(t *testing.T) {
 		{"the beginning in one", whole, facts{notOwed: "12"}, "a4@3 +2 end", "a4? unreadable(a0-3)"},
 		{"only between the two", whole, facts{notOwed: "14"}, "a0@2 a4@3 +2 end", "a0 a4? !gap(a1-3)"},
 		{"nothing was stored", whole, facts{unstored: 2}, "a0@1 a4@3 +2 end", "a0 a4? unstored(a1-3)"},
-		{"all was stored", whole, facts{unstored: 4}, "a0@1 a4@3 +2 end", "a0 a4? !gap(a1-3)"},
+		{"nothing was stored later, and a frame came after it was emptied", whole, facts{unstored: 4}, "a4@3 +2 end", "a4? unstored(a0-3)"},
+		{"nothing was stored before", whole, facts{unstored: 2}, "a0@3 a4@3 +2 end", "a0 a4? !gap(a1-3)"},
 
 		{"the room's beginning is missing", whole, hour, "first=4 skip=4 a0 end a1 finish", "a0 !lost(1-3) a1"},
 		{"all of it is missing", whole, hour, "first=4 finish", "!lost(1-3)"},
@@ -283,7 +283,11 @@ func TestInbox(t *testing.T) {
 		{"follows: nothing was acknowledged", whole, year, "skip=5 b0[a:0/0]", "b0"},
 		{"follows: of an epoch that is not for the reader", whole, facts{notOwed: "3"}, "skip=5 b0@3[a:4/2]", "b0"},
 		{"follows: of a time when nothing was stored", whole, facts{unstored: 3}, "skip=5 b0@3[a:4/2]", "b0"},
+		{"follows: of a time before nothing was stored", whole, facts{unstored: 5}, "skip=5 b0@3[a:4/2]", "b0"},
+		{"follows: of a time after nothing was stored", whole, facts{unstored: 2}, "skip=5 b0@3[a:4/2]", "!missing(a0-3) b0"},
 		{"follows: expired", whole, hour, "first=3 skip=5 +3601 b0[a:4/2]", "expired(a0-3) b0"},
+		{"follows: expired, by clocks that differ", whole, hour, "first=3 skip=5 +3001 b0[a:4/2]", "expired(a0-3) b0"},
+		{"follows: not old enough", whole, hour, "first=3 skip=5 +2990 b0[a:4/2]", "!missing(a0-3) b0"},
 		{"follows: refused", whole, year, "skip=5 b0![a:4/2]", ""},
 		{"follows: another's stream", whole, year, "A0 b0[A:4/1]", "A0 !missing(A0-3) b0"},
 

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -114,7 +113,7 @@ func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
 		}
 	}
 	switch {
-	case !b.log.StoredSince(left.at, g.right.at):
+	case !b.log.StoredSince(left.at):
 		return Unstored, "made while the room stored nothing, or before it began anew"
 	case b.mayHaveExpired(left, now):
 		return Expired, "old enough, or behind enough others, to have expired"
@@ -124,6 +123,10 @@ func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
 	return Gap, "missing from the room's stream, with frames after it there"
 }
 
+// clocksDiffer is how far the clocks of a writer and a reader may differ: both may log in with one that is off by
+// crypto.TokenSkew from the servers', by whose clock frames expire.
+const clocksDiffer = 2 * crypto.TokenSkew
+
 // mayHaveExpired reports whether a frame, stored after one that left marks, may be gone because the room keeps
 // frames for so long, or so many, and no more. Nothing has expired behind what the server says comes first.
 func (b *Inbox) mayHaveExpired(left mark, now time.Time) bool {
@@ -131,7 +134,7 @@ func (b *Inbox) mayHaveExpired(left mark, now time.Time) bool {
 		return false
 	}
 	kept := b.log.LeastRetained(left.at)
-	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second
+	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second-clocksDiffer
 	many := kept.Bytes > 0 && b.read.since(b.first) >= uint64(kept.Bytes)/2
 	return old || many
 }
@@ -145,7 +148,7 @@ func (b *Inbox) beginning(now time.Time) {
 	b.began = true
 	at, when := b.log.Began()
 	m := mark{at: at, time: uint64(when.UnixMicro())}
-	if b.first == 1 || !b.log.StoredSince(at, math.MaxUint64) || b.mayHaveExpired(m, now) {
+	if b.first == 1 || !b.log.StoredSince(at) || b.mayHaveExpired(m, now) {
 		return
 	}
 	b.notice(Notice{
@@ -173,7 +176,7 @@ func (b *Inbox) follow(f Frame, now time.Time) {
 
 // expected reports whether what a frame says was stored must have been read.
 func (b *Inbox) expected(c crypto.Follows, f Frame) bool {
-	return c.Place >= b.o.From && c.At <= f.Header.At && b.log.OwesAt(c.At) && b.log.StoredSince(c.At, f.Header.At)
+	return c.Place >= b.o.From && c.At <= f.Header.At && b.log.OwesAt(c.At) && b.log.StoredSince(c.At)
 }
 
 // unread tells, once, of frames that were stored and not read.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+
+	"github.com/unibus/unibus/test/run"
 )
 
 // Lines name their series and their place in it, so that readers can be judged one line after the other:
@@ -81,10 +83,10 @@ func (r reading) String() string {
 }
 
 // sub reads by way of a node. It returns an error only if it could not be run.
-func (c *cluster) sub(ctx context.Context, n *node, args ...string) (reading, error) {
-	cmd := c.command(ctx, n.url(), append([]string{"sub"}, args...)...)
+func (c *cluster) sub(ctx context.Context, n *run.Node, args ...string) (reading, error) {
+	cmd := c.Founder.Command(ctx, n.URL(), append([]string{"sub"}, args...)...)
 	var said bytes.Buffer
-	cmd.Stderr = io.MultiWriter(&said, c.log("readers"))
+	cmd.Stderr = io.MultiWriter(&said, c.Log("readers"))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return reading{}, err
@@ -108,9 +110,9 @@ func (c *cluster) sub(ctx context.Context, n *node, args ...string) (reading, er
 
 // pub starts unibus pub with a pipe. end waits for it; its error says what is wrong.
 func (c *cluster) pub(ctx context.Context, servers string, args ...string) (in io.WriteCloser, end func() error, err error) {
-	cmd := c.command(ctx, servers, append([]string{"pub"}, args...)...)
+	cmd := c.Founder.Command(ctx, servers, append([]string{"pub"}, args...)...)
 	var said bytes.Buffer
-	cmd.Stderr = io.MultiWriter(&said, c.log("writers"))
+	cmd.Stderr = io.MultiWriter(&said, c.Log("writers"))
 	if in, err = cmd.StdinPipe(); err != nil {
 		return nil, nil, err
 	}

@@ -5,13 +5,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
+	"strings"
 
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/test/run"
 )
 
@@ -35,6 +39,32 @@ func main() {
 	run.Main(func(ctx context.Context) error { return with(ctx, flag.Arg(0), try) })
 }
 
+const keep = "100GiB" // of a room's messages: all of them
+
+// cluster is three servers that are one bus, whose founder reads and writes.
+type cluster struct{ *run.Cluster }
+
+// unibus runs one command, which has to succeed.
+func (c *cluster) unibus(ctx context.Context, args ...string) (string, error) {
+	cmd := c.Founder.Command(ctx, c.Servers(), append([]string{"--timeout", "20s"}, args...)...)
+	var said bytes.Buffer
+	cmd.Stderr = io.MultiWriter(&said, c.Log("clients"))
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("unibus %s: %w: %s", strings.Join(args, " "), err, said.Bytes())
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// room makes a stored room.
+func (c *cluster) room(ctx context.Context, subject string) (crypto.ID, error) {
+	out, err := c.unibus(ctx, "room", "create", subject, "--max-bytes", keep)
+	if err != nil {
+		return crypto.ID{}, err
+	}
+	return crypto.ParseID(out)
+}
+
 // with does one of them on a cluster of its own.
 func with(ctx context.Context, name string, try func(context.Context, *cluster) (string, error)) error {
 	dir := *folder
@@ -45,14 +75,15 @@ func with(ctx context.Context, name string, try func(context.Context, *cluster) 
 		}
 		defer os.RemoveAll(dir)
 	}
-	c, err := newCluster(dir)
+	three, err := run.NewCluster(dir, *binary, tell)
 	if err != nil {
 		return err
 	}
+	c := &cluster{three}
 	ctx, cancel := context.WithCancel(ctx)
 	result, err := try(ctx, c)
 	cancel()
-	if err = errors.Join(err, c.down(), c.complaints()); err != nil {
+	if err = errors.Join(err, c.Down(), c.Complaints()); err != nil {
 		return fmt.Errorf("%s: FAILED: %w", name, err)
 	}
 	fmt.Printf("%s: ok: %s\n", name, result)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/test/run"
 )
 
 var (
@@ -28,13 +29,13 @@ var (
 
 // rolling restarts the nodes one after the other, and then damages the files of one.
 func rolling(ctx context.Context, c *cluster) (string, error) {
-	if err := c.up(ctx); err != nil {
+	if err := c.Up(ctx); err != nil {
 		return "", err
 	}
 	if _, err := c.room(ctx, "room"); err != nil {
 		return "", err
 	}
-	if err := c.series(ctx, c.servers(), "room", "base", *lines, *length); err != nil {
+	if err := c.series(ctx, c.Servers(), "room", "base", *lines, *length); err != nil {
 		return "", err
 	}
 	t := c.traffic("room", seen{"base": *lines})
@@ -50,7 +51,7 @@ func rolling(ctx context.Context, c *cluster) (string, error) {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		told, err := c.damaged(ctx, c.nodes[i%size], kind)
+		told, err := c.damaged(ctx, c.Nodes[i%run.Size], kind)
 		if err != nil {
 			err = fmt.Errorf("%s: %s: %w", kind, told, err)
 		}
@@ -65,11 +66,11 @@ func (c *cluster) restart(ctx context.Context) (n int, err error) {
 	tick := time.NewTicker(*every)
 	defer tick.Stop()
 	for end := time.Now().Add(*lasting); time.Now().Before(end); n++ {
-		node := c.nodes[n%size]
-		if _, err := node.stop(); err != nil {
+		node := c.Nodes[n%run.Size]
+		if _, err := node.Stop(); err != nil {
 			return n, err
 		}
-		if err := errors.Join(node.start(), node.isReady(ctx)); err != nil {
+		if err := errors.Join(node.Start(), node.IsReady(ctx)); err != nil {
 			return n, err
 		}
 		select {
@@ -84,16 +85,16 @@ func (c *cluster) restart(ctx context.Context) (n int, err error) {
 // damaged does something to the files of a room on a node that is down, and has the room read after that:
 // while others lead its stream, while that node does if it can be made to, and after the others were
 // restarted.
-func (c *cluster) damaged(ctx context.Context, n *node, kind string) (string, error) {
+func (c *cluster) damaged(ctx context.Context, n *run.Node, kind string) (string, error) {
 	room, err := c.room(ctx, kind)
 	if err != nil {
 		return "", err
 	}
-	if err := c.series(ctx, c.servers(), kind, "base", *lines, 6**length); err != nil {
+	if err := c.series(ctx, c.Servers(), kind, "base", *lines, 6**length); err != nil {
 		return "", err
 	}
-	other := c.nodes[(slices.Index(c.nodes[:], n)+1)%size]
-	nc, err := c.operator(other)
+	other := c.Nodes[(slices.Index(c.Nodes[:], n)+1)%run.Size]
+	nc, err := c.Operator(other)
 	if err != nil {
 		return "", err
 	}
@@ -103,45 +104,45 @@ func (c *cluster) damaged(ctx context.Context, n *node, kind string) (string, er
 	if err != nil {
 		return "", err
 	}
-	if _, err := n.stop(); err != nil {
+	if _, err := n.Stop(); err != nil {
 		return "", err
 	}
 	what, err := harm(n, room, kind)
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(n.start(), n.isReady(ctx)); err != nil {
+	if err := errors.Join(n.Start(), n.IsReady(ctx)); err != nil {
 		return what, err
 	}
 	t := c.traffic(kind, seen{"base": *lines})
 	t.begin(ctx)
-	pause(ctx, *broken)
+	run.Pause(ctx, *broken)
 	led := "led then"
-	if err := stepDown(ctx, nc, stream, n.name); err != nil {
+	if _, err := run.StepDown(ctx, nc, stream, n.Name); err != nil {
 		led = "could not be made to lead"
 	}
-	pause(ctx, *broken)
-	for _, o := range c.nodes {
+	run.Pause(ctx, *broken)
+	for _, o := range c.Nodes {
 		if o == n {
 			continue
 		}
-		if _, err := o.stop(); err != nil {
+		if _, err := o.Stop(); err != nil {
 			t.fail(err)
 		}
-		if err := errors.Join(o.start(), o.isReady(ctx)); err != nil {
+		if err := errors.Join(o.Start(), o.IsReady(ctx)); err != nil {
 			t.fail(err)
 		}
-		pause(ctx, *broken)
+		run.Pause(ctx, *broken)
 	}
 	told, err := t.end()
-	after, ierr := streamInfo(ctx, nc, stream)
-	return fmt.Sprintf("%s on %s, which %s; the stream was %+v, and is %+v: %s", what, n.name, led, before.State, after.State, told), errors.Join(err, ierr)
+	after, ierr := run.StreamInfo(ctx, nc, stream)
+	return fmt.Sprintf("%s on %s, which %s; the stream was %+v, and is %+v: %s", what, n.Name, led, before.State, after.State, told), errors.Join(err, ierr)
 }
 
 // current waits until all replicas of a stream are.
-func current(ctx context.Context, nc *nats.Conn, stream string) (i info, err error) {
-	err = eventually(ctx, func() error {
-		if i, err = streamInfo(ctx, nc, stream); err != nil {
+func current(ctx context.Context, nc *nats.Conn, stream string) (i run.Info, err error) {
+	err = run.Eventually(ctx, func() error {
+		if i, err = run.StreamInfo(ctx, nc, stream); err != nil {
 			return err
 		}
 		for _, r := range i.Cluster.Replicas {
@@ -156,8 +157,8 @@ func current(ctx context.Context, nc *nats.Conn, stream string) (i info, err err
 
 // harm does something to a room's files: cut takes the second half of the last block, first removes the
 // first block, flip changes a bit in the first one.
-func harm(n *node, room crypto.ID, kind string) (string, error) {
-	blocks, err := filepath.Glob(filepath.Join(n.c.dir, n.name, "jetstream", "jetstream", "STORE", "streams", bus.StreamName(room), "msgs", "*.blk"))
+func harm(n *run.Node, room crypto.ID, kind string) (string, error) {
+	blocks, err := filepath.Glob(filepath.Join(n.Data, "jetstream", "jetstream", "STORE", "streams", bus.StreamName(room), "msgs", "*.blk"))
 	if err != nil || len(blocks) < 2 {
 		return "", fmt.Errorf("%d blocks of the room: %w", len(blocks), err)
 	}

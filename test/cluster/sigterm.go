@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/unibus/unibus/test/run"
 )
 
 var (
@@ -29,90 +31,79 @@ type ended struct {
 // leave some of them down.
 type moment struct {
 	when string
-	stop func(ctx context.Context, c *cluster, n *node) (time.Duration, error)
+	stop func(ctx context.Context, c *cluster, n *run.Node) (time.Duration, error)
 }
 
 var kinds = []moment{
-	{"right after exec", func(_ context.Context, _ *cluster, n *node) (time.Duration, error) {
-		return n.again(rand.N(100 * time.Millisecond))
+	{"right after exec", func(_ context.Context, _ *cluster, n *run.Node) (time.Duration, error) {
+		return again(n, rand.N(100*time.Millisecond))
 	}},
-	{"while starting", func(_ context.Context, _ *cluster, n *node) (time.Duration, error) {
-		return n.again(rand.N(3 * time.Second))
+	{"while starting", func(_ context.Context, _ *cluster, n *run.Node) (time.Duration, error) {
+		return again(n, rand.N(3*time.Second))
 	}},
-	{"waiting for the others", func(ctx context.Context, c *cluster, n *node) (time.Duration, error) {
-		if err := c.down(); err != nil {
+	{"waiting for the others", func(ctx context.Context, c *cluster, n *run.Node) (time.Duration, error) {
+		if err := c.Down(); err != nil {
 			return 0, err
 		}
-		if err := n.start(); err != nil {
+		if err := n.Start(); err != nil {
 			return 0, err
 		}
-		pause(ctx, rand.N(6*time.Second))
-		return n.stop()
+		run.Pause(ctx, rand.N(6*time.Second))
+		return n.Stop()
 	}},
-	{"during elections", func(ctx context.Context, c *cluster, n *node) (time.Duration, error) {
-		if err := errors.Join(c.down(), c.begin()); err != nil {
+	{"during elections", func(ctx context.Context, c *cluster, n *run.Node) (time.Duration, error) {
+		if err := errors.Join(c.Down(), c.Begin()); err != nil {
 			return 0, err
 		}
-		pause(ctx, rand.N(4*time.Second))
-		return n.stop()
+		run.Pause(ctx, rand.N(4*time.Second))
+		return n.Stop()
 	}},
-	{"under load", func(ctx context.Context, _ *cluster, n *node) (time.Duration, error) {
-		pause(ctx, rand.N(2*time.Second))
-		return n.stop()
+	{"under load", func(ctx context.Context, _ *cluster, n *run.Node) (time.Duration, error) {
+		run.Pause(ctx, rand.N(2*time.Second))
+		return n.Stop()
 	}},
-	{"without a quorum", func(ctx context.Context, c *cluster, n *node) (time.Duration, error) {
-		if err := c.others(n, func(o *node) error { _, err := o.stop(); return err }); err != nil {
+	{"without a quorum", func(ctx context.Context, c *cluster, n *run.Node) (time.Duration, error) {
+		if err := c.others(n, func(o *run.Node) error { _, err := o.Stop(); return err }); err != nil {
 			return 0, err
 		}
-		pause(ctx, rand.N(8*time.Second))
-		return n.stop()
+		run.Pause(ctx, rand.N(8*time.Second))
+		return n.Stop()
 	}},
-	{"while another restarts", func(ctx context.Context, c *cluster, n *node) (time.Duration, error) {
+	{"while another restarts", func(ctx context.Context, c *cluster, n *run.Node) (time.Duration, error) {
 		other := c.after(n)
-		if _, err := other.stop(); err != nil {
+		if _, err := other.Stop(); err != nil {
 			return 0, err
 		}
-		if err := other.start(); err != nil {
+		if err := other.Start(); err != nil {
 			return 0, err
 		}
-		pause(ctx, rand.N(2*time.Second))
-		return n.stop()
+		run.Pause(ctx, rand.N(2*time.Second))
+		return n.Stop()
 	}},
 }
 
 // again stops a server, and starts it to stop it a little later.
-func (n *node) again(later time.Duration) (time.Duration, error) {
-	if _, err := n.stop(); err != nil {
+func again(n *run.Node, later time.Duration) (time.Duration, error) {
+	if _, err := n.Stop(); err != nil {
 		return 0, err
 	}
-	if err := n.start(); err != nil {
+	if err := n.Start(); err != nil {
 		return 0, err
 	}
 	time.Sleep(later)
-	return n.stop()
-}
-
-// begin starts the servers that are not running.
-func (c *cluster) begin() error {
-	for _, n := range c.nodes {
-		if n.running() {
-			continue
-		}
-		if err := n.start(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n.Stop()
 }
 
 // after is the node behind another one.
-func (c *cluster) after(n *node) *node { return c.nodes[(slices.Index(c.nodes[:], n)+1)%size] }
+func (c *cluster) after(n *run.Node) *run.Node {
+	return c.Nodes[(slices.Index(c.Nodes[:], n)+1)%run.Size]
+}
 
 // others does something to all other nodes, at the same time.
-func (c *cluster) others(n *node, f func(*node) error) error {
+func (c *cluster) others(n *run.Node, f func(*run.Node) error) error {
 	var wait sync.WaitGroup
-	failed := make([]error, size)
-	for i, o := range c.nodes {
+	failed := make([]error, run.Size)
+	for i, o := range c.Nodes {
 		if o != n {
 			wait.Go(func() { failed[i] = f(o) })
 		}
@@ -123,7 +114,7 @@ func (c *cluster) others(n *node, f func(*node) error) error {
 
 // sigterm tells servers to stop at any moment, while messages are published.
 func sigterm(ctx context.Context, c *cluster) (string, error) {
-	if err := c.up(ctx); err != nil {
+	if err := c.Up(ctx); err != nil {
 		return "", err
 	}
 	if _, err := c.room(ctx, "room"); err != nil {
@@ -141,7 +132,7 @@ func sigterm(ctx context.Context, c *cluster) (string, error) {
 		return "", ctx.Err()
 	}
 	told := distribution(all)
-	if err := c.up(ctx); err != nil {
+	if err := c.Up(ctx); err != nil {
 		return "", errors.Join(failed, err)
 	}
 	if err := c.everything(ctx, acknowledged); err != nil {
@@ -157,8 +148,8 @@ func sigterm(ctx context.Context, c *cluster) (string, error) {
 // moments tells one server after the other to stop.
 func (c *cluster) moments(ctx context.Context) (all []ended, failed error) {
 	for i := range *moments {
-		kind, n := kinds[i%len(kinds)], c.nodes[rand.IntN(size)]
-		if err := c.up(ctx); err != nil {
+		kind, n := kinds[i%len(kinds)], c.Nodes[rand.IntN(run.Size)]
+		if err := c.Up(ctx); err != nil {
 			return all, errors.Join(failed, err)
 		}
 		took, err := kind.stop(ctx, c, n)
@@ -179,10 +170,10 @@ func (c *cluster) moments(ctx context.Context) (all []ended, failed error) {
 func (c *cluster) batches(ctx, going context.Context, acknowledged seen) (unanswered int) {
 	for i := 0; going.Err() == nil; i++ {
 		name := fmt.Sprintf("b%d", i)
-		if err := c.series(ctx, c.servers(), "room", name, *batch, *length); err != nil {
+		if err := c.series(ctx, c.Servers(), "room", name, *batch, *length); err != nil {
 			tell("%s: %v", name, err)
 			unanswered++
-			pause(going, 100*time.Millisecond)
+			run.Pause(going, 100*time.Millisecond)
 			continue
 		}
 		acknowledged[name] = *batch
@@ -192,11 +183,11 @@ func (c *cluster) batches(ctx, going context.Context, acknowledged seen) (unansw
 
 // everything reads through each node all that was acknowledged.
 func (c *cluster) everything(ctx context.Context, acknowledged seen) error {
-	for _, n := range c.nodes {
-		err := eventually(ctx, func() error {
+	for _, n := range c.Nodes {
+		err := run.Eventually(ctx, func() error {
 			r, err := c.sub(ctx, n, "room", "--all", "--end")
 			if err := errors.Join(err, r.bad, r.seen.has(acknowledged)); err != nil || r.code != 0 {
-				return fmt.Errorf("through %s: %v: %v", n.name, err, r)
+				return fmt.Errorf("through %s: %v: %v", n.Name, err, r)
 			}
 			return nil
 		})

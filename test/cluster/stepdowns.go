@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/test/run"
 )
 
 var (
@@ -28,7 +28,7 @@ var (
 
 // stepdowns has the leader of a room's stream step down again and again under full load.
 func stepdowns(ctx context.Context, c *cluster) (string, error) {
-	if err := c.up(ctx); err != nil {
+	if err := c.Up(ctx); err != nil {
 		return "", err
 	}
 	room, err := c.room(ctx, "room")
@@ -45,7 +45,7 @@ func stepdowns(ctx context.Context, c *cluster) (string, error) {
 	l.write(ctx, c)
 	l.read(ctx, c)
 	for i := range *downs {
-		pause(ctx, *apart)
+		run.Pause(ctx, *apart)
 		if i == *downs/2 {
 			l.read(ctx, c)
 		}
@@ -53,7 +53,7 @@ func stepdowns(ctx context.Context, c *cluster) (string, error) {
 			return "", err
 		}
 	}
-	pause(ctx, *apart)
+	run.Pause(ctx, *apart)
 	l.stop.Store(true)
 	loaded := time.Since(began)
 	written, err := l.end()
@@ -65,7 +65,7 @@ func stepdowns(ctx context.Context, c *cluster) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%d step-downs in %v; %d lines of %d writers acknowledged, in %d frames; %d readers each read all of them once and in order, and ended with 0; %d frames were published to nobody, and read of the past by every reader",
-		*downs, loaded.Round(time.Second), written.total(), size, last, len(l.readings), missing), nil
+		*downs, loaded.Round(time.Second), written.total(), run.Size, last, len(l.readings), missing), nil
 }
 
 // load is those who write and read meanwhile.
@@ -82,42 +82,42 @@ type load struct {
 // write starts a writer on each node.
 func (l *load) write(ctx context.Context, c *cluster) {
 	l.written = seen{}
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		l.writers.Go(func() {
 			lines, err := l.writer(ctx, c, n)
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.written["w"+n.name] = lines
+			l.written["w"+n.Name] = lines
 			if err != nil {
-				l.failed = append(l.failed, fmt.Errorf("writer on %s: %w", n.name, err))
+				l.failed = append(l.failed, fmt.Errorf("writer on %s: %w", n.Name, err))
 			}
 		})
 	}
 }
 
 // writer pipes lines into pub until it is told to stop.
-func (l *load) writer(ctx context.Context, c *cluster, n *node) (lines int, err error) {
-	in, end, err := c.pub(ctx, n.url(), "room")
+func (l *load) writer(ctx context.Context, c *cluster, n *run.Node) (lines int, err error) {
+	in, end, err := c.pub(ctx, n.URL(), "room")
 	if err != nil {
 		return 0, err
 	}
 	w := bufio.NewWriterSize(in, 64<<10)
 	for ; err == nil && !l.stop.Load(); lines++ {
-		_, err = w.WriteString(line("w"+n.name, lines, *length))
+		_, err = w.WriteString(line("w"+n.Name, lines, *length))
 	}
 	return lines, errors.Join(end1(w.Flush, end)...)
 }
 
 // read starts a reader on each node.
 func (l *load) read(ctx context.Context, c *cluster) {
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		l.readers.Go(func() {
 			r, err := c.sub(ctx, n, "room", "--all", "--wait", idle.String())
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.readings = append(l.readings, r)
 			if err != nil {
-				l.failed = append(l.failed, fmt.Errorf("reader on %s: %w", n.name, err))
+				l.failed = append(l.failed, fmt.Errorf("reader on %s: %w", n.Name, err))
 			}
 		})
 	}
@@ -147,8 +147,8 @@ type watch struct {
 // watch begins to note what is published on each node.
 func (c *cluster) watch(room crypto.ID) (*watch, error) {
 	w := &watch{stream: bus.StreamName(room), places: map[uint64]bool{}}
-	for _, n := range c.nodes {
-		nc, err := c.operator(n)
+	for _, n := range c.Nodes {
+		nc, err := c.Operator(n)
 		if err != nil {
 			w.close()
 			return nil, err
@@ -182,84 +182,18 @@ func (w *watch) close() {
 	}
 }
 
-// info is what a stream's leader says of it.
-type info struct {
-	State struct {
-		First uint64 `json:"first_seq"`
-		Last  uint64 `json:"last_seq"`
-		Count uint64 `json:"messages"`
-	} `json:"state"`
-	Cluster struct {
-		Leader   string `json:"leader"`
-		Replicas []struct {
-			Name    string `json:"name"`
-			Current bool   `json:"current"`
-		} `json:"replicas"`
-	} `json:"cluster"`
-}
-
-func streamInfo(ctx context.Context, nc *nats.Conn, stream string) (i info, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, nil)
-	if err == nil {
-		err = json.Unmarshal(m.Data, &i)
-	}
-	if err == nil && i.Cluster.Leader == "" {
-		err = errors.New("nobody leads the stream")
-	}
-	return i, err
-}
-
 // stepDown has the leader step down, and waits until another leads. A name says who is to lead.
 func (w *watch) stepDown(ctx context.Context, next string) error {
-	return stepDown(ctx, w.conns[0], w.stream, next)
-}
-
-func stepDown(ctx context.Context, nc *nats.Conn, stream, next string) error {
-	var old string
-	order := []byte("{}")
-	if next != "" {
-		order = fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, next)
+	now, err := run.StepDown(ctx, w.conns[0], w.stream, next)
+	if err == nil {
+		tell("%s leads", now)
 	}
-	err := eventually(ctx, func() error {
-		i, err := streamInfo(ctx, nc, stream)
-		if err != nil {
-			return err
-		}
-		if old = i.Cluster.Leader; old == next {
-			return nil
-		}
-		m, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, order, 5*time.Second)
-		if err != nil {
-			return err
-		}
-		var answer struct {
-			Success bool `json:"success"`
-		}
-		if err := json.Unmarshal(m.Data, &answer); err != nil || !answer.Success {
-			return fmt.Errorf("step down: %s", m.Data)
-		}
-		return nil
-	})
-	if err != nil || old == next {
-		return err
-	}
-	return eventually(ctx, func() error {
-		i, err := streamInfo(ctx, nc, stream)
-		if err == nil && next != "" && i.Cluster.Leader != next {
-			err = fmt.Errorf("%s leads, not %s", i.Cluster.Leader, next)
-		}
-		if err == nil {
-			tell("%s leads after %s", i.Cluster.Leader, old)
-		}
-		return err
-	})
+	return err
 }
 
 // missing counts the places of the stream, and those that were published to nobody.
 func (w *watch) missing(ctx context.Context) (last, missing uint64, err error) {
-	i, err := streamInfo(ctx, w.conns[0], w.stream)
+	i, err := run.StreamInfo(ctx, w.conns[0], w.stream)
 	if err != nil {
 		return 0, 0, err
 	}

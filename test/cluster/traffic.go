@@ -7,6 +7,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/unibus/unibus/test/run"
 )
 
 // A reader through each node every second, and a writer of one message a second.
@@ -43,7 +45,7 @@ func (c *cluster) traffic(room string, acknowledged seen) *traffic {
 func (t *traffic) begin(ctx context.Context) {
 	going, stop := context.WithCancel(ctx)
 	t.stop = stop
-	for _, n := range t.c.nodes {
+	for _, n := range t.c.Nodes {
 		t.wait.Go(func() { t.read(going, ctx, n) })
 	}
 	t.wait.Go(func() { t.write(going, ctx) })
@@ -64,7 +66,7 @@ func (t *traffic) write(going, ctx context.Context) {
 	for i := 0; going.Err() == nil; i++ {
 		name := fmt.Sprintf("m%d", i)
 		ctx, cancel := context.WithTimeout(ctx, overdue)
-		in, end, err := t.c.pub(ctx, t.c.servers(), t.room)
+		in, end, err := t.c.pub(ctx, t.c.Servers(), t.room)
 		if err == nil {
 			_, err = in.Write([]byte(line(name, 0, 0)))
 			err = errors.Join(end(), err)
@@ -89,7 +91,7 @@ func (t *traffic) write(going, ctx context.Context) {
 }
 
 // read starts a reader every second as long as going lasts.
-func (t *traffic) read(going, ctx context.Context, n *node) {
+func (t *traffic) read(going, ctx context.Context, n *run.Node) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	turns := make(chan struct{}, atOnce)
@@ -113,7 +115,7 @@ func (t *traffic) read(going, ctx context.Context, n *node) {
 }
 
 // readOnce reads everything, and judges what came: all that was acknowledged before, or 5.
-func (t *traffic) readOnce(outer context.Context, n *node) reading {
+func (t *traffic) readOnce(outer context.Context, n *run.Node) reading {
 	ctx, cancel := context.WithTimeout(outer, overdue)
 	defer cancel()
 	t.mu.Lock()
@@ -127,9 +129,9 @@ func (t *traffic) readOnce(outer context.Context, n *node) reading {
 	short := r.seen.has(want)
 	switch {
 	case err != nil || r.bad != nil || ctx.Err() != nil || r.code != 0 && r.code != 5:
-		t.fail(fmt.Errorf("a read through %s, begun %v ago: %v, %v", n.name, time.Since(began).Round(time.Millisecond), err, r))
+		t.fail(fmt.Errorf("a read through %s, begun %v ago: %v, %v", n.Name, time.Since(began).Round(time.Millisecond), err, r))
 	case r.code == 0 && short != nil:
-		t.fail(fmt.Errorf("a read through %s ended with 0 and was short: %w", n.name, short))
+		t.fail(fmt.Errorf("a read through %s ended with 0 and was short: %w", n.Name, short))
 	default:
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -137,7 +139,7 @@ func (t *traffic) readOnce(outer context.Context, n *node) reading {
 			t.complete++
 		} else {
 			t.unavailable++
-			tell("a read through %s: %v", n.name, r)
+			tell("a read through %s: %v", n.Name, r)
 		}
 	}
 	return r
@@ -159,11 +161,11 @@ func (t *traffic) end() (string, error) {
 
 // whole reads through every node until each has given everything.
 func (t *traffic) whole(ctx context.Context) error {
-	for _, n := range t.c.nodes {
-		err := eventually(ctx, func() error {
+	for _, n := range t.c.Nodes {
+		err := run.Eventually(ctx, func() error {
 			r := t.readOnce(ctx, n)
 			if err := r.seen.has(t.acknowledged); err != nil || r.code != 0 {
-				return fmt.Errorf("through %s: %v: %v", n.name, err, r)
+				return fmt.Errorf("through %s: %v: %v", n.Name, err, r)
 			}
 			return nil
 		})
