@@ -20,6 +20,7 @@ import (
 
 	"github.com/unibus/unibus/internal/freeport"
 	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/test/run"
 )
 
 var (
@@ -335,7 +336,7 @@ func (j job) followed(ctx context.Context, s *site, o *outcome) error {
 	}
 	alive := ctx.Err() == nil
 	cancel()
-	code, err := ended(cmd.Wait())
+	code, err := run.Ended(cmd.Wait())
 	if missed > 0 && (code != 6 || !alive) {
 		o.fail("the reader that follows had %d of %d new messages, and ended with %d, %v: %s", wrote-missed, wrote, code, err, said.String())
 	}

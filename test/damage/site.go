@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -16,31 +15,28 @@ import (
 	"github.com/unibus/unibus/test/run"
 )
 
-const (
-	patience  = 3 * time.Minute // for what must happen at some time; it only matters when it does not
-	stopLimit = 5 * time.Second // from SIGTERM to the end of a process
-)
+// patience is for what must happen at some time; it only matters when it does not.
+const patience = 3 * time.Minute
 
 // site is a folder with a server's data and with those who use it.
 type site struct {
 	dir    string
 	listen string
-	server *exec.Cmd // while it runs
-	gone   chan struct{}
+	server *run.Node // while it runs
 }
 
 // data is the server's folder.
 func (s *site) data() string { return filepath.Join(s.dir, "data") }
 
+// peer is somebody here, who wants to be told everything.
+func (s *site) peer(who string) run.Peer {
+	home := filepath.Join(s.dir, who)
+	return run.Peer{Binary: *binary, Identity: filepath.Join(home, "identity.nk"), State: filepath.Join(home, "state"), Home: home, Told: true}
+}
+
 // command is unibus run by somebody.
 func (s *site) command(ctx context.Context, who string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, *binary, args...)
-	home := filepath.Join(s.dir, who)
-	cmd.Env = append(os.Environ(), "UNIBUS_IDENTITY="+filepath.Join(home, "identity.nk"), "UNIBUS_STATE="+filepath.Join(home, "state"),
-		"UNIBUS_SERVER=nats://"+s.listen, "XDG_CONFIG_HOME="+home)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopLimit
-	return cmd
+	return s.peer(who).Command(ctx, "nats://"+s.listen, args...)
 }
 
 // result is what a command came to.
@@ -57,17 +53,8 @@ func (s *site) run(ctx context.Context, who string, args ...string) (result, err
 	var out, said bytes.Buffer
 	cmd := s.command(ctx, who, args...)
 	cmd.Stdout, cmd.Stderr = &out, &said
-	code, err := ended(cmd.Run())
+	code, err := run.Ended(cmd.Run())
 	return result{code, out.String(), said.String()}, err
-}
-
-// ended is the exit code in the error of a command.
-func ended(err error) (int, error) {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
 }
 
 // must runs a command, which has to succeed.
@@ -84,25 +71,15 @@ func (s *site) serverLog() string { return filepath.Join(s.dir, "serve.log") }
 
 // start starts the server and waits until it is ready.
 func (s *site) start(owner string) error {
-	file, err := os.OpenFile(s.serverLog(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
+	n := &run.Node{
+		Founder: s.peer(owner), Name: "the server", Listen: s.listen, Data: s.data(), Args: []string{"-o", "json"},
+		Log: run.Appender(s.serverLog()), Tell: func(string, ...any) {},
+	}
+	if err := n.Start(); err != nil {
 		return err
 	}
-	defer file.Close()
-	cmd := s.command(context.Background(), owner, "serve", "-o", "json", "--listen", s.listen, "--data", s.data())
-	cmd.Stderr = file
-	ready, err := run.Serve(cmd)
-	if err != nil {
-		return err
-	}
-	s.server, s.gone = cmd, make(chan struct{})
-	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	defer kill.Stop()
-	_, err = ready()
-	go func() { // ends with the process
-		_ = cmd.Wait() // how a server ends that was told to does not matter
-		close(s.gone)
-	}()
+	s.server = n
+	err := n.IsReady(context.Background())
 	if err != nil {
 		s.stop(syscall.SIGKILL)
 	}
@@ -114,10 +91,11 @@ func (s *site) stop(how os.Signal) {
 	if s.server == nil {
 		return
 	}
-	_ = s.server.Process.Signal(how) // it may have ended
-	kill := time.AfterFunc(stopLimit, func() { _ = s.server.Process.Kill() })
-	defer kill.Stop()
-	<-s.gone
+	if how == syscall.SIGKILL {
+		s.server.Kill()
+	} else {
+		_, _ = s.server.Stop() // one that takes too long is killed, which serves as well
+	}
 	s.server = nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/freeport"
+	"github.com/unibus/unibus/test/run"
 )
 
 // patience is for what must happen soon; it only matters when it does not.
@@ -155,11 +156,8 @@ func (b *bus) command(args ...string) *exec.Cmd {
 // expect runs a command, which has to end with a code, having said something.
 func (b *bus) expect(code int, text string, args ...string) error {
 	out, err := b.command(args...).CombinedOutput()
-	var exit *exec.ExitError
-	got := 0
-	if errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else if err != nil {
+	got, err := run.Ended(err)
+	if err != nil {
 		return err
 	}
 	if got != code || !strings.Contains(string(out), text) {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,23 +52,11 @@ func newClock(ctx context.Context, dir string) (*clock, error) {
 	if bytes.Equal(changed, client) {
 		return nil, fmt.Errorf("%s: the clock is not where it was", source)
 	}
-	files := map[string][]byte{
+	file, err := run.Overlay(dir, map[string][]byte{
 		source: changed,
 		filepath.Join(filepath.Dir(source), "shifted.go"): []byte(shifted),
-	}
-	replace := map[string]string{}
-	for path, content := range files {
-		replace[path] = filepath.Join(dir, "shifted-"+filepath.Base(path))
-		if err := os.WriteFile(replace[path], content, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	})
 	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, overlay, 0o600); err != nil {
 		return nil, err
 	}
 	c := &clock{binary: filepath.Join(dir, "unibus-shifted"), file: filepath.Join(dir, "offset")}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	_ "embed" // of hooks
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/unibus/unibus/test/run"
 )
 
 // hooks is what the mutants in a package call.
@@ -50,23 +51,8 @@ func (s *suspect) build(ctx context.Context, dir string) (*binary, error) {
 	b := &binary{suspect: s, path: filepath.Join(dir, "test"), out: filepath.Join(dir, "reached")}
 	own := filepath.Join(s.dir, "mutants_hooks.go") // exists in the overlay only
 	s.source.files[own] = fmt.Appendf(nil, hooks, s.source.name, len(s.mutants)+1)
-	replace := map[string]string{}
-	for path, text := range s.source.files {
-		whole, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		replace[whole] = filepath.Join(dir, filepath.Base(path))
-		if err := os.WriteFile(replace[whole], text, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	file, err := run.Overlay(dir, s.source.files)
 	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, overlay, 0o600); err != nil {
 		return nil, err
 	}
 	out, err := exec.CommandContext(ctx, "go", "test", "-c", "-overlay", file, "-o", b.path, "./"+s.dir).CombinedOutput()

@@ -73,32 +73,25 @@ func partition(ctx context.Context) error {
 	defer cancel()
 	var wait sync.WaitGroup
 	w.load(load, &wait)
-	pause(ctx, *calm)
+	run.Pause(ctx, *calm)
 	w.tell("before the partition")
 	log.Printf("parting n%d, which leads the log, from the others; clients still reach it", leader)
 	if err := sh("ip link set ub%dr down", leader); err != nil {
 		return err
 	}
-	pause(ctx, *parted)
+	run.Pause(ctx, *parted)
 	w.tell("in the partition")
 	log.Printf("joining n%d again", leader)
 	if err := sh("ip link set ub%dr up", leader); err != nil {
 		return err
 	}
-	pause(ctx, *calm)
+	run.Pause(ctx, *calm)
 	cancel()
 	wait.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return w.judge(ctx)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // sh runs a command.
@@ -392,7 +385,7 @@ func (w *world) administer(ctx context.Context, i int, c *unibus.Client) {
 			w.record(i, in, refused, began, ended)
 			w.counts.refused.Add(1)
 		}
-		pause(ctx, time.Duration(200+rand.IntN(1000))*time.Millisecond)
+		run.Pause(ctx, time.Duration(200+rand.IntN(1000))*time.Millisecond)
 	}
 }
 
@@ -413,7 +406,7 @@ func (w *world) logIn(ctx context.Context, i int, id *unibus.Identity) {
 		default:
 			w.counts.unanswered.Add(1)
 		}
-		pause(ctx, time.Duration(400+rand.IntN(400))*time.Millisecond)
+		run.Pause(ctx, time.Duration(400+rand.IntN(400))*time.Millisecond)
 	}
 }
 
@@ -433,7 +426,7 @@ func (w *world) write(ctx context.Context, i int, c *unibus.Client) {
 			log.Printf("writer %d: %v", i, err)
 			room, err = c.Room(ctx, "messages")
 		}
-		pause(ctx, 20*time.Millisecond)
+		run.Pause(ctx, 20*time.Millisecond)
 	}
 }
 

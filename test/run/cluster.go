@@ -182,6 +182,7 @@ type Peer struct {
 	Identity string // its file
 	State    string // its folder
 	Home     string // for configuration
+	Told     bool   // also what is no finding
 	Key      unibus.PublicKey
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -19,7 +20,7 @@ const (
 func (p Peer) Command(ctx context.Context, servers string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.Binary, args...)
 	cmd.Env = append(os.Environ(), "UNIBUS_IDENTITY="+p.Identity, "UNIBUS_STATE="+p.State, "UNIBUS_SERVER="+servers,
-		"UNIBUS_QUIET=true", "XDG_CONFIG_HOME="+p.Home)
+		"UNIBUS_QUIET="+strconv.FormatBool(!p.Told), "XDG_CONFIG_HOME="+p.Home)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopLimit
 	return cmd
@@ -96,12 +97,19 @@ func (n *Node) IsReady(ctx context.Context) error {
 	}
 }
 
+// Kill kills the server, and returns once it is gone.
+func (n *Node) Kill() {
+	_ = n.process.cmd.Process.Kill() // it may have ended
+	<-n.process.gone
+}
+
 // Stop tells the server to stop and says how long it took. One that does not end in time says what it is
 // doing, and is killed.
 func (n *Node) Stop() (time.Duration, error) {
 	began := time.Now()
 	if err := n.process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return 0, nil // it has ended already
+		<-n.process.gone // it has ended already
+		return 0, nil
 	}
 	select {
 	case <-n.process.gone:
@@ -110,8 +118,7 @@ func (n *Node) Stop() (time.Duration, error) {
 		select {
 		case <-n.process.gone:
 		case <-time.After(stopLimit):
-			_ = n.process.cmd.Process.Kill()
-			<-n.process.gone
+			n.Kill()
 		}
 		return time.Since(began), fmt.Errorf("%s did not end within %v of SIGTERM", n.Name, stopLimit)
 	}
