@@ -90,7 +90,7 @@ func begins(h crypto.Hash, digits string) bool {
 	return len(digits) >= minHash && strings.HasPrefix(hex.EncodeToString(h[:]), strings.ToLower(digits))
 }
 
-func (l *chain) append(ctx context.Context, next func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error)) error {
+func (l *chain) append(ctx context.Context, next mirror.Next) error {
 	err := l.log.Append(ctx, next)
 	if errors.Is(err, mirror.ErrKept) {
 		err = withHint(err, "if it is still meant, say so: --yes")

@@ -12,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -77,8 +78,7 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 	}
 	f.src = live
 	if f.stored {
-		f.past = &storedSource{c: s.c, room: r, live: live, seed: f.seed, life: f.ctx, bytes: page, quiet: tailAfter}
-		f.src = f.past
+		f.readStored(live)
 		if err := f.begin(ctx); err != nil {
 			f.drop()
 			return nil, err
@@ -88,6 +88,12 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 	r.feeds[f] = true
 	r.smu.Unlock()
 	return f, nil
+}
+
+// readStored has the feed read what the room stores, beside what comes by the subscription.
+func (f *feed) readStored(live *bus.Feed) {
+	f.past = &storedSource{c: f.s.c, room: f.r, live: live, seed: f.seed, life: f.ctx, bytes: f.page, quiet: tailAfter}
+	f.src = f.past
 }
 
 // drop ends a feed that does not run.
@@ -238,10 +244,8 @@ func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error
 		if err == nil || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotFound) {
 			return past, err
 		}
-		select {
-		case <-ctx.Done():
+		if tasks.Pause(ctx, wait) != nil {
 			return past, err
-		case <-time.After(wait):
 		}
 	}
 }
@@ -483,8 +487,8 @@ func (f *feed) kept(frame *store.Frame) {
 	if m, err := f.r.remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
 		f.memory = m
 	}
-	f.past = &storedSource{c: f.s.c, room: f.r, live: live, seed: f.seed, life: f.ctx, bytes: f.page, quiet: tailAfter, followed: true}
-	f.src = f.past
+	f.readStored(live)
+	f.past.followed = true
 	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
 	f.next, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq
 }

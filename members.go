@@ -12,7 +12,7 @@ import (
 )
 
 // change appends an entry to the room's log, with the bus log up to date.
-func (r *Room) change(ctx context.Context, next func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error)) error {
+func (r *Room) change(ctx context.Context, next mirror.Next) error {
 	if err := r.c.bus.sync(ctx); err != nil {
 		return err
 	}

@@ -243,10 +243,8 @@ func (s *storedSource) fetch(ctx context.Context) error {
 			told = true
 			s.c.say("waiting for messages that came meanwhile: %v", err)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
+		if err := tasks.Pause(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

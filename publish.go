@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/outbox"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -22,7 +23,6 @@ const (
 	maxHeaders  = 64 << 10         // bytes of a message's headers
 	inFlight    = 16               // frames sent and not yet acknowledged
 	giveUp      = 30 * time.Second // without any acknowledgement
-	confirmHead = 60 * time.Second // how old a writer's idea of the log may get
 	payloadRoom = 512              // of NATS's max_payload, for NATS headers
 	clockBack   = time.Minute      // that a clock may be behind the last seal time within a stream
 )
@@ -517,10 +517,8 @@ func (p *Publisher) awaitAck(f flight) (place uint64, err error) {
 			}
 			f.stored = p.r.stores() // the right to publish follows the room's policy
 		}
-		select {
-		case <-p.ctx.Done():
-			return 0, p.ctx.Err()
-		case <-time.After(wait):
+		if err := tasks.Pause(p.ctx, wait); err != nil {
+			return 0, err
 		}
 		if sent++; errors.Is(err, bus.ErrDuplicate) {
 			f.id, sent = newMessageID(), 1

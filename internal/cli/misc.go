@@ -64,9 +64,14 @@ func (a *app) logCmd() *cobra.Command {
 			})
 		}),
 	}
-	c.Flags().Var(newValue(&a.set.bus, optional(busID)), "bus", "the log of the allowlist, unless there is a ROOM; with an `ID` insist on the bus that has it")
-	c.Flags().Lookup("bus").NoOptDefVal = noBusID
+	a.busAlone(c, "the log of the allowlist")
 	return c
+}
+
+// busAlone lets --bus stand alone: what it means then is said of a command, unless there is a ROOM.
+func (a *app) busAlone(c *cobra.Command, means string) {
+	c.Flags().Var(newValue(&a.set.bus, optional(busID)), "bus", means+", unless there is a ROOM; with an `ID` insist on the bus that has it")
+	c.Flags().Lookup("bus").NoOptDefVal = noBusID
 }
 
 // noBusID is the value of a --bus that stands alone, where that is possible.

@@ -12,31 +12,29 @@ import (
 	"github.com/unibus/unibus"
 )
 
+// verifyFlags say what is verified.
+type verifyFlags struct {
+	all, bus bool
+	accept   string // what is taken for what it is instead; empty for nothing
+}
+
+// check says what is wrong with them, beside rooms; place says that what is to be accepted is one.
+func (v *verifyFlags) check(rooms []string, place bool) error {
+	switch {
+	case v.all == (len(rooms) > 0) && !v.bus:
+		return usage("name the rooms to verify, or say --all, or --bus")
+	case v.accept != "" && len(rooms) != 1 && !v.bus:
+		return usage("--accept is about one room, or the --bus")
+	case v.accept != "" && !place && !isHash(v.accept):
+		return usage("--accept %q: it is neither a place nor at least 8 digits of a hash", v.accept)
+	case v.bus && place:
+		return usage("--accept %s: places are those of a room's messages", v.accept)
+	}
+	return nil
+}
+
 func (a *app) verifyCmd() *cobra.Command {
-	var all bool
-	var accept string
-	verify := a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-		if a.cmd.Flags().Changed("bus") && len(args) == 0 && !all {
-			return a.verifyBus(ctx, c, accept)
-		}
-		var rooms []*unibus.Room
-		var err error
-		if all {
-			rooms, err = c.MyRooms(ctx)
-		}
-		for _, name := range args {
-			r, rerr := c.Room(ctx, name)
-			err = errors.Join(err, rerr)
-			rooms = append(rooms, r)
-		}
-		if err != nil {
-			return err
-		}
-		if accept != "" {
-			return a.acceptIn(ctx, rooms[0], accept)
-		}
-		return a.verify(ctx, rooms)
-	})
+	var v verifyFlags
 	c := &cobra.Command{
 		Use: "verify [ROOM...|--bus]", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRooms,
 		Long: `Check rooms from the first entry of their log to the last message stored: signatures, the log's rules, what this
@@ -50,50 +48,63 @@ entry at which they part, or its first 8 digits or more. With the hash of the la
 after restoring a backup, it takes that log for what it is: whoever was let in or taken out since then is not, or is
 still in.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			bus := cmd.Flags().Changed("bus") && len(args) == 0 && !all
-			switch {
-			case all == (len(args) > 0) && !bus:
-				return usage("name the rooms to verify, or say --all, or --bus")
-			case accept != "" && len(args) != 1 && !bus:
-				return usage("--accept is about one room, or the --bus")
-			case accept != "" && !isPlace(accept) && !isHash(accept):
-				return usage("--accept %q: it is neither a place nor at least 8 digits of a hash", accept)
-			case bus && isPlace(accept):
-				return usage("--accept %s: places are those of a room's messages", accept)
+			v.bus = cmd.Flags().Changed("bus") && len(args) == 0 && !v.all
+			_, place := placeOf(v.accept)
+			if err := v.check(args, place); err != nil {
+				return err
 			}
-			if !isPlace(accept) {
-				a.accepted = accept
+			if !place {
+				a.accepted = v.accept
 			}
-			return verify(cmd, args)
+			return a.with(cmd.Context(), func(c *unibus.Client) error { return a.verifyWhat(cmd.Context(), c, v, args) })
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&all, "all", false, "every room you are in")
-	f.StringVar(&accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
-	f.Var(newValue(&a.set.bus, optional(busID)), "bus", "the allowlist, unless there is a ROOM; with an `ID` insist on the bus that has it")
-	f.Lookup("bus").NoOptDefVal = noBusID
+	f.BoolVar(&v.all, "all", false, "every room you are in")
+	f.StringVar(&v.accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
+	a.busAlone(c, "the allowlist")
 	return c
 }
 
 // maxPlace is how many digits a place may have: what is longer is a hash.
 const maxPlace = 7
 
-func isPlace(what string) bool {
-	_, err := strconv.ParseUint(what, 10, 64)
-	return err == nil && len(what) <= maxPlace
+func placeOf(what string) (place uint64, ok bool) {
+	place, err := strconv.ParseUint(what, 10, 64)
+	return place, err == nil && len(what) <= maxPlace
 }
 
 func isHash(what string) bool {
 	return len(what) > maxPlace && len(what) <= 64 && strings.Trim(strings.ToLower(what), "0123456789abcdef") == ""
 }
 
+// verifyWhat does what the flags say.
+func (a *app) verifyWhat(ctx context.Context, c *unibus.Client, v verifyFlags, names []string) error {
+	if v.bus {
+		return a.verifyBus(ctx, c, v.accept)
+	}
+	var rooms []*unibus.Room
+	var err error
+	if v.all {
+		rooms, err = c.MyRooms(ctx)
+	}
+	for _, name := range names {
+		r, rerr := c.Room(ctx, name)
+		err = errors.Join(err, rerr)
+		rooms = append(rooms, r)
+	}
+	if err != nil {
+		return err
+	}
+	if v.accept != "" {
+		return a.acceptIn(ctx, rooms[0], v.accept)
+	}
+	return a.verify(ctx, rooms)
+}
+
 // acceptIn settles what a person has looked into.
 func (a *app) acceptIn(ctx context.Context, r *unibus.Room, what string) error {
-	if isPlace(what) {
-		place, err := strconv.ParseUint(what, 10, 64)
-		if err != nil {
-			return err
-		}
+	if place, ok := placeOf(what); ok {
 		if err := r.AcceptPlace(ctx, place); err != nil {
 			return err
 		}

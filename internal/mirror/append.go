@@ -11,6 +11,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -36,6 +37,9 @@ type Proposal struct {
 	Key  *Key
 }
 
+// Next decides on the next entry of a log, given the log as it is; nil is nothing to do.
+type Next func(ctx context.Context, s *ledger.State) (*Proposal, error)
+
 // Create offers the first entry of a room's log. It has no rival: an answer settles it. ErrExists when the room's
 // subject is taken, ErrUnavailable when the room may have been made all the same.
 func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, error) {
@@ -52,13 +56,12 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 	return l, l.accept(ctx, d.After)
 }
 
-// Append writes the entry that next decides on, given the log as it is, which holds still meanwhile. When another
-// entry takes the place next is asked again, for fresh keys, until the timeout: then it is ErrConflict. Nil is nothing
-// to do. An entry that an earlier process left is offered first: ErrKept when it is so old that a person has to
+// Append writes the entry that next decides on; the log holds still meanwhile. When another entry takes the place next
+// is asked again, for fresh keys, until the timeout: then it is ErrConflict. An entry that an earlier process left is offered first: ErrKept when it is so old that a person has to
 // confirm it.
 //
 // With any other error the entry is kept, and offered again by the next Append.
-func (l *Log) Append(ctx context.Context, next func(ctx context.Context, s *ledger.State) (*Proposal, error)) error {
+func (l *Log) Append(ctx context.Context, next Next) error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	began := time.Now()
@@ -70,16 +73,14 @@ func (l *Log) Append(ctx context.Context, next func(ctx context.Context, s *ledg
 		if time.Since(began) > l.peer.Timeout {
 			return fmt.Errorf("log %s: %w: others were quicker for %v", l.id, store.ErrConflict, l.peer.Timeout)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(rand.N(pause)):
+		if err := tasks.Pause(ctx, rand.N(pause)); err != nil {
+			return err
 		}
 	}
 }
 
 // tryAppend is one attempt at Append. It is ErrConflict too when next had keys for an epoch that has passed.
-func (l *Log) tryAppend(ctx context.Context, began time.Time, next func(ctx context.Context, s *ledger.State) (*Proposal, error)) error {
+func (l *Log) tryAppend(ctx context.Context, began time.Time, next Next) error {
 	if err := l.settle(ctx, began); err != nil {
 		return err
 	}
@@ -190,10 +191,8 @@ func (l *Log) offer(ctx context.Context, d *ledger.Draft) error {
 		if err == nil || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if tasks.Pause(ctx, wait) != nil {
 			return err
-		case <-time.After(wait):
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -123,7 +124,7 @@ func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) 
 // of the same history. The error is ErrContradiction when it is not. What was offered for a place where a verified
 // entry now stands is settled.
 func (p *Pins) Advance(ctx context.Context, s *ledger.State) error {
-	return p.pinState(ctx, s, func(seq uint64, snapshot []byte) error {
+	return p.pinState(ctx, s, s.Head.Seq, func(seq uint64, snapshot []byte) error {
 		pinned, err := ledger.LoadSnapshot(snapshot)
 		if err != nil {
 			return err
@@ -143,21 +144,16 @@ func (p *Pins) Advance(ctx context.Context, s *ledger.State) error {
 // Return pins a verified state in the place of whatever is pinned, further on or of another history: a person has
 // decided. What was offered to the history that is given up is forgotten with it.
 func (p *Pins) Return(ctx context.Context, s *ledger.State) error {
-	if err := p.pinState(ctx, s, func(uint64, []byte) error { return nil }); err != nil {
-		return err
-	}
-	if _, err := p.db.ExecContext(ctx, `DELETE FROM offers WHERE log = ?`, s.ID[:]); err != nil {
-		return fmt.Errorf("pin log %s: %w", s.ID, err)
-	}
-	return nil
+	return p.pinState(ctx, s, math.MaxInt64, func(uint64, []byte) error { return nil })
 }
 
 // errPinned says that a state is pinned already.
 var errPinned = errors.New("pinned already")
 
-// pinState pins a state, unless check has something against it in view of what is pinned.
-func (p *Pins) pinState(ctx context.Context, s *ledger.State, check func(seq uint64, snapshot []byte) error) error {
-	switch err := p.tryPin(ctx, s, check); {
+// pinState pins a state, unless check has something against it in view of what is pinned, and forgets what was offered
+// for places up to one.
+func (p *Pins) pinState(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
+	switch err := p.tryPin(ctx, s, forget, check); {
 	case err == nil, errors.Is(err, errPinned):
 		return nil
 	default:
@@ -165,7 +161,7 @@ func (p *Pins) pinState(ctx context.Context, s *ledger.State, check func(seq uin
 	}
 }
 
-func (p *Pins) tryPin(ctx context.Context, s *ledger.State, check func(seq uint64, snapshot []byte) error) error {
+func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
 	tx, err := p.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -188,7 +184,7 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, check func(seq uint6
 	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO logs (log, seq, snapshot) VALUES (?, ?, ?)`, s.ID[:], s.Head.Seq, snapshot); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM offers WHERE log = ? AND seq <= ?`, s.ID[:], s.Head.Seq); err != nil {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM offers WHERE log = ? AND seq <= ?`, s.ID[:], forget); err != nil {
 		return err
 	}
 	return tx.Commit()

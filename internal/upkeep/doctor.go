@@ -406,15 +406,11 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 
 // allowlist is the bus as its log says.
 func allowlist(ctx context.Context, s store.Vault) (*ledger.Bus, error) {
-	statement, err := s.Bus(ctx)
+	id, err := BusOf(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	first := new(ledger.State)
-	if _, err := first.Apply(statement); err != nil {
-		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
-	}
-	state, err := store.Load(ctx, s, first.ID)
+	state, err := store.Load(ctx, s, id)
 	if err != nil {
 		return nil, err
 	}
