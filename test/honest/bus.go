@@ -175,7 +175,6 @@ type order struct {
 	who     run.Peer
 	args    []string
 	env     []string
-	in      *bytes.Buffer
 	signals <-chan syscall.Signal // sent to it as they come
 	pipe    func(write func(string) error)
 }

@@ -1,0 +1,69 @@
+package unibus
+
+import (
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// TestStoredAfterEmptied: a frame whose writer had not heard yet that the room stores nothing may be stored after
+// that was emptied. What was before it in its stream, or what it says of others, is no finding then.
+func TestStoredAfterEmptied(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	ctx := w.ctx
+	room, err := w.c.CreateRoom(ctx, "room", DefaultPolicy())
+	must(err)
+	seal := func(stream byte, counter uint64, follows ...crypto.Follows) []byte {
+		t.Helper()
+		h, key, err := room.sealing(ctx)
+		must(err)
+		h.Stream[0], h.Counter = stream, counter
+		content := crypto.AppendContentTime(nil, uint64(time.Now().UnixMicro()))
+		if len(follows) > 0 {
+			h.Flags = crypto.FlagFollows
+			content = crypto.AppendFollows(content, follows)
+		}
+		frame, err := w.id.SealFrame(nil, room.id, key, h, crypto.AppendRecord(content, nil, []byte{'0' + stream}), [32]byte{stream, byte(counter)})
+		must(err)
+		return frame
+	}
+	behind := seal(1, 3)
+	at := room.head().Seq
+	beginning := seal(2, 0, crypto.Follows{Stream: [16]byte{1}, Frames: 3, At: at, Place: 9, Sealed: uint64(time.Now().UnixMicro())})
+	must(room.SetPolicy(ctx, func(p *Policy) { p.Retain = nil }))
+	must(room.SetPolicy(ctx, func(p *Policy) { *p = DefaultPolicy() }))
+	store := func(frame []byte) {
+		t.Helper()
+		_, err := w.node.Links().Store.RequestWithContext(ctx, bus.StoredSubject(room.id, w.id.Key()), frame)
+		must(err)
+	}
+	read := func() (found []Notice, read int) {
+		t.Helper()
+		s, err := room.Subscribe(ctx, SubscribeOptions{All: true, End: true, Notice: func(n Notice) {
+			if n.Finding {
+				found = append(found, n)
+			}
+		}})
+		must(err)
+		defer s.Close()
+		for _, err := range s.Messages() {
+			if err == nil {
+				read++
+			}
+		}
+		return found, read
+	}
+	store(behind)
+	store(beginning)
+	if found, n := read(); len(found) > 0 || n != 2 {
+		t.Errorf("%d messages, %+v", n, found)
+	}
+	// The same of a time from which the room stores messages is a finding.
+	store(seal(3, 0))
+	store(seal(3, 3))
+	if found, n := read(); len(found) != 1 || found[0].Kind != NoticeGap || n != 4 {
+		t.Errorf("%d messages, %+v", n, found)
+	}
+}
