@@ -269,8 +269,12 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 	}
 	for f.past.next < f.fresh {
 		frame, err := f.src.Next(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			err = f.handle(ctx, frame)
+		case errors.Is(err, errTrimmed):
+			f.trimmed()
+			err = nil
 		}
 		if err != nil {
 			return false, err
@@ -440,6 +444,10 @@ func (f *feed) read(again time.Time) error {
 		return err
 	}
 	frame, err := f.src.Next(ctx)
+	if errors.Is(err, errTrimmed) {
+		f.trimmed()
+		return nil
+	}
 	if err != nil {
 		if ctx.Err() != nil && f.ctx.Err() == nil {
 			return nil // something is due
@@ -496,6 +504,12 @@ func (f *feed) flush() error {
 	}
 	f.batch, f.size = nil, 0
 	return nil
+}
+
+// trimmed goes on behind places whose frames were gone before they were read.
+func (f *feed) trimmed() {
+	f.next = f.past.next
+	f.in.Reached(f.past.first)
 }
 
 // handle reads a frame at its place. An error ends the feed.

@@ -59,6 +59,9 @@ type storedSource struct {
 	quiet    time.Duration // without a frame, before the past is asked again
 }
 
+// errTrimmed says that nothing is there any more of what was said to be stored, and not read: it was trimmed meanwhile.
+var errTrimmed = errors.New("what was stored was trimmed before it was read")
+
 // errUnstored says that the room stores nothing any more.
 var errUnstored = errors.New("the room stores nothing any more")
 
@@ -71,7 +74,8 @@ type fetched struct {
 // read reports whether everything has been read that was said to be there.
 func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last }
 
-// Next waits for the frame at the next place that holds one.
+// Next waits for the frame at the next place that holds one. errTrimmed once when there is none up to the last place
+// that was told, so that whoever reads to there does not wait for what comes later.
 func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 	for {
 		for len(s.page) > 0 {
@@ -85,6 +89,9 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 		if s.next <= s.last {
 			if err := s.fetch(ctx); err != nil {
 				return store.Frame{}, err
+			}
+			if s.read() {
+				return store.Frame{}, errTrimmed
 			}
 			continue
 		}
