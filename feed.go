@@ -277,6 +277,9 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 		case errors.Is(err, errLost):
 			f.passed()
 			continue
+		case errors.Is(err, errTrimmed):
+			f.trimmed()
+			continue
 		case err == nil:
 			err = f.handle(ctx, frame)
 		}
@@ -451,11 +454,14 @@ func (f *feed) read(again time.Time) error {
 		return err
 	}
 	frame, err := f.src.Next(ctx)
-	if errors.Is(err, errLost) {
+	switch {
+	case errors.Is(err, errLost):
 		f.passed()
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, errTrimmed):
+		f.trimmed()
+		return nil
+	case err != nil:
 		if ctx.Err() != nil && f.ctx.Err() == nil {
 			return nil // something is due
 		}
@@ -511,6 +517,12 @@ func (f *feed) flush() error {
 	}
 	f.batch, f.size = nil, 0
 	return nil
+}
+
+// trimmed goes on behind places whose frames were gone before they were read.
+func (f *feed) trimmed() {
+	f.next = f.past.next
+	f.in.Reached(f.past.first)
 }
 
 // handle reads a frame at its place. An error ends the feed.

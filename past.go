@@ -74,6 +74,9 @@ type standing struct {
 	sum   uint64
 }
 
+// errTrimmed says that nothing is there any more of what was said to be stored, and not read: it was trimmed meanwhile.
+var errTrimmed = errors.New("what was stored was trimmed before it was read")
+
 // errUnstored says that the room stores nothing any more.
 var errUnstored = errors.New("the room stores nothing any more")
 
@@ -90,7 +93,8 @@ type fetched struct {
 func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last }
 
 // Next waits for the frame at the next place that holds one. errLost says that there is none up to next, and that Next
-// goes on there.
+// goes on there. errTrimmed says once that there is none up to the last place that was told, so that whoever reads to
+// there does not wait for what comes later.
 func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 	for {
 		if s.lost {
@@ -108,6 +112,9 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 		if s.next <= s.last {
 			if err := s.fetch(ctx); err != nil {
 				return store.Frame{}, err
+			}
+			if s.read() && !s.lost {
+				return store.Frame{}, errTrimmed
 			}
 			continue
 		}

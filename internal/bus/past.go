@@ -225,7 +225,9 @@ func (r *pastRead) hole(ctx context.Context, info direct.Info) error {
 	case !info.Whole && info.First <= r.lacked: // nor has it been trimmed
 		return fmt.Errorf("%w: place %d is not there, and not all replicas are", store.ErrUnavailable, r.lacked)
 	}
-	r.low = low
+	if r.low = low; info.First > r.lacked { // the last replica that still had it has trimmed it, too, as the leader had
+		r.start = max(r.start, min(low, info.First))
+	}
 	return nil
 }
 

@@ -326,6 +326,11 @@ func TestLostEverywhere(t *testing.T) {
 			t.Errorf("trimmed: %v from %d: %v", read, first, err)
 		}
 	}
+	// As if a replica had still held places 5 to 9 when it was asked where the room begins.
+	late := &pastRead{p: r.past, room: trimmed, limit: 1 << 20, told: 10, start: 5}
+	if err := late.run(t.Context()); err != nil || late.past.First != 10 || len(late.past.Frames) == 0 || late.past.Frames[0].Seq != 10 {
+		t.Errorf("trimmed while it was read: from %d: %v", late.past.First, err)
+	}
 	r.stop(2)
 	r.eventually("leader that knows that one is down", func() bool {
 		for _, room := range []crypto.ID{hole, trimmed} {

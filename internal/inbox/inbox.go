@@ -302,7 +302,8 @@ func (b *Inbox) Release(now time.Time) {
 	}
 }
 
-// Finish waits for nothing any more, and tells of the messages that are not whole.
+// Finish waits for nothing any more, and tells of the messages that are not whole. What is missing of frames that
+// came so late that their writer may still be sending it again is no finding.
 func (b *Inbox) Finish(now time.Time) {
 	b.Release(now)
 	for e := b.waiting.Front(); e != nil; e = e.Next() {
@@ -314,6 +315,10 @@ func (b *Inbox) Finish(now time.Time) {
 		}
 	}
 	for _, g := range b.gaps {
+		if g.ripe.After(now) {
+			b.note(g.s, Notice{Kind: Gap, From: g.from, To: g.to, Place: g.right.place, Why: "not there yet when reading ended, as frames after it were"})
+			continue
+		}
 		b.judge(g, now)
 	}
 	b.gaps = nil

@@ -235,7 +235,8 @@ func TestInbox(t *testing.T) {
 		{"a message that is too large", whole, year, "a0+#50 a1+#51 a2 a3", "dropped(a0-1) a3"},
 		{"a message of one piece too large", whole, year, "a0+#101 a1 a2", "dropped(a0) a2"},
 		{"not whole at the end", whole, year, "a0+ a1+ finish", "open(a0-2)"},
-		{"gaps at the end", whole, year, "a0 a2 A1 finish", "a0 a2? A1? !gap(a1) !gap(A0)"},
+		{"gaps at the end", whole, year, "a0 a2 A1 +2 finish", "a0 a2? A1? !gap(a1) !gap(A0)"},
+		{"gaps at the end that may still be filled", whole, year, "a0 a2 +2 A1s2 finish", "a0 a2? A1? !gap(a1) gap(A0)"},
 
 		{"expired: age", whole, hour, "first=2 skip=2 a0s-3601 a2 +2 end", "a0 a2? !lost(1) expired(a1)"},
 		{"expired: age, by clocks that differ", whole, hour, "first=2 skip=2 a0s-3001 a2 +2 end", "a0 a2? !lost(1) expired(a1)"},

@@ -37,6 +37,7 @@ type result struct {
 
 // judge notes how everything went. It is safe for concurrent use.
 type judge struct {
+	over    func() bool // the run was interrupted: what fails from now on says nothing
 	mu      sync.Mutex
 	numbers map[string]*numbers // by who did what
 }
@@ -64,6 +65,9 @@ func (j *judge) count(actor string, f func(n *numbers)) {
 
 // fail notes what is not as promised, and tells it.
 func (j *judge) fail(actor, room string, err error) {
+	if j.over() {
+		return
+	}
 	j.count(actor, func(n *numbers) { n.failed++ })
 	log.Printf("FAILED: %s: %s: %v", actor, room, err)
 }

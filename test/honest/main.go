@@ -55,7 +55,7 @@ func main() {
 func soak(ctx context.Context, dir string) error {
 	fmt.Printf("honest: -seed %d -for %v\n", *seed, *lasting)
 	began := time.Now()
-	j := &judge{numbers: map[string]*numbers{}}
+	j := &judge{numbers: map[string]*numbers{}, over: func() bool { return ctx.Err() != nil }}
 	w, err := newWorld(ctx, dir, j)
 	if err != nil {
 		return errors.Join(err, w.down())
@@ -68,7 +68,7 @@ func soak(ctx context.Context, dir string) error {
 			b.settle(ctx)
 		}
 	}
-	for _, err := range []error{w.down(), run.Complaints(dir), ctx.Err()} {
+	for _, err := range []error{w.down(), run.Complaints(dir)} {
 		if err != nil {
 			j.fail("servers", "", err)
 		}
@@ -76,6 +76,9 @@ func soak(ctx context.Context, dir string) error {
 	fmt.Print(j.summary())
 	if n := j.failures(); n > 0 {
 		return fmt.Errorf("honest: FAILED: %d failures in %v, -seed %d", n, time.Since(began).Round(time.Second), *seed)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("honest: interrupted after %v, with nothing wrong until then", time.Since(began).Round(time.Second))
 	}
 	fmt.Printf("honest: ok: 0 findings, 0 lost in %v\n", time.Since(began).Round(time.Second))
 	return nil

@@ -1,0 +1,82 @@
+package unibus
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// trimming gives one frame, and what it has not given is gone after that.
+type trimming struct {
+	pastStore
+	trim func(ctx context.Context) error
+	left int // frames that are given
+}
+
+func (s *trimming) Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
+	past, err := s.pastStore.Frames(ctx, room, q)
+	if err != nil || q.None || len(past.Frames) == 0 {
+		return past, err
+	}
+	past.Frames = past.Frames[:s.left]
+	return past, s.trim(ctx)
+}
+
+// TestTrimmedWhileRead: reading that ends with what is stored ends, too, when the rest of that is trimmed before it
+// is read, and nothing comes after it.
+func TestTrimmedWhileRead(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	js, err := jetstream.New(w.node.Links().Store)
+	must(err)
+	p := DefaultPolicy()
+	p.Retain.Age = 600 // what is gone may have expired
+	stored := w.c.past
+	for name, v := range map[string]struct {
+		o    SubscribeOptions
+		left int
+	}{
+		"all":   {SubscribeOptions{All: true}, 1},
+		"since": {SubscribeOptions{Since: time.Now().Add(-time.Hour)}, 1},
+		"last":  {SubscribeOptions{Last: 3}, 1},
+		"none":  {SubscribeOptions{Last: 3}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			must := orFatal(t)
+			w.c.past = stored
+			room, err := w.c.CreateRoom(w.ctx, "room."+name, p)
+			must(err)
+			for i := range 5 {
+				must(room.PublishOnce(w.ctx, fmt.Append(nil, i)))
+			}
+			w.c.past = &trimming{stored, func(ctx context.Context) error {
+				s, err := js.Stream(ctx, bus.StreamName(room.ID()))
+				if err == nil {
+					err = s.Purge(ctx)
+				}
+				return err
+			}, v.left}
+			ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+			defer cancel()
+			v.o.End = true
+			s, err := room.Subscribe(ctx, v.o)
+			must(err)
+			defer context.AfterFunc(ctx, func() { s.Close() })()
+			n := 0
+			for _, err := range s.Messages() {
+				if err != nil {
+					t.Errorf("read: %v", err)
+				}
+				n++
+			}
+			if ctx.Err() != nil || n > v.left {
+				t.Errorf("%d messages, %v", n, ctx.Err())
+			}
+		})
+	}
+}
