@@ -38,7 +38,10 @@ func TestUsedMessageID(t *testing.T) {
 	}
 	send := func(f flight) {
 		t.Helper()
-		f.ack = p.transmit(&f)
+		var err error
+		if f.ack, err = p.transmit(&f); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := p.awaitAck(f); err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +65,9 @@ func TestUsedMessageID(t *testing.T) {
 	// A repetition of what was stored, as after an acknowledgement that was lost.
 	two := frame("two", 2)
 	send(two)
-	two.ack = p.transmit(&two)
+	if two.ack, err = p.transmit(&two); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := two.ack.Wait(w.ctx); err != bus.ErrDuplicate {
 		t.Errorf("a repetition is acknowledged with %v", err)
 	}

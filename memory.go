@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -14,8 +15,12 @@ import (
 // the process costs only the check that it is for.
 const rememberEvery = time.Second
 
+// recordEvery is how long what is remembered of one's own stream may be left as it is while frames are sent behind
+// others that have no acknowledgement. It is well below what the pins take for a stream under way.
+const recordEvery = 15 * time.Second
+
 // memory is how far a stored room is known to reach, and how much of one's own stream was acknowledged, on its way
-// to the pins (SPEC.md §6). It is for one goroutine.
+// to the pins (SPEC.md §6). It is for one goroutine, but for sending.
 type memory struct {
 	r        *Room
 	pinned   uint64      // the place that was known to be there before, and the frame there
@@ -23,9 +28,14 @@ type memory struct {
 	accepted uint64      // up to here a person takes the room for what it is
 	place    uint64      // the highest since, and the frame there
 	frame    []byte
-	stream   crypto.Follows
 	dirty    bool
 	written  time.Time
+
+	mu       sync.Mutex     // for what follows
+	stream   crypto.Follows // what was acknowledged of one's own
+	ended    bool           // with that
+	recorded [16]byte       // the stream that was last recorded, and when
+	when     time.Time      //
 }
 
 // anew is the entry with which what the room stores begins.
@@ -54,17 +64,50 @@ func (m *memory) acknowledged(ctx context.Context, f flight, place uint64) error
 		return fmt.Errorf("room %s: %w: %w: this message was stored at place %d, and the room reached to place %d before", m.r.Subject(), ErrIntegrity, ErrMessagesRolledBack, place, m.pinned)
 	}
 	if len(f.told) > 0 {
-		if err := m.r.c.pins.Told(ctx, m.r.id, f.told); err != nil {
+		if err := m.r.c.pins.Told(ctx, m.r.id, f.told, m.r.c.now()); err != nil {
 			return err
 		}
 	}
 	if place > m.place {
 		m.place, m.frame = place, f.frame
 	}
+	m.dirty = true
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.stream = f.mark
 	m.stream.Place = place
-	m.dirty = true
 	return nil
+}
+
+// sending takes note of a frame before it goes out. When others of its stream are on their way, they may be lost and
+// it stored, if a leader changes; and nobody will send them again, if this process ends. So that the next one can say
+// that they were never acknowledged, there has to be a record of the stream by now, though of no frame.
+func (m *memory) sending(ctx context.Context, f *flight) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := crypto.Follows{Stream: f.mark.Stream}
+	if m.stream.Stream == f.mark.Stream {
+		known = m.stream
+	}
+	if f.mark.Frames == known.Frames+1 || m.recorded == f.mark.Stream && time.Since(m.when) < recordEvery {
+		return nil
+	}
+	return m.record(ctx, known)
+}
+
+// record remembers how much of a stream was acknowledged; m.mu is held.
+func (m *memory) record(ctx context.Context, stream crypto.Follows) error {
+	m.recorded, m.when = stream.Stream, time.Now()
+	return m.r.c.pins.Stored(ctx, m.r.id, stream, m.ended, m.r.c.now())
+}
+
+// end writes what it knows at last; whole says that everything that was sent was acknowledged.
+func (m *memory) end(ctx context.Context, whole bool) error {
+	m.mu.Lock()
+	m.ended = whole && m.stream.Frames > 0
+	m.dirty = m.dirty || m.ended
+	m.mu.Unlock()
+	return m.write(ctx)
 }
 
 // met takes note of an authentic frame that was read. It says what is wrong if there was another at its place;
@@ -89,12 +132,23 @@ func (m *memory) write(ctx context.Context) error {
 		return nil
 	}
 	m.dirty, m.written = false, time.Now()
-	if m.stream.Frames > 0 {
-		if err := m.r.c.pins.Stored(ctx, m.r.id, m.stream); err != nil {
-			return err
-		}
+	if err := m.acked(ctx); err != nil {
+		return err
+	}
+	if m.frame == nil {
+		return nil // since the last time
 	}
 	hash := sha256.Sum256(m.frame)
 	m.frame = nil
 	return m.r.c.pins.Reached(ctx, m.r.id, m.r.anew(), m.place, hash)
+}
+
+// acked records how much of one's own stream was acknowledged.
+func (m *memory) acked(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stream.Frames == 0 {
+		return nil
+	}
+	return m.record(ctx, m.stream)
 }

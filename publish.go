@@ -350,7 +350,9 @@ func (p *Publisher) launch(flags byte) error {
 	f, err := p.seal(content, flags, counter, messages)
 	if err == nil {
 		f.messages = messages
-		f.ack = p.transmit(&f)
+		f.ack, err = p.transmit(&f)
+	}
+	if err == nil {
 		select {
 		case p.flying <- f:
 		case <-p.ctx.Done():
@@ -427,11 +429,14 @@ func (p *Publisher) begin(stored bool) (counter uint64) {
 func newMessageID() string { return hex.EncodeToString(random[[16]byte]()) }
 
 // transmit sends a frame, for the first time or again.
-func (p *Publisher) transmit(f *flight) bus.Ack {
+func (p *Publisher) transmit(f *flight) (bus.Ack, error) {
 	if !f.stored {
-		return p.r.c.conn.Publish(p.r.id, f.frame)
+		return p.r.c.conn.Publish(p.r.id, f.frame), nil
 	}
-	return p.r.c.conn.Store(p.r.id, f.id, f.frame)
+	if err := p.memory.sending(p.ctx, f); err != nil {
+		return bus.Ack{}, err
+	}
+	return p.r.c.conn.Store(p.r.id, f.id, f.frame), nil
 }
 
 // prepare confirms the head of the log when it has not been for a while.
@@ -461,7 +466,10 @@ func (p *Publisher) collect() {
 		select {
 		case f, ok := <-p.flying:
 			if !ok {
-				if err := m.write(context.WithoutCancel(p.ctx)); err != nil {
+				p.mu.Lock()
+				whole := p.failed == nil
+				p.mu.Unlock()
+				if err := m.end(context.WithoutCancel(p.ctx), whole); err != nil {
 					p.end(err)
 				}
 				return
@@ -523,7 +531,9 @@ func (p *Publisher) awaitAck(f flight) (place uint64, err error) {
 		if sent++; errors.Is(err, bus.ErrDuplicate) {
 			f.id, sent = newMessageID(), 1
 		}
-		f.ack = p.transmit(&f)
+		if f.ack, err = p.transmit(&f); err != nil {
+			return 0, err
+		}
 	}
 }
 

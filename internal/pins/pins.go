@@ -49,12 +49,14 @@ CREATE TABLE places (
   accepted INTEGER NOT NULL  -- a person has said that up to here all is well
 ) STRICT;
 CREATE TABLE streams (
-  room   BLOB NOT NULL,
-  stream BLOB NOT NULL,
-  frames INTEGER NOT NULL,
-  at     INTEGER NOT NULL,
-  place  INTEGER NOT NULL,
-  sealed INTEGER NOT NULL,
+  room    BLOB NOT NULL,
+  stream  BLOB NOT NULL,
+  frames  INTEGER NOT NULL,
+  at      INTEGER NOT NULL,
+  place   INTEGER NOT NULL,
+  sealed  INTEGER NOT NULL,
+  ended   INTEGER NOT NULL, -- nothing of it is on its way
+  written INTEGER NOT NULL, -- in Unix seconds
   PRIMARY KEY (room, stream)
 ) STRICT;
 CREATE TABLE forks (
@@ -68,7 +70,7 @@ CREATE TABLE forks (
 `}
 
 // schema is the version of the file's form. Files of other forms are refused.
-const schema = 3
+const schema = 4
 
 // busy is how long a call waits for another process of the same identity.
 const busy = 10 * time.Second

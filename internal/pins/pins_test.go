@@ -238,3 +238,40 @@ func TestMany(t *testing.T) {
 		t.Errorf("%v, %v", got.Head, err)
 	}
 }
+
+// TestTold: what a frame has told of a stream is forgotten when nothing of that is on its way.
+func TestTold(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	for _, v := range []struct {
+		name    string
+		ended   bool
+		written time.Time
+		frames  uint64 // that were told, of 2
+		kept    bool
+	}{
+		{"ended", true, now, 2, false},
+		{"acknowledged more since", true, now, 1, true},
+		{"under way", false, now.Add(-underWay), 2, true},
+		{"under way, with a clock that was set back meanwhile", false, now.Add(underWay), 2, true},
+		{"quiet", false, now.Add(-underWay - time.Second), 2, false},
+		{"of another time", false, now.Add(underWay + time.Second), 2, false},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			p := open(t, filepath.Join(t.TempDir(), "pins.db"))
+			room := crypto.ID{1}
+			f := crypto.Follows{Stream: [16]byte{2}, Frames: 2, At: 3, Place: 4, Sealed: 5}
+			if err := p.Stored(t.Context(), room, f, v.ended, v.written); err != nil {
+				t.Fatal(err)
+			}
+			told := f
+			told.Frames = v.frames
+			if err := p.Told(t.Context(), room, []crypto.Follows{told}, now); err != nil {
+				t.Fatal(err)
+			}
+			left, err := p.Streams(t.Context(), room, [16]byte{})
+			if err != nil || len(left) > 1 || len(left) == 1 != v.kept || v.kept && left[0] != f {
+				t.Errorf("left %+v, %v", left, err)
+			}
+		})
+	}
+}

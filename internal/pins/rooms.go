@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -76,20 +77,28 @@ func (p *Pins) Streams(ctx context.Context, room crypto.ID, without [16]byte) (s
 	return streams, rows.Err()
 }
 
-// Stored remembers how much of one's own stream was acknowledged.
-func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows) error {
-	_, err := p.lax.ExecContext(ctx, `INSERT OR REPLACE INTO streams (room, stream, frames, at, place, sealed) VALUES (?, ?, ?, ?, ?, ?)`,
-		room[:], f.Stream[:], f.Frames, f.At, f.Place, f.Sealed)
+// underWay is how long what is remembered of a stream that has not ended says that its writer may be sending more.
+const underWay = time.Minute
+
+// Stored remembers how much of one's own stream was acknowledged by now, and whether it has ended with that: nothing
+// of it is on its way.
+func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows, ended bool, now time.Time) error {
+	_, err := p.lax.ExecContext(ctx, `INSERT OR REPLACE INTO streams (room, stream, frames, at, place, sealed, ended, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		room[:], f.Stream[:], f.Frames, f.At, f.Place, f.Sealed, ended, now.Unix())
 	if err != nil {
 		return fmt.Errorf("remember a stream in room %s: %w", room, err)
 	}
 	return nil
 }
 
-// Told forgets what an acknowledged frame has told. What was acknowledged since is remembered.
-func (p *Pins) Told(ctx context.Context, room crypto.ID, told []crypto.Follows) error {
+// Told forgets what an acknowledged frame has told. What was acknowledged since is remembered, and so is a stream that
+// may be under way: what of it is never acknowledged has to be told after what its writer sent behind that.
+func (p *Pins) Told(ctx context.Context, room crypto.ID, told []crypto.Follows, now time.Time) error {
 	for _, f := range told {
-		if _, err := p.lax.ExecContext(ctx, `DELETE FROM streams WHERE room = ? AND stream = ? AND frames = ?`, room[:], f.Stream[:], f.Frames); err != nil {
+		_, err := p.lax.ExecContext(ctx, `
+			DELETE FROM streams WHERE room = ? AND stream = ? AND frames = ? AND (ended OR written NOT BETWEEN ? AND ?)`,
+			room[:], f.Stream[:], f.Frames, now.Add(-underWay).Unix(), now.Add(underWay).Unix())
+		if err != nil {
 			return fmt.Errorf("forget a stream in room %s: %w", room, err)
 		}
 	}
