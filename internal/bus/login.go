@@ -189,7 +189,7 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 // unfinished reports whether an error of the library means a login that a server did not finish.
 func unfinished(err error) bool {
 	text := err.Error() // some have no other name
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) ||
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		strings.Contains(text, "expected 'PONG', got 'PING'") || strings.Contains(strings.ToLower(text), "authentication timeout")
 }
 

@@ -1,7 +1,12 @@
 package bus
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,5 +104,25 @@ func TestRefusedOrNobodyIs(t *testing.T) {
 	<-c.Done()
 	if err := c.Err(); onlyDenied(err) == nil {
 		t.Errorf("barred as %v", err)
+	}
+}
+
+// TestUnfinished: a login that a server breaks off is tried again; one that nobody takes up, or that is refused, is not.
+func TestUnfinished(t *testing.T) {
+	broken := func(errno error) error { return &net.OpError{Op: "write", Net: "tcp", Err: errno} }
+	for err, want := range map[error]bool{
+		fmt.Errorf("read: %w", io.EOF):                   true,
+		broken(syscall.ECONNRESET):                       true,
+		broken(syscall.EPIPE):                            true,
+		errors.New("nats: Authentication Timeout"):       true,
+		errors.New("nats: expected 'PONG', got 'PING'"):  true,
+		broken(syscall.ECONNREFUSED):                     false,
+		nats.ErrAuthorization:                            false,
+		nats.ErrNoServers:                                false,
+		errors.New("nats: maximum connections exceeded"): false,
+	} {
+		if unfinished(err) != want {
+			t.Errorf("%v: %v", err, !want)
+		}
 	}
 }
