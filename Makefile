@@ -89,6 +89,11 @@ damage: build
 	go build -o bin/damage ./test/damage
 	bin/damage -unibus bin/unibus
 
+# The memory of readers that are fed 10 GiB of the worst frames a member can make. A quarter of an hour, and the space.
+worst: build
+	go build -o bin/worst ./test/worst
+	bin/worst -unibus bin/unibus
+
 # What honest people, machines and operators do to a bus, all at once and at random: nothing of it may raise a finding.
 # An hour; less with HONEST="-for 5m".
 honest: build

@@ -117,7 +117,7 @@ func (f *feed) open(start bool, from uint64) {
 		f.in.Close()
 	}
 	o := inbox.Options{
-		Stored: f.stored, Start: start, From: from, Shared: f.o.Queue != "", Limit: MaxMessage, Patience: lostAfter, Used: &f.s.held,
+		Stored: f.stored, Start: start, From: from, Shared: f.o.Queue != "", Limit: MaxMessage, Patience: lostAfter, Used: &f.s.held, Shed: &f.s.shed,
 	}
 	if f.stored {
 		o.Patience = giveUpAfter
@@ -133,9 +133,19 @@ func (f *feed) deliver(m inbox.Message) {
 	if m.Sender != f.s.c.id.Key() { // one's own are counted when they are sent
 		f.r.used.add(m.Epoch, 1)
 	}
+	size := 64 + len(m.Body) + 32*len(m.Headers)
+	for _, p := range m.Parts {
+		size += len(p)
+	}
+	if size > batchBytes && !f.back {
+		_ = f.flush() // it goes alone; a failure is met again
+	}
+	if m.Parts != nil && !f.o.Parts {
+		m.Body, m.Parts = slices.Concat(m.Parts...), nil
+	}
 	f.batch = append(f.batch, Message{
 		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: time.UnixMicro(int64(m.Time)).UTC(),
-		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Former: m.Former, Late: m.Late,
+		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late,
 		place: m.Place, unsure: m.Unsure,
 	})
 	if f.back {
@@ -144,7 +154,7 @@ func (f *feed) deliver(m inbox.Message) {
 		}
 		return
 	}
-	if f.size += 64 + len(m.Body) + 32*len(m.Headers); f.size >= batchBytes || len(f.batch) >= batchSize {
+	if f.size += size; f.size >= batchBytes || len(f.batch) >= batchSize {
 		_ = f.flush() // it fails when the feed is at its end, which is met again
 	}
 }
@@ -504,19 +514,25 @@ func (f *feed) flush() error {
 	if len(f.batch) == 0 {
 		return nil
 	}
-	var to chan []Message
-	var merge chan part
-	if merge = f.parts; merge == nil {
-		to = f.s.out
-	}
-	select {
-	case to <- f.batch:
-	case merge <- part{f.reached, f.batch, merge}:
-	case <-f.ctx.Done():
-		return f.ctx.Err()
-	}
+	given := batch{messages: f.batch, size: f.size}
 	f.batch, f.size = nil, 0
-	return nil
+	if given.large() {
+		f.s.held.Add(int64(given.size))
+	}
+	var err error
+	if f.parts == nil {
+		err = f.s.give(f.ctx, given)
+	} else {
+		select {
+		case f.parts <- part{f.reached, given, f.parts}:
+		case <-f.ctx.Done():
+			err = f.ctx.Err()
+		}
+	}
+	if err != nil && given.large() {
+		f.s.held.Add(-int64(given.size))
+	}
+	return err
 }
 
 // trimmed goes on behind places whose frames were gone before they were read.

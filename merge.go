@@ -7,9 +7,9 @@ import (
 
 // part are the messages that a feed read from one frame, and when that was stored.
 type part struct {
-	stored   time.Time
-	messages []Message
-	from     <-chan part
+	stored time.Time
+	batch  batch
+	from   <-chan part
 }
 
 // partHeap is the next part of each feed, the one stored first on top.
@@ -43,9 +43,7 @@ func (s *Subscription) merge(feeds []chan part) {
 	}
 	for len(next) > 0 {
 		p := next[0]
-		select {
-		case s.out <- p.messages:
-		case <-s.ctx.Done():
+		if s.give(s.ctx, p.batch) != nil {
 			return
 		}
 		if following, ok := s.nextPart(p.from); ok {

@@ -31,8 +31,9 @@ type Message struct {
 	Counter uint64 // of the frame it begins in
 	Headers []Header
 	Body    []byte
-	Former  bool // its sender may no longer write
-	Late    bool // it came as new, but was sealed more than ten minutes before
+	Parts   [][]byte // the body instead, with SubscribeOptions.Parts, of a message that came in several frames
+	Former  bool     // its sender may no longer write
+	Late    bool     // it came as new, but was sealed more than ten minutes before
 
 	place  uint64 // of the frame it ends in, in the room's stream
 	unsure bool   // its beginning may be in a frame that was not read

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -22,6 +24,7 @@ type SubscribeOptions struct {
 	Since time.Time // from the first message stored at this time or later
 	End   bool      // end when everything stored has been read
 	Queue string    // share new messages with others who name the same queue; nothing is checked for gaps
+	Parts bool      // leave large messages in Parts: to join one takes its size once more
 	// Notice is told what is missing or wrong; nil: it is only counted.
 	Notice func(Notice)
 }
@@ -41,12 +44,14 @@ type Subscription struct {
 	c        *Client
 	o        SubscribeOptions
 	patterns []string
-	out      chan []Message
-	arrivals chan struct{} // there may be another room that the patterns mean
+	out      chan batch
+	given    *semaphore.Weighted // bytes in out, or being received
+	arrivals chan struct{}       // there may be another room that the patterns mean
 	ctx      context.Context
 	cancel   context.CancelFunc
 	findings atomic.Int64
-	held     atomic.Int64 // bytes of unfinished messages and frames ahead, in all rooms
+	held     atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
+	shed     atomic.Int64 // messages that were given up for want of memory
 
 	merged chan struct{} // closed when the past of the first feeds has been merged
 
@@ -88,6 +93,53 @@ func (c *Client) Subscribe(ctx context.Context, names []string, o SubscribeOptio
 	return c.subscribe(ctx, rooms, patterns, o)
 }
 
+// Limits of what is given to the receiver of a subscription ahead of it. A message that is larger is given alone.
+const (
+	maxGiven   = 16       // batches
+	givenBytes = 16 << 20 // about their size in memory
+)
+
+// batch are messages on their way to the receiver.
+type batch struct {
+	messages []Message
+	size     int   // about, in bytes of memory
+	weight   int64 // of the subscription's given, until they have been received
+}
+
+// large reports whether messages take so much memory that they count among what is unfinished.
+func (b *batch) large() bool { return b.size > 2*batchBytes }
+
+// give hands messages to the receiver, when what it was given before leaves room for them. Large ones have been
+// received when it returns.
+func (s *Subscription) give(ctx context.Context, b batch) error {
+	b.weight = int64(min(max(b.size, 1), givenBytes))
+	if err := s.given.Acquire(ctx, b.weight); err != nil {
+		return err
+	}
+	select {
+	case s.out <- b:
+	case <-ctx.Done():
+		s.given.Release(b.weight)
+		return ctx.Err()
+	}
+	if !b.large() {
+		return nil
+	}
+	if err := s.given.Acquire(ctx, givenBytes); err != nil {
+		return err
+	}
+	s.given.Release(givenBytes)
+	return nil
+}
+
+// received takes note that the receiver has what it was given.
+func (s *Subscription) received(b batch) {
+	s.given.Release(b.weight)
+	if b.large() {
+		s.held.Add(-int64(b.size))
+	}
+}
+
 // validPattern checks a NATS subject pattern.
 func validPattern(pattern string) error {
 	tokens := strings.Split(pattern, ".")
@@ -118,7 +170,7 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		return nil, withHint(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), "leave out --store")
 	}
 	s := &Subscription{
-		c: c, o: o, patterns: patterns, out: make(chan []Message, 16), feeds: map[ID]*feed{}, done: make(chan struct{}),
+		c: c, o: o, patterns: patterns, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), feeds: map[ID]*feed{}, done: make(chan struct{}),
 		arrivals: make(chan struct{}, 1), merged: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
@@ -300,21 +352,17 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
 			select {
-			case batch := <-s.out:
-				for _, m := range batch {
-					if !yield(m, nil) {
-						return
-					}
+			case b := <-s.out:
+				if !s.yield(b, yield) {
+					return
 				}
 				continue
 			default:
 			}
 			select {
-			case batch := <-s.out:
-				for _, m := range batch {
-					if !yield(m, nil) {
-						return
-					}
+			case b := <-s.out:
+				if !s.yield(b, yield) {
+					return
 				}
 			case <-s.done:
 				if len(s.out) > 0 {
@@ -329,6 +377,16 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	}
 }
 
+func (s *Subscription) yield(b batch, yield func(Message, error) bool) bool {
+	defer s.received(b)
+	for _, m := range b.messages {
+		if !yield(m, nil) {
+			return false
+		}
+	}
+	return true
+}
+
 // Waiting reports whether more messages have arrived already.
 func (s *Subscription) Waiting() bool { return len(s.out) > 0 }
 
@@ -341,6 +399,9 @@ func (s *Subscription) Err() error {
 	}
 	if n := s.findings.Load(); n > 0 {
 		return fmt.Errorf("%w: %d finding(s) in what the server gave, see above; nothing of them was delivered", ErrIntegrity, n)
+	}
+	if n := s.shed.Load(); n > 0 {
+		return withHint(fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", ErrUnavailable, n), "read fewer rooms at once")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -311,11 +312,18 @@ func (a *app) options(rooms ...string) (unibus.Options, error) {
 	}, nil
 }
 
+// memory is what a client's memory is kept below where that can be done by freeing what is not used any more, in bytes:
+// a reader holds no more than 128 MiB of what is unfinished (SPEC.md §6), which a collector in no hurry lets double.
+const memory = 150 << 20
+
 // with connects, for rooms that will be used, runs f and closes.
 func (a *app) with(ctx context.Context, f func(c *unibus.Client) error, rooms ...string) error {
 	o, err := a.options(rooms...)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
 	}
 	c, err := unibus.Connect(ctx, o)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -59,7 +60,7 @@ func (a *app) subCmd() *cobra.Command {
 }
 
 func (f *subFlags) options(a *app) (unibus.SubscribeOptions, error) {
-	o := unibus.SubscribeOptions{All: f.all, Last: f.last, Since: f.since, End: f.end, Queue: f.queue, Notice: a.subNotice}
+	o := unibus.SubscribeOptions{All: f.all, Last: f.last, Since: f.since, End: f.end, Queue: f.queue, Parts: true, Notice: a.subNotice}
 	starts := 0
 	for _, given := range []bool{f.fresh, f.all, f.last > 0, !f.since.IsZero()} {
 		if given {
@@ -201,6 +202,10 @@ func newMessageJSON(m *unibus.Message) messageJSON {
 
 // show prints one message; it goes out with the next flush.
 func (a *app) show(m *unibus.Message, f subFlags) error {
+	lines := !a.out.json && (!a.out.terminal || f.raw || f.null)
+	if !lines && m.Parts != nil {
+		m.Body, m.Parts = slices.Concat(m.Parts...), nil
+	}
 	if a.out.json {
 		return a.out.encode(newMessageJSON(m))
 	}
@@ -208,13 +213,15 @@ func (a *app) show(m *unibus.Message, f subFlags) error {
 	if f.null {
 		end = 0
 	}
-	if !a.out.terminal || f.raw || f.null {
+	if lines {
 		if f.headers {
 			for _, h := range m.Headers {
 				fmt.Fprintf(a.out, "%s: %s\n", visible(h.Key), visible(h.Value))
 			}
 		}
-		_, _ = a.out.Write(m.Body) // a failed write is kept by the buffer, and returned below
+		for _, part := range append(m.Parts, m.Body) {
+			_, _ = a.out.Write(part) // a failed write is kept by the buffer, and returned below
+		}
 		return a.out.WriteByte(end)
 	}
 	paint := func(c text.Color, s string) string {

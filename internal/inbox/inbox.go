@@ -49,7 +49,7 @@ type Frame struct {
 	Context bool   // it is only read to know what comes after it
 }
 
-// Message is a whole message. Its body may be a part of a frame's content.
+// Message is a whole message. Its body may be a part of a frame's content; one that came in pieces has its body in them.
 type Message struct {
 	Sender  crypto.PublicKey
 	Time    uint64 // when the frame that it begins in was sealed, in Unix µs
@@ -59,6 +59,7 @@ type Message struct {
 	Place   uint64 // of the frame it ends in
 	Headers []crypto.Field
 	Body    []byte
+	Parts   [][]byte
 	Former  bool
 	Late    bool
 	Unsure  bool // the frame before its first was not read: it may have begun there
@@ -118,6 +119,7 @@ type Options struct {
 	Limit    int           // bytes of a message
 	Patience time.Duration // how long a frame waits for one before it
 	Used     *atomic.Int64 // of the Budget, by all inboxes that share it
+	Shed     *atomic.Int64 // messages given up for the Budget that came to be whole after that
 }
 
 // Inbox is the state of reading one room. It is not safe for concurrent use.
@@ -150,6 +152,9 @@ type key struct {
 func New(o Options, log Log, deliver func(Message), notice func(Notice)) *Inbox {
 	if o.Used == nil {
 		o.Used = new(atomic.Int64)
+	}
+	if o.Shed == nil {
+		o.Shed = new(atomic.Int64)
 	}
 	return &Inbox{
 		o: o, log: log, deliver: deliver, notice: notice, streams: map[key]*stream{},
@@ -394,7 +399,10 @@ func (b *Inbox) end(s *stream) {
 func (b *Inbox) record(s *stream, f Frame, r crypto.Record, more, first bool) {
 	switch {
 	case s.dropping:
-		s.dropping = more
+		if !more && s.shed {
+			b.o.Shed.Add(1)
+		}
+		s.dropping, s.shed = more, more && s.shed
 		return
 	case s.partial == nil && !more:
 		m := message(f, r, first && s.unsure)
@@ -421,7 +429,7 @@ func (b *Inbox) record(s *stream, f Frame, r crypto.Record, more, first bool) {
 	}
 	s.partial = nil
 	b.holds(s, -p.size)
-	p.Body, p.Place = slices.Concat(p.pieces...), f.Place
+	p.Body, p.Parts, p.Place = nil, p.pieces, f.Place
 	b.hand(f, p.Message)
 }
 
@@ -457,7 +465,7 @@ func (b *Inbox) shed(now time.Time) bool {
 	}
 	if s := e.Value.(*stream); s.partial != nil {
 		b.giveUp(s, "too much is unfinished")
-		s.dropping = true
+		s.dropping, s.shed = true, true
 	} else {
 		b.skip(s, now)
 	}

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"regexp"
@@ -80,7 +81,7 @@ func (p *player) message(m Message) {
 	if m.Unsure {
 		mark = "?"
 	}
-	p.out = append(p.out, string(m.Body)+mark)
+	p.out = append(p.out, string(m.Body)+string(bytes.Join(m.Parts, nil))+mark)
 }
 
 func (p *player) noticed(n Notice) {
@@ -327,8 +328,8 @@ func padded(body string, size int) string { return body + strings.Repeat("\x00",
 
 // TestBudget: what is unfinished is bounded, by all inboxes together, and what began first goes first.
 func TestBudget(t *testing.T) {
-	var used atomic.Int64
-	o := Options{Stored: true, Start: true, Limit: Budget, Used: &used}
+	var used, shed atomic.Int64
+	o := Options{Stored: true, Start: true, Limit: Budget, Used: &used, Shed: &shed}
 	p, other := newPlayer(o, facts{}), newPlayer(o, facts{})
 	third := Budget/3 + 1
 	if got := p.play(fmt.Sprintf("a0+#%d b1#%d", third, third)); got != "" {
@@ -342,6 +343,9 @@ func TestBudget(t *testing.T) {
 	}
 	if got := p.play(fmt.Sprintf("d0+#%d a1 a2", third)); !strings.HasPrefix(got, "b1\x00") || !strings.HasSuffix(got, "a2") {
 		t.Errorf("a frame ahead is not given up: %.100s", got)
+	}
+	if n := shed.Load(); n != 1 { // a, which went on with a1
+		t.Errorf("%d messages were given up and whole, want 1", n)
 	}
 	if n := used.Load(); n != int64(2*third) {
 		t.Errorf("%d bytes are counted, want %d", n, 2*third)

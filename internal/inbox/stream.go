@@ -20,6 +20,7 @@ type stream struct {
 	final    bool   // it has ended
 	unsure   bool   // the frame before next was not read: its last message may go on in next
 	dropping bool   // the rest of a message that was given up comes next
+	shed     bool   // because too much was unfinished
 	partial  *unfinished
 	ahead    []held // by counter
 	held     int    // bytes in partial and ahead

@@ -333,7 +333,7 @@ func (v *readingVector) read(t *testing.T, r *readingRoom, keys map[string]crypt
 	b := inbox.New(
 		inbox.Options{Stored: true, Start: v.From <= v.First, From: v.From, Limit: 1 << 20, Patience: time.Second}, reader{r.room, keys[v.Reader]},
 		func(m inbox.Message) {
-			messages = append(messages, readingText{names[m.Sender], m.Stream[:], m.Counter, string(m.Body)})
+			messages = append(messages, readingText{names[m.Sender], m.Stream[:], m.Counter, string(m.Body) + string(bytes.Join(m.Parts, nil))})
 		},
 		func(n inbox.Notice) {
 			notices = append(notices, readingNotice{string(n.Kind), n.Finding, names[n.Sender], n.Stream[:], n.From, n.To})
