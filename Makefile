@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest peer-js mutants
+.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst peer-js mutants
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
