@@ -361,6 +361,27 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 	return known, err
 }
 
+// RecallLog returns the hashes of a log's entries, as far as the identity has verified it, without anyone being asked.
+func RecallLog(ctx context.Context, o Options, log ID) (hash func(seq uint64) (h [32]byte, ok bool), err error) {
+	nothing := func(uint64) (h [32]byte, ok bool) { return h, false }
+	if _, err := os.Stat(o.StateFile()); errors.Is(err, os.ErrNotExist) {
+		return nothing, nil
+	}
+	p, err := pins.Open(ctx, o.StateFile())
+	if err != nil {
+		return nothing, err
+	}
+	defer p.Close()
+	s, err := p.State(ctx, log)
+	if err != nil {
+		return nothing, err
+	}
+	return func(seq uint64) ([32]byte, bool) {
+		h, ok := s.HashAt(seq)
+		return h, ok
+	}, nil
+}
+
 const joinedServer = "joined server"
 
 // joined is the server to go to when none is named.

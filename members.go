@@ -239,6 +239,8 @@ type LogEntry struct {
 	Op   string    `json:"op"`
 	Body any       `json:"body"`
 	Hash string    `json:"hash"`
+
+	Statement []byte `json:"-"` // as it was signed
 }
 
 // Log fetches a room's whole log from the store and verifies it from its first entry.
@@ -263,7 +265,7 @@ func (l *chain) audit(ctx context.Context) ([]LogEntry, error) {
 }
 
 func (c *Client) logEntry(e *ledger.Entry) LogEntry {
-	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String()}
+	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement}
 }
 
 // Summary tells in a few words what an entry did, for people.

@@ -64,7 +64,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 	if v.Last = past.Last; past.Last >= past.First {
 		v.First = past.First
 	}
-	s, err := r.Subscribe(ctx, SubscribeOptions{All: true, End: true, Notice: count})
+	s, err := r.Subscribe(ctx, SubscribeOptions{All: true, End: true, Parts: true, Notice: count})
 	if err != nil {
 		return v, err
 	}
@@ -77,6 +77,9 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 		}
 		v.Messages++
 		v.Bytes += uint64(len(m.Body))
+		for _, p := range m.Parts {
+			v.Bytes += uint64(len(p))
+		}
 		streams[m.Stream], senders[m.Sender] = true, true
 		v.Streams, v.Senders = uint64(len(streams)), uint64(len(senders))
 	}

@@ -4,17 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/upkeep"
 )
 
 // verifyFlags say what is verified.
 type verifyFlags struct {
 	all, bus bool
+	export   string // a file to write the logs to
 	accept   string // what is taken for what it is instead; empty for nothing
 }
 
@@ -23,6 +29,8 @@ func (v *verifyFlags) check(rooms []string, place bool) error {
 	switch {
 	case v.all == (len(rooms) > 0) && !v.bus:
 		return usage("name the rooms to verify, or say --all, or --bus")
+	case v.export != "" && v.accept != "":
+		return usage("--export writes what was checked, and --accept checks nothing: one of them")
 	case v.accept != "" && len(rooms) != 1 && !v.bus:
 		return usage("--accept is about one room, or the --bus")
 	case v.accept != "" && !place && !isHash(v.accept):
@@ -36,10 +44,13 @@ func (v *verifyFlags) check(rooms []string, place bool) error {
 func (a *app) verifyCmd() *cobra.Command {
 	var v verifyFlags
 	c := &cobra.Command{
-		Use: "verify [ROOM...|--bus]", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRooms,
+		Use: "verify [ROOM...|--bus|FILE]", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRooms,
 		Long: `Check rooms from the first entry of their log to the last message stored: signatures, the log's rules, what this
 identity knew before, every frame in its place, what their writers say that they had stored, and what the store says
 of them beside. --bus does the same for the allowlist. It ends with 6 if anything is wrong, and says what.
+
+--export writes the logs, with that of the allowlist, to a FILE, when nothing is wrong. Such a file, or a backup, is
+checked with no server: every signature and rule, and against what this identity has verified before.
 
 What was looked into can be settled, for this identity alone. --accept PLACE takes a room for what it is up to a
 place: what is missing or damaged up to there is no finding any more, nor is that the room reached further before.
@@ -50,6 +61,9 @@ still in.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v.bus = cmd.Flags().Changed("bus") && len(args) == 0 && !v.all
 			_, place := placeOf(v.accept)
+			if len(args) == 1 && isArchive(args[0]) && v == (verifyFlags{}) {
+				return a.verifyFile(cmd.Context(), args[0])
+			}
 			if err := v.check(args, place); err != nil {
 				return err
 			}
@@ -61,6 +75,7 @@ still in.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&v.all, "all", false, "every room you are in")
+	f.StringVar(&v.export, "export", "", "write the logs to a new `FILE`, to be checked elsewhere")
 	f.StringVar(&v.accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
 	a.busAlone(c, "the allowlist")
 	return c
@@ -81,7 +96,10 @@ func isHash(what string) bool {
 // verifyWhat does what the flags say.
 func (a *app) verifyWhat(ctx context.Context, c *unibus.Client, v verifyFlags, names []string) error {
 	if v.bus {
-		return a.verifyBus(ctx, c, v.accept)
+		if err := a.verifyBus(ctx, c, v.accept); err != nil || v.export == "" {
+			return err
+		}
+		return a.export(ctx, c, v.export, nil)
 	}
 	var rooms []*unibus.Room
 	var err error
@@ -99,7 +117,10 @@ func (a *app) verifyWhat(ctx context.Context, c *unibus.Client, v verifyFlags, n
 	if v.accept != "" {
 		return a.acceptIn(ctx, rooms[0], v.accept)
 	}
-	return a.verify(ctx, rooms)
+	if err := a.verify(ctx, rooms); err != nil || v.export == "" {
+		return err
+	}
+	return a.export(ctx, c, v.export, rooms)
 }
 
 // acceptIn settles what a person has looked into.
@@ -175,6 +196,89 @@ func (a *app) verify(ctx context.Context, rooms []*unibus.Room) error {
 		return fmt.Errorf("verify: %w: see above", unibus.ErrIntegrity)
 	}
 	return nil
+}
+
+// export writes the logs of the bus and of rooms to a file, for who would check them elsewhere.
+func (a *app) export(ctx context.Context, c *unibus.Client, path string, rooms []*unibus.Room) error {
+	add := func(logs []upkeep.Log, id unibus.ID, entries []unibus.LogEntry, err error) ([]upkeep.Log, error) {
+		l := upkeep.Log{ID: id}
+		for _, e := range entries {
+			l.Statements = append(l.Statements, e.Statement)
+		}
+		return append(logs, l), err
+	}
+	entries, err := c.BusLog(ctx)
+	logs, err := add(nil, c.Bus(), entries, err)
+	for _, r := range rooms {
+		if err != nil {
+			break
+		}
+		entries, err = r.Log(ctx)
+		logs, err = add(logs, r.ID(), entries, err)
+	}
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	if err := upkeep.Export(path, logs, time.Now()); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	a.notice("%s holds %s", path, english.Plural(len(logs), "log", ""))
+	return nil
+}
+
+// isArchive reports whether there is a file of that name that begins as archives do.
+func isArchive(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [2]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && magic == [2]byte{0x1f, 0x8b}
+}
+
+// checkedLog is a log of a file.
+type checkedLog struct {
+	Log     unibus.ID `json:"log"`
+	Name    string    `json:"name"` // the bus's, or the room's subject
+	Entries uint64    `json:"entries"`
+	Head    string    `json:"head"`
+	Known   bool      `json:"known"` // this identity has verified the log before
+}
+
+// verifyFile checks a file of logs with no server.
+func (a *app) verifyFile(ctx context.Context, path string) error {
+	o, err := a.options()
+	if err != nil {
+		return err
+	}
+	found := []checkedLog{}
+	met := map[unibus.ID]bool{}
+	logs, err := upkeep.VerifyArchive(ctx, path, func(ctx context.Context, log unibus.ID) (func(uint64) ([32]byte, bool), error) {
+		hash, err := unibus.RecallLog(ctx, o, log)
+		_, met[log] = hash(1)
+		return hash, err
+	})
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", path, err)
+	}
+	for _, s := range logs {
+		l := checkedLog{Log: s.ID, Entries: s.Head.Seq, Head: s.Head.Hash.String(), Known: met[s.ID]}
+		if s.Room != nil {
+			l.Name = s.Room.Subject
+		} else {
+			l.Name = s.Bus.Name
+		}
+		found = append(found, l)
+	}
+	return a.out.value(found, func() {
+		rows := make([][]string, len(found))
+		for i, l := range found {
+			rows[i] = []string{visible(l.Name), number(l.Entries), l.Head[:16], yes(l.Known)}
+		}
+		a.out.table([]string{"LOG", "ENTRIES", "HEAD", "KNOWN"}, rows)
+	})
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -47,6 +47,7 @@ type manifest struct {
 	Bus     crypto.ID `json:"bus"`
 	Logs    int64     `json:"logs"`
 	Created time.Time `json:"created"`
+	Export  bool      `json:"export,omitempty"` // of some logs, to be checked: nothing can be restored from it
 }
 
 // ErrArchive says that an archive is damaged or is none.
@@ -104,18 +105,34 @@ func Backup(ctx context.Context, from store.Vault, path string, now time.Time, p
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
 		return r, fmt.Errorf("%s: there is no folder %s", path, filepath.Dir(path))
 	}
-	err = newfile.Create(path, func(w io.Writer) (err error) {
+	err = create(path, func(w io.Writer) (err error) {
 		r, err = BackupTo(ctx, from, w, now, progress)
 		return err
 	})
+	return r, err
+}
+
+// begin writes what an archive begins with.
+func (a *archiver) begin(m manifest) error {
+	m.Format, m.Created = archiveFormat, a.now.UTC()
+	head, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return a.file(manifestName, head)
+}
+
+// create writes a file, whole or not at all, that is not there yet.
+func create(path string, write func(w io.Writer) error) error {
+	err := newfile.Create(path, write)
 	var at *os.PathError
 	switch {
 	case errors.Is(err, os.ErrExist):
-		err = fmt.Errorf("%s: %w", path, store.ErrExists)
+		return fmt.Errorf("%s: %w", path, store.ErrExists)
 	case errors.As(err, &at): // of a file that is written aside
-		err = fmt.Errorf("%s: %w", path, at.Err)
+		return fmt.Errorf("%s: %w", path, at.Err)
 	}
-	return r, err
+	return err
 }
 
 // BackupTo is Backup to what is no file: whoever reads it finds out by the checksum at its end whether it is whole.
@@ -125,21 +142,25 @@ func BackupTo(ctx context.Context, from store.Vault, w io.Writer, now time.Time,
 		return r, err
 	}
 	r.Missing = 0
+	return r, archiveTo(w, now, func(a *archiver) error { return a.everything(ctx, from, &r, all, progress) })
+}
+
+// archiveTo writes an archive of what f puts into it.
+func archiveTo(w io.Writer, now time.Time, f func(a *archiver) error) error {
 	z := gzip.NewWriter(w)
 	a := &archiver{tar.NewWriter(z), sha256.New(), now}
-	if err := a.everything(ctx, from, &r, all, progress); err != nil {
-		return r, err
+	if err := f(a); err != nil {
+		return err
 	}
-	return r, errors.Join(a.tar.Close(), z.Close())
+	if err := a.file(sumName, []byte(hex.EncodeToString(a.sum.Sum(nil)))); err != nil {
+		return err
+	}
+	return errors.Join(a.tar.Close(), z.Close())
 }
 
 // everything writes the files of an archive.
 func (a *archiver) everything(ctx context.Context, from store.Vault, r *Report, all int64, progress Progress) error {
-	head, err := json.Marshal(manifest{archiveFormat, r.Bus, all, a.now.UTC()})
-	if err != nil {
-		return err
-	}
-	if err := a.file(manifestName, head); err != nil {
+	if err := a.begin(manifest{Bus: r.Bus, Logs: all}); err != nil {
 		return err
 	}
 	for i, err := range walk(ctx, from) {
@@ -154,7 +175,7 @@ func (a *archiver) everything(ctx context.Context, from store.Vault, r *Report, 
 			progress(r.Logs, all)
 		}
 	}
-	return a.file(sumName, []byte(hex.EncodeToString(a.sum.Sum(nil))))
+	return nil
 }
 
 // archive reads an archive from its start; the last thing it yields is ErrArchive unless the
@@ -297,9 +318,12 @@ func Restore(ctx context.Context, path, url string, a Access, progress Progress)
 // RestoreFrom is Restore of an archive that is read more than once.
 func RestoreFrom(ctx context.Context, f io.ReadSeeker, url string, a Access, progress Progress) (r Report, err error) {
 	var m manifest
-	heads, err := foldArchive(ctx, f, &m)
+	heads, err := foldArchive(ctx, f, &m, func(*ledger.State) {})
 	if err != nil {
 		return r, err
+	}
+	if m.Export {
+		return r, fmt.Errorf("%w: it is an export, without keys: only what backup writes can be restored", store.ErrInvalid)
 	}
 	r.Bus = m.Bus
 	err = aside(url, func(url string) error {
@@ -362,8 +386,8 @@ func aside(url string, write func(url string) error) error {
 }
 
 // foldArchive verifies an archive: its checksum, and every log in it by the rules. It returns where
-// the logs end.
-func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest) (map[crypto.ID]ledger.Head, error) {
+// the logs end, and shows what each is after each of its entries.
+func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*ledger.State)) (map[crypto.ID]ledger.Head, error) {
 	heads := map[crypto.ID]ledger.Head{}
 	state := new(ledger.State)
 	for i, err := range archive(f, m) {
@@ -386,6 +410,7 @@ func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest) (map[crypto.
 			return nil, fmt.Errorf("%w: entry %d of log %s stands in another's place", ErrArchive, i.entry.Seq, i.entry.Log)
 		}
 		heads[state.ID] = state.Head
+		show(state)
 	}
 	if _, ok := heads[m.Bus]; !ok {
 		return nil, fmt.Errorf("%w: the log of its bus is missing", ErrArchive)

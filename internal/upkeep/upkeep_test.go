@@ -348,7 +348,7 @@ func FuzzArchive(f *testing.F) {
 	f.Add(raw[:100])
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var m manifest
-		heads, err := foldArchive(t.Context(), bytes.NewReader(raw), &m)
+		heads, err := foldArchive(t.Context(), bytes.NewReader(raw), &m, func(*ledger.State) {})
 		if err == nil && len(heads) == 0 {
 			t.Error("an archive of nothing")
 		}

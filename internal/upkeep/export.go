@@ -1,0 +1,71 @@
+package upkeep
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Log is a log as it was signed, entry by entry.
+type Log struct {
+	ID         crypto.ID
+	Statements [][]byte
+}
+
+// Export writes logs to a file, whole or not at all, the bus log first: an archive to be checked, without keys and
+// cards. It fails with ErrExists rather than replace a file.
+func Export(path string, logs []Log, now time.Time) error {
+	return create(path, func(w io.Writer) error {
+		return archiveTo(w, now, func(a *archiver) error {
+			if err := a.begin(manifest{Bus: logs[0].ID, Logs: int64(len(logs)), Export: true}); err != nil {
+				return err
+			}
+			for _, l := range logs {
+				for n, statement := range l.Statements {
+					i := item{entry: &store.Entry{Log: l.ID, Seq: uint64(n) + 1, Statement: statement}}
+					if err := a.file(i.name(), i.content()); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// Known returns the hashes of a log's entries that were verified before; ok is false for others.
+type Known func(ctx context.Context, log crypto.ID) (hash func(seq uint64) (h [32]byte, ok bool), err error)
+
+// VerifyArchive verifies an archive, of a backup or an export, with nothing else at hand: its checksum, every log by
+// the rules, and each against what is known of it. It returns the logs as they end. ErrArchive when it is damaged or
+// breaks a rule, ErrIntegrity when a log is another than the one that is known.
+func VerifyArchive(ctx context.Context, path string, known Known) (logs []*ledger.State, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var hash func(seq uint64) ([32]byte, bool)
+	var failed error
+	show := func(s *ledger.State) {
+		if s.Head.Seq == 1 {
+			logs = append(logs, s)
+			if hash, err = known(ctx, s.ID); err != nil {
+				failed, hash = err, func(uint64) (h [32]byte, ok bool) { return h, false }
+			}
+		}
+		if h, ok := hash(s.Head.Seq); ok && h != s.Head.Hash && failed == nil {
+			failed = fmt.Errorf("log %s: %w: its entry %d is another than the one that was verified before", s.ID, store.ErrIntegrity, s.Head.Seq)
+		}
+	}
+	if _, err := foldArchive(ctx, f, new(manifest), show); err != nil {
+		return nil, err
+	}
+	return logs, failed
+}
