@@ -58,19 +58,22 @@ func over(t *testing.T, ways []way, f func(s *scene)) {
 	t.Helper()
 	t.Parallel()
 	for _, by := range ways {
-		t.Run(by.name, func(t *testing.T) {
-			s := &scene{world: emptyWorld(t, by.name), way: by, dir: t.TempDir()}
-			s.start()
-			t.Cleanup(s.stop)
-			s.alice = s.open(&person{id: s.aliceID, state: "alice"})
-			s.bob = s.join("bob")
-			f(s)
-		})
+		t.Run(by.name, func(t *testing.T) { f(newScene(t, by)) })
 	}
 }
 
-// wires is over for tests in which only the wire lies, or what is stored of messages.
-func wires(t *testing.T, f func(s *scene)) { t.Helper(); over(t, ways[2:], f) }
+// served is a scene for what only the wire can do, or whoever stores messages.
+func served(t *testing.T) *scene { t.Helper(); return newScene(t, ways[2]) }
+
+func newScene(t *testing.T, by way) *scene {
+	t.Helper()
+	s := &scene{world: emptyWorld(t, by.name), way: by, dir: t.TempDir()}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	s.alice = s.open(&person{id: s.aliceID, state: "alice"})
+	s.bob = s.join("bob")
+	return s
+}
 
 // part runs a subtest in the same scene. Servers that it starts anew are those of the next, too.
 func (s *scene) part(name string, f func(s *scene)) {
