@@ -39,7 +39,9 @@ var carrying = ways[1:]
 type scene struct {
 	*world
 	way
-	dir    string
+	dir    string // of the store and the servers
+	home   string // of everyone's state directories
+	listen string // where NATS clients connect
 	url    string
 	server *bus.Server // when there is no service
 	alice  *person
@@ -67,7 +69,7 @@ func served(t *testing.T) *scene { t.Helper(); return newScene(t, ways[2]) }
 
 func newScene(t *testing.T, by way) *scene {
 	t.Helper()
-	s := &scene{world: emptyWorld(t, by.name), way: by, dir: t.TempDir()}
+	s := &scene{world: emptyWorld(t, by.name), way: by, dir: filepath.Join(t.TempDir(), "data"), home: t.TempDir(), listen: "127.0.0.1:0"}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	s.alice = s.open(&person{id: s.aliceID, state: "alice"})
@@ -91,17 +93,20 @@ func (s *scene) keys() string { return service.KeysFile(s.dir) }
 // start starts what there is of servers, anew on what is stored.
 func (s *scene) start() {
 	s.Helper()
+	s.must(os.MkdirAll(s.dir, 0o700))
 	switch {
 	case s.straight && s.carries:
 		keys, _, err := bus.LoadOrMakeKeys(s.keys())
 		s.must(err)
-		s.server, err = bus.StartServer(s.ctx, bus.ServerOptions{Listen: "127.0.0.1:0", Dir: filepath.Join(s.dir, "jetstream"), Keys: keys, Log: slog.New(slog.DiscardHandler)})
+		s.server, err = bus.StartServer(s.ctx, bus.ServerOptions{
+			Listen: s.listen, Dir: filepath.Join(s.dir, "jetstream"), Keys: keys, Log: slog.New(slog.DiscardHandler),
+		})
 		s.must(err)
 		s.url, s.store = s.server.URL(), s.server.Links.Store
 	case !s.straight:
 		var err error
 		s.node, err = service.StartNode(s.ctx, service.NodeOptions{
-			Listen: "127.0.0.1:0", Dir: s.dir, Identity: s.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
+			Listen: s.listen, Dir: s.dir, Identity: s.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
 		})
 		s.must(err)
 		s.url, s.store = s.node.URL(), s.node.Links().Store
@@ -125,7 +130,7 @@ func (s *scene) stop() {
 // connect tries to connect someone, who knows what is in their state directory.
 func (s *scene) connect(p *person) (*person, error) {
 	s.Helper()
-	o := unibus.Options{Identity: p.id, StateDir: filepath.Join(s.dir, "state", p.state), Name: p.state, Timeout: 3 * soon}
+	o := unibus.Options{Identity: p.id, StateDir: filepath.Join(s.home, p.state), Name: p.state, Timeout: 3 * soon}
 	switch {
 	case !s.straight:
 		o.Server = s.url
@@ -177,9 +182,9 @@ func (s *scene) again(p *person, subject string) *unibus.Room {
 // fresh is a process of someone that knows nothing of before.
 func (s *scene) fresh(id *unibus.Identity, subject string) (*person, *unibus.Room) {
 	s.Helper()
-	dir, err := os.MkdirTemp(s.dir, "fresh")
+	dir, err := os.MkdirTemp(s.home, "fresh")
 	s.must(err)
-	p := s.open(&person{id: id, state: filepath.Join("..", filepath.Base(dir))})
+	p := s.open(&person{id: id, state: filepath.Base(dir)})
 	return p, s.enter(p, subject)
 }
 
@@ -264,7 +269,7 @@ func (s *scene) forget(log unibus.ID) {
 	}
 	s.stop()
 	s.exec(`DELETE FROM entries WHERE log = ? AND seq = ?`, log[:], head)
-	s.exec(`UPDATE rooms SET seq = seq - 1 WHERE id = ?`, log[:])
+	s.exec(`UPDATE rooms SET seq = ? WHERE id = ? AND seq = ?`, head-1, log[:], head)
 	s.must(os.RemoveAll(filepath.Join(s.dir, "heads."+service.SQLiteFile)))
 	s.start()
 }
