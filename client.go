@@ -255,6 +255,13 @@ func (c *Client) founded(ctx context.Context) error {
 		return fmt.Errorf("found the bus: %w", err)
 	}
 	c.say("founded the bus %s; %s (%s) is its first admin", s.ID, name, c.id.Key())
+	address, err := c.o.address()
+	if err == nil {
+		err = c.pins.PinServer(ctx, address, s.ID) // what it meets there later has to be this bus
+	}
+	if err != nil {
+		return err
+	}
 	return c.enter(ctx, s.ID)
 }
 

@@ -1,8 +1,12 @@
 package unibus
 
-import "time"
+import (
+	"time"
+
+	"github.com/unibus/unibus/internal/patience"
+)
 
 // What real writers and servers may take, those of tests do not.
 func init() {
-	giveUpAfter, parkedFor, rolledBack = time.Second, time.Second, 100*time.Millisecond
+	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/inbox"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -20,10 +21,6 @@ const (
 	batchSize  = 256             // messages handed to the receiver at once
 	batchBytes = 1 << 20         // and about their size in memory
 )
-
-// giveUpAfter is how long a frame ahead of a gap waits in a stored room, while its writer may send again what got
-// no answer. Tests, whose writers are gone, wait less.
-var giveUpAfter = giveUp + 5*time.Second
 
 // source gives a feed the frames of its room.
 type source interface {
@@ -120,7 +117,7 @@ func (f *feed) open(start bool, from uint64) {
 		Stored: f.stored, Start: start, From: from, Shared: f.o.Queue != "", Limit: MaxMessage, Patience: lostAfter, Used: &f.s.held, Shed: &f.s.shed,
 	}
 	if f.stored {
-		o.Patience = giveUpAfter
+		o.Patience = patience.Gap
 	}
 	f.in = inbox.New(o, facts{f.r}, f.deliver, f.noticed)
 }
@@ -370,7 +367,7 @@ func (f *feed) follow() error {
 		if !f.stored || f.next >= f.fresh {
 			now := time.Now()
 			if settled.IsZero() {
-				settled = now.Add(giveUpAfter)
+				settled = now.Add(patience.Gap)
 			}
 			if f.stored { // it may hold nothing at all
 				f.in.Reached(f.past.first)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -17,9 +18,6 @@ const (
 	askEvery    = time.Second // that the log's head is asked for because of one sender's frames
 	maxAskers   = 256         // senders whose last asking is remembered
 )
-
-// parkedFor is how long a frame waits for the log. Tests wait less.
-var parkedFor = 30 * time.Second
 
 // parked are frames that name entries of the room's log that this client cannot get. An honest writer may be
 // ahead; what is verified already is one, and its log is withheld.
@@ -68,7 +66,7 @@ func (f *feed) mayAsk(sender PublicKey, verified bool) bool {
 // park keeps a frame until the log reaches it, or for a while.
 func (f *feed) park(frame store.Frame, v *ledger.Verdict) {
 	w := &f.waiting
-	w.frames = append(w.frames, parked{frame, v != nil, time.Now().Add(parkedFor)})
+	w.frames = append(w.frames, parked{frame, v != nil, time.Now().Add(patience.Log)})
 	w.bytes += len(frame.Data)
 	for w.bytes > parkedBytes {
 		f.giveUpParked(w.frames[0])

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -36,9 +37,6 @@ const (
 	tailEvery   = 15 * time.Second      // and again, in a room where nothing happens
 	tailPerRoom = 50 * time.Millisecond // more for each room of the client, so that many are not asked more often
 )
-
-// rolledBack is how long an end before what was read is asked for again. Tests, whose servers do not lag, wait less.
-var rolledBack = 5 * time.Second
 
 // storedSource gives the frames of a stored room by place, each once: the past first, then what comes by
 // the subscription. The subscription only saves time. A frame by it that is not the one that comes next says
@@ -326,7 +324,7 @@ func (s *storedSource) fetchAhead(after uint64) {
 // reaching asks again, for a while, as long as a room is said to end before a place that it had reached: whoever
 // said so may be behind. It returns the last that was said; ErrUnavailable when nothing could be had at last.
 func reaching(outer context.Context, place uint64, past store.Past, ask func(context.Context) (store.Past, error)) (store.Past, error) {
-	ctx, cancel := context.WithTimeout(outer, rolledBack)
+	ctx, cancel := context.WithTimeout(outer, patience.RolledBack)
 	defer cancel()
 	var missed error
 	for past.Last < place {

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/outbox"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -20,11 +21,10 @@ const (
 	// MaxMessage is the most bytes a message may have, headers included.
 	MaxMessage = 64 << 20
 
-	maxHeaders  = 64 << 10         // bytes of a message's headers
-	inFlight    = 16               // frames sent and not yet acknowledged
-	giveUp      = 30 * time.Second // without any acknowledgement
-	payloadRoom = 512              // of NATS's max_payload, for NATS headers
-	clockBack   = time.Minute      // that a clock may be behind the last seal time within a stream
+	maxHeaders  = 64 << 10    // bytes of a message's headers
+	inFlight    = 16          // frames sent and not yet acknowledged
+	payloadRoom = 512         // of NATS's max_payload, for NATS headers
+	clockBack   = time.Minute // that a clock may be behind the last seal time within a stream
 )
 
 // ErrClosed says that a publisher was used after Close.
@@ -499,7 +499,7 @@ func (p *Publisher) collect() {
 // sent once says that somebody else has used it: the frame is not stored, and goes out under another.
 func (p *Publisher) awaitAck(f flight) (place uint64, err error) {
 	c, room, sent := p.r.c, p.r.id, 1
-	deadline := time.Now().Add(max(giveUp, c.o.Timeout))
+	deadline := time.Now().Add(max(patience.GiveUp, c.o.Timeout))
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		place, err = f.ack.Wait(p.ctx)
 		switch {

@@ -95,7 +95,7 @@ func (w *world) shut(in *insider, revoked bool) {
 	w.Helper()
 	select { // everything that was sent to the old connection has come by then
 	case <-in.closed:
-	case <-time.After(patience):
+	case <-time.After(soon):
 		w.Errorf("the old connection goes on")
 	}
 	// Every service of a bus drops connections, one after the other: a new one may be dropped once more.
@@ -241,7 +241,7 @@ func TestManyConnections(t *testing.T) {
 	for i := range many {
 		select {
 		case <-closed:
-		case <-time.After(patience):
+		case <-time.After(soon):
 			w.Fatalf("%d of %d connections are closed", i, many)
 		}
 	}

@@ -171,7 +171,7 @@ func (w *world) ask(p *Peer, token string, want int) {
 		}
 		return
 	}
-	m, err := answers.NextMsg(patience)
+	m, err := answers.NextMsg(soon)
 	w.must(err)
 	if got := m.Header.Get("Status"); got != strconv.Itoa(want) {
 		w.Errorf("it is answered with %s, not %d", got, want)
@@ -205,10 +205,10 @@ func (w *world) rawLogin(options func(nonce string) map[string]any) string {
 // rawLogins does the same some times, over one connection.
 func (w *world) rawLogins(times int, options func(nonce string) map[string]any) (answers []string) {
 	w.Helper()
-	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(w.node.URL(), "nats://"), patience)
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(w.node.URL(), "nats://"), soon)
 	w.must(err)
 	defer conn.Close()
-	w.must(conn.SetDeadline(time.Now().Add(patience)))
+	w.must(conn.SetDeadline(time.Now().Add(soon)))
 	lines := bufio.NewReader(conn)
 	line, err := lines.ReadString('\n')
 	w.must(err)

@@ -178,7 +178,7 @@ func (w *world) refused(a *attacker, n int) {
 			if !errors.Is(err, nats.ErrPermissionViolation) {
 				w.Errorf("%s: %v", a.name, err)
 			}
-		case <-time.After(patience):
+		case <-time.After(soon):
 			w.Fatalf("%s was refused %d times, not %d", a.name, i, n)
 		}
 	}

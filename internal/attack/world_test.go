@@ -25,14 +25,18 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/direct"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/service"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
+	goleak.VerifyTestMain(m)
+}
 
 const (
-	patience = 10 * time.Second // for anything that has to come
-	budget   = 2 * time.Minute  // of one test
+	soon   = 10 * time.Second // for anything that has to come
+	budget = 2 * time.Minute  // of one test
 )
 
 // stores are the kinds of store that a bus can have.
@@ -180,7 +184,7 @@ func (w *world) add(name string) *unibus.Identity {
 
 func (w *world) client(id *unibus.Identity) *unibus.Client {
 	w.Helper()
-	c, err := unibus.Connect(w.ctx, unibus.Options{Identity: id, StateDir: w.TempDir(), Server: w.node.URL(), Timeout: 3 * patience})
+	c, err := unibus.Connect(w.ctx, unibus.Options{Identity: id, StateDir: w.TempDir(), Server: w.node.URL(), Timeout: 3 * soon})
 	w.must(err)
 	w.Cleanup(func() { c.Close() })
 	return c
@@ -329,7 +333,7 @@ func (w *world) await(r *reader, n int) (out []string) {
 		select {
 		case text := <-r.texts:
 			out = append(out, text)
-		case <-time.After(patience):
+		case <-time.After(soon):
 			w.Fatalf("only %q came", out)
 		}
 	}
@@ -379,7 +383,7 @@ func (w *world) head(log crypto.ID) uint64 {
 func (w *world) awaitNotice(seq uint64) (frames int) {
 	w.Helper()
 	told := fmt.Sprintf(`{"log":"%s","seq":%d}`, w.alice.Bus(), seq)
-	for late := time.After(patience); ; {
+	for late := time.After(soon); ; {
 		select {
 		case m := <-w.bobs:
 			if strings.HasPrefix(m.Subject, "unibus.r.") {

@@ -44,7 +44,7 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 		}
 		applied, err := e.state.Apply(entry.Statement)
 		if err != nil {
-			return fmt.Errorf("the store holds a damaged log: %w", err)
+			return fmt.Errorf("log %s: %w: %w", log, store.ErrDamaged, err)
 		}
 		l.roster.note(e.state, applied)
 	}
@@ -54,7 +54,7 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 	}
 	if e.state.ID != log {
 		l.forget(log)
-		return fmt.Errorf("the store holds a damaged log: %s under the id %s", e.state.ID, log)
+		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, e.state.ID, log)
 	}
 	return f(e.state)
 }

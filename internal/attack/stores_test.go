@@ -1,0 +1,331 @@
+package attack
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// way is a store, in the attackers' hands, and how people take to it. Where they go to it straight there is no
+// service at all, and at a file nothing that carries messages either.
+type way struct {
+	name     string
+	straight bool // no service
+	carries  bool // messages
+}
+
+// ways are all there are. The store behind the service is a file.
+var ways = []way{{"sqlite", true, false}, {"jetstream", true, true}, {"remote", false, true}}
+
+// carrying are those by which messages go.
+var carrying = ways[1:]
+
+// scene is a bus in the attackers' hands: its store, and its servers where there are any. alice founded it.
+type scene struct {
+	*world
+	way
+	dir    string // of the store and the servers
+	home   string // of everyone's state directories
+	listen string // where NATS clients connect
+	url    string
+	server *bus.Server // when there is no service
+	alice  *person
+	bob    *person
+}
+
+// person is someone on the bus with a state directory of their own.
+type person struct {
+	*unibus.Client
+	id    *unibus.Identity
+	state string
+}
+
+// over runs a test in a scene with each of some stores, beside one another.
+func over(t *testing.T, ways []way, f func(s *scene)) {
+	t.Helper()
+	t.Parallel()
+	for _, by := range ways {
+		t.Run(by.name, func(t *testing.T) { f(newScene(t, by)) })
+	}
+}
+
+// served is a scene for what only the wire can do, or whoever stores messages.
+func served(t *testing.T) *scene { t.Helper(); return newScene(t, ways[2]) }
+
+func newScene(t *testing.T, by way) *scene {
+	t.Helper()
+	s := &scene{world: emptyWorld(t, by.name), way: by, dir: filepath.Join(t.TempDir(), "data"), home: t.TempDir(), listen: "127.0.0.1:0"}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	s.alice = s.open(&person{id: s.aliceID, state: "alice"})
+	s.bob = s.join("bob")
+	return s
+}
+
+// part runs a subtest in the same scene. Servers that it starts anew are those of the next, too.
+func (s *scene) part(name string, f func(s *scene)) {
+	whole := s.T
+	defer func() { s.T = whole }()
+	whole.Run(name, func(t *testing.T) {
+		s.T = t
+		f(s)
+	})
+}
+
+func (s *scene) file() string { return filepath.Join(s.dir, service.SQLiteFile) }
+func (s *scene) keys() string { return service.KeysFile(s.dir) }
+
+// start starts what there is of servers, anew on what is stored.
+func (s *scene) start() {
+	s.Helper()
+	s.must(os.MkdirAll(s.dir, 0o700))
+	switch {
+	case s.straight && s.carries:
+		keys, _, err := bus.LoadOrMakeKeys(s.keys())
+		s.must(err)
+		s.server, err = bus.StartServer(s.ctx, bus.ServerOptions{
+			Listen: s.listen, Dir: filepath.Join(s.dir, "jetstream"), Keys: keys, Log: slog.New(slog.DiscardHandler),
+		})
+		s.must(err)
+		s.url, s.store = s.server.URL(), s.server.Links.Store
+	case !s.straight:
+		var err error
+		s.node, err = service.StartNode(s.ctx, service.NodeOptions{
+			Listen: s.listen, Dir: s.dir, Identity: s.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
+		})
+		s.must(err)
+		s.url, s.store = s.node.URL(), s.node.Links().Store
+	}
+	if s.carries {
+		var err error
+		s.js, err = natsjs.New(s.store)
+		s.must(err)
+	}
+}
+
+func (s *scene) stop() {
+	switch {
+	case s.node != nil:
+		s.node.Stop()
+	case s.server != nil:
+		s.server.Stop()
+	}
+}
+
+// connect tries to connect someone, who knows what is in their state directory.
+func (s *scene) connect(p *person) (*person, error) {
+	s.Helper()
+	o := unibus.Options{Identity: p.id, StateDir: filepath.Join(s.home, p.state), Name: p.state, Timeout: 3 * soon}
+	switch {
+	case !s.straight:
+		o.Server = s.url
+	case s.carries:
+		o.Store, o.Keys, o.Make = s.url, s.keys(), true
+	default:
+		o.Store, o.Make = "sqlite:"+s.file(), true
+	}
+	var err error
+	p.Client, err = unibus.Connect(s.ctx, o)
+	if c := p.Client; err == nil {
+		s.Cleanup(func() { c.Close() })
+	}
+	return p, err
+}
+
+// open connects someone.
+func (s *scene) open(p *person) *person {
+	s.Helper()
+	_, err := s.connect(p)
+	s.must(err)
+	if p.id == s.aliceID {
+		s.world.alice = p.Client
+	}
+	return p
+}
+
+// join adds someone new, who connects.
+func (s *scene) join(name string) *person {
+	s.Helper()
+	return s.open(&person{id: s.add(name), state: name})
+}
+
+// enter opens a room as someone sees it.
+func (s *scene) enter(p *person, subject string) *unibus.Room {
+	s.Helper()
+	r, err := p.Room(s.ctx, subject)
+	s.must(err)
+	return r
+}
+
+// again is a new process of someone: it knows what is in their state directory.
+func (s *scene) again(p *person, subject string) *unibus.Room {
+	s.Helper()
+	s.must(p.Close())
+	return s.enter(s.open(p), subject)
+}
+
+// fresh is a process of someone that knows nothing of before.
+func (s *scene) fresh(id *unibus.Identity, subject string) (*person, *unibus.Room) {
+	s.Helper()
+	dir, err := os.MkdirTemp(s.home, "fresh")
+	s.must(err)
+	p := s.open(&person{id: id, state: filepath.Base(dir)})
+	return p, s.enter(p, subject)
+}
+
+// share makes a room of alice's with bob in it, as both see it.
+func (s *scene) share(subject string) (alices, bobs *unibus.Room) {
+	s.Helper()
+	alices = s.room(subject, unibus.DefaultPolicy())
+	s.must(alices.Invite(s.ctx, unibus.RoleMember, s.bob.Key()))
+	return alices, s.enter(s.bob, subject)
+}
+
+// send publishes each text in a frame of its own, all of one stream.
+func (w *world) send(r *unibus.Room, texts ...string) {
+	w.Helper()
+	p, err := r.Publisher(w.ctx)
+	w.must(err)
+	for _, text := range texts {
+		w.must(p.Publish([]byte(text)))
+		w.must(p.Flush(w.ctx))
+	}
+	w.must(p.Close(w.ctx))
+}
+
+// stored reads everything that is stored, with the notices, and how it ended.
+func (w *world) stored(r *unibus.Room, o unibus.SubscribeOptions) (texts []string, notices []unibus.Notice, err error) {
+	w.Helper()
+	o.End = true
+	o.Notice = func(n unibus.Notice) { notices = append(notices, n) }
+	s, err := r.Subscribe(w.ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	for m, err := range s.Messages() {
+		if err != nil {
+			return texts, notices, err
+		}
+		texts = append(texts, string(m.Body))
+	}
+	return texts, notices, nil
+}
+
+// vault is the store as those see it who run it. Whoever has the file has also the one that says how far its logs
+// reached.
+func (s *scene) vault(f func(ctx context.Context, v store.Vault)) {
+	s.Helper()
+	var v store.Vault
+	var err error
+	if s.kind == "jetstream" {
+		v, err = jetstream.Open(s.ctx, s.store, jetstream.Options{Existing: true})
+	} else {
+		v, err = sqlite.Open(s.ctx, s.file(), sqlite.Options{Existing: true})
+	}
+	s.must(err)
+	f(s.ctx, v)
+	s.must(v.Close())
+}
+
+// exec changes a file past everything that guards it.
+func (s *scene) exec(statement string, args ...any) {
+	s.Helper()
+	db, err := sql.Open("sqlite", "file:"+s.file()+"?_pragma=busy_timeout(5000)")
+	s.must(err)
+	_, err = db.ExecContext(s.ctx, statement, args...)
+	s.must(err)
+	s.must(db.Close())
+}
+
+// forget makes the store forget the last entry of a log. Whoever was connected to it is no more.
+func (s *scene) forget(log unibus.ID) {
+	s.Helper()
+	var head uint64
+	s.vault(func(ctx context.Context, v store.Vault) {
+		h, err := store.HeadOf(ctx, v, log)
+		s.must(err)
+		head = h.Seq
+	})
+	if s.kind == "jetstream" {
+		stream, err := s.js.Stream(s.ctx, "KV_"+jetstream.Buckets[0])
+		s.must(err)
+		s.must(stream.Purge(s.ctx, natsjs.WithPurgeSubject(fmt.Sprintf("$KV.%s.%s.%d", jetstream.Buckets[0], log, head))))
+		return
+	}
+	s.stop()
+	s.exec(`DELETE FROM entries WHERE log = ? AND seq = ?`, log[:], head)
+	s.exec(`UPDATE rooms SET seq = ? WHERE id = ? AND seq = ?`, head-1, log[:], head)
+	s.must(os.RemoveAll(filepath.Join(s.dir, "heads."+service.SQLiteFile)))
+	s.start()
+}
+
+// replace puts other bytes in the place of copies of a room's committed keys; change returns nil for those that stay.
+func (s *scene) replace(room unibus.ID, change func(k store.SealedCopy) []byte) {
+	s.Helper()
+	s.vault(func(ctx context.Context, v store.Vault) {
+		for k, err := range v.Sealed(ctx, room) {
+			s.must(err)
+			if sealed := change(k); sealed != nil {
+				s.overwrite(k, sealed)
+			}
+		}
+	})
+}
+
+func (s *scene) overwrite(k store.SealedCopy, sealed []byte) {
+	s.Helper()
+	if s.kind == "jetstream" {
+		subject := fmt.Sprintf("$KV.unibus_room_keys.%s.%d.%s.%s.%s", k.Room, k.Epoch, k.Commit, k.Endpoint, k.Sealer)
+		_, err := s.js.Publish(s.ctx, subject, sealed)
+		s.must(err)
+		return
+	}
+	s.exec(`UPDATE room_keys SET sealed = ? WHERE room = ? AND epoch = ? AND commitment = ? AND endpoint = ? AND sealer = ?`,
+		sealed, k.Room[:], k.Epoch, k.Commit[:], k.Endpoint[:], k.Sealer[:])
+}
+
+// copies are those of a room's committed keys as the store has them.
+func (s *scene) copies(room unibus.ID) (out []store.SealedCopy) {
+	s.Helper()
+	s.replace(room, func(k store.SealedCopy) []byte {
+		out = append(out, k)
+		return nil
+	})
+	return out
+}
+
+// rewrite replaces what a room's stream holds with what change makes of it.
+func (s *scene) rewrite(room crypto.ID, change func(frames []*nats.Msg) []*nats.Msg) {
+	s.Helper()
+	stream, err := s.js.Stream(s.ctx, bus.StreamName(room))
+	s.must(err)
+	info := stream.CachedInfo().State
+	var frames []*nats.Msg
+	for seq := max(info.FirstSeq, 1); seq <= info.LastSeq; seq++ {
+		m, err := stream.GetMsg(s.ctx, seq)
+		s.must(err)
+		frames = append(frames, &nats.Msg{Subject: m.Subject, Data: m.Data})
+	}
+	s.must(s.js.DeleteStream(s.ctx, stream.CachedInfo().Config.Name))
+	_, err = s.js.CreateStream(s.ctx, stream.CachedInfo().Config)
+	s.must(err)
+	for _, m := range change(frames) {
+		_, err := s.js.PublishMsg(s.ctx, m)
+		s.must(err)
+	}
+}
