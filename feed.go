@@ -53,7 +53,8 @@ type feed struct {
 	memory  *memory // in a stored room
 	waiting waitingRoom
 	unread  uint64               // frames without a key
-	keyless map[uint32]time.Time // epochs whose key is withheld, as was told, and when it was last asked for
+	keyless map[uint32]time.Time // epochs whose key is withheld, and when it was last asked for
+	told    map[once]bool        // what is told but once
 	subject string
 	named   PublicKey // the sender of the last message, and its name
 	name    string
@@ -64,7 +65,7 @@ type feed struct {
 func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions, page int) (*feed, error) {
 	f := &feed{
 		s: s, r: r, o: o, page: page, stored: r.Info().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(),
-		notice: s.notice, keyless: map[uint32]time.Time{}, subject: r.Subject(),
+		notice: s.notice, keyless: map[uint32]time.Time{}, told: map[once]bool{}, subject: r.Subject(),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
 	f.open(false, 0)
@@ -274,6 +275,7 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 	f.batch, f.from, f.back = nil, begin, true
 	var notices []Notice
 	f.notice = func(n Notice) { notices = append(notices, n) }
+	clear(f.told) // those of a try that did not reach back far enough were told to nobody
 	defer func() { f.notice, f.back = f.s.notice, false }()
 	if err := f.start(begin, false, store.Past{First: begin, Last: f.fresh - 1}); err != nil {
 		return false, err

@@ -17,6 +17,7 @@ import (
 
 var (
 	errRevoked = errors.New("its sender's access to the bus was revoked")
+	errAlarmed = errors.New("nothing of its sender's is read any more: it has named an entry of the room's log that is another here")
 	errStale   = errors.New("it was sealed more than ten minutes from now: old news shown as new, or a clock that is off")
 )
 
@@ -63,6 +64,8 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 		return nil
 	}
 	if f.r.alarmed(frame.Sender) {
+		h, _ := crypto.ParseHeader(frame.Data)
+		f.noteOnce(frame.Sender, NoticeFork, true, frame, h, errAlarmed)
 		return nil
 	}
 	live := !f.stored || frame.Seq >= f.fresh
@@ -170,12 +173,12 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 		return err
 	case errors.Is(why, ledger.ErrForkClaimed):
 		f.r.alarm(frame.Sender)
-		f.note(NoticeFork, true, frame, h, why)
+		f.noteOnce(frame.Sender, NoticeFork, true, frame, h, why)
 	case errors.Is(why, errNoKey):
 		f.unopened(frame, h)
 	case errors.As(why, &bad):
 		f.keyless[bad.epoch] = time.Now()
-		f.note(NoticeKey, true, frame, h, bad.error)
+		f.noteOnce(bad.epoch, NoticeKey, true, frame, h, bad.error)
 	case errors.Is(why, ErrUnavailable), errors.Is(why, ErrIntegrity), errors.Is(why, ErrDenied):
 		return fmt.Errorf("room %s: %w", f.r.Subject(), why)
 	default:
@@ -202,9 +205,7 @@ func (f *feed) unopened(frame store.Frame, h crypto.Header) {
 		f.unread++
 		return
 	}
-	if _, told := f.keyless[h.Epoch]; !told {
-		f.note(NoticeKey, !f.s.c.wasOut(f.s.c.Key()), frame, h, fmt.Errorf("the key of epoch %d, which this room's log says is for you, is not to be had", h.Epoch))
-	}
+	f.noteOnce(h.Epoch, NoticeKey, !f.s.c.wasOut(f.s.c.Key()), frame, h, fmt.Errorf("the key of epoch %d, which this room's log says is for you, is not to be had", h.Epoch))
 	if f.mayFetch(h.Epoch) {
 		f.keyless[h.Epoch] = time.Now()
 	}
@@ -231,6 +232,23 @@ func (f *feed) note(kind NoticeKind, finding bool, frame store.Frame, h crypto.H
 	f.tell(Notice{
 		Kind: kind, Finding: finding, Sender: f.s.c.nameOf(frame.Sender), Stream: h.Stream, From: h.Counter, To: h.Counter, Seq: frame.Seq, Why: why.Error(),
 	})
+}
+
+// once is what a feed tells but once: that a sender's frames are refused, or an epoch's key cannot be had. Whatever a
+// person has settled says nothing of what came later.
+type once struct {
+	about   any
+	settled bool
+}
+
+// noteOnce tells of the first frame that something makes unreadable, of those that are wanted.
+func (f *feed) noteOnce(about any, kind NoticeKind, finding bool, frame store.Frame, h crypto.Header, why error) {
+	o := once{about, f.memory != nil && frame.Seq <= f.memory.accepted}
+	if f.told[o] || f.stored && frame.Seq < f.from {
+		return
+	}
+	f.told[o] = true
+	f.note(kind, finding, frame, h, why)
 }
 
 // alarm refuses a sender's frames from now on.

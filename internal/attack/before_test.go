@@ -1,0 +1,77 @@
+package attack
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// told checks that every way of reading a part of what a room has stored ends with a finding of a kind: each looks at
+// frames before that part, too.
+func (s *scene) told(id *unibus.Identity, subject string, since time.Time, kind unibus.NoticeKind) {
+	s.Helper()
+	for way, o := range map[string]unibus.SubscribeOptions{"all": {All: true}, "last": {Last: 2}, "since": {Since: since}} {
+		_, r := s.fresh(id, subject)
+		got, notices, err := s.stored(r, o)
+		if !errors.Is(err, unibus.ErrIntegrity) || !slices.ContainsFunc(notices, func(n unibus.Notice) bool { return n.Kind == kind && n.Finding }) {
+			s.Errorf("%s: %q, %v, %v", way, got, notices, err)
+		}
+	}
+}
+
+// several are texts, of which more than one look back takes in.
+func several(what string) (texts []string) {
+	for n := range 40 {
+		texts = append(texts, fmt.Sprint(what, " ", n))
+	}
+	return texts
+}
+
+// TestWithheldKeyBefore: a key that is withheld is told of, also to a reader who met the first frames that need it
+// before those that it wants, or in a try that did not reach back far enough.
+func TestWithheldKeyBefore(t *testing.T) {
+	s := served(t)
+	alices, _ := s.share("withheld")
+	s.send(alices, "old", "older")
+	s.must(alices.Rekey(s.ctx))
+	s.send(alices, several("before")...)
+	since := time.Now()
+	s.send(alices, several("after")...)
+	bob := s.bob.Key()
+	s.exec(`DELETE FROM room_keys WHERE epoch = 2 AND endpoint = ?`, bob[:])
+	s.told(s.bob.id, "withheld", since, unibus.NoticeKey)
+
+	_, r := s.fresh(s.bob.id, "withheld") // what was settled says nothing of what is stored later
+	s.must(r.AcceptPlace(s.ctx, 3+20))
+	if _, notices, err := s.stored(r, unibus.SubscribeOptions{All: true}); !errors.Is(err, unibus.ErrIntegrity) {
+		t.Errorf("%v, %v", notices, err)
+	}
+}
+
+// TestAlarmBefore: that nothing of a sender's is read any more is told in the same way.
+func TestAlarmBefore(t *testing.T) {
+	s := served(t)
+	alices, _ := s.share("alarm")
+	s.send(alices, "old", "older")
+	b := s.rogue(s.bob.id, alices.ID())
+	key := b.key(1)
+	another := *b.log()
+	another.Head = ledger.Head{Seq: another.Head.Seq, Hash: crypto.Hash{1}} // that no entry has
+	write := func(texts []string) {
+		for _, text := range texts {
+			_, err := s.js.Publish(s.ctx, bus.StoredSubject(alices.ID(), s.bob.Key()), b.frame(&another, 1, key, text))
+			s.must(err)
+		}
+	}
+	write(several("before"))
+	since := time.Now()
+	write(several("after"))
+	s.told(s.aliceID, "alarm", since, unibus.NoticeFork)
+}
