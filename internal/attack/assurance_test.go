@@ -13,8 +13,9 @@ import (
 
 // Of a line of docs/assurance.md: the folder that tests are in, and the tests.
 var (
-	inFolder = regexp.MustCompile("^`([^`]+)` `Test")
-	aTest    = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+	inFolder  = regexp.MustCompile("^`([^`]+)` `Test")
+	aSentence = regexp.MustCompile("\\. ([A-Z`])") // its end, and how the next begins
+	aTest     = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
 )
 
 // TestAssurance: docs/assurance.md names tests that are there, at least one in each line, and all of this
@@ -25,14 +26,18 @@ func TestAssurance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, lines := map[string]bool{}, 0
+	named, lines, said, promised := map[string]bool{}, 0, map[string]bool{}, readme(t, filepath.Join(root, "README.md"))
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(line, " | ")
-		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| attack |") {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| attack |") || strings.HasPrefix(line, "| the README says |") {
 			continue
 		}
 		if lines++; len(cells) != 3 {
 			t.Errorf("not three cells: %s", line)
+			continue
+		}
+		said[strings.TrimPrefix(cells[0], "| ")] = true
+		if cells[1] == "none" && promised[strings.TrimPrefix(cells[0], "| ")] == noPromise {
 			continue
 		}
 		folder := ""
@@ -53,9 +58,45 @@ func TestAssurance(t *testing.T) {
 			t.Errorf("docs/assurance.md does not tell of %s", name)
 		}
 	}
-	if lines == 0 {
-		t.Error("docs/assurance.md has no lines")
+	for sentence := range promised {
+		if !said[sentence] {
+			t.Errorf("docs/assurance.md does not tell what is behind README's: %s", sentence)
+		}
 	}
+	if lines == 0 || len(promised) == 0 {
+		t.Error("docs/assurance.md, or what the README promises, has no lines")
+	}
+}
+
+// What a sentence of the README is.
+const (
+	promise = iota + 1
+	noPromise
+)
+
+// readme are the sentences of what the README promises, and does not.
+func readme(t *testing.T, path string) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for heading, kind := range map[string]int{"## What it promises\n": promise, "## What it does not promise\n": noPromise} {
+		_, rest, ok := strings.Cut(string(text), heading)
+		if !ok {
+			t.Fatalf("the README has no %s", heading)
+		}
+		section, _, _ := strings.Cut(rest, "\n## ")
+		for _, point := range strings.Split("\n"+section, "\n- ")[1:] {
+			point, _, _ = strings.Cut(point, "\n\n")
+			words := strings.Join(strings.Fields(point), " ")
+			for _, sentence := range strings.Split(aSentence.ReplaceAllString(words, ".\n$1"), "\n") {
+				out[sentence] = kind
+			}
+		}
+	}
+	return out
 }
 
 // testsIn are the tests in a folder, of all packages there.
