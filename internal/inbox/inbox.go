@@ -135,6 +135,7 @@ type Inbox struct {
 	waiting *list.List // of *stream, those that hold something, the first to have begun to first
 	forgot  bool       // a stream was forgotten
 	gaps    []gap      // to be judged when what is stored has been read to its end
+	records []record   // likewise
 	damage  []damage   // the last
 	claims  map[key]uint64
 	first   uint64 // the first place that the server said there is
@@ -319,6 +320,7 @@ func (b *Inbox) Finish(now time.Time) {
 			})
 		}
 	}
+	b.judgeRecords(now)
 	for _, g := range b.gaps {
 		if g.ripe.After(now) {
 			b.note(g.s, Notice{Kind: Gap, From: g.from, To: g.to, Place: g.right.place, Why: "not there yet when reading ended, as frames after it were"})

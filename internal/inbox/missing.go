@@ -39,6 +39,7 @@ func (b *Inbox) missing(s *stream, f held, now time.Time) {
 // judgeAll says what became of all that is missing, but for what may still come, and when to look at that again;
 // zero for never.
 func (b *Inbox) judgeAll(now time.Time) (again time.Time) {
+	b.judgeRecords(now)
 	kept := b.gaps[:0]
 	for _, g := range b.gaps {
 		if !g.ripe.After(now) {
@@ -112,10 +113,11 @@ func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
 			return Unreadable, fmt.Sprintf("of a time, as epoch %d, whose keys are not for you", epoch)
 		}
 	}
+	expired, _ := b.mayHaveExpired(left, now)
 	switch {
 	case !b.log.StoredSince(left.at):
 		return Unstored, "made while the room stored nothing, or before it began anew"
-	case b.mayHaveExpired(left, now):
+	case expired:
 		return Expired, "old enough, or behind enough others, to have expired"
 	case !left.known && b.forgot:
 		return Expired, "the beginning of a stream that may have been forgotten for others"
@@ -128,15 +130,16 @@ func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
 const clocksDiffer = 2 * crypto.TokenSkew
 
 // mayHaveExpired reports whether a frame, stored after one that left marks, may be gone because the room keeps
-// frames for so long, or so many, and no more. Nothing has expired behind what the server says comes first.
-func (b *Inbox) mayHaveExpired(left mark, now time.Time) bool {
+// frames for so long, or so many, and no more. Nothing has expired behind what the server says comes first. When it may
+// not, yet says that it may be behind enough others when more has been read.
+func (b *Inbox) mayHaveExpired(left mark, now time.Time) (expired, yet bool) {
 	if left.place > 0 && left.place >= b.first+outOfOrder {
-		return false
+		return false, false
 	}
 	kept := b.log.LeastRetained(left.at)
 	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second-clocksDiffer
 	many := kept.Bytes > 0 && b.read.since(b.first) >= uint64(kept.Bytes)/2
-	return old || many
+	return old || many, kept.Bytes > 0 && left.place < b.first
 }
 
 // beginning judges, once, that a room which is read from its start does not begin with its first place. The log says
@@ -148,7 +151,7 @@ func (b *Inbox) beginning(now time.Time) {
 	b.began = true
 	at, when := b.log.Began()
 	m := mark{at: at, time: uint64(when.UnixMicro())}
-	if b.first == 1 || !b.log.StoredSince(at) || b.mayHaveExpired(m, now) {
+	if expired, _ := b.mayHaveExpired(m, now); expired || b.first == 1 || !b.log.StoredSince(at) {
 		return
 	}
 	b.notice(Notice{
@@ -159,7 +162,8 @@ func (b *Inbox) beginning(now time.Time) {
 
 // follow compares what a frame says of its writer's other streams with what was read of them. What was
 // acknowledged was stored before the frame was sealed, and read before it; a place behind the frame's own says that
-// the room's stream went back.
+// the room's stream went back. What was not read, and may be behind enough others to have expired, is judged when
+// what is stored has been read to its end, as gaps are: only then it is known how much there is.
 func (b *Inbox) follow(f Frame, now time.Time) {
 	for _, c := range f.Content.Follows {
 		k := key{f.Sender, c.Stream}
@@ -167,11 +171,45 @@ func (b *Inbox) follow(f Frame, now time.Time) {
 		if s != nil && c.Frames >= s.acked {
 			s.acked, s.told = c.Frames, f.Place
 		}
-		read := s != nil && s.has(c.Frames-1) || s == nil && b.forgot
-		if c.Frames > 0 && !read && b.expected(c, f) {
-			b.unread(k, s, c, f, now)
+		r := record{k, c, f.Place}
+		if c.Frames == 0 || b.has(r) || !b.expected(c, f) {
+			continue
+		}
+		if expired, yet := b.mayHaveExpired(r.mark(), now); expired || !yet {
+			b.unread(r, now)
+			continue
+		}
+		if len(b.records) == maxJudged {
+			b.unread(b.records[0], now)
+			b.records = slices.Delete(b.records, 0, 1)
+		}
+		b.records = append(b.records, r)
+	}
+}
+
+// record is what a frame says of another stream, of which it was not read.
+type record struct {
+	key
+	crypto.Follows
+	by uint64 // the place of the frame that says so
+}
+
+func (r *record) mark() mark { return mark{at: r.At, time: r.Sealed, place: r.Place} }
+
+// has reports whether what a record tells of was read, or would be forgotten.
+func (b *Inbox) has(r record) bool {
+	s := b.streams[r.key]
+	return s != nil && s.has(r.Frames-1) || s == nil && b.forgot
+}
+
+// judgeRecords says what became of what was stored and not read.
+func (b *Inbox) judgeRecords(now time.Time) {
+	for _, r := range b.records {
+		if !b.has(r) {
+			b.unread(r, now)
 		}
 	}
+	b.records = nil
 }
 
 // expected reports whether what a frame says was stored must have been read.
@@ -180,28 +218,28 @@ func (b *Inbox) expected(c crypto.Follows, f Frame) bool {
 }
 
 // unread tells, once, of frames that were stored and not read.
-func (b *Inbox) unread(k key, s *stream, c crypto.Follows, f Frame, now time.Time) {
-	from, to := uint64(0), c.Frames-1
-	if s != nil {
+func (b *Inbox) unread(r record, now time.Time) {
+	from, to := uint64(0), r.Frames-1
+	if s := b.streams[r.key]; s != nil {
 		from = s.untold(max(s.next, s.first))
 		if to < s.first {
 			from = 0
 		}
 		s.miss(from, to)
 	} else {
-		if told, ok := b.claims[k]; ok {
+		if told, ok := b.claims[r.key]; ok {
 			from = told
 		}
 		if len(b.claims) >= maxClaims {
 			clear(b.claims)
 		}
-		b.claims[k] = c.Frames
+		b.claims[r.key] = r.Frames
 	}
 	if from > to {
 		return
 	}
-	n := Notice{Kind: Missing, Finding: true, Sender: k.sender, Stream: k.stream, From: from, To: to, Place: f.Place, Why: "its writer says that it was stored; withheld, or never written"}
-	if b.mayHaveExpired(mark{at: c.At, time: c.Sealed, place: c.Place}, now) {
+	n := Notice{Kind: Missing, Finding: true, Sender: r.sender, Stream: r.stream, From: from, To: to, Place: r.by, Why: "its writer says that it was stored; withheld, or never written"}
+	if expired, _ := b.mayHaveExpired(r.mark(), now); expired {
 		n.Kind, n.Finding, n.Why = Expired, false, "stored, and old enough, or behind enough others, to have expired"
 	}
 	b.notice(n)
