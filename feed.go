@@ -297,7 +297,7 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 		}
 	}
 	f.in.Release(time.Now()) // frames behind a gap are among the last, too
-	slices.SortStableFunc(f.batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
+	byPlace(f.batch)
 	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
 	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.unsure })
 	if !all && (unsure || len(f.batch) < f.o.Last) {
@@ -307,6 +307,23 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 		f.s.notice(n)
 	}
 	return true, nil
+}
+
+// byPlace sorts messages by where they are stored, but those of a stream, which came in its order, stay in that: a frame
+// that was sent again is stored behind its successors.
+func byPlace(batch []Message) {
+	type stream struct {
+		sender PublicKey
+		id     StreamID
+	}
+	reached := map[stream]uint64{}
+	for i := range batch {
+		m := &batch[i]
+		of := stream{m.Sender, m.Stream}
+		m.place = max(m.place, reached[of])
+		reached[of] = m.place
+	}
+	slices.SortStableFunc(batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
 }
 
 // run reads until the feed ends, and says why it did.

@@ -38,6 +38,16 @@ func TestLast(t *testing.T) {
 	if err != nil || len(got) != 0 {
 		t.Errorf("since later: %d, %v", len(got), err)
 	}
+	// Frames that were sent again are stored behind their successors, and are read before them.
+	again, bobsAgain := w.room("again", unibus.DefaultPolicy())
+	w.send(again, texts[:20]...)
+	w.rewrite(again, func(f []*nats.Msg) []*nats.Msg { return append(slices.Delete(slices.Clone(f), 4, 8), f[4:8]...) })
+	for _, n := range []int{5, 15, 20} {
+		got, _, err := w.read(bobsAgain, unibus.SubscribeOptions{Last: n})
+		if err != nil || !slices.Equal(got, texts[20-n:20]) {
+			t.Errorf("the last %d are %q, %v", n, got, err)
+		}
+	}
 	// With a frame missing, the last are still the last.
 	w.rewrite(alices, func(f []*nats.Msg) []*nats.Msg { return slices.Delete(f, 64, 65) })
 	if got, _, err := w.read(bobs, unibus.SubscribeOptions{Last: 2}); !slices.Equal(got, []string{texts[79], large}) || !errors.Is(err, unibus.ErrIntegrity) {
