@@ -49,6 +49,7 @@ type Publisher struct {
 	acked   uint64 // messages acknowledged
 	counter uint64
 	busy    bool // a frame is being made or sent
+	again   bool // frames are being sent again, which those behind them wait for
 	split   bool // a message is being sent in pieces, which nothing may come between
 
 	flying chan flight
@@ -346,6 +347,9 @@ func (p *Publisher) launch(flags byte) error {
 	p.counter++
 	p.busy = true
 	p.wake.Broadcast()
+	for p.again && p.failed == nil { // what is stored out of its order looks lost for a while
+		p.wake.Wait()
+	}
 	p.mu.Unlock()
 	f, err := p.seal(content, flags, counter, messages)
 	if err == nil {
@@ -483,6 +487,7 @@ func (p *Publisher) collect() {
 				p.fail(err)
 			} else {
 				p.acked += uint64(f.messages)
+				p.again = p.again && len(p.flying) > 0
 			}
 			p.wake.Broadcast()
 			p.mu.Unlock()
@@ -511,7 +516,7 @@ func (p *Publisher) awaitAck(f flight) (place uint64, err error) {
 			return 0, c.refused()
 		}
 		p.mu.Lock()
-		p.unacked = err
+		p.unacked, p.again = err, true
 		p.mu.Unlock()
 		if time.Now().After(deadline) {
 			return 0, fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
