@@ -1,24 +1,16 @@
 package attack
 
 import (
-	"context"
-	"database/sql"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/service"
-	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/store/jetstream"
-	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // way is a store, in the attackers' hands, and how people take to it. Where they go to it straight there is no
@@ -224,108 +216,4 @@ func (w *world) stored(r *unibus.Room, o unibus.SubscribeOptions) (texts []strin
 		texts = append(texts, string(m.Body))
 	}
 	return texts, notices, nil
-}
-
-// vault is the store as those see it who run it. Whoever has the file has also the one that says how far its logs
-// reached.
-func (s *scene) vault(f func(ctx context.Context, v store.Vault)) {
-	s.Helper()
-	var v store.Vault
-	var err error
-	if s.kind == "jetstream" {
-		v, err = jetstream.Open(s.ctx, s.store, jetstream.Options{Existing: true})
-	} else {
-		v, err = sqlite.Open(s.ctx, s.file(), sqlite.Options{Existing: true})
-	}
-	s.must(err)
-	f(s.ctx, v)
-	s.must(v.Close())
-}
-
-// exec changes a file past everything that guards it.
-func (s *scene) exec(statement string, args ...any) {
-	s.Helper()
-	db, err := sql.Open("sqlite", "file:"+s.file()+"?_pragma=busy_timeout(5000)")
-	s.must(err)
-	_, err = db.ExecContext(s.ctx, statement, args...)
-	s.must(err)
-	s.must(db.Close())
-}
-
-// forget makes the store forget the last entry of a log. Whoever was connected to it is no more.
-func (s *scene) forget(log unibus.ID) {
-	s.Helper()
-	var head uint64
-	s.vault(func(ctx context.Context, v store.Vault) {
-		h, err := store.HeadOf(ctx, v, log)
-		s.must(err)
-		head = h.Seq
-	})
-	if s.kind == "jetstream" {
-		stream, err := s.js.Stream(s.ctx, "KV_"+jetstream.Buckets[0])
-		s.must(err)
-		s.must(stream.Purge(s.ctx, natsjs.WithPurgeSubject(fmt.Sprintf("$KV.%s.%s.%d", jetstream.Buckets[0], log, head))))
-		return
-	}
-	s.stop()
-	s.exec(`DELETE FROM entries WHERE log = ? AND seq = ?`, log[:], head)
-	s.exec(`UPDATE rooms SET seq = ? WHERE id = ? AND seq = ?`, head-1, log[:], head)
-	s.must(os.RemoveAll(filepath.Join(s.dir, "heads."+service.SQLiteFile)))
-	s.start()
-}
-
-// replace puts other bytes in the place of copies of a room's committed keys; change returns nil for those that stay.
-func (s *scene) replace(room unibus.ID, change func(k store.SealedCopy) []byte) {
-	s.Helper()
-	s.vault(func(ctx context.Context, v store.Vault) {
-		for k, err := range v.Sealed(ctx, room) {
-			s.must(err)
-			if sealed := change(k); sealed != nil {
-				s.overwrite(k, sealed)
-			}
-		}
-	})
-}
-
-func (s *scene) overwrite(k store.SealedCopy, sealed []byte) {
-	s.Helper()
-	if s.kind == "jetstream" {
-		subject := fmt.Sprintf("$KV.unibus_room_keys.%s.%d.%s.%s.%s", k.Room, k.Epoch, k.Commit, k.Endpoint, k.Sealer)
-		_, err := s.js.Publish(s.ctx, subject, sealed)
-		s.must(err)
-		return
-	}
-	s.exec(`UPDATE room_keys SET sealed = ? WHERE room = ? AND epoch = ? AND commitment = ? AND endpoint = ? AND sealer = ?`,
-		sealed, k.Room[:], k.Epoch, k.Commit[:], k.Endpoint[:], k.Sealer[:])
-}
-
-// copies are those of a room's committed keys as the store has them.
-func (s *scene) copies(room unibus.ID) (out []store.SealedCopy) {
-	s.Helper()
-	s.replace(room, func(k store.SealedCopy) []byte {
-		out = append(out, k)
-		return nil
-	})
-	return out
-}
-
-// rewrite replaces what a room's stream holds with what change makes of it.
-func (s *scene) rewrite(room crypto.ID, change func(frames []*nats.Msg) []*nats.Msg) {
-	s.Helper()
-	stream, err := s.js.Stream(s.ctx, bus.StreamName(room))
-	s.must(err)
-	info := stream.CachedInfo().State
-	var frames []*nats.Msg
-	for seq := max(info.FirstSeq, 1); seq <= info.LastSeq; seq++ {
-		m, err := stream.GetMsg(s.ctx, seq)
-		s.must(err)
-		frames = append(frames, &nats.Msg{Subject: m.Subject, Data: m.Data})
-	}
-	s.must(s.js.DeleteStream(s.ctx, stream.CachedInfo().Config.Name))
-	_, err = s.js.CreateStream(s.ctx, stream.CachedInfo().Config)
-	s.must(err)
-	for _, m := range change(frames) {
-		_, err := s.js.PublishMsg(s.ctx, m)
-		s.must(err)
-	}
 }
