@@ -245,7 +245,7 @@ func (b *Inbox) hold(s *stream, f Frame, now time.Time) {
 		ripe = sealed
 	}
 	s.ahead = slices.Insert(s.ahead, i, held{f, ripe})
-	b.holds(s, f.Size)
+	b.holds(s, f.Size+aheadCost)
 	if len(s.ahead) > maxAhead {
 		b.skip(s, now)
 	}
@@ -269,7 +269,7 @@ func (b *Inbox) drain(s *stream) {
 	for len(s.ahead) > 0 && s.ahead[0].Header.Counter == s.next {
 		f := s.ahead[0].Frame
 		s.ahead = slices.Delete(s.ahead, 0, 1)
-		b.holds(s, -f.Size)
+		b.holds(s, -f.Size-aheadCost)
 		b.advance(s, f)
 	}
 }
@@ -455,8 +455,9 @@ func (b *Inbox) giveUp(s *stream, why string) {
 	b.holds(s, -cost)
 }
 
-// What is kept of an unfinished message costs, beside its bytes, in memory.
+// What is kept of an unfinished message or of a frame ahead costs, beside its bytes, in memory.
 const (
+	aheadCost  = 256
 	headerCost = 64
 	pieceCost  = 64
 )

@@ -386,6 +386,15 @@ func TestUnfinishedCosts(t *testing.T) {
 	if n := used.Load() - before; n != pieceCost {
 		t.Errorf("%d bytes are counted of a piece of nothing", n)
 	}
+	before = used.Load()
+	take(3)
+	if n := used.Load() - before; n < aheadCost {
+		t.Errorf("%d bytes are counted of an empty frame ahead", n)
+	}
+	take(2)
+	if n := used.Load() - before; n != 0 {
+		t.Errorf("%d bytes are counted when it is not ahead any more", n)
+	}
 	p.b.Finish(t0)
 	p.b.Close()
 	if n := used.Load(); n != 0 {
