@@ -20,6 +20,7 @@ const (
 	lostAfter  = 2 * time.Second // a frame ahead of a gap waits in a live room
 	batchSize  = 256             // messages handed to the receiver at once
 	batchBytes = 1 << 20         // and about their size in memory
+	backBytes  = 16 << 20        // beside the last N messages, while it is not known yet which these are
 )
 
 // source gives a feed the frames of its room.
@@ -146,13 +147,15 @@ func (f *feed) deliver(m inbox.Message) {
 		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late,
 		place: m.Place, unsure: m.Unsure,
 	})
+	f.size += size
 	if f.back {
-		if n := len(f.batch); n > 2*f.o.Last+batchSize {
+		if n := len(f.batch); n > 2*f.o.Last+batchSize || n > f.o.Last && f.size > backBytes {
 			f.batch = slices.Delete(f.batch, 0, n-f.o.Last)
+			f.size = 0 // of those that came since
 		}
 		return
 	}
-	if f.size += size; f.size >= batchBytes || len(f.batch) >= batchSize {
+	if f.size >= batchBytes || len(f.batch) >= batchSize {
 		_ = f.flush() // it fails when the feed is at its end, which is met again
 	}
 }
@@ -272,11 +275,11 @@ func (f *feed) beginLast(ctx context.Context, first uint64) error {
 // tail reads from a place to the end of what is stored, and keeps the last N messages. It is not
 // enough when they may reach back beyond that place.
 func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
-	f.batch, f.from, f.back = nil, begin, true
+	f.batch, f.size, f.from, f.back = nil, 0, begin, true
 	var notices []Notice
 	f.notice = func(n Notice) { notices = append(notices, n) }
 	clear(f.told) // those of a try that did not reach back far enough were told to nobody
-	defer func() { f.notice, f.back = f.s.notice, false }()
+	defer func() { f.notice, f.back, f.size = f.s.notice, false, 0 }()
 	if err := f.start(begin, false, store.Past{First: begin, Last: f.fresh - 1}); err != nil {
 		return false, err
 	}

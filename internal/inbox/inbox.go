@@ -7,6 +7,7 @@
 package inbox
 
 import (
+	"bytes"
 	"cmp"
 	"container/list"
 	"fmt"
@@ -250,7 +251,7 @@ func (b *Inbox) hold(s *stream, f Frame, now time.Time) {
 		ripe = sealed
 	}
 	s.ahead = slices.Insert(s.ahead, i, held{f, ripe})
-	b.holds(s, f.Size)
+	b.holds(s, f.Size+aheadCost)
 	if len(s.ahead) > maxAhead {
 		b.skip(s, now)
 	}
@@ -274,7 +275,7 @@ func (b *Inbox) drain(s *stream) {
 	for len(s.ahead) > 0 && s.ahead[0].Header.Counter == s.next {
 		f := s.ahead[0].Frame
 		s.ahead = slices.Delete(s.ahead, 0, 1)
-		b.holds(s, -f.Size)
+		b.holds(s, -f.Size-aheadCost)
 		b.advance(s, f)
 	}
 }
@@ -411,7 +412,8 @@ func (b *Inbox) record(s *stream, f Frame, r crypto.Record, more, first bool) {
 		b.hand(f, m)
 		return
 	case s.partial == nil:
-		s.partial = &unfinished{Message: message(f, r, first && s.unsure)}
+		s.partial = &unfinished{Message: message(f, crypto.Record{Headers: r.Headers}, first && s.unsure)}
+		b.keeps(s, headersCost(r.Headers))
 	}
 	p := s.partial
 	if p.size+len(r.Body) > b.o.Limit {
@@ -420,17 +422,21 @@ func (b *Inbox) record(s *stream, f Frame, r crypto.Record, more, first bool) {
 			Why: fmt.Sprintf("a message of more than %d bytes", b.o.Limit),
 		})
 		s.partial, s.dropping = nil, more
-		b.holds(s, -p.size)
+		b.holds(s, -p.cost)
 		return
 	}
-	p.pieces = append(p.pieces, r.Body)
-	p.size += len(r.Body)
-	b.holds(s, len(r.Body))
+	piece := r.Body
+	if len(piece) < f.Size-f.Size/8 { // it would keep its whole frame
+		piece = bytes.Clone(piece)
+	}
+	p.pieces = append(p.pieces, piece)
+	p.size += len(piece)
+	b.keeps(s, pieceCost+len(piece))
 	if more {
 		return
 	}
 	s.partial = nil
-	b.holds(s, -p.size)
+	b.holds(s, -p.cost)
 	p.Body, p.Parts, p.Place = nil, p.pieces, f.Place
 	b.hand(f, p.Message)
 }
@@ -454,9 +460,29 @@ func (b *Inbox) giveUp(s *stream, why string) {
 		return
 	}
 	b.note(s, Notice{Kind: Dropped, From: s.partial.Counter, To: s.next, Why: "a message that is not whole: " + why})
-	size := s.partial.size
+	cost := s.partial.cost
 	s.partial = nil
-	b.holds(s, -size)
+	b.holds(s, -cost)
+}
+
+// What is kept of an unfinished message or of a frame ahead costs, beside its bytes, in memory.
+const (
+	aheadCost  = 256
+	headerCost = 64
+	pieceCost  = 64
+)
+
+func headersCost(headers []crypto.Field) (cost int) {
+	for _, h := range headers {
+		cost += headerCost + len(h.Key) + len(h.Value)
+	}
+	return cost
+}
+
+// keeps accounts for bytes that the unfinished message of a stream takes.
+func (b *Inbox) keeps(s *stream, bytes int) {
+	s.partial.cost += bytes
+	b.holds(s, bytes)
 }
 
 // shed frees what has been held longest; false when nothing is.

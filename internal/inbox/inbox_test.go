@@ -351,12 +351,62 @@ func TestBudget(t *testing.T) {
 	if n := shed.Load(); n != 1 { // a, which went on with a1
 		t.Errorf("%d messages were given up and whole, want 1", n)
 	}
-	if n := used.Load(); n != int64(2*third) {
-		t.Errorf("%d bytes are counted, want %d", n, 2*third)
+	if n, want := used.Load(), int64(2*(third+pieceCost)); n != want {
+		t.Errorf("%d bytes are counted, want %d", n, want)
 	}
 	used.Add(Budget)
 	if got := newPlayer(o, facts{}).play("a0 a1"); got != "a0 a1" {
 		t.Errorf("one that holds nothing, when others hold too much: %.100s", got)
+	}
+}
+
+// TestUnfinishedCosts: what an unfinished message keeps in memory is counted, whatever it consists of: headers
+// without bytes, and pieces of nothing; and no piece keeps the frame that it came in.
+func TestUnfinishedCosts(t *testing.T) {
+	var used atomic.Int64
+	o := Options{Stored: true, Start: true, Limit: Budget, Used: &used}
+	p := newPlayer(o, facts{})
+	take := func(counter uint64, records ...crypto.Record) {
+		content := crypto.AppendContentTime(nil, 1)
+		for _, r := range records {
+			content = crypto.AppendRecord(content, r.Headers, r.Body)
+		}
+		f := p.frame("a0+")
+		f.Header.Counter, f.Size = counter, len(content)
+		var err error
+		f.Content, err = crypto.ParseContent(f.Header.Flags, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.b.Take(f, t0)
+	}
+	take(0, crypto.Record{Body: make([]byte, 1000)}, crypto.Record{Headers: make([]crypto.Field, 100), Body: []byte{1}})
+	if n, want := used.Load(), int64(100*headerCost+pieceCost+1); n != want {
+		t.Errorf("%d bytes are counted of headers, want %d", n, want)
+	}
+	for _, s := range p.b.streams {
+		if u := s.partial; u.Body != nil || cap(u.pieces[0]) > 100 {
+			t.Errorf("a piece of one byte keeps %d, and %d", cap(u.Body), cap(u.pieces[0]))
+		}
+	}
+	before := used.Load()
+	take(1, crypto.Record{})
+	if n := used.Load() - before; n != pieceCost {
+		t.Errorf("%d bytes are counted of a piece of nothing", n)
+	}
+	before = used.Load()
+	take(3)
+	if n := used.Load() - before; n < aheadCost {
+		t.Errorf("%d bytes are counted of an empty frame ahead", n)
+	}
+	take(2)
+	if n := used.Load() - before; n != 0 {
+		t.Errorf("%d bytes are counted when it is not ahead any more", n)
+	}
+	p.b.Finish(t0)
+	p.b.Close()
+	if n := used.Load(); n != 0 {
+		t.Errorf("%d bytes are counted of nothing", n)
 	}
 }
 

@@ -39,7 +39,8 @@ type held struct {
 type unfinished struct {
 	Message
 	pieces [][]byte
-	size   int
+	size   int // of its body so far
+	cost   int // of all that is kept of it, in bytes of memory
 }
 
 // mark is where a stream was at a frame.
