@@ -60,7 +60,7 @@ func (c *Client) tellKept(e *ledger.Entry, age time.Duration, lost bool) {
 		c.say("entry %d of log %s, which you signed %v ago and which was never answered (%s), lost its place to another and is given up", e.Seq, e.Log, when, what)
 		return
 	}
-	c.say("entry %d of log %s, which you signed %v ago, was never answered and is offered again: %s", e.Seq, e.Log, when, what)
+	c.say("entry %d of log %s, which you signed %v ago, was never answered, or was taken back, and is offered again: %s", e.Seq, e.Log, when, what)
 }
 
 func (l *chain) read(f func(s *ledger.State))      { l.log.Read(f) }

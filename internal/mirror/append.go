@@ -243,7 +243,7 @@ func (l *Log) settle(ctx context.Context, began time.Time) error {
 	case age < underWay && time.Since(began) < underWay:
 		return fmt.Errorf("log %s: %w: another process of this identity is at it", l.id, store.ErrConflict)
 	case age >= old && !l.peer.Confirm:
-		return fmt.Errorf("log %s: %w: its entry %d (%s), which you signed %s ago, was never answered, and has to be offered before any other",
+		return fmt.Errorf("log %s: %w: its entry %d (%s), which you signed %s ago, was never answered, or was taken back, and has to be offered before any other",
 			l.id, ErrKept, o.Seq, d.Entry.Op, age.Round(time.Minute))
 	}
 	l.peer.Tell(d.Entry, age, false)

@@ -218,7 +218,7 @@ func (w *world) later(state string, by time.Duration) {
 	w.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(w.dir, state))
 	w.must(err)
-	_, err = db.Exec(`UPDATE offers SET at = at - ?`, by.Milliseconds())
+	_, err = db.Exec(`UPDATE offers SET at = at - ?1; UPDATE signed SET at = at - ?1`, by.Milliseconds())
 	w.must(errors.Join(err, db.Close()))
 }
 
@@ -460,7 +460,7 @@ func TestReturn(t *testing.T) {
 	w.must(l.Sync(t.Context()))
 	p = w.process(w.admin, "state")
 	w.must(p.add("dave"))
-	if names := w.names(); !slices.Equal(names, []string{"admin", "bob", "dave"}) {
+	if names := w.names(); !slices.Equal(names, []string{"admin", "bob", "carol", "dave"}) { // carol's place was signed for
 		t.Errorf("in the store are %q", names)
 	}
 }
@@ -478,4 +478,36 @@ func TestForeign(t *testing.T) {
 	l, err = p.Open(t.Context(), crypto.ID{1}, w.bus)
 	w.must(err)
 	w.is(l.Sync(t.Context()), store.ErrNotFound)
+}
+
+// TestTakenBack: a store says that an entry is there, keeps it for itself and goes on with the log as it was. A person
+// who takes that for what it is has the same entries offered again, and no others signed for their places.
+func TestTakenBack(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "state")
+	w.must(p.add("bob"))
+	w.must(p.add("carol"))
+	w.must(p.add("dave"))
+	w.forgetting(w.bus, 2)
+	p = w.process(w.admin, "state")
+	l := p.open(w.bus)
+	taken, err := l.Return(t.Context(), func(crypto.Hash) bool { return true })
+	if !taken || err != nil {
+		t.Fatalf("%v, %v", taken, err)
+	}
+	p.liar.lie = func(store.Change, func() error) error { return store.ErrUnavailable }
+	w.is(p.add("mallory"), store.ErrUnavailable)
+	taken, err = l.Return(t.Context(), func(crypto.Hash) bool { return true })
+	if !taken || err != nil {
+		t.Fatalf("again: %v, %v", taken, err)
+	}
+	w.later("state", old)
+	p.liar.lie = nil
+	w.is(p.add("erin"), ErrKept)
+	p.Confirm = true
+	w.must(p.add("erin"))
+	if names := w.names(); !slices.Equal(names, []string{"admin", "bob", "carol", "dave", "erin"}) {
+		t.Errorf("in the store are %q", names)
+	}
+	w.oncePerPlace()
 }

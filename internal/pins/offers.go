@@ -1,6 +1,7 @@
 package pins
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 )
 
 // ErrTaken says that an entry cannot be signed for a place: this identity has signed another one for the log that is
@@ -42,8 +44,27 @@ func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
 	return &o, nil
 }
 
+// maxSigned is how many of its own last entries of a log an identity remembers, in case that goes back.
+const maxSigned = 64
+
+// letGo offers no more what was offered for the places of a log up to one.
+func letGo(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
+	for _, statement := range []string{
+		`INSERT OR REPLACE INTO signed SELECT log, seq, statement, at, epoch, key FROM offers WHERE log = ?1 AND seq <= ?2`,
+		`DELETE FROM offers WHERE log = ?1 AND seq <= ?2`,
+		fmt.Sprintf(`DELETE FROM signed WHERE log = ?1 AND seq NOT IN (SELECT seq FROM signed WHERE log = ?1 ORDER BY seq DESC LIMIT %d)`, maxSigned),
+	} {
+		if _, err := tx.ExecContext(ctx, statement, log[:], upTo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Offer has an entry signed for a place of a log, and keeps it: sign is called only when no other is kept, and no
 // verified one stands there, and what it returns is on the disk before anyone can have seen it. ErrTaken otherwise.
+// One that was signed before to go on from where the log ends now, as in a log that went back since, is kept again, and
+// is ErrTaken too: a place is signed for once.
 func (p *Pins) Offer(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
 	if err := p.offer(ctx, log, seq, sign); err != nil {
 		return fmt.Errorf("keep an entry for log %s: %w", log, err)
@@ -65,6 +86,12 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 	if taken {
 		return ErrTaken
 	}
+	switch again, err := signedBefore(ctx, tx, log, seq); {
+	case err != nil:
+		return err
+	case again:
+		return cmp.Or(tx.Commit(), ErrTaken)
+	}
 	o, err := sign()
 	if err != nil {
 		return err
@@ -75,4 +102,25 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 		return err
 	}
 	return tx.Commit()
+}
+
+// signedBefore offers again what was signed for a place before, if the log as it is pinned can go on with it.
+func signedBefore(ctx context.Context, tx *sql.Tx, log crypto.ID, seq uint64) (again bool, err error) {
+	var statement, snapshot []byte
+	err = tx.QueryRowContext(ctx, `SELECT statement, snapshot FROM signed JOIN logs USING (log) WHERE log = ? AND signed.seq = ?`, log[:], seq).Scan(&statement, &snapshot)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s, err := ledger.LoadSnapshot(snapshot)
+	if err != nil {
+		return false, err
+	}
+	if _, err := s.Check(statement); err != nil {
+		return false, nil // it went on from another history
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO offers SELECT log, seq, statement, at, epoch, key FROM signed WHERE log = ? AND seq = ?`, log[:], seq)
+	return err == nil, err
 }

@@ -40,6 +40,15 @@ CREATE TABLE offers (
   epoch     INTEGER NOT NULL,
   key       BLOB
 ) STRICT;
+CREATE TABLE signed ( -- what was in offers, in case its log goes back
+  log       BLOB NOT NULL,
+  seq       INTEGER NOT NULL,
+  statement BLOB NOT NULL,
+  at        INTEGER NOT NULL,
+  epoch     INTEGER NOT NULL,
+  key       BLOB,
+  PRIMARY KEY (log, seq)
+) STRICT;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE places (
   room     BLOB PRIMARY KEY,
@@ -144,7 +153,7 @@ func (p *Pins) Advance(ctx context.Context, s *ledger.State) error {
 }
 
 // Return pins a verified state in the place of whatever is pinned, further on or of another history: a person has
-// decided. What was offered to the history that is given up is forgotten with it.
+// decided. What was signed for the history that is given up is offered no more, but where this one can go on with it.
 func (p *Pins) Return(ctx context.Context, s *ledger.State) error {
 	return p.pinState(ctx, s, math.MaxInt64, func(uint64, []byte) error { return nil })
 }
@@ -152,8 +161,8 @@ func (p *Pins) Return(ctx context.Context, s *ledger.State) error {
 // errPinned says that a state is pinned already.
 var errPinned = errors.New("pinned already")
 
-// pinState pins a state, unless check has something against it in view of what is pinned, and forgets what was offered
-// for places up to one.
+// pinState pins a state, unless check has something against it in view of what is pinned, and lets go of what was
+// offered for places up to one.
 func (p *Pins) pinState(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
 	switch err := p.tryPin(ctx, s, forget, check); {
 	case err == nil, errors.Is(err, errPinned):
@@ -186,7 +195,7 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO logs (log, seq, snapshot) VALUES (?, ?, ?)`, s.ID[:], s.Head.Seq, snapshot); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM offers WHERE log = ? AND seq <= ?`, s.ID[:], forget); err != nil {
+	if err := letGo(ctx, tx, s.ID, forget); err != nil {
 		return err
 	}
 	return tx.Commit()
