@@ -502,7 +502,7 @@ func (c *Client) explain(err error) error {
 			name = "NAME"
 		}
 		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, c.id.Key())
-		return withHint(err, "ask an admin to run: unibus user add %s --name %s", c.id.Key(), name)
+		return withHint(err, "if the clock of this machine is right (date -u), ask an admin to run: unibus user add %s --name %s", c.id.Key(), name)
 	case errors.Is(err, ErrUnavailable):
 		return withHint(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
 	}

@@ -87,6 +87,23 @@ func (r *Room) stale(s *ledger.State) (stale bool, gone []PublicKey) {
 	return stale, gone
 }
 
+// strangers is ErrExists when some are members.
+func (r *Room) strangers(s *ledger.State, keys []PublicKey) error {
+	var there []string
+	for _, key := range keys {
+		if s.Room.Role(key) != "" {
+			there = append(there, r.c.nameOf(key))
+		}
+	}
+	switch {
+	case len(there) == 0:
+		return nil
+	case len(there) < len(keys):
+		return withHint(fmt.Errorf("%s: %w: in the room already; nobody was invited", strings.Join(there, ", "), ErrExists), "leave them out")
+	}
+	return fmt.Errorf("%s: %w: in the room already", strings.Join(there, ", "), ErrExists)
+}
+
 // Invite adds members, all in one entry. In a room whose history is joined, and in a stale one,
 // the same entry rekeys. ErrExists when one is a member already, ErrNotFound when one's card is
 // not known yet, ErrDenied when one is not on the allowlist.
@@ -98,11 +115,11 @@ func (r *Room) Invite(ctx context.Context, role Role, keys ...PublicKey) error {
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
+		if err := r.strangers(s, keys); err != nil {
+			return nil, err
+		}
 		invite := &ledger.Invite{}
 		for _, key := range keys {
-			if s.Room.Role(key) != "" {
-				return nil, fmt.Errorf("%s: %w: a member already", r.c.nameOf(key), ErrExists)
-			}
 			if !r.c.active(key) {
 				return nil, withHint(fmt.Errorf("%s: %w: not on the allowlist", key, ErrDenied), "an admin allows it: unibus user add %s", key)
 			}

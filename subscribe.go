@@ -398,7 +398,7 @@ func (s *Subscription) Err() error {
 		return s.err
 	}
 	if n := s.findings.Load(); n > 0 {
-		return fmt.Errorf("%w: %d finding(s) in what the server gave, see above; nothing of them was delivered", ErrIntegrity, n)
+		return fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", ErrIntegrity, n)
 	}
 	if n := s.shed.Load(); n > 0 {
 		return withHint(fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", ErrUnavailable, n), "read fewer rooms at once")

@@ -31,6 +31,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -48,6 +49,8 @@ var (
 
 // What can be done about some failures differs from others of their kind; these are wrapped beside it.
 var (
+	// ErrStateDamaged is an ErrIntegrity: what the state directory has of what was verified is damaged.
+	ErrStateDamaged = pins.ErrDamaged
 	// ErrLogRolledBack is an ErrIntegrity: a store's log ends before what this client has verified of it.
 	ErrLogRolledBack = mirror.ErrRolledBack
 	// ErrMessagesRolledBack is an ErrIntegrity: a room's messages end before what was read of them.

@@ -146,6 +146,8 @@ func (a *app) hint(err error) string {
 		return hint
 	}
 	switch {
+	case errors.Is(err, unibus.ErrStateDamaged):
+		return "no server did this: bring back a copy of it that is as new, or " + a.forget()
 	case errors.Is(err, unibus.ErrLogRolledBack):
 		return "ask whoever runs the bus whether it was restored from a backup; to accept it as it is now: unibus verify ROOM --accept HASH, or unibus verify --bus --accept HASH, with the hash at which it ends"
 	case errors.Is(err, unibus.ErrOtherBus):
@@ -153,7 +155,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
 		return "ask whoever runs the bus what was lost or restored; if it was meant: unibus room set ROOM --anew, by its owner, or for you alone unibus verify ROOM --accept PLACE"
 	case errors.Is(err, store.ErrDamaged):
-		return "bring back a backup: unibus restore; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
+		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
 	case errors.Is(err, unibus.ErrNoBus):
 		return "unibus room create or unibus user add makes one there"
 	}

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -734,8 +736,13 @@ func TestSnapshots(t *testing.T) {
 		if _, err := LoadSnapshot(good[:n]); !errors.Is(err, ErrSnapshot) {
 			t.Fatalf("cut to %d: %v", n, err)
 		}
+		flipped := bytes.Clone(good)
+		flipped[n] ^= 1
+		if _, err := LoadSnapshot(flipped); !errors.Is(err, ErrSnapshot) {
+			t.Fatalf("flipped at %d: %v", n, err)
+		}
 	}
-	if _, err := LoadSnapshot([]byte{0xa0}); !errors.Is(err, ErrSnapshot) {
+	if _, err := LoadSnapshot(withSum([]byte{0xa0})); !errors.Is(err, ErrSnapshot) {
 		t.Errorf("an empty one: %v", err)
 	}
 	for name, change := range map[string]func(in *snapshot){
@@ -748,7 +755,7 @@ func TestSnapshots(t *testing.T) {
 		"without a policy":      func(in *snapshot) { in.Room.Terms = nil },
 	} {
 		var in snapshot
-		if err := cbor.Unmarshal(good, &in); err != nil {
+		if err := cbor.Unmarshal(good[:len(good)-sha256.Size], &in); err != nil {
 			t.Fatal(err)
 		}
 		change(&in)
@@ -756,7 +763,7 @@ func TestSnapshots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadSnapshot(bad); !errors.Is(err, ErrSnapshot) {
+		if _, err := LoadSnapshot(withSum(bad)); !errors.Is(err, ErrSnapshot) {
 			t.Errorf("one %s: %v", name, err)
 		}
 	}

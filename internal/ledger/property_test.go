@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -202,9 +203,9 @@ func FuzzSnapshot(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(good)
+	f.Add(good[:len(good)-len(withSum(nil))])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := LoadSnapshot(b); err == nil {
+		if s, err := LoadSnapshot(withSum(bytes.Clone(b))); err == nil {
 			if _, err := s.Snapshot(); err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -64,7 +65,7 @@ type memberSnapshot struct {
 
 // Snapshot encodes the state so that LoadSnapshot gives it back.
 func (s *State) Snapshot() ([]byte, error) {
-	out := snapshot{V: 3, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
+	out := snapshot{V: 4, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
 	for _, h := range s.hashes {
 		out.Hashes = append(out.Hashes, h[:]...)
 	}
@@ -81,7 +82,14 @@ func (s *State) Snapshot() ([]byte, error) {
 	if r := s.Room; r != nil {
 		out.Room = r.snapshot()
 	}
-	return cbor.Marshal(out)
+	data, err := cbor.Marshal(out)
+	return withSum(data), err
+}
+
+// withSum is a snapshot with its checksum: a disk may forget, and nobody looks at all of this again.
+func withSum(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return append(data, sum[:]...)
 }
 
 func (r *Room) snapshot() *roomSnapshot {
@@ -96,13 +104,17 @@ func (r *Room) snapshot() *roomSnapshot {
 	return out
 }
 
-// LoadSnapshot decodes what Snapshot wrote. The error is ErrSnapshot.
+// LoadSnapshot decodes what Snapshot wrote. The error is ErrSnapshot: nothing in it is believed that may be damaged.
 func LoadSnapshot(data []byte) (*State, error) {
+	end := max(len(data)-sha256.Size, 0)
+	if !bytes.Equal(data, withSum(slices.Clip(data[:end]))) {
+		return nil, fmt.Errorf("%w: its checksum is wrong", ErrSnapshot)
+	}
 	var in snapshot
-	if err := cbor.Unmarshal(data, &in); err != nil {
+	if err := cbor.Unmarshal(data[:end], &in); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSnapshot, err)
 	}
-	if in.V != 3 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
+	if in.V != 4 || len(in.Hashes)%32 != 0 || (in.Bus == nil) == (in.Room == nil) || len(in.Hashes) == 0 {
 		return nil, ErrSnapshot
 	}
 	s := &State{ID: in.ID}

@@ -17,6 +17,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -106,9 +107,20 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	lax.SetMaxOpenConns(1)
 	p := &Pins{db, lax}
 	if err := sqlite.Migrate(ctx, db, schema, migrations); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, err), p.Close())
+		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, damaged(err)), p.Close())
 	}
 	return p, nil
+}
+
+// ErrDamaged says that what was remembered is damaged. It is an integrity error, of this machine's own.
+var ErrDamaged = fmt.Errorf("%w: what this machine remembers of what it verified is damaged", store.ErrIntegrity)
+
+// damaged gives an error its kind if the file is damaged.
+func damaged(err error) error {
+	if sqlite.IsDamaged(err) || errors.Is(err, ledger.ErrSnapshot) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 // Close closes the file.
@@ -122,11 +134,11 @@ func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) 
 		return new(ledger.State), nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the pin of log %s: %w", log, err)
+		return nil, fmt.Errorf("read the pin of log %s: %w", log, damaged(err))
 	}
 	s, err := ledger.LoadSnapshot(snapshot)
 	if err != nil {
-		return nil, fmt.Errorf("read the pin of log %s: %w", log, err)
+		return nil, fmt.Errorf("read the pin of log %s: %w", log, damaged(err))
 	}
 	return s, nil
 }
@@ -168,7 +180,7 @@ func (p *Pins) pinState(ctx context.Context, s *ledger.State, forget uint64, che
 	case err == nil, errors.Is(err, errPinned):
 		return nil
 	default:
-		return fmt.Errorf("pin log %s: %w", s.ID, err)
+		return fmt.Errorf("pin log %s: %w", s.ID, damaged(err))
 	}
 }
 

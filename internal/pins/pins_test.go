@@ -1,8 +1,10 @@
 package pins
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -273,5 +275,31 @@ func TestTold(t *testing.T) {
 				t.Errorf("left %+v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestDamaged: what is remembered is not believed when it is damaged, and nobody else is blamed for it.
+func TestDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	s := states(t, "bob")
+	if err := p.Advance(t.Context(), s[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.db.Exec(`UPDATE logs SET snapshot = CAST(substr(snapshot, 1, 40) || x'ff' || substr(snapshot, 42) AS BLOB)`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.State(t.Context(), s[0].ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("read: %v", err)
+	}
+	if err := p.Advance(t.Context(), s[1]); !errors.Is(err, ErrDamaged) {
+		t.Errorf("pinned over: %v", err)
+	}
+	bad := filepath.Join(t.TempDir(), "pins.db")
+	if err := os.WriteFile(bad, bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), bad); !errors.Is(err, ErrDamaged) {
+		t.Errorf("opened: %v", err)
 	}
 }

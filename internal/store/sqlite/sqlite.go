@@ -254,6 +254,12 @@ func (s *Store) op(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.timeout)
 }
 
+// IsDamaged reports whether an error says that a file is damaged, or is no database.
+func IsDamaged(err error) bool {
+	c := code(err)
+	return c == sqlite3.SQLITE_CORRUPT || c == sqlite3.SQLITE_NOTADB
+}
+
 // failure turns what the driver says into the store's errors.
 func failure(err error) error {
 	if err == nil || store.IsKind(err) {
@@ -265,10 +271,10 @@ func failure(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	switch code(err) {
-	case sqlite3.SQLITE_BUSY:
+	switch {
+	case code(err) == sqlite3.SQLITE_BUSY:
 		return fmt.Errorf("%w: another process holds the file", store.ErrUnavailable)
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case IsDamaged(err):
 		return fmt.Errorf("%w: the database is damaged: %v", store.ErrDamaged, err)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
