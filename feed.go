@@ -145,7 +145,7 @@ func (f *feed) deliver(m inbox.Message) {
 	f.batch = append(f.batch, Message{
 		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: time.UnixMicro(int64(m.Time)).UTC(),
 		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late,
-		place: m.Place, unsure: m.Unsure,
+		Unsure: m.Unsure, place: m.Place,
 	})
 	f.size += size
 	if f.back {
@@ -302,7 +302,7 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 	f.in.Release(time.Now()) // frames behind a gap are among the last, too
 	byPlace(f.batch)
 	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
-	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.unsure })
+	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.Unsure })
 	if !all && (unsure || len(f.batch) < f.o.Last) {
 		return false, nil
 	}

@@ -109,3 +109,30 @@ func TestShed(t *testing.T) {
 		t.Errorf("the subscription ends with %v", err)
 	}
 }
+
+// TestHalfOfTheRoom: a message that a room would begin to forget before it is whole is refused, and what expires behind
+// those that it takes is no finding, however few they are.
+func TestHalfOfTheRoom(t *testing.T) {
+	w := found(t)
+	must := orFatal(t)
+	policy := DefaultPolicy()
+	policy.Retain.Age, policy.Retain.Bytes = 0, 1<<20
+	room, err := w.c.CreateRoom(w.ctx, "room", policy)
+	must(err)
+	if err := room.PublishOnce(w.ctx, make([]byte, 1<<19+1)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("more than half of it: %v", err)
+	}
+	for n := range 6 {
+		must(room.PublishOnce(w.ctx, make([]byte, 1<<19-n)))
+	}
+	s, err := room.Subscribe(w.ctx, SubscribeOptions{All: true, End: true})
+	must(err)
+	read := 0
+	for _, err := range s.Messages() {
+		must(err)
+		read++
+	}
+	if read == 0 {
+		t.Error("nothing is left")
+	}
+}

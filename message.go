@@ -34,9 +34,18 @@ type Message struct {
 	Parts   [][]byte // the body instead, with SubscribeOptions.Parts, of a message that came in several frames
 	Former  bool     // its sender may no longer write
 	Late    bool     // it came as new, but was sealed more than ten minutes before
+	Unsure  bool     // the frame before it was not read, so that it may be only the end of a message
 
-	place  uint64 // of the frame it ends in, in the room's stream
-	unsure bool   // its beginning may be in a frame that was not read
+	place uint64 // of the frame it ends in, in the room's stream
+}
+
+// Size is how many bytes the body has, in Body or in Parts.
+func (m *Message) Size() int {
+	size := len(m.Body)
+	for _, p := range m.Parts {
+		size += len(p)
+	}
+	return size
 }
 
 // NoticeKind says what a Notice is about.

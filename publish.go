@@ -37,6 +37,7 @@ type Publisher struct {
 	stream [16]byte
 	stored bool
 	sealed uint64 // when the last frame was, in Unix µs
+	most   int    // bytes of a message
 	memory *memory
 
 	mu      sync.Mutex
@@ -99,10 +100,11 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	policy := r.Info().Policy
 	p := &Publisher{
 		r: r, stream: [16]byte(random[[16]byte]()), stored: policy.Stored(), flying: make(chan flight, inFlight),
-		out: outbox.New(min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom), policy.Pad),
+		most: mostOf(policy),
+		out:  outbox.New(min(crypto.MaxFrame, c.conn.MaxPayload()-payloadRoom, mostOf(policy)), policy.Pad),
 	}
 	if p.out.Limit() < outbox.MinLimit {
-		return nil, fmt.Errorf("publish: %w: the server takes messages of at most %d bytes (max_payload), which is too few for a frame", ErrInvalid, c.conn.MaxPayload())
+		return nil, fmt.Errorf("publish: %w: a frame does not fit into what the server takes (max_payload, %d bytes), or into half of what the room keeps (--max-bytes)", ErrInvalid, c.conn.MaxPayload())
 	}
 	if p.memory, err = r.remember(ctx); err != nil {
 		return nil, err
@@ -120,6 +122,16 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	r.pubs[p] = true
 	r.smu.Unlock()
 	return p, nil
+}
+
+// mostOf is how many bytes a message, and a frame, may have in a room. One that keeps no more than so many bytes has
+// always half of them when something has expired, which tells that from a loss (SPEC.md §6): nothing is larger than
+// that half.
+func mostOf(p Policy) int {
+	if !p.Stored() || p.Retain.Bytes == 0 {
+		return MaxMessage
+	}
+	return int(min(p.Retain.Bytes/2, MaxMessage))
 }
 
 // end stops the publisher for a reason.
@@ -236,6 +248,9 @@ func (r *Room) sealing(ctx context.Context) (crypto.Header, *crypto.FrameKey, er
 func (p *Publisher) Publish(body []byte, headers ...Header) error {
 	if err := check(body, headers); err != nil {
 		return err
+	}
+	if len(body) > p.most {
+		return fmt.Errorf("publish: %w: %d bytes are too many for this room: of what it keeps (--max-bytes) one message takes at most half, %d bytes", ErrInvalid, len(body), p.most)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

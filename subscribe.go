@@ -50,6 +50,7 @@ type Subscription struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	findings atomic.Int64
+	wentBack atomic.Bool // a room did, by one of the findings
 	held     atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
 	shed     atomic.Int64 // messages that were given up for want of memory
 
@@ -398,13 +399,25 @@ func (s *Subscription) Err() error {
 		return s.err
 	}
 	if n := s.findings.Load(); n > 0 {
-		return fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", ErrIntegrity, n)
+		err := fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", ErrIntegrity, n)
+		if s.wentBack.Load() {
+			return &alsoError{err, ErrMessagesRolledBack}
+		}
+		return err
 	}
 	if n := s.shed.Load(); n > 0 {
 		return withHint(fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", ErrUnavailable, n), "read fewer rooms at once")
 	}
 	return nil
 }
+
+// alsoError is an error of another kind besides, which its text need not repeat.
+type alsoError struct {
+	error
+	also error
+}
+
+func (e *alsoError) Unwrap() []error { return []error{e.error, e.also} }
 
 // Close ends the subscription, and returns what Err does.
 func (s *Subscription) Close() error {
@@ -428,6 +441,9 @@ func (s *Subscription) stop(err error) {
 func (s *Subscription) notice(n Notice) {
 	if n.Finding {
 		s.findings.Add(1)
+		if n.Kind == NoticeRolledBack {
+			s.wentBack.Store(true)
+		}
 	}
 	if s.o.Notice != nil {
 		s.o.Notice(n)

@@ -76,10 +76,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 			return v, err
 		}
 		v.Messages++
-		v.Bytes += uint64(len(m.Body))
-		for _, p := range m.Parts {
-			v.Bytes += uint64(len(p))
-		}
+		v.Bytes += uint64(m.Size())
 		streams[m.Stream], senders[m.Sender] = true, true
 		v.Streams, v.Senders = uint64(len(streams)), uint64(len(senders))
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
@@ -182,12 +183,13 @@ type messageJSON struct {
 	Base64  []byte              `json:"body_base64,omitempty"`
 	Former  bool                `json:"former,omitempty"`
 	Late    bool                `json:"late,omitempty"`
+	Unsure  bool                `json:"unsure,omitempty"`
 }
 
 func newMessageJSON(m *unibus.Message) messageJSON {
 	j := messageJSON{
 		Room: m.Room.String(), Subject: m.Subject, Sender: m.Sender.String(), Name: m.Name, Time: m.Time, Epoch: m.Epoch,
-		Stream: m.Stream.String(), Counter: m.Counter, Headers: map[string][]string{}, Former: m.Former, Late: m.Late,
+		Stream: m.Stream.String(), Counter: m.Counter, Headers: map[string][]string{}, Former: m.Former, Late: m.Late, Unsure: m.Unsure,
 	}
 	for _, h := range m.Headers {
 		j.Headers[h.Key] = append(j.Headers[h.Key], h.Value)
@@ -200,8 +202,15 @@ func newMessageJSON(m *unibus.Message) messageJSON {
 	return j
 }
 
+// unsureSize is from how many bytes on it is likely enough that a message came in several frames, to say so when the
+// first may be missing.
+const unsureSize = 64 << 10
+
 // show prints one message; it goes out with the next flush.
 func (a *app) show(m *unibus.Message, f subFlags) error {
+	if m.Unsure && m.Size() >= unsureSize {
+		a.notice("%s: the frame before a message of %s by %s was not read: that may be only its end", visible(m.Subject), humanize.IBytes(uint64(m.Size())), visible(m.Name))
+	}
 	lines := !a.out.json && (!a.out.terminal || f.raw || f.null)
 	if !lines && m.Parts != nil {
 		m.Body, m.Parts = slices.Concat(m.Parts...), nil
