@@ -119,6 +119,10 @@ func (d *doctor) peer(ctx context.Context) {
 		d.say("reachable", upkeep.Pass, "", "%s", redact.URL(server))
 		d.say("authorised", upkeep.Fail, d.a.hint(err), "%v", errors.Join(err, serr))
 		return
+	case d.repair && errors.Is(err, unibus.ErrUnavailable): // a service that is to be repaired need not run
+		d.silent = true
+		d.say("reachable", upkeep.Warn, "", "%v", err)
+		return
 	case err != nil:
 		d.failure("reachable", err)
 		return

@@ -246,8 +246,19 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 	}
 	hint := cmd.CommandPath() + " --help shows the commands"
 	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "there is " + cmd.CommandPath() + " " + strings.Join(near, ", "+cmd.CommandPath()+" ")
+	near := cmd.SuggestionsFor(args[0])
+	for i := range near {
+		near[i] = cmd.CommandPath() + " " + near[i]
+	}
+	for _, group := range cmd.Commands() {
+		for _, sub := range group.Commands() {
+			if sub.Name() == args[0] {
+				near = append(near, sub.CommandPath())
+			}
+		}
+	}
+	if len(near) > 0 {
+		hint = "there is " + strings.Join(near, ", ")
 	}
 	return hinted(usage("%s: unknown command", strings.TrimSpace(name+" "+args[0])), hint)
 }

@@ -33,7 +33,7 @@ func (a *app) subCmd() *cobra.Command {
 	var f subFlags
 	c := &cobra.Command{
 		Use: "sub ROOM|PATTERN…", Short: "Read messages", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRooms,
-		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.",
+		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.",
 		Example: `  unibus sub 'ops.>' | grep -i error
   unibus sub ops.alerts --since 24h --end -o json | jq -r .name`,
 		RunE: func(cmd *cobra.Command, args []string) error {

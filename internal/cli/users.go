@@ -28,7 +28,7 @@ func (a *app) userAddCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
 		Annotations: map[string]string{founds: "a bus, in an empty store"},
-		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are.",
+		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are. Who was revoked before is in those rooms again\nfrom which nobody has kicked them since.",
 		Example: `  unibus user add UA… --name bob
   unibus user add --file team.txt --skip-existing`,
 		RunE: func(cmd *cobra.Command, args []string) error {
