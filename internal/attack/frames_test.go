@@ -138,7 +138,7 @@ func TestLostMessage(t *testing.T) {
 	s.must(stream.DeleteMsg(s.ctx, 1)) // from the front, as retention does, but nothing has expired
 	got, notices, err = s.stored(bobs, unibus.SubscribeOptions{All: true})
 	if !slices.Equal(got, []string{"three"}) || !errors.Is(err, unibus.ErrIntegrity) || len(notices) != 2 ||
-		notices[0].Kind != unibus.NoticeMissing || notices[1].Kind != unibus.NoticeLost || notices[1].From != 1 || notices[1].To != 2 {
+		notices[0].Kind != unibus.NoticeLost || notices[0].From != 1 || notices[0].To != 2 || notices[1].Kind != unibus.NoticeMissing {
 		t.Errorf("%q, %v, %v", got, notices, err)
 	}
 }
