@@ -1,0 +1,60 @@
+package unibus
+
+import "context"
+
+// Limits of what is given to the receiver of a subscription ahead of it. A message that is larger is given alone.
+const (
+	maxGiven   = 16       // batches
+	givenBytes = 16 << 20 // about their size in memory
+)
+
+// batch are messages on their way to the receiver.
+type batch struct {
+	messages []Message
+	size     int   // about, in bytes of memory
+	weight   int64 // of the subscription's given, until they have been received
+}
+
+// large reports whether messages take so much memory that they count among what is unfinished.
+func (b *batch) large() bool { return b.size > 2*batchBytes }
+
+// give hands messages to the receiver, when what it was given before leaves room for them. Large ones have been
+// received when it returns.
+func (s *Subscription) give(ctx context.Context, b batch) error {
+	b.weight = int64(min(max(b.size, 1), givenBytes))
+	if err := s.given.Acquire(ctx, b.weight); err != nil {
+		return err
+	}
+	select {
+	case s.out <- b:
+	case <-ctx.Done():
+		s.given.Release(b.weight)
+		return ctx.Err()
+	}
+	if !b.large() {
+		return nil
+	}
+	if err := s.given.Acquire(ctx, givenBytes); err != nil {
+		return err
+	}
+	s.given.Release(givenBytes)
+	return nil
+}
+
+// received takes note that the receiver has what it was given.
+func (s *Subscription) received(b batch) {
+	s.given.Release(b.weight)
+	if b.large() {
+		s.held.Add(-int64(b.size))
+	}
+}
+
+func (s *Subscription) yield(b batch, yield func(Message, error) bool) bool {
+	defer s.received(b)
+	for _, m := range b.messages {
+		if !yield(m, nil) {
+			return false
+		}
+	}
+	return true
+}
