@@ -736,6 +736,11 @@ func TestSnapshots(t *testing.T) {
 		if _, err := LoadSnapshot(good[:n]); !errors.Is(err, ErrSnapshot) {
 			t.Fatalf("cut to %d: %v", n, err)
 		}
+		if n < len(good)-sha256.Size {
+			if _, err := LoadSnapshot(withSum(bytes.Clone(good[:n]))); !errors.Is(err, ErrSnapshot) {
+				t.Fatalf("cut to %d, with a checksum: %v", n, err)
+			}
+		}
 		flipped := bytes.Clone(good)
 		flipped[n] ^= 1
 		if _, err := LoadSnapshot(flipped); !errors.Is(err, ErrSnapshot) {
