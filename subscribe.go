@@ -50,7 +50,7 @@ type Subscription struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	findings atomic.Int64
-	wentBack atomic.Bool // a room did, by one of the findings
+	wentBack atomic.Bool  // a room did, by one of the findings
 	held     atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
 	shed     atomic.Int64 // messages that were given up for want of memory
 
