@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/attack"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -101,50 +102,17 @@ func (w *world) room(subject string, p unibus.Policy) (alices, bobs *unibus.Room
 // send publishes each text in a frame of its own, all of one stream.
 func (w *world) send(r *unibus.Room, texts ...string) {
 	w.Helper()
-	p, err := r.Publisher(w.ctx)
-	w.must(err)
-	for _, text := range texts {
-		w.must(p.Publish([]byte(text)))
-		w.must(p.Flush(w.ctx))
-	}
-	w.must(p.Close(w.ctx))
+	w.must(attack.Send(w.ctx, r, texts...))
 }
 
 // read returns everything stored, the notices, and how it ended.
 func (w *world) read(r *unibus.Room, o unibus.SubscribeOptions) (texts []string, notices []unibus.Notice, err error) {
 	w.Helper()
-	o.End = true
-	o.Notice = func(n unibus.Notice) { notices = append(notices, n) }
-	s, err := r.Subscribe(w.ctx, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	for m, err := range s.Messages() {
-		if err != nil {
-			return texts, notices, err
-		}
-		texts = append(texts, string(m.Body))
-	}
-	return texts, notices, nil
+	return attack.Stored(w.ctx, r, o)
 }
 
 // rewrite replaces what a room's stream holds with what change makes of it.
 func (w *world) rewrite(r *unibus.Room, change func(frames []*nats.Msg) []*nats.Msg) {
 	w.Helper()
-	stream, err := w.js.Stream(w.ctx, "UNIBUS_"+r.ID().String())
-	w.must(err)
-	info := stream.CachedInfo().State
-	var frames []*nats.Msg
-	for seq := max(info.FirstSeq, 1); seq <= info.LastSeq; seq++ {
-		m, err := stream.GetMsg(w.ctx, seq)
-		w.must(err)
-		frames = append(frames, &nats.Msg{Subject: m.Subject, Data: m.Data})
-	}
-	w.must(w.js.DeleteStream(w.ctx, stream.CachedInfo().Config.Name))
-	_, err = w.js.CreateStream(w.ctx, stream.CachedInfo().Config)
-	w.must(err)
-	for _, m := range change(frames) {
-		_, err := w.js.PublishMsg(w.ctx, m)
-		w.must(err)
-	}
+	w.must(attack.Rewrite(w.ctx, w.js, r.ID(), change))
 }

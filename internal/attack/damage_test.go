@@ -11,7 +11,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
@@ -104,20 +103,5 @@ func (s *scene) copies(room unibus.ID) (out []store.SealedCopy) {
 // rewrite replaces what a room's stream holds with what change makes of it.
 func (s *scene) rewrite(room unibus.ID, change func(frames []*nats.Msg) []*nats.Msg) {
 	s.Helper()
-	stream, err := s.js.Stream(s.ctx, bus.StreamName(room))
-	s.must(err)
-	info := stream.CachedInfo().State
-	var frames []*nats.Msg
-	for seq := max(info.FirstSeq, 1); seq <= info.LastSeq; seq++ {
-		m, err := stream.GetMsg(s.ctx, seq)
-		s.must(err)
-		frames = append(frames, &nats.Msg{Subject: m.Subject, Data: m.Data})
-	}
-	s.must(s.js.DeleteStream(s.ctx, stream.CachedInfo().Config.Name))
-	_, err = s.js.CreateStream(s.ctx, stream.CachedInfo().Config)
-	s.must(err)
-	for _, m := range change(frames) {
-		_, err := s.js.PublishMsg(s.ctx, m)
-		s.must(err)
-	}
+	s.must(Rewrite(s.ctx, s.js, room, change))
 }

@@ -191,29 +191,11 @@ func (s *scene) share(subject string) (alices, bobs *unibus.Room) {
 // send publishes each text in a frame of its own, all of one stream.
 func (w *world) send(r *unibus.Room, texts ...string) {
 	w.Helper()
-	p, err := r.Publisher(w.ctx)
-	w.must(err)
-	for _, text := range texts {
-		w.must(p.Publish([]byte(text)))
-		w.must(p.Flush(w.ctx))
-	}
-	w.must(p.Close(w.ctx))
+	w.must(Send(w.ctx, r, texts...))
 }
 
 // stored reads everything that is stored, with the notices, and how it ended.
 func (w *world) stored(r *unibus.Room, o unibus.SubscribeOptions) (texts []string, notices []unibus.Notice, err error) {
 	w.Helper()
-	o.End = true
-	o.Notice = func(n unibus.Notice) { notices = append(notices, n) }
-	s, err := r.Subscribe(w.ctx, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	for m, err := range s.Messages() {
-		if err != nil {
-			return texts, notices, err
-		}
-		texts = append(texts, string(m.Body))
-	}
-	return texts, notices, nil
+	return Stored(w.ctx, r, o)
 }
