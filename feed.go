@@ -132,21 +132,19 @@ func (f *feed) deliver(m inbox.Message) {
 	if m.Sender != f.s.c.id.Key() { // one's own are counted when they are sent
 		f.r.used.add(m.Epoch, 1)
 	}
-	size := 64 + len(m.Body) + 32*len(m.Headers)
-	for _, p := range m.Parts {
-		size += len(p)
-	}
-	if size > batchBytes && !f.back {
-		_ = f.flush() // it goes alone; a failure is met again
-	}
-	if m.Parts != nil && !f.o.Parts {
-		m.Body, m.Parts = slices.Concat(m.Parts...), nil
-	}
-	f.batch = append(f.batch, Message{
+	next := Message{
 		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: time.UnixMicro(int64(m.Time)).UTC(),
 		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late,
 		Unsure: m.Unsure, place: m.Place,
-	})
+	}
+	size := 64 + next.Size() + 32*len(next.Headers)
+	if size > batchBytes && !f.back {
+		_ = f.flush() // it goes alone; a failure is met again
+	}
+	if next.Parts != nil && !f.o.Parts {
+		next.Body, next.Parts = slices.Concat(next.Parts...), nil
+	}
+	f.batch = append(f.batch, next)
 	f.size += size
 	if f.back {
 		if n := len(f.batch); n > 2*f.o.Last+batchSize || n > f.o.Last && f.size > backBytes {
@@ -285,14 +283,10 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 	}
 	for f.past.next < f.fresh {
 		frame, err := f.src.Next(ctx)
-		switch {
-		case errors.Is(err, errLost):
-			f.passed()
+		if f.skipped(err) {
 			continue
-		case errors.Is(err, errTrimmed):
-			f.trimmed()
-			continue
-		case err == nil:
+		}
+		if err == nil {
 			err = f.handle(ctx, frame)
 		}
 		if err != nil {
@@ -483,14 +477,10 @@ func (f *feed) read(again time.Time) error {
 		return err
 	}
 	frame, err := f.src.Next(ctx)
-	switch {
-	case errors.Is(err, errLost):
-		f.passed()
+	if f.skipped(err) {
 		return nil
-	case errors.Is(err, errTrimmed):
-		f.trimmed()
-		return nil
-	case err != nil:
+	}
+	if err != nil {
 		if ctx.Err() != nil && f.ctx.Err() == nil {
 			return nil // something is due
 		}
@@ -554,10 +544,18 @@ func (f *feed) flush() error {
 	return err
 }
 
-// trimmed goes on behind places whose frames were gone before they were read.
-func (f *feed) trimmed() {
+// skipped goes on behind places that hold nothing, if that is what an error of the source says.
+func (f *feed) skipped(err error) bool {
+	switch {
+	case errors.Is(err, errLost): // up to where the room ends
+		f.hole(f.past.next, "missing, at the end of what is there")
+	case errors.Is(err, errTrimmed): // before they were read
+		f.in.Reached(f.past.first)
+	default:
+		return false
+	}
 	f.next = f.past.next
-	f.in.Reached(f.past.first)
+	return true
 }
 
 // handle reads a frame at its place. An error ends the feed.
@@ -574,12 +572,6 @@ func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 	}
 	f.name = "" // it may have changed
 	return f.take(ctx, frame)
-}
-
-// passed goes on behind places that hold nothing, up to where the room ends.
-func (f *feed) passed() {
-	f.hole(f.past.next, "missing, at the end of what is there")
-	f.next = f.past.next
 }
 
 // hole looks at places of the stream that hold nothing. Retention trims from the front only; what is missing
