@@ -200,30 +200,30 @@ func (a *app) verify(ctx context.Context, rooms []*unibus.Room) error {
 
 // export writes the logs of the bus and of rooms to a file, for who would check them elsewhere.
 func (a *app) export(ctx context.Context, c *unibus.Client, path string, rooms []*unibus.Room) error {
-	add := func(logs []upkeep.Log, id unibus.ID, entries []unibus.LogEntry, err error) ([]upkeep.Log, error) {
-		l := upkeep.Log{ID: id}
-		for _, e := range entries {
-			l.Statements = append(l.Statements, e.Statement)
-		}
-		return append(logs, l), err
-	}
 	entries, err := c.BusLog(ctx)
-	logs, err := add(nil, c.Bus(), entries, err)
-	for _, r := range rooms {
-		if err != nil {
-			break
-		}
-		entries, err = r.Log(ctx)
-		logs, err = add(logs, r.ID(), entries, err)
-	}
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
+	}
+	logs := []upkeep.Log{signedLog(c.Bus(), entries)}
+	for _, r := range rooms {
+		if entries, err = r.Log(ctx); err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		logs = append(logs, signedLog(r.ID(), entries))
 	}
 	if err := upkeep.Export(path, logs, time.Now()); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	a.notice("%s holds %s", path, english.Plural(len(logs), "log", ""))
 	return nil
+}
+
+func signedLog(id unibus.ID, entries []unibus.LogEntry) upkeep.Log {
+	l := upkeep.Log{ID: id}
+	for _, e := range entries {
+		l.Statements = append(l.Statements, e.Statement)
+	}
+	return l
 }
 
 // isArchive reports whether there is a file of that name that begins as archives do.
