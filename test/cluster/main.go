@@ -67,14 +67,11 @@ func (c *cluster) room(ctx context.Context, subject string) (crypto.ID, error) {
 
 // with does one of them on a cluster of its own.
 func with(ctx context.Context, name string, try func(context.Context, *cluster) (string, error)) error {
-	dir := *folder
-	if dir == "" {
-		var err error
-		if dir, err = os.MkdirTemp("", "unibus-cluster-"); err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-	}
+	return run.In(*folder, "unibus-cluster-", func(dir string) error { return within(ctx, dir, name, try) })
+}
+
+// within does one of them in a folder.
+func within(ctx context.Context, dir, name string, try func(context.Context, *cluster) (string, error)) error {
 	three, err := run.NewCluster(dir, *binary, tell)
 	if err != nil {
 		return err

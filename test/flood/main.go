@@ -239,7 +239,10 @@ func (b *bench) phase(ctx context.Context, name, phase string) {
 	all.Go(func() { logins = repeat(ctx, seldom, func(context.Context) error { return b.login() }) })
 	all.Go(func() { webs = repeat(ctx, seldom, b.callWeb) })
 	all.Go(func() {
-		_ = repeat(ctx, often, func(context.Context) error { memory = max(memory, b.memory()); return nil })
+		_ = repeat(ctx, often, func(context.Context) error {
+			memory = max(memory, int(run.MemoryOf(b.server.Process.Pid, "VmRSS")))
+			return nil
+		})
 	})
 	all.Wait()
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.2fms", float64(d.Microseconds())/1000) }
@@ -314,19 +317,4 @@ func repeat(ctx context.Context, every time.Duration, f func(context.Context) er
 func at(took []time.Duration, percent int) time.Duration {
 	slices.Sort(took)
 	return took[len(took)*percent/100]
-}
-
-// memory is how many bytes of memory the server has.
-func (b *bench) memory() int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.server.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.Atoi(strings.Fields(rest)[0])
-			return kb << 10
-		}
-	}
-	return 0
 }

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"log"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 
@@ -39,15 +38,7 @@ var (
 func main() {
 	flag.Parse()
 	run.Main(func(ctx context.Context) error {
-		dir := *folder
-		if dir == "" {
-			var err error
-			if dir, err = os.MkdirTemp("", "unibus-honest-"); err != nil {
-				return err
-			}
-			defer os.RemoveAll(dir)
-		}
-		return soak(ctx, dir)
+		return run.In(*folder, "unibus-honest-", func(dir string) error { return soak(ctx, dir) })
 	})
 }
 

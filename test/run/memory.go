@@ -3,8 +3,8 @@ package run
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,8 +20,6 @@ type Memory struct {
 	stop chan struct{}
 	gone chan struct{}
 }
-
-var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
 // Watch looks at the memory of a process until Stop.
 func Watch(pid int) *Memory {
@@ -41,16 +39,25 @@ func Watch(pid int) *Memory {
 }
 
 func (m *Memory) look(pid int) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	most := MemoryOf(pid, "VmHWM") >> 20
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.most = max(m.most, most)
+}
+
+// MemoryOf is what Linux says of a process's memory in a field of its status, in bytes; 0 when it has ended.
+func MemoryOf(pid int, field string) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return // it has ended
+		return 0
 	}
-	if match := highWater.FindSubmatch(status); match != nil {
-		kib, _ := strconv.ParseInt(string(match[1]), 10, 64) // digits
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.most = max(m.most, kib>>10)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64) // digits
+			return kib << 10
+		}
 	}
+	return 0
 }
 
 // Most is the most memory so far, in MiB.

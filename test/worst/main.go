@@ -32,15 +32,7 @@ var (
 func main() {
 	flag.Parse()
 	run.Main(func(ctx context.Context) error {
-		dir := *folder
-		if dir == "" {
-			var err error
-			if dir, err = os.MkdirTemp("", "unibus-worst-"); err != nil {
-				return err
-			}
-			defer os.RemoveAll(dir)
-		}
-		return feed(ctx, dir)
+		return run.In(*folder, "unibus-worst-", func(dir string) error { return feed(ctx, dir) })
 	})
 }
 
