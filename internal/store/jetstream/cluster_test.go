@@ -22,6 +22,9 @@ type cluster struct {
 	pipes   [][]*pipe // [from][to]
 }
 
+// nowhere is an address at which nothing listens.
+const nowhere = "127.0.0.1:1"
+
 // newCluster starts n servers with JetStream, and waits until they are one.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
@@ -42,7 +45,11 @@ func newCluster(t testing.TB, n int) *cluster {
 			o.Users = append(o.Users, &server.User{Username: acc.Name, Password: "x", Account: acc})
 		}
 		if n > 1 {
-			o.Cluster = server.ClusterOpts{Name: "C", Host: "127.0.0.1", Port: ports[i], NoAdvertise: true, PoolSize: -1}
+			// Servers tell one another where others listen, and connect there too. It has to lead nowhere: such a route
+			// would go past the pipes, and a cut would part nobody.
+			o.Cluster = server.ClusterOpts{
+				Name: "C", Host: "127.0.0.1", Port: ports[i], NoAdvertise: true, Advertise: nowhere, PoolSize: -1,
+			}
 			for j := range n {
 				if j == i {
 					row = append(row, nil)
