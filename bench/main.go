@@ -99,42 +99,49 @@ func run(ctx context.Context, dir string) error {
 }
 
 // lone measures how long a single stored message takes from its writer to a reader that follows, beside a
-// message of the same size to an ordered consumer.
+// message of the same size to an ordered consumer. They take turns, so that a disk that is slow for a while is slow
+// for both.
 func (b *bench) lone() error {
+	ways := []*way{{what: "raw NATS, ordered consumer", open: b.rawLone}, {what: "unibus, encrypted, signed", open: b.unibusLone}}
+	for _, w := range ways {
+		var err error
+		if w.send, w.receive, w.end, err = w.open(); err != nil {
+			return fmt.Errorf("%s: %w", w.what, err)
+		}
+		defer w.end()
+	}
+	for range sample {
+		for _, w := range ways {
+			began := time.Now()
+			if err := errors.Join(w.send(), w.receive()); err != nil {
+				return fmt.Errorf("%s: %w", w.what, err)
+			}
+			w.times = append(w.times, float64(time.Since(began).Nanoseconds())/1000)
+		}
+	}
 	t := table.NewWriter()
 	t.SetOutputMirror(os.Stdout)
 	t.AppendHeader(table.Row{"a lone stored message to its reader", "messages", "p50 µs", "p99 µs", "of it"})
-	var base float64
-	for _, m := range []struct {
-		what string
-		do   func() (send func() error, receive func() error, end func(), err error)
-	}{
-		{"raw NATS, ordered consumer", b.rawLone},
-		{"unibus, encrypted, signed", b.unibusLone},
-	} {
-		send, receive, end, err := m.do()
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.what, err)
-		}
-		times := make([]float64, sample)
-		for i := range times {
-			began := time.Now()
-			if err := errors.Join(send(), receive()); err != nil {
-				return fmt.Errorf("%s: %w", m.what, err)
-			}
-			times[i] = float64(time.Since(began).Nanoseconds()) / 1000
-		}
-		end()
-		slices.Sort(times)
-		p50 := times[len(times)/2]
-		if base == 0 {
-			base = p50
-		}
-		t.AppendRow(table.Row{m.what, sample, fmt.Sprintf("%.0f", p50), fmt.Sprintf("%.0f", times[len(times)*99/100]), fmt.Sprintf("%.2f×", p50/base)})
+	for _, w := range ways {
+		slices.Sort(w.times)
+		ratio := w.p(50) / ways[0].p(50)
+		t.AppendRow(table.Row{w.what, sample, fmt.Sprintf("%.0f", w.p(50)), fmt.Sprintf("%.0f", w.p(99)), fmt.Sprintf("%.2f×", ratio)})
 	}
 	t.Render()
 	return nil
 }
+
+// way is one way for a message from its writer to a reader, and how long it took each time, in µs.
+type way struct {
+	what          string
+	open          func() (send, receive func() error, end func(), err error)
+	send, receive func() error
+	end           func()
+	times         []float64
+}
+
+// p is a percentile of the times, which are sorted.
+func (w *way) p(percent int) float64 { return w.times[len(w.times)*percent/100] }
 
 // rawLone publishes and consumes over one connection by TCP, as unibusLone does.
 func (b *bench) rawLone() (send, receive func() error, end func(), err error) {
