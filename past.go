@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
@@ -285,7 +286,11 @@ func (c *Client) pastFrames(ctx context.Context, room ID, q store.FramesQuery) (
 		return store.Past{}, ctx.Err()
 	}
 	defer func() { <-c.fetching }()
-	return c.past.Frames(ctx, room, q)
+	past, err := c.past.Frames(ctx, room, q)
+	if end := max(past.Last, past.End()); err == nil && end > crypto.MaxNumber { // behind the last there would be no place
+		return store.Past{}, fmt.Errorf("%w: the room is said to reach to place %d", ErrUnavailable, end)
+	}
+	return past, err
 }
 
 // accept takes an answer over, and asks for what comes after it meanwhile.

@@ -44,6 +44,8 @@ func (a Ack) Wait(ctx context.Context) (place uint64, err error) {
 		switch {
 		case ack.Stream != a.stream:
 			return 0, fmt.Errorf("%w: acknowledged by the stream %q", store.ErrUnavailable, ack.Stream)
+		case ack.Sequence == 0, ack.Sequence > crypto.MaxNumber: // of a place that there is not, nobody could be told later
+			return 0, fmt.Errorf("%w: acknowledged at place %d", store.ErrUnavailable, ack.Sequence)
 		case ack.Duplicate:
 			return ack.Sequence, ErrDuplicate
 		}
