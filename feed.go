@@ -1,10 +1,8 @@
 package unibus
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
@@ -176,151 +173,6 @@ func (f *feed) tell(n Notice) {
 	}
 	n.Room, n.Subject = f.r.id, f.subject
 	f.notice(n)
-}
-
-// begin finds where to begin in a stored room. What is fresh is what was stored after this. What the room reached
-// to before is known before its end is asked for.
-func (f *feed) begin(ctx context.Context) (err error) {
-	if f.memory, err = f.r.remember(ctx); err != nil {
-		return err
-	}
-	q := store.FramesQuery{Last: contextFrames}
-	switch {
-	case f.o.All:
-		q = store.FramesQuery{}
-	case f.o.Last > 0:
-		q = store.FramesQuery{None: true}
-	case !f.o.Since.IsZero():
-		q = store.FramesQuery{Since: f.o.Since}
-	}
-	past, err := f.look(ctx, q)
-	if err == nil {
-		past, err = reaching(ctx, f.memory.pinned, past, func(ctx context.Context) (store.Past, error) { return f.look(ctx, q) })
-	}
-	if err != nil {
-		return err
-	}
-	if past.Last < f.memory.pinned {
-		f.tell(Notice{
-			Kind: NoticeRolledBack, Finding: true, From: past.Last + 1, To: f.memory.pinned,
-			Why: fmt.Sprintf("the room reached to place %d before, and now it ends at %d", f.memory.pinned, past.Last),
-		})
-	}
-	f.fresh = past.Last + 1
-	switch {
-	case f.o.All:
-		f.from = past.First
-		return f.start(past.First, true, past)
-	case f.o.Last > 0:
-		return f.beginLast(ctx, past.First)
-	case !f.o.Since.IsZero():
-		f.from = f.fresh
-		if len(past.Frames) > 0 {
-			f.from = past.Frames[0].Seq
-		}
-		return f.start(max(past.First, f.from-min(f.from, contextFrames)), false, store.Past{First: past.First, Last: past.Last})
-	}
-	f.from = f.fresh
-	begin := f.fresh
-	if len(past.Frames) > 0 {
-		begin = past.Frames[0].Seq
-	}
-	return f.start(begin, false, past)
-}
-
-// start goes on at a place, which may be the first there is, with an answer that was read already.
-func (f *feed) start(at uint64, first bool, past store.Past) error {
-	from := at
-	if first {
-		from = 0 // whatever the server says is the first
-	}
-	f.open(first, from)
-	f.next, f.past.next = at, at
-	f.past.first, f.past.last, f.past.page = past.First, past.Last, past.Frames
-	if n := len(past.Frames); n > 0 && past.End() < past.Last {
-		f.past.fetchAhead(past.End())
-	}
-	return nil
-}
-
-// look asks for a part of the past, which may not be there to be read right after the room was made.
-func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.s.c.o.Timeout)
-	defer cancel()
-	q.Bytes = f.page
-	for wait := firstPause; ; wait = min(2*wait, maxPause) {
-		past, err := f.s.c.pastFrames(ctx, f.r.id, q)
-		if err == nil || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotFound) {
-			return past, err
-		}
-		if tasks.Pause(ctx, wait) != nil {
-			return past, err
-		}
-	}
-}
-
-// beginLast reads back as far as the last N messages need.
-func (f *feed) beginLast(ctx context.Context, first uint64) error {
-	for window := uint64(f.o.Last) + contextFrames; ; window *= 4 {
-		begin := max(first, f.fresh-min(f.fresh, window))
-		enough, err := f.tail(ctx, begin, begin == first)
-		if err != nil || enough {
-			return err
-		}
-	}
-}
-
-// tail reads from a place to the end of what is stored, and keeps the last N messages. It is not
-// enough when they may reach back beyond that place.
-func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
-	f.batch, f.size, f.from, f.back = nil, 0, begin, true
-	var notices []Notice
-	f.notice = func(n Notice) { notices = append(notices, n) }
-	clear(f.told) // those of a try that did not reach back far enough were told to nobody
-	defer func() { f.notice, f.back, f.size = f.s.notice, false, 0 }()
-	if err := f.start(begin, false, store.Past{First: begin, Last: f.fresh - 1}); err != nil {
-		return false, err
-	}
-	for f.past.next < f.fresh {
-		frame, err := f.src.Next(ctx)
-		if f.skipped(err) {
-			continue
-		}
-		if err == nil {
-			err = f.handle(ctx, frame)
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	f.in.Release(time.Now()) // frames behind a gap are among the last, too
-	byPlace(f.batch)
-	f.batch = f.batch[max(0, len(f.batch)-f.o.Last):]
-	unsure := slices.ContainsFunc(f.batch, func(m Message) bool { return m.Unsure })
-	if !all && (unsure || len(f.batch) < f.o.Last) {
-		return false, nil
-	}
-	for _, n := range notices {
-		f.s.notice(n)
-	}
-	return true, nil
-}
-
-// byPlace sorts messages by where they are stored, but those of a stream, which came in its order, stay in that: a frame
-// that was sent again is stored behind its successors.
-func byPlace(batch []Message) {
-	type stream struct {
-		sender PublicKey
-		id     StreamID
-	}
-	reached := map[stream]uint64{}
-	for i := range batch {
-		m := &batch[i]
-		of := stream{m.Sender, m.Stream}
-		m.place = max(m.place, reached[of])
-		reached[of] = m.place
-	}
-	slices.SortStableFunc(batch, func(a, b Message) int { return cmp.Compare(a.place, b.place) })
 }
 
 // run reads until the feed ends, and says why it did.

@@ -287,10 +287,16 @@ func (c *Client) pastFrames(ctx context.Context, room ID, q store.FramesQuery) (
 	}
 	defer func() { <-c.fetching }()
 	past, err := c.past.Frames(ctx, room, q)
-	if end := max(past.Last, past.End()); err == nil && end > crypto.MaxNumber { // behind the last there would be no place
+	end := max(past.Last, past.End())
+	switch {
+	case err != nil:
+		return past, err
+	case end > crypto.MaxNumber: // behind the last there would be no place
 		return store.Past{}, fmt.Errorf("%w: the room is said to reach to place %d", ErrUnavailable, end)
+	case past.First == 0, past.First > end+1:
+		return store.Past{}, fmt.Errorf("%w: the room is said to reach from place %d to %d", ErrUnavailable, past.First, end)
 	}
-	return past, err
+	return past, nil
 }
 
 // accept takes an answer over, and asks for what comes after it meanwhile.
