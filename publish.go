@@ -1,6 +1,7 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -106,6 +107,7 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	if p.out.Limit() < outbox.MinLimit {
 		return nil, fmt.Errorf("publish: %w: a frame does not fit into what the server takes (max_payload, %d bytes), or into half of what the room keeps (--max-bytes)", ErrInvalid, c.conn.MaxPayload())
 	}
+	p.out.SetMost(r.together())
 	if p.memory, err = r.remember(ctx); err != nil {
 		return nil, err
 	}
@@ -165,6 +167,17 @@ func (r *Room) aging(ctx context.Context) error {
 		r.c.say("the key of %s is due to be renewed by an owner or admin: unibus rekey %s", r.Subject(), r.Subject())
 	}
 	return nil
+}
+
+// together is how many messages go into a frame at most, 0 for as many as fit: the age of a key is looked at once a
+// frame, and where it is told in messages a frame is to be a small part of it.
+func (r *Room) together() (messages int) {
+	r.read(func(s *ledger.State) {
+		if after := s.Room.Policy.RekeyAfter.Messages; after > 0 && s.Room.Policy.Encrypted() {
+			messages = int(max(after/8, 1))
+		}
+	})
+	return messages
 }
 
 // usage counts the messages of a room's newest epoch that this process has sent or read.
@@ -331,7 +344,7 @@ func (p *Publisher) send() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
-		for p.failed == nil && (p.busy || p.split || p.out.Waiting() == 0 && !p.closing) {
+		for p.busy || p.failed == nil && (p.split || p.out.Waiting() == 0 && !p.closing) {
 			p.wake.Wait()
 		}
 		if p.failed != nil {
@@ -379,9 +392,10 @@ func (p *Publisher) launch(flags byte) error {
 		}
 	}
 	p.mu.Lock()
+	p.out.SetMost(p.r.together()) // the policy may have changed
 	p.busy = false
-	if err != nil {
-		p.fail(err)
+	if err != nil && p.failed == nil {
+		p.failed = err // collect ends the rest, when it has the acknowledgements of what is on its way
 	}
 	p.wake.Broadcast()
 	return err
@@ -476,7 +490,15 @@ func (p *Publisher) prepare() error {
 	return p.r.aging(p.ctx)
 }
 
-// collect waits for the acknowledgements, in order, and sends again what got none.
+// failure is why no more frames are made; nil while they are.
+func (p *Publisher) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
+// collect waits for the acknowledgements, in order, and sends again what got none: not any more once it is known that
+// the publisher fails, but what is on its way then is waited for, so that it can say how far it came.
 func (p *Publisher) collect() {
 	m := p.memory
 	write := time.NewTicker(rememberEvery)
@@ -485,10 +507,9 @@ func (p *Publisher) collect() {
 		select {
 		case f, ok := <-p.flying:
 			if !ok {
-				p.mu.Lock()
-				whole := p.failed == nil
-				p.mu.Unlock()
-				if err := m.end(context.WithoutCancel(p.ctx), whole); err != nil {
+				failed := p.failure()
+				err := m.end(context.WithoutCancel(p.ctx), failed == nil)
+				if err = cmp.Or(failed, err); err != nil {
 					p.end(err)
 				}
 				return
@@ -529,6 +550,8 @@ func (p *Publisher) awaitAck(f flight) (place uint64, err error) {
 			return 0, p.ctx.Err()
 		case c.refused() != nil:
 			return 0, c.refused()
+		case p.failure() != nil:
+			return 0, err
 		}
 		p.mu.Lock()
 		p.unacked, p.again = err, true

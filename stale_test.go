@@ -171,3 +171,32 @@ func TestUsed(t *testing.T) {
 	must(bobs.Refresh(w.ctx))
 	must(bobs.PublishOnce(w.ctx, []byte("x")))
 }
+
+// TestFailsKnowingHowFar: a publisher that may send no more says of each message that is stored by then that it is.
+func TestFailsKnowingHowFar(t *testing.T) {
+	w := found(t)
+	must := orFatal(t)
+	alices, bobs, _ := w.ageing(t, "far", RekeyAfter{Messages: 8})
+	acked := 0
+	for range 4 {
+		p, err := bobs.Publisher(w.ctx)
+		must(err)
+		for err == nil {
+			err = p.Publish([]byte("x"))
+		}
+		if closed := p.Close(w.ctx); !errors.Is(closed, ErrDenied) {
+			t.Errorf("it ended with %v", closed)
+		}
+		acked += int(p.Acked())
+		texts, _, err := w.read(t, alices, SubscribeOptions{All: true})
+		must(err)
+		if acked == 0 || acked != len(texts) {
+			t.Errorf("%d messages acknowledged, %d stored", acked, len(texts))
+		}
+		if p.Acked() > 11 { // however many wait at once
+			t.Errorf("%d messages under a key for 8", p.Acked())
+		}
+		must(alices.Rekey(w.ctx))
+		must(bobs.Refresh(w.ctx))
+	}
+}

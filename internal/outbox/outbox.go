@@ -21,6 +21,7 @@ const (
 type Outbox struct {
 	limit   int // of a frame's content, in bytes
 	pad     bool
+	most    int    // messages in a frame; 0 for no limit
 	waiting []byte // the content of the next frame, with space for its time
 	records int
 }
@@ -41,6 +42,9 @@ func New(limit int, pad bool) *Outbox {
 // Limit is how many bytes a frame's content may have, without padding.
 func (o *Outbox) Limit() int { return o.limit }
 
+// SetMost says how many messages a frame takes at most; 0 for as many as fit.
+func (o *Outbox) SetMost(messages int) { o.most = messages }
+
 // MaxHeaders is how many bytes the headers of a message may take.
 func (o *Outbox) MaxHeaders() int { return o.limit - timeSpace }
 
@@ -54,6 +58,9 @@ func (o *Outbox) Fits(headers []crypto.Field, body []byte) bool {
 
 // Takes reports whether a message that fits goes into the next frame, with those that wait for it.
 func (o *Outbox) Takes(headers []crypto.Field, body []byte) bool {
+	if o.most > 0 && o.records >= o.most {
+		return false
+	}
 	return o.records == 0 || len(o.waiting)+crypto.RecordSize(headers, len(body)) <= min(Target, o.limit)
 }
 

@@ -54,6 +54,12 @@ func TestOutbox(t *testing.T) {
 	if o.Takes(nil, make([]byte, 1000)) {
 		t.Error("more than a frame holds is taken")
 	}
+	if o.SetMost(3); o.Takes(nil, nil) {
+		t.Error("more messages than a frame may have are taken")
+	}
+	if o.SetMost(4); !o.Takes(nil, nil) {
+		t.Error("fewer messages than a frame may have are not taken")
+	}
 	if got := frame(t, o, 1000); got != "one,two," {
 		t.Errorf("%q", got)
 	}
