@@ -60,7 +60,9 @@ func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
 // take judges a frame, and gives it to the inbox if it is authentic. An error ends the feed.
 func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	if frame.Sender == (PublicKey{}) {
-		f.forged(frame, errors.New("its subject names no sender"))
+		if !f.again() {
+			f.forged(frame, errors.New("its subject names no sender"))
+		}
 		return nil
 	}
 	if f.r.alarmed(frame.Sender) {
@@ -71,6 +73,8 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	live := !f.stored || frame.Seq >= f.fresh
 	v, err := f.judge(ctx, frame, live)
 	switch {
+	case unproven(err) && ctx.Err() == nil && f.again():
+		return nil
 	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrWithheld):
 		f.park(frame, v)
 		return nil
@@ -106,6 +110,21 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 		f.note(NoticeRolledBack, true, frame, v.Header, errors.New(wrong))
 	}
 	return err
+}
+
+// unproven reports whether a frame may be anybody's: it did not open, or not verify.
+func unproven(err error) bool {
+	return err != nil && !errors.Is(err, ledger.ErrForkProven) && !errors.Is(err, ledger.ErrForkClaimed) && !errors.Is(err, ErrUnavailable)
+}
+
+// again has the frame at hand read from the past, if it came by the subscription to a stored room: what comes by that is
+// no evidence of anything (SPEC.md §6).
+func (f *feed) again() bool {
+	if !f.stored || !f.past.takeBack() {
+		return false
+	}
+	f.next = f.past.next
+	return true
 }
 
 // judge asks the ledger, fetching the log up to the frame's place and the key of its epoch where it must. What

@@ -63,6 +63,7 @@ type storedSource struct {
 	session context.Context // the last that was followed
 	heard   uint64          // the highest place that came by the subscription
 	given   standing        // the last frame that was given
+	byLive  bool            // it came by the subscription
 	doubted standing        // one that may not be there any more, to be compared with what the past holds; zero for none
 	asked   bool            // the past was asked about it at once
 }
@@ -104,7 +105,7 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 			f := s.page[0]
 			s.page = s.page[1:]
 			if f.Seq >= s.next {
-				s.give(f)
+				s.give(f, false)
 				return f, nil
 			}
 		}
@@ -159,7 +160,7 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 			return store.Frame{}, nil
 		case f.Seq < s.next: // known already, or nothing that the room has stored
 		case f.Seq == s.next:
-			s.give(f)
+			s.give(f, true)
 			s.last, s.quiet = max(s.last, f.Seq), tailAfter
 			return f, nil
 		default:
@@ -170,9 +171,18 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 }
 
 // give takes note of a frame that goes to the reader.
-func (s *storedSource) give(f store.Frame) {
-	s.next = f.Seq + 1
+func (s *storedSource) give(f store.Frame, byLive bool) {
+	s.next, s.byLive = f.Seq+1, byLive
 	s.given = standing{f.Seq, maphash.Bytes(s.seed, f.Data)}
+}
+
+// takeBack has the last frame that was given read from the past instead, if it came by the subscription.
+func (s *storedSource) takeBack() bool {
+	if !s.byLive {
+		return false
+	}
+	s.next, s.byLive = s.given.place, false
+	return true
 }
 
 // doubt has the past asked whether the last frame that was given still is where it was. A stream that went back, and

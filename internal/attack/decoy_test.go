@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
 )
 
 // decoy is a frame with the victim's stream and counter that is not authentic; change makes it look like something.
@@ -125,4 +128,43 @@ func (s *scene) takeEnd(taken int) {
 		s.Errorf("alice writes on: %v", err)
 	}
 	says("carol, after the next message", carols, unibus.NoticeMissing, true)
+}
+
+// TestRepublishedLie: what comes by the subscription of a stored room in place of the next message, and is not
+// authentic, is no evidence of anything: the message is read from the past, and nobody is told.
+func TestRepublishedLie(t *testing.T) {
+	s := served(t)
+	alices, _ := s.share("republished")
+	s.send(alices, "old")
+	r := s.read(s.bob.Client, "republished")
+	var real *nats.Msg
+	s.rewrite(alices.ID(), func(f []*nats.Msg) []*nats.Msg { real = clone(f[0]); return f })
+	for name, change := range map[string]func(m *nats.Msg){
+		"garbage":   func(m *nats.Msg) { m.Data = []byte("ub1 garbage") },
+		"altered":   func(m *nats.Msg) { m.Data[atContent] ^= 1 },
+		"far ahead": func(m *nats.Msg) { farAhead(m.Data) },
+		"no key":    func(m *nats.Msg) { unknownEpoch(m.Data); binary.BigEndian.PutUint64(m.Data[atAt:], 2) },
+		"another's": func(m *nats.Msg) { m.Subject = bus.LiveSubject(alices.ID(), s.bob.Key()) },
+		"nobody's":  func(m *nats.Msg) { m.Subject = "unibus.r." + alices.ID().String() + ".nobody" },
+	} {
+		lie := clone(real)
+		lie.Subject = bus.LiveSubject(alices.ID(), s.alice.Key())
+		change(lie)
+		sender := lie.Subject[strings.LastIndexByte(lie.Subject, '.'):]
+		lie.Header = nats.Header{
+			"Nats-Stream": {bus.StreamName(alices.ID())}, "Nats-Subject": {"unibus.s." + alices.ID().String() + sender},
+			"Nats-Time-Stamp": {time.Now().UTC().Format(time.RFC3339Nano)},
+		}
+		info, err := s.js.Stream(s.ctx, bus.StreamName(alices.ID()))
+		s.must(err)
+		lie.Header.Set("Nats-Sequence", fmt.Sprint(info.CachedInfo().State.LastSeq+1))
+		s.must(s.js.Conn().PublishMsg(lie))
+		s.must(alices.PublishOnce(s.ctx, []byte(name)))
+		if got := s.await(r, 1); got[0] != name {
+			t.Errorf("%q is read, not %q", got, name)
+		}
+	}
+	if n := r.findings(); len(n) > 0 {
+		t.Errorf("told of %v", n)
+	}
 }
