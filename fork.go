@@ -45,8 +45,8 @@ func (r *Room) loadForks(ctx context.Context) error {
 	return nil
 }
 
-// isFrozen returns why the room is frozen; nil when it is not. A fork is over when its sender has been removed by
-// the history that this client has.
+// isFrozen returns why the room is frozen; nil when it is not. A fork is over when its sender has been removed
+// since by the history that this client has, also when it is back.
 func (r *Room) isFrozen() error {
 	r.smu.Lock()
 	forks := r.forks
@@ -56,9 +56,9 @@ func (r *Room) isFrozen() error {
 			continue
 		}
 		var own crypto.Hash
-		role := Role("")
-		r.read(func(s *ledger.State) { own, _ = s.HashAt(f.At); role = s.Room.Role(f.Sender) })
-		if role == "" {
+		over := false
+		r.read(func(s *ledger.State) { own, _ = s.HashAt(f.At); over = s.Room.OutSince(f.Sender, f.At) })
+		if over {
 			continue
 		}
 		err := fmt.Errorf("room %s: %w: %w (%s): its entry %d is %x, and the one verified here %x; the room is frozen until a person decides",

@@ -317,7 +317,7 @@ func (e *LogEntry) Summary(c *Client) string {
 	case *ledger.UserRole:
 		return c.nameOf(b.Key) + " is now " + string(b.Role)
 	case *ledger.Create:
-		return fmt.Sprintf("%s: encryption %s, history %s", b.Subject, b.Policy.Encryption, b.Policy.History)
+		return fmt.Sprintf("%s: %s", b.Subject, b.Policy)
 	case *ledger.Invite:
 		var out []string
 		for _, m := range b.Members {
@@ -331,7 +331,11 @@ func (e *LogEntry) Summary(c *Client) string {
 	case *ledger.Rekey:
 		return fmt.Sprintf("epoch %d", b.Epoch)
 	case *ledger.SetPolicy:
-		return fmt.Sprintf("history %s%s", b.Policy.History, epoch(b.Rekey))
+		anew := ""
+		if b.Anew {
+			anew = "; what is stored begins anew"
+		}
+		return fmt.Sprint(b.Policy, anew, epoch(b.Rekey))
 	}
 	return ""
 }

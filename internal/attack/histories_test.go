@@ -17,26 +17,29 @@ import (
 func TestTwoHistories(t *testing.T) {
 	over(t, carrying, func(s *scene) {
 		for _, c := range []struct {
+			name string
 			role unibus.Role // of the one who writes on the other history
 			kind unibus.NoticeKind
+			then func(s *scene, subject string, eve unibus.PublicKey)
 		}{
-			{unibus.RoleOwner, ""},                 // proof: the room is frozen
-			{unibus.RoleAdmin, ""},                 // proof
-			{unibus.RoleMember, unibus.NoticeFork}, // an alarm, about that sender only
+			{"owner", unibus.RoleOwner, "", (*scene).decide}, // proof: the room is frozen
+			{"admin", unibus.RoleAdmin, "", (*scene).decide}, // proof
+			{"removed", unibus.RoleAdmin, "", (*scene).removeForker},
+			{"member", unibus.RoleMember, unibus.NoticeFork, nil}, // an alarm, about that sender only
 		} {
-			s.part(string(c.role), func(s *scene) { s.twoHistories(c.role, c.kind) })
+			s.part(c.name, func(s *scene) { s.twoHistories(c.name, c.role, c.kind, c.then) })
 		}
 	})
 }
 
-func (s *scene) twoHistories(role unibus.Role, kind unibus.NoticeKind) {
-	subject := "two." + string(role)
+func (s *scene) twoHistories(name string, role unibus.Role, kind unibus.NoticeKind, then func(s *scene, subject string, eve unibus.PublicKey)) {
+	subject := "two." + name
 	s.must(s.alice.Close()) // the server may be another than in the part before
 	s.open(s.alice)
 	s.must(s.bob.Close())
 	s.open(s.bob)
 	alices, bobs := s.share(subject)
-	carol, dave, eve := s.add("carol-"+string(role)), s.add("dave-"+string(role)), s.join("eve-"+string(role))
+	carol, dave, eve := s.add("carol-"+name), s.add("dave-"+name), s.join("eve-"+name)
 	s.must(alices.Invite(s.ctx, role, eve.Key()))
 	s.must(alices.SetRole(s.ctx, s.bob.Key(), unibus.RoleOwner))
 	s.must(bobs.Refresh(s.ctx))
@@ -62,7 +65,7 @@ func (s *scene) twoHistories(role unibus.Role, kind unibus.NoticeKind) {
 		if !errors.Is(frozen, unibus.ErrIntegrity) || len(got) != 0 {
 			s.Errorf("a room with two histories takes messages: %q, %v", got, frozen)
 		}
-		s.decide(subject)
+		then(s, subject, eve.Key())
 		return
 	}
 	if frozen != nil || !slices.Equal(got, []string{"by bob"}) {
@@ -73,9 +76,30 @@ func (s *scene) twoHistories(role unibus.Role, kind unibus.NoticeKind) {
 	}
 }
 
+// removeForker is an owner's part where two histories are proven: who wrote on both is removed, and with that the room
+// goes on, for later processes too, and also when who was removed is invited again.
+func (s *scene) removeForker(subject string, eve unibus.PublicKey) {
+	s.Helper()
+	bobs := s.again(s.bob, subject)
+	s.must(bobs.Kick(s.ctx, eve))
+	for _, step := range []string{"removed", "invited again"} {
+		if step == "invited again" {
+			s.must(bobs.Invite(s.ctx, unibus.RoleMember, eve))
+		}
+		bobs = s.again(s.bob, subject)
+		if err := bobs.PublishOnce(s.ctx, []byte(step)); err != nil {
+			s.Errorf("%s: bob writes: %v", step, err)
+		}
+		got, _, _ := s.stored(bobs, unibus.SubscribeOptions{All: true})
+		if !slices.Contains(got, step) || slices.Contains(got, "seen by whom?") {
+			s.Errorf("%s: bob reads %q", step, got)
+		}
+	}
+}
+
 // decide is a person's part where two histories are proven: every way of reading and writing is closed to later
 // processes too, until the one that was verified is accepted.
-func (s *scene) decide(subject string) {
+func (s *scene) decide(subject string, _ unibus.PublicKey) {
 	s.Helper()
 	bobs := s.again(s.bob, subject)
 	for _, o := range []unibus.SubscribeOptions{{}, {All: true}, {Last: 1}, {Since: time.Now().Add(-time.Hour)}} {

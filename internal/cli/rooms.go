@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -54,11 +53,11 @@ func (a *app) roomCreateCmd() *cobra.Command {
 // define adds the flags of a policy that may change.
 func (f *policyFlags) define(a *app, c *cobra.Command) {
 	flags := c.Flags()
-	flags.Var(newDefault(&f.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, or none to store nothing")
-	flags.Var(newDefault(&f.bytes, "1GiB", byteSize), "max-bytes", "the most that is stored: a `SIZE`, 0 for no limit")
+	flags.Var(newDefault(&f.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, 0 for ever, or none to store nothing")
+	flags.Var(newDefault(&f.bytes, "1GiB", byteSize), "max-bytes", "the most that is stored: a `SIZE` of at least 4KiB, 0 for no limit")
 	flags.Var(newDefault(&f.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that is stored) or joined (from then on)")
 	flags.BoolVar(&f.pad, "pad", false, "hide the sizes of messages")
-	flags.Var(newValue(&f.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m, counted by each process) or so long (720h)")
+	flags.Var(newValue(&f.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m, counted by each process), or so long (720h); 0: only when asked to")
 	a.complete(c, "history", "shared", "joined")
 }
 
@@ -89,6 +88,10 @@ migrated has no messages, and whoever had read or written some would be told so 
 		if !named {
 			return usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew")
 		}
+		f.plain = !r.Info().Policy.Encrypted()
+		if err := f.check(changed("max-bytes")); err != nil {
+			return err
+		}
 		if f.retain.none && r.Info().Policy.Stored() {
 			if err := a.confirm("remove what " + r.Subject() + " has stored"); err != nil {
 				return err
@@ -97,7 +100,7 @@ migrated has no messages, and whoever had read or written some would be told so 
 		if err := set(ctx, edit); err != nil {
 			return err
 		}
-		a.notice("%s: %s", r.Subject(), stores(r.Info().Policy))
+		a.notice("%s: %s", r.Subject(), r.Info().Policy)
 		f.tell(a)
 		return nil
 	})
@@ -144,14 +147,14 @@ func (f *policyFlags) change(p *unibus.Policy, given func(flag string) bool) {
 
 // check refuses what would have no effect: who gives it would believe that it has.
 func (f *policyFlags) check(sized bool) error {
-	const useless = "has no effect with --plain: there is no key that some have and others have not"
+	const useless = "has no effect in a room without encryption (--plain): there is no key that some have and others have not"
 	switch {
 	case f.plain && f.rekey != unibus.RekeyAfter{}:
 		return usage("--rekey-after %s", useless)
 	case f.plain && f.history == "joined":
 		return usage("--history joined %s", useless)
 	case f.plain && f.pad:
-		return usage("--pad has no effect with --plain: the sizes stand there to be read")
+		return usage("--pad has no effect in a room without encryption (--plain): the sizes stand there to be read")
 	case f.retain.none && sized:
 		return usage("--max-bytes has no effect with --retain none: nothing is stored")
 	}
@@ -191,9 +194,12 @@ func parseRetention(text string) (retention, error) {
 	return retention{age: age}, nil
 }
 
-// parseRekeyAfter reads a number of messages (10000m) or a duration.
+// parseRekeyAfter reads a number of messages (10000m) or a duration; 0 for never.
 func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	var after unibus.RekeyAfter
+	if s == "0" {
+		return after, nil
+	}
 	if count, ok := strings.CutSuffix(strings.TrimSuffix(s, "sgs"), "m"); ok { // also as 10000msgs
 		if n, err := strconv.ParseUint(count, 10, 53); err == nil && n > 0 {
 			after.Messages = unibus.Number(n)
@@ -202,7 +208,7 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	}
 	d, err := parseDuration(s)
 	if err != nil || d < time.Minute {
-		return after, errors.New("neither messages (10000m) nor a duration of at least a minute (1800s, 720h, 30d)")
+		return after, errors.New("neither messages (10000m) nor a duration of at least a minute (1800s, 720h, 30d), nor 0 for never")
 	}
 	after.Age = unibus.Number(d / time.Second)
 	return after, nil
@@ -222,49 +228,12 @@ func (a *app) roomShowCmd() *cobra.Command {
 				}
 				a.out.pairs("subject", info.Subject, "id", info.ID.String(), "my role", string(info.Role),
 					"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
-					"stores", stores(info.Policy), "padding", yes(info.Policy.Pad), "rekey after", rekeyAfter(info.Policy),
+					"stores", info.Policy.Retain.String(), "padding", yes(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
 					"epoch", strconv.FormatUint(uint64(info.Epoch), 10), "log entries", strconv.FormatUint(info.Seq, 10),
 					"stale", yes(info.Stale), "archived", yes(info.Archived), "created", stamp(info.Created)+" by "+creator)
 			})
 		}),
 	}
-}
-
-func stores(p unibus.Policy) string {
-	if p.Retain == nil {
-		return "nothing"
-	}
-	age, size := "for ever", "any size"
-	if p.Retain.Age > 0 {
-		age = span(time.Duration(p.Retain.Age) * time.Second)
-	}
-	if p.Retain.Bytes > 0 {
-		size = "at most " + humanize.IBytes(uint64(p.Retain.Bytes))
-	}
-	return age + ", " + size
-}
-
-// span writes a duration without the zeros at its end.
-func span(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
-func rekeyAfter(p unibus.Policy) string {
-	var parts []string
-	if p.RekeyAfter.Age > 0 {
-		parts = append(parts, span(time.Duration(p.RekeyAfter.Age)*time.Second))
-	}
-	if p.RekeyAfter.Messages > 0 {
-		parts = append(parts, fmt.Sprint(p.RekeyAfter.Messages, " messages"))
-	}
-	return strings.Join(parts, " or ")
 }
 
 func (a *app) roomArchiveCmd() *cobra.Command {

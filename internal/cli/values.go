@@ -118,8 +118,8 @@ func oneOf(words ...string) parser[string] {
 // byteSize reads a size; 0 is no limit.
 func byteSize(text string) (uint64, error) {
 	n, err := humanize.ParseBytes(text)
-	if err != nil || n > 1<<53-1 {
-		return 0, errors.New("not a size (100MB, 1GiB), or 0 for no limit")
+	if err != nil || n > 1<<53-1 || n > 0 && n < 4<<10 { // half of it has to hold a message
+		return 0, errors.New("not a size of at least 4KiB (100MB, 1GiB), or 0 for no limit")
 	}
 	return n, nil
 }

@@ -49,6 +49,23 @@ func TestOwes(t *testing.T) {
 	}
 }
 
+// TestOutSince: who was removed after an entry is no longer who was there at it, also when invited again.
+func TestOutSince(t *testing.T) {
+	s := play(t, `
+		alice create ops
+		alice invite bob:admin carol:member   # 2
+		alice remove bob rekey                # 3
+		alice invite bob:member               # 4
+	`)
+	for who, want := range map[string]string{"alice": "0000", "bob": "1100", "carol": "0000", "dave": "1111"} {
+		for i, c := range want {
+			if got := s.Room.OutSince(key(who), uint64(i)+1); got != (c == '1') {
+				t.Errorf("%s is out since %d: %v", who, i+1, got)
+			}
+		}
+	}
+}
+
 // TestMaySeal: copies count of whoever could hand out the key while it was in use, of its author, and of the member.
 func TestMaySeal(t *testing.T) {
 	s := play(t, `

@@ -85,8 +85,8 @@ func (s *State) authentic(h crypto.Header, sender crypto.PublicKey, reached bool
 	switch {
 	case (h.Suite == crypto.SuiteEncrypted) != s.Room.Policy.Encrypted():
 		return fmt.Errorf("%w: %w", ErrForged, ErrSuite)
-	case h.Epoch < 1:
-		return fmt.Errorf("%w: epoch 0", ErrForged)
+	case h.Epoch < 1, h.At < 1:
+		return fmt.Errorf("%w: it is of epoch %d, at entry %d: both are counted from 1", ErrForged, h.Epoch, h.At)
 	case !reached && (h.Epoch > s.Room.Epoch().Number || !s.Room.Known(sender)):
 		return fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ErrAhead, h.At, s.Head.Seq)
 	case h.Epoch > s.Room.Epoch().Number:

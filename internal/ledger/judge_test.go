@@ -44,7 +44,7 @@ func TestJudge(t *testing.T) {
 		"of an epoch that is not there": {of: open, who: "alice", at: 4, epoch: 4, err: ErrForged},
 		"of an epoch to come":           {of: open, who: "alice", at: 5, epoch: 4, err: ErrAhead},
 		"of an entry to come":           {of: open, who: "alice", at: 5, epoch: 3, err: ErrWithheld},
-		"of no entry":                   {of: open, who: "alice", at: 0, epoch: 3, err: ErrWithheld},
+		"of no entry":                   {of: open, who: "alice", at: 0, epoch: 3, err: ErrForged},
 		"of another history":            {of: open, who: "bob", at: 4, epoch: 3, change: func(f *drawnFrame) { f.h.Head[0] ^= 1 }, err: ErrForkClaimed},
 		"of an owner's other history":   {of: open, who: "alice", at: 4, epoch: 3, change: func(f *drawnFrame) { f.h.Head[0] ^= 1 }, err: ErrForkProven},
 		"before the room was archived":  {of: archived, who: "alice", at: 4, epoch: 3, live: true},

@@ -1,0 +1,66 @@
+package ledger
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// String is a policy in a few words, for people.
+func (p Policy) String() string {
+	words := []string{"encryption " + p.Encryption, "history " + p.History, "stores " + p.Retain.String()}
+	if p.Pad {
+		words = append(words, "sizes padded")
+	}
+	if after := p.RekeyAfter.String(); after != "" {
+		words = append(words, "key renewed after "+after)
+	}
+	return strings.Join(words, "; ")
+}
+
+// String says how much is stored, and for how long; also of nil, which is nothing.
+func (r *Retain) String() string {
+	if r == nil {
+		return "nothing"
+	}
+	age, size := "for ever", "any size"
+	if r.Age > 0 {
+		age = duration(r.Age)
+	}
+	if r.Bytes > 0 {
+		size = "at most " + humanize.IBytes(uint64(r.Bytes))
+	}
+	return age + ", " + size
+}
+
+// String says when a key is renewed; empty for never.
+func (a RekeyAfter) String() string {
+	var parts []string
+	if a.Age > 0 {
+		parts = append(parts, duration(a.Age))
+	}
+	if a.Messages > 0 {
+		parts = append(parts, fmt.Sprint(a.Messages, " messages"))
+	}
+	return strings.Join(parts, " or ")
+}
+
+// duration writes seconds as a duration without the zeros at its end.
+func duration(seconds crypto.Number) string {
+	if seconds > math.MaxInt64/crypto.Number(time.Second) {
+		return fmt.Sprint(seconds, "s")
+	}
+	s := (time.Duration(seconds) * time.Second).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
