@@ -280,7 +280,6 @@ func (a *authorizer) seated(ctx context.Context, l *login, user *jwt.UserClaims)
 		return true
 	}
 	key := l.token.Key
-	a.logs.meet(ctx, a.bus, key, a.now())
 	if a.crowd.bus.take(key, l.conn, a.now(), showUp) {
 		a.inboxes.put(l.token.Inbox.String(), key)
 		a.crowd.rooms.put(key, l.conn, l.token.Rooms) // more than it has rights in, perhaps, never less
@@ -358,26 +357,19 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 
 // allowed asks the allowlist, and says until when a login may last.
 func (a *authorizer) allowed(ctx context.Context, key crypto.PublicKey, now time.Time) (time.Time, error) {
-	ok, err := a.store.IsAuthorized(ctx, key)
-	if err != nil {
-		return time.Time{}, err
-	}
-	if !ok {
-		return time.Time{}, refuse("%s is not on the allowlist", key)
-	}
-	u, err := a.store.User(ctx, key)
+	u, err := a.logs.user(ctx, a.bus, key, now)
 	if err != nil {
 		return time.Time{}, err
 	}
 	until := now.Add(loginLife)
-	if !u.Expires.IsZero() && u.Expires.Before(until) {
-		until = u.Expires
+	if !u.until.IsZero() && u.until.Before(until) {
+		until = u.until
 	}
 	return until, nil
 }
 
-// accessTo says what someone may do in a room, as its log has it; nothing in one that is not theirs
-// or is not there.
+// accessTo says what someone may do in a room, as its log has it; nothing in one that is not theirs, is not there, or
+// is damaged: its damage is told to who asks for it, and keeps nobody from other rooms.
 func (a *authorizer) accessTo(ctx context.Context, room crypto.ID, key crypto.PublicKey) (may access, err error) {
 	err = a.logs.with(ctx, room, func(s *ledger.State) error {
 		if s.Room == nil {
@@ -387,7 +379,7 @@ func (a *authorizer) accessTo(ctx context.Context, room crypto.ID, key crypto.Pu
 		may = access{read: role != "", write: role.Writes() && s.Room.Archived == 0, stored: s.Room.Policy.Stored()}
 		return nil
 	})
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
 		err = nil
 	}
 	return may, err

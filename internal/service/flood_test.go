@@ -105,7 +105,7 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	d := &desk{release: make(chan struct{})}
 	a := &api{logs: newLogs(nil), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
 	for _, key := range known {
-		a.logs.roster.users[key] = time.Time{}
+		a.logs.roster.users[key] = standing{}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/slow", func(http.ResponseWriter, *http.Request) { d.begun.Add(1); <-d.release })

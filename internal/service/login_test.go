@@ -144,7 +144,8 @@ func (p *porch) outcome() string {
 // ailing is a store of which some answers fail.
 type ailing struct {
 	store.Vault
-	entries, users bool
+	entries bool // it reads none
+	lists   bool // somebody whom its log does not know
 }
 
 func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
@@ -154,11 +155,11 @@ func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.
 	return s.Vault.Entries(ctx, log, after)
 }
 
-func (s *ailing) User(ctx context.Context, key crypto.PublicKey) (ledger.User, error) {
-	if s.users {
-		return ledger.User{}, store.ErrUnavailable
+func (s *ailing) IsAuthorized(ctx context.Context, key crypto.PublicKey) (bool, error) {
+	if s.lists {
+		return true, nil
 	}
-	return s.Vault.User(ctx, key)
+	return s.Vault.IsAuthorized(ctx, key)
 }
 
 // TestLoginOutcomes: each reason for which a login is refused, or left without an answer, wherever it is on its way.
@@ -218,7 +219,7 @@ func TestLoginOutcomes(t *testing.T) {
 		"nothing to sign answers with":   {'a', user, publicIssuer, answered, "", true},
 		"nor refusals":                   {'m', user, publicIssuer, answered, "denied:1", false},
 		"the store does not answer":      {'a', user, func(p *porch) { p.store.(*gated).Vault.(interface{ Close() error }).Close() }, answered, "unavailable:1", false},
-		"the store has no records":       {'a', user, func(p *porch) { p.store = &ailing{p.store.(store.Vault), false, true} }, answered, "unavailable:1", false},
+		"a record is damaged":            {'m', user, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Vault), false, true}) }, answered, "unavailable:1", false},
 		"the store does not read a room": {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Vault), true, false}) }, answered, "unavailable:1", false},
 		"a room that is not there":       {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, nil, answered, "allowed:1", true},
 	} {

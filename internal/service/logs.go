@@ -29,7 +29,7 @@ type folded struct {
 }
 
 func newLogs(s store.Store) *logs {
-	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]time.Time{}}, states: map[crypto.ID]*folded{}}
+	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]standing{}}, states: map[crypto.ID]*folded{}}
 }
 
 // with calls f with the current state of a log, which f may advance but not keep. ErrNotFound for
@@ -59,12 +59,33 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 	return f(e.state)
 }
 
-// meet reads the bus log on when somebody whom the store lets in is not on the roster. If it cannot be read,
-// that one is met again.
-func (l *logs) meet(ctx context.Context, bus crypto.ID, key crypto.PublicKey, now time.Time) {
-	if !l.roster.has(key, now) {
-		_ = l.with(ctx, bus, func(*ledger.State) error { return nil })
+// listed asks the store whether somebody may use the bus now; ErrDenied if not.
+func (l *logs) listed(ctx context.Context, key crypto.PublicKey) error {
+	ok, err := l.store.IsAuthorized(ctx, key)
+	if err == nil && !ok {
+		err = refuse("%s is not on the allowlist", key)
 	}
+	return err
+}
+
+// user says what somebody is who may use the bus now. The store must list it, which knows at once of what anybody has
+// changed; and so must the bus log as this service has read and verified it, which a damaged record changes nothing in.
+// ErrDenied for somebody whom the store does not list, ErrDamaged when the log says otherwise.
+func (l *logs) user(ctx context.Context, bus crypto.ID, key crypto.PublicKey, now time.Time) (standing, error) {
+	if err := l.listed(ctx, key); err != nil {
+		return standing{}, err
+	}
+	u, ok := l.roster.get(key, now)
+	if !ok { // by others, since the log was read last
+		if err := l.with(ctx, bus, func(*ledger.State) error { return nil }); err != nil {
+			return standing{}, err
+		}
+		u, ok = l.roster.get(key, now)
+	}
+	if !ok {
+		return standing{}, fmt.Errorf("%w: the store lists %s as a user, and the bus log does not", store.ErrDamaged, key)
+	}
+	return u, nil
 }
 
 func (l *logs) entry(log crypto.ID) *folded {

@@ -9,18 +9,30 @@ import (
 )
 
 // roster is who may use the bus as far as the service has read its log: at hand without asking the store, and
-// perhaps a moment old. It says whose turn a request takes, and lets nobody in: for that the store is asked.
+// perhaps a moment old. It says whose turn a request takes, and lets nobody in alone: for that the store is asked too.
 type roster struct {
 	mu    sync.RWMutex
-	users map[crypto.PublicKey]time.Time // who is active, and until when; zero: for good
+	users map[crypto.PublicKey]standing
+}
+
+// standing is what the bus log says of somebody who is active.
+type standing struct {
+	until time.Time // zero: for good
+	admin bool
 }
 
 // has reports whether a key is a user's who may connect at a time.
 func (r *roster) has(key crypto.PublicKey, now time.Time) bool {
+	_, ok := r.get(key, now)
+	return ok
+}
+
+// get returns what the log says of a user who may connect at a time.
+func (r *roster) get(key crypto.PublicKey, now time.Time) (standing, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	until, ok := r.users[key]
-	return ok && (until.IsZero() || now.Before(until))
+	u, ok := r.users[key]
+	return u, ok && (u.until.IsZero() || now.Before(u.until))
 }
 
 // note takes over what an entry that was just applied says of users; nothing if its log is a room's.
@@ -32,7 +44,7 @@ func (r *roster) note(s *ledger.State, e *ledger.Entry) {
 	defer r.mu.Unlock()
 	for _, key := range ledger.Touched(e) {
 		if u := s.Bus.User(key); u.Active {
-			r.users[key] = u.Expires
+			r.users[key] = standing{u.Expires, u.Role == ledger.RoleAdmin}
 		} else {
 			delete(r.users, key)
 		}
