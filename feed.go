@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
@@ -130,7 +131,7 @@ func (f *feed) deliver(m inbox.Message) {
 		f.r.used.add(m.Epoch, 1)
 	}
 	next := Message{
-		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: time.UnixMicro(int64(m.Time)).UTC(),
+		Room: f.r.id, Subject: f.subject, Sender: m.Sender, Name: f.name, Time: crypto.Micros(m.Time),
 		Epoch: m.Epoch, Stream: m.Stream, Counter: m.Counter, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late,
 		Unsure: m.Unsure, place: m.Place,
 	}

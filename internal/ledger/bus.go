@@ -172,7 +172,7 @@ func (a *Add) apply(s *State, e *Entry) {
 	for _, u := range a.Users {
 		user := User{Key: u.Key, Name: u.Name, Role: u.Role, AddedBy: e.By, Added: e.Time}
 		if u.Expires != nil {
-			user.Expires = time.UnixMilli(int64(*u.Expires)).UTC()
+			user.Expires = crypto.Millis(uint64(*u.Expires))
 		}
 		s.Bus.add(user)
 	}

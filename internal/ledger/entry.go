@@ -182,7 +182,7 @@ func (p *entryPayload) entry(ops func(op string) (func() Body, error), hash cryp
 		return nil, err
 	}
 	return &Entry{
-		Seq: uint64(p.Seq), Hash: hash, Time: time.UnixMilli(int64(p.Time)).UTC(),
+		Seq: uint64(p.Seq), Hash: hash, Time: crypto.Millis(uint64(p.Time)),
 		By: p.By, Op: p.Op, Body: body,
 	}, nil
 }
