@@ -86,28 +86,39 @@ func (s *scene) keys() string { return service.KeysFile(s.dir) }
 func (s *scene) start() {
 	s.Helper()
 	s.must(os.MkdirAll(s.dir, 0o700))
-	switch {
-	case s.straight && s.carries:
-		keys, _, err := bus.LoadOrMakeKeys(s.keys())
-		s.must(err)
-		s.server, err = bus.StartServer(s.ctx, bus.ServerOptions{
-			Listen: s.listen, Dir: filepath.Join(s.dir, "jetstream"), Keys: keys, Log: slog.New(slog.DiscardHandler),
-		})
-		s.must(err)
-		s.url, s.store = s.server.URL(), s.server.Links.Store
-	case !s.straight:
-		var err error
-		s.node, err = service.StartNode(s.ctx, service.NodeOptions{
-			Listen: s.listen, Dir: s.dir, Identity: s.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
-		})
-		s.must(err)
-		s.url, s.store = s.node.URL(), s.node.Links().Store
-	}
+	s.must(s.launch(slog.DiscardHandler))
 	if s.carries {
 		var err error
 		s.js, err = natsjs.New(s.store)
 		s.must(err)
 	}
+}
+
+// launch starts servers that tell what they have to say.
+func (s *scene) launch(tell slog.Handler) (err error) {
+	switch {
+	case s.straight && s.carries:
+		keys, _, err := bus.LoadOrMakeKeys(s.keys())
+		if err != nil {
+			return err
+		}
+		s.server, err = bus.StartServer(s.ctx, bus.ServerOptions{
+			Listen: s.listen, Dir: filepath.Join(s.dir, "jetstream"), Keys: keys, Log: slog.New(tell),
+		})
+		if err != nil {
+			return err
+		}
+		s.url, s.store = s.server.URL(), s.server.Links.Store
+	case !s.straight:
+		s.node, err = service.StartNode(s.ctx, service.NodeOptions{
+			Listen: s.listen, Dir: s.dir, Identity: s.aliceID, Founder: "alice", Log: slog.New(tell),
+		})
+		if err != nil {
+			return err
+		}
+		s.url, s.store = s.node.URL(), s.node.Links().Store
+	}
+	return nil
 }
 
 func (s *scene) stop() {

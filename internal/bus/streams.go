@@ -32,6 +32,20 @@ func NewStreams(nc *nats.Conn, replicas func(ctx context.Context) (int, error)) 
 	return &Streams{js, replicas}, err
 }
 
+// Any is the name of one stream that keeps a room; empty when there is none.
+func (s *Streams) Any(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithCancel(ctx) // the rest of the list is not wanted
+	defer cancel()
+	names := s.js.StreamNames(ctx, jetstream.WithStreamListSubject("unibus.s.>"))
+	for name := range names.Name() {
+		return name, nil
+	}
+	if err := names.Err(); err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
+		return "", fmt.Errorf("list streams: %w", failure(err))
+	}
+	return "", nil
+}
+
 // Ensure makes or changes a room's stream, so that it is as the policy says. A stream is never removed:
 // when storing ends it is emptied, which keeps its numbers, so that a place never means two frames.
 func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) error {

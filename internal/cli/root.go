@@ -154,6 +154,8 @@ func (a *app) hint(err error) string {
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
 		return "ask whoever runs the bus what was lost or restored; if it was meant: unibus room set ROOM --anew, by its owner, or for you alone unibus verify ROOM --accept PLACE"
+	case errors.Is(err, store.ErrDamagedThere):
+		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):
 		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
 	case errors.Is(err, unibus.ErrNoBus):

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -62,20 +63,25 @@ func TestKept(t *testing.T) {
 
 // TestNothingFoundedBeside: a store that is empty, beside streams of rooms, is one that was lost.
 func TestNothingFoundedBeside(t *testing.T) {
+	n, _ := node(t, "")
+	streams, err := bus.NewStreams(n.Links().Store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
-	if err := beside(dir); err != nil {
+	if err := beside(t.Context(), dir, streams); err != nil {
 		t.Errorf("nothing is there: %v", err)
 	}
 	if err := (Marks{"room": {}}).Save(MarksFile(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := beside(dir); !errors.Is(err, store.ErrIntegrity) {
+	if err := beside(t.Context(), dir, streams); !errors.Is(err, store.ErrIntegrity) {
 		t.Errorf("streams of rooms are there: %v", err)
 	}
 	if err := os.WriteFile(MarksFile(dir), []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := beside(dir); err == nil {
+	if err := beside(t.Context(), dir, streams); err == nil {
 		t.Error("what is remembered of streams is damaged, and a bus founded")
 	}
 }

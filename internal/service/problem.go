@@ -39,7 +39,7 @@ var problems = []struct {
 	{errMethod, "invalid", http.StatusMethodNotAllowed},
 	{errTooLarge, "too-large", http.StatusRequestEntityTooLarge},
 	{errBusy, "busy", http.StatusTooManyRequests},
-	{store.ErrIntegrity, "unavailable", http.StatusServiceUnavailable}, // of what is stored, before what it says of the rule that is broken there
+	{store.ErrIntegrity, "damaged", http.StatusInternalServerError}, // of what is stored, before what it says of the rule that is broken there
 	{store.ErrConflict, "conflict", http.StatusConflict},
 	{store.ErrExists, "exists", http.StatusConflict},
 	{store.ErrNotFound, "not-found", http.StatusNotFound},

@@ -80,14 +80,19 @@ func Start(ctx context.Context, o Options) (*Service, error) {
 }
 
 func (s *Service) start(ctx, run context.Context, o Options) error {
-	if err := o.wait(ctx, func() error { return s.found(ctx, o) }); err != nil {
-		return fmt.Errorf("found the bus: %w", err)
-	}
-	metrics := newMetrics()
 	streams, err := bus.NewStreams(o.Links.Store, o.Replicas)
 	if err != nil {
 		return err
 	}
+	if err := o.wait(ctx, func() error { return s.found(ctx, o, streams) }); err != nil {
+		return fmt.Errorf("found the bus: %w", err)
+	}
+	folded := newLogs(o.Store)
+	look := &audit{store: o.Store, logs: folded, bus: s.Bus, log: o.Log}
+	if err := o.wait(ctx, func() error { return look.allowlist(ctx) }); err != nil {
+		return err
+	}
+	metrics := newMetrics()
 	if s.past, err = bus.NewPast(o.Links.Store); err != nil {
 		return err
 	}
@@ -95,7 +100,6 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err := servers.Follow(); err != nil {
 		return err
 	}
-	folded := newLogs(o.Store)
 	a := &api{
 		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
 		now: time.Now, lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), log: o.Log,
@@ -131,6 +135,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		func() { g.follow(run) },
 		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
 		func() { s.watch.run(run) },
+		func() { look.rooms(run) },
 	)
 	if err := s.serveNATS(ctx, run, o.Links, requests, a, auth); err != nil {
 		return err
@@ -208,13 +213,13 @@ func (s *Service) dropFlooder(run context.Context, servers *bus.Servers, log *sl
 }
 
 // found learns which bus this is, or makes it one.
-func (s *Service) found(ctx context.Context, o Options) error {
+func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) error {
 	statement, err := o.Store.Bus(ctx)
 	if errors.Is(err, store.ErrNotFound) && !o.Bus.IsZero() {
 		return fmt.Errorf("%w: the store does not hold the bus %s yet", store.ErrUnavailable, o.Bus)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		if err := beside(o.Dir); err != nil {
+		if err := beside(ctx, o.Dir, streams); err != nil {
 			return err
 		}
 		s.Founded = true
@@ -230,7 +235,7 @@ func (s *Service) found(ctx context.Context, o Options) error {
 	first := new(ledger.State)
 	e, err := first.Apply(statement)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
 	if first.Bus == nil {
 		return fmt.Errorf("%w: the store's bus log is none", store.ErrDamaged)
@@ -243,14 +248,22 @@ func (s *Service) found(ctx context.Context, o Options) error {
 	return nil
 }
 
-// beside makes sure that a bus is not founded where another was: its store is lost, and its streams are not.
-func beside(dir string) error {
-	if dir == "" {
-		return nil
+// beside makes sure that a bus is not founded where another was: its store is lost, and its streams, or what is
+// remembered of them, are not.
+func beside(ctx context.Context, dir string, streams *bus.Streams) error {
+	const lost = "the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them"
+	if dir != "" {
+		left, err := LoadMarks(MarksFile(dir))
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("%w: "+lost, store.ErrDamaged, MarksFile(dir))
+		}
 	}
-	left, err := LoadMarks(MarksFile(dir))
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%w: the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them", store.ErrDamaged, MarksFile(dir))
+	name, err := streams.Any(ctx)
+	if err == nil && name != "" {
+		err = fmt.Errorf("%w: "+lost, store.ErrDamaged, name)
 	}
 	return err
 }

@@ -27,6 +27,9 @@ var (
 	ErrIntegrity   = errors.New("integrity") // what was given is not what was signed, or was there before
 )
 
+// ErrDamagedThere is an ErrIntegrity of the store behind a service, by the service's word.
+var ErrDamagedThere = fmt.Errorf("%w", ErrIntegrity)
+
 // ErrDamaged is an ErrIntegrity of a store itself: it is damaged, or is not what was acknowledged.
 var ErrDamaged = fmt.Errorf("%w", ErrIntegrity)
 

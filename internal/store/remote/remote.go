@@ -238,6 +238,7 @@ var kinds = map[string]error{
 	"unibus:exists":          store.ErrExists,
 	"unibus:too-large":       store.ErrInvalid,
 	"unibus:unavailable":     store.ErrUnavailable,
+	"unibus:damaged":         store.ErrDamagedThere,
 	"unibus:busy":            store.ErrUnavailable,
 }
 

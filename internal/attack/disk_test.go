@@ -1,0 +1,95 @@
+package attack
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// teller hands on what a server says.
+type teller chan string
+
+func (t teller) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (t teller) WithAttrs([]slog.Attr) slog.Handler               { return t }
+func (t teller) WithGroup(string) slog.Handler                    { return t }
+func (t teller) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case t <- r.Message:
+	default:
+	}
+	return nil
+}
+
+// says waits until a server says something.
+func (s *scene) says(t teller, what string) {
+	s.Helper()
+	deadline := time.After(soon)
+	for {
+		select {
+		case text := <-t:
+			if strings.Contains(text, what) {
+				return
+			}
+		case <-deadline:
+			s.Fatalf("the server does not say %q", what)
+		}
+	}
+}
+
+// TestDamagedStore: bits of the store's file flip where no checksum is, and files of it are lost. What was signed
+// counts: nobody who was revoked is back, no second bus is founded, and whoever is concerned is told.
+func TestDamagedStore(t *testing.T) {
+	s := served(t)
+	alices, _ := s.share("damaged")
+	mallory := s.join("mallory")
+	key, room, busID := mallory.Key(), alices.ID(), s.alice.Bus()
+	s.must(s.alice.RevokeUsers(s.ctx, "", key))
+	restart := func(damage string, args ...any) (teller, error) {
+		s.Helper()
+		s.stop()
+		s.exec(damage, args...)
+		tell := make(teller, 64)
+		return tell, s.launch(tell)
+	}
+	flip := `UPDATE entries SET statement = CAST(substr(statement, 1, 80) || x'00' || substr(statement, 82) AS BLOB) WHERE log = ? AND seq = 1`
+
+	tell, err := restart(`UPDATE users SET active = 1 WHERE endpoint = ?`, key[:])
+	s.must(err)
+	s.says(tell, "list of users is not what its log says")
+	if _, err := unibus.Connect(s.ctx, unibus.Options{Identity: mallory.id, StateDir: t.TempDir(), Server: s.url, Timeout: time.Second}); err == nil {
+		t.Error("who was revoked is back")
+	}
+
+	tell, err = restart(`UPDATE rooms SET epoch = epoch + 1`)
+	s.must(err)
+	s.says(tell, "what the store lists of rooms is not what their logs say")
+
+	tell, err = restart(flip, room[:])
+	s.must(err)
+	s.says(tell, "a room's log is damaged")
+	p := s.open(&person{id: s.bob.id, state: "anew"})
+	if _, err := p.Room(s.ctx, room.String()); !errors.Is(err, unibus.ErrIntegrity) || errors.Is(err, unibus.ErrUnavailable) {
+		t.Errorf("whoever wants the room is told %v", err)
+	}
+
+	if _, err = restart(flip, busID[:]); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("with a damaged allowlist: %v", err)
+	}
+	left, err := filepath.Glob(s.file() + "*")
+	s.must(err)
+	for _, name := range append(left, service.MarksFile(s.dir)) {
+		s.must(os.Remove(name))
+	}
+	if err := s.launch(slog.DiscardHandler); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("beside the streams of another bus: %v", err)
+	}
+}

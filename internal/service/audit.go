@@ -1,0 +1,85 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// audit looks, when a service starts, whether what the store holds is what was signed: a damaged disk is told of before
+// anybody meets it. The allowlist is looked at before logins are answered, rooms beside that.
+type audit struct {
+	store store.Store
+	logs  *logs
+	bus   crypto.ID
+	log   *slog.Logger
+}
+
+// allowlist reads the whole bus log; ErrDamaged when that breaks its rules. Of records that differ from it, which let
+// nobody in, it tells.
+func (a *audit) allowlist(ctx context.Context) error {
+	err := a.logs.with(ctx, a.bus, func(s *ledger.State) error {
+		wrong, users := 0, 0
+		for u, err := range a.store.Users(ctx, crypto.PublicKey{}) {
+			if err != nil {
+				return err
+			}
+			users++
+			if said := s.Bus.User(u.Key); said == nil || said.Active != u.Active || said.Role != u.Role || said.Name != u.Name || !said.Expires.Equal(u.Expires) {
+				wrong++
+			}
+		}
+		for range s.Bus.Users {
+			users--
+		}
+		heads, err := a.store.Heads(ctx, a.bus)
+		if err != nil {
+			return err
+		}
+		if (wrong > 0 || users != 0) && heads[0] == s.Head { // nobody has changed it meanwhile
+			a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", max(wrong, users, -users))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("the allowlist: %w", err)
+	}
+	return nil
+}
+
+// rooms reads every room's log, and tells of those that are damaged.
+func (a *audit) rooms(ctx context.Context) {
+	wrong := 0
+	for room, err := range a.store.Rooms(ctx, crypto.ID{}) {
+		var state *ledger.State
+		if err == nil {
+			state, err = store.Load(ctx, a.store, room.ID)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, store.ErrDamaged):
+			a.log.Error("a room's log is damaged: nobody can use the room until a backup is restored", "room", room.Subject, "error", err)
+		case err != nil:
+			a.log.Warn("rooms could not be looked at", "error", err)
+			return
+		case !recorded(room, state):
+			wrong++
+		}
+	}
+	if wrong > 0 {
+		a.log.Warn("what the store lists of rooms is not what their logs say, and those count: unibus doctor --repair writes it anew", "rooms", wrong)
+	}
+}
+
+// recorded reports whether a record is what the log of its room says; also when that has grown since.
+func recorded(room store.Room, s *ledger.State) bool {
+	r := s.Room
+	return room.Seq < s.Head.Seq || r != nil && room.Subject == r.Subject && room.Epoch == r.Epoch().Number &&
+		room.Archived == (r.Archived != 0) && room.Members == len(r.Members())
+}
