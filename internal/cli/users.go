@@ -83,7 +83,7 @@ func (a *app) userAddCmd() *cobra.Command {
 func (a *app) missing(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
 	there := map[unibus.PublicKey]string{}
 	for _, u := range c.Users() {
-		if u.Revoked.IsZero() && u.ActiveAt(time.Now()) {
+		if u.Active {
 			there[u.Key] = u.Name
 		}
 	}
@@ -237,7 +237,7 @@ func newUserJSON(u *unibus.User) userJSON {
 	if !u.Expires.IsZero() {
 		j.Expires = &u.Expires
 	}
-	if !u.Revoked.IsZero() {
+	if !u.Active { // who was added again is not revoked any more
 		j.Revoked = &u.Revoked
 	}
 	return j
@@ -317,7 +317,7 @@ func revocable(ctx context.Context, c *unibus.Client, names []string) ([]unibus.
 		if err != nil {
 			return nil, err
 		}
-		if !u.Revoked.IsZero() {
+		if !u.Active {
 			return nil, fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
 		}
 		keys[i] = u.Key
@@ -358,7 +358,11 @@ func (a *app) userShowCmd() *cobra.Command {
 				if adder, err := c.User(ctx, j.AddedBy); err == nil {
 					by = adder.Name + " (" + j.AddedBy + ")"
 				}
-				a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", stamp(u.Expires), "revoked", stamp(u.Revoked), "added", stamp(j.Added), "by", by)
+				revoked := ""
+				if j.Revoked != nil {
+					revoked = stamp(*j.Revoked)
+				}
+				a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", stamp(u.Expires), "revoked", revoked, "added", stamp(j.Added), "by", by)
 			})
 		}),
 	}
