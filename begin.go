@@ -40,6 +40,9 @@ func (f *feed) begin(ctx context.Context) (err error) {
 			Why: fmt.Sprintf("the room reached to place %d before, and now it ends at %d", f.memory.pinned, past.Last),
 		})
 	}
+	if place := f.memory.disputed; place > f.memory.accepted {
+		f.tell(Notice{Kind: NoticeRolledBack, Finding: true, From: place, To: place, Seq: place, Why: anotherFrame(place)})
+	}
 	f.fresh = past.Last + 1
 	switch {
 	case f.o.All:

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
 )
 
 // rememberEvery is how often what was acknowledged, or read, is written down while more comes. What is lost with
@@ -19,19 +21,27 @@ const rememberEvery = time.Second
 // others that have no acknowledgement. It is well below what the pins take for a stream under way.
 const recordEvery = 15 * time.Second
 
+// maxRecent is how many places are remembered of those that were acknowledged. A frame is stored behind what was
+// acknowledged when it was sent, so only what is on its way beside it can have its place.
+const maxRecent = 4 * inFlight
+
 // memory is how far a stored room is known to reach, and how much of one's own stream was acknowledged, on its way
 // to the pins (SPEC.md §6). It is for one goroutine, but for sending.
 type memory struct {
 	r        *Room
-	pinned   uint64      // the place that was known to be there before, and the frame there
-	hash     crypto.Hash //
-	accepted uint64      // up to here a person takes the room for what it is
-	place    uint64      // the highest since, and the frame there
+	known    pins.Place // what was known before
+	pinned   uint64     // the place up to which there was something then
+	accepted uint64     // up to here a person takes the room for what it is
+	disputed uint64     // here was another frame before, when it was read last; 0: nowhere
+	recent   []uint64   // the last places that were acknowledged
+	place    uint64     // the highest since, and the frame there
 	frame    []byte
+	own      bool // they were acknowledged, not read
 	dirty    bool
 	written  time.Time
 
 	mu       sync.Mutex     // for what follows
+	reached  uint64         // the highest place that was acknowledged
 	stream   crypto.Follows // what was acknowledged of one's own
 	ended    bool           // with that
 	recorded [16]byte       // the stream that was last recorded, and when
@@ -53,27 +63,33 @@ func (r *Room) remember(ctx context.Context) (*memory, error) {
 	}
 	m := &memory{r: r}
 	if at.Anew == r.anew() {
-		m.pinned, m.hash, m.accepted = at.Seq, at.Hash, at.Accepted
+		m.known, m.pinned, m.accepted, m.disputed = at, max(at.Seq, at.Own), at.Accepted, at.Disputed
 	}
 	return m, nil
 }
 
 // acknowledged takes note of a frame that was stored at a place. ErrIntegrity when the room reached further before.
 func (m *memory) acknowledged(ctx context.Context, f flight, place uint64) error {
-	if place <= m.pinned {
-		return fmt.Errorf("room %s: %w: %w: this message was stored at place %d, and the room reached to place %d before", m.r.Subject(), ErrIntegrity, ErrMessagesRolledBack, place, m.pinned)
+	if reached := max(m.pinned, f.after); place <= reached || slices.Contains(m.recent, place) {
+		return fmt.Errorf("room %s: %w: %w: this message was stored at place %d, and the room reached to place %d before",
+			m.r.Subject(), ErrIntegrity, ErrMessagesRolledBack, place, max(reached, place))
 	}
+	if len(m.recent) == maxRecent {
+		m.recent = slices.Delete(m.recent, 0, maxRecent/2)
+	}
+	m.recent = append(m.recent, place)
 	if len(f.told) > 0 {
 		if err := m.r.c.pins.Told(ctx, m.r.id, f.told, m.r.c.now()); err != nil {
 			return err
 		}
 	}
 	if place > m.place {
-		m.place, m.frame = place, f.frame
+		m.place, m.frame, m.own = place, f.frame, true
 	}
 	m.dirty = true
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reached = max(m.reached, place)
 	m.stream = f.mark
 	m.stream.Place = place
 	return nil
@@ -85,6 +101,9 @@ func (m *memory) acknowledged(ctx context.Context, f flight, place uint64) error
 func (m *memory) sending(ctx context.Context, f *flight) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !f.sent {
+		f.sent, f.after = true, m.reached
+	}
 	known := crypto.Follows{Stream: f.mark.Stream}
 	if m.stream.Stream == f.mark.Stream {
 		known = m.stream
@@ -113,8 +132,11 @@ func (m *memory) end(ctx context.Context, whole bool) error {
 // met takes note of an authentic frame that was read. It says what is wrong if there was another at its place;
 // empty for nothing.
 func (m *memory) met(ctx context.Context, place uint64, frame []byte) (wrong string, err error) {
-	if place == m.pinned && sha256.Sum256(frame) != m.hash {
-		wrong = fmt.Sprintf("there was another frame at place %d of the room's stream before", place)
+	if place != m.disputed && m.another(place, frame) {
+		wrong = anotherFrame(place)
+		if err := m.r.c.pins.Dispute(ctx, m.r.id, place); err != nil {
+			return wrong, err
+		}
 	}
 	if place <= max(m.pinned, m.place) {
 		return wrong, nil
@@ -124,6 +146,16 @@ func (m *memory) met(ctx context.Context, place uint64, frame []byte) (wrong str
 		return wrong, nil
 	}
 	return wrong, m.write(ctx)
+}
+
+// another reports whether a frame is another one than was known to be at its place.
+func (m *memory) another(place uint64, frame []byte) bool {
+	at := &m.known
+	return place > 0 && (place == at.Seq && sha256.Sum256(frame) != at.Hash || place == at.Own && sha256.Sum256(frame) != at.OwnHash)
+}
+
+func anotherFrame(place uint64) string {
+	return fmt.Sprintf("there was another frame at place %d of the room's stream before", place)
 }
 
 // write remembers what it knows.
@@ -140,7 +172,11 @@ func (m *memory) write(ctx context.Context) error {
 	}
 	hash := sha256.Sum256(m.frame)
 	m.frame = nil
-	return m.r.c.pins.Reached(ctx, m.r.id, m.r.anew(), m.place, hash)
+	at := pins.Place{Anew: m.r.anew(), Seq: m.place, Hash: hash}
+	if m.own {
+		at = pins.Place{Anew: at.Anew, Own: m.place, OwnHash: hash}
+	}
+	return m.r.c.pins.Reached(ctx, m.r.id, at)
 }
 
 // acked records how much of one's own stream was acknowledged.

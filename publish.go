@@ -69,6 +69,8 @@ type flight struct {
 	mark     crypto.Follows   // its stream, up to it; the place comes with the acknowledgement
 	told     []crypto.Follows // of other streams, in it
 	ack      bus.Ack
+	sent     bool // before; and how far the room was known to reach then
+	after    uint64
 }
 
 // Publisher begins a stream in the room. It fails with ErrDenied when this client may not write.

@@ -203,9 +203,10 @@ func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
 	if place > past.Last {
 		return fmt.Errorf("place %d: %w: the room ends at place %d", place, ErrInvalid, past.Last)
 	}
-	at := pins.Place{Anew: r.anew(), Seq: m.pinned, Hash: m.hash, Accepted: max(place, m.accepted)}
+	at := m.known
+	at.Anew, at.Accepted = r.anew(), max(place, m.accepted)
 	if place == m.pinned || m.pinned > past.Last { // the frame there is taken for what was there
-		at.Seq, at.Hash, at.Accepted = 0, [32]byte{}, place
+		at = pins.Place{Anew: at.Anew, Accepted: place}
 		if place > 0 {
 			page, err := r.c.pastFrames(ctx, r.id, store.FramesQuery{After: place - 1})
 			if err != nil {

@@ -168,3 +168,28 @@ func TestRepublishedLie(t *testing.T) {
 		t.Errorf("told of %v", n)
 	}
 }
+
+// TestAnotherEnd: another frame stands where the last one stood that somebody had read. That is told each time, to
+// every process, until a person accepts it.
+func TestAnotherEnd(t *testing.T) {
+	s := served(t)
+	alices, bobs := s.share("another")
+	s.send(alices, told...)
+	_, _, err := s.stored(bobs, unibus.SubscribeOptions{All: true})
+	s.must(err)
+	s.rewrite(alices.ID(), func(f []*nats.Msg) []*nats.Msg { return append(f[:4], f[3]) })
+	s.must(bobs.PublishOnce(s.ctx, []byte("on")))
+	for _, o := range []unibus.SubscribeOptions{{All: true}, {Last: 1}, {All: true}} {
+		bobs = s.again(s.bob, "another")
+		_, notices, err := s.stored(bobs, o)
+		n := slices.IndexFunc(notices, func(n unibus.Notice) bool { return n.Kind == unibus.NoticeRolledBack && n.Finding })
+		if n < 0 || notices[n].Seq != 5 || !errors.Is(err, unibus.ErrIntegrity) {
+			t.Errorf("%+v: %v, %v", o, notices, err)
+		}
+	}
+	s.must(bobs.AcceptPlace(s.ctx, 5))
+	bobs = s.again(s.bob, "another")
+	if _, notices, err := s.stored(bobs, unibus.SubscribeOptions{All: true}); err != nil {
+		t.Errorf("accepted, and %v, %v", notices, err)
+	}
+}

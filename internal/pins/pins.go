@@ -77,9 +77,13 @@ CREATE TABLE forks (
   settled INTEGER NOT NULL,
   PRIMARY KEY (room, sender, at, head)
 ) STRICT;
+`, `
+ALTER TABLE places ADD COLUMN disputed INTEGER NOT NULL DEFAULT 0; -- there was another frame before
+ALTER TABLE places ADD COLUMN own INTEGER NOT NULL DEFAULT 0;      -- the highest that was acknowledged
+ALTER TABLE places ADD COLUMN own_hash BLOB NOT NULL DEFAULT (zeroblob(32));
 `}
 
-// schema is the version of the file's form. Files of other forms are refused.
+// schema is the first version of the file's form that is read; each further migration makes the next.
 const schema = 4
 
 // busy is how long a call waits for another process of the same identity.

@@ -10,36 +10,54 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
-// Place is how far a stored room is known to reach: the highest place of its stream that was read, or that an
-// acknowledgement of one's own named, with the hash of the frame there. It holds for what is stored since an entry
-// of the room's log. Up to Accepted a person has said that all is well, whatever is missing.
+// Place is how far a stored room is known to reach: the highest place of its stream that was read, and the highest that
+// an acknowledgement of one's own named, each with the hash of the frame there. It holds for what is stored since an entry
+// of the room's log. Up to Accepted a person has said that all is well, whatever is missing. At Disputed, unless zero,
+// another frame was found than the one that had been there, and nobody has accepted that.
 type Place struct {
 	Anew     uint64
 	Seq      uint64
 	Hash     crypto.Hash
+	Own      uint64
+	OwnHash  crypto.Hash
 	Accepted uint64
+	Disputed uint64
 }
 
 // Place returns what is remembered of a room; zero for one not met before.
 func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) {
-	var hash []byte
-	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, accepted FROM places WHERE room = ?`, room[:]).Scan(&at.Anew, &at.Seq, &hash, &at.Accepted)
+	var hash, own []byte
+	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, own, own_hash, accepted, disputed FROM places WHERE room = ?`, room[:]).
+		Scan(&at.Anew, &at.Seq, &hash, &at.Own, &own, &at.Accepted, &at.Disputed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Place{}, nil
 	}
 	if err != nil {
 		return Place{}, fmt.Errorf("read the place of room %s: %w", room, err)
 	}
-	at.Hash = crypto.Hash(hash)
+	at.Hash, at.OwnHash = crypto.Hash(hash), crypto.Hash(own)
 	return at, nil
 }
 
-// Reached remembers how far a room reaches. What is remembered never moves back, but to begin anew.
-func (p *Pins) Reached(ctx context.Context, room crypto.ID, anew, seq uint64, hash crypto.Hash) error {
+// Reached remembers how far a room reaches, as At says of what was read and of what was acknowledged; zero for neither.
+// What is remembered never moves back, but to begin anew.
+func (p *Pins) Reached(ctx context.Context, room crypto.ID, at Place) error {
 	_, err := p.lax.ExecContext(ctx, `
-		INSERT INTO places (room, anew, place, hash, accepted) VALUES (?1, ?2, ?3, ?4, 0)
-		ON CONFLICT (room) DO UPDATE SET anew = ?2, place = ?3, hash = ?4, accepted = CASE WHEN ?2 > anew THEN 0 ELSE accepted END
-		WHERE ?2 > anew OR ?2 = anew AND ?3 > place`, room[:], anew, seq, hash[:])
+		INSERT INTO places (room, anew, place, hash, own, own_hash, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
+		ON CONFLICT (room) DO UPDATE SET anew = ?2,
+			place = CASE WHEN ?2 > anew OR ?3 > place THEN ?3 ELSE place END, hash = CASE WHEN ?2 > anew OR ?3 > place THEN ?4 ELSE hash END,
+			own = CASE WHEN ?2 > anew OR ?5 > own THEN ?5 ELSE own END, own_hash = CASE WHEN ?2 > anew OR ?5 > own THEN ?6 ELSE own_hash END,
+			accepted = CASE WHEN ?2 > anew THEN 0 ELSE accepted END, disputed = CASE WHEN ?2 > anew THEN 0 ELSE disputed END
+		WHERE ?2 >= anew`, room[:], at.Anew, at.Seq, at.Hash[:], at.Own, at.OwnHash[:])
+	if err != nil {
+		return fmt.Errorf("remember the place of room %s: %w", room, err)
+	}
+	return nil
+}
+
+// Dispute remembers that a room has another frame at a place than it had, until a person accepts that.
+func (p *Pins) Dispute(ctx context.Context, room crypto.ID, seq uint64) error {
+	_, err := p.db.ExecContext(ctx, `UPDATE places SET disputed = ?2 WHERE room = ?1 AND disputed < ?2`, room[:], seq)
 	if err != nil {
 		return fmt.Errorf("remember the place of room %s: %w", room, err)
 	}
@@ -48,8 +66,11 @@ func (p *Pins) Reached(ctx context.Context, room crypto.ID, anew, seq uint64, ha
 
 // Accept remembers that a person takes a room for what it is up to a place, and that it need not reach further.
 func (p *Pins) Accept(ctx context.Context, room crypto.ID, at Place) error {
-	_, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO places (room, anew, place, hash, accepted) VALUES (?, ?, ?, ?, ?)`,
-		room[:], at.Anew, at.Seq, at.Hash[:], at.Accepted)
+	if at.Disputed <= at.Accepted {
+		at.Disputed = 0
+	}
+	_, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		room[:], at.Anew, at.Seq, at.Hash[:], at.Own, at.OwnHash[:], at.Accepted, at.Disputed)
 	if err != nil {
 		return fmt.Errorf("remember the place of room %s: %w", room, err)
 	}
