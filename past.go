@@ -128,14 +128,11 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 // follow waits for the next frame by the subscription; a zero frame says that the past has been asked again,
 // or has to be.
 func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
-	session, err := s.live.Standing(ctx)
+	session, err := s.stand(ctx)
 	if err != nil {
 		return store.Frame{}, err
 	}
-	if s.followed && session != s.session {
-		s.doubt() // meanwhile the server may have been another, or have begun with less than it had
-	}
-	s.session, s.followed = session, true
+	s.followed = true
 	if s.doubted.place > 0 && !s.asked {
 		s.asked = true
 		return store.Frame{}, s.tail(ctx)
@@ -168,6 +165,19 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 			return store.Frame{}, s.fetch(ctx)
 		}
 	}
+}
+
+// stand waits until the connection stands. What was given over another is in doubt before anything is asked over this
+// one: meanwhile the server may have been another, or have begun with less than it had.
+func (s *storedSource) stand(ctx context.Context) (context.Context, error) {
+	session, err := s.live.Standing(ctx)
+	if err == nil && s.followed && session != s.session {
+		s.doubt()
+	}
+	if err == nil {
+		s.session = session
+	}
+	return session, err
 }
 
 // give takes note of a frame that goes to the reader.
@@ -213,7 +223,7 @@ func (s *storedSource) compare(past store.Past) error {
 // tail asks for what is stored beyond what was read, over a connection that stands. While the past cannot be
 // had, following goes on.
 func (s *storedSource) tail(ctx context.Context) error {
-	if _, err := s.live.Standing(ctx); err != nil {
+	if _, err := s.stand(ctx); err != nil {
 		return err
 	}
 	past, err := s.ask(ctx)
