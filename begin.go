@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -68,6 +69,7 @@ func (f *feed) start(at uint64, first bool, past store.Past) error {
 		from = 0 // whatever the server says is the first
 	}
 	f.open(first, from)
+	f.begun, f.whole = at, first
 	f.next, f.past.next = at, at
 	f.past.first, f.past.last, f.past.page = past.First, past.Last, past.Frames
 	if n := len(past.Frames); n > 0 && past.End() < past.Last {
@@ -117,29 +119,20 @@ func (f *feed) beginSince(ctx context.Context, past store.Past) error {
 func (f *feed) sealedSince(ctx context.Context, begin uint64, known store.Past) (place uint64, page store.Past, err error) {
 	page = store.Past{First: known.First, Last: known.Last}
 	wanted := uint64(max(f.o.Since.UnixMicro(), 0))
-	for next := begin; next < f.from; {
-		past, err := f.look(ctx, store.FramesQuery{After: next - 1})
-		if err != nil {
-			return 0, page, err
-		}
-		if next == begin {
+	ask := func(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+		past, err := f.look(ctx, q)
+		if q.After == begin-1 {
 			page = past
 		}
-		for _, frame := range past.Frames {
-			if frame.Seq >= f.from {
-				break
-			}
-			v, err := f.judge(ctx, frame, false)
-			if ctx.Err() != nil {
-				return 0, page, ctx.Err()
-			}
-			if err == nil && v.Content.Time >= wanted {
-				return frame.Seq, page, nil
-			}
-		}
-		next = max(past.End(), next) + 1
+		return past, err
 	}
-	return 0, page, nil
+	err = f.search(ctx, ask, begin, f.from, func(frame store.Frame, v *ledger.Verdict) (enough bool) {
+		if v.Content.Time >= wanted {
+			place = frame.Seq
+		}
+		return place > 0
+	})
+	return place, page, err
 }
 
 // beginLast reads back as far as the last N messages need.

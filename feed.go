@@ -42,6 +42,8 @@ type feed struct {
 	in      *inbox.Inbox
 	notice  func(Notice)
 	next    uint64    // place of the next frame
+	begun   uint64    // of the first frame that was read
+	whole   bool      // which is the first there is
 	from    uint64    // of the first frame to deliver
 	fresh   uint64    // of the first frame that came after the feed began
 	reached time.Time // when the last frame was stored
@@ -51,9 +53,10 @@ type feed struct {
 	back    bool    // only the last N messages of batch are wanted
 	memory  *memory // in a stored room
 	waiting waitingRoom
-	unread  uint64               // frames without a key
-	keyless map[uint32]time.Time // epochs whose key is withheld, and when it was last asked for
-	told    map[once]bool        // what is told but once
+	unread  uint64                  // frames without a key
+	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
+	told    map[once]bool           // what is told but once
+	looked  map[PublicKey]time.Time // when a stream of somebody's was last looked for before begun
 	subject string
 	named   PublicKey // the sender of the last message, and its name
 	name    string
@@ -64,7 +67,7 @@ type feed struct {
 func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions, page int) (*feed, error) {
 	f := &feed{
 		s: s, r: r, o: o, page: page, stored: r.Info().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(),
-		notice: s.notice, keyless: map[uint32]time.Time{}, told: map[once]bool{}, subject: r.Subject(),
+		notice: s.notice, keyless: map[uint32]time.Time{}, told: map[once]bool{}, looked: map[PublicKey]time.Time{}, subject: r.Subject(),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
 	f.open(false, 0)
@@ -368,7 +371,7 @@ func (f *feed) kept(frame *store.Frame) {
 	f.readStored(live)
 	f.past.followed = true
 	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
-	f.next, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq
+	f.next, f.begun, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq, frame.Seq
 }
 
 // flush hands what was read to the receiver.

@@ -81,6 +81,9 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	case err != nil:
 		return f.refuse(ctx, frame, err)
 	}
+	if err := f.lookBack(ctx, frame, v.Header); err != nil {
+		return err
+	}
 	now := time.Now()
 	why := v.Refused
 	sealed := time.UnixMicro(int64(min(v.Content.Time, 1<<62)))

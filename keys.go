@@ -188,7 +188,9 @@ func (k *keyring) sealed(ctx context.Context, e ledger.Epoch) (crypto.RoomKey, e
 		}
 		return key, nil
 	}
-	return crypto.RoomKey{}, fmt.Errorf("key of epoch %d: %w: no sealed copy for you opens to it, of those made by %s", e.Number, ErrIntegrity, strings.Join(sealers, ", "))
+	return crypto.RoomKey{}, withHint(
+		fmt.Errorf("key of epoch %d: %w: no sealed copy for you opens to it: of whoever made them (%s), the server, or its disk", e.Number, ErrIntegrity, strings.Join(sealers, ", ")),
+		"an owner or admin hands out a new key: unibus rekey %s; a damaged disk: unibus doctor", k.room.Subject())
 }
 
 // cards returns verified cards of users, in their order. ErrNotFound, with a hint, when one has never

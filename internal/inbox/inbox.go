@@ -164,6 +164,12 @@ func New(o Options, log Log, deliver func(Message), notice func(Notice)) *Inbox 
 	}
 }
 
+// Knows reports whether a stream has been met. Of one that has not, and of which something was stored before reading
+// began, the last of that may be taken first. When streams were forgotten it may have been met: then it is known.
+func (b *Inbox) Knows(sender crypto.PublicKey, id [16]byte) bool {
+	return b.forgot || b.streams[key{sender, id}] != nil
+}
+
 // Take reads a frame. In a stored room frames come in the order of their places.
 func (b *Inbox) Take(f Frame, now time.Time) {
 	s := b.streams[key{f.Sender, f.Header.Stream}]

@@ -20,9 +20,19 @@ type audit struct {
 	log   *slog.Logger
 }
 
-// allowlist reads the whole bus log; ErrDamaged when that breaks its rules. Of records that differ from it, which let
-// nobody in, it tells.
+// checked is a store in a file that can be looked at as a whole.
+type checked interface {
+	CheckFile(ctx context.Context) error
+}
+
+// allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged. Of
+// records that differ from the log, which let nobody in, it tells.
 func (a *audit) allowlist(ctx context.Context) error {
+	if file, ok := a.store.(checked); ok {
+		if err := file.CheckFile(ctx); err != nil {
+			return err
+		}
+	}
 	err := a.logs.with(ctx, a.bus, func(s *ledger.State) error {
 		wrong, users := 0, 0
 		for u, err := range a.store.Users(ctx, crypto.PublicKey{}) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -44,7 +45,9 @@ func (r *reconciler) all(ctx context.Context) error {
 	}
 	for _, log := range behind {
 		r.log.Warn("views were behind their log", "log", log)
-		if err := r.store.Heal(ctx, log); err != nil {
+		if err := r.store.Heal(ctx, log); errors.Is(err, store.ErrNotFound) { // of a log that has entries
+			return fmt.Errorf("%w: %v", store.ErrDamaged, err)
+		} else if err != nil {
 			return err
 		}
 	}

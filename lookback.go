@@ -1,0 +1,89 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Limits of looking back for what a stream had stored before reading began.
+const (
+	lookPlaces = 4096        // how far
+	lookEvery  = time.Second // for the streams of one sender
+	outOfOrder = 64          // places by which a frame that was sent again may be stored behind its successors
+)
+
+// lookBack reads on backwards when a stream is met in its middle: its frame before must have been stored before reading
+// began, unless it was lost or withheld. What is found tells the inbox where the stream was; a stream of which nothing
+// is found not too long ago is taken as it comes. That what is to be read cannot be had is met elsewhere.
+func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header) error {
+	known := f.whole || f.back || h.Counter == 0 || frame.Seq < f.from || f.in.Knows(frame.Sender, h.Stream)
+	if !f.stored || known || time.Since(f.looked[frame.Sender]) < lookEvery {
+		return nil
+	}
+	f.looked[frame.Sender] = time.Now()
+	ask := func(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+		return f.s.c.pastFrames(ctx, f.r.id, q)
+	}
+	var found *inbox.Frame
+	least := max(f.past.first, f.begun-min(f.begun, lookPlaces))
+	for end, window := f.begun, uint64(contextFrames); end > least; window *= 4 {
+		begin := max(least, end-min(end, window))
+		err := f.search(ctx, ask, begin, end, func(past store.Frame, v *ledger.Verdict) (enough bool) {
+			ours := past.Sender == frame.Sender && v.Header.Stream == h.Stream && v.Header.Counter < h.Counter
+			if ours && (found == nil || v.Header.Counter > found.Header.Counter) {
+				found = &inbox.Frame{
+					Sender: past.Sender, Header: v.Header, Content: v.Content, Size: len(past.Data), Sum: maphash.Bytes(f.seed, past.Data),
+					Place: past.Seq, Former: v.Former, Refused: v.Refused != nil, Context: true,
+				}
+			}
+			return false
+		})
+		if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if found != nil && (found.Header.Counter == h.Counter-1 || begin+outOfOrder <= found.Place) {
+			break
+		}
+		end = begin
+	}
+	if found != nil {
+		f.in.Take(*found, time.Now())
+	}
+	return nil
+}
+
+// search looks at the authentic frames that are stored from a place on, up to another one, until it has seen enough.
+func (f *feed) search(ctx context.Context, ask func(context.Context, store.FramesQuery) (store.Past, error), begin, end uint64,
+	look func(frame store.Frame, v *ledger.Verdict) (enough bool),
+) error {
+	for next := begin; next < end; {
+		past, err := ask(ctx, store.FramesQuery{After: next - 1, Bytes: f.page})
+		if err != nil {
+			return err
+		}
+		for _, frame := range past.Frames {
+			if frame.Seq >= end {
+				return nil
+			}
+			v, err := f.judge(ctx, frame, false)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err == nil && look(frame, v) {
+				return nil
+			}
+		}
+		next = max(past.End(), next) + 1
+	}
+	return nil
+}
