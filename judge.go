@@ -18,6 +18,7 @@ import (
 var (
 	errRevoked = errors.New("its sender's access to the bus was revoked")
 	errAlarmed = errors.New("nothing of its sender's is read any more: it has named an entry of the room's log that is another here")
+	errBygone  = errors.New("it is of before the room began anew, and of a log that was given up")
 	errStale   = errors.New("it was sealed more than ten minutes from now: old news shown as new, or a clock that is off")
 )
 
@@ -48,8 +49,19 @@ func (l facts) LeastRetained(since uint64) (least ledger.Retain) {
 }
 
 func (l facts) Began() (at uint64, when time.Time) {
-	l.r.read(func(s *ledger.State) { at, when = s.Room.Anew, s.Room.EpochAt(s.Room.Anew).Time })
+	l.r.read(func(s *ledger.State) {
+		if at, when = s.Room.Anew, s.Room.AnewTime; when.IsZero() {
+			when = s.Room.EpochAt(at).Time
+		}
+	})
 	return at, when
+}
+
+// bygone reports whether what was sealed, or stored, at a time is of before an owner said that what the room had stored
+// is gone: of what is left of it nothing need fit the log.
+func (r *Room) bygone(t time.Time) (over bool) {
+	r.read(func(s *ledger.State) { over = !t.IsZero() && t.Before(s.Room.AnewTime) })
+	return over
 }
 
 func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
@@ -74,6 +86,10 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	v, err := f.judge(ctx, frame, live)
 	switch {
 	case unproven(err) && ctx.Err() == nil && f.again():
+		return nil
+	case f.leftover(frame, v, err):
+		h, _ := crypto.ParseHeader(frame.Data)
+		f.note(NoticeRefused, false, frame, h, errBygone)
 		return nil
 	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrWithheld):
 		f.park(frame, v)
@@ -113,6 +129,18 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 		f.note(NoticeRolledBack, true, frame, v.Header, errors.New(wrong))
 	}
 	return err
+}
+
+// leftover reports whether a frame that does not fit the log is of before the room began anew: by its sender's word, if
+// it is authentic, else by the server's, which with a frame that says nothing hides nothing.
+func (f *feed) leftover(frame store.Frame, v *ledger.Verdict, err error) bool {
+	switch {
+	case err == nil || !f.stored:
+		return false
+	case v != nil:
+		return f.r.bygone(crypto.Micros(v.Content.Time))
+	}
+	return errors.Is(err, ledger.ErrAhead) && f.r.bygone(frame.Time)
 }
 
 // unproven reports whether a frame may be anybody's: it did not open, or not verify.
@@ -217,7 +245,7 @@ func (f *feed) forged(frame store.Frame, why error) {
 	f.r.read(func(s *ledger.State) { known = s.Room.Known(frame.Sender) })
 	h, _ := crypto.ParseHeader(frame.Data)
 	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	f.note(NoticeForged, f.stored && known, frame, h, why)
+	f.note(NoticeForged, f.stored && known && !f.r.bygone(frame.Time), frame, h, why)
 }
 
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being

@@ -30,13 +30,19 @@ type facts struct {
 	unstored uint64 // an entry under which nothing was stored
 	keeps    ledger.Retain
 	joined   time.Duration // before t0
+	anew     time.Duration // what is stored began anew with entry 2, so long before t0; 0: with the first
 }
 
 func (f facts) Owes(epoch uint32) bool             { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
 func (f facts) OwesAt(at uint64) bool              { return f.Owes(uint32(at)) } // an epoch an entry
 func (f facts) StoredSince(at uint64) bool         { return f.unstored < at || f.unstored == 0 }
 func (f facts) LeastRetained(uint64) ledger.Retain { return f.keeps }
-func (f facts) Began() (uint64, time.Time)         { return 1, t0.Add(-f.joined) }
+func (f facts) Began() (uint64, time.Time) {
+	if f.anew != 0 {
+		return 2, t0.Add(-f.anew)
+	}
+	return 1, t0.Add(-f.joined)
+}
 func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
 	return 1, t0.Add(-f.joined)
 }
@@ -287,6 +293,8 @@ func TestInbox(t *testing.T) {
 		{"follows: of a time when nothing was stored", whole, facts{unstored: 3}, "skip=5 b0@3[a:4/2]", "b0"},
 		{"follows: of a time before nothing was stored", whole, facts{unstored: 5}, "skip=5 b0@3[a:4/2]", "b0"},
 		{"follows: of a time after nothing was stored", whole, facts{unstored: 2}, "skip=5 b0@3[a:4/2]", "!missing(a0-3) b0"},
+		{"follows: of a time before the room began anew", whole, facts{anew: -time.Second}, "skip=5 b0@3[a:4/2]", "b0"},
+		{"follows: of a time since the room began anew", whole, facts{anew: time.Second}, "skip=5 b0@3[a:4/2]", "!missing(a0-3) b0"},
 		{"follows: expired", whole, hour, "first=3 skip=5 +3601 b0[a:4/2]", "expired(a0-3) b0"},
 		{"follows: behind enough others", whole, full, "first=3 skip=5 b0[a:4/2] c0#300 c1 +2 end", "b0 " + padded("c0", 300) + " c1 expired(a0-3)"},
 		{"follows: behind others, and read after all", whole, full, "first=3 skip=5 b0[a:2/2] a1 a0 c0 +2 end", "b0 a0 a1 c0"},

@@ -214,6 +214,9 @@ func (b *Inbox) judgeRecords(now time.Time) {
 
 // expected reports whether what a frame says was stored must have been read.
 func (b *Inbox) expected(c crypto.Follows, f Frame) bool {
+	if at, when := b.log.Began(); at > 1 && c.Sealed < uint64(max(when.UnixMicro(), 0)) {
+		return false // it is of before that, whatever log it was made by
+	}
 	return c.Place >= b.o.From && c.At <= f.Header.At && b.log.OwesAt(c.At) && b.log.StoredSince(c.At)
 }
 

@@ -22,11 +22,12 @@ func (r Role) Manages() bool { return r == RoleOwner || r == RoleAdmin }
 type Room struct {
 	Bus      crypto.ID
 	Subject  string
-	Policy   Policy // in force now
-	Terms    []Term // of all policies, in their order
-	Archived uint64 // the seq that archived it; 0: open
-	Left     bool   // someone left since the epoch began: stale
-	Anew     uint64 // the entry with which what is stored begins: the first, or the last that says so
+	Policy   Policy    // in force now
+	Terms    []Term    // of all policies, in their order
+	Archived uint64    // the seq that archived it; 0: open
+	Left     bool      // someone left since the epoch began: stale
+	Anew     uint64    // the entry with which what is stored begins: the first, or the last that says so
+	AnewTime time.Time // that this entry claims; zero for the first
 	Epochs   []Epoch
 	members  map[crypto.PublicKey]Role
 	owners   int
@@ -391,7 +392,7 @@ func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {
 func (p *SetPolicy) apply(s *State, e *Entry) {
 	s.Room.setPolicy(p.Policy, e.Seq)
 	if p.Anew {
-		s.Room.Anew = e.Seq
+		s.Room.Anew, s.Room.AnewTime = e.Seq, e.Time
 	}
 	applyRekey(s, e, p.Rekey)
 }

@@ -44,6 +44,7 @@ type roomSnapshot struct {
 	Archived uint64
 	Left     bool
 	Anew     uint64
+	AnewTime int64
 	Epochs   []epochSnapshot
 	Members  []memberSnapshot
 }
@@ -93,7 +94,7 @@ func withSum(data []byte) []byte {
 }
 
 func (r *Room) snapshot() *roomSnapshot {
-	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Terms: r.Terms, Archived: r.Archived, Left: r.Left, Anew: r.Anew}
+	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Terms: r.Terms, Archived: r.Archived, Left: r.Left, Anew: r.Anew, AnewTime: millis(r.AnewTime)}
 	for _, e := range r.Epochs {
 		out.Epochs = append(out.Epochs, epochSnapshot{Seq: e.Seq, Commit: e.Commit, Previous: e.Previous, By: e.By, Time: millis(e.Time)})
 	}
@@ -155,7 +156,7 @@ func (in *busSnapshot) load() *Bus {
 
 func (in *roomSnapshot) load() *Room {
 	r := &Room{
-		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left, Anew: in.Anew,
+		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left, Anew: in.Anew, AnewTime: fromMillis(in.AnewTime),
 		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
 	}
 	for _, t := range in.Terms {
