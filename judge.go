@@ -222,7 +222,9 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 		}
 		return err
 	case errors.Is(why, ledger.ErrForkClaimed):
-		f.r.alarm(frame.Sender)
+		if !f.overWith(frame, h) {
+			f.r.alarm(frame.Sender)
+		}
 		f.noteOnce(frame.Sender, NoticeFork, true, frame, h, why)
 	case errors.Is(why, errNoKey):
 		f.unopened(frame, h)
@@ -235,6 +237,13 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 		f.forged(frame, why)
 	}
 	return nil
+}
+
+// overWith reports whether what a sender says of another history is of the past: a person takes the room for what it is
+// up to there, or the sender was removed since and is back.
+func (f *feed) overWith(frame store.Frame, h crypto.Header) (over bool) {
+	f.r.read(func(s *ledger.State) { over = s.Room.OutSince(frame.Sender, h.At) })
+	return over || f.memory != nil && frame.Seq > 0 && frame.Seq <= f.memory.accepted
 }
 
 // forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its

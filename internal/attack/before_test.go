@@ -75,3 +75,37 @@ func TestAlarmBefore(t *testing.T) {
 	write(several("after"))
 	s.told(s.aliceID, "alarm", since, unibus.NoticeFork)
 }
+
+// TestAlarmIsOver: a member who once wrote on another history, as somebody does who was shown one, is read again from
+// where a person takes the room for what it is, and after it was removed and invited again.
+func TestAlarmIsOver(t *testing.T) {
+	s := served(t)
+	for _, way := range []string{"accepted", "invited again"} {
+		s.part(way, func(s *scene) {
+			subject := "over." + way[:7]
+			s.must(s.alice.Close())
+			s.open(s.alice)
+			s.must(s.bob.Close())
+			s.open(s.bob)
+			alices, bobs := s.share(subject)
+			b := s.rogue(s.bob.id, alices.ID())
+			another := *b.log()
+			another.Head = ledger.Head{Seq: another.Head.Seq, Hash: crypto.Hash{1}} // that no entry has
+			_, err := s.js.Publish(s.ctx, bus.StoredSubject(alices.ID(), s.bob.Key()), b.frame(&another, 1, b.key(1), "elsewhere"))
+			s.must(err)
+			if way == "accepted" {
+				s.must(alices.AcceptPlace(s.ctx, 1))
+			} else {
+				s.must(alices.Kick(s.ctx, s.bob.Key()))
+				s.must(alices.Invite(s.ctx, unibus.RoleMember, s.bob.Key()))
+				s.must(bobs.Refresh(s.ctx))
+			}
+			s.must(bobs.PublishOnce(s.ctx, []byte("back")))
+			alices = s.again(s.alice, subject)
+			got, notices, err := s.stored(alices, unibus.SubscribeOptions{All: true})
+			if !slices.Equal(got, []string{"back"}) || (err == nil) != (way == "accepted") {
+				s.Errorf("%q, %v, %v", got, notices, err)
+			}
+		})
+	}
+}

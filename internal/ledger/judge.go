@@ -49,11 +49,11 @@ func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, liv
 	}
 	own, reached := s.HashAt(h.At)
 	if err := s.authentic(h, sender, reached); err != nil {
-		return nil, err
+		return nil, s.elsewhere(h, err)
 	}
 	content, err := s.open(frame, h, sender, keys)
 	if err != nil {
-		return nil, err
+		return nil, s.elsewhere(h, err)
 	}
 	v := &Verdict{Header: h, Former: !s.Room.Role(sender).Writes()}
 	if v.Content, err = crypto.ParseContent(h.Flags, content); err != nil {
@@ -77,6 +77,16 @@ func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, liv
 		v.Refused = fmt.Errorf("%w any more", ErrNotWriter)
 	}
 	return v, nil
+}
+
+// elsewhere adds to why a frame is forged that it says to be of another history: its sender may have been shown another
+// log, with other keys, which people find out by comparing theirs.
+func (s *State) elsewhere(h crypto.Header, why error) error {
+	own, reached := s.HashAt(h.At)
+	if !reached || [16]byte(own[:16]) == h.Head || !errors.Is(why, ErrForged) {
+		return why
+	}
+	return fmt.Errorf("%w; it names another entry %d of the room's log than there is here: its sender may know another history", why, h.At)
 }
 
 // authentic says why a frame cannot be an authentic one, whatever is in it. What names entries, and with them
