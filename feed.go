@@ -56,6 +56,7 @@ type feed struct {
 	unread  uint64                  // frames without a key
 	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
 	told    map[once]bool           // what is told but once
+	weighed time.Time               // when it was last found out how much the room holds
 	looked  map[PublicKey]time.Time // when a stream of somebody's was last looked for before begun
 	subject string
 	named   PublicKey // the sender of the last message, and its name
@@ -244,6 +245,9 @@ func (f *feed) follow() error {
 			if f.stored { // it may hold nothing at all
 				f.in.Reached(f.past.first)
 			}
+			if err := f.weigh(f.ctx, now); err != nil {
+				return err
+			}
 			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
 			if over {
 				f.giveUpAllParked()
@@ -322,7 +326,11 @@ func (f *feed) read(again time.Time) error {
 	ctx := f.ctx
 	// What is missing of a stored room is judged when that has been read to its end, as told.
 	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
-		again = inbox.Earlier(again, f.in.Due(time.Now()))
+		now := time.Now()
+		if err := f.weigh(f.ctx, now); err != nil {
+			return err
+		}
+		again = inbox.Earlier(again, f.in.Due(now))
 	}
 	if !again.IsZero() {
 		var cancel context.CancelFunc

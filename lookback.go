@@ -16,6 +16,7 @@ import (
 const (
 	lookPlaces = 4096        // how far
 	lookEvery  = time.Second // for the streams of one sender
+	weighEvery = time.Second // that a room is read to see how much it holds
 	outOfOrder = 64          // places by which a frame that was sent again may be stored behind its successors
 )
 
@@ -60,6 +61,29 @@ func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header)
 		f.in.Take(*found, time.Now())
 	}
 	return nil
+}
+
+// weigh finds out how much the room holds, where that decides whether what is missing may have expired.
+func (f *feed) weigh(ctx context.Context, now time.Time) error {
+	need := f.in.Doubts(now)
+	if need == 0 || now.Sub(f.weighed) < weighEvery {
+		return nil
+	}
+	f.weighed = now
+	past, err := f.s.c.pastFrames(ctx, f.r.id, store.FramesQuery{None: true})
+	if err == nil {
+		held := uint64(0)
+		ask := func(ctx context.Context, q store.FramesQuery) (store.Past, error) { return f.s.c.pastFrames(ctx, f.r.id, q) }
+		err = f.search(ctx, ask, past.First, past.Last+1, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
+			held += inbox.Size(len(frame.Data))
+			return held >= need
+		})
+		f.in.Holds(held)
+	}
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		err = nil // it is judged by what was read
+	}
+	return err
 }
 
 // search looks at the authentic frames that are stored from a place on, up to another one, until it has seen enough.

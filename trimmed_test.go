@@ -80,3 +80,48 @@ func TestTrimmedWhileRead(t *testing.T) {
 		})
 	}
 }
+
+// overtaken has more written after its first answer.
+type overtaken struct {
+	pastStore
+	write func()
+}
+
+func (s *overtaken) Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
+	past, err := s.pastStore.Frames(ctx, room, q)
+	if s.write != nil {
+		write := s.write
+		s.write = nil
+		write()
+	}
+	return past, err
+}
+
+// TestTrimmedAhead: a room that is limited by bytes is written faster than it is read. Hardly anything of what it held
+// when reading began is there to be read, and nothing of it is missing: the room holds as much as it ever does.
+func TestTrimmedAhead(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	p := DefaultPolicy()
+	p.Retain.Bytes = 64 << 10
+	room, err := w.c.CreateRoom(w.ctx, "ahead", p)
+	must(err)
+	pub, err := room.Publisher(w.ctx)
+	must(err)
+	write := func() {
+		for range 20 {
+			must(pub.Publish(make([]byte, 4<<10)))
+			must(pub.Flush(w.ctx))
+		}
+	}
+	write()
+	past := w.c.past
+	for name, o := range map[string]SubscribeOptions{"all": {All: true}, "last": {Last: 30}, "since": {Since: time.Now().Add(-time.Hour)}} {
+		t.Run(name, func(t *testing.T) {
+			w.c.past = &overtaken{past, write}
+			if _, notices, err := w.read(t, room, o); err != nil {
+				t.Errorf("%v, %v", notices, err)
+			}
+		})
+	}
+	must(pub.Close(w.ctx))
+}

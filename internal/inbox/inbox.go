@@ -142,6 +142,7 @@ type Inbox struct {
 	first   uint64 // the first place that the server said there is
 	began   bool   // it was judged
 	read    meter
+	held    uint64 // bytes that the room was found to hold, from its first place on
 }
 
 // key is one sender's stream.

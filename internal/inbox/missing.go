@@ -101,13 +101,53 @@ func (b *Inbox) tell(g gap, from, to uint64, kind Kind, why string) {
 	b.note(g.s, Notice{Kind: kind, Finding: kind == Gap && b.o.Stored, From: from, To: to, Place: g.right.place, Why: why})
 }
 
-// excuse says why the frames of a gap are missing.
-func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
+// before is the last that is known of a stream before a gap.
+func (b *Inbox) before(g gap) mark {
 	left := g.left
 	if !left.known {
 		at, joined := b.log.Joined(g.s.key.sender)
 		left.at, left.time = at, uint64(joined.UnixMicro())
 	}
+	return left
+}
+
+// Doubts is how many bytes the room would have to hold now, from its first place on, for all to have expired that is
+// missing and about to be judged; 0 when that is known as it is. While a room is read it is trimmed, and what was read
+// of it says less and less of how much it holds.
+func (b *Inbox) Doubts(now time.Time) (bytes uint64) {
+	if !b.o.Stored || b.first <= 1 {
+		return 0
+	}
+	doubt := func(m mark) {
+		kept := b.log.LeastRetained(m.at)
+		behind := m.place > 0 && m.place >= b.first+outOfOrder
+		if expired, _ := b.mayHaveExpired(m, now); !expired && !behind {
+			bytes = max(bytes, uint64(kept.Bytes)/2)
+		}
+	}
+	if b.o.Start && !b.began {
+		doubt(b.start())
+	}
+	for _, g := range b.gaps {
+		if !g.ripe.After(now) {
+			doubt(b.before(g))
+		}
+	}
+	for _, r := range b.records {
+		doubt(r.mark())
+	}
+	return bytes
+}
+
+// Holds takes note of how many bytes the room was found to hold, in authentic frames from its first place on.
+func (b *Inbox) Holds(bytes uint64) { b.held = max(b.held, bytes) }
+
+// Size is what a frame counts for where a room is limited by bytes.
+func Size(frame int) uint64 { return uint64(frame) + overhead }
+
+// excuse says why the frames of a gap are missing.
+func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
+	left := b.before(g)
 	for epoch := left.epoch + 1; epoch < g.right.epoch; epoch++ {
 		if !b.log.Owes(epoch) {
 			return Unreadable, fmt.Sprintf("of a time, as epoch %d, whose keys are not for you", epoch)
@@ -138,8 +178,14 @@ func (b *Inbox) mayHaveExpired(left mark, now time.Time) (expired, yet bool) {
 	}
 	kept := b.log.LeastRetained(left.at)
 	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second-clocksDiffer
-	many := kept.Bytes > 0 && b.read.since(b.first) >= uint64(kept.Bytes)/2
+	many := kept.Bytes > 0 && max(b.read.since(b.first), b.held) >= uint64(kept.Bytes)/2
 	return old || many, kept.Bytes > 0 && left.place < b.first
+}
+
+// start is when what the room stores began.
+func (b *Inbox) start() mark {
+	at, when := b.log.Began()
+	return mark{at: at, time: uint64(when.UnixMicro())}
 }
 
 // beginning judges, once, that a room which is read from its start does not begin with its first place. The log says
@@ -149,9 +195,8 @@ func (b *Inbox) beginning(now time.Time) {
 		return
 	}
 	b.began = true
-	at, when := b.log.Began()
-	m := mark{at: at, time: uint64(when.UnixMicro())}
-	if expired, _ := b.mayHaveExpired(m, now); expired || b.first == 1 || !b.log.StoredSince(at) {
+	m := b.start()
+	if expired, _ := b.mayHaveExpired(m, now); expired || b.first == 1 || !b.log.StoredSince(m.at) {
 		return
 	}
 	b.notice(Notice{
