@@ -171,6 +171,11 @@ func (c *Client) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if v, ok := c.store.(store.Vault); ok {
+		if err := store.Whole(ctx, v); err != nil {
+			return fmt.Errorf("store %s: %w", address, err)
+		}
+	}
 	statement, err := c.store.Bus(ctx)
 	switch {
 	case errors.Is(err, ErrNotFound) && c.o.Make:

@@ -2,10 +2,12 @@ package service
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
@@ -83,5 +85,32 @@ func TestNothingFoundedBeside(t *testing.T) {
 	}
 	if err := beside(t.Context(), dir, streams); err == nil {
 		t.Error("what is remembered of streams is damaged, and a bus founded")
+	}
+}
+
+// TestNotWhole: nobody is served from a store into which a bus is being copied, also not without a service.
+func TestNotWhole(t *testing.T) {
+	id, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.store.SetCopying(t.Context(), true)
+	n.Stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("it is served: %v", err)
+		n.Stop()
+	}
+	c, err := unibus.Connect(t.Context(), unibus.Options{Identity: id, StateDir: t.TempDir(), Store: "sqlite:" + filepath.Join(o.Dir, SQLiteFile)})
+	if !errors.Is(err, unibus.ErrUnavailable) {
+		t.Errorf("it is used: %v", err)
+		c.Close()
 	}
 }

@@ -214,6 +214,9 @@ func (s *Service) dropFlooder(run context.Context, servers *bus.Servers, log *sl
 
 // found learns which bus this is, or makes it one.
 func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) error {
+	if err := store.Whole(ctx, o.Store); err != nil {
+		return err
+	}
 	statement, err := o.Store.Bus(ctx)
 	if errors.Is(err, store.ErrNotFound) && !o.Bus.IsZero() {
 		return fmt.Errorf("%w: the store does not hold the bus %s yet", store.ErrUnavailable, o.Bus)

@@ -198,6 +198,10 @@ type Vault interface {
 	ExpireStaged(ctx context.Context, before time.Time) (removed int, err error)
 	// Created counts the rooms that an endpoint created and that are not archived, whoever is in them now.
 	Created(ctx context.Context, endpoint crypto.PublicKey) (int, error)
+	// Copying reports whether a bus is being copied into the store, or a part of one was: what is there is not to be
+	// relied on. SetCopying says so.
+	Copying(ctx context.Context) (bool, error)
+	SetCopying(ctx context.Context, under bool) error
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)
 	// Heal completes the views of a log that are behind it.
@@ -205,6 +209,16 @@ type Vault interface {
 	// Rebuild makes the views of a log what its state says, and reports how many records were not; with
 	// dry it only counts them.
 	Rebuild(ctx context.Context, s *ledger.State, dry bool) (wrong int, err error)
+}
+
+// Whole fails with ErrUnavailable while a bus is being copied into a store, or only a part of one was: of who was
+// revoked, say, the store may not know yet.
+func Whole(ctx context.Context, v Vault) error {
+	copying, err := v.Copying(ctx)
+	if err == nil && copying {
+		err = fmt.Errorf("%w: a bus is being copied into the store, and is not there whole yet: unibus migrate or restore goes on with it", ErrUnavailable)
+	}
+	return err
 }
 
 // PageEntries yields entries page by page: read returns those after a seq, fewer than page when they

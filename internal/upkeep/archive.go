@@ -344,18 +344,20 @@ func fill(ctx context.Context, f io.ReadSeeker, heads map[crypto.ID]ledger.Head,
 	}
 	var done atomic.Int64
 	tick := func() { progress(done.Add(1), 2*int64(len(heads))) }
-	if err := load(ctx, archive(f, new(manifest)), to, &r.Totals, tick); err != nil {
-		return err
-	}
-	_, err := each(ctx, to, func(ctx context.Context, log crypto.ID) error {
-		defer tick()
-		h, ok := heads[log]
-		if !ok {
-			return fmt.Errorf("%w: the store has a log %s that the archive has not", ErrDiffers, log)
+	return receive(ctx, to, func() error {
+		if err := load(ctx, archive(f, new(manifest)), to, &r.Totals, tick); err != nil {
+			return err
 		}
-		return right(ctx, to, log, h)
+		_, err := each(ctx, to, func(ctx context.Context, log crypto.ID) error {
+			defer tick()
+			h, ok := heads[log]
+			if !ok {
+				return fmt.Errorf("%w: the store has a log %s that the archive has not", ErrDiffers, log)
+			}
+			return right(ctx, to, log, h)
+		})
+		return err
 	})
-	return err
 }
 
 // aside calls write with the URL of a store to write. A file that is not there yet is written beside its place,

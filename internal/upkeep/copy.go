@@ -307,10 +307,31 @@ func Migrate(ctx context.Context, from, to store.Vault, dry bool, progress Progr
 	}
 	var done atomic.Int64
 	tick := func() { progress(done.Add(1), 2*all) }
-	if err := load(ctx, walk(ctx, from), to, &r.Totals, tick); err != nil {
-		return r, err
+	return r, receive(ctx, to, func() error {
+		if err := load(ctx, walk(ctx, from), to, &r.Totals, tick); err != nil {
+			return err
+		}
+		return same(ctx, from, to, tick)
+	})
+}
+
+// receive has a store filled with a bus that it does not have, or has in part. Until that is done nobody relies on it:
+// who was revoked in the end may be a user at first.
+func receive(ctx context.Context, to store.Vault, fill func() error) error {
+	copying, err := to.Copying(ctx)
+	if err == nil && !copying {
+		_, err = to.Bus(ctx)
+		if copying = errors.Is(err, store.ErrNotFound); copying {
+			err = to.SetCopying(ctx, true)
+		}
 	}
-	return r, same(ctx, from, to, tick)
+	if err == nil {
+		err = fill()
+	}
+	if err == nil && copying {
+		err = to.SetCopying(ctx, false)
+	}
+	return err
 }
 
 // count looks at both sides: what there is, and what of it is missing at the target.

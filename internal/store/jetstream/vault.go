@@ -111,3 +111,24 @@ func (s *Store) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 		}
 	}
 }
+
+// copyingKey in unibus_log says, unless it is empty, that a bus is being copied into the store.
+const copyingKey = "copying"
+
+// Copying reports whether a bus is being copied into the store.
+func (s *Store) Copying(ctx context.Context) (bool, error) {
+	r, err := s.log.get(ctx, copyingKey)
+	return len(r.value) > 0, failure(err)
+}
+
+// SetCopying says whether one is.
+func (s *Store) SetCopying(ctx context.Context, under bool) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	var value []byte
+	if under {
+		value = []byte("1")
+	}
+	_, err := s.log.put(ctx, copyingKey, value, anyRevision)
+	return failure(err)
+}

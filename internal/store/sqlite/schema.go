@@ -67,4 +67,6 @@ CREATE TABLE users (
   added_by BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX users_admins ON users (role, active);
+`, `
+CREATE TABLE copying (one BLOB PRIMARY KEY CHECK (one = x'01')) STRICT; -- a row: a bus is being copied here
 `}

@@ -236,3 +236,20 @@ func dumpOne(ctx context.Context, tx *sql.Tx, out map[string]bool, query string,
 	}
 	return r.Err()
 }
+
+// Copying reports whether a bus is being copied into the store.
+func (s *Store) Copying(ctx context.Context) (bool, error) {
+	return s.any(ctx, "copy", `SELECT EXISTS (SELECT 1 FROM copying)`)
+}
+
+// SetCopying says whether one is.
+func (s *Store) SetCopying(ctx context.Context, under bool) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	change := `DELETE FROM copying`
+	if under {
+		change = `INSERT OR IGNORE INTO copying (one) VALUES (x'01')`
+	}
+	_, err := s.write.ExecContext(ctx, change)
+	return failure(err)
+}

@@ -397,20 +397,20 @@ func (s *Store) Users(ctx context.Context, after crypto.PublicKey) iter.Seq2[led
 
 // IsAuthorized reports whether an endpoint may connect now.
 func (s *Store) IsAuthorized(ctx context.Context, endpoint crypto.PublicKey) (bool, error) {
-	return s.any(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE endpoint = ? AND active AND (expires = 0 OR expires > ?))`, endpoint[:], now())
+	return s.any(ctx, "allowlist", `SELECT EXISTS (SELECT 1 FROM users WHERE endpoint = ? AND active AND (expires = 0 OR expires > ?))`, endpoint[:], now())
 }
 
 // HasAdmin reports whether the bus has an active admin.
 func (s *Store) HasAdmin(ctx context.Context) (bool, error) {
-	return s.any(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND active AND (expires = 0 OR expires > ?))`, now())
+	return s.any(ctx, "allowlist", `SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND active AND (expires = 0 OR expires > ?))`, now())
 }
 
-func (s *Store) any(ctx context.Context, query string, args ...any) (bool, error) {
+func (s *Store) any(ctx context.Context, what, query string, args ...any) (bool, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
 	var yes bool
 	if err := s.read.QueryRowContext(ctx, query, args...).Scan(&yes); err != nil {
-		return false, fmt.Errorf("allowlist: %w", failure(err))
+		return false, fmt.Errorf("%s: %w", what, failure(err))
 	}
 	return yes, nil
 }

@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		"not found":       testNotFound,
 		"rooms of":        testRoomsOf,
 		"created":         testCreated,
+		"copying":         testCopying,
 		"race":            testRace,
 		"append":          testAppend,
 		"heads":           testHeads,
@@ -414,6 +415,28 @@ func testRoomsOf(t *testing.T, w *world) {
 	}
 	if refs := of(stranger); len(refs) != 0 {
 		t.Errorf("a stranger's rooms are %v", refs)
+	}
+}
+
+// testCopying: that a bus is being copied into the store is remembered until it is not, and its logs are what they are.
+func testCopying(t *testing.T, w *world) {
+	v, ok := w.s.(store.Vault)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	for _, under := range []bool{true, true, false} {
+		w.must(v.SetCopying(w.ctx, under))
+		if err := store.Whole(w.ctx, v); under != errors.Is(err, store.ErrUnavailable) || !under && err != nil {
+			t.Errorf("a bus is being copied: %v; %v", under, err)
+		}
+		if behind, err := v.Behind(w.ctx); err != nil || len(behind) > 0 {
+			t.Errorf("behind are %v, %v", behind, err)
+		}
+		for log, err := range v.Logs(w.ctx) {
+			if err != nil {
+				t.Errorf("log %s: %v", log, err)
+			}
+		}
 	}
 }
 
