@@ -81,8 +81,10 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 	if f.stored {
 		f.readStored(live)
 		if err := f.begin(ctx); err != nil {
-			f.drop()
-			return nil, err
+			if err = f.explain(err); err != nil { // it may have ceased to store meanwhile
+				f.drop()
+				return nil, err
+			}
 		}
 	}
 	r.smu.Lock()
@@ -245,7 +247,7 @@ func (f *feed) follow() error {
 			if f.stored { // it may hold nothing at all
 				f.in.Reached(f.past.first)
 			}
-			if err := f.weigh(f.ctx, now); err != nil {
+			if err := f.weigh(f.ctx, now); f.o.End && err != nil {
 				return err
 			}
 			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
@@ -327,10 +329,14 @@ func (f *feed) read(again time.Time) error {
 	// What is missing of a stored room is judged when that has been read to its end, as told.
 	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
 		now := time.Now()
-		if err := f.weigh(f.ctx, now); err != nil {
+		switch err := f.weigh(f.ctx, now); {
+		case err == nil:
+			again = inbox.Earlier(again, f.in.Due(now))
+		case errors.Is(err, ErrUnavailable) && !f.o.End:
+			again = inbox.Earlier(again, now.Add(weighEvery)) // it is judged when the past can be had
+		default:
 			return err
 		}
-		again = inbox.Earlier(again, f.in.Due(now))
 	}
 	if !again.IsZero() {
 		var cancel context.CancelFunc

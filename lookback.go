@@ -63,25 +63,25 @@ func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header)
 	return nil
 }
 
-// weigh finds out how much the room holds, where that decides whether what is missing may have expired.
+// weigh finds out how much the room holds, where that decides whether what is missing may have expired. ErrUnavailable
+// when that cannot be had.
 func (f *feed) weigh(ctx context.Context, now time.Time) error {
 	need := f.in.Doubts(now)
 	if need == 0 || now.Sub(f.weighed) < weighEvery {
 		return nil
 	}
-	f.weighed = now
-	past, err := f.s.c.pastFrames(ctx, f.r.id, store.FramesQuery{None: true})
-	if err == nil {
-		held := uint64(0)
-		ask := func(ctx context.Context, q store.FramesQuery) (store.Past, error) { return f.s.c.pastFrames(ctx, f.r.id, q) }
-		err = f.search(ctx, ask, past.First, past.Last+1, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
-			held += inbox.Size(len(frame.Data))
-			return held >= need
-		})
-		f.in.Holds(held)
+	past, err := f.look(ctx, store.FramesQuery{None: true})
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
-		err = nil // it is judged by what was read
+	held := uint64(0)
+	err = f.search(ctx, f.look, past.First, past.Last+1, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
+		held += inbox.Size(len(frame.Data))
+		return held >= need
+	})
+	f.in.Holds(held)
+	if err == nil {
+		f.weighed = now
 	}
 	return err
 }

@@ -34,7 +34,15 @@ type waitingRoom struct {
 	head    uint64               // of the log, when they were looked at
 	next    time.Time            // when the log is asked for again
 	askers  map[asker]time.Time  // when the log was asked for because of a frame
-	dropped map[PublicKey]uint64 // frames that waited in vain and may have been anything
+	synced  time.Time            // when the log was had last
+	dropped map[PublicKey]inVain // frames that waited in vain and may have been anything
+}
+
+// inVain are frames of a sender that waited in vain.
+type inVain struct {
+	frames  uint64
+	place   uint64 // of the last
+	finding bool   // it was known meanwhile that the log does not reach so far
 }
 
 // asker is a sender at the reader's head, or all others together; those of frames that verified apart from those
@@ -87,7 +95,10 @@ func (f *feed) unpark() (again time.Time, err error) {
 	}
 	if !now.Before(w.next) {
 		w.next = now.Add(askEvery)
-		if err := f.r.sync(f.ctx); err != nil && !errors.Is(err, ErrUnavailable) {
+		switch err := f.r.sync(f.ctx); {
+		case err == nil:
+			w.synced = now
+		case !errors.Is(err, ErrUnavailable):
 			return time.Time{}, err
 		}
 	}
@@ -140,10 +151,14 @@ func (f *feed) giveUpParked(p parked) {
 	w.bytes -= len(p.frame.Data)
 	if !p.verified {
 		if w.dropped == nil {
-			w.dropped = map[PublicKey]uint64{}
+			w.dropped = map[PublicKey]inVain{}
 		}
 		if len(w.dropped) < maxAskers {
-			w.dropped[p.frame.Sender]++
+			known := false
+			f.r.read(func(s *ledger.State) { known = s.Room.Known(p.frame.Sender) })
+			d := w.dropped[p.frame.Sender]
+			waited := w.synced.After(p.until.Add(-patience.Log))
+			w.dropped[p.frame.Sender] = inVain{d.frames + 1, max(d.place, p.frame.Seq), d.finding || f.stored && known && waited}
 		}
 		return
 	}
@@ -151,12 +166,13 @@ func (f *feed) giveUpParked(p parked) {
 	f.note(NoticeWithheld, true, p.frame, h, fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ledger.ErrWithheld, h.At, f.r.head().Seq))
 }
 
-// tellDropped tells of frames that may have been anything.
+// tellDropped tells of frames that may have been anything. In a stored room nobody but a member, the server or a damaged
+// disk puts them under that member's subject: they are rubbish, or the log is withheld.
 func (f *feed) tellDropped() {
-	for sender, n := range f.waiting.dropped {
+	for sender, d := range f.waiting.dropped {
 		f.tell(Notice{
-			Kind: NoticeAhead, Sender: f.s.c.nameOf(sender), From: 1, To: n,
-			Why: "named entries of the room's log that are not to be had; dropped, since nobody can tell what they were",
+			Kind: NoticeAhead, Finding: d.finding, Sender: f.s.c.nameOf(sender), From: 1, To: d.frames, Seq: d.place,
+			Why: "named entries of the room's log that are not to be had, withheld or never made; dropped, since nobody can tell what they were",
 		})
 	}
 	clear(f.waiting.dropped)

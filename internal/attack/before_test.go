@@ -109,3 +109,29 @@ func TestAlarmIsOver(t *testing.T) {
 		})
 	}
 }
+
+// TestAheadForGood: a frame of entries that the log does not reach, of a key that nobody has, may be anything. In a
+// stored room only its sender, the server or a damaged disk can have put it there: reading does not end as if well.
+func TestAheadForGood(t *testing.T) {
+	s := served(t)
+	alices, bobs := s.share("ahead")
+	s.send(alices, "before")
+	b := s.rogue(s.bob.id, alices.ID())
+	ahead := *b.log()
+	ahead.Head = ledger.Head{Seq: ahead.Head.Seq + 1, Hash: crypto.Hash{1}}
+	_, err := s.js.Publish(s.ctx, bus.StoredSubject(alices.ID(), s.bob.Key()), b.frame(&ahead, 2, crypto.RoomKey{7}, "of an epoch to come"))
+	s.must(err)
+	s.send(alices, "after")
+	for way, o := range map[string]unibus.SubscribeOptions{"all": {All: true}, "last": {Last: 4}, "since": {Since: time.Now().Add(-time.Hour)}} {
+		got, notices, err := s.stored(alices, o)
+		found := slices.ContainsFunc(notices, func(n unibus.Notice) bool { return n.Kind == unibus.NoticeAhead && n.Finding && n.Sender == "bob" })
+		if !slices.Equal(got, []string{"before", "after"}) || !found || !errors.Is(err, unibus.ErrIntegrity) {
+			t.Errorf("%s: %q, %v, %v", way, got, notices, err)
+		}
+	}
+	s.must(alices.AcceptPlace(s.ctx, 3))
+	s.must(bobs.PublishOnce(s.ctx, []byte("on")))
+	if got, notices, err := s.stored(alices, unibus.SubscribeOptions{All: true}); err != nil || len(got) != 3 {
+		t.Errorf("accepted, and %q, %v, %v", got, notices, err)
+	}
+}
