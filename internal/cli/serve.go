@@ -23,6 +23,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
 )
 
 // serveFlags are the flags of serve, all of which are settings.
@@ -175,6 +176,12 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 	if errors.Is(err, unibus.ErrUnavailable) && !f.external {
 		if taken := f.taken(); taken != nil {
 			return taken
+		}
+	}
+	if f.external && o.Store != service.JetStream {
+		kept, kerr := service.KeptIn(o.Dir)
+		if errors.Is(err, store.ErrElsewhere) || errors.Is(err, store.ErrDamaged) && kerr == nil && kept == service.JetStream {
+			return hinted(err, "to serve the bus that is kept in the servers: --store "+service.JetStream)
 		}
 	}
 	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {
