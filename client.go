@@ -298,7 +298,15 @@ func (c *Client) checkBus(ctx context.Context, address string, statement []byte)
 		if err := c.pins.PinServer(ctx, address, first.ID); err != nil {
 			return ID{}, err
 		}
-		c.say("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, e.By)
+		known, err := c.pins.State(ctx, first.ID)
+		if err != nil {
+			return ID{}, err
+		}
+		if known.Head.Seq > 0 {
+			c.say("%s is another address of the bus %s, which is known already; pinned", address, first.ID)
+		} else {
+			c.say("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, e.By)
+		}
 	} else if pinned != first.ID {
 		return ID{}, fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
 	}
@@ -342,6 +350,7 @@ func (o *Options) StateFile() string {
 type Known struct {
 	Server string // where Connect goes when the options name no server: the one joined, or DefaultServer
 	Bus    ID     // the bus that was met where the options lead; zero: none yet
+	Only   ID     // the only bus that was met anywhere; zero: none, or several
 }
 
 // Recall returns what is known of where the options lead.
@@ -364,6 +373,13 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 	address, err := o.address()
 	if err == nil {
 		known.Bus, err = p.Server(ctx, address)
+	}
+	if err != nil {
+		return known, err
+	}
+	met, err := p.Buses(ctx)
+	if err == nil && len(met) == 1 {
+		known.Only = met[0]
 	}
 	return known, err
 }
