@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -120,8 +121,14 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// printError prints one line, and one with what helps.
+// printError prints one line, and one with what helps; of several logs that were rolled back, for each.
 func (a *app) printError(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok && !slices.ContainsFunc(many.Unwrap(), notRolledBack) {
+		for _, one := range many.Unwrap() {
+			a.printError(one)
+		}
+		return
+	}
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && a.hint(err) == "" && a.interrupted() {
 		return
 	}
@@ -129,6 +136,11 @@ func (a *app) printError(err error) {
 	if hint := a.hint(err); hint != "" {
 		a.err.say("hint: %s\n", visible(hint))
 	}
+}
+
+// notRolledBack reports whether an error is none that names a log which was rolled back, and what helps with it.
+func notRolledBack(err error) bool {
+	return !errors.Is(err, unibus.ErrLogRolledBack) || unibus.Hint(err) == ""
 }
 
 // oneLine puts the lines of a text one behind the other.
@@ -156,8 +168,6 @@ func (a *app) hint(err error) string {
 	switch {
 	case errors.Is(err, unibus.ErrStateDamaged):
 		return "no server did this: bring back a copy of it that is as new, or " + a.forget()
-	case errors.Is(err, unibus.ErrLogRolledBack):
-		return "ask whoever runs the bus whether it was restored from a backup; to accept it as it is now: unibus verify ROOM --accept HASH, or unibus verify --bus --accept HASH, with the hash at which it ends"
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
