@@ -519,6 +519,8 @@ func (c *Client) explain(err error) error {
 		}
 		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, c.id.Key())
 		return withHint(err, "if the clock of this machine is right (date -u), ask an admin to run: unibus user add %s --name %s", c.id.Key(), name)
+	case errors.Is(err, bus.ErrUnanswered):
+		return withHint(err, "the server answers, but its service does not: it has no quorum, or is not running; whoever runs it looks with unibus doctor --keys FILE")
 	case errors.Is(err, ErrUnavailable):
 		return withHint(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
 	}
