@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -178,7 +179,7 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout,
 			errors.Is(err, nats.ErrNoServers) && !sent.IsZero(): // of several, of which one at least is there
 			err = unanswered()
-		case errors.Is(err, nats.ErrTimeout) && !sent.IsZero():
+		case !sent.IsZero() && (errors.Is(err, nats.ErrTimeout) || errors.Is(err, os.ErrDeadlineExceeded)):
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), unanswered())
 		case !unfinished(err):
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
