@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -66,16 +67,45 @@ func (c *Client) tellKept(e *ledger.Entry, age time.Duration, lost bool) {
 func (l *chain) read(f func(s *ledger.State))      { l.log.Read(f) }
 func (l *chain) head() ledger.Head                 { return l.log.Head() }
 func (l *chain) sync(ctx context.Context) error    { return l.settled(ctx, l.log.Sync(ctx)) }
-func (l *chain) confirm(ctx context.Context) error { return l.log.Confirm(ctx) }
+func (l *chain) confirm(ctx context.Context) error { return l.named(l.log.Confirm(ctx)) }
+
+// named says of an error that a log was rolled back which one it is, in words that people know it by, and with what
+// hash it would be taken for what it is.
+func (l *chain) named(err error) error {
+	var back *mirror.RolledBack
+	if !errors.As(err, &back) {
+		return err
+	}
+	what, which := "the allowlist", "--bus"
+	l.read(func(s *ledger.State) {
+		if s.Room != nil {
+			what, which = "room "+s.Room.Subject, s.Room.Subject
+			if !plainWord(which) {
+				which = l.id.String()
+			}
+		}
+	})
+	const ask = "ask whoever runs the bus whether it was restored from a backup"
+	err = fmt.Errorf("%s: %w: %w: %s", what, ErrIntegrity, ErrLogRolledBack, back.Why)
+	if back.End.Seq == 0 {
+		return withHint(err, ask)
+	}
+	return withHint(err, ask+"; to accept it as it is now: unibus verify %s --accept %x", which, back.End.Hash[:8])
+}
+
+// plainWord reports whether a text means only itself in any shell.
+func plainWord(text string) bool {
+	return text[0] != '-' && strings.Trim(strings.ToLower(text), "abcdefghijklmnopqrstuvwxyz0123456789._-/") == ""
+}
 
 // settled is what came of bringing the log up to date, once a person has decided for it as it is.
 func (l *chain) settled(ctx context.Context, synced error) error {
 	if l.c.o.Accept == "" || !errors.Is(synced, ErrIntegrity) {
-		return synced
+		return l.named(synced)
 	}
 	taken, err := l.log.Return(ctx, func(h crypto.Hash) bool { return begins(h, l.c.o.Accept) })
 	if err != nil || !taken {
-		return synced
+		return l.named(synced)
 	}
 	head := l.head()
 	l.c.say("log %s is taken for what it is: it ends at entry %d (%x)", l.id, head.Seq, head.Hash[:8])
@@ -91,7 +121,7 @@ func begins(h crypto.Hash, digits string) bool {
 }
 
 func (l *chain) append(ctx context.Context, next mirror.Next) error {
-	err := l.log.Append(ctx, next)
+	err := l.named(l.log.Append(ctx, next))
 	if errors.Is(err, mirror.ErrKept) {
 		err = withHint(err, "if it is still meant, say so: --yes")
 	}

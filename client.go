@@ -303,7 +303,15 @@ func (c *Client) checkBus(ctx context.Context, address string, statement []byte)
 		if err := c.pins.PinServer(ctx, address, first.ID); err != nil {
 			return ID{}, err
 		}
-		c.say("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, e.By)
+		known, err := c.pins.State(ctx, first.ID)
+		if err != nil {
+			return ID{}, err
+		}
+		if known.Head.Seq > 0 {
+			c.say("%s is another address of the bus %s, which is known already; pinned", address, first.ID)
+		} else {
+			c.say("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, e.By)
+		}
 	} else if pinned != first.ID {
 		return ID{}, fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
 	}
@@ -347,6 +355,7 @@ func (o *Options) StateFile() string {
 type Known struct {
 	Server string // where Connect goes when the options name no server: the one joined, or DefaultServer
 	Bus    ID     // the bus that was met where the options lead; zero: none yet
+	Only   ID     // the only bus that was met anywhere; zero: none, or several
 }
 
 // Recall returns what is known of where the options lead.
@@ -369,6 +378,13 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 	address, err := o.address()
 	if err == nil {
 		known.Bus, err = p.Server(ctx, address)
+	}
+	if err != nil {
+		return known, err
+	}
+	met, err := p.Buses(ctx)
+	if err == nil && len(met) == 1 {
+		known.Only = met[0]
 	}
 	return known, err
 }
@@ -508,6 +524,8 @@ func (c *Client) explain(err error) error {
 		}
 		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, c.id.Key())
 		return withHint(err, "if the clock of this machine is right (date -u), ask an admin to run: unibus user add %s --name %s", c.id.Key(), name)
+	case errors.Is(err, bus.ErrUnanswered):
+		return withHint(err, "the server answers, but its service does not: it has no quorum, or is not running; whoever runs it looks with unibus doctor --keys FILE")
 	case errors.Is(err, ErrUnavailable):
 		return withHint(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
 	}

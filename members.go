@@ -2,6 +2,7 @@ package unibus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +20,9 @@ func (r *Room) change(ctx context.Context, next mirror.Next) error {
 	if !r.c.active(r.c.id.Key()) {
 		return r.c.explain(ErrDenied)
 	}
-	if err := r.append(ctx, next); err != nil {
+	if err := r.append(ctx, next); errors.Is(err, ErrLogRolledBack) { // which names the room
+		return err
+	} else if err != nil {
 		return fmt.Errorf("room %s: %w", r.Subject(), err)
 	}
 	return nil
@@ -274,6 +277,7 @@ func (c *Client) BusLog(ctx context.Context) ([]LogEntry, error) {
 // audit verifies the store's log afresh.
 func (l *chain) audit(ctx context.Context) ([]LogEntry, error) {
 	entries, err := l.log.Audit(ctx)
+	err = l.named(err)
 	out := make([]LogEntry, len(entries))
 	for i, e := range entries {
 		out[i] = l.c.logEntry(e)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,6 +45,9 @@ type DialOptions struct {
 	Connected func()
 	Lost      func(err error)
 }
+
+// ErrUnanswered is a store.ErrUnavailable: a server is there, but the service that answers logins does not.
+var ErrUnanswered = fmt.Errorf("%w", store.ErrUnavailable)
 
 // reconnectDelay is soon at first, and never long.
 func reconnectDelay(attempts int) time.Duration {
@@ -174,7 +178,9 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 		switch {
 		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout,
 			errors.Is(err, nats.ErrNoServers) && !sent.IsZero(): // of several, of which one at least is there
-			err = fmt.Errorf("%w: the login was not answered in time, as when the service is not there or has no quorum", store.ErrUnavailable)
+			err = unanswered()
+		case !sent.IsZero() && (errors.Is(err, nats.ErrTimeout) || errors.Is(err, os.ErrDeadlineExceeded)):
+			return nil, fmt.Errorf("connect to %s: %w", o.where(), unanswered())
 		case !unfinished(err):
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		}
@@ -184,6 +190,10 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 		case <-time.After(reconnectDelay(0)):
 		}
 	}
+}
+
+func unanswered() error {
+	return fmt.Errorf("%w: the login was not answered in time, as when the service is not there or has no quorum", ErrUnanswered)
 }
 
 // unfinished reports whether an error of the library means a login that a server did not finish.

@@ -46,6 +46,18 @@ func (s *Streams) Any(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// Holds reports whether there is a stream of that name with something in it.
+func (s *Streams) Holds(ctx context.Context, name string) (bool, error) {
+	stream, err := s.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("stream %s: %w", name, failure(err))
+	}
+	return stream.CachedInfo().State.Msgs > 0, nil
+}
+
 // Ensure makes or changes a room's stream, so that it is as the policy says. A stream is never removed:
 // when storing ends it is emptied, which keeps its numbers, so that a place never means two frames.
 func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) error {

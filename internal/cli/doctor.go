@@ -61,6 +61,7 @@ type doctor struct {
 }
 
 func (d *doctor) add(c upkeep.Check) {
+	c.Detail = oneLine(c.Detail)
 	d.checks = append(d.checks, c)
 	if c.Status == upkeep.Fail {
 		d.failed++
@@ -74,7 +75,9 @@ func (d *doctor) say(name, status, hint, format string, args ...any) {
 // failure is a check that could not be made. The same reason is told once, and so is that nobody answers.
 func (d *doctor) failure(name string, err error) {
 	silent := errors.Is(err, unibus.ErrUnavailable)
-	same := func(c upkeep.Check) bool { return c.Status == upkeep.Fail && c.Detail == redact.Text(err.Error()) }
+	same := func(c upkeep.Check) bool {
+		return c.Status == upkeep.Fail && c.Detail == oneLine(redact.Text(err.Error()))
+	}
 	if silent && d.silent || slices.ContainsFunc(d.checks, same) {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,6 +52,7 @@ type app struct {
 	data     string         // --data, of whichever command runs
 	cmd      *cobra.Command // the one that runs
 	accepted string         // the hash of a log that a person takes for what it is
+	helpless error          // help was asked for with what is no command
 }
 
 // Main runs the command line and returns its exit code.
@@ -66,6 +68,9 @@ func Main(args []string, in, out, errOut *os.File) int {
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = a.helpless
+	}
 	if flushed := a.out.Flush(); err == nil {
 		err = flushed
 	}
@@ -116,16 +121,31 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// printError prints one line, and one with what helps.
+// printError prints one line, and one with what helps; of several logs that were rolled back, for each.
 func (a *app) printError(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok && !slices.ContainsFunc(many.Unwrap(), notRolledBack) {
+		for _, one := range many.Unwrap() {
+			a.printError(one)
+		}
+		return
+	}
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && a.hint(err) == "" && a.interrupted() {
 		return
 	}
-	text := strings.ReplaceAll(redact.Text(err.Error()), "\n", "; ")
-	a.err.say("unibus: %s\n", visible(text))
+	a.err.say("unibus: %s\n", visible(oneLine(redact.Text(err.Error()))))
 	if hint := a.hint(err); hint != "" {
 		a.err.say("hint: %s\n", visible(hint))
 	}
+}
+
+// notRolledBack reports whether an error is none that names a log which was rolled back, and what helps with it.
+func notRolledBack(err error) bool {
+	return !errors.Is(err, unibus.ErrLogRolledBack) || unibus.Hint(err) == ""
+}
+
+// oneLine puts the lines of a text one behind the other.
+func oneLine(text string) string {
+	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "; ")
 }
 
 // hint is what helps with an error; empty for nothing.
@@ -148,8 +168,6 @@ func (a *app) hint(err error) string {
 	switch {
 	case errors.Is(err, unibus.ErrStateDamaged):
 		return "no server did this: bring back a copy of it that is as new, or " + a.forget()
-	case errors.Is(err, unibus.ErrLogRolledBack):
-		return "ask whoever runs the bus whether it was restored from a backup; to accept it as it is now: unibus verify ROOM --accept HASH, or unibus verify --bus --accept HASH, with the hash at which it ends"
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
@@ -212,13 +230,40 @@ func (a *app) root() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+			a.helpless = wrongArgs(cmd, cmd.Flags().Args())
+			return
+		}
+		help(cmd, args)
+	})
 	a.set.define(root.PersistentFlags())
 	a.complete(root, "output", "text", "json")
 	root.AddCommand(a.initCmd(), a.whoamiCmd(), a.joinCmd(), a.serveCmd(), a.natsConfigCmd(), a.demoCmd(), a.userCmd(), a.roomCmd(), a.roomsCmd(),
 		a.inviteCmd(), a.kickCmd(), a.leaveCmd(), a.roleCmd(), a.membersCmd(), a.rekeyCmd(),
 		a.pubCmd(), a.subCmd(), a.logCmd(), a.verifyCmd(), a.migrateCmd(), a.backupCmd(), a.restoreCmd(), a.storeCmd(), a.doctorCmd(), a.tokenCmd(), a.completionCmd(), a.versionCmd())
 	fixArgs(root)
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.RunE = helpOf
+		}
+	}
 	return root
+}
+
+// helpOf shows the help of the command that is named.
+func helpOf(cmd *cobra.Command, args []string) error {
+	named, rest, err := cmd.Root().Find(args)
+	if err == nil && len(rest) > 0 && named.HasSubCommands() {
+		err = wrongArgs(named, rest)
+	}
+	if err != nil {
+		return err
+	}
+	named.InitDefaultHelpFlag()
+	return named.Help()
 }
 
 // fixArgs makes wrong arguments usage errors.

@@ -23,6 +23,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
 )
 
 // serveFlags are the flags of serve, all of which are settings.
@@ -43,6 +44,9 @@ func (a *app) serveCmd() *cobra.Command {
   unibus serve --cluster-name prod --cluster-listen 10.0.0.1:6222 --routes 10.0.0.2:6222,10.0.0.3:6222 --listen 10.0.0.1:4222
   unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.useful(cmd.Flags()); err != nil {
+				return err
+			}
 			o, err := a.nodeOptions(cmd.Context(), &f)
 			if err != nil {
 				return err
@@ -93,6 +97,23 @@ func (f *serveFlags) define(fs *pflag.FlagSet) {
 	fs.StringVar(&f.cluster.TLSCA, "cluster-tls-ca", "", "`FILE` of the authority that signs the servers' certificates")
 	fs.BoolVar(&f.external, "external", false, "no embedded server: serve beside those at --server or --context")
 	fs.StringVar(&f.natsConfig, "nats-config", "", "`FILE` of further NATS server configuration")
+}
+
+// embeddedOnly are the flags that say how the embedded server is to be.
+var embeddedOnly = []string{
+	"listen", "sync", "tls-cert", "tls-key", "server-name", "nats-config",
+	"cluster-name", "cluster-listen", "routes", "cluster-tls-cert", "cluster-tls-key", "cluster-tls-ca",
+}
+
+// useful refuses, beside external servers, a flag of the embedded one on the command line: who gives it would believe
+// that it has an effect. From elsewhere it may be meant for another run.
+func (f *serveFlags) useful(given *pflag.FlagSet) error {
+	for _, name := range embeddedOnly {
+		if f.external && given.Changed(name) {
+			return hinted(usage("--%s has no effect with --external: there is no embedded server", name), "leave it out: the servers have a configuration of their own")
+		}
+	}
+	return nil
 }
 
 // filesThere fails with ErrNotFound when a file that a flag names is not there.
@@ -155,6 +176,12 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 	if errors.Is(err, unibus.ErrUnavailable) && !f.external {
 		if taken := f.taken(); taken != nil {
 			return taken
+		}
+	}
+	if f.external && o.Store != service.JetStream {
+		kept, kerr := service.KeptIn(o.Dir)
+		if errors.Is(err, store.ErrElsewhere) || errors.Is(err, store.ErrDamaged) && kerr == nil && kept == service.JetStream {
+			return hinted(err, "to serve the bus that is kept in the servers: --store "+service.JetStream)
 		}
 	}
 	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {

@@ -33,9 +33,10 @@ func (a *app) subCmd() *cobra.Command {
 	var f subFlags
 	c := &cobra.Command{
 		Use: "sub ROOM|PATTERN…", Short: "Read messages", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRooms,
-		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.",
+		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.\n\nAlso with --raw a message is followed by a newline, or with --null by NUL. To get back one exactly as it was:\n-o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d",
 		Example: `  unibus sub 'ops.>' | grep -i error
-  unibus sub ops.alerts --since 24h --end -o json | jq -r .name`,
+  unibus sub ops.alerts --since 24h --end -o json | jq -r .name
+  unibus sub files --last 1 --end -o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d >file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options(a)
 			if err != nil {
@@ -53,7 +54,7 @@ func (a *app) subCmd() *cobra.Command {
 	fs.BoolVar(&f.end, "end", false, "end when everything stored has been read")
 	fs.Var(newValue(&f.count, count), "count", "end after `N` messages")
 	fs.Var(newValue(&f.wait, longer), "wait", "end after so long without a message")
-	fs.BoolVar(&f.raw, "raw", false, "bodies as they are, to a terminal too")
+	fs.BoolVar(&f.raw, "raw", false, "bodies as they are, to a terminal too, each followed by a newline")
 	fs.BoolVar(&f.null, "null", false, "end bodies with NUL instead of newline")
 	fs.BoolVar(&f.headers, "headers", false, "show headers, a line each before the body")
 	fs.StringVar(&f.queue, "queue", "", "share the messages with other readers of the queue `GROUP`")

@@ -64,6 +64,7 @@ func (a *app) server(ctx context.Context) (string, error) {
 // operatorHint adds what helps when the servers do not let an operator in.
 func operatorHint(err error) error {
 	switch {
+	case errors.Is(err, bus.ErrUnanswered): // which has the hint that fits
 	case errors.Is(err, unibus.ErrDenied):
 		return hinted(err, "that takes the service's keys, --keys FILE, or a NATS context, --context NAME")
 	case errors.Is(err, unibus.ErrUnavailable):

@@ -264,7 +264,7 @@ func (a *app) userRevokeCmd() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
 		Use: "revoke USER…", Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1),
-		Annotations: map[string]string{asks: "whether to revoke oneself"},
+		Annotations: map[string]string{asks: "whether to revoke them"},
 		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 			keys, err := revocable(ctx, c, args)
@@ -275,6 +275,8 @@ func (a *app) userRevokeCmd() *cobra.Command {
 				if err := a.confirm("revoke " + args[i] + ", which is yourself"); err != nil {
 					return err
 				}
+			} else if err := a.confirmOnTerminal("revoke " + strings.Join(args, ", ")); err != nil {
+				return err
 			}
 			if err := c.RevokeUsers(ctx, reason, keys...); err != nil {
 				return err

@@ -61,8 +61,12 @@ still in.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v.bus = cmd.Flags().Changed("bus") && len(args) == 0 && !v.all
 			_, place := placeOf(v.accept)
-			if len(args) == 1 && isArchive(args[0]) && v == (verifyFlags{}) {
+			file := len(args) == 1 && v == (verifyFlags{}) && isFile(args[0])
+			if file && isArchive(args[0]) {
 				return a.verifyFile(cmd.Context(), args[0])
+			}
+			if _, err := a.options(); file && err == nil { // whoever is nobody yet is told that
+				return a.verifyNamesake(cmd.Context(), args[0])
 			}
 			if err := v.check(args, place); err != nil {
 				return err
@@ -226,16 +230,58 @@ func signedLog(id unibus.ID, entries []unibus.LogEntry) upkeep.Log {
 	return l
 }
 
-// isArchive reports whether there is a file of that name that begins as archives do.
+// isFile reports whether there is a file of that name.
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// archiveHead is how archives begin as they are written: compressed by gzip, without a name and a time.
+var archiveHead = [10]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
+
+// isArchive reports whether the file of that name begins as archives do, or as one does of which a byte or two are
+// damaged: those are to be told as what they are.
 func isArchive(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	var magic [2]byte
-	_, err = io.ReadFull(f, magic[:])
-	return err == nil && magic == [2]byte{0x1f, 0x8b}
+	var head [len(archiveHead)]byte
+	if _, err = io.ReadFull(f, head[:]); err != nil {
+		return false
+	}
+	other := 0
+	for i := range head {
+		if head[i] != archiveHead[i] {
+			other++
+		}
+	}
+	return other <= 2 || head[0] == archiveHead[0] && head[1] == archiveHead[1]
+}
+
+// verifyNamesake checks a room when there is a file of that name, which can not be checked, as is said when there is
+// no such room.
+func (a *app) verifyNamesake(ctx context.Context, name string) error {
+	const none = "the file is not an export or a backup"
+	found := false
+	err := a.with(ctx, func(c *unibus.Client) error {
+		r, err := c.Room(ctx, name)
+		if err != nil {
+			return err
+		}
+		found = true
+		return a.verify(ctx, []*unibus.Room{r})
+	})
+	switch {
+	case found:
+		return err
+	case errors.Is(err, unibus.ErrInvalid), errors.Is(err, unibus.ErrUnavailable):
+		return hinted(usage("verify %s: %s", name, none), "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers")
+	case errors.Is(err, unibus.ErrNotFound):
+		return fmt.Errorf("verify %s: %w: %s, and there is no room of that name", name, unibus.ErrNotFound, none)
+	}
+	return err
 }
 
 // checkedLog is a log of a file.

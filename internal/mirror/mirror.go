@@ -23,6 +23,20 @@ var (
 	ErrKept = fmt.Errorf("%w", store.ErrConflict)
 )
 
+// RolledBack is an ErrRolledBack, with what is known of the log that a store offers.
+type RolledBack struct {
+	Log crypto.ID
+	End ledger.Head // the last entry of what is offered, by the store's word; zero: it offers nothing
+	Why string
+}
+
+func (r *RolledBack) Error() string {
+	return fmt.Sprintf("log %s: %v: %v: %s", r.Log, store.ErrIntegrity, ErrRolledBack, r.Why)
+}
+
+// Unwrap returns its kinds.
+func (r *RolledBack) Unwrap() []error { return []error{store.ErrIntegrity, ErrRolledBack} }
+
 // fresh is for how long a log that the store has confirmed counts as up to date.
 const fresh = time.Minute
 
@@ -127,11 +141,11 @@ func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
 	own := l.Head()
 	switch {
 	case head.Seq == 0 && before.Seq > 0:
-		return l.rolledBack("the store denies the log that was verified up to entry %d", before.Seq)
+		return l.rolledBack(ledger.Head{}, "the store denies the log that was verified up to entry %d", before.Seq)
 	case head.Seq == 0:
 		return fmt.Errorf("log %s: %w", l.id, store.ErrNotFound)
 	case head.Seq < before.Seq:
-		return l.rolledBack("the store's log ends at entry %d (%x), but it was verified up to entry %d", head.Seq, head.Hash[:8], before.Seq)
+		return l.rolledBack(head, "the store's log ends at entry %d (%x), but it was verified up to entry %d", head.Seq, head.Hash[:8], before.Seq)
 	case head.Seq > own.Seq:
 		if err := l.fetch(ctx, head.Seq); err != nil {
 			return err
@@ -251,7 +265,7 @@ func (l *Log) stored(ctx context.Context) (*ledger.State, []*ledger.Entry, error
 		}
 	}
 	if len(entries) == 0 {
-		return nil, nil, l.rolledBack("the store denies the log")
+		return nil, nil, l.rolledBack(ledger.Head{}, "the store denies the log")
 	}
 	return s, entries, nil
 }
@@ -290,8 +304,8 @@ func (l *Log) broken(format string, args ...any) error {
 	return fmt.Errorf("log %s: %w: %s", l.id, store.ErrIntegrity, fmt.Sprintf(format, args...))
 }
 
-func (l *Log) rolledBack(format string, args ...any) error {
-	return fmt.Errorf("log %s: %w: %w: %s", l.id, store.ErrIntegrity, ErrRolledBack, fmt.Sprintf(format, args...))
+func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
+	return &RolledBack{Log: l.id, End: end, Why: fmt.Sprintf(format, args...)}
 }
 
 func (l *Log) pin(ctx context.Context) (err error) {

@@ -230,6 +230,23 @@ func (p *Pins) Server(ctx context.Context, address string) (crypto.ID, error) {
 	return crypto.ID(bus), nil
 }
 
+// Buses returns the buses that were met, behind whatever address.
+func (p *Pins) Buses(ctx context.Context) (out []crypto.ID, err error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT DISTINCT bus FROM servers`)
+	if err != nil {
+		return nil, fmt.Errorf("read which buses were met: %w", damaged(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var bus []byte
+		if err := rows.Scan(&bus); err != nil {
+			return nil, fmt.Errorf("read which buses were met: %w", damaged(err))
+		}
+		out = append(out, crypto.ID(bus))
+	}
+	return out, damaged(rows.Err())
+}
+
 // PinServer remembers the bus behind an address. The error is ErrContradiction when another is
 // remembered.
 func (p *Pins) PinServer(ctx context.Context, address string, bus crypto.ID) error {

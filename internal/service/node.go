@@ -16,7 +16,6 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
-	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // JetStream is the Store of NodeOptions that keeps everything in the NATS servers themselves.
@@ -88,7 +87,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
 			}
 		}
-		db, err := sqlite.Open(ctx, path, sqlite.Options{Relaxed: o.Sync != "" && o.Sync != "always"})
+		db, err := o.openSQLite(ctx, path, n.links)
 		if err != nil {
 			return err
 		}

@@ -33,6 +33,9 @@ var ErrDamagedThere = fmt.Errorf("%w", ErrIntegrity)
 // ErrDamaged is an ErrIntegrity of a store itself: it is damaged, or is not what was acknowledged.
 var ErrDamaged = fmt.Errorf("%w", ErrIntegrity)
 
+// ErrElsewhere is an ErrExists: a store is empty, and beside it is another one that keeps a bus.
+var ErrElsewhere = fmt.Errorf("%w", ErrExists)
+
 // IsKind reports whether an error is one of the kinds above already.
 func IsKind(err error) bool {
 	for _, kind := range []error{ErrNotFound, ErrConflict, ErrExists, ErrDenied, ErrInvalid, ErrUnavailable, ErrIntegrity} {

@@ -79,6 +79,7 @@ type serverStatus struct {
 			Meta *struct {
 				Leader   string
 				Replicas []struct{ Name string }
+				Size     int `json:"cluster_size"`
 			}
 		}
 	}
@@ -184,11 +185,12 @@ func quorum(servers []serverStatus, n named) {
 		n.pass("%d of %d servers, led by %s", all, all, m.Leader)
 		return
 	}
-	if servers[0].Data.JetStream.Meta == nil {
+	meta := servers[0].Data.JetStream.Meta
+	if meta == nil {
 		n.pass("a server by itself")
 		return
 	}
-	n.fail("most servers of the cluster have to be there", "the cluster has no leader: nothing can be written, nobody is let in")
+	n.fail("most servers of the cluster have to be there", "%d of %d servers are there, and no leader: nothing can be written, nobody is let in", len(servers), max(meta.Size, len(servers)))
 }
 
 // Look is how a store is looked at.
