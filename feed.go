@@ -3,6 +3,7 @@ package unibus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -56,6 +57,7 @@ type feed struct {
 	unread  uint64                  // frames without a key
 	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
 	told    map[once]bool           // what is told but once
+	short   time.Time               // when the room was first said to end before where it was to be read to
 	weighed time.Time               // when it was last found out how much the room holds
 	looked  map[PublicKey]time.Time // when a stream of somebody's was last looked for before begun
 	subject string
@@ -247,8 +249,10 @@ func (f *feed) follow() error {
 			if f.stored { // it may hold nothing at all
 				f.in.Reached(f.past.first)
 			}
-			if err := f.weigh(f.ctx, now); f.o.End && err != nil {
-				return err
+			if f.o.End {
+				if err := f.weigh(f.ctx, now); err != nil {
+					return err
+				}
 			}
 			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
 			if over {
@@ -322,6 +326,19 @@ func (f *feed) goLive() {
 	f.src = f.past.live
 }
 
+// fallsShort fails with ErrUnavailable when a room has been said for too long to end before where it was to be read to.
+func (f *feed) fallsShort(now time.Time) error {
+	if f.short.IsZero() {
+		f.short = now
+	}
+	f.past.quiet = tailAfter
+	if now.Sub(f.short) <= f.s.c.o.Timeout {
+		return nil
+	}
+	return fmt.Errorf("room %s: %w: it is said to end at place %d now, and was said to reach to %d (%d of %d places could be read)",
+		f.subject, ErrUnavailable, f.past.last, f.fresh-1, f.next-1, f.fresh-1)
+}
+
 // read takes one frame, or gives up on what has been waited for long enough; again is when to look at what is
 // parked, zero for never.
 func (f *feed) read(again time.Time) error {
@@ -329,6 +346,12 @@ func (f *feed) read(again time.Time) error {
 	// What is missing of a stored room is judged when that has been read to its end, as told.
 	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
 		now := time.Now()
+		if f.o.End && f.next < f.fresh {
+			if err := f.fallsShort(now); err != nil {
+				return err
+			}
+			again = inbox.Earlier(again, now.Add(2*tailAfter)) // the past has been asked again by then
+		}
 		switch err := f.weigh(f.ctx, now); {
 		case err == nil:
 			again = inbox.Earlier(again, f.in.Due(now))

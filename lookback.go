@@ -16,7 +16,7 @@ import (
 const (
 	lookPlaces = 4096        // how far
 	lookEvery  = time.Second // for the streams of one sender
-	weighEvery = time.Second // that a room is read to see how much it holds
+	weighEvery = time.Second // that a room is asked about what is missing
 	outOfOrder = 64          // places by which a frame that was sent again may be stored behind its successors
 )
 
@@ -63,11 +63,18 @@ func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header)
 	return nil
 }
 
-// weigh finds out how much the room holds, where that decides whether what is missing may have expired. ErrUnavailable
-// when that cannot be had.
+// weigh finds out, before what is missing is judged, what the room's log says by now, and how much the room holds,
+// where that decides whether it may have expired. ErrUnavailable when that cannot be had.
 func (f *feed) weigh(ctx context.Context, now time.Time) error {
+	if !f.in.Judges(now) || now.Sub(f.weighed) < weighEvery {
+		return nil
+	}
+	if err := f.r.sync(ctx); err != nil {
+		return err
+	}
 	need := f.in.Doubts(now)
-	if need == 0 || now.Sub(f.weighed) < weighEvery {
+	if need == 0 {
+		f.weighed = now
 		return nil
 	}
 	past, err := f.look(ctx, store.FramesQuery{None: true})

@@ -118,9 +118,13 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 			}
 			continue
 		}
+		before := s.next
 		f, err := s.follow(ctx)
 		if err != nil || f.Seq > 0 {
 			return f, err
+		}
+		if s.next > before && s.read() && !s.lost {
+			return store.Frame{}, errTrimmed
 		}
 	}
 }

@@ -2,6 +2,7 @@ package unibus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -124,4 +125,47 @@ func TestTrimmedAhead(t *testing.T) {
 		})
 	}
 	must(pub.Close(w.ctx))
+}
+
+// TestSaidToEndBefore: a room that was said to reach to a place, and then is said to end before it, has not been read as
+// far as it was to be; one that was emptied meanwhile has.
+func TestSaidToEndBefore(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	w.c.o.Timeout = 3 * time.Second
+	room, err := w.c.CreateRoom(w.ctx, "short", DefaultPolicy())
+	must(err)
+	for range 5 {
+		must(room.PublishOnce(w.ctx, []byte("x")))
+	}
+	past := w.c.past
+	for name, c := range map[string]struct {
+		lie  func(asked int, p *store.Past)
+		read int
+		err  error
+	}{
+		"short": {func(asked int, p *store.Past) {
+			if asked == 1 {
+				p.Last += 3
+			}
+		}, 5, ErrUnavailable},
+		"emptied, by a leader that knew less before": {func(asked int, p *store.Past) {
+			switch {
+			case asked == 1:
+				p.Frames = p.Frames[:2]
+			case asked == 2:
+				p.Frames, p.First, p.Last = nil, 3, 2
+			default:
+				p.Frames, p.First = nil, p.Last+1
+			}
+		}, 2, ErrIntegrity}, // nothing can have expired
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			w.c.past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) { asked++; c.lie(asked, p) }}
+			texts, notices, err := w.read(t, room, SubscribeOptions{All: true})
+			if len(texts) != c.read || !errors.Is(err, c.err) {
+				t.Errorf("%q, %v, %v", texts, notices, err)
+			}
+		})
+	}
 }

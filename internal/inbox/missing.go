@@ -111,6 +111,12 @@ func (b *Inbox) before(g gap) mark {
 	return left
 }
 
+// Judges reports whether something that is missing is about to be judged, by what the log says by now.
+func (b *Inbox) Judges(now time.Time) bool {
+	begins := b.o.Start && !b.began && b.first > 1
+	return b.o.Stored && (begins || len(b.records) > 0 || slices.ContainsFunc(b.gaps, func(g gap) bool { return !g.ripe.After(now) }))
+}
+
 // Doubts is how many bytes the room would have to hold now, from its first place on, for all to have expired that is
 // missing and about to be judged; 0 when that is known as it is. While a room is read it is trimmed, and what was read
 // of it says less and less of how much it holds.
