@@ -72,7 +72,7 @@ func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
 // take judges a frame, and gives it to the inbox if it is authentic. An error ends the feed.
 func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	if frame.Sender == (PublicKey{}) {
-		if !f.again() {
+		if !f.again(frame) {
 			f.forged(frame, errors.New("its subject names no sender"))
 		}
 		return nil
@@ -85,7 +85,7 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	live := !f.stored || frame.Seq >= f.fresh
 	v, err := f.judge(ctx, frame, live)
 	switch {
-	case unproven(err) && ctx.Err() == nil && f.again():
+	case unproven(err) && ctx.Err() == nil && f.again(frame):
 		return nil
 	case f.leftover(frame, v, err):
 		h, _ := crypto.ParseHeader(frame.Data)
@@ -148,10 +148,10 @@ func unproven(err error) bool {
 	return err != nil && !errors.Is(err, ledger.ErrForkProven) && !errors.Is(err, ledger.ErrForkClaimed) && !errors.Is(err, ErrUnavailable)
 }
 
-// again has the frame at hand read from the past, if it came by the subscription to a stored room: what comes by that is
+// again has a frame read from the past, if it came by the subscription to a stored room just now: what comes by that is
 // no evidence of anything (SPEC.md §6).
-func (f *feed) again() bool {
-	if !f.stored || !f.past.takeBack() {
+func (f *feed) again(frame store.Frame) bool {
+	if !f.stored || !f.past.takeBack(frame.Seq) {
 		return false
 	}
 	f.next = f.past.next

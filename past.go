@@ -190,9 +190,10 @@ func (s *storedSource) give(f store.Frame, byLive bool) {
 	s.given = standing{f.Seq, maphash.Bytes(s.seed, f.Data)}
 }
 
-// takeBack has the last frame that was given read from the past instead, if it came by the subscription.
-func (s *storedSource) takeBack() bool {
-	if !s.byLive {
+// takeBack has the frame at a place read from the past instead, if it is the last that was given, and came by the
+// subscription.
+func (s *storedSource) takeBack(place uint64) bool {
+	if !s.byLive || place != s.given.place {
 		return false
 	}
 	s.next, s.byLive = s.given.place, false
@@ -298,7 +299,17 @@ func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
 	if s.doubted.place > 0 {
 		after = s.doubted.place - 1
 	}
-	return s.c.pastFrames(ctx, s.room.id, store.FramesQuery{After: after, Bytes: s.bytes})
+	return s.part(ctx, store.FramesQuery{After: after, Bytes: s.bytes})
+}
+
+// part reads a part of the past. A room that is said to store nothing, though its log says that it does, has begun to
+// just now: its stream is not there yet.
+func (s *storedSource) part(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+	past, err := s.c.pastFrames(ctx, s.room.id, q)
+	if errors.Is(err, ErrNotFound) && s.room.sync(ctx) == nil && s.room.readable() == nil && s.room.stores() {
+		err = fmt.Errorf("%w: %v", ErrUnavailable, err)
+	}
+	return past, err
 }
 
 // pastFrames asks for a part of the past, when it is this request's turn. What is not there to be read, of a
@@ -348,7 +359,7 @@ func (s *storedSource) accept(ctx context.Context, past store.Past) error {
 func (s *storedSource) fetchAhead(after uint64) {
 	ahead := make(chan fetched, 1)
 	started := s.c.wait.Go(func() {
-		past, err := s.c.pastFrames(s.life, s.room.id, store.FramesQuery{After: after, Bytes: s.bytes})
+		past, err := s.part(s.life, store.FramesQuery{After: after, Bytes: s.bytes})
 		ahead <- fetched{past, err}
 	})
 	if started {
