@@ -158,14 +158,7 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 		return false, err
 	}
 	for f.past.next < f.fresh {
-		frame, err := f.src.Next(ctx)
-		if f.skipped(err) {
-			continue
-		}
-		if err == nil {
-			err = f.handle(ctx, frame)
-		}
-		if err != nil {
+		if err := f.readBack(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -180,6 +173,27 @@ func (f *feed) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 		f.s.notice(n)
 	}
 	return true, nil
+}
+
+// readBack reads one frame of those that are to be read, or finds out that fewer are there.
+func (f *feed) readBack(ctx context.Context) error {
+	step := ctx
+	if f.past.read() {
+		if err := f.fallsShort(time.Now()); err != nil {
+			return err
+		}
+		var cancel context.CancelFunc
+		step, cancel = context.WithTimeout(ctx, 2*tailAfter)
+		defer cancel()
+	}
+	frame, err := f.src.Next(step)
+	switch {
+	case f.skipped(err), err != nil && step.Err() != nil && ctx.Err() == nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	return f.handle(ctx, frame)
 }
 
 // byPlace sorts messages by where they are stored, but those of a stream, which came in its order, stay in that: a frame

@@ -96,6 +96,7 @@ func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last 
 // goes on there. errTrimmed says once that there is none up to the last place that was told, so that whoever reads to
 // there does not wait for what comes later.
 func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
+	unread := !s.read()
 	for {
 		if s.lost {
 			s.lost = false
@@ -117,6 +118,9 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 				return store.Frame{}, errTrimmed
 			}
 			continue
+		}
+		if unread { // what was to be read held nothing that was not given
+			return store.Frame{}, errTrimmed
 		}
 		before := s.next
 		f, err := s.follow(ctx)

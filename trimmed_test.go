@@ -127,6 +127,15 @@ func TestTrimmedAhead(t *testing.T) {
 	must(pub.Close(w.ctx))
 }
 
+// TestNothingNew: an answer that holds only what was read already, as one does that is asked about a frame in doubt, is
+// the end of what was to be read, and not waited behind.
+func TestNothingNew(t *testing.T) {
+	s := &storedSource{page: []store.Frame{{Seq: 1}}, next: 2, last: 1}
+	if f, err := s.Next(t.Context()); !errors.Is(err, errTrimmed) || s.next != 2 {
+		t.Errorf("%v, %v, and goes on at %d", f, err, s.next)
+	}
+}
+
 // TestSaidToEndBefore: a room that was said to reach to a place, and then is said to end before it, has not been read as
 // far as it was to be; one that was emptied meanwhile has.
 func TestSaidToEndBefore(t *testing.T) {
@@ -151,7 +160,7 @@ func TestSaidToEndBefore(t *testing.T) {
 		"emptied, by a leader that knew less before": {func(asked int, p *store.Past) {
 			switch {
 			case asked == 1:
-				p.Frames = p.Frames[:2]
+				p.Frames = p.Frames[:min(2, len(p.Frames))]
 			case asked == 2:
 				p.Frames, p.First, p.Last = nil, 3, 2
 			default:
@@ -165,6 +174,10 @@ func TestSaidToEndBefore(t *testing.T) {
 			texts, notices, err := w.read(t, room, SubscribeOptions{All: true})
 			if len(texts) != c.read || !errors.Is(err, c.err) {
 				t.Errorf("%q, %v, %v", texts, notices, err)
+			}
+			asked = 0
+			if _, notices, err := w.read(t, room, SubscribeOptions{Last: 9}); err == nil {
+				t.Errorf("the last: %v", notices)
 			}
 		})
 	}

@@ -56,6 +56,7 @@ type doctor struct {
 	known   string         // why it is that one
 	mine    []upkeep.Check // of my rooms
 	silent  bool           // the servers do not answer, which was told
+	dark    bool           // the store does not answer; its servers may
 	store   *vault         // nil: none is there to look at
 	covered bool           // all rooms were looked at, mine among them
 }
@@ -224,7 +225,7 @@ func (d *doctor) operator(ctx context.Context) error {
 	} else {
 		defer s.close()
 		d.store = s
-		if right, err := d.right(ctx, s.url, s); err != nil || !right {
+		if right, err := d.right(ctx, s.url, s); err != nil || !right && !d.dark {
 			return err
 		}
 	}
@@ -236,7 +237,7 @@ func (d *doctor) operator(ctx context.Context) error {
 			}
 		}
 	}
-	if reached := d.servers(ctx, acc, servers); s != nil {
+	if reached := d.servers(ctx, acc, servers); s != nil && !d.dark {
 		look := upkeep.Look{Repair: d.repair, Served: s.served, Report: d.add}
 		if reached {
 			upkeep.Streams(ctx, acc, servers, s.Vault, look)
@@ -256,6 +257,7 @@ func (d *doctor) right(ctx context.Context, url string, s store.Vault) (bool, er
 	held, err := upkeep.BusOf(ctx, s)
 	if err != nil {
 		d.say("store", upkeep.Fail, "", "%s: %v", redact.URL(url), err)
+		d.dark = errors.Is(err, unibus.ErrUnavailable)
 		return false, nil
 	}
 	if d.bus.IsZero() || held == d.bus {
