@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst peer-js mutants
+.PHONY: build test race lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst peer-js mutants
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -11,8 +11,16 @@ build:
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE = $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
 
+# Tests of whole programs, whose packages have tests of their own: they run without the race detector, which makes them
+# take as long as all others. With it: make race.
+WHOLE = ./internal/attack ./internal/cli
+
 test:
-	go test $(RACE) -timeout 20m ./...
+	go test $(RACE) -timeout 20m $$(go list ./... | grep -v -e /internal/attack$$ -e /internal/cli$$)
+	go test -timeout 20m $(WHOLE)
+
+race:
+	go test -race -timeout 40m ./...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

@@ -58,6 +58,7 @@ type feed struct {
 	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
 	told    map[once]bool           // what is told but once
 	short   time.Time               // when the room was first said to end before where it was to be read to
+	needed  uint64                  // how many bytes it had to hold then
 	weighed time.Time               // when it was last found out how much the room holds
 	looked  map[PublicKey]time.Time // when a stream of somebody's was last looked for before begun
 	subject string

@@ -66,15 +66,17 @@ func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header)
 // weigh finds out, before what is missing is judged, what the room's log says by now, and how much the room holds,
 // where that decides whether it may have expired. ErrUnavailable when that cannot be had.
 func (f *feed) weigh(ctx context.Context, now time.Time) error {
-	if !f.in.Judges(now) || now.Sub(f.weighed) < weighEvery {
+	if !f.in.Judges(now) {
 		return nil
 	}
-	if err := f.r.sync(ctx); err != nil {
-		return err
+	if now.Sub(f.weighed) >= weighEvery {
+		if err := f.r.sync(ctx); err != nil {
+			return err
+		}
+		f.weighed, f.needed = now, 0
 	}
 	need := f.in.Doubts(now)
-	if need == 0 {
-		f.weighed = now
+	if need <= f.needed { // nothing, or no more than was asked just now
 		return nil
 	}
 	past, err := f.look(ctx, store.FramesQuery{None: true})
@@ -88,7 +90,7 @@ func (f *feed) weigh(ctx context.Context, now time.Time) error {
 	})
 	f.in.Holds(held)
 	if err == nil {
-		f.weighed = now
+		f.needed = need
 	}
 	return err
 }
