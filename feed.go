@@ -362,6 +362,9 @@ func (f *feed) read(again time.Time) error {
 			return err
 		}
 	}
+	if f.o.End && again.IsZero() && (!f.stored || f.next >= f.fresh && f.past.read()) {
+		return nil // nothing is waited for any more: that was the end
+	}
 	if !again.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, again)
