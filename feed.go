@@ -57,6 +57,7 @@ type feed struct {
 	unread  uint64                  // frames without a key
 	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
 	told    map[once]bool           // what is told but once
+	settled time.Time               // by when the end has come, whatever may still be on its way
 	short   time.Time               // when the room was first said to end before where it was to be read to
 	needed  uint64                  // how many bytes it had to hold then
 	weighed time.Time               // when it was last found out how much the room holds
@@ -233,52 +234,46 @@ func (s *Subscription) goesOnWithout(err error) bool {
 
 // follow reads frames until there is an end to it.
 func (f *feed) follow() error {
-	var settled time.Time // by when the end has come, whatever may still be on its way
-	for {
-		again, err := f.unpark()
+	for f.ctx.Err() == nil { // else the cause says more
+		over, err := f.step()
 		if err != nil {
-			if err = f.explain(err); err != nil {
-				return err
-			}
-			continue
+			err = f.explain(err)
 		}
-		if !f.stored || f.next >= f.fresh {
-			now := time.Now()
-			if settled.IsZero() {
-				settled = now.Add(patience.Gap)
-			}
-			if f.stored { // it may hold nothing at all
-				f.in.Reached(f.past.first)
-			}
-			if f.o.End {
-				if err := f.weigh(f.ctx, now); err != nil {
-					return err
-				}
-			}
-			over := f.o.End && (len(f.waiting.frames) == 0 && f.in.Due(now).IsZero() || now.After(settled))
-			if over {
-				f.giveUpAllParked()
-				f.in.Finish(now)
-			}
-			if err := f.flush(); err != nil {
-				return nil // the feed was ended, for a reason that is known
-			}
-			if over || !f.o.End {
-				f.release()
-			}
-			if over {
-				return nil
-			}
-		}
-		if err := f.read(again); err != nil {
-			if err = f.explain(err); err != nil {
-				return err
-			}
-		}
-		if f.ctx.Err() != nil {
-			return nil // the cause says more
+		if over || err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// step looks at what is due, and reads a frame unless it is over.
+func (f *feed) step() (over bool, err error) {
+	now := time.Now()
+	again, err := f.due(now)
+	if err != nil {
+		return false, err
+	}
+	if f.stored && f.next < f.fresh {
+		return false, f.read(again)
+	}
+	if f.settled.IsZero() {
+		f.settled = now.Add(patience.Gap)
+	}
+	if over = f.o.End && (again.IsZero() || now.After(f.settled)); over {
+		if err := f.finish(now); err != nil {
+			return false, err
+		}
+	}
+	if err := f.flush(); err != nil {
+		return false, err
+	}
+	if over || !f.o.End {
+		f.release()
+	}
+	if over {
+		return true, nil
+	}
+	return false, f.read(again)
 }
 
 // release lets the merge of the past go on without this feed, and waits for its end: what comes next comes
@@ -340,31 +335,48 @@ func (f *feed) fallsShort(now time.Time) error {
 		f.subject, ErrUnavailable, f.past.last, f.fresh-1, f.next-1, f.fresh-1)
 }
 
-// read takes one frame, or gives up on what has been waited for long enough; again is when to look at what is
-// parked, zero for never.
+// due looks at what is parked, gives up on what has been waited for long enough, and says when to look again; zero for
+// never. What is missing of a stored room is judged when that has been read to its end, as told.
+func (f *feed) due(now time.Time) (again time.Time, err error) {
+	if f.stored && f.next >= f.fresh { // it may hold nothing at all
+		f.in.Reached(f.past.first)
+	}
+	if again, err = f.unpark(); err != nil {
+		return again, err
+	}
+	switch {
+	case !f.stored:
+	case len(f.waiting.frames) > 0, !f.past.read() && !(f.o.End && f.next >= f.fresh):
+		return again, nil
+	case f.o.End && f.next < f.fresh:
+		if err := f.fallsShort(now); err != nil {
+			return again, err
+		}
+		again = now.Add(2 * tailAfter) // the past has been asked again by then
+	}
+	switch err := f.weigh(f.ctx, now); {
+	case err == nil:
+		return inbox.Earlier(again, f.in.Due(now)), nil
+	case errors.Is(err, ErrUnavailable) && !f.o.End:
+		return inbox.Earlier(again, now.Add(weighEvery)), nil // it is judged when the past can be had
+	default:
+		return again, err
+	}
+}
+
+// finish waits for nothing any more.
+func (f *feed) finish(now time.Time) error {
+	if err := f.weigh(f.ctx, now); err != nil {
+		return err
+	}
+	f.giveUpAllParked()
+	f.in.Finish(now)
+	return nil
+}
+
+// read takes one frame; again is when to look at what is due, zero for never.
 func (f *feed) read(again time.Time) error {
 	ctx := f.ctx
-	// What is missing of a stored room is judged when that has been read to its end, as told.
-	if !f.stored || f.past.read() && len(f.waiting.frames) == 0 {
-		now := time.Now()
-		if f.o.End && f.next < f.fresh {
-			if err := f.fallsShort(now); err != nil {
-				return err
-			}
-			again = inbox.Earlier(again, now.Add(2*tailAfter)) // the past has been asked again by then
-		}
-		switch err := f.weigh(f.ctx, now); {
-		case err == nil:
-			again = inbox.Earlier(again, f.in.Due(now))
-		case errors.Is(err, ErrUnavailable) && !f.o.End:
-			again = inbox.Earlier(again, now.Add(weighEvery)) // it is judged when the past can be had
-		default:
-			return err
-		}
-	}
-	if f.o.End && again.IsZero() && (!f.stored || f.next >= f.fresh && f.past.read()) {
-		return nil // nothing is waited for any more: that was the end
-	}
 	if !again.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, again)
