@@ -57,6 +57,12 @@ func (l facts) Began() (at uint64, when time.Time) {
 	return at, when
 }
 
+// known reports whether somebody is or was a member, by the room's log.
+func (r *Room) known(key PublicKey) (known bool) {
+	r.read(func(s *ledger.State) { known = s.Room.Known(key) })
+	return known
+}
+
 // bygone reports whether what was sealed, or stored, at a time is of before an owner said that what the room had stored
 // is gone: of what is left of it nothing need fit the log.
 func (r *Room) bygone(t time.Time) (over bool) {
@@ -250,11 +256,9 @@ func (f *feed) overWith(frame store.Frame, h crypto.Header) (over bool) {
 // writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
 // rubbish from anyone.
 func (f *feed) forged(frame store.Frame, why error) {
-	known := false
-	f.r.read(func(s *ledger.State) { known = s.Room.Known(frame.Sender) })
 	h, _ := crypto.ParseHeader(frame.Data)
 	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	f.note(NoticeForged, f.stored && known && !f.r.bygone(frame.Time), frame, h, why)
+	f.note(NoticeForged, f.stored && f.r.known(frame.Sender) && !f.r.bygone(frame.Time), frame, h, why)
 }
 
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being

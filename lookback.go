@@ -17,7 +17,6 @@ const (
 	lookPlaces = 4096        // how far
 	lookEvery  = time.Second // for the streams of one sender
 	weighEvery = time.Second // that a room is asked about what is missing
-	outOfOrder = 64          // places by which a frame that was sent again may be stored behind its successors
 )
 
 // lookBack reads on backwards when a stream is met in its middle: its frame before must have been stored before reading
@@ -52,7 +51,7 @@ func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header)
 		if err != nil {
 			return err
 		}
-		if found != nil && (found.Header.Counter == h.Counter-1 || begin+outOfOrder <= found.Place) {
+		if found != nil && (found.Header.Counter == h.Counter-1 || begin+inbox.OutOfOrder <= found.Place) {
 			break
 		}
 		end = begin

@@ -172,9 +172,11 @@ func (m *memory) write(ctx context.Context) error {
 	}
 	hash := sha256.Sum256(m.frame)
 	m.frame = nil
-	at := pins.Place{Anew: m.r.anew(), Seq: m.place, Hash: hash}
+	at := pins.Place{Anew: m.r.anew()}
 	if m.own {
-		at = pins.Place{Anew: at.Anew, Own: m.place, OwnHash: hash}
+		at.Own, at.OwnHash = m.place, hash
+	} else {
+		at.Seq, at.Hash = m.place, hash
 	}
 	return m.r.c.pins.Reached(ctx, m.r.id, at)
 }

@@ -55,9 +55,7 @@ type asker struct {
 // mayAsk reports whether a frame that is ahead may have the log's head asked for. A liar who names far places does
 // not make us ask all the time, and does not keep others' frames from it.
 func (f *feed) mayAsk(sender PublicKey, verified bool) bool {
-	known := false
-	f.r.read(func(s *ledger.State) { known = s.Room.Known(sender) })
-	if !known {
+	if !f.r.known(sender) {
 		sender = PublicKey{}
 	}
 	w, now := &f.waiting, time.Now()
@@ -154,11 +152,9 @@ func (f *feed) giveUpParked(p parked) {
 			w.dropped = map[PublicKey]inVain{}
 		}
 		if len(w.dropped) < maxAskers {
-			known := false
-			f.r.read(func(s *ledger.State) { known = s.Room.Known(p.frame.Sender) })
 			d := w.dropped[p.frame.Sender]
 			waited := w.synced.After(p.until.Add(-patience.Log))
-			w.dropped[p.frame.Sender] = inVain{d.frames + 1, max(d.place, p.frame.Seq), d.finding || f.stored && known && waited}
+			w.dropped[p.frame.Sender] = inVain{d.frames + 1, max(d.place, p.frame.Seq), d.finding || f.stored && f.r.known(p.frame.Sender) && waited}
 		}
 		return
 	}

@@ -316,8 +316,7 @@ func (s *storedSource) part(ctx context.Context, q store.FramesQuery) (store.Pas
 	return past, err
 }
 
-// pastFrames asks for a part of the past, when it is this request's turn. What is not there to be read, of a
-// room whose log says that it stores messages, is only not there yet.
+// pastFrames asks for a part of the past, when it is this request's turn. An answer that cannot be is none.
 func (c *Client) pastFrames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
 	select {
 	case c.fetching <- struct{}{}:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"reflect"
 
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
@@ -109,7 +108,9 @@ func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Not
 	wrong := func(format string, args ...any) {
 		notice(Notice{Kind: NoticeView, Finding: true, Room: r.id, Subject: info.Subject, Why: fmt.Sprintf(format, args...)})
 	}
-	if room.Subject != info.Subject || room.Epoch != info.Epoch || !reflect.DeepEqual(room.Policy, info.Policy) || room.Archived != info.Archived {
+	recorded := false
+	r.read(func(s *ledger.State) { recorded = room.Is(s.Room) })
+	if !recorded {
 		wrong("the store's record of the room is not what its log says")
 	}
 	listed := map[PublicKey]Role{}
@@ -174,7 +175,7 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 		switch {
 		case !ok && c.bus.head().Seq == last.Seq:
 			wrong("the store lists %s, the log does not", u.Key)
-		case ok && (own.Name != u.Name || own.Role != u.Role || own.Active != u.Active || !own.Expires.Equal(u.Expires)):
+		case ok && !own.Same(&u):
 			wrong("the store's record of %s is not what the log says", own.Name)
 		}
 		delete(known, u.Key)

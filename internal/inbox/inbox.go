@@ -25,15 +25,16 @@ const (
 	Budget = 128 << 20
 	// MaxStreams is how many streams are remembered.
 	MaxStreams = 1 << 16
+	// OutOfOrder is by how many places a frame that was sent again may be stored behind its successors.
+	OutOfOrder = 64
 
-	maxAhead   = 64   // frames of a stream that wait for one before them; a writer has fewer under way
-	maxSums    = 64   // delivered frames of a stream told from their impostors
-	maxGaps    = 64   // of a stream, remembered so as not to be told twice
-	maxDamage  = 64   // damaged places, remembered to know what is missing and what is only late
-	maxJudged  = 4096 // gaps to be judged when everything stored has been read
-	maxClaims  = 4096 // streams of which nothing was read and that was told, remembered for the same reason
-	outOfOrder = 64   // places by which frames sent again may be stored behind later ones
-	overhead   = 256  // bytes that a server counts for a frame besides its own: its subject, headers and so on
+	maxAhead  = 64   // frames of a stream that wait for one before them; a writer has fewer under way
+	maxSums   = 64   // delivered frames of a stream told from their impostors
+	maxGaps   = 64   // of a stream, remembered so as not to be told twice
+	maxDamage = 64   // damaged places, remembered to know what is missing and what is only late
+	maxJudged = 4096 // gaps to be judged when everything stored has been read
+	maxClaims = 4096 // streams of which nothing was read and that was told, remembered for the same reason
+	overhead  = 256  // bytes that a server counts for a frame besides its own: its subject, headers and so on
 )
 
 // Frame is an authentic frame of the room.

@@ -125,10 +125,8 @@ func (b *Inbox) Doubts(now time.Time) (bytes uint64) {
 		return 0
 	}
 	doubt := func(m mark) {
-		kept := b.log.LeastRetained(m.at)
-		behind := m.place > 0 && m.place >= b.first+outOfOrder
-		if expired, _ := b.mayHaveExpired(m, now); !expired && !behind {
-			bytes = max(bytes, uint64(kept.Bytes)/2)
+		if expired, _ := b.mayHaveExpired(m, now); !expired && !b.stays(m) {
+			bytes = max(bytes, uint64(b.log.LeastRetained(m.at).Bytes)/2)
 		}
 	}
 	if b.o.Start && !b.began {
@@ -179,7 +177,7 @@ const clocksDiffer = 2 * crypto.TokenSkew
 // frames for so long, or so many, and no more. Nothing has expired behind what the server says comes first. When it may
 // not, yet says that it may be behind enough others when more has been read.
 func (b *Inbox) mayHaveExpired(left mark, now time.Time) (expired, yet bool) {
-	if left.place > 0 && left.place >= b.first+outOfOrder {
+	if b.stays(left) {
 		return false, false
 	}
 	kept := b.log.LeastRetained(left.at)
@@ -187,6 +185,9 @@ func (b *Inbox) mayHaveExpired(left mark, now time.Time) (expired, yet bool) {
 	many := kept.Bytes > 0 && max(b.read.since(b.first), b.held) >= uint64(kept.Bytes)/2
 	return old || many, kept.Bytes > 0 && left.place < b.first
 }
+
+// stays reports whether what the server says comes first is so far before a mark that nothing behind that has expired.
+func (b *Inbox) stays(m mark) bool { return m.place > 0 && m.place >= b.first+OutOfOrder }
 
 // start is when what the room stores began.
 func (b *Inbox) start() mark {

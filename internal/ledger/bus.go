@@ -41,6 +41,11 @@ type User struct {
 	Revoked time.Time // when last revoked, as that entry claims; zero: never
 }
 
+// Same reports whether two records of a user say the same of who may connect, as what, and until when.
+func (u *User) Same(v *User) bool {
+	return u.Name == v.Name && u.Role == v.Role && u.Active == v.Active && u.Expires.Equal(v.Expires)
+}
+
 // ActiveAt reports whether the user may connect at a time.
 func (u *User) ActiveAt(now time.Time) bool {
 	return u != nil && u.Active && (u.Expires.IsZero() || now.Before(u.Expires))

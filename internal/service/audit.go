@@ -40,7 +40,7 @@ func (a *audit) allowlist(ctx context.Context) error {
 				return err
 			}
 			users++
-			if said := s.Bus.User(u.Key); said == nil || said.Active != u.Active || said.Role != u.Role || said.Name != u.Name || !said.Expires.Equal(u.Expires) {
+			if said := s.Bus.User(u.Key); said == nil || !said.Same(&u) {
 				wrong++
 			}
 		}
@@ -89,7 +89,5 @@ func (a *audit) rooms(ctx context.Context) {
 
 // recorded reports whether a record is what the log of its room says; also when that has grown since.
 func recorded(room store.Room, s *ledger.State) bool {
-	r := s.Room
-	return room.Seq < s.Head.Seq || r != nil && room.Subject == r.Subject && room.Epoch == r.Epoch().Number &&
-		room.Archived == (r.Archived != 0) && room.Members == len(r.Members())
+	return room.Seq < s.Head.Seq || s.Room != nil && room.Is(s.Room) && room.Members == len(s.Room.Members())
 }

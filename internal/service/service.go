@@ -84,12 +84,9 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := o.wait(ctx, func() error { return s.found(ctx, o, streams) }); err != nil {
-		return fmt.Errorf("found the bus: %w", err)
-	}
 	folded := newLogs(o.Store)
-	look := &audit{store: o.Store, logs: folded, bus: s.Bus, log: o.Log}
-	if err := o.wait(ctx, func() error { return look.allowlist(ctx) }); err != nil {
+	look, err := s.meet(ctx, o, streams, folded)
+	if err != nil {
 		return err
 	}
 	metrics := newMetrics()
@@ -151,6 +148,15 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	}
 	s.wait.Go(func() { auth.crowd.keep(run, o.Links.Sys, o.Log) })
 	return auth.serve(run, o.Links.Auth, &s.wait)
+}
+
+// meet learns which bus this is, and makes sure of its allowlist before anybody is let in by it.
+func (s *Service) meet(ctx context.Context, o Options, streams *bus.Streams, folded *logs) (*audit, error) {
+	if err := o.wait(ctx, func() error { return s.found(ctx, o, streams) }); err != nil {
+		return nil, fmt.Errorf("found the bus: %w", err)
+	}
+	look := &audit{store: o.Store, logs: folded, bus: s.Bus, log: o.Log}
+	return look, o.wait(ctx, func() error { return look.allowlist(ctx) })
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.

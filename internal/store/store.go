@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -81,6 +82,11 @@ type Room struct {
 	Seq      uint64        `json:"seq"`
 	Members  int           `json:"members"`
 	Archived bool          `json:"archived"`
+}
+
+// Is reports whether a record says what the log of its room does.
+func (r *Room) Is(of *ledger.Room) bool {
+	return r.Subject == of.Subject && r.Epoch == of.Epoch().Number && r.Archived == (of.Archived != 0) && reflect.DeepEqual(r.Policy, of.Policy)
 }
 
 // RoomRef is a room as one of its members finds it.
