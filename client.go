@@ -194,7 +194,7 @@ func (c *Client) openStore(ctx context.Context) error {
 		return err
 	}
 	c.wait.Go(c.mourn)
-	return c.publishCard(ctx)
+	return c.firstCard(ctx)
 }
 
 // openFile opens a SQLite store, and returns the address to pin its bus under.
@@ -450,7 +450,7 @@ func (c *Client) connect(ctx context.Context) error {
 		return err
 	}
 	c.wait.Go(c.mourn)
-	return c.publishCard(ctx)
+	return c.firstCard(ctx)
 }
 
 func (c *Client) dialOptions() bus.DialOptions {
@@ -532,13 +532,19 @@ func (c *Client) explain(err error) error {
 	return err
 }
 
-// publishCard publishes the card once per bus: it never changes.
-func (c *Client) publishCard(ctx context.Context) error {
-	setting := "card published to " + c.bus.id.String()
-	done, err := c.pins.Setting(ctx, setting)
+// firstCard publishes the card once per bus: it never changes.
+func (c *Client) firstCard(ctx context.Context) error {
+	done, err := c.pins.Setting(ctx, c.cardSetting())
 	if err != nil || done != "" {
 		return err
 	}
+	return c.publishCard(ctx)
+}
+
+// cardSetting is what remembers that the bus has the card.
+func (c *Client) cardSetting() string { return "card published to " + c.bus.id.String() }
+
+func (c *Client) publishCard(ctx context.Context) error {
 	card, err := c.id.Card()
 	if err != nil {
 		return err
@@ -546,11 +552,12 @@ func (c *Client) publishCard(ctx context.Context) error {
 	if err := c.store.PutCards(ctx, store.Card{Endpoint: c.id.Key(), Statement: card}); err != nil {
 		return fmt.Errorf("publish the card: %w", err)
 	}
-	return c.pins.Set(ctx, setting, "yes")
+	return c.pins.Set(ctx, c.cardSetting(), "yes")
 }
 
 // Join remembers a server, given as nats://host:4222#BUSID or without the id, for this identity's
-// later connections, after checking which bus it is; then it connects, as Connect does.
+// later connections, after checking which bus it is; then it connects, as Connect does, and publishes the card, also
+// where that was done before: a bus that lost it gets it back so.
 func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	server, id, _ := strings.Cut(url, "#")
 	if err := bus.CheckServers(server); err != nil {
@@ -566,6 +573,12 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 		o.Bus = id
 	}
 	c, err := Connect(ctx, o)
+	if err == nil {
+		if err = c.publishCard(ctx); err != nil {
+			_ = c.Close() // the card is what failed
+			return nil, err
+		}
+	}
 	if err != nil && !errors.Is(err, ErrDenied) {
 		return nil, err
 	}

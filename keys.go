@@ -219,7 +219,8 @@ func (c *Client) cards(ctx context.Context, keys []PublicKey) ([]crypto.Card, er
 				"%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait waits for it", name)
 		}
 		if cards[i], err = crypto.OpenCard(statement, key); err != nil {
-			return nil, fmt.Errorf("card of %s: %w: %w", c.nameOf(key), ErrIntegrity, err)
+			name := c.nameOf(key)
+			return nil, withHint(fmt.Errorf("card of %s: %w: %w", name, ErrIntegrity, err), "%s gives the bus a whole one with unibus join", name)
 		}
 	}
 	return cards, nil

@@ -244,6 +244,7 @@ func (d *doctor) operator(ctx context.Context) error {
 		}
 		upkeep.File(ctx, s.Vault, look)
 		upkeep.Views(ctx, s.Vault, look)
+		upkeep.Cards(ctx, s.Vault, look)
 		d.covered = true
 	}
 	return nil

@@ -246,8 +246,12 @@ func ends(t *tar.Reader, z io.Reader) error {
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}
-	_, err := io.Copy(io.Discard, io.LimitReader(z, maxItem))
-	return err
+	if n, err := io.CopyN(io.Discard, z, 1); n > 0 {
+		return errors.New("something follows")
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 func (m *manifest) read(name string, content []byte) error {

@@ -406,6 +406,30 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	}
 }
 
+// Cards verifies the card of everyone: without one nobody seals a room's key to its owner, and no room that they are
+// in gets another key.
+func Cards(ctx context.Context, s store.Vault, look Look) {
+	n := named{"cards", look.Report}
+	var broken []string
+	all := 0
+	for card, err := range s.AllCards(ctx) {
+		if err == nil {
+			all++
+			if _, err := crypto.OpenCard(card.Statement, card.Endpoint); err != nil {
+				broken = append(broken, card.Endpoint.String())
+			}
+			continue
+		}
+		n.fail("", "%v", err)
+		return
+	}
+	if len(broken) > 0 {
+		n.fail("those they are of put them there again with unibus join", "%d of %d are not what was signed: %s", len(broken), all, bus.Few(broken))
+		return
+	}
+	n.pass("%d, each signed by whose it is", all)
+}
+
 // allowlist is the bus as its log says.
 func allowlist(ctx context.Context, s store.Vault) (*ledger.Bus, error) {
 	id, err := BusOf(ctx, s)

@@ -250,6 +250,8 @@ func TestArchive(t *testing.T) {
 		}
 	}
 	refused("empty", nil)
+	refused("another behind it", append(bytes.Clone(raw), raw...))
+	refused("something behind it", append(bytes.Clone(raw), 0))
 	for n := 1; n < len(raw); n += 211 {
 		refused(fmt.Sprintf("%d bytes of it", n), raw[:n])
 		flipped := bytes.Clone(raw)
@@ -314,11 +316,20 @@ func TestDoctor(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	Views(ctx, s, Look{Report: func(c Check) {
+	passes := Look{Report: func(c Check) {
 		if c.Status == Pass {
-			t.Errorf("what could not be looked at passes: %+v", c)
+			t.Errorf("passes: %+v", c)
 		}
-	}})
+	}}
+	Views(ctx, s, passes) // could not be looked at
+	Cards(ctx, s, passes)
+	for card, err := range s.AllCards(t.Context()) {
+		must(t, err)
+		card.Statement = bytes.Clone(card.Statement)
+		card.Statement[80] ^= 1
+		must(t, s.PutCards(t.Context(), card))
+	}
+	Cards(t.Context(), s, passes)
 }
 
 // TestRepairEnds: servers that do not answer about one stream are not asked about all the others.
