@@ -3,6 +3,7 @@ package unibus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"time"
 
@@ -17,6 +18,7 @@ const (
 	lookPlaces = 4096        // how far
 	lookEvery  = time.Second // for the streams of one sender
 	weighEvery = time.Second // that a room is asked about what is missing
+	lookEmpty  = 8           // answers one after the other without a frame, while the room is trimmed
 )
 
 // lookBack reads on backwards when a stream is met in its middle: its frame before must have been stored before reading
@@ -83,7 +85,9 @@ func (f *feed) weigh(ctx context.Context, now time.Time) error {
 		return err
 	}
 	held := uint64(0)
-	err = f.search(ctx, f.look, past.First, past.Last+1, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
+	// What is stored while it is counted counts as well: where much is written, all that was there before may be trimmed
+	// by then.
+	err = f.search(ctx, f.look, past.First, crypto.MaxNumber, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
 		held += inbox.Size(len(frame.Data))
 		return held >= need
 	})
@@ -94,15 +98,26 @@ func (f *feed) weigh(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// search looks at the authentic frames that are stored from a place on, up to another one, until it has seen enough.
+// search looks at the authentic frames that are stored from a place on, up to another one or to the last, until it has
+// seen enough.
 func (f *feed) search(ctx context.Context, ask func(context.Context, store.FramesQuery) (store.Past, error), begin, end uint64,
 	look func(frame store.Frame, v *ledger.Verdict) (enough bool),
 ) error {
-	for next := begin; next < end; {
+	empty := 0
+	for next, last := begin, end; next < end && next <= last; {
 		past, err := ask(ctx, store.FramesQuery{After: next - 1, Bytes: f.page})
 		if err != nil {
 			return err
 		}
+		last = past.Last
+		if len(past.Frames) == 0 { // what was there is trimmed or lost
+			if empty++; next <= last && max(past.First, past.Lost+1) <= next || empty > lookEmpty {
+				return fmt.Errorf("%w: an answer without any of the messages from place %d on", ErrUnavailable, next)
+			}
+			next = max(past.First, past.Lost+1, next+1)
+			continue
+		}
+		empty = 0
 		for _, frame := range past.Frames {
 			if frame.Seq >= end {
 				return nil
