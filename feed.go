@@ -36,6 +36,8 @@ type feed struct {
 	o       SubscribeOptions
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	reading context.Context // ctx, and until the subscription is to finish
+	closing bool            // it ends with what is stored
 	stored  bool
 	page    int // bytes of the past that are read at once
 	src     source
@@ -75,6 +77,13 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 		notice: s.notice, keyless: map[uint32]time.Time{}, told: map[once]bool{}, looked: map[PublicKey]time.Time{}, subject: r.Subject(),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
+	f.closing = o.End
+	f.reading = f.ctx
+	if !f.closing {
+		reading, stop := context.WithCancel(f.ctx)
+		f.reading = reading
+		context.AfterFunc(s.finishing, stop)
+	}
 	f.open(false, 0)
 	live, err := s.c.conn.Subscribe(ctx, r.id, bus.Stored(f.stored), o.Queue)
 	if err != nil {
@@ -220,7 +229,7 @@ func (s *Subscription) ended(f *feed, err error) {
 	}
 	s.mu.Lock()
 	s.open--
-	over := s.open == 0 && s.o.End
+	over := s.open == 0 && s.finishing.Err() != nil
 	s.mu.Unlock()
 	if over {
 		s.stop(nil)
@@ -248,6 +257,11 @@ func (f *feed) follow() error {
 
 // step looks at what is due, and reads a frame unless it is over.
 func (f *feed) step() (over bool, err error) {
+	if !f.closing && f.s.finishing.Err() != nil {
+		if err := f.close(); err != nil {
+			return false, err
+		}
+	}
 	now := time.Now()
 	again, err := f.due(now)
 	if err != nil {
@@ -259,7 +273,7 @@ func (f *feed) step() (over bool, err error) {
 	if f.settled.IsZero() {
 		f.settled = now.Add(patience.Gap)
 	}
-	if over = f.o.End && (again.IsZero() || now.After(f.settled)); over {
+	if over = f.closing && (again.IsZero() || now.After(f.settled)); over {
 		if err := f.finish(now); err != nil {
 			return false, err
 		}
@@ -267,7 +281,7 @@ func (f *feed) step() (over bool, err error) {
 	if err := f.flush(); err != nil {
 		return false, err
 	}
-	if over || !f.o.End {
+	if over || !f.closing {
 		f.release()
 	}
 	if over {
@@ -346,9 +360,9 @@ func (f *feed) due(now time.Time) (again time.Time, err error) {
 	}
 	switch {
 	case !f.stored:
-	case len(f.waiting.frames) > 0, !f.past.read() && !(f.o.End && f.next >= f.fresh):
+	case len(f.waiting.frames) > 0, !f.past.read() && !(f.closing && f.next >= f.fresh):
 		return again, nil
-	case f.o.End && f.next < f.fresh:
+	case f.closing && f.next < f.fresh:
 		if err := f.fallsShort(now); err != nil {
 			return again, err
 		}
@@ -357,11 +371,25 @@ func (f *feed) due(now time.Time) (again time.Time, err error) {
 	switch err := f.weigh(f.ctx, now); {
 	case err == nil:
 		return inbox.Earlier(again, f.in.Due(now)), nil
-	case errors.Is(err, ErrUnavailable) && !f.o.End:
+	case errors.Is(err, ErrUnavailable) && !f.closing:
 		return inbox.Earlier(again, now.Add(weighEvery)), nil // it is judged when the past can be had
 	default:
 		return again, err
 	}
+}
+
+// close has a feed that follows end with what is stored by now.
+func (f *feed) close() error {
+	f.closing, f.reading, f.settled = true, f.ctx, time.Time{}
+	if !f.stored {
+		return nil
+	}
+	past, err := f.look(f.ctx, store.FramesQuery{None: true})
+	if err != nil {
+		return err
+	}
+	f.fresh = max(f.fresh, past.Last+1)
+	return f.past.reachesTo(f.ctx, past)
 }
 
 // finish waits for nothing any more.
@@ -376,7 +404,7 @@ func (f *feed) finish(now time.Time) error {
 
 // read takes one frame; again is when to look at what is due, zero for never.
 func (f *feed) read(again time.Time) error {
-	ctx := f.ctx
+	ctx := f.reading
 	if !again.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, again)
@@ -391,7 +419,7 @@ func (f *feed) read(again time.Time) error {
 	}
 	if err != nil {
 		if ctx.Err() != nil && f.ctx.Err() == nil {
-			return nil // something is due
+			return nil // something is due, or the end
 		}
 		return err
 	}

@@ -359,6 +359,15 @@ func (s *storedSource) accept(ctx context.Context, past store.Past) error {
 	return nil
 }
 
+// reachesTo takes over up to where the room is said to reach.
+func (s *storedSource) reachesTo(ctx context.Context, past store.Past) error {
+	if past.Last+1 < s.next {
+		return s.wentBack(ctx, past)
+	}
+	s.first, s.last = max(s.first, past.First), max(s.last, past.Last)
+	return nil
+}
+
 func (s *storedSource) fetchAhead(after uint64) {
 	ahead := make(chan fetched, 1)
 	started := s.c.wait.Go(func() {

@@ -41,18 +41,20 @@ const lookBack = 5 * time.Second
 // after that they are merged as they come. With End it has ended when every room has been read to where
 // it reached, each whole: what cannot be read so far ends it with ErrUnavailable.
 type Subscription struct {
-	c        *Client
-	o        SubscribeOptions
-	patterns []string
-	out      chan batch
-	given    *semaphore.Weighted // bytes in out, or being received
-	arrivals chan struct{}       // there may be another room that the patterns mean
-	ctx      context.Context
-	cancel   context.CancelFunc
-	findings atomic.Int64
-	wentBack atomic.Bool  // a room did, by one of the findings
-	held     atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
-	shed     atomic.Int64 // messages that were given up for want of memory
+	c         *Client
+	o         SubscribeOptions
+	patterns  []string
+	out       chan batch
+	given     *semaphore.Weighted // bytes in out, or being received
+	arrivals  chan struct{}       // there may be another room that the patterns mean
+	ctx       context.Context
+	cancel    context.CancelFunc
+	finishing context.Context // done when it is to end with what is stored
+	finish    context.CancelFunc
+	findings  atomic.Int64
+	wentBack  atomic.Bool  // a room did, by one of the findings
+	held      atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
+	shed      atomic.Int64 // messages that were given up for want of memory
 
 	merged chan struct{} // closed when the past of the first feeds has been merged
 
@@ -128,6 +130,10 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		arrivals: make(chan struct{}, 1), merged: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
+	s.finishing, s.finish = context.WithCancel(s.ctx)
+	if o.End {
+		s.finish()
+	}
 	c.mu.Lock()
 	c.subs[s] = true // before rooms are listed, so that none falls between
 	c.mu.Unlock()
@@ -262,7 +268,7 @@ func (s *Subscription) grow() {
 	looked := time.Now()
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-s.finishing.Done():
 			return
 		case <-s.arrivals:
 		}
@@ -362,7 +368,21 @@ type alsoError struct {
 
 func (e *alsoError) Unwrap() []error { return []error{e.error, e.also} }
 
-// Close ends the subscription, and returns what Err does.
+// Finish has the subscription end as with End: when everything that is stored by now has been read, and what waits for
+// something before it is given or missed for good, which takes up to half a minute. ErrUnavailable, by Messages and
+// Err, when that cannot be had.
+func (s *Subscription) Finish() {
+	s.finish()
+	s.mu.Lock()
+	over := s.open == 0
+	s.mu.Unlock()
+	if over {
+		s.stop(nil)
+	}
+}
+
+// Close ends the subscription at once, and returns what Err does. What waits for something before it is not given any
+// more: Finish gives it.
 func (s *Subscription) Close() error {
 	s.stop(nil)
 	return s.Err()

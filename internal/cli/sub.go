@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -106,15 +107,20 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 	} else {
 		a.notice("reading %s", strings.Join(names, ", "))
 	}
-	idle, quit := context.WithCancelCause(ctx)
-	defer quit(nil)
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })() // the error is that of the loop below
 	var timer *time.Timer
+	var idled atomic.Bool
 	if f.wait > 0 {
-		timer = time.AfterFunc(f.wait, func() { quit(errIdle) })
+		timer = time.AfterFunc(f.wait, func() {
+			idled.Store(true)
+			if f.end {
+				_ = s.Close() // likewise
+			} else {
+				s.Finish()
+			}
+		})
 		defer timer.Stop()
 	}
-	stop := context.AfterFunc(idle, func() { _ = s.Close() }) // the error is that of the loop below
-	defer stop()
 	n := 0
 	for m, err := range s.Messages() {
 		if err != nil {
@@ -141,11 +147,10 @@ func (a *app) subscribe(ctx context.Context, c *unibus.Client, names []string, f
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	idled := errors.Is(context.Cause(idle), errIdle)
 	switch {
-	case idled && n < f.count:
+	case idled.Load() && n < f.count:
 		return fmt.Errorf("%w: %d of %s came, and none for %s", unibus.ErrUnavailable, n, english.Plural(f.count, "message", ""), f.wait)
-	case idled && f.end: // what is stored was not read to its end
+	case idled.Load() && f.end: // what is stored was not read to its end
 		return fmt.Errorf("%w: %s came, and none for %s, before everything stored was read", unibus.ErrUnavailable, english.Plural(n, "message", ""), f.wait)
 	}
 	return nil
@@ -166,8 +171,6 @@ func (a *app) nothingStored(ctx context.Context, c *unibus.Client, names []strin
 		}
 	}
 }
-
-var errIdle = errors.New("idle")
 
 // messageJSON is a message as scripts see it.
 type messageJSON struct {

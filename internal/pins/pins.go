@@ -169,7 +169,8 @@ func (p *Pins) Advance(ctx context.Context, s *ledger.State) error {
 }
 
 // Return pins a verified state in the place of whatever is pinned, further on or of another history: a person has
-// decided. What was signed for the history that is given up is offered no more, but where this one can go on with it.
+// decided. What was signed for the history that is given up is offered no more, but where this one can go on with it;
+// and where a room's messages were when it had begun anew in that history is forgotten, since the room has not.
 func (p *Pins) Return(ctx context.Context, s *ledger.State) error {
 	return p.pinState(ctx, s, math.MaxInt64, func(uint64, []byte) error { return nil })
 }
@@ -212,6 +213,10 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 		return err
 	}
 	if err := letGo(ctx, tx, s.ID, forget); err != nil {
+		return err
+	}
+	// Places never belong to an entry that is not there.
+	if _, err := tx.ExecContext(ctx, `DELETE FROM places WHERE room = ? AND anew > ?`, s.ID[:], s.Head.Seq); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -206,10 +206,29 @@ func TestOffers(t *testing.T) {
 	if err := p.Offer(ctx, log, s[2].Head.Seq+1, sign("two")); err != nil {
 		t.Fatal(err)
 	}
+	before, anew := Place{Anew: s[1].Head.Seq, Seq: 7}, Place{Anew: s[2].Head.Seq, Seq: 9}
+	reached := func(at Place) {
+		t.Helper()
+		if err := p.Reached(ctx, log, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reached(anew)
 	if err := p.Return(ctx, s[1]); err != nil {
 		t.Fatal(err)
 	}
 	kept("")
+	// What had begun anew has not: its places are forgotten, and new ones are remembered.
+	if at, err := p.Place(ctx, log); err != nil || at != (Place{}) {
+		t.Errorf("the places of what is given up: %v, %v", at, err)
+	}
+	reached(before)
+	if err := p.Return(ctx, s[1]); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := p.Place(ctx, log); err != nil || at != before {
+		t.Errorf("the places of what is not: %v, %v", at, err)
+	}
 	if now, err := p.State(ctx, log); err != nil || now.Head != s[1].Head {
 		t.Errorf("pinned is %v, %v", now.Head, err)
 	}
