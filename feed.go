@@ -38,6 +38,7 @@ type feed struct {
 	cancel  context.CancelCauseFunc
 	reading context.Context // ctx, and until the subscription is to finish
 	closing bool            // it ends with what is stored
+	renewed bool            // a frame was read that is of after the room began anew
 	stored  bool
 	page    int // bytes of the past that are read at once
 	src     source
@@ -178,7 +179,7 @@ func (f *feed) deliver(m inbox.Message) {
 // noticed hands on what the inbox has to say.
 func (f *feed) noticed(n inbox.Notice) {
 	f.tell(Notice{
-		Kind: NoticeKind(n.Kind), Finding: n.Finding, Sender: f.s.c.nameOf(n.Sender), Stream: n.Stream, From: n.From, To: n.To, Seq: n.Place, Why: n.Why,
+		Kind: NoticeKind(n.Kind), Finding: n.Finding, Sender: f.s.c.nameOf(n.Sender), Stream: n.Stream, From: n.From, To: n.To, Seq: n.Place, By: n.By, Why: n.Why,
 	})
 }
 
@@ -188,7 +189,8 @@ func (f *feed) tell(n Notice) {
 	if n.Kind == NoticeLost {
 		place = n.To
 	}
-	if f.memory != nil && place > 0 && place <= f.memory.accepted {
+	settled := func(place uint64) bool { return f.memory != nil && place > 0 && place <= f.memory.accepted }
+	if settled(place) || settled(n.By) {
 		n.Finding = false
 	}
 	n.Room, n.Subject = f.r.id, f.subject
@@ -207,8 +209,8 @@ func (f *feed) run() {
 	f.drop()
 	if f.unread > 0 {
 		f.s.notice(Notice{
-			Kind: NoticeUnreadable, Room: f.r.id, Subject: f.r.Subject(), Sender: "various", From: 0, To: f.unread - 1,
-			Why: "sealed in epochs whose key you were never given, as before an invitation where history is not shared",
+			Kind: NoticeUnreadable, Room: f.r.id, Subject: f.r.Subject(), From: 0, To: f.unread - 1,
+			Why: "sealed in epochs whose keys are not for you, as before an invitation while history was not shared",
 		})
 	}
 	f.s.ended(f, err)
@@ -357,6 +359,10 @@ func (f *feed) due(now time.Time) (again time.Time, err error) {
 	}
 	if again, err = f.unpark(); err != nil {
 		return again, err
+	}
+	if len(f.waiting.frames) > 0 && f.closing && f.next >= f.fresh && !f.told[once{about: NoticeAhead}] {
+		f.told[once{about: NoticeAhead}] = true
+		f.s.c.say("%s: waiting up to %v for entries of the room's log that messages name", f.subject, patience.Log)
 	}
 	switch {
 	case !f.stored:
@@ -519,12 +525,11 @@ func (f *feed) hole(seq uint64, why string) {
 	if first >= seq {
 		return
 	}
-	f.in.Damaged(PublicKey{}, max(first, f.next), seq-1)
-	if seq <= f.from {
-		return
+	from := max(first, f.next)
+	f.in.Damaged(PublicKey{}, from, seq-1)
+	if wanted := max(from, f.from); wanted < seq {
+		f.tell(Notice{Kind: NoticeLost, Finding: true, From: wanted, To: seq - 1, Why: why})
+	} else if known := f.memory.last(); from <= known && known < seq { // it is not wanted, and was there all the same
+		f.tell(Notice{Kind: NoticeLost, Finding: true, From: known, To: known, Why: "missing, though it was read or acknowledged before"})
 	}
-	f.tell(Notice{
-		Kind: NoticeLost, Finding: true, From: max(first, f.next, f.from), To: seq - 1,
-		Why: why,
-	})
 }

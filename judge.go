@@ -43,9 +43,14 @@ func (l facts) StoredSince(at uint64) (stored bool) {
 	return stored
 }
 
-func (l facts) LeastRetained(since uint64) (least ledger.Retain) {
-	l.r.read(func(s *ledger.State) { least = s.Room.LeastRetained(since) })
-	return least
+func (l facts) Kept(since uint64) (kept ledger.Kept) {
+	l.r.read(func(s *ledger.State) { kept = s.Room.Kept(since) })
+	return kept
+}
+
+func (l facts) Created() (when time.Time) {
+	l.r.read(func(s *ledger.State) { when = s.Room.EpochAt(1).Time })
+	return when
 }
 
 func (l facts) Began() (at uint64, when time.Time) {
@@ -68,6 +73,12 @@ func (r *Room) known(key PublicKey) (known bool) {
 func (r *Room) bygone(t time.Time) (over bool) {
 	r.read(func(s *ledger.State) { over = !t.IsZero() && t.Before(s.Room.AnewTime) })
 	return over
+}
+
+// sinceAnew reports whether an entry is that with which the room began anew, or is behind it.
+func (r *Room) sinceAnew(at uint64) (since bool) {
+	r.read(func(s *ledger.State) { since = s.Room.Anew > 1 && at >= s.Room.Anew })
+	return since
 }
 
 func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
@@ -93,6 +104,11 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	switch {
 	case unproven(err) && ctx.Err() == nil && f.again(frame):
 		return nil
+	}
+	if err := f.compare(frame); err != nil {
+		return err
+	}
+	switch {
 	case f.leftover(frame, v, err):
 		h, _ := crypto.ParseHeader(frame.Data)
 		f.note(NoticeRefused, false, frame, h, errBygone)
@@ -103,6 +119,7 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	case err != nil:
 		return f.refuse(ctx, frame, err)
 	}
+	f.renewed = f.renewed || f.r.sinceAnew(v.Header.At)
 	if err := f.lookBack(ctx, frame, v.Header); err != nil {
 		return err
 	}
@@ -130,15 +147,20 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	if !f.stored || f.memory == nil {
 		return nil
 	}
-	wrong, err := f.memory.met(f.ctx, frame.Seq, frame.Data)
-	if wrong != "" {
-		f.note(NoticeRolledBack, true, frame, v.Header, errors.New(wrong))
+	return f.memory.met(f.ctx, frame.Seq, frame.Data)
+}
+
+// compare tells of a frame at a place where another one was before, whatever it is, and whether or not it is wanted.
+func (f *feed) compare(frame store.Frame) error {
+	if !f.stored || f.memory == nil || frame.Seq == f.memory.disputed || !f.memory.another(frame.Seq, frame.Data) {
+		return nil
 	}
-	return err
+	f.tell(Notice{Kind: NoticeRolledBack, Finding: true, From: frame.Seq, To: frame.Seq, Seq: frame.Seq, Why: anotherFrame(frame.Seq)})
+	return f.r.c.pins.Dispute(f.ctx, f.r.id, frame.Seq)
 }
 
 // leftover reports whether a frame that does not fit the log is of before the room began anew: by its sender's word, if
-// it is authentic, else by the server's, which with a frame that says nothing hides nothing.
+// it is authentic, else by the server's.
 func (f *feed) leftover(frame store.Frame, v *ledger.Verdict, err error) bool {
 	switch {
 	case err == nil || !f.stored:
@@ -146,8 +168,12 @@ func (f *feed) leftover(frame store.Frame, v *ledger.Verdict, err error) bool {
 	case v != nil:
 		return f.r.bygone(crypto.Micros(v.Content.Time))
 	}
-	return errors.Is(err, ledger.ErrAhead) && f.r.bygone(frame.Time)
+	return errors.Is(err, ledger.ErrAhead) && f.bygone(frame)
 }
+
+// bygone reports whether a frame that is not authentic may be of before the room began anew, as the server says by the
+// time that it gives. Behind a frame of after that there is none of before it, whatever the server says.
+func (f *feed) bygone(frame store.Frame) bool { return !f.renewed && f.r.bygone(frame.Time) }
 
 // unproven reports whether a frame may be anybody's: it did not open, or not verify.
 func unproven(err error) bool {
@@ -258,7 +284,7 @@ func (f *feed) overWith(frame store.Frame, h crypto.Header) (over bool) {
 func (f *feed) forged(frame store.Frame, why error) {
 	h, _ := crypto.ParseHeader(frame.Data)
 	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	f.note(NoticeForged, f.stored && f.r.known(frame.Sender) && !f.r.bygone(frame.Time), frame, h, why)
+	f.note(NoticeForged, f.stored && f.r.known(frame.Sender) && !f.bygone(frame), frame, h, why)
 }
 
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being

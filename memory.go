@@ -129,23 +129,24 @@ func (m *memory) end(ctx context.Context, whole bool) error {
 	return m.write(ctx)
 }
 
-// met takes note of an authentic frame that was read. It says what is wrong if there was another at its place;
-// empty for nothing.
-func (m *memory) met(ctx context.Context, place uint64, frame []byte) (wrong string, err error) {
-	if place != m.disputed && m.another(place, frame) {
-		wrong = anotherFrame(place)
-		if err := m.r.c.pins.Dispute(ctx, m.r.id, place); err != nil {
-			return wrong, err
-		}
-	}
+// met takes note of an authentic frame that was read.
+func (m *memory) met(ctx context.Context, place uint64, frame []byte) error {
 	if place <= max(m.pinned, m.place) {
-		return wrong, nil
+		return nil
 	}
 	m.place, m.frame, m.dirty = place, frame, true
 	if time.Since(m.written) < rememberEvery {
-		return wrong, nil
+		return nil
 	}
-	return wrong, m.write(ctx)
+	return m.write(ctx)
+}
+
+// last is the last place that was known before, and not taken since for what it is; 0: none.
+func (m *memory) last() uint64 {
+	if m == nil || m.pinned <= m.accepted {
+		return 0
+	}
+	return m.pinned
 }
 
 // another reports whether a frame is another one than was known to be at its place.

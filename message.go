@@ -86,6 +86,7 @@ type Notice struct {
 	From    uint64 // the first counter concerned
 	To      uint64 // the last
 	Seq     uint64 // the frame's place in the room's stream; 0 in a live room
+	By      uint64 // that of the frame which tells of it, if that is another; else 0
 	Why     string
 }
 
@@ -96,10 +97,12 @@ func (n Notice) String() string {
 		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
 	}
 	switch {
-	case n.Kind == NoticeRolledBack && n.Seq == 0, n.Kind == NoticeView:
+	case n.Kind == NoticeRolledBack, n.Kind == NoticeView:
 		return fmt.Sprintf("%s: %s", n.Subject, n.Why)
 	case n.Kind == NoticeAhead:
 		return fmt.Sprintf("%s: %d frame(s) by %s %s", n.Subject, n.To, n.Sender, n.Why)
+	case n.Kind == NoticeUnreadable && n.Stream == StreamID{}: // of whatever streams
+		return fmt.Sprintf("%s: %d frame(s), %s", n.Subject, n.To-n.From+1, n.Why)
 	}
 	if n.Kind == NoticeLost {
 		return fmt.Sprintf("%s: %s of the room's stream: %s", n.Subject, strings.Replace(frames, "frame", "message", 1), n.Why)

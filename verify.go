@@ -190,8 +190,8 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 }
 
 // AcceptPlace takes, for this client, a stored room for what it is up to a place of its stream: what is missing or
-// damaged up to there is no finding any more, nor is that the room reached further before. ErrInvalid when the room
-// does not reach so far.
+// damaged up to there is no finding any more, nor is that the room reached further before; of one that went back, what
+// is said of the places up to which it had reached. ErrInvalid when the room does not reach so far.
 func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
 	m, err := r.remember(ctx)
 	if err != nil {
@@ -207,7 +207,7 @@ func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
 	at := m.known
 	at.Anew, at.Accepted = r.anew(), max(place, m.accepted)
 	if place == m.pinned || m.pinned > past.Last { // the frame there is taken for what was there
-		at = pins.Place{Anew: at.Anew, Accepted: place}
+		at = pins.Place{Anew: at.Anew, Accepted: max(place, m.pinned)}
 		if place > 0 {
 			page, err := r.c.pastFrames(ctx, r.id, store.FramesQuery{After: place - 1})
 			if err != nil {

@@ -16,16 +16,15 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// How an embedded server gets over a full disk. A stream that could not write refuses everything from
-// then on, without an answer to whoever publishes, and a server of a cluster turns JetStream off: both
-// until JetStream starts again (nats-server 2.15.2: filestore.go setWriteErr, jetstream.go
-// handleOutOfSpace). So while the disk is full, RefuseWrites lets JetStream say so to those who publish,
-// and once there is room RestartJetStream begins anew with what is on disk. The server itself and its
-// connections go on meanwhile.
+// How an embedded server gets over a full disk, and over a want of descriptors. A stream that could not write refuses
+// everything from then on, without an answer to whoever publishes, and a server of a cluster turns JetStream off: both
+// until JetStream starts again (nats-server 2.15.2: filestore.go setWriteErr, jetstream.go handleOutOfSpace). So while
+// the disk is full, RefuseWrites lets JetStream say so to those who publish, and once there is room, or there are
+// descriptors, RestartJetStream begins anew with what is on disk. The server itself and its connections go on meanwhile.
 
 // signs are what a server's log says of its machine. The server has no other way to tell.
 type signs struct {
-	noSpace atomic.Bool            // something could not be written since JetStream was last started
+	stuck   atomic.Bool            // something could not be written since JetStream was last started
 	noFiles atomic.Bool            // a connection could not be accepted
 	started atomic.Bool            // the server listens
 	fatal   atomic.Pointer[string] // why it never will; nil: nothing is known
@@ -36,13 +35,17 @@ func newSigns() *signs { return &signs{trouble: make(chan struct{}, 1)} }
 
 // note looks at a line of the log.
 func (s *signs) note(line string) {
-	switch {
-	case strings.Contains(line, "no space left"), strings.HasPrefix(line, "JetStream out of "):
-		s.noSpace.Store(true)
-	case strings.Contains(line, "too many open files"):
-		s.noFiles.Store(true)
-	default:
+	noSpace := strings.Contains(line, "no space left") || strings.HasPrefix(line, "JetStream out of ")
+	// A stream that is stuck repeats, with each message that it does not keep, what it met once.
+	noFiles := strings.Contains(line, "too many open files") && !strings.Contains(line, "failed to store a msg")
+	if !noSpace && !noFiles {
 		return
+	}
+	if noSpace || strings.Contains(line, "Critical write error") {
+		s.stuck.Store(true)
+	}
+	if noFiles {
+		s.noFiles.Store(true)
 	}
 	select {
 	case s.trouble <- struct{}{}:
@@ -58,7 +61,7 @@ func (s *Server) OutOfFiles() bool { return s.signs.noFiles.Swap(false) }
 
 // NeedsRestart reports whether JetStream could not write, so that it does not work until it is started
 // again.
-func (s *Server) NeedsRestart() bool { return s.signs.noSpace.Load() }
+func (s *Server) NeedsRestart() bool { return s.signs.stuck.Load() }
 
 // storeAccounts are those that may have JetStream.
 var storeAccounts = []string{"STORE", "BUS"}
@@ -97,14 +100,14 @@ func (s *Server) RestartJetStream() error {
 	if s.ns.JetStreamConfig() != nil { // the server is about to turn it off by itself
 		return fmt.Errorf("start JetStream again: %w: it is still stopping", store.ErrUnavailable)
 	}
-	s.signs.noSpace.Store(false)
+	s.signs.stuck.Store(false)
 	err := s.ns.EnableJetStream(&server.JetStreamConfig{
 		StoreDir: s.opts.StoreDir, SyncInterval: s.opts.SyncInterval, SyncAlways: s.opts.SyncAlways,
 		MaxMemory: s.opts.JetStreamMaxMemory, MaxStore: s.opts.JetStreamMaxStore, Domain: s.opts.JetStreamDomain,
 		Strict: !s.opts.NoJetStreamStrict, CompressOK: true, UniqueTag: s.opts.JetStreamUniqueTag,
 	})
 	if err != nil {
-		s.signs.noSpace.Store(true)
+		s.signs.stuck.Store(true)
 		return errors.Join(fmt.Errorf("start JetStream again: %w: %v", store.ErrUnavailable, err), s.ns.ShutdownJetStream())
 	}
 	return nil

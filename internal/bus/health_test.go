@@ -96,10 +96,12 @@ func TestRestartJetStream(t *testing.T) {
 
 func TestSigns(t *testing.T) {
 	for line, want := range map[string][2]bool{
-		"JetStream out of File resources, will be DISABLED":                   {true, false},
-		"Filestore [S] Critical write error: no space left on device":         {true, false},
-		"Temporary Client Accept Error(accept: too many open files), sleepin": {false, true},
-		"JetStream resource limits exceeded for account":                      {false, false},
+		"JetStream out of File resources, will be DISABLED":                              {true, false},
+		"Filestore [S] Critical write error: no space left on device":                    {true, false},
+		"Filestore [S] Critical write error: open 1.blk: too many open files":            {true, true},
+		"Temporary Client Accept Error(accept: too many open files), sleepin":            {false, true},
+		"JetStream failed to store a msg on stream 'S': open 1.blk: too many open files": {false, false},
+		"JetStream resource limits exceeded for account":                                 {false, false},
 	} {
 		s := &Server{signs: newSigns()}
 		s.signs.note(line)

@@ -53,6 +53,7 @@ type app struct {
 	cmd      *cobra.Command // the one that runs
 	accepted string         // the hash of a log that a person takes for what it is
 	helpless error          // help was asked for with what is no command
+	found    findings       // of what was read
 }
 
 // Main runs the command line and returns its exit code.
@@ -170,8 +171,10 @@ func (a *app) hint(err error) string {
 		return "no server did this: bring back a copy of it that is as new, or " + a.forget()
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
+	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
+		return a.found.hint()
 	case errors.Is(err, unibus.ErrMessagesRolledBack):
-		return "ask whoever runs the bus what was lost or restored; if it was meant: unibus room set ROOM --anew, by its owner, or for you alone unibus verify ROOM --accept PLACE"
+		return "ask whoever runs the bus what was lost or restored; unibus verify ROOM says more; if it was meant, its owner says so: unibus room set ROOM --anew"
 	case errors.Is(err, store.ErrDamagedThere):
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):

@@ -81,6 +81,7 @@ func (f *subFlags) options(a *app) (unibus.SubscribeOptions, error) {
 
 // subNotice tells on stderr what is missing or wrong.
 func (a *app) subNotice(n unibus.Notice) {
+	a.found.note(n)
 	if a.out.json && n.Kind == unibus.NoticeGap {
 		gap := map[string]any{"stream": n.Stream.String(), "from": n.From, "to": n.To, "room_id": n.Room, "sender": n.Sender}
 		line, err := json.Marshal(map[string]any{"gap": gap})

@@ -55,7 +55,7 @@ checked with no server: every signature and rule, and against what this identity
 What was looked into can be settled, for this identity alone. --accept PLACE takes a room for what it is up to a
 place: what is missing or damaged up to there is no finding any more, nor is that the room reached further before.
 --accept HASH goes on with the history that was verified here, where another is proven to exist: HASH is that of the
-entry at which they part, or its first 8 digits or more. With the hash of the last entry of a log that went back, as
+entry at which they part, or its first 8 digits or more (16, if they are all decimal). With the hash of the last entry of a log that went back, as
 after restoring a backup, it takes that log for what it is: whoever was let in or taken out since then is not, or is
 still in.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -85,8 +85,11 @@ still in.`,
 	return c
 }
 
-// maxPlace is how many digits a place may have: what is longer is a hash.
-const maxPlace = 7
+// maxPlace is how many digits a place may have: a longer number is a hash that happens to have no letters.
+const maxPlace = 15
+
+// minHash is how many digits of a hash there have to be.
+const minHash = 8
 
 func placeOf(what string) (place uint64, ok bool) {
 	place, err := strconv.ParseUint(what, 10, 64)
@@ -94,7 +97,7 @@ func placeOf(what string) (place uint64, ok bool) {
 }
 
 func isHash(what string) bool {
-	return len(what) > maxPlace && len(what) <= 64 && strings.Trim(strings.ToLower(what), "0123456789abcdef") == ""
+	return len(what) >= minHash && len(what) <= 64 && strings.Trim(strings.ToLower(what), "0123456789abcdef") == ""
 }
 
 // verifyWhat does what the flags say.

@@ -91,7 +91,8 @@ type Notice struct {
 	Sender   crypto.PublicKey
 	Stream   [16]byte
 	From, To uint64
-	Place    uint64 // of the frame that told; 0 for none
+	Place    uint64 // of the frame that it is about; 0 for none
+	By       uint64 // of the frame that tells of it, if that is another; else 0
 	Why      string
 }
 
@@ -104,8 +105,10 @@ type Log interface {
 	// StoredSince reports whether everything made at an entry or later was to be stored and to stay, by all that is
 	// known by now: when storing ends, everything before is removed, and what comes a moment later may be stored.
 	StoredSince(at uint64) bool
-	// LeastRetained is the least that was kept under any policy in force at an entry or since.
-	LeastRetained(since uint64) ledger.Retain
+	// Kept is what was left under the policies in force at an entry or since.
+	Kept(since uint64) ledger.Kept
+	// Created is when the room was made.
+	Created() time.Time
 	// Began is where and when what the room stores now begins.
 	Began() (at uint64, when time.Time)
 	// Joined is where and when somebody may first have written.

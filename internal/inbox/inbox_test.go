@@ -33,10 +33,16 @@ type facts struct {
 	anew     time.Duration // what is stored began anew with entry 2, so long before t0; 0: with the first
 }
 
-func (f facts) Owes(epoch uint32) bool             { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
-func (f facts) OwesAt(at uint64) bool              { return f.Owes(uint32(at)) } // an epoch an entry
-func (f facts) StoredSince(at uint64) bool         { return f.unstored < at || f.unstored == 0 }
-func (f facts) LeastRetained(uint64) ledger.Retain { return f.keeps }
+func (f facts) Owes(epoch uint32) bool { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
+func (f facts) OwesAt(at uint64) bool  { return f.Owes(uint32(at)) } // an epoch an entry
+func (f facts) StoredSince(at uint64) bool {
+	return (f.unstored < at || f.unstored == 0) && (f.anew == 0 || at > 1)
+}
+func (f facts) Kept(uint64) ledger.Kept {
+	limit := uint64(f.keeps.Bytes)
+	return ledger.Kept{Age: f.keeps.Age, Trimmed: limit > 0, Left: limit / 2}
+}
+func (f facts) Created() time.Time { return t0.Add(-f.joined) }
 func (f facts) Began() (uint64, time.Time) {
 	if f.anew != 0 {
 		return 2, t0.Add(-f.anew)
@@ -268,6 +274,7 @@ func TestInbox(t *testing.T) {
 		{"the room's beginning may have expired", whole, facts{keeps: ledger.Retain{Age: 3600}, joined: 2 * time.Hour}, "first=4 skip=4 a0 finish", "a0"},
 		{"or was more than is kept", whole, full, "first=4 skip=4 a0#600 finish", padded("a0", 600)},
 		{"or was emptied when nothing was stored", whole, facts{unstored: 3}, "first=4 skip=4 a0 finish", "a0"},
+		{"or was there before it began anew", whole, facts{joined: time.Hour, anew: time.Minute}, "first=4 skip=4 a0 finish", "a0"},
 		{"without limits nothing was trimmed", whole, facts{joined: 1e6 * time.Hour}, "first=2 skip=2 a0 end", "a0 !lost(1)"},
 		{"the room's beginning, joined in the middle", middle, hour, "first=4 skip=10 a0 finish", "a0"},
 

@@ -126,10 +126,10 @@ func (b *Inbox) Doubts(now time.Time) (bytes uint64) {
 	}
 	doubt := func(m mark) {
 		if expired, _ := b.mayHaveExpired(m, now); !expired && !b.stays(m) {
-			bytes = max(bytes, uint64(b.log.LeastRetained(m.at).Bytes)/2)
+			bytes = max(bytes, b.log.Kept(m.at).Left)
 		}
 	}
-	if b.o.Start && !b.began {
+	if b.o.Start && !b.began && b.log.StoredSince(1) {
 		doubt(b.start())
 	}
 	for _, g := range b.gaps {
@@ -180,23 +180,21 @@ func (b *Inbox) mayHaveExpired(left mark, now time.Time) (expired, yet bool) {
 	if b.stays(left) {
 		return false, false
 	}
-	kept := b.log.LeastRetained(left.at)
+	kept := b.log.Kept(left.at)
 	old := kept.Age > 0 && now.Sub(time.UnixMicro(int64(min(left.time, 1<<62)))) > time.Duration(kept.Age)*time.Second-clocksDiffer
-	many := kept.Bytes > 0 && max(b.read.since(b.first), b.held) >= uint64(kept.Bytes)/2
-	return old || many, kept.Bytes > 0 && left.place < b.first
+	many := kept.Trimmed && max(b.read.since(b.first), b.held) >= kept.Left
+	return old || many, kept.Trimmed && left.place < b.first
 }
 
 // stays reports whether what the server says comes first is so far before a mark that nothing behind that has expired.
 func (b *Inbox) stays(m mark) bool { return m.place > 0 && m.place >= b.first+OutOfOrder }
 
-// start is when what the room stores began.
-func (b *Inbox) start() mark {
-	at, when := b.log.Began()
-	return mark{at: at, time: uint64(when.UnixMicro())}
-}
+// start is when the room was made.
+func (b *Inbox) start() mark { return mark{at: 1, time: uint64(b.log.Created().UnixMicro())} }
 
 // beginning judges, once, that a room which is read from its start does not begin with its first place. The log says
-// what may have been trimmed, and since when there is something; the server's word is not needed.
+// what may have been trimmed; the server's word is not needed. Of a room that began anew nobody knows the place at which
+// it did.
 func (b *Inbox) beginning(now time.Time) {
 	if !b.o.Stored || !b.o.Start || b.began || b.first == 0 {
 		return
@@ -293,7 +291,7 @@ func (b *Inbox) unread(r record, now time.Time) {
 	if from > to {
 		return
 	}
-	n := Notice{Kind: Missing, Finding: true, Sender: r.sender, Stream: r.stream, From: from, To: to, Place: r.by, Why: "its writer says that it was stored; withheld, or never written"}
+	n := Notice{Kind: Missing, Finding: true, Sender: r.sender, Stream: r.stream, From: from, To: to, Place: r.Place, By: r.by, Why: "its writer says that it was stored; withheld, or never written"}
 	if expired, _ := b.mayHaveExpired(r.mark(), now); expired {
 		n.Kind, n.Finding, n.Why = Expired, false, "stored, and old enough, or behind enough others, to have expired"
 	}

@@ -312,8 +312,9 @@ func (l reader) Owes(epoch uint32) bool { return l.s.Room.Owes(l.me, epoch) }
 func (l reader) OwesAt(at uint64) bool {
 	return l.s.Room.Owes(l.me, l.s.Room.EpochAt(at).Number)
 }
-func (l reader) StoredSince(at uint64) bool               { return l.s.Room.StoredSince(at, l.s.Head.Seq) }
-func (l reader) LeastRetained(since uint64) ledger.Retain { return l.s.Room.LeastRetained(since) }
+func (l reader) StoredSince(at uint64) bool    { return l.s.Room.StoredSince(at, l.s.Head.Seq) }
+func (l reader) Kept(since uint64) ledger.Kept { return l.s.Room.Kept(since) }
+func (l reader) Created() time.Time            { return l.s.Room.EpochAt(1).Time }
 func (l reader) Began() (at uint64, when time.Time) {
 	at = l.s.Room.Anew
 	return at, l.s.Room.EpochAt(at).Time

@@ -77,18 +77,43 @@ func (r *Room) StoredSince(from, to uint64) bool {
 	return true
 }
 
-// LeastRetained is the least that any policy in force at an entry or since keeps, by age and by bytes, each by
-// itself; 0 is no limit.
-func (r *Room) LeastRetained(since uint64) Retain {
-	var least Retain
+// Kept is what the policies in force at an entry, or since, leave of a room's messages.
+type Kept struct {
+	Age     crypto.Number // for how long the strictest keeps them, in seconds; 0: no limit
+	Trimmed bool          // one of them limits the bytes
+	Left    uint64        // bytes that a room holds at least when it was trimmed to its limit
+}
+
+// largest is what a stream counts for the largest frame at most.
+const largest = crypto.MaxFrame + 1<<10
+
+// Kept says what was kept of messages that were made at an entry. No message is larger than half of what its room keeps,
+// so that half is left; but of messages that were there when the limit became stricter, one may be as large as the
+// largest frame.
+func (r *Room) Kept(since uint64) (k Kept) {
 	for i, t := range r.Terms {
 		if i+1 < len(r.Terms) && r.Terms[i+1].Seq <= since || t.Policy.Retain == nil {
 			continue
 		}
-		least.Age = tighter(least.Age, t.Policy.Retain.Age)
-		least.Bytes = tighter(least.Bytes, t.Policy.Retain.Bytes)
+		k.Age = tighter(k.Age, t.Policy.Retain.Age)
+		limit := uint64(t.Policy.Retain.Bytes)
+		if limit == 0 {
+			continue
+		}
+		left := limit / 2
+		if t.Seq > since && i > 0 && r.Terms[i-1].Policy.looser(limit) {
+			left = min(left, limit-min(limit, largest))
+		}
+		if !k.Trimmed || left < k.Left {
+			k.Trimmed, k.Left = true, left
+		}
 	}
-	return least
+	return k
+}
+
+// looser reports whether a policy stores messages, and more bytes of them than a limit.
+func (p Policy) looser(limit uint64) bool {
+	return p.Retain != nil && (p.Retain.Bytes == 0 || uint64(p.Retain.Bytes) > limit)
 }
 
 // tighter is the stricter of two limits, of which 0 is none.

@@ -127,19 +127,29 @@ func TestStoredSince(t *testing.T) {
 	}
 }
 
-// TestLeastRetained: the strictest limit counts, each by itself, and none is none.
-func TestLeastRetained(t *testing.T) {
+// TestKept: the strictest limit counts, each by itself, and none is none. What was there when a limit became stricter may
+// be larger than half of it.
+func TestKept(t *testing.T) {
 	s := play(t, `
 		alice create ops retain=100,0
 		alice policy retain=0,50
 		alice policy live
 		alice policy retain=10,70
 		alice policy retain=20,60
+		alice policy retain=20,4000000
+		alice policy retain=20,3000000
 	`)
-	for since, want := range map[uint64]Retain{1: {10, 50}, 2: {10, 50}, 3: {10, 60}, 4: {10, 60}, 5: {20, 60}} {
-		if got := s.Room.LeastRetained(since); got != want {
+	big := uint64(3000000)
+	for since, want := range map[uint64]Kept{
+		1: {10, true, 0}, 2: {10, true, 0}, 3: {10, true, 0}, 4: {10, true, 0},
+		5: {20, true, 30}, 6: {20, true, min(big/2, big-largest)}, 7: {20, true, big / 2},
+	} {
+		if got := s.Room.Kept(since); got != want {
 			t.Errorf("since %d: %v, want %v", since, got, want)
 		}
+	}
+	if got := play(t, "alice create ops retain=0,0").Room.Kept(1); got != (Kept{}) {
+		t.Errorf("without a limit: %v", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,15 +149,32 @@ func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
 		return l.rolledBack(head, "the store's log ends at entry %d (%x), but it was verified up to entry %d", head.Seq, head.Hash[:8], before.Seq)
 	case head.Seq > own.Seq:
 		if err := l.fetch(ctx, head.Seq); err != nil {
-			return err
+			return l.parted(ctx, err)
 		}
 	case !l.has(head):
-		return l.broken("the store has another entry %d (%x) than the one that was verified", head.Seq, head.Hash[:8])
+		return l.parted(ctx, l.broken("the store has another entry %d (%x) than the one that was verified", head.Seq, head.Hash[:8]))
 	}
 	l.mu.Lock()
 	l.checked = time.Now()
 	l.mu.Unlock()
 	return nil
+}
+
+// parted says of a log that does not go on from what was verified, for whatever reason, whether it is a valid one all the
+// same, which parts from it at some entry: that is what a store holds which was restored, and written to since.
+func (l *Log) parted(ctx context.Context, why error) error {
+	if !errors.Is(why, store.ErrIntegrity) {
+		return why
+	}
+	s, entries, err := l.stored(ctx)
+	if err != nil {
+		return why
+	}
+	i := slices.IndexFunc(entries, func(e *ledger.Entry) bool { return !l.has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) })
+	if i < 0 || entries[i].Seq > l.Head().Seq {
+		return why
+	}
+	return l.rolledBack(s.Head, "the store's log is another one than was verified from entry %d on, and ends at entry %d (%x)", entries[i].Seq, s.Head.Seq, s.Head.Hash[:8])
 }
 
 // has reports whether the verified log has an entry.

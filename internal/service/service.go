@@ -321,8 +321,9 @@ func (s *Service) listen(o Options, a *api, handler http.Handler, registry *prom
 	})
 	s.HTTP = l.Addr().String()
 	s.http = newHTTP(routed(mux), o.Log)
+	bounded := newBounded(l, s.watch.files)
 	s.wait.Go(func() {
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(bounded); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("http", "error", err)
 		}
 	})

@@ -26,7 +26,7 @@ import (
 
 const (
 	watchEvery  = 10 * time.Second
-	lookFull    = time.Second // at a full disk: it is used again soon after there is room
+	lookFull    = time.Second // at a full disk, or without descriptors: what lacked them works again soon after
 	advisoryGap = time.Minute // between two lines about the same advisory
 	advisories  = 1000        // kinds of advisories remembered for that
 )
@@ -54,6 +54,7 @@ type watch struct {
 	full   atomic.Pointer[string] // why nothing can be kept; nil: it can
 	status atomic.Pointer[bus.Status]
 	filled bool // the disk is full
+	scarce bool // descriptors are
 	gauges gauges
 }
 
@@ -104,7 +105,7 @@ func (w *watch) run(ctx context.Context) {
 		w.streams.look(ctx, w)
 		w.publish()
 		every := watchEvery
-		if w.filled {
+		if w.filled || w.scarce {
 			every = lookFull
 		}
 		select {
@@ -130,12 +131,18 @@ func (w *watch) leave() {
 
 // machine looks at the disk and the descriptors.
 func (w *watch) machine() {
+	w.descriptors()
 	if d, err := w.disk(w.dir); err == nil && w.dir != "" {
 		w.room(d)
 	}
 	w.recover()
+}
+
+// descriptors tells when they run out.
+func (w *watch) descriptors() {
 	out := w.server != nil && w.server.OutOfFiles()
 	d, err := w.files()
+	w.scarce = out || err == nil && d.Share() >= host.Nearly
 	switch {
 	case out || err == nil && d.Share() >= 1:
 		w.say(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted (ulimit -n)", "limit", d.Limit)
@@ -189,7 +196,8 @@ func (w *watch) room(d host.Disk) {
 	}
 }
 
-// recover makes JetStream say so while the disk is full, and starts it again when it is not.
+// recover makes JetStream say so while the disk is full, and starts it again when it is not, nor are descriptors scarce:
+// it would lack them itself.
 func (w *watch) recover() {
 	if w.server == nil {
 		if !w.filled {
@@ -204,6 +212,9 @@ func (w *watch) recover() {
 		return
 	}
 	if w.server.NeedsRestart() {
+		if w.scarce {
+			return
+		}
 		if err := w.server.RestartJetStream(); err != nil {
 			w.say(slog.LevelError, "restart", err.Error(), "JetStream does not start again, after it could not write", "error", err)
 			return

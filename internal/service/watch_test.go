@@ -151,6 +151,36 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// stuck is a server whose JetStream could not write.
+type stuck struct {
+	embedded
+	restarts int
+}
+
+func (s *stuck) NeedsRestart() bool { return s.restarts == 0 }
+
+func (s *stuck) RestartJetStream() error {
+	s.restarts++
+	return nil
+}
+
+// TestRestartsWithFiles: JetStream that lacked descriptors is started again once there are some.
+func TestRestartsWithFiles(t *testing.T) {
+	w, _ := watched(t)
+	s := &stuck{embedded: w.server}
+	w.server = s
+	for _, step := range []struct {
+		used     uint64
+		restarts int
+	}{{100, 0}, {90, 0}, {10, 1}, {10, 1}} {
+		w.files = func() (host.Descriptors, error) { return host.Descriptors{Used: step.used, Limit: 100}, nil }
+		w.machine()
+		if s.restarts != step.restarts {
+			t.Errorf("with %d of 100 in use it was started again %d times", step.used, s.restarts)
+		}
+	}
+}
+
 // TestAdvisories: a rescue of the meta group is told, once.
 func TestAdvisories(t *testing.T) {
 	w, log := watched(t)

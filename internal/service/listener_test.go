@@ -1,0 +1,66 @@
+package service
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/unibus/unibus/internal/host"
+)
+
+// TestBoundedConnections: connections are closed at once that are too many from one address, or altogether, until others
+// end. There is room for a share of the descriptors only.
+func TestBoundedConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBounded(l, func() (host.Descriptors, error) { return host.Descriptors{Limit: 64}, nil })
+	accepted := make(chan net.Conn, 64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := b.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte{1}) // who is not there any more need not be told
+			accepted <- c
+		}
+	}()
+	dial := func(from int) bool {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(fmt.Sprintf("127.0.0.%d", from))}}
+		c, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_, err = io.ReadFull(c, make([]byte, 1))
+		return err == nil
+	}
+	for from := 1; from <= 5; from++ { // 16 in all, 4 each
+		for i := range 5 {
+			if got, want := dial(from), i < 4 && from < 5; got != want {
+				t.Errorf("connection %d from address %d: let in %v", i+1, from, got)
+			}
+		}
+	}
+	first := <-accepted
+	for range 2 { // closing twice makes room once
+		_ = first.Close()
+	}
+	if !dial(1) || dial(1) || dial(5) {
+		t.Error("one ended: there is no room for one, or for two")
+	}
+	_ = l.Close()
+	<-done
+	for len(accepted) > 0 {
+		_ = (<-accepted).Close()
+	}
+	if b.n != 0 || len(b.open) != 0 {
+		t.Errorf("%d are open, %v", b.n, b.open)
+	}
+}
