@@ -465,6 +465,37 @@ func TestReturn(t *testing.T) {
 	}
 }
 
+// TestParted: a store that was restored, and written to since from another state directory, has another log than was
+// verified from some entry on, whether it ends earlier, at the same place or later. It is refused as one that went back,
+// until a person names where it ends.
+func TestParted(t *testing.T) {
+	for _, since := range [][]string{{"dave"}, {"dave", "erin"}, {"dave", "erin", "frank"}} {
+		w := newWorld(t)
+		p := w.process(w.admin, "state")
+		w.must(p.add("bob"))
+		w.must(p.add("carol"))
+		w.forgetting(w.bus, 1)
+		other := w.process(w.admin, "another state")
+		for _, name := range since {
+			w.must(other.add(name))
+		}
+		p = w.process(w.admin, "state")
+		l := p.open(w.bus)
+		err := l.Sync(t.Context())
+		w.is(err, ErrRolledBack)
+		end := other.open(w.bus)
+		w.must(end.Sync(t.Context()))
+		var back *RolledBack
+		if !errors.As(err, &back) || back.End != end.Head() {
+			t.Errorf("with %q since: %v, want one that ends at %v", since, err, end.Head())
+		}
+		if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == end.Head().Hash }); !taken || err != nil {
+			t.Errorf("with %q since: %v, %v", since, taken, err)
+		}
+		w.must(l.Sync(t.Context()))
+	}
+}
+
 // TestForeign: a store that gives another log, or a room of another bus, is not believed.
 func TestForeign(t *testing.T) {
 	w, other := newWorld(t), worldIn(t, t.TempDir(), person(8))
