@@ -97,6 +97,9 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.Of(ctx, o.Identity.Key()); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	c := &Client{o: o, id: o.Identity, pins: p, now: time.Now, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}, fetching: make(chan struct{}, fetchAtOnce)}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Store != "" {

@@ -216,7 +216,7 @@ func (c *Client) cards(ctx context.Context, keys []PublicKey) ([]crypto.Card, er
 		if !ok {
 			name := c.nameOf(key)
 			return nil, withHint(fmt.Errorf("%s has not connected yet, so there is no key to seal for: %w", name, ErrNotFound),
-				"%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait waits for it", name)
+				"%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait 5m waits for it", name)
 		}
 		if cards[i], err = crypto.OpenCard(statement, key); err != nil {
 			name := c.nameOf(key)

@@ -172,6 +172,9 @@ func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
 	}
 	d.say("pins", upkeep.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
 	upkeep.RoomChecks(len(refs), stale, sole, func(c upkeep.Check) {
+		if c.Name == "owners" && c.Status == upkeep.Pass {
+			c.Detail = "no room has me as its only one"
+		}
 		c.Name = "my " + c.Name
 		d.mine = append(d.mine, c)
 	})

@@ -55,7 +55,7 @@ func (f *policyFlags) define(a *app, c *cobra.Command) {
 	flags := c.Flags()
 	flags.Var(newDefault(&f.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, 0 for ever, or none to store nothing")
 	flags.Var(newDefault(&f.bytes, "1GiB", byteSize), "max-bytes", "the most that is stored: a `SIZE` of at least 4KiB, 0 for no limit")
-	flags.Var(newDefault(&f.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that is stored) or joined (from then on)")
+	flags.Var(newDefault(&f.history, "shared", oneOf("shared", "joined")), "history", "what newcomers may read: shared (all that was stored while it is so) or joined (from then on)")
 	flags.BoolVar(&f.pad, "pad", false, "hide the sizes of messages")
 	flags.Var(newValue(&f.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m, counted by each process), or so long (720h); 0: only when asked to")
 	a.complete(c, "history", "shared", "joined")

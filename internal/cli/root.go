@@ -114,7 +114,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDenied
 	case errors.Is(err, unibus.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, unibus.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, unibus.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ENOSPC):
 		return exitUnavailable
 	case errors.Is(err, unibus.ErrExists), errors.Is(err, unibus.ErrConflict):
 		return exitConflict
@@ -179,6 +179,8 @@ func (a *app) hint(err error) string {
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):
 		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room on that disk"
 	case errors.Is(err, unibus.ErrNoBus):
 		return "unibus room create or unibus user add makes one there"
 	}

@@ -54,6 +54,7 @@ func (a *app) serveCmd() *cobra.Command {
 			if err := f.startable(o); err != nil { // before anything is made
 				return err
 			}
+			_, missing := os.Stat(a.identityFile())
 			id, name, err := a.founder()
 			if err != nil {
 				return err
@@ -66,6 +67,8 @@ func (a *app) serveCmd() *cobra.Command {
 			defer node.Stop()
 			if node.Founded {
 				a.notice("founded the bus %s; %s (%s) is its first admin", node.Bus, name, id.Key())
+			} else if missing != nil {
+				a.notice("the identity that was made is nobody on the bus %s: its admins have theirs elsewhere", node.Bus)
 			}
 			if err := a.ready(node); err != nil {
 				return err
@@ -292,7 +295,7 @@ func (a *app) natsConfigCmd() *cobra.Command {
 				return err
 			}
 			return a.out.value(map[string]string{"config": config, "keys": file}, func() {
-				fmt.Fprintf(a.out, "# For unibus: logins are answered by the service, and messages are synced before they are acknowledged.\n%s# And, in the jetstream block, for rooms reserve what they may hold at most:\n#   sync_interval: always, max_file_store: 100000T\n", config)
+				fmt.Fprintf(a.out, "# For unibus: logins are answered by the service.\n%s# And, in the jetstream block, so that messages are synced before they are acknowledged, and since rooms reserve what\n# they may hold at most:\n#   sync_interval: always, max_file_store: 100000T\n", config)
 			})
 		},
 	}

@@ -121,7 +121,7 @@ func (a *app) serves(ctx context.Context, kept, url string) (bool, error) {
 
 // whichStore is for when no store is named and none is found.
 func whichStore() error {
-	return hinted(usage("which store? there is none of a service on this machine"), "--store sqlite:PATH, or --store nats://HOST:PORT")
+	return hinted(usage("which store? there is none of a service on this machine"), "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT")
 }
 
 // beside is the data folder's file, unless keys or a context are named that lead to servers with the store of another
@@ -394,7 +394,7 @@ func (a *app) restoreCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := a.set.store
 			if url == "" {
-				return hinted(usage("restore: where to?"), "--store sqlite:PATH, or --store nats://HOST:PORT")
+				return hinted(usage("restore: where to?"), "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT")
 			}
 			acc, err := a.access()
 			if err != nil {

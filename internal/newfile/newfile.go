@@ -54,8 +54,8 @@ func Touch(path string) error {
 // ErrShared is what Private says of a file that others may use.
 var ErrShared = errors.New("others on this machine may read or change it")
 
-// Private checks that nobody but its owner may read or change a file. One that is not there is no error, nor is
-// any on Windows, where modes do not tell.
+// Private checks that nobody but its owner may read or change a file, nor anybody put another in its place. One that is
+// not there is no error, nor is any on Windows, where modes do not tell.
 func Private(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) || runtime.GOOS == "windows" {
@@ -66,6 +66,13 @@ func Private(path string) error {
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fmt.Errorf("%s has the mode %04o: %w", path, mode, ErrShared)
+	}
+	folder, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if mode := folder.Mode(); mode&0o002 != 0 && mode&os.ModeSticky == 0 {
+		return fmt.Errorf("the folder %s has the mode %04o: %w", filepath.Dir(path), mode.Perm(), ErrShared)
 	}
 	return nil
 }

@@ -49,4 +49,15 @@ func TestPrivate(t *testing.T) {
 			t.Errorf("%04o: %v", mode, err)
 		}
 	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, shared := range map[os.FileMode]bool{0o777: true, 0o777 | os.ModeSticky: false, 0o775: false} {
+		if err := os.Chmod(filepath.Dir(path), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := Private(path); errors.Is(err, ErrShared) != shared {
+			t.Errorf("in a folder of %v: %v", mode, err)
+		}
+	}
 }

@@ -301,6 +301,21 @@ func (p *Pins) Subject(ctx context.Context, bus crypto.ID, subject string) (cryp
 	return crypto.ID(room), nil
 }
 
+// Of remembers whose file it is; ErrDamaged when it is another's, which somebody put in its place.
+func (p *Pins) Of(ctx context.Context, owner crypto.PublicKey) error {
+	const setting = "owner"
+	known, err := p.Setting(ctx, setting)
+	switch {
+	case err != nil:
+		return err
+	case known == "":
+		return p.Set(ctx, setting, owner.String())
+	case known != owner.String():
+		return fmt.Errorf("%w: it is that of another identity, %s", ErrDamaged, known)
+	}
+	return nil
+}
+
 // Setting returns a remembered setting; empty for none.
 func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
 	var value string

@@ -234,6 +234,19 @@ func TestOffers(t *testing.T) {
 	}
 }
 
+// TestOwner: what another identity verified is not taken for one's own.
+func TestOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.db")
+	for i, v := range []struct {
+		owner crypto.PublicKey
+		want  error
+	}{{crypto.PublicKey{1}, nil}, {crypto.PublicKey{1}, nil}, {crypto.PublicKey{2}, ErrDamaged}, {crypto.PublicKey{1}, nil}} {
+		if err := open(t, path).Of(t.Context(), v.owner); !errors.Is(err, v.want) {
+			t.Errorf("%d: %v, want %v", i, err, v.want)
+		}
+	}
+}
+
 // TestMany: many processes on one file lose nothing and wait for one another.
 func TestMany(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.db")
