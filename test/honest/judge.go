@@ -18,9 +18,11 @@ var findings = regexp.MustCompile(`(?m)^unibus: (gap|missing|rolled-back|lost|fo
 // Exit codes (CLI.md).
 const (
 	done        = 0
+	notFound    = 3
 	denied      = 4
 	unavailable = 5
 	integrity   = 6
+	conflict    = 7
 	interrupted = 130
 )
 
