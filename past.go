@@ -368,7 +368,12 @@ func (s *storedSource) reachesTo(ctx context.Context, past store.Past) error {
 	return nil
 }
 
+// fetchAhead asks for what comes after a place. Where many rooms are read together their requests are under way beside
+// each other as it is, and what each holds adds up.
 func (s *storedSource) fetchAhead(after uint64) {
+	if s.bytes < crypto.MaxFrame {
+		return
+	}
 	ahead := make(chan fetched, 1)
 	started := s.c.wait.Go(func() {
 		past, err := s.part(s.life, store.FramesQuery{After: after, Bytes: s.bytes})
