@@ -78,12 +78,10 @@ func (s *Subscription) prepare(ctx context.Context, r *Room, o SubscribeOptions,
 		notice: s.notice, keyless: map[uint32]time.Time{}, told: map[once]bool{}, looked: map[PublicKey]time.Time{}, subject: r.Subject(),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
-	f.closing = o.End
-	f.reading = f.ctx
-	if !f.closing {
-		reading, stop := context.WithCancel(f.ctx)
+	if f.closing, f.reading = o.End, f.ctx; !f.closing {
+		reading, stop := context.WithCancel(s.finishing)
 		f.reading = reading
-		context.AfterFunc(s.finishing, stop)
+		context.AfterFunc(f.ctx, stop)
 	}
 	f.open(false, 0)
 	live, err := s.c.conn.Subscribe(ctx, r.id, bus.Stored(f.stored), o.Queue)

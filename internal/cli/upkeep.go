@@ -394,7 +394,7 @@ func (a *app) restoreCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := a.set.store
 			if url == "" {
-				return hinted(usage("restore: where to?"), "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT")
+				return hinted(usage("restore: where to?"), "--store sqlite:PATH, or --store nats://HOST:PORT")
 			}
 			acc, err := a.access()
 			if err != nil {
