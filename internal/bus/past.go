@@ -163,10 +163,11 @@ func (r *pastRead) unreadable(ctx context.Context, info direct.Info) error {
 	if info.Replicas > 1 {
 		probes /= allAsked
 	}
-	for place := r.from(); place <= info.Last; place++ {
+	begin := r.from()
+	for place := begin; place <= info.Last; place++ {
 		if probes--; probes < 0 {
 			r.full = true
-			return nil
+			break
 		}
 		low, err := r.lowest(ctx, direct.Request{Seq: place}, info)
 		switch {
@@ -179,7 +180,8 @@ func (r *pastRead) unreadable(ctx context.Context, info direct.Info) error {
 		}
 		r.low = place + 1
 	}
-	return nil
+	_, err := r.trimmed(ctx, begin, info)
+	return err
 }
 
 // begin finds out where to begin, if that is not where the caller says. A leader that has lost its first
@@ -217,11 +219,13 @@ func (r *pastRead) begin(ctx context.Context, info direct.Info) error {
 // else one that has it may come back.
 func (r *pastRead) hole(ctx context.Context, info direct.Info) error {
 	low, err := r.lowest(ctx, direct.Request{Seq: r.lacked}, info)
-	switch {
-	case err != nil:
+	if err != nil || low <= r.lacked { // it is there, or all lag
 		return err
-	case low <= r.lacked: // it is there, or all lag
-		return nil
+	}
+	if info, err = r.trimmed(ctx, r.lacked, info); err != nil {
+		return err
+	}
+	switch {
 	case !info.Whole && info.First <= r.lacked: // nor has it been trimmed
 		return fmt.Errorf("%w: place %d is not there, and not all replicas are", store.ErrUnavailable, r.lacked)
 	}
@@ -229,6 +233,18 @@ func (r *pastRead) hole(ctx context.Context, info direct.Info) error {
 		r.start = max(r.start, min(low, info.First))
 	}
 	return nil
+}
+
+// trimmed is how far the room's stream reaches, asked again if it may have been trimmed beyond a place since it was asked.
+func (r *pastRead) trimmed(ctx context.Context, place uint64, info direct.Info) (direct.Info, error) {
+	if info.First > place {
+		return info, nil
+	}
+	info, err := r.p.Stream(ctx, r.room)
+	if err == nil && info.First > place {
+		r.past.First = info.First
+	}
+	return info, err
 }
 
 // lowest is the first place that any replica holds from the one asked for on; 0 when none holds one. Nobody

@@ -241,11 +241,11 @@ func (r *replicas) complete(room crypto.ID, when string) {
 	}
 }
 
-// TestLostEnd: when the only server has lost the files with the last messages and still says that they are there, an
-// answer says that they are lost; those in the middle show by what comes behind them.
-func TestLostEnd(t *testing.T) {
-	o := &server.Options{Host: "127.0.0.1", Port: freeport.Port(), JetStream: true, StoreDir: t.TempDir(), NoSigs: true}
-	r := &replicas{t: t, options: []*server.Options{o}, servers: make([]*server.Server, 1)}
+// alone is a server by itself, with a room that is full.
+func alone(t *testing.T) (r *replicas, o *server.Options, room crypto.ID) {
+	t.Helper()
+	o = &server.Options{Host: "127.0.0.1", Port: freeport.Port(), JetStream: true, StoreDir: t.TempDir(), NoSigs: true}
+	r = &replicas{t: t, options: []*server.Options{o}, servers: make([]*server.Server, 1)}
 	r.start(0)
 	t.Cleanup(func() { r.stop(0) })
 	var err error
@@ -261,7 +261,7 @@ func TestLostEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.past.Close)
-	room := crypto.ID{1}
+	room = crypto.ID{1}
 	if _, err := r.js.CreateStream(t.Context(), StreamForm(room, ledger.Policy{Retain: &ledger.Retain{Bytes: most}})); err != nil {
 		t.Fatal(err)
 	}
@@ -270,6 +270,13 @@ func TestLostEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return r, o, room
+}
+
+// TestLostEnd: when the only server has lost the files with the last messages and still says that they are there, an
+// answer says that they are lost; those in the middle show by what comes behind them.
+func TestLostEnd(t *testing.T) {
+	r, o, room := alone(t)
 	r.stop(0)
 	blocks, err := filepath.Glob(filepath.Join(o.StoreDir, "jetstream", "$G", "streams", StreamName(room), "msgs", "*.blk"))
 	if err != nil || len(blocks) < 3 {
@@ -345,5 +352,36 @@ func TestLostEverywhere(t *testing.T) {
 	}
 	if first, read, err := r.read(trimmed, store.FramesQuery{}); err != nil || first != 10 || !slices.Equal(read, span(10, places)) {
 		t.Errorf("trimmed while one is down: %v from %d: %v", read, first, err)
+	}
+}
+
+// TestTrimmedMeanwhile: what is trimmed after the leader was asked how far the room reaches, and before it is read, is not
+// lost: the room is said to begin behind it.
+func TestTrimmedMeanwhile(t *testing.T) {
+	r, _, room := alone(t)
+	before, err := r.past.Stream(t.Context(), room)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := r.js.Stream(t.Context(), StreamName(room))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []struct {
+		what  string
+		look  func(*pastRead) error
+		purge []jetstream.StreamPurgeOpt
+		first uint64
+	}{
+		{"a hole", func(p *pastRead) error { return p.hole(t.Context(), before) }, []jetstream.StreamPurgeOpt{jetstream.WithPurgeSequence(places - 2)}, places - 2},
+		{"nothing", func(p *pastRead) error { return p.unreadable(t.Context(), before) }, nil, places + 1},
+	} {
+		if err := stream.Purge(t.Context(), v.purge...); err != nil {
+			t.Fatal(err)
+		}
+		p := &pastRead{p: r.past, room: room, past: store.Past{First: before.First, Last: before.Last}, lacked: 3}
+		if err := v.look(p); err != nil || p.past.First != v.first {
+			t.Errorf("%s: the room begins at %d, not %d: %v", v.what, p.past.First, v.first, err)
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 const (
 	maxConns    = 1024
 	connShare   = 4         // of the descriptors that there may be, connections take one in so many
-	addrShare   = 4         // and those from one address one of them in so many
+	addrShare   = 2         // and those from one address one of them in so many
 	writeBuffer = 128 << 10 // bytes that the system keeps for a reader who does not read
 )
 
@@ -31,7 +31,7 @@ type bounded struct {
 func newBounded(l net.Listener, files func() (host.Descriptors, error)) *bounded {
 	all := maxConns
 	if d, err := files(); err == nil {
-		all = min(all, max(int(d.Limit/connShare), addrShare))
+		all = min(all, max(int(d.Limit/connShare), 2*addrShare))
 	}
 	return &bounded{Listener: l, all: all, each: all / addrShare, open: map[netip.Prefix]int{}}
 }
