@@ -71,8 +71,7 @@ func (r *Room) remember(ctx context.Context) (*memory, error) {
 // acknowledged takes note of a frame that was stored at a place. ErrIntegrity when the room reached further before.
 func (m *memory) acknowledged(ctx context.Context, f flight, place uint64) error {
 	if reached := max(m.pinned, f.after); place <= reached || slices.Contains(m.recent, place) {
-		return fmt.Errorf("room %s: %w: %w: this message was stored at place %d, and the room reached to place %d before",
-			m.r.Subject(), ErrIntegrity, ErrMessagesRolledBack, place, max(reached, place))
+		return m.r.rolledBack(place, "this message was stored at place %d, and the room reached to place %d before", place, max(reached, place))
 	}
 	if len(m.recent) == maxRecent {
 		m.recent = slices.Delete(m.recent, 0, maxRecent/2)

@@ -221,7 +221,7 @@ func (s *storedSource) compare(past store.Past) error {
 	if len(past.Frames) > 0 && past.Frames[0].Seq == d.place {
 		s.doubted = standing{}
 		if maphash.Bytes(s.seed, past.Frames[0].Data) != d.sum {
-			return fmt.Errorf("%w: %w: the message at place %d of the room's stream was read, and now there is another", ErrIntegrity, ErrMessagesRolledBack, d.place)
+			return s.room.rolledBack(d.place, "the message at place %d of the room's stream was read, and now there is another", d.place)
 		}
 	} else if past.First > d.place {
 		s.doubted = standing{} // it was trimmed
@@ -408,6 +408,17 @@ func reaching(outer context.Context, place uint64, past store.Past, ask func(con
 	return past, nil
 }
 
+// rolledBack is what ends whoever reads or writes in a room that went back; place is up to where a person would have to
+// take it for what it is.
+func (r *Room) rolledBack(place uint64, format string, args ...any) error {
+	err := fmt.Errorf("room %s: %w: %w: %s", r.Subject(), ErrIntegrity, ErrMessagesRolledBack, fmt.Sprintf(format, args...))
+	name := r.Subject()
+	if !plainWord(name) {
+		name = r.id.String()
+	}
+	return withHint(err, "ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: unibus room set %s --anew; or you for yourself: unibus verify %s --accept %d", name, name, place)
+}
+
 // wentBack deals with a room that ends before what was read of it. That is asked for again, in case whoever
 // said so was behind.
 func (s *storedSource) wentBack(ctx context.Context, past store.Past) error {
@@ -419,7 +430,7 @@ func (s *storedSource) wentBack(ctx context.Context, past store.Past) error {
 	case err != nil && !errors.Is(err, ErrUnavailable):
 		return err
 	case past.Last < read:
-		return fmt.Errorf("%w: %w: messages up to place %d of the room's stream were read, and now it ends at %d", ErrIntegrity, ErrMessagesRolledBack, read, past.Last)
+		return s.room.rolledBack(past.Last, "messages up to place %d of the room's stream were read, and now it ends at %d", read, past.Last)
 	}
 	return s.accept(ctx, past)
 }

@@ -345,6 +345,11 @@ func DropAll(ctx context.Context, servers *Servers, since time.Time, but []strin
 	return failed
 }
 
+// DropOn drops every connection of the BUS account on one server, but those of the given users.
+func DropOn(ctx context.Context, servers *Servers, server string, but []string) error {
+	return NewKick(servers).allBut(ctx, server, but)
+}
+
 // allBut drops the connections of a server, page by page, until there are none but those of the given users.
 func (k *Kick) allBut(ctx context.Context, server string, but []string) error {
 	offset := 0

@@ -173,8 +173,6 @@ func (a *app) hint(err error) string {
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
 		return a.found.hint()
-	case errors.Is(err, unibus.ErrMessagesRolledBack):
-		return "ask whoever runs the bus what was lost or restored; unibus verify ROOM says more; if it was meant, its owner says so: unibus room set ROOM --anew"
 	case errors.Is(err, store.ErrDamagedThere):
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):

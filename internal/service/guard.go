@@ -20,6 +20,9 @@ const (
 	cutOffAfter = 2500 * time.Millisecond // without most servers and without a quorum, before all connections are dropped
 	proofWithin = 1500 * time.Millisecond // for the store to show that it has a quorum
 	silentLong  = 6 * time.Second         // rollCall, cutOffAfter and proofWithin, and what dropping takes
+	asleepAfter = silentLong / 2          // without running at all, before all connections here are dropped
+	wakeEvery   = 500 * time.Millisecond  // it is looked whether time was lost
+	wakeWithin  = 5 * time.Second         // for dropping them
 )
 
 // guard knows which servers are there, and drops every peer's connection on those that are cut off from most
@@ -27,7 +30,8 @@ const (
 type guard struct {
 	store   store.Store
 	servers *bus.Servers
-	own     []string // users of the service itself
+	here    func() string // the server that this service is connected to
+	own     []string      // users of the service itself
 	changes
 
 	cutSince time.Time // zero while most servers are there
@@ -54,6 +58,37 @@ func (g *guard) follow(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// awake looks for lost time until ctx ends. A process that was stopped, with its server or as a whole machine, did not
+// do what others count on when a server is silent: it does so as soon as it runs again.
+func (g *guard) awake(ctx context.Context) {
+	tick := time.NewTicker(wakeEvery)
+	defer tick.Stop()
+	for last := time.Now(); ; last = time.Now() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		g.slept(ctx, last, time.Now())
+	}
+}
+
+// slept drops every peer here when the time between two looks is so long that another server may have acknowledged
+// a revocation meanwhile. A machine that was suspended shows it by its clock alone.
+func (g *guard) slept(ctx context.Context, last, now time.Time) {
+	lost := max(now.Sub(last), now.Round(0).Sub(last.Round(0)))
+	if lost < asleepAfter || len(g.servers.List()) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, wakeWithin)
+	defer cancel()
+	if err := bus.DropOn(ctx, g.servers, g.here(), g.own); err != nil {
+		g.log.Error("this process did not run for a while, and not all connections could be dropped", "for", lost, "error", err)
+		return
+	}
+	g.log.Warn("this process did not run for a while: all connections were dropped, and are let in again as they may", "for", lost)
 }
 
 // judge decides whether the servers that answered since a time are cut off.

@@ -66,6 +66,35 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestSlept: when the process did not run for long enough that others may have counted on it, every peer here is dropped
+// at once, if there are others.
+func TestSlept(t *testing.T) {
+	n, admin := node(t, "")
+	p := mustDial(t, n, admin, n.Bus)
+	closed := make(chan struct{})
+	p.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	servers := bus.NewServers(n.Links().Sys)
+	if err := servers.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log := new(bytes.Buffer)
+	g := &guard{
+		servers: servers, here: n.Links().Sys.ConnectedServerId, own: n.Links().Users(), changes: newChanges(slog.New(slog.NewTextHandler(log, nil))),
+	}
+	now := time.Now()
+	g.slept(t.Context(), now.Add(-time.Hour), now) // by itself
+	servers.Heard("OTHER1", "other1")
+	g.slept(t.Context(), now.Add(-asleepAfter/2), now)
+	if p.IsClosed() || log.Len() > 0 {
+		t.Errorf("dropped: %v, %s", p.IsClosed(), log)
+	}
+	g.slept(t.Context(), now.Add(-asleepAfter), now)
+	<-closed
+	if !n.Links().API.IsConnected() || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "did not run for a while: all") {
+		t.Errorf("log: %s", log)
+	}
+}
+
 // TestSilent: a server that is known to be there and does not answer is a failure, which names it; one that
 // was started again under its name takes its place.
 func TestSilent(t *testing.T) {

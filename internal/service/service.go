@@ -126,10 +126,11 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return err
 	}
 	a.drop = r.dropOthers
-	g := &guard{store: o.Store, servers: servers, own: o.Links.Users(), changes: newChanges(o.Log)}
+	g := &guard{store: o.Store, servers: servers, here: o.Links.Sys.ConnectedServerId, own: o.Links.Users(), changes: newChanges(o.Log)}
 	s.wait.Go(
 		func() { r.follow(run, notices) },
 		func() { g.follow(run) },
+		func() { g.awake(run) },
 		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
 		func() { s.watch.run(run) },
 		func() { look.rooms(run) },
