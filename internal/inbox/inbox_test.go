@@ -554,3 +554,47 @@ func TestManyRecords(t *testing.T) {
 		t.Errorf("%d are kept, %d told", len(p.b.records), told)
 	}
 }
+
+// TestDoubts: how much a room holds is worth asking for where that decides what became of something that is judged now,
+// and nowhere else.
+func TestDoubts(t *testing.T) {
+	year := ledger.Retain{Age: 365 * 24 * 3600, Bytes: 2000}
+	live, whole := Options{}, Options{Stored: true, Start: true}
+	for _, v := range []struct {
+		what   string
+		o      Options
+		log    facts
+		script string
+		judges bool
+		doubts uint64
+	}{
+		{"nothing is missing", whole, facts{keeps: year, joined: time.Hour}, "first=1 a0", false, 0},
+		{"live", live, facts{keeps: year, joined: time.Hour}, "a0 a2", false, 0},
+		{"the beginning", whole, facts{keeps: year, joined: time.Hour}, "first=4 skip=4", true, 1000},
+		{"the beginning, old enough", whole, facts{keeps: year, joined: 2 * 365 * 24 * time.Hour}, "first=4 skip=4", true, 0},
+		{"the beginning, of a room begun anew", whole, facts{keeps: year, joined: time.Hour, anew: time.Minute}, "first=4 skip=4", true, 0},
+		{"a gap that may still be filled", Options{Stored: true, From: 4}, facts{keeps: year, joined: time.Hour}, "first=4 skip=4 a0 a2", false, 0},
+		{"a gap", Options{Stored: true, From: 4}, facts{keeps: year, joined: time.Hour}, "first=4 skip=4 a0 a2 +2 release", true, 1000},
+		{"a gap, old enough", Options{Stored: true, From: 4}, facts{keeps: ledger.Retain{Age: 1000, Bytes: 2000}, joined: time.Hour}, "first=4 skip=4 a0s-9999 a2 +2 release", true, 0},
+		{"a gap far behind the beginning", Options{Stored: true, From: 100}, facts{keeps: year, joined: time.Hour}, "first=4 skip=100 a0 a2 +2 release", true, 0},
+	} {
+		p := newPlayer(v.o, v.log)
+		p.play(v.script)
+		if judges, doubts := p.b.Judges(p.now), p.b.Doubts(p.now); judges != v.judges || doubts != v.doubts {
+			t.Errorf("%s: it judges %v and needs %d, want %v and %d", v.what, judges, doubts, v.judges, v.doubts)
+		}
+	}
+}
+
+// TestKnows: a stream is known once it was met, and any when some were forgotten.
+func TestKnows(t *testing.T) {
+	p := newPlayer(Options{Stored: true, From: 1}, facts{joined: time.Hour})
+	p.play("a0")
+	if !p.b.Knows(senderOf('a'), [16]byte{'a'}) || p.b.Knows(senderOf('a'), [16]byte{'b'}) {
+		t.Error("it knows one that it did not meet, or not one that it did")
+	}
+	p.b.forgot = true
+	if !p.b.Knows(senderOf('a'), [16]byte{'b'}) {
+		t.Error("it says that it never met one that it may have forgotten")
+	}
+}

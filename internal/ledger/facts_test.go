@@ -127,6 +127,28 @@ func TestStoredSince(t *testing.T) {
 	}
 }
 
+// TestSame: two records of a user are the same if they say the same of its access, whoever made it and when.
+func TestSame(t *testing.T) {
+	one := User{Name: "bob", Role: RoleUser, Active: true, Expires: time.UnixMilli(1e12)}
+	for what, v := range map[string]struct {
+		change func(u *User)
+		same   bool
+	}{
+		"as it is":       {func(*User) {}, true},
+		"added later":    {func(u *User) { u.Added = time.UnixMilli(2) }, true},
+		"another name":   {func(u *User) { u.Name = "rob" }, false},
+		"another role":   {func(u *User) { u.Role = RoleAdmin }, false},
+		"active no more": {func(u *User) { u.Active = false }, false},
+		"another expiry": {func(u *User) { u.Expires = time.Time{} }, false},
+	} {
+		other := one
+		v.change(&other)
+		if one.Same(&other) != v.same || other.Same(&one) != v.same {
+			t.Errorf("%s: the same %v", what, !v.same)
+		}
+	}
+}
+
 // TestKept: the strictest limit counts, each by itself, and none is none. What was there when a limit became stricter may
 // be larger than half of it.
 func TestKept(t *testing.T) {

@@ -323,6 +323,53 @@ func TestGranted(t *testing.T) {
 	}
 }
 
+// unreadable is a store whose logs cannot be read, but for one.
+type unreadable struct {
+	store.Store
+	but crypto.ID
+}
+
+func (u unreadable) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+	if log == u.but {
+		return u.Store.Entries(ctx, log, after)
+	}
+	return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, store.ErrUnavailable) }
+}
+
+// TestGrantedNothingUnread: who names a room whose log cannot be read is not let in without it.
+func TestGrantedNothingUnread(t *testing.T) {
+	p, _ := newPorch(t)
+	bob := person(t, 'b')
+	p.allow(bob)
+	s := new(ledger.State)
+	statement, err := s.Next(p.admin, &ledger.Create{Bus: p.bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, err := store.Advance(s, statement)
+	if err == nil {
+		err = p.store.Append(t.Context(), change)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.logs = newLogs(unreadable{p.logs.store, p.bus})
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := jwt.NewAuthorizationRequestClaims("request")
+	if req.UserNkey, err = user.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	for rooms, want := range map[int]error{0: nil, 1: store.ErrUnavailable} {
+		_, err := p.decide(t.Context(), req, p.peeked(bob, func(t *crypto.Token) { t.Rooms = []crypto.ID{s.ID}[:rooms] }, proper))
+		if !errors.Is(err, want) {
+			t.Errorf("naming %d rooms: %v, want %v", rooms, err, want)
+		}
+	}
+}
+
 // TestLoginsNotServed: a service that cannot be asked says so.
 func TestLoginsNotServed(t *testing.T) {
 	n, admin := node(t, "")
