@@ -573,7 +573,7 @@ func TestDoubts(t *testing.T) {
 		{"the beginning", whole, facts{keeps: year, joined: time.Hour}, "first=4 skip=4", true, 1000},
 		{"the beginning, old enough", whole, facts{keeps: year, joined: 2 * 365 * 24 * time.Hour}, "first=4 skip=4", true, 0},
 		{"the beginning, of a room begun anew", whole, facts{keeps: year, joined: time.Hour, anew: time.Minute}, "first=4 skip=4", true, 0},
-		{"a gap that may still be filled", Options{Stored: true, From: 4}, facts{keeps: year, joined: time.Hour}, "first=4 skip=4 a0 a2", false, 0},
+		{"a gap that may still be filled", Options{Stored: true, From: 4}, facts{keeps: year, joined: time.Hour}, "first=4 skip=4 a0 a2 release", false, 0},
 		{"a gap", Options{Stored: true, From: 4}, facts{keeps: year, joined: time.Hour}, "first=4 skip=4 a0 a2 +2 release", true, 1000},
 		{"a gap, old enough", Options{Stored: true, From: 4}, facts{keeps: ledger.Retain{Age: 1000, Bytes: 2000}, joined: time.Hour}, "first=4 skip=4 a0s-9999 a2 +2 release", true, 0},
 		{"a gap far behind the beginning", Options{Stored: true, From: 100}, facts{keeps: year, joined: time.Hour}, "first=4 skip=100 a0 a2 +2 release", true, 0},
