@@ -34,7 +34,7 @@ type maker struct {
 const whole = 1<<20 - crypto.FrameOverhead - 4096
 
 // acked is how long an acknowledgement may take.
-const acked = time.Minute
+const acked = 5 * time.Minute
 
 // kind is a kind of frames.
 type kind struct {
