@@ -25,7 +25,7 @@ import (
 // signs are what a server's log says of its machine. The server has no other way to tell.
 type signs struct {
 	stuck   atomic.Bool            // something could not be written since JetStream was last started
-	noFiles atomic.Bool            // a connection could not be accepted
+	noFiles atomic.Bool            // a connection could not be accepted, or a file not opened
 	started atomic.Bool            // the server listens
 	fatal   atomic.Pointer[string] // why it never will; nil: nothing is known
 	trouble chan struct{}
@@ -56,7 +56,7 @@ func (s *signs) note(line string) {
 // Trouble is sent to when the server met a full disk, or had no descriptors left.
 func (s *Server) Trouble() <-chan struct{} { return s.signs.trouble }
 
-// OutOfFiles reports whether the server could not accept a connection since it was last asked.
+// OutOfFiles reports whether the server lacked a descriptor since it was last asked.
 func (s *Server) OutOfFiles() bool { return s.signs.noFiles.Swap(false) }
 
 // NeedsRestart reports whether JetStream could not write, so that it does not work until it is started

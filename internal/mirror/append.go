@@ -57,8 +57,8 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 }
 
 // Append writes the entry that next decides on; the log holds still meanwhile. When another entry takes the place next
-// is asked again, for fresh keys, until the timeout: then it is ErrConflict. An entry that an earlier process left is offered first: ErrKept when it is so old that a person has to
-// confirm it.
+// is asked again, for fresh keys, until the timeout: then it is ErrConflict. An entry that an earlier process left is
+// offered first: ErrKept when it is so old that a person has to confirm it.
 //
 // With any other error the entry is kept, and offered again by the next Append.
 func (l *Log) Append(ctx context.Context, next Next) error {

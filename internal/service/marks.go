@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,11 +24,17 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// Mark is where a room's stream was when it was last looked at.
+// Mark is what a room's stream was when it was last looked at. First and Last are places.
 type Mark struct {
-	Last    uint64    `json:"last"`          // place
-	Created time.Time `json:"created"`       // of the stream
-	Lost    uint64    `json:"lost,omitzero"` // the place it once was at, if it was later found behind it
+	First   uint64        `json:"first,omitzero"` // 0 while nothing was ever stored
+	Began   time.Time     `json:"began,omitzero"` // when that was stored, if it is there
+	Last    uint64        `json:"last"`
+	Created time.Time     `json:"created"` // of the stream
+	Age     time.Duration `json:"age,omitzero"`
+	Bytes   int64         `json:"bytes,omitzero"` // that it may hold
+	Seq     uint64        `json:"seq,omitzero"`   // of the room's log
+	Lost    uint64        `json:"lost,omitzero"`  // the place it once was at, if it was later found behind it
+	Begun   uint64        `json:"begun,omitzero"` // the place it once began at, if that was gone before its time
 }
 
 // Marks are what is remembered of the rooms' streams, by room, so that one which was made anew or went
@@ -77,9 +84,9 @@ func (m Marks) Save(path string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// Compare holds a stream against its mark and remembers what it is now. It returns what to tell, if there
-// is something; nil for a stream that is not there.
-func (m Marks) Compare(room string, now *jetstream.StreamInfo) string {
+// Compare holds the stream of a room, whose log is at seq, against its mark at a time, and remembers what it is now.
+// It returns what to tell, if there is something; nil for a stream that is not there.
+func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at time.Time) string {
 	was, known := m[room]
 	switch {
 	case now == nil && known:
@@ -87,7 +94,10 @@ func (m Marks) Compare(room string, now *jetstream.StreamInfo) string {
 	case now == nil:
 		return ""
 	}
-	next := Mark{Last: now.State.LastSeq, Created: now.Created, Lost: was.Lost}
+	next := Mark{
+		First: now.State.FirstSeq, Began: now.State.FirstTime, Last: now.State.LastSeq, Created: now.Created,
+		Age: now.Config.MaxAge, Bytes: max(now.Config.MaxBytes, 0), Seq: seq, Lost: was.Lost, Begun: was.Begun,
+	}
 	var tell string
 	switch {
 	case known && next.Last < was.Last && !next.Created.Equal(was.Created):
@@ -98,14 +108,50 @@ func (m Marks) Compare(room string, now *jetstream.StreamInfo) string {
 	if tell != "" {
 		next.Lost = max(next.Lost, was.Last)
 	}
+	if was.early(next, now.State.Bytes, at) {
+		next.Begun = cmp.Or(next.Begun, was.First)
+		tell = cmp.Or(tell, fmt.Sprintf("its stream lost its beginning: it begins at %d, and began at %d", next.First, was.First))
+	}
+	if next.Last >= next.Lost {
+		next.Lost = 0 // what was there is there again, as far as numbers tell
+	}
+	if next.First <= next.Begun {
+		next.Begun = 0
+	}
 	m[room] = next
 	return tell
+}
+
+// early reports whether a stream with so many bytes lost what it began with before its limits allow that. A change of
+// the room's log may have emptied it.
+func (m Mark) early(next Mark, bytes uint64, at time.Time) bool {
+	switch {
+	case m.First == 0 || next.First <= m.First || !next.Created.Equal(m.Created):
+		return false
+	case next.Seq != m.Seq || next.Age != m.Age || next.Bytes != m.Bytes:
+		return false
+	case m.Bytes > 0 && bytes >= uint64(m.Bytes)/2:
+		return false
+	}
+	return m.Age == 0 || !m.Began.IsZero() && at.Sub(m.Began) < m.Age-clocks
+}
+
+// short says of what a stream lacks, which was told before; empty for nothing.
+func (m Mark) short() string {
+	switch {
+	case m.Lost > 0:
+		return fmt.Sprintf("it is at %d, and was at %d", m.Last, m.Lost)
+	case m.Begun > 0:
+		return fmt.Sprintf("it begins at %d, and began at %d", m.First, m.Begun)
+	}
+	return ""
 }
 
 const (
 	listShare   = 20               // listing the streams takes at most one in so many seconds
 	listTimeout = 10 * time.Second // for the whole list
 	behindLimit = 30 * time.Second // that a copy may not be current before it is told
+	clocks      = time.Minute      // by which those of two servers may differ
 )
 
 // marks looks at the streams.
@@ -164,8 +210,8 @@ func (m *marks) read(w *watch) bool {
 	first := m.known == nil
 	m.known = known
 	for room, mark := range known {
-		if first && mark.Lost > mark.Last {
-			w.log.Warn("a room's stream is shorter than it once was", "room", room, "last", mark.Last, "was", mark.Lost)
+		if short := mark.short(); first && short != "" {
+			w.log.Warn("a room's stream is shorter than it once was", "room", room, "what", short)
 		}
 	}
 	return true
@@ -198,15 +244,9 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 			continue // its stream may go
 		}
 		delete(gone, room)
-		tell := m.known.Compare(room, found[bus.StreamName(r.ID)])
-		if mark := m.known[room]; mark.Last >= mark.Lost {
-			mark.Lost = 0 // what was there is there again, as far as numbers tell
-			m.known[room] = mark
-		}
-		if mark := m.known[room]; tell == "" && mark.Lost > 0 {
-			m.lost[r.Subject] = fmt.Sprintf("it is at %d, and was at %d", mark.Last, mark.Lost)
-		} else if tell != "" {
-			m.lost[r.Subject] = tell
+		tell := m.known.Compare(room, r.Seq, found[bus.StreamName(r.ID)], time.Now())
+		if lacks := cmp.Or(tell, m.known[room].short()); lacks != "" {
+			m.lost[r.Subject] = lacks
 		}
 		if tell != "" {
 			w.say(slog.LevelError, "room "+room, tell, tell, "room", r.Subject, "id", room)

@@ -233,7 +233,7 @@ func TestStatus(t *testing.T) {
 }
 
 func info(last uint64, created time.Time) *jetstream.StreamInfo {
-	return &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{LastSeq: last}}
+	return &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{FirstSeq: min(last, 1), LastSeq: last}}
 }
 
 // TestMarks: what is told of a stream, look after look.
@@ -251,14 +251,67 @@ func TestMarks(t *testing.T) {
 		{info(8, first), "", 9},
 		{info(0, second), "made anew: it is at 0, and was at 8", 9},
 		{nil, "gone, which was at 9", 9},
-		{info(20, second), "", 9},
+		{info(20, second), "", 0},
 	} {
-		if tell := m.Compare("r", step.now); !strings.Contains(tell, step.tell) || step.tell == "" && tell != "" || m["r"].Lost != step.lost {
+		if tell := m.Compare("r", 1, step.now, first); !strings.Contains(tell, step.tell) || step.tell == "" && tell != "" || m["r"].Lost != step.lost {
 			t.Errorf("step %d: %q, %+v", i, tell, m["r"])
 		}
 	}
-	if tell := (Marks{}).Compare("r", nil); tell != "" {
+	if tell := (Marks{}).Compare("r", 1, nil, first); tell != "" {
 		t.Errorf("of a stream that never was: %q", tell)
+	}
+}
+
+// TestLostBeginning: a stream that begins later than it did, and which of those its limits and the room's log excuse.
+func TestLostBeginning(t *testing.T) {
+	began := time.Unix(100000, 0).UTC()
+	const day = 24 * time.Hour
+	for _, step := range []struct {
+		what   string
+		age    time.Duration
+		limit  int64
+		was    uint64
+		first  uint64
+		change func(*Mark, *jetstream.StreamInfo)
+		after  time.Duration
+		lost   bool
+	}{
+		{"without limits", 0, -1, 1, 301, nil, day, true},
+		{"nothing lost", 0, -1, 1, 1, nil, day, false},
+		{"of what was empty", 0, -1, 0, 301, nil, day, false},
+		{"before it expires", day, -1, 1, 301, nil, day / 2, true},
+		{"expired", day, -1, 1, 301, nil, day, false},
+		{"expired by another server's clock", day, -1, 1, 301, nil, day - clocks, false},
+		{"nothing was there that could expire", day, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Began = time.Time{} }, 0, false},
+		{"trimmed", 0, 1000, 1, 301, nil, day, false},
+		{"with room for more", 0, 1002, 1, 301, nil, day, true},
+		{"emptied by the log", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, false},
+		{"made anew", 0, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Created = began.Add(1) }, day, false},
+		{"with another age", day, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxAge = 2 * day }, day / 2, false},
+		{"with another size", 0, 2000, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxBytes = 3000 }, day, false},
+	} {
+		mark := Mark{First: step.was, Began: began, Last: 900, Created: began, Age: step.age, Bytes: max(step.limit, 0), Seq: 7}
+		now := info(900, began)
+		now.State.FirstSeq, now.State.Bytes = step.first, 500
+		now.Config.MaxAge, now.Config.MaxBytes = step.age, step.limit
+		if step.change != nil {
+			step.change(&mark, now)
+		}
+		m := Marks{"r": mark}
+		tell := m.Compare("r", 7, now, began.Add(step.after))
+		if lost := strings.Contains(tell, "lost its beginning: it begins at 301, and began at 1"); lost != step.lost || lost != (m["r"].short() != "") {
+			t.Errorf("%s: %q, %q", step.what, tell, m["r"].short())
+		}
+		now.State.FirstSeq = 1
+		if tell := m.Compare("r", 7, now, began); tell != "" || m["r"].short() != "" {
+			t.Errorf("%s, and it is there again: %q, %q", step.what, tell, m["r"].short())
+		}
+	}
+	m := Marks{"r": {First: 1, Last: 900, Created: began}}
+	now := info(800, began)
+	now.State.FirstSeq = 301
+	if m.Compare("r", 0, now, began); m["r"].Begun != 1 || m["r"].Lost != 900 {
+		t.Errorf("both ends lost: %+v", m["r"])
 	}
 }
 
