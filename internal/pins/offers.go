@@ -38,7 +38,7 @@ func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the entry kept for log %s: %w", log, err)
+		return nil, fmt.Errorf("read the entry kept for log %s: %w", log, failure(err))
 	}
 	o.At = time.UnixMilli(at)
 	return &o, nil
@@ -67,7 +67,7 @@ func letGo(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
 // is ErrTaken too: a place is signed for once.
 func (p *Pins) Offer(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
 	if err := p.offer(ctx, log, seq, sign); err != nil {
-		return fmt.Errorf("keep an entry for log %s: %w", log, damaged(err))
+		return fmt.Errorf("keep an entry for log %s: %w", log, failure(err))
 	}
 	return nil
 }

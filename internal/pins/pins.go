@@ -111,7 +111,7 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	lax.SetMaxOpenConns(1)
 	p := &Pins{db, lax}
 	if err := sqlite.Migrate(ctx, db, schema, migrations); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, damaged(err)), p.Close())
+		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, failure(err)), p.Close())
 	}
 	return p, nil
 }
@@ -119,10 +119,13 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 // ErrDamaged says that what was remembered is damaged. It is an integrity error, of this machine's own.
 var ErrDamaged = fmt.Errorf("%w: what this machine remembers of what it verified is damaged", store.ErrIntegrity)
 
-// damaged gives an error its kind if the file is damaged.
-func damaged(err error) error {
-	if sqlite.IsDamaged(err) || errors.Is(err, ledger.ErrSnapshot) {
+// failure gives what the driver says, and what was read, its kind.
+func failure(err error) error {
+	switch {
+	case sqlite.IsDamaged(err), errors.Is(err, ledger.ErrSnapshot):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sqlite.IsBusy(err):
+		return fmt.Errorf("%w: other processes of this identity held the file for more than %v", store.ErrUnavailable, busy)
 	}
 	return err
 }
@@ -138,11 +141,11 @@ func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) 
 		return new(ledger.State), nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the pin of log %s: %w", log, damaged(err))
+		return nil, fmt.Errorf("read the pin of log %s: %w", log, failure(err))
 	}
 	s, err := ledger.LoadSnapshot(snapshot)
 	if err != nil {
-		return nil, fmt.Errorf("read the pin of log %s: %w", log, damaged(err))
+		return nil, fmt.Errorf("read the pin of log %s: %w", log, failure(err))
 	}
 	return s, nil
 }
@@ -185,7 +188,7 @@ func (p *Pins) pinState(ctx context.Context, s *ledger.State, forget uint64, che
 	case err == nil, errors.Is(err, errPinned):
 		return nil
 	default:
-		return fmt.Errorf("pin log %s: %w", s.ID, damaged(err))
+		return fmt.Errorf("pin log %s: %w", s.ID, failure(err))
 	}
 }
 
@@ -224,32 +227,29 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 
 // Server returns the bus pinned for an address; zero for one not met before.
 func (p *Pins) Server(ctx context.Context, address string) (crypto.ID, error) {
-	var bus []byte
-	err := p.db.QueryRowContext(ctx, `SELECT bus FROM servers WHERE address = ?`, address).Scan(&bus)
-	if errors.Is(err, sql.ErrNoRows) {
-		return crypto.ID{}, nil
+	var bus crypto.ID
+	err := p.db.QueryRowContext(ctx, `SELECT bus FROM servers WHERE address = ?`, address).Scan(sqlite.Blob(bus[:]))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", address, failure(err))
 	}
-	if err != nil {
-		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", address, err)
-	}
-	return crypto.ID(bus), nil
+	return bus, nil
 }
 
 // Buses returns the buses that were met, behind whatever address.
 func (p *Pins) Buses(ctx context.Context) (out []crypto.ID, err error) {
 	rows, err := p.db.QueryContext(ctx, `SELECT DISTINCT bus FROM servers`)
 	if err != nil {
-		return nil, fmt.Errorf("read which buses were met: %w", damaged(err))
+		return nil, fmt.Errorf("read which buses were met: %w", failure(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var bus []byte
-		if err := rows.Scan(&bus); err != nil {
-			return nil, fmt.Errorf("read which buses were met: %w", damaged(err))
+		var bus crypto.ID
+		if err := rows.Scan(sqlite.Blob(bus[:])); err != nil {
+			return nil, fmt.Errorf("read which buses were met: %w", failure(err))
 		}
-		out = append(out, crypto.ID(bus))
+		out = append(out, bus)
 	}
-	return out, damaged(rows.Err())
+	return out, failure(rows.Err())
 }
 
 // PinServer remembers the bus behind an address. The error is ErrContradiction when another is
@@ -280,25 +280,22 @@ func (p *Pins) pin(ctx context.Context, replace bool, get, put string, value []b
 	case err == nil && !replace:
 		return ErrContradiction
 	case err != nil && !errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("read a pin: %w", err)
+		return fmt.Errorf("read a pin: %w", failure(err))
 	}
 	if _, err := p.db.ExecContext(ctx, put, append(key, value)...); err != nil {
-		return fmt.Errorf("write a pin: %w", err)
+		return fmt.Errorf("write a pin: %w", failure(err))
 	}
 	return nil
 }
 
 // Subject returns the room pinned for a subject; zero for one not met before.
 func (p *Pins) Subject(ctx context.Context, bus crypto.ID, subject string) (crypto.ID, error) {
-	var room []byte
-	err := p.db.QueryRowContext(ctx, `SELECT room FROM subjects WHERE bus = ? AND subject = ?`, bus[:], subject).Scan(&room)
-	if errors.Is(err, sql.ErrNoRows) {
-		return crypto.ID{}, nil
+	var room crypto.ID
+	err := p.db.QueryRowContext(ctx, `SELECT room FROM subjects WHERE bus = ? AND subject = ?`, bus[:], subject).Scan(sqlite.Blob(room[:]))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", subject, failure(err))
 	}
-	if err != nil {
-		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", subject, err)
-	}
-	return crypto.ID(room), nil
+	return room, nil
 }
 
 // Of remembers whose file it is; ErrDamaged when it is another's, which somebody put in its place.
@@ -321,7 +318,7 @@ func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
 	var value string
 	err := p.db.QueryRowContext(ctx, `SELECT value FROM settings WHERE name = ?`, name).Scan(&value)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("read the setting %s: %w", name, err)
+		return "", fmt.Errorf("read the setting %s: %w", name, failure(err))
 	}
 	return value, nil
 }
@@ -329,7 +326,7 @@ func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
 // Set remembers a setting.
 func (p *Pins) Set(ctx context.Context, name, value string) error {
 	if _, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)`, name, value); err != nil {
-		return fmt.Errorf("write the setting %s: %w", name, err)
+		return fmt.Errorf("write the setting %s: %w", name, failure(err))
 	}
 	return nil
 }

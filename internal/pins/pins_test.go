@@ -2,6 +2,7 @@ package pins
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -333,5 +336,112 @@ func TestDamaged(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), bad); !errors.Is(err, ErrDamaged) {
 		t.Errorf("opened: %v", err)
+	}
+}
+
+// TestFlipped: with any bit of the file flipped, what is remembered is read, or the file is damaged; nothing else comes
+// of it.
+func TestFlipped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	s := states(t, "bob", "carol")
+	log, key := s[0].ID, crypto.PublicKey{1}
+	sign := func() (Offer, error) {
+		return Offer{Seq: 3, Statement: []byte("signed"), At: time.UnixMilli(7), Epoch: 2, Key: []byte("key")}, nil
+	}
+	stream := crypto.Follows{Stream: [16]byte{1}, Frames: 1, At: 2, Place: 3, Sealed: 4}
+	if err := errors.Join(
+		p.Of(t.Context(), key), p.Advance(t.Context(), s[1]), p.Offer(t.Context(), log, 3, sign),
+		p.PinServer(t.Context(), "here", log), p.PinName(t.Context(), log, "bob", key, false), p.PinSubject(t.Context(), log, "ops", log, false),
+		p.Reached(t.Context(), log, Place{Seq: 1, Own: 1}), p.Stored(t.Context(), log, stream, true, time.UnixMilli(7)),
+		p.Forked(t.Context(), log, Fork{Sender: key, At: 2}), p.Close(),
+	); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damage := range []string{
+		`UPDATE servers SET bus = x'01'`, `UPDATE subjects SET room = x'01'`, `UPDATE places SET hash = x'01'`, `UPDATE places SET own_hash = x''`,
+		`UPDATE streams SET stream = zeroblob(17)`, `UPDATE forks SET sender = x'01'`, `UPDATE forks SET head = x'01'`,
+	} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := open(t, path)
+		if _, err := p.db.Exec(damage); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := readAll(t, path, key, log); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", damage, err)
+		}
+	}
+	told := 0
+	for at := 0; at < len(data); at += 101 {
+		flipped := bytes.Clone(data)
+		flipped[at] ^= 1 << (at % 8)
+		if err := os.WriteFile(path, flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := readAll(t, path, key, log); errors.Is(err, ErrDamaged) {
+			told++
+		} else if err != nil {
+			t.Errorf("a bit of byte %d of %d flipped: %v", at, len(data), err)
+		}
+	}
+	if told == 0 {
+		t.Error("no damage was told of")
+	}
+}
+
+// readAll reads everything that a file remembers of a log, with the first error that is met.
+func readAll(t *testing.T, path string, owner crypto.PublicKey, log crypto.ID) error {
+	t.Helper()
+	ctx := t.Context()
+	p, err := Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	for _, read := range []func() error{
+		func() error { return p.Of(ctx, owner) },
+		func() error { _, err := p.State(ctx, log); return err },
+		func() error { _, err := p.Offered(ctx, log); return err },
+		func() error { _, err := p.Server(ctx, "here"); return err },
+		func() error { _, err := p.Buses(ctx); return err },
+		func() error { return p.PinName(ctx, log, "bob", owner, true) },
+		func() error { _, err := p.Subject(ctx, log, "ops"); return err },
+		func() error { _, err := p.Place(ctx, log); return err },
+		func() error { _, err := p.Streams(ctx, log, [16]byte{}); return err },
+		func() error { _, err := p.Forks(ctx, log); return err },
+	} {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestBusy: a file that others hold for too long is unavailable, and nothing worse.
+func TestBusy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	tx, err := p.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	hasty, err := sql.Open("sqlite", sqlite.DSN(path, time.Millisecond, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hasty.Close()
+	other := &Pins{db: hasty, lax: hasty}
+	if err := other.Set(t.Context(), "name", "value"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("set: %v", err)
 	}
 }

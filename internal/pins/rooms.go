@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // Place is how far a stored room is known to reach: the highest place of its stream that was read, and the highest that
@@ -26,16 +27,14 @@ type Place struct {
 
 // Place returns what is remembered of a room; zero for one not met before.
 func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) {
-	var hash, own []byte
 	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, own, own_hash, accepted, disputed FROM places WHERE room = ?`, room[:]).
-		Scan(&at.Anew, &at.Seq, &hash, &at.Own, &own, &at.Accepted, &at.Disputed)
+		Scan(&at.Anew, &at.Seq, sqlite.Blob(at.Hash[:]), &at.Own, sqlite.Blob(at.OwnHash[:]), &at.Accepted, &at.Disputed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Place{}, nil
 	}
 	if err != nil {
-		return Place{}, fmt.Errorf("read the place of room %s: %w", room, err)
+		return Place{}, fmt.Errorf("read the place of room %s: %w", room, failure(err))
 	}
-	at.Hash, at.OwnHash = crypto.Hash(hash), crypto.Hash(own)
 	return at, nil
 }
 
@@ -50,7 +49,7 @@ func (p *Pins) Reached(ctx context.Context, room crypto.ID, at Place) error {
 			accepted = CASE WHEN ?2 > anew THEN 0 ELSE accepted END, disputed = CASE WHEN ?2 > anew THEN 0 ELSE disputed END
 		WHERE ?2 >= anew`, room[:], at.Anew, at.Seq, at.Hash[:], at.Own, at.OwnHash[:])
 	if err != nil {
-		return fmt.Errorf("remember the place of room %s: %w", room, err)
+		return fmt.Errorf("remember the place of room %s: %w", room, failure(err))
 	}
 	return nil
 }
@@ -59,7 +58,7 @@ func (p *Pins) Reached(ctx context.Context, room crypto.ID, at Place) error {
 func (p *Pins) Dispute(ctx context.Context, room crypto.ID, seq uint64) error {
 	_, err := p.db.ExecContext(ctx, `UPDATE places SET disputed = ?2 WHERE room = ?1 AND disputed < ?2`, room[:], seq)
 	if err != nil {
-		return fmt.Errorf("remember the place of room %s: %w", room, err)
+		return fmt.Errorf("remember the place of room %s: %w", room, failure(err))
 	}
 	return nil
 }
@@ -72,7 +71,7 @@ func (p *Pins) Accept(ctx context.Context, room crypto.ID, at Place) error {
 	_, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		room[:], at.Anew, at.Seq, at.Hash[:], at.Own, at.OwnHash[:], at.Accepted, at.Disputed)
 	if err != nil {
-		return fmt.Errorf("remember the place of room %s: %w", room, err)
+		return fmt.Errorf("remember the place of room %s: %w", room, failure(err))
 	}
 	return nil
 }
@@ -83,19 +82,17 @@ func (p *Pins) Streams(ctx context.Context, room crypto.ID, without [16]byte) (s
 	rows, err := p.lax.QueryContext(ctx, `SELECT stream, frames, at, place, sealed FROM streams WHERE room = ? AND stream <> ? ORDER BY rowid LIMIT ?`,
 		room[:], without[:], crypto.MaxFollows)
 	if err != nil {
-		return nil, fmt.Errorf("read the streams in room %s: %w", room, err)
+		return nil, fmt.Errorf("read the streams in room %s: %w", room, failure(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var f crypto.Follows
-		var stream []byte
-		if err := rows.Scan(&stream, &f.Frames, &f.At, &f.Place, &f.Sealed); err != nil {
-			return nil, fmt.Errorf("read the streams in room %s: %w", room, err)
+		if err := rows.Scan(sqlite.Blob(f.Stream[:]), &f.Frames, &f.At, &f.Place, &f.Sealed); err != nil {
+			return nil, fmt.Errorf("read the streams in room %s: %w", room, failure(err))
 		}
-		f.Stream = [16]byte(stream)
 		streams = append(streams, f)
 	}
-	return streams, rows.Err()
+	return streams, failure(rows.Err())
 }
 
 // underWay is how long what is remembered of a stream that has not ended says that its writer may be sending more.
@@ -107,7 +104,7 @@ func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows, end
 	_, err := p.lax.ExecContext(ctx, `INSERT OR REPLACE INTO streams (room, stream, frames, at, place, sealed, ended, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		room[:], f.Stream[:], f.Frames, f.At, f.Place, f.Sealed, ended, now.Unix())
 	if err != nil {
-		return fmt.Errorf("remember a stream in room %s: %w", room, err)
+		return fmt.Errorf("remember a stream in room %s: %w", room, failure(err))
 	}
 	return nil
 }
@@ -120,7 +117,7 @@ func (p *Pins) Told(ctx context.Context, room crypto.ID, told []crypto.Follows, 
 			DELETE FROM streams WHERE room = ? AND stream = ? AND frames = ? AND (ended OR written NOT BETWEEN ? AND ?)`,
 			room[:], f.Stream[:], f.Frames, now.Add(-underWay).Unix(), now.Add(underWay).Unix())
 		if err != nil {
-			return fmt.Errorf("forget a stream in room %s: %w", room, err)
+			return fmt.Errorf("forget a stream in room %s: %w", room, failure(err))
 		}
 	}
 	return nil
@@ -139,26 +136,24 @@ type Fork struct {
 func (p *Pins) Forks(ctx context.Context, room crypto.ID) (forks []Fork, err error) {
 	rows, err := p.db.QueryContext(ctx, `SELECT sender, at, head, settled FROM forks WHERE room = ? ORDER BY at, sender`, room[:])
 	if err != nil {
-		return nil, fmt.Errorf("read the forks of room %s: %w", room, err)
+		return nil, fmt.Errorf("read the forks of room %s: %w", room, failure(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var f Fork
-		var sender, head []byte
-		if err := rows.Scan(&sender, &f.At, &head, &f.Settled); err != nil {
-			return nil, fmt.Errorf("read the forks of room %s: %w", room, err)
+		if err := rows.Scan(sqlite.Blob(f.Sender[:]), &f.At, sqlite.Blob(f.Head[:]), &f.Settled); err != nil {
+			return nil, fmt.Errorf("read the forks of room %s: %w", room, failure(err))
 		}
-		f.Sender, f.Head = crypto.PublicKey(sender), [16]byte(head)
 		forks = append(forks, f)
 	}
-	return forks, rows.Err()
+	return forks, failure(rows.Err())
 }
 
 // Forked remembers a fork. One that is known stays as it is.
 func (p *Pins) Forked(ctx context.Context, room crypto.ID, f Fork) error {
 	_, err := p.db.ExecContext(ctx, `INSERT OR IGNORE INTO forks (room, sender, at, head, settled) VALUES (?, ?, ?, ?, 0)`, room[:], f.Sender[:], f.At, f.Head[:])
 	if err != nil {
-		return fmt.Errorf("remember a fork of room %s: %w", room, err)
+		return fmt.Errorf("remember a fork of room %s: %w", room, failure(err))
 	}
 	return nil
 }
@@ -166,7 +161,7 @@ func (p *Pins) Forked(ctx context.Context, room crypto.ID, f Fork) error {
 // Settle remembers that a person has decided about all known forks of a room's log.
 func (p *Pins) Settle(ctx context.Context, room crypto.ID) error {
 	if _, err := p.db.ExecContext(ctx, `UPDATE forks SET settled = 1 WHERE room = ?`, room[:]); err != nil {
-		return fmt.Errorf("settle the forks of room %s: %w", room, err)
+		return fmt.Errorf("settle the forks of room %s: %w", room, failure(err))
 	}
 	return nil
 }

@@ -253,9 +253,8 @@ func (h *heads) reset(ctx context.Context, db *sql.DB) error {
 		head ledger.Head
 	}
 	all, err := rows(ctx, db, func(scan func(...any) error) (l last, err error) {
-		var log, statement []byte
-		if err = scan(&log, &l.head.Seq, &statement); err == nil {
-			l.log = crypto.ID(log)
+		var statement []byte
+		if err = scan(Blob(l.log[:]), &l.head.Seq, &statement); err == nil {
 			l.head.Hash, err = crypto.HashStatement(statement)
 		}
 		return l, err

@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -344,4 +346,109 @@ func TestHeadsTogether(t *testing.T) {
 			t.Error("noted nowhere")
 		}
 	}
+}
+
+// TestFlippedFile: with any bit of the file flipped, what is in the store is read, or the store is damaged; nothing else
+// comes of it.
+func TestFlippedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	s, bus := founded(t, path)
+	room, create := newRoom(t, bus)
+	epoch := room.Room.Epoch()
+	sealed := []store.SealedKey{{Endpoint: admin(t).Key(), Sealed: make([]byte, crypto.SealedSize)}}
+	card, err := admin(t).Card()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(
+		s.PutKeys(t.Context(), room.ID, epoch.Number, epoch.Commit, admin(t).Key(), sealed),
+		s.PutCards(t.Context(), store.Card{Endpoint: admin(t).Key(), Statement: card}),
+		s.Append(t.Context(), create), s.Close(),
+	); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damage := range []string{
+		`UPDATE entries SET log = x'01' WHERE log = (SELECT id FROM rooms)`, `UPDATE rooms SET id = x'01'`, `UPDATE rooms SET policy = '{'`, `UPDATE members SET endpoint = x'01'`,
+		`UPDATE epochs SET author = x'01'`, `UPDATE room_keys SET sealer = x'01'`, `UPDATE cards SET endpoint = x'01'`, `UPDATE users SET added_by = x'01'`,
+	} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		db, err := sql.Open("sqlite", DSN(path, time.Second, false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.Exec(damage)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := readAll(t, path, bus.ID, room.ID); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: %v", damage, err)
+		}
+	}
+	told := 0
+	for at := 0; at < len(data); at += 211 {
+		flipped := append([]byte(nil), data...)
+		flipped[at] ^= 1 << (at % 8)
+		if err := os.WriteFile(path, flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		switch err := readAll(t, path, bus.ID, room.ID); {
+		case errors.Is(err, store.ErrDamaged):
+			told++
+		case err != nil:
+			t.Errorf("a bit of byte %d of %d flipped: %v", at, len(data), err)
+		}
+	}
+	if told == 0 {
+		t.Error("no damage was told of")
+	}
+}
+
+// readAll reads what a store holds of a bus and a room, with the first error that is met but for what is not there.
+func readAll(t *testing.T, path string, logs ...crypto.ID) error {
+	t.Helper()
+	ctx, key := t.Context(), admin(t).Key()
+	s, err := Open(ctx, path, Options{Unchecked: true})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	room := logs[len(logs)-1]
+	for _, read := range []func() error{
+		func() error { _, err := s.Bus(ctx); return err },
+		func() error { _, err := s.Heads(ctx, logs...); return err },
+		func() error { return first(s.Entries(ctx, room, 0)) },
+		func() error { _, err := s.Room(ctx, room); return err },
+		func() error { return first(s.Rooms(ctx, crypto.ID{})) },
+		func() error { _, err := s.Members(ctx, room); return err },
+		func() error { _, err := s.ListRoomsForEndpoint(ctx, key); return err },
+		func() error { _, err := s.Key(ctx, room, 0, key); return err },
+		func() error { _, err := s.Cards(ctx, key); return err },
+		func() error { _, err := s.User(ctx, key); return err },
+		func() error { return first(s.Users(ctx, crypto.PublicKey{})) },
+		func() error { return first(s.Logs(ctx)) },
+		func() error { return first(s.Sealed(ctx, room)) },
+		func() error { return first(s.AllCards(ctx)) },
+		func() error { _, err := s.arrived(ctx, 0); return err },
+	} {
+		if err := read(); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// first is the first error of what a sequence yields.
+func first[V any](seq iter.Seq2[V, error]) error {
+	for _, err := range seq {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -59,15 +59,16 @@ func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledg
 	found := map[crypto.ID]ledger.Head{}
 	// The hash is taken as each row comes: an entry may have half a megabyte.
 	_, err := rows(ctx, s.read, func(scan func(...any) error) (none struct{}, err error) {
-		var log, statement []byte
+		var log crypto.ID
+		var statement []byte
 		var h ledger.Head
-		if err := scan(&log, &h.Seq, &statement); err != nil {
+		if err := scan(Blob(log[:]), &h.Seq, &statement); err != nil {
 			return none, err
 		}
 		if h.Hash, err = crypto.HashStatement(statement); err != nil {
-			return none, fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrDamaged, h.Seq, crypto.ID(log), err)
+			return none, fmt.Errorf("%w: entry %d of log %s is damaged: %v", store.ErrDamaged, h.Seq, log, err)
 		}
-		found[crypto.ID(log)] = h
+		found[log] = h
 		return none, nil
 	}, `WITH asked (log) AS (VALUES (?)`+strings.Repeat(`, (?)`, len(logs)-1)+`)
 		SELECT e.log, e.seq, e.statement FROM asked JOIN entries e

@@ -190,7 +190,7 @@ const (
 func settled(ctx context.Context, db *sql.DB) (version int, err error) {
 	for began := time.Now(); ; {
 		err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
-		if !isBusy(err) || time.Since(began) > makingWait {
+		if !IsBusy(err) || time.Since(began) > makingWait {
 			return version, err
 		}
 		select {
@@ -201,7 +201,8 @@ func settled(ctx context.Context, db *sql.DB) (version int, err error) {
 	}
 }
 
-func isBusy(err error) bool { return code(err) == sqlite3.SQLITE_BUSY }
+// IsBusy reports whether an error says that other processes held a file for longer than one waits.
+func IsBusy(err error) bool { return code(err) == sqlite3.SQLITE_BUSY }
 
 // code is SQLite's error code; 0 for an error that is not SQLite's.
 func code(err error) int {
@@ -254,10 +255,15 @@ func (s *Store) op(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.timeout)
 }
 
-// IsDamaged reports whether an error says that a file is damaged, or is no database.
+// IsDamaged reports whether an error says that a file is damaged, holds what it never was given, or is no database.
 func IsDamaged(err error) bool {
-	c := code(err)
-	return c == sqlite3.SQLITE_CORRUPT || c == sqlite3.SQLITE_NOTADB
+	switch code(err) {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return true
+	case sqlite3.SQLITE_ERROR: // the statements are well-formed: the file's schema is not what they were written for
+		return true
+	}
+	return isMistyped(err)
 }
 
 // failure turns what the driver says into the store's errors.
@@ -272,7 +278,7 @@ func failure(err error) error {
 		return err
 	}
 	switch {
-	case code(err) == sqlite3.SQLITE_BUSY:
+	case IsBusy(err):
 		return fmt.Errorf("%w: another process holds the file", store.ErrUnavailable)
 	case IsDamaged(err):
 		return fmt.Errorf("%w: the database is damaged: %v", store.ErrDamaged, err)

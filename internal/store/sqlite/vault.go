@@ -39,9 +39,7 @@ func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 }
 
 func scanID(scan func(...any) error) (id crypto.ID, err error) {
-	var raw []byte
-	err = scan(&raw)
-	copy(id[:], raw)
+	err = scan(Blob(id[:]))
 	return id, err
 }
 
@@ -60,11 +58,7 @@ func (s *Store) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.Seal
 		defer cancel()
 		return rows(ctx, s.read, func(scan func(...any) error) (store.SealedCopy, error) {
 			k := store.SealedCopy{Room: room}
-			var commit, endpoint, sealer []byte
-			err := scan(&k.Epoch, &commit, &endpoint, &sealer, &k.Sealed)
-			copy(k.Commit[:], commit)
-			copy(k.Endpoint[:], endpoint)
-			copy(k.Sealer[:], sealer)
+			err := scan(&k.Epoch, Blob(k.Commit[:]), Blob(k.Endpoint[:]), Blob(k.Sealer[:]), &k.Sealed)
 			return k, err
 		}, `SELECT k.epoch, k.commitment, k.endpoint, k.sealer, k.sealed FROM epochs e
 			JOIN room_keys k ON k.room = e.room AND k.epoch = e.epoch AND k.commitment = e.commitment

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -23,13 +22,8 @@ const roomColumns = `r.id, r.subject, r.epoch, r.policy, r.seq, r.archived,
 
 func scanRoom(scan func(...any) error) (store.Room, error) {
 	var r store.Room
-	var id []byte
-	var policy string
-	if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Seq, &r.Archived, &r.Members); err != nil {
-		return r, err
-	}
-	copy(r.ID[:], id)
-	return r, json.Unmarshal([]byte(policy), &r.Policy)
+	err := scan(Blob(r.ID[:]), &r.Subject, &r.Epoch, encoded{&r.Policy}, &r.Seq, &r.Archived, &r.Members)
+	return r, err
 }
 
 // Room returns a room's record.
@@ -104,9 +98,7 @@ func (s *Store) Members(ctx context.Context, room crypto.ID) ([]store.Member, er
 
 func scanMember(scan func(...any) error) (store.Member, error) {
 	var m store.Member
-	var key []byte
-	err := scan(&key, &m.Role)
-	copy(m.Endpoint[:], key)
+	err := scan(Blob(m.Endpoint[:]), &m.Role)
 	return m, err
 }
 
@@ -127,13 +119,8 @@ func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.Public
 	defer cancel()
 	list, err := rows(ctx, s.read, func(scan func(...any) error) (store.RoomRef, error) {
 		var r store.RoomRef
-		var id []byte
-		var policy string
-		if err := scan(&id, &r.Subject, &r.Epoch, &policy, &r.Role, &r.Archived); err != nil {
-			return r, err
-		}
-		copy(r.ID[:], id)
-		return r, json.Unmarshal([]byte(policy), &r.Policy)
+		err := scan(Blob(r.ID[:]), &r.Subject, &r.Epoch, encoded{&r.Policy}, &r.Role, &r.Archived)
+		return r, err
 	}, `SELECT r.id, r.subject, r.epoch, r.policy, m.role, r.archived FROM members m JOIN rooms r ON r.id = m.room WHERE m.endpoint = ?`, endpoint[:])
 	if err != nil {
 		return nil, fmt.Errorf("rooms of %s: %w", endpoint, failure(err))
@@ -223,21 +210,17 @@ func keepOne(ctx context.Context, tx *sql.Tx, k store.SealedCopy, stagedAt int64
 
 // authorOf returns who wrote the entry that names a key, if there is one.
 func authorOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) (author crypto.PublicKey, named bool, err error) {
-	var raw []byte
-	err = tx.QueryRowContext(ctx, `SELECT author FROM epochs WHERE room = ? AND epoch = ? AND commitment = ?`, k.Room[:], k.Epoch, k.Commit[:]).Scan(&raw)
+	err = tx.QueryRowContext(ctx, `SELECT author FROM epochs WHERE room = ? AND epoch = ? AND commitment = ?`, k.Room[:], k.Epoch, k.Commit[:]).Scan(Blob(author[:]))
 	if errors.Is(err, sql.ErrNoRows) {
 		return author, false, nil
 	}
-	copy(author[:], raw)
 	return author, true, err
 }
 
 // sealersOf returns who made the copies of a key that a member has.
 func sealersOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) ([]crypto.PublicKey, error) {
 	return rows(ctx, tx, func(scan func(...any) error) (sealer crypto.PublicKey, err error) {
-		var raw []byte
-		err = scan(&raw)
-		copy(sealer[:], raw)
+		err = scan(Blob(sealer[:]))
 		return sealer, err
 	}, `SELECT sealer FROM room_keys WHERE room = ? AND epoch = ? AND commitment = ? AND endpoint = ?`, k.Room[:], k.Epoch, k.Commit[:], k.Endpoint[:])
 }
@@ -292,10 +275,7 @@ func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint 
 	var author crypto.PublicKey
 	copies, err := rows(ctx, s.read, func(scan func(...any) error) (store.SealedKey, error) {
 		k := store.SealedKey{Endpoint: endpoint}
-		var by, sealer []byte
-		err := scan(&by, &sealer, &k.Sealed)
-		copy(author[:], by)
-		copy(k.Sealer[:], sealer)
+		err := scan(Blob(author[:]), Blob(k.Sealer[:]), &k.Sealed)
 		return k, err
 	}, `SELECT e.author, k.sealer, k.sealed FROM epochs e
 		JOIN room_keys k ON k.room = e.room AND k.epoch = e.epoch AND k.commitment = e.commitment AND k.endpoint = ?2
@@ -355,9 +335,7 @@ func (s *Store) cards(ctx context.Context, endpoints []crypto.PublicKey) ([]stor
 }
 
 func scanCard(scan func(...any) error) (c store.Card, err error) {
-	var endpoint []byte
-	err = scan(&endpoint, &c.Statement)
-	copy(c.Endpoint[:], endpoint)
+	err = scan(Blob(c.Endpoint[:]), &c.Statement)
 	return c, err
 }
 
@@ -365,11 +343,8 @@ const userColumns = `endpoint, name, role, active, expires, revoked, added, adde
 
 func scanUser(scan func(...any) error) (ledger.User, error) {
 	var u ledger.User
-	var key, by []byte
 	var expires, revoked, added int64
-	err := scan(&key, &u.Name, &u.Role, &u.Active, &expires, &revoked, &added, &by)
-	copy(u.Key[:], key)
-	copy(u.AddedBy[:], by)
+	err := scan(Blob(u.Key[:]), &u.Name, &u.Role, &u.Active, &expires, &revoked, &added, Blob(u.AddedBy[:]))
 	u.Expires, u.Revoked, u.Added = fromMillis(expires), fromMillis(revoked), fromMillis(added)
 	return u, err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -74,9 +73,7 @@ func (s *Store) arrived(ctx context.Context, after int64) ([]arrival, error) {
 	defer cancel()
 	return rows(ctx, s.read, func(scan func(...any) error) (arrival, error) {
 		var a arrival
-		var log []byte
-		err := scan(&a.n, &log, &a.notice.Seq)
-		a.notice.Log = crypto.ID(log)
+		err := scan(&a.n, Blob(a.notice.Log[:]), &a.notice.Seq)
 		return a, err
 	}, `SELECT n, log, seq FROM entries WHERE n > ? ORDER BY n LIMIT ?`, after, page)
 }
