@@ -153,11 +153,19 @@ class Room {
   keys = new Map()
   refused = new Set()
   findings = 0
-  constructor (peer, id, l) { Object.assign(this, { peer, id, log: l, name: u.idText(id), busActive: key => peer.busLog.active(key) }) }
+  constructor (peer, id, l) {
+    Object.assign(this, { peer, id, log: l, name: u.idText(id), self: peer.identity.key, busActive: key => peer.busLog.active(key) })
+  }
+
   get head () { return this.log.head }
   get stored () { return !!this.head.policy.retain }
 
-  note = (text, finding = true) => { if (finding) this.findings++; log((finding ? 'finding: ' : 'notice: ') + text) }
+  note = ({ kind, finding, sender, stream, from, to, why }) => {
+    if (finding) this.findings++
+    const range = from === undefined ? '' : `, ${stream ? 'counters' : 'places'} ${from} to ${to}`
+    const whose = (sender ? ' of ' + u.keyText(sender) : '') + (stream ? ', stream ' + stream : '')
+    log(`${finding ? 'finding' : 'notice'}: ${kind}${whose}${range}${why ? ': ' + why : ''}`)
+  }
 
   // The key of an epoch: a copy sealed to me, or, from before I came, out of the epoch after it. §5
   async key (epoch) {
@@ -186,17 +194,18 @@ class Room {
   }
 
   // One frame, of the past or live: verified, then put into its stream.
-  async take (streams, sender, frame, live) {
+  async take (streams, sender, frame, how) {
     if (this.refused.has(u.hex(sender))) return
+    if (frame.length >= 20 && frame.readBigUInt64BE(12) > this.head.seq) {
+      await this.peer.sync(this.id).catch(e => this.note({ kind: 'log withheld', finding: true, why: e.message }))
+    }
     try {
-      if (frame.length >= 20 && frame.readBigUInt64BE(12) > this.head.seq) await this.peer.sync(this.id)
-      const f = await u.openFrame(this, sender, frame, live)
-      if (!this.stored && Math.abs(f.time / 1000 - Date.now()) > 600e3) throw new Error('sealed more than 10 minutes from now')
-      streams.accept(sender, f, frame)
+      await streams.take(sender, frame, how)
     } catch (e) {
+      if (e.kind !== 'fork') throw e
       if (e.message === 'fork, proven') throw new Error('the room is frozen: two histories of it are signed by ' + u.keyText(sender))
-      if (e.message === 'fork, claimed') this.refused.add(u.hex(sender))
-      this.note(`dropped a frame of ${u.keyText(sender)}: ${e.message}`, !e.notGiven)
+      this.refused.add(u.hex(sender))
+      this.note({ kind: 'fork', finding: true, sender, why: e.message })
     }
   }
 
@@ -209,13 +218,18 @@ class Room {
         must(Date.now() < sure, 'the room was rolled back')
         await sleep(500); continue
       }
+      streams.reaches(first)
+      const lost = to => { // what is before the first place has expired, or is judged with the streams
+        const from = Math.max(next, first)
+        if (from <= to) this.note({ kind: 'lost', finding: true, from, to })
+      }
       for (const f of parsePast(a.data)) {
-        if (next && f.place !== next && f.place > first) this.note(`places ${next} to ${f.place - 1} are missing`)
+        lost(f.place - 1)
         next = f.place + 1
-        if (f.sender.some(b => b)) await this.take(streams, f.sender, f.frame, false)
+        if (f.sender.some(b => b)) await this.take(streams, f.sender, f.frame, f)
       }
       if (a.data.length === 0) { // all has expired, or last=0, or it ends here; else it withholds
-        if (next && next <= last && first <= last) this.note(`places ${next} to ${last} are missing`)
+        if (next) lost(last)
         next = Math.max(next, last + 1)
       }
       if (next > last) return next
@@ -227,14 +241,18 @@ class Room {
   // §7 Following. emit(message) may return true, for enough.
   async follow (emit, { all, end, ready }) {
     let enough = false
-    const streams = new u.Streams(m => { if (emit(m)) enough = true }, this.note, { stored: this.stored, fromStart: all })
+    const streams = new u.Streams(this, m => { if (emit(m)) enough = true }, this.note, { from: all ? 1 : undefined })
     const queue = []
     const sub = this.peer.nc.subscribe(`unibus.r.${this.name}.*`, { callback: (e, m) => { if (!e) { queue.push(m); this.wake?.() } } })
     await this.peer.nc.flush()
-    let next = 0
-    if (this.stored) { next = await this.past(streams, all ? 1 : 0, all ? 'after=0' : 'last=0'); streams.tick(true) }
+    let next = 0; let asked = Date.now()
+    if (this.stored) {
+      next = await this.past(streams, all ? 1 : 0, all ? 'after=0' : 'last=0')
+      if (!all) streams.from = next
+      streams.judge()
+    }
     ready?.()
-    for (let quiet = 1000; !end && !enough;) {
+    for (let quiet = 1000; !(end && !streams.waiting) && !enough;) {
       const got = queue.length ? 'frame' : await this.sleep(Math.min(quiet, 1000), quiet)
       const again = this.again
       if (again) { this.again = false; await this.peer.sync(this.peer.bus); await this.peer.sync(this.id) }
@@ -242,19 +260,21 @@ class Room {
       while (queue.length && !enough) {
         const m = queue.shift()
         const sender = u.keyBytes(m.subject.split('.')[3]); const frame = Buffer.from(m.data)
-        if (!this.stored) { await this.take(streams, sender, frame, true); continue }
+        if (!this.stored) { await this.take(streams, sender, frame, { live: true }); continue }
         const last = name => m.headers?.values(name).at(-1) // a writer's own values come first
         if (last('Nats-Stream') !== 'UNIBUS_' + this.name) continue
         if (last('Nats-Subject') !== `unibus.s.${this.name}.${u.keyText(sender)}`) continue
         const place = Number(last('Nats-Sequence'))
         if (place < next) continue
-        if (place === next) { await this.take(streams, sender, frame, true); next++ } else next = await this.past(streams, next)
+        if (place === next) { await this.take(streams, sender, frame, { live: true, place }); next++ } else next = await this.past(streams, next)
       }
-      if (this.stored && !enough && (again || got === 'quiet')) {
+      if (!this.stored) streams.judge()
+      else if (!enough && (again || got === 'quiet' || Date.now() - asked > 15e3)) { // also where it is never quiet
         next = await this.past(streams, next)
+        streams.judge()
         quiet = 15e3 + 50
+        asked = Date.now()
       }
-      streams.tick()
     }
     sub.unsubscribe()
   }
@@ -333,7 +353,8 @@ function * parsePast (b) {
   for (let i = 0; i < b.length;) {
     const end = i + 52 + b.readUInt32BE(i + 48)
     must(end <= b.length, 'an answer that is cut short')
-    yield { place: Number(b.readBigUInt64BE(i)), sender: b.subarray(i + 16, i + 48), frame: b.subarray(i + 52, end) }
+    const number = at => Number(b.readBigUInt64BE(at))
+    yield { place: number(i), stored: number(i + 8), sender: b.subarray(i + 16, i + 48), frame: b.subarray(i + 52, end) }
     i = end
   }
 }
@@ -377,11 +398,12 @@ async function main () {
     if (command === 'read') await room.follow(print, { all: true, end: true })
     if (command === 'follow') await room.follow(m => { print(m); return ++n >= Number(arg) }, { all: flag('all'), ready: () => log('following') })
     if (command === 'open') {
-      const streams = new u.Streams(print, room.note, { stored: true, fromStart: true })
-      let place = 0
-      for (const f of parsePast(readFileSync(arg))) { place = f.place; await room.take(streams, f.sender, f.frame, false) }
-      streams.tick(true)
-      log('up to place ' + place)
+      const frames = [...parsePast(readFileSync(arg))]
+      const streams = new u.Streams(room, print, room.note, { from: frames[0]?.place ?? 1 })
+      streams.reaches(1)
+      for (const f of frames) await room.take(streams, f.sender, f.frame, f)
+      streams.judge()
+      log('up to place ' + (frames.at(-1)?.place ?? 0))
     }
     if (command === 'pub') {
       const input = readFileSync(0)

@@ -238,16 +238,19 @@ export class RoomLog extends Log {
     leave: map({}),
     role: map({ key: isKey, role: isRole }),
     rekey: isRekey,
-    policy: map({ policy: isPolicy }, { rekey: isRekey }),
+    policy: map({ policy: isPolicy }, { rekey: isRekey, anew: oneOf(true) }),
     archive: map({})
   }
 
   keys = [] // keys[epoch] = {commit, previous?}
+  joined = new Map() // who is or was a member => the entry that first made it one
+  anew = { seq: 0, time: 0 } // the last entry that says that the room began anew
 
   fold (s, op, b, by, e) {
     if (op === 'create') {
       must((b.policy.encryption === 'e2e') === !!b.commit, 'commit')
       this.keys[1] = { commit: b.commit }
+      this.joined.set(hex(by), 1)
       return { bus: b.bus, subject: b.subject, policy: b.policy, epoch: 1, since: e.time, members: new Map([[hex(by), 'owner']]) }
     }
     must(!s.archived, 'archived')
@@ -262,6 +265,7 @@ export class RoomLog extends Log {
         may(mine === 'owner' || (mine === 'admin' && junior(m.role)))
         must(!next.members.has(hex(m.key)), 'already a member')
         next.members.set(hex(m.key), m.role)
+        if (!this.joined.has(hex(m.key))) this.joined.set(hex(m.key), e.seq)
       }
       rekeys = s.policy.history === 'joined'
     } else if (op === 'remove') {
@@ -281,6 +285,7 @@ export class RoomLog extends Log {
     } else if (op === 'policy') {
       may(mine === 'owner'); must(b.policy.encryption === s.policy.encryption, 'encryption changed')
       next.policy = b.policy
+      if (b.anew) this.anew = { seq: e.seq, time: e.time }
       rekeys = b.policy.history !== s.policy.history
     } else {
       may(mine === 'owner'); next.archived = true
@@ -298,6 +303,16 @@ export class RoomLog extends Log {
     }
     return next
   }
+
+  // Whether someone has a right to an epoch's key: a member then, or of a later epoch from which shared history leads back.
+  owes (key, epoch) {
+    let last = epoch
+    while (this.keys[last + 1]?.previous) last++
+    return this.states.some(s => s.epoch >= epoch && s.epoch <= last && s.members.has(hex(key)))
+  }
+
+  // Whether what was sent at an entry may be gone because the room stored nothing since, or began anew.
+  unstored (at) { return this.anew.seq > at || this.states.slice(at - 1).some(s => !s.policy.retain) }
 }
 
 // ---- §6 frames
@@ -344,14 +359,20 @@ export function encodeContent (time, records, pad) {
   const content = cat(u64(time), ...parts)
   return pad ? cat(content, Buffer.alloc(padme(content.length) - content.length)) : content
 }
-function decodeContent (content) {
-  const c = new Cursor(content); const time = Number(c.take(8).readBigUInt64BE()); const records = []
+function decodeContent (content, tells) {
+  const c = new Cursor(content); const number = () => Number(c.take(8).readBigUInt64BE())
+  const time = number(); const follows = []; const records = []
+  if (tells) {
+    const n = c.take(1)[0]
+    must(n <= 16, 'content')
+    for (let i = 0; i < n; i++) follows.push({ stream: hex(c.take(16)), frames: number(), at: number(), place: number(), sealed: number() })
+  }
   while (c.rest) {
     const n = c.uvarint()
     if (n === 0) { must(c.take(c.rest).every(b => b === 0), 'content'); break }
     records.push(decodeRecord(c.take(n)))
   }
-  return { time, records }
+  return { time, follows, records }
 }
 
 // f: {identity, room, key, epoch, at, hash, stream, counter, more, final, content}; key is absent in a plain room.
@@ -369,98 +390,233 @@ export function sealFrame (f, salt = random(32)) {
   return cat(header, key ? xchacha20poly1305(key, nonce, about).encrypt(inner) : inner)
 }
 
-// room: {log: RoomLog, key: async epoch => bytes, busActive: key => bool}. Throws Error(why) for what is not accepted.
+// room: {log: RoomLog, key: async epoch => bytes, busActive: key => bool}. Throws what is not accepted, with a kind and what
+// the header says: forged is what is not authentic; what is refused takes its counter all the same.
+const refusal = (kind, why, h) => Object.assign(new Error(why), { kind, h })
 export async function openFrame (room, sender, frame, live) {
-  must(frame.length >= 84 + 64 + 8 && frame.length <= 1 << 20, 'header')
-  must(frame.subarray(0, 3).toString() === 'ub1' && frame[3] < 2 && frame[4] < 4 && frame.readUIntBE(5, 3) === 0, 'header')
+  const { log } = room; let h = {}
+  const check = kind => (ok, why) => { if (!ok) throw refusal(kind, why, h) }
+  const authentic = check('forged'); const allowed = check('refused')
+  authentic(frame.length >= 84 + 64 + 8 && frame.length <= 1 << 20, 'header')
+  authentic(frame.subarray(0, 3).toString() === 'ub1' && frame[3] < 2 && frame[4] < 8 && frame.readUIntBE(5, 3) === 0, 'header')
   const header = frame.subarray(0, 84); const nonce = frame.subarray(60, 84)
-  const h = {
-    suite: frame[3], more: !!(frame[4] & 1), final: !!(frame[4] & 2), epoch: frame.readUInt32BE(8), at: Number(frame.readBigUInt64BE(12)),
-    hash: frame.subarray(20, 36), stream: hex(frame.subarray(36, 52)), counter: Number(frame.readBigUInt64BE(52))
+  h = {
+    suite: frame[3], more: !!(frame[4] & 1), final: !!(frame[4] & 2), tells: !!(frame[4] & 4), epoch: frame.readUInt32BE(8),
+    at: Number(frame.readBigUInt64BE(12)), hash: frame.subarray(20, 36), stream: hex(frame.subarray(36, 52)),
+    counter: Number(frame.readBigUInt64BE(52))
   }
-  must(h.suite === 1 || nonce.every(b => b === 0), 'header')
-  must(h.suite === (room.log.head.policy.encryption === 'e2e' ? 1 : 0), 'suite') // encryption never changes
-  const open = async () => {
-    const about = cat('unibus/v1 frame\0', room.log.id, sender, header)
-    let inner = frame.subarray(84)
-    if (h.suite === 1) {
-      const key = frameKey(await room.key(h.epoch), room.log.id, h.epoch)
-      try { inner = Buffer.from(xchacha20poly1305(key, nonce, about).decrypt(inner)) } catch { throw new Error('does not open') }
-    }
-    must(inner.length >= 72, 'content')
-    const content = inner.subarray(64)
-    must(verify(sender, cat(Buffer.from([0xff, 0]), about, sha256(content)), inner.subarray(0, 64)), 'signature')
-    return content
+  authentic(!h.tells || h.counter === 0, 'header')
+  authentic(h.suite === 1 || nonce.every(b => b === 0), 'header')
+  authentic(h.suite === (log.head.policy.encryption === 'e2e' ? 1 : 0), 'suite') // encryption never changes
+  authentic(log.joined.has(hex(sender)), 'never a member')
+  const about = cat('unibus/v1 frame\0', log.id, sender, header)
+  let inner = frame.subarray(84)
+  if (h.suite === 1) {
+    authentic(log.keys[h.epoch], 'no such epoch')
+    const given = await room.key(h.epoch).catch(e => { throw refusal(e.notGiven ? 'unreadable' : 'key withheld', e.message, h) })
+    const key = frameKey(given, log.id, h.epoch)
+    try { inner = Buffer.from(xchacha20poly1305(key, nonce, about).decrypt(inner)) } catch { authentic(false, 'does not open') }
   }
-  const state = room.log.at(h.at)
-  must(h.at > 0 && state, 'at an entry that is withheld')
-  const now = room.log.head.members.get(hex(sender))
-  if (!same(state.hash.subarray(0, 16), h.hash)) {
-    await open().catch(() => { throw new Error('forged') })
-    throw new Error(now === 'owner' || now === 'admin' ? 'fork, proven' : 'fork, claimed')
-  }
-  must(writes(state.members.get(hex(sender))), 'not a writer')
-  must(!live || (writes(now) && room.busActive(sender)), 'not a writer any more')
-  must(h.epoch === state.epoch, 'epoch')
-  must(!state.archived, 'archived')
-  return { ...h, ...decodeContent(await open()), former: !writes(now) }
+  authentic(inner.length >= 72, 'content')
+  const content = inner.subarray(64)
+  authentic(verify(sender, cat(Buffer.from([0xff, 0]), about, sha256(content)), inner.subarray(0, 64)), 'signature')
+  h.time = Number(content.readBigUInt64BE())
+  const state = log.at(h.at); const now = log.head.members.get(hex(sender))
+  const fits = state && same(state.hash.subarray(0, 16), h.hash)
+  check('left over')(fits || h.time >= log.anew.time * 1000, 'of before the room began anew')
+  allowed(state, 'at an entry that is withheld')
+  check('fork')(fits, now === 'owner' || now === 'admin' ? 'fork, proven' : 'fork, claimed')
+  allowed(writes(state.members.get(hex(sender))), 'not a writer')
+  allowed(!live || (writes(now) && room.busActive(sender)), 'not a writer any more')
+  allowed(h.epoch === state.epoch, 'epoch')
+  allowed(!state.archived, 'archived')
+  allowed(!h.tells || state.policy.retain, 'follows where nothing is stored')
+  let parsed
+  try { parsed = decodeContent(content, h.tells) } catch (e) { allowed(false, e.message) }
+  return { ...h, ...parsed, former: !writes(now) }
 }
 
-// §6 streams: frames of one sender and stream in the order of their counters, long messages put together again.
-// emit({sender, headers, body, time, former}); note(text, finding = true).
+// §6 streams: frames of one sender and stream in the order of their counters, long messages put together again, and what
+// is missing. room as for openFrame, and self: who reads. emit({sender, stream, counter, headers, body, time, former});
+// note({kind, finding, sender, stream, from, to, why}), counters from and to, or places where there is no sender.
 export class Streams {
-  constructor (emit, note, { stored, fromStart }) {
-    Object.assign(this, { emit, note, stored, fromStart, all: new Map(), wait: stored ? 35e3 : 2e3 })
+  all = new Map()
+  gaps = [] // behind which reading went on, to be judged at the end of the past
+  total = 0 // bytes read, and in marks how many of them before some of the places
+  marks = []
+  named = 0 // the last entry that a frame named
+
+  // from: the place at which reading begins, in a stored room.
+  constructor (room, emit, note, { from = Infinity, now = Date.now } = {}) {
+    Object.assign(this, { room, log: room.log, emit, note, from, now, stored: !!room.log.head.policy.retain })
   }
 
-  accept (sender, f, frame) {
-    const id = hex(sender) + f.stream
-    let s = this.all.get(id)
-    if (!s) this.all.set(id, s = { id, sender, next: this.fromStart ? 0 : f.counter, seen: new Map(), held: new Map(), at: 0, time: 0 })
+  // What the server says is the room's first place.
+  reaches (first) { this.first = first; this.front ??= first }
+  get fromStart () { return this.from <= this.front }
+  get waiting () { return [...this.all.values()].some(s => s.held.size) }
+
+  async take (sender, frame, { live = false, place = 0, stored = Infinity } = {}) {
+    // A mark for each 128th of what the room keeps is near enough for *expired*.
+    const step = (this.log.head.policy.retain?.bytes || Infinity) / 128
+    if (!this.marks.length || this.total - this.marks.at(-1).before >= step) this.marks.push({ place, before: this.total })
+    this.total += frame.length + 256
+    let f
+    try {
+      f = await openFrame(this.room, sender, frame, live)
+      if (!this.stored && Math.abs(f.time / 1000 - this.now()) > 600e3) throw refusal('refused', 'sealed more than 10 minutes from now', f)
+    } catch (e) {
+      const { kind, h } = e
+      if (!h || kind === 'fork') throw e
+      const old = stored / 1000 < this.log.anew.time && this.named < this.log.anew.seq // left over, too
+      const finding = kind === 'refused' || kind === 'key withheld' ||
+        (kind === 'forged' && this.stored && this.log.joined.has(hex(sender)) && !old)
+      this.note({ kind, finding, sender, stream: h.stream, from: h.counter, to: h.counter, why: e.message })
+      if (kind !== 'refused') return
+      f = { ...h, refused: true }
+    }
+    if (!f.refused) this.named = Math.max(this.named, f.at)
+    const s = this.stream(sender, f.stream)
+    s.next ??= f.counter
     const digest = hex(sha256(frame))
     const was = s.seen.get(f.counter) ?? s.held.get(f.counter)?.digest
-    if (was) { if (was !== digest) this.note(`another frame under counter ${f.counter} of stream ${f.stream}`); return }
-    if (f.counter < s.next) return this.note(`a late frame, counter ${f.counter} of stream ${f.stream}`)
-    s.held.set(f.counter, { f, digest, until: Date.now() + this.wait })
+    if (was) { if (was !== digest) this.tell(s, 'replayed', true, f.counter, f.counter); return }
+    if (f.counter < s.next) {
+      s.seen.set(f.counter, digest)
+      return this.tell(s, 'dropped', false, f.counter, f.counter, 'behind it others were delivered')
+    }
+    const came = this.now()
+    s.held.set(f.counter, { f, digest, place, until: this.stored ? Math.min(came, f.time / 1000) + 35e3 : came + 2e3 })
+    this.deliver(s)
+    if (s.held.size > 64) this.goOn(s)
+  }
+
+  stream (sender, stream) {
+    const id = hex(sender) + stream
+    let s = this.all.get(id)
+    if (!s) {
+      if (this.all.size >= 65536) {
+        let gone = this.all.values().next().value
+        for (const o of this.all.values()) if (o.ended) { gone = o; break }
+        if (gone.held.size) this.tell(gone, 'dropped', false, gone.next, Math.max(...gone.held.keys()), 'too many streams')
+        this.all.delete(gone.id)
+      }
+      this.all.set(id, s = { id, sender, stream, next: this.fromStart ? 0 : undefined, seen: new Map(), held: new Map() })
+    }
+    return s
+  }
+
+  tell (s, kind, finding, from, to, why) { this.note({ kind, finding, sender: s.sender, stream: s.stream, from, to, why }) }
+
+  goOn (s) { // behind the gap
+    const to = Math.min(...s.held.keys()) - 1
+    if (s.partial) this.lose(s, to, true) // its rest, the next frame's first record, is no message
+    if (this.stored) this.gaps.push({ s, from: s.next, to, before: s.last, after: s.held.get(to + 1) })
+    else this.tell(s, 'gap', false, s.next, to)
+    s.next = to + 1
     this.deliver(s)
   }
 
-  // Go on behind gaps that are old enough, or, once the past has been read to its end, behind all.
-  tick (pastEnded = false) {
-    for (const s of this.all.values()) {
-      if (s.held.size === 0) continue
-      const first = Math.min(...s.held.keys())
-      if (!pastEnded && s.held.get(first).until > Date.now()) continue
-      this.note(`${s.next === 0 ? 'begins above 0' : 'gap'}: stream ${s.id.slice(64)}, counters ${s.next} to ${first - 1}`, this.stored && s.next > 0)
-      s.next = first
-      if (s.partial) s.partial = { lost: true } // its rest, the next frame's first record, is no message
-      this.deliver(s)
-    }
+  lose (s, to, more) {
+    if (s.partial && !s.partial.lost) this.tell(s, 'dropped', false, s.partial.counter, to, 'not whole')
+    s.partial = more ? { lost: true } : undefined
   }
 
   deliver (s) {
     for (let h; (h = s.held.get(s.next)); s.next++) {
-      const { f, digest } = h
+      const { f, digest, place } = h
       s.held.delete(s.next); s.seen.set(s.next, digest)
-      if (s.ended) { this.note('a frame after final'); continue }
-      if (f.at < s.at || f.time < s.time) {
-        this.note('at or time going back')
-        if (s.partial) s.partial = { lost: true }
-        continue
+      if (s.ended) { this.tell(s, 'replayed', true, f.counter, f.counter, 'after final'); continue }
+      const back = s.last && (f.at < s.last.at || f.time < s.last.time)
+      if (back && !f.refused) this.tell(s, 'replayed', true, f.counter, f.counter, 'at or time going back')
+      if (back || f.refused) { this.lose(s, f.counter, f.more); continue }
+      s.last = { at: f.at, epoch: f.epoch, time: f.time, place }
+      s.ended = f.final
+      for (const t of f.follows) {
+        const of = this.stream(s.sender, t.stream); const was = of.told
+        if (!(was?.frames > t.frames)) of.told = { ...t, by: place, said: was?.frames === t.frames && was.said }
       }
-      Object.assign(s, { at: f.at, time: f.time, ended: f.final })
       f.records.forEach((r, i) => {
-        const p = i === 0 && s.partial ? s.partial : { headers: r.headers, parts: [], size: 0 }
+        const p = i === 0 && s.partial ? s.partial : { counter: f.counter, headers: r.headers, parts: [], size: 0 }
         s.partial = undefined
         if (!p.lost && (p.size += r.body.length) > LARGEST) {
-          this.note('a message of more than 64 MiB')
+          this.tell(s, 'dropped', true, p.counter, f.counter, 'a message of more than 64 MiB')
           Object.assign(p, { lost: true, parts: [] })
         }
         if (!p.lost) p.parts.push(r.body)
         if (f.more && i === f.records.length - 1) s.partial = p // it goes on in the next frame
-        else if (!p.lost) this.emit({ sender: keyText(s.sender), headers: p.headers, body: cat(...p.parts), time: f.time, former: f.former })
+        else if (!p.lost) {
+          const { counter, headers } = p; const { time, former } = f
+          this.emit({ sender: keyText(s.sender), stream: s.stream, counter, headers, body: cat(...p.parts), time, former })
+        }
       })
     }
+  }
+
+  // To be called now and then; of a stored room when its past has been read to its end. Goes on behind gaps that nothing
+  // will fill any more, and judges what is missing.
+  judge () {
+    for (const s of this.all.values()) {
+      while (s.held.size && s.held.get(Math.min(...s.held.keys())).until <= this.now()) this.goOn(s)
+    }
+    if (!this.stored) return
+    const begin = { at: 1, place: 0, time: this.log.at(1).since * 1000 }
+    if (this.fromStart && this.front > 1 && !this.judged && !this.log.unstored(1) && !this.expired(begin)) {
+      this.note({ kind: 'lost', finding: true, from: 1, to: this.front - 1 })
+    }
+    this.judged = true
+    for (const g of this.gaps.splice(0)) this.judgeGap(g)
+    for (const s of this.all.values()) {
+      const last = s.told?.frames - 1
+      if (!(last >= 0) || s.seen.has(last) || (s.held.size && last >= s.next)) continue // read, or may still come
+      if (this.due(s.told)) this.missing(s, last >= s.next ? s.next : last)
+    }
+  }
+
+  judgeGap (gap) {
+    const { s, from, to, before, after } = gap
+    const told = s.told; const frames = told?.frames
+    if (from < frames && frames <= to) {
+      this.judgeGap({ ...gap, to: frames - 1 }); this.judgeGap({ ...gap, from: frames })
+      return
+    }
+    if (to === frames - 1 && this.due(told)) return this.missing(s, from)
+    const member = this.log.joined.get(hex(s.sender)) // stands for a frame before the gap
+    const b = before ?? { at: member, epoch: 0, place: 0, time: this.log.at(member).since * 1000 }
+    let unreadable = false
+    for (let e = b.epoch + 1; e < Math.min(after.f.epoch, this.log.head.epoch); e++) unreadable ||= !this.log.owes(this.room.self, e)
+    const excuse = unreadable ? 'unreadable'
+      : this.log.unstored(b.at) ? 'unstored'
+        : this.expired(b) ? 'expired'
+          : from >= frames && after.place < told.by ? 'unacknowledged' : undefined
+    this.tell(s, excuse ?? 'gap', !excuse, from, to)
+  }
+
+  // Whether what a writer tells of has to have been read.
+  due (told) {
+    const state = this.log.at(told.at)
+    return (this.fromStart || this.from <= told.place) && state && this.log.owes(this.room.self, state.epoch) &&
+      !this.log.unstored(told.at) && told.sealed >= this.log.anew.time * 1000
+  }
+
+  missing (s, from) {
+    const { frames, at, place, sealed, said } = s.told
+    if (said) return // once is enough
+    s.told.said = true
+    const expired = this.expired({ at, place, time: sealed })
+    this.tell(s, expired ? 'expired' : 'missing', !expired, from, frames - 1)
+  }
+
+  // Whether what was sent behind a frame may have expired.
+  expired ({ at, place, time }) {
+    if (this.first < place - 64) return false
+    const least = limit => this.log.states.slice(at - 1).reduce((n, s) => Math.min(n, s.policy.retain?.[limit] || Infinity), Infinity)
+    if (this.now() * 1000 - time > (least('age') - 600) * 1e6) return true
+    const bytes = least('bytes')
+    const stricter = (this.log.at(at).policy.retain?.bytes || Infinity) > bytes // frames of before may be larger than half of it
+    const enough = Math.min(bytes / 2, stricter ? bytes - (1 << 20) - 1024 : Infinity)
+    const read = from => { const m = this.marks.find(m => m.place >= from); return m ? this.total - m.before : 0 }
+    return Math.max(read(place), read(this.first)) >= enough
   }
 }
 

@@ -1,4 +1,5 @@
 // Checks unibus.mjs against ../../testdata, the vectors of SPEC.md.
+import assert from 'node:assert'
 import { readFileSync } from 'node:fs'
 import * as u from './unibus.mjs'
 
@@ -13,7 +14,7 @@ async function check (what, want, f) {
   if (process.argv.includes('-v') && !want) console.log(what, '=>', got)
 }
 
-const v = load('v1.json'); const t = load('tokens.json')
+const v = load('v1.json'); const t = load('tokens.json'); const r = load('reading.json')
 for (const i of v.identities) {
   await check('identity ' + i.name, true, async () => {
     const id = new u.Identity(bytes(i.seed))
@@ -62,6 +63,25 @@ for (const f of v.frames) {
       identity, room: log.id, key: keys[f.epoch], epoch: f.epoch, at: f.at, hash: log.at(f.at).hash, stream: bytes(f.made_with.stream),
       counter: f.counter, more: got.more, final: got.final, content: u.encodeContent(f.time, got.records, false)
     }, bytes(f.made_with.fresh))) === f.frame
+  })
+}
+// What a reader says of sequences of frames. The order of its notices is left to it.
+const sorted = notices => notices.map(n => JSON.stringify([n.kind, n.finding, n.sender, n.stream, n.from, n.to])).sort()
+for (const c of r.cases) {
+  const room = r.rooms.find(o => o.name === c.room); const log = fold(new u.RoomLog(), room.entries)
+  const name = key => Object.keys(r.names).find(n => r.names[n] === key)
+  const messages = []; const notices = []
+  const reader = { log, key: async e => bytes(room.keys[e - 1]), busActive: () => true, self: u.keyBytes(r.names[c.reader]) }
+  const streams = new u.Streams(reader,
+    ({ sender, stream, counter, body }) => messages.push({ sender: name(sender), stream, counter, body: body.toString() }),
+    n => notices.push({ ...n, sender: n.sender ? name(u.keyText(n.sender)) : '', stream: n.stream ?? '0'.repeat(32) }),
+    { from: c.from, now: () => c.now })
+  await check('reading: ' + c.name, true, async () => {
+    streams.reaches(c.first)
+    for (const f of c.frames) await streams.take(u.keyBytes(r.names[f.sender]), bytes(f.frame), { place: f.place })
+    streams.judge()
+    assert.deepEqual(messages, c.messages ?? [])
+    assert.deepEqual(sorted(notices), sorted(c.notices ?? []))
   })
 }
 const alice = new u.Identity(bytes(t.seed))
