@@ -383,7 +383,7 @@ func TestReading(t *testing.T) {
 			v.Messages, v.Notices = v.read(t, byName[v.Room], keys)
 		}
 		write(t, &readingFileJSON{
-			Note:  "SPEC.md, section 6: frames as they are stored, in the order of their places, and what a reader who began at a place says of them once everything stored has been read; bytes are hex, times Unix ms",
+			Note:  "SPEC.md, section 6: frames as they are stored, in the order of their places, and what a reader who began at a place says of them once everything stored has been read; frames and streams are hex, times Unix ms; from and to are counters, or of what is lost, which has no sender, places: those before the first, holes behind it are left out",
 			Names: names, Rooms: rooms, Cases: cases,
 		})
 	}
