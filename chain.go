@@ -121,7 +121,7 @@ func begins(h crypto.Hash, digits string) bool {
 }
 
 func (l *chain) append(ctx context.Context, next mirror.Next) error {
-	err := l.named(l.log.Append(ctx, next))
+	err := l.named(l.c.inTurn(ctx, func() error { return l.log.Append(ctx, next) }))
 	if errors.Is(err, mirror.ErrKept) {
 		err = withHint(err, "if it is still meant, say so: --yes")
 	}

@@ -102,16 +102,30 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{o: o, id: o.Identity, pins: p, now: time.Now, rooms: map[crypto.ID]*Room{}, subs: map[*Subscription]bool{}, fetching: make(chan struct{}, fetchAtOnce)}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if o.Store != "" {
-		err = c.openStore(ctx)
-	} else {
-		err = c.connect(ctx)
-	}
+	err = c.inTurn(ctx, func() error {
+		if o.Store != "" {
+			return c.openStore(ctx)
+		}
+		return c.connect(ctx)
+	})
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// maxTurns is for how many timeouts what is costly waits for other processes of the identity.
+const maxTurns = 12
+
+// inTurn does what is costly, when not too many other processes of the identity are at it.
+func (c *Client) inTurn(ctx context.Context, do func() error) error {
+	done, err := c.pins.Turn(ctx, maxTurns*c.o.Timeout)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return do()
 }
 
 // Close ends subscriptions and the connection. Publishers that are still open are cut off.

@@ -388,7 +388,11 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 		commit := proposal.Key.Key.Commit(1)
 		create.Commit = &commit
 	}
-	log, err := c.peer().Create(ctx, proposal, c.bus.id)
+	var log *mirror.Log
+	err := c.inTurn(ctx, func() (err error) {
+		log, err = c.peer().Create(ctx, proposal, c.bus.id)
+		return err
+	})
 	switch {
 	case errors.Is(err, ErrExists):
 		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)

@@ -375,9 +375,20 @@ func (a *app) options(rooms ...string) (unibus.Options, error) {
 	}, nil
 }
 
-// memory is what a client's memory is kept below where that can be done by freeing what is not used any more, in bytes:
-// a reader holds no more than 128 MiB of what is unfinished (SPEC.md §6), which a collector in no hurry lets double.
-const memory = 150 << 20
+// What the memory of a process is kept below, in bytes, where that can be done by freeing what is not used any more, which
+// a collector in no hurry lets double. A reader holds no more than 128 MiB of what is unfinished (SPEC.md §6); a server
+// keeps what was stored in the last 10 s, in case it is read.
+const (
+	clientMemory = 150 << 20
+	serverMemory = 1 << 30
+)
+
+// keepBelow keeps the memory below a limit, unless the environment gives another.
+func keepBelow(memory int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
+}
 
 // with connects, for rooms that will be used, runs f and closes.
 func (a *app) with(ctx context.Context, f func(c *unibus.Client) error, rooms ...string) error {
@@ -385,9 +396,7 @@ func (a *app) with(ctx context.Context, f func(c *unibus.Client) error, rooms ..
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memory)
-	}
+	keepBelow(clientMemory)
 	c, err := unibus.Connect(ctx, o)
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ func (a *app) serveCmd() *cobra.Command {
 				return err
 			}
 			o.Identity, o.Founder = id, name
+			keepBelow(serverMemory)
 			node, err := service.StartNode(cmd.Context(), o)
 			if err != nil {
 				return f.notStarted(o, err)

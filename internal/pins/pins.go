@@ -91,7 +91,10 @@ const busy = 10 * time.Second
 
 // Pins is an open file. What may be lost with the machine's power, and costs only a check, is written by lax, which
 // does not wait for the disk.
-type Pins struct{ db, lax *sql.DB }
+type Pins struct {
+	path    string
+	db, lax *sql.DB
+}
 
 // Open opens or makes the file at path.
 func Open(ctx context.Context, path string) (*Pins, error) {
@@ -109,7 +112,7 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	}
 	db.SetMaxOpenConns(1)
 	lax.SetMaxOpenConns(1)
-	p := &Pins{db, lax}
+	p := &Pins{path, db, lax}
 	if err := sqlite.Migrate(ctx, db, schema, migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, failure(err)), p.Close())
 	}

@@ -2,6 +2,7 @@ package pins
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -443,5 +444,44 @@ func TestBusy(t *testing.T) {
 	other := &Pins{db: hasty, lax: hasty}
 	if err := other.Set(t.Context(), "name", "value"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("set: %v", err)
+	}
+}
+
+// TestTurn: only so many have their turn at once; another waits, until one ends, it has waited long enough, or it is
+// called off.
+func TestTurn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.db")
+	var done []func()
+	for range turns {
+		end, err := open(t, path).Turn(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = append(done, end)
+	}
+	p := open(t, path)
+	off, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Turn(off, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("called off: %v", err)
+	}
+	if end, err := p.Turn(t.Context(), time.Millisecond); err != nil {
+		t.Errorf("after a while: %v", err)
+	} else {
+		end()
+	}
+	mine := make(chan error)
+	go func() {
+		end, err := p.Turn(t.Context(), time.Hour)
+		if err == nil {
+			end()
+		}
+		mine <- err
+	}()
+	for _, end := range done {
+		end()
+	}
+	if err := <-mine; err != nil {
+		t.Errorf("when others had ended theirs: %v", err)
 	}
 }
