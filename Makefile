@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test race lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst peer-js mutants
+.PHONY: build test race lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -101,6 +101,11 @@ damage: build
 worst: build
 	go build -o bin/worst ./test/worst
 	bin/worst -unibus bin/unibus
+
+# A hundred processes of one identity at once make a thousand rooms.
+crowd: build
+	go build -o bin/crowd ./test/crowd
+	bin/crowd -unibus bin/unibus
 
 # What honest people, machines and operators do to a bus, all at once and at random: nothing of it may raise a finding.
 # An hour; less with HONEST="-for 5m".

@@ -115,6 +115,7 @@ func (c *cluster) damaged(ctx context.Context, n *run.Node, kind string) (string
 		return what, err
 	}
 	t := c.traffic(kind, seen{"base": *lines})
+	t.damaged = true
 	t.begin(ctx)
 	run.Pause(ctx, *broken)
 	led := "led then"

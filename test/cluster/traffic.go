@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,14 +22,16 @@ const (
 
 // traffic is who reads and writes a room while its nodes are restarted.
 type traffic struct {
-	c    *cluster
-	room string
+	c       *cluster
+	room    string
+	damaged bool // the file of a node that may come to lead: what is gone there is gone
 
 	mu           sync.Mutex
 	acknowledged seen
 	unanswered   int // publications that failed
 	complete     int // reads that ended with 0
 	unavailable  int // reads that ended with 5
+	named        int // reads that ended with 6, and named what is missing: of a room one of whose files was damaged
 	skipped      int // reads that were not begun, as others were under way
 	failed       []error
 
@@ -128,6 +131,10 @@ func (t *traffic) readOnce(outer context.Context, n *run.Node) reading {
 	}
 	short := r.seen.has(want)
 	switch {
+	case err == nil && r.bad == nil && r.code == 6 && t.damaged && strings.Contains(r.said, "lost: "):
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.named++
 	case err != nil || r.bad != nil || ctx.Err() != nil || r.code != 0 && r.code != 5:
 		t.fail(fmt.Errorf("a read through %s, begun %v ago: %v, %v", n.Name, time.Since(began).Round(time.Millisecond), err, r))
 	case r.code == 0 && short != nil:
@@ -151,8 +158,8 @@ func (t *traffic) end() (string, error) {
 	t.wait.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	told := fmt.Sprintf("%d reads complete, %d ended with 5, %d not begun in time, %d failed; %d lines acknowledged, %d publications not",
-		t.complete, t.unavailable, t.skipped, len(t.failed), t.acknowledged.total(), t.unanswered)
+	told := fmt.Sprintf("%d reads complete, %d ended with 5, %d named what is missing, %d not begun in time, %d failed; %d lines acknowledged, %d publications not",
+		t.complete, t.unavailable, t.named, t.skipped, len(t.failed), t.acknowledged.total(), t.unanswered)
 	if t.complete == 0 {
 		t.failed = append(t.failed, errors.New("no read was complete"))
 	}
