@@ -25,7 +25,9 @@ var (
 
 func main() {
 	flag.Parse()
-	run.Main(func(ctx context.Context) error { return run.In("", "unibus-crowd-", func(dir string) error { return crowd(ctx, dir) }) })
+	run.Main(func(ctx context.Context) error {
+		return run.In("", "unibus-crowd-", func(dir string) error { return crowd(ctx, dir) })
+	})
 }
 
 func crowd(ctx context.Context, dir string) error {
