@@ -17,6 +17,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
@@ -115,12 +116,9 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
-// maxTurns is for how many timeouts what is costly waits for other processes of the identity.
-const maxTurns = 12
-
 // inTurn does what is costly, when not too many other processes of the identity are at it.
 func (c *Client) inTurn(ctx context.Context, do func() error) error {
-	done, err := c.pins.Turn(ctx, maxTurns*c.o.Timeout)
+	done, err := c.pins.Turn(ctx, patience.Turns*c.o.Timeout)
 	if err != nil {
 		return err
 	}

@@ -330,7 +330,7 @@ func (d *doctor) remember() bool {
 	}
 	forgotten := 0
 	for room, mark := range marks {
-		if mark.Lost > 0 || mark.Begun > 0 {
+		if mark.Short() != "" {
 			delete(marks, room)
 			forgotten++
 		}

@@ -8,6 +8,9 @@ import "time"
 // GiveUp is how long a writer sends a frame again that nobody acknowledges.
 const GiveUp = 30 * time.Second
 
+// Turns is for how many timeouts something waits for its turn, behind others of the same identity.
+const Turns = 12
+
 var (
 	// Gap is how long a frame ahead of a gap waits in a stored room, while its writer may send again what got no answer.
 	Gap = GiveUp + 5*time.Second

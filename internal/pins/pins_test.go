@@ -18,6 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -359,44 +360,10 @@ func TestFlipped(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, damage := range []string{
+	storetest.DamagedFile(t, path, []string{
 		`UPDATE servers SET bus = x'01'`, `UPDATE subjects SET room = x'01'`, `UPDATE places SET hash = x'01'`, `UPDATE places SET own_hash = x''`,
 		`UPDATE streams SET stream = zeroblob(17)`, `UPDATE forks SET sender = x'01'`, `UPDATE forks SET head = x'01'`,
-	} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p := open(t, path)
-		if _, err := p.db.Exec(damage); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := readAll(t, path, key, log); !errors.Is(err, ErrDamaged) {
-			t.Errorf("%s: %v", damage, err)
-		}
-	}
-	told := 0
-	for at := 0; at < len(data); at += 101 {
-		flipped := bytes.Clone(data)
-		flipped[at] ^= 1 << (at % 8)
-		if err := os.WriteFile(path, flipped, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := readAll(t, path, key, log); errors.Is(err, ErrDamaged) {
-			told++
-		} else if err != nil {
-			t.Errorf("a bit of byte %d of %d flipped: %v", at, len(data), err)
-		}
-	}
-	if told == 0 {
-		t.Error("no damage was told of")
-	}
+	}, 101, func() error { return readAll(t, path, key, log) }, ErrDamaged)
 }
 
 // readAll reads everything that a file remembers of a log, with the first error that is met.

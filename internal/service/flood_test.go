@@ -22,6 +22,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -73,17 +74,7 @@ func allowlist(t *testing.T, n *Node, admin, id *crypto.Identity) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	statement, err := s.Next(admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: "someone", Role: ledger.RoleUser}}}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	change, err := store.Advance(s, statement)
-	if err == nil {
-		err = n.store.Append(t.Context(), change)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.Write(t, n.store, s, admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: "someone", Role: ledger.RoleUser}}})
 }
 
 // desk is a handler in the place of a node's own: /slow is not answered before it is told to, /panic panics.

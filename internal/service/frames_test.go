@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/remote"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // roomOf makes a room without encryption, by the API.
@@ -30,17 +31,7 @@ func roomOf(t *testing.T, n *Node, by *crypto.Identity, subject string, retain *
 	state := new(ledger.State)
 	p := ledger.DefaultPolicy()
 	p.Encryption, p.Retain = "none", retain
-	statement, err := state.Next(by, &ledger.Create{Bus: n.Bus, Subject: subject, Policy: p, Nonce: make([]byte, 16)}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	change, err := store.Advance(state, statement)
-	if err == nil {
-		err = s.Append(t.Context(), change)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.Write(t, s, state, by, &ledger.Create{Bus: n.Bus, Subject: subject, Policy: p, Nonce: make([]byte, 16)})
 	return s, state
 }
 

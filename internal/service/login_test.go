@@ -20,6 +20,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -255,17 +256,7 @@ func TestGranted(t *testing.T) {
 		subject := fmt.Sprint("r", p.conns)
 		p.conns++
 		for _, body := range append([]ledger.Body{&ledger.Create{Bus: p.bus, Subject: subject, Policy: policy, Nonce: make([]byte, 16)}}, bodies...) {
-			statement, err := s.Next(p.admin, body, time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			change, err := store.Advance(s, statement)
-			if err == nil {
-				err = p.store.Append(t.Context(), change)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			storetest.Write(t, p.store, s, p.admin, body)
 		}
 		return s.ID
 	}
@@ -342,17 +333,7 @@ func TestGrantedNothingUnread(t *testing.T) {
 	bob := person(t, 'b')
 	p.allow(bob)
 	s := new(ledger.State)
-	statement, err := s.Next(p.admin, &ledger.Create{Bus: p.bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	change, err := store.Advance(s, statement)
-	if err == nil {
-		err = p.store.Append(t.Context(), change)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.Write(t, p.store, s, p.admin, &ledger.Create{Bus: p.bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
 	p.logs = newLogs(unreadable{p.logs.store, p.bus})
 	user, err := nkeys.CreateUser()
 	if err != nil {

@@ -136,8 +136,8 @@ func (m Mark) early(next Mark, bytes uint64, at time.Time) bool {
 	return m.Age == 0 || !m.Began.IsZero() && at.Sub(m.Began) < m.Age-clocks
 }
 
-// short says of what a stream lacks, which was told before; empty for nothing.
-func (m Mark) short() string {
+// Short says what a stream lacks, as it was found to once; empty for nothing.
+func (m Mark) Short() string {
 	switch {
 	case m.Lost > 0:
 		return fmt.Sprintf("it is at %d, and was at %d", m.Last, m.Lost)
@@ -210,7 +210,7 @@ func (m *marks) read(w *watch) bool {
 	first := m.known == nil
 	m.known = known
 	for room, mark := range known {
-		if short := mark.short(); first && short != "" {
+		if short := mark.Short(); first && short != "" {
 			w.log.Warn("a room's stream is shorter than it once was", "room", room, "what", short)
 		}
 	}
@@ -245,7 +245,7 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 		}
 		delete(gone, room)
 		tell := m.known.Compare(room, r.Seq, found[bus.StreamName(r.ID)], time.Now())
-		if lacks := cmp.Or(tell, m.known[room].short()); lacks != "" {
+		if lacks := cmp.Or(tell, m.known[room].Short()); lacks != "" {
 			m.lost[r.Subject] = lacks
 		}
 		if tell != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // sealing is a room with people who seal keys for each other, by the API of a service with a store of either kind.
@@ -35,11 +36,7 @@ func newSealing(t *testing.T, kind string) *sealing {
 	for i, id := range []*crypto.Identity{s.admin, s.bob, s.carol} {
 		add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: fmt.Sprint("user", i), Role: ledger.RoleUser})
 	}
-	statement, err := bus.Next(s.owner, add, time.Now())
-	s.must(err)
-	change, err := store.Advance(bus, statement)
-	s.must(err)
-	s.must(s.n.store.Append(t.Context(), change))
+	storetest.Write(t, s.n.store, bus, s.owner, add)
 	for id, peer := range map[*crypto.Identity]**attack.Peer{s.owner: &s.owners, s.admin: &s.admins, s.bob: &s.bobs, s.carol: &s.strangers} {
 		*peer = mustDial(t, s.n, id, s.n.Bus)
 	}

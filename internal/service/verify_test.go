@@ -23,6 +23,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -120,17 +121,7 @@ func (p *porch) read() {
 // allow puts someone on the allowlist.
 func (p *porch) allow(id *crypto.Identity) {
 	p.t.Helper()
-	statement, err := p.state.Next(p.admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: "someone", Role: ledger.RoleUser}}}, time.Now())
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	change, err := store.Advance(p.state, statement)
-	if err == nil {
-		err = p.store.Append(p.t.Context(), change)
-	}
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	storetest.Write(p.t, p.store, p.state, p.admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: "someone", Role: ledger.RoleUser}}})
 }
 
 // login is the request that a server makes when someone logs in from an address, as change has altered it.

@@ -299,12 +299,12 @@ func TestLostBeginning(t *testing.T) {
 		}
 		m := Marks{"r": mark}
 		tell := m.Compare("r", 7, now, began.Add(step.after))
-		if lost := strings.Contains(tell, "lost its beginning: it begins at 301, and began at 1"); lost != step.lost || lost != (m["r"].short() != "") {
-			t.Errorf("%s: %q, %q", step.what, tell, m["r"].short())
+		if lost := strings.Contains(tell, "lost its beginning: it begins at 301, and began at 1"); lost != step.lost || lost != (m["r"].Short() != "") {
+			t.Errorf("%s: %q, %q", step.what, tell, m["r"].Short())
 		}
 		now.State.FirstSeq = 1
-		if tell := m.Compare("r", 7, now, began); tell != "" || m["r"].short() != "" {
-			t.Errorf("%s, and it is there again: %q, %q", step.what, tell, m["r"].short())
+		if tell := m.Compare("r", 7, now, began); tell != "" || m["r"].Short() != "" {
+			t.Errorf("%s, and it is there again: %q, %q", step.what, tell, m["r"].Short())
 		}
 	}
 	m := Marks{"r": {First: 1, Last: 900, Created: began}}

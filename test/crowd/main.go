@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -37,7 +36,7 @@ func crowd(ctx context.Context, dir string) error {
 	}
 	serve := peer.Command(ctx, "", "serve", "-o", "json", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"))
 	serve.Stderr = os.Stderr
-	ready, err := run.Serve(serve)
+	ready, err := run.ServeJSON(serve)
 	if err != nil {
 		return err
 	}
@@ -45,12 +44,8 @@ func crowd(ctx context.Context, dir string) error {
 		_ = serve.Cancel()
 		_ = serve.Wait()
 	}()
-	line, err := ready()
+	is, err := ready()
 	if err != nil {
-		return err
-	}
-	var is struct{ Server string }
-	if err := json.Unmarshal([]byte(line), &is); err != nil {
 		return err
 	}
 	began := time.Now()

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -111,19 +110,12 @@ func (b *bench) start(ctx context.Context) error {
 	b.server = exec.CommandContext(ctx, *binary, args...)
 	b.server.Env = append(os.Environ(), "UNIBUS_IDENTITY="+file, "XDG_CONFIG_HOME="+b.dir)
 	b.server.Stderr = os.Stderr
-	ready, err := run.Serve(b.server)
+	ready, err := run.ServeJSON(b.server)
 	if err != nil {
 		return err
 	}
-	line, err := ready()
+	is, err := ready()
 	if err != nil {
-		return err
-	}
-	var is struct {
-		Server, HTTP string
-		Bus          crypto.ID
-	}
-	if err := json.Unmarshal([]byte(line), &is); err != nil {
 		return err
 	}
 	b.url, b.web, b.bus = is.Server, strings.TrimPrefix(is.HTTP, "http://"), is.Bus

@@ -4,12 +4,15 @@ package run
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strings"
+
+	"github.com/unibus/unibus/internal/crypto"
 )
 
 // Main calls f with a context that an interrupt ends, and ends the process with 1 when f fails.
@@ -20,6 +23,27 @@ func Main(f func(ctx context.Context) error) {
 	if err := f(ctx); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// Ready is what unibus serve -o json says when it is ready.
+type Ready struct {
+	Server, HTTP string
+	Bus          crypto.ID
+}
+
+// ServeJSON is Serve for unibus serve -o json.
+func ServeJSON(cmd *exec.Cmd) (ready func() (Ready, error), err error) {
+	said, err := Serve(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return func() (r Ready, err error) {
+		line, err := said()
+		if err == nil {
+			err = json.Unmarshal([]byte(line), &r)
+		}
+		return r, err
+	}, nil
 }
 
 // Serve starts unibus serve. What it returns waits for the server's ready line.

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -131,20 +130,13 @@ func (b *bench) start(ctx context.Context, dir string) error {
 	}
 	b.server = process.Command(ctx, "", "serve", "-o", "json", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--sync", "10s")
 	b.server.Stderr = os.Stderr
-	ready, err := run.Serve(b.server)
+	ready, err := run.ServeJSON(b.server)
 	if err != nil {
 		return err
 	}
 	b.memory = run.Watch(b.server.Process.Pid)
-	line, err := ready()
+	is, err := ready()
 	if err != nil {
-		return err
-	}
-	var is struct {
-		Server string
-		Bus    crypto.ID
-	}
-	if err := json.Unmarshal([]byte(line), &is); err != nil {
 		return err
 	}
 	b.url, b.bus = is.Server, is.Bus

@@ -97,15 +97,7 @@ func founded(t *testing.T, s *Store) *ledger.State {
 // next is the admin's next entry of a log, which the state is advanced by.
 func next(t *testing.T, state *ledger.State, body ledger.Body) store.Change {
 	t.Helper()
-	statement, err := state.Next(identity(t, 0), body, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := store.Advance(state, statement)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return storetest.Next(t, state, identity(t, 0), body)
 }
 
 func newRoom(t *testing.T, bus *ledger.State, subject string) (*ledger.State, store.Change) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -146,9 +147,6 @@ func (s *Store) ask(ctx context.Context, method, path string, in any) (http.Head
 	}
 }
 
-// maxTurns is how many times OpTimeout a request may wait for its turn.
-const maxTurns = 12
-
 // enter waits for a request's turn. Nothing is given up before those ahead have had a chance to be given up.
 func (s *Store) enter(ctx context.Context) error {
 	select {
@@ -156,7 +154,7 @@ func (s *Store) enter(ctx context.Context) error {
 		return nil
 	default:
 	}
-	wait := time.NewTimer(maxTurns * s.o.OpTimeout)
+	wait := time.NewTimer(patience.Turns * s.o.OpTimeout)
 	defer wait.Stop()
 	select {
 	case s.slots <- struct{}{}:

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // founded opens a new store's file with a bus in it, until the test ends.
@@ -40,17 +40,7 @@ func grown(t *testing.T, path string, users int) (revoked crypto.PublicKey) {
 	s, bus := founded(t, path)
 	next := func(body ledger.Body) {
 		t.Helper()
-		statement, err := bus.Next(admin(t), body, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := store.Advance(bus, statement)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Append(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
+		storetest.Write(t, s, bus, admin(t), body)
 	}
 	var keys []crypto.PublicKey
 	for n := range users {
@@ -367,46 +357,10 @@ func TestFlippedFile(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, damage := range []string{
+	storetest.DamagedFile(t, path, []string{
 		`UPDATE entries SET log = x'01' WHERE log = (SELECT id FROM rooms)`, `UPDATE rooms SET id = x'01'`, `UPDATE rooms SET policy = '{'`, `UPDATE members SET endpoint = x'01'`,
 		`UPDATE epochs SET author = x'01'`, `UPDATE room_keys SET sealer = x'01'`, `UPDATE cards SET endpoint = x'01'`, `UPDATE users SET added_by = x'01'`,
-	} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		db, err := sql.Open("sqlite", DSN(path, time.Second, false))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = db.Exec(damage)
-		if err := errors.Join(err, db.Close()); err != nil {
-			t.Fatal(err)
-		}
-		if err := readAll(t, path, bus.ID, room.ID); !errors.Is(err, store.ErrDamaged) {
-			t.Errorf("%s: %v", damage, err)
-		}
-	}
-	told := 0
-	for at := 0; at < len(data); at += 211 {
-		flipped := append([]byte(nil), data...)
-		flipped[at] ^= 1 << (at % 8)
-		if err := os.WriteFile(path, flipped, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		switch err := readAll(t, path, bus.ID, room.ID); {
-		case errors.Is(err, store.ErrDamaged):
-			told++
-		case err != nil:
-			t.Errorf("a bit of byte %d of %d flipped: %v", at, len(data), err)
-		}
-	}
-	if told == 0 {
-		t.Error("no damage was told of")
-	}
+	}, 211, func() error { return readAll(t, path, bus.ID, room.ID) }, store.ErrDamaged)
 }
 
 // readAll reads what a store holds of a bus and a room, with the first error that is met but for what is not there.

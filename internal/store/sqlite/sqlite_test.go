@@ -198,17 +198,7 @@ func TestCreator(t *testing.T) {
 	}
 	is(1)
 	forget()
-	statement, err := room.Next(admin(t), &ledger.Invite{Members: []ledger.NewMember{{Key: busMember(t), Role: ledger.RoleReader}}}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := store.Advance(room, statement)
-	if err == nil {
-		err = s.Append(t.Context(), c)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.Write(t, s, room, admin(t), &ledger.Invite{Members: []ledger.NewMember{{Key: busMember(t), Role: ledger.RoleReader}}})
 	is(1)
 }
 

@@ -150,11 +150,7 @@ func (w *world) is(err, kind error) {
 // append writes the next entry of a log, as its author.
 func (w *world) append(s *ledger.State, by *crypto.Identity, body ledger.Body) error {
 	w.t.Helper()
-	statement, err := s.Next(by, body, time.Now())
-	w.must(err)
-	c, err := store.Advance(s, statement)
-	w.must(err)
-	return w.As(by).Append(w.ctx, c)
+	return w.As(by).Append(w.ctx, Next(w.t, s, by, body))
 }
 
 func (w *world) allow(ids ...*crypto.Identity) {

@@ -1,0 +1,32 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Next is the next entry of a log, by someone, to be appended; the state is advanced by it.
+func Next(t testing.TB, state *ledger.State, by *crypto.Identity, body ledger.Body) store.Change {
+	t.Helper()
+	statement, err := state.Next(by, body, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := store.Advance(state, statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Write appends the next entry of a log, by someone.
+func Write(t testing.TB, s store.Store, state *ledger.State, by *crypto.Identity, body ledger.Body) {
+	t.Helper()
+	if err := s.Append(t.Context(), Next(t, state, by, body)); err != nil {
+		t.Fatal(err)
+	}
+}
