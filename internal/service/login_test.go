@@ -263,14 +263,7 @@ func TestGranted(t *testing.T) {
 	invite := func(role ledger.Role) ledger.Body {
 		return &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: role}}}
 	}
-	user, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection, err := user.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	connection := connectionKey(t)
 	remove := &ledger.Remove{Keys: []crypto.PublicKey{bob.Key()}}
 	p.allow(bob)
 	stored, live := func(*ledger.Policy) {}, func(policy *ledger.Policy) { policy.Retain = nil }
@@ -335,14 +328,8 @@ func TestGrantedNothingUnread(t *testing.T) {
 	s := new(ledger.State)
 	storetest.Write(t, p.store, s, p.admin, &ledger.Create{Bus: p.bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
 	p.logs = newLogs(unreadable{p.logs.store, p.bus})
-	user, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
 	req := jwt.NewAuthorizationRequestClaims("request")
-	if req.UserNkey, err = user.PublicKey(); err != nil {
-		t.Fatal(err)
-	}
+	req.UserNkey = connectionKey(t)
 	for rooms, want := range map[int]error{0: nil, 1: store.ErrUnavailable} {
 		_, err := p.decide(t.Context(), req, p.peeked(bob, func(t *crypto.Token) { t.Rooms = []crypto.ID{s.ID}[:rooms] }, proper))
 		if !errors.Is(err, want) {

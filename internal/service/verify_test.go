@@ -118,6 +118,20 @@ func (p *porch) read() {
 	}
 }
 
+// connectionKey is what a server makes for each connection.
+func connectionKey(t testing.TB) string {
+	t.Helper()
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := user.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // allow puts someone on the allowlist.
 func (p *porch) allow(id *crypto.Identity) {
 	p.t.Helper()
@@ -131,14 +145,7 @@ func (p *porch) login(id *crypto.Identity, address string, change func(*jwt.Conn
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	user, err := nkeys.CreateUser()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	key, err := user.PublicKey()
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	key := connectionKey(p.t)
 	p.conns++
 	c := jwt.NewAuthorizationRequestClaims("request")
 	c.UserNkey, c.Server.ID = key, "server"
