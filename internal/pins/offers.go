@@ -33,9 +33,9 @@ type Offer struct {
 func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
 	var o Offer
 	var at int64
-	err := p.db.QueryRowContext(ctx, `SELECT seq, statement, at, epoch, key FROM offers WHERE log = ?`, log[:]).Scan(&o.Seq, &o.Statement, &at, &o.Epoch, &o.Key)
+	err := p.db.QueryRowContext(ctx, `SELECT seq, statement, at, epoch, key FROM intact_offers WHERE log = ?`, log[:]).Scan(&o.Seq, &o.Statement, &at, &o.Epoch, &o.Key)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
+		return nil, p.absent(ctx, p.db, "offers")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the entry kept for log %s: %w", log, failure(err))
@@ -50,7 +50,8 @@ const maxSigned = 64
 // letGo offers no more what was offered for the places of a log up to one.
 func letGo(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
 	for _, statement := range []string{
-		`INSERT OR REPLACE INTO signed SELECT log, seq, statement, at, epoch, key FROM offers WHERE log = ?1 AND seq <= ?2`,
+		`INSERT INTO signed (log, seq, statement, at, epoch, key) SELECT * FROM intact_offers WHERE log = ?1 AND seq <= ?2
+			ON CONFLICT DO UPDATE SET statement = excluded.statement, at = excluded.at, epoch = excluded.epoch, key = excluded.key`,
 		`DELETE FROM offers WHERE log = ?1 AND seq <= ?2`,
 		fmt.Sprintf(`DELETE FROM signed WHERE log = ?1 AND seq NOT IN (SELECT seq FROM signed WHERE log = ?1 ORDER BY seq DESC LIMIT %d)`, maxSigned),
 	} {
@@ -78,8 +79,13 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 		return err
 	}
 	defer tx.Rollback()
+	for _, table := range []string{"offers", "signed"} {
+		if err := p.absent(ctx, tx, table); err != nil {
+			return err
+		}
+	}
 	var taken bool
-	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM offers WHERE log = ?1) OR EXISTS (SELECT 1 FROM logs WHERE log = ?1 AND seq >= ?2)`, log[:], seq).Scan(&taken)
+	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM intact_offers WHERE log = ?1) OR EXISTS (SELECT 1 FROM intact_logs WHERE log = ?1 AND seq >= ?2)`, log[:], seq).Scan(&taken)
 	if err != nil {
 		return err
 	}
@@ -107,7 +113,7 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 // signedBefore offers again what was signed for a place before, if the log as it is pinned can go on with it.
 func signedBefore(ctx context.Context, tx *sql.Tx, log crypto.ID, seq uint64) (again bool, err error) {
 	var statement, snapshot []byte
-	err = tx.QueryRowContext(ctx, `SELECT statement, snapshot FROM signed JOIN logs USING (log) WHERE log = ? AND signed.seq = ?`, log[:], seq).Scan(&statement, &snapshot)
+	err = tx.QueryRowContext(ctx, `SELECT statement, snapshot FROM intact_signed AS s JOIN intact_logs AS l USING (log) WHERE log = ? AND s.seq = ?`, log[:], seq).Scan(&statement, &snapshot)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
@@ -121,6 +127,6 @@ func signedBefore(ctx context.Context, tx *sql.Tx, log crypto.ID, seq uint64) (a
 	if _, err := s.Check(statement); err != nil {
 		return false, nil // it went on from another history
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO offers SELECT log, seq, statement, at, epoch, key FROM signed WHERE log = ? AND seq = ?`, log[:], seq)
+	_, err = tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) SELECT * FROM intact_signed WHERE log = ? AND seq = ?`, log[:], seq)
 	return err == nil, err
 }

@@ -12,6 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -24,68 +27,6 @@ import (
 // ErrContradiction says that what is now offered is not what was verified before.
 var ErrContradiction = errors.New("contradicts what was verified before")
 
-var migrations = []string{`
-CREATE TABLE logs (
-  log      BLOB PRIMARY KEY,
-  seq      INTEGER NOT NULL,
-  snapshot BLOB NOT NULL
-) STRICT;
-CREATE TABLE servers (address TEXT PRIMARY KEY, bus BLOB NOT NULL) STRICT;
-CREATE TABLE names (bus BLOB NOT NULL, name TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (bus, name)) STRICT;
-CREATE TABLE subjects (bus BLOB NOT NULL, subject TEXT NOT NULL, room BLOB NOT NULL, PRIMARY KEY (bus, subject)) STRICT;
-CREATE TABLE offers (
-  log       BLOB PRIMARY KEY, -- one at a time
-  seq       INTEGER NOT NULL,
-  statement BLOB NOT NULL,
-  at        INTEGER NOT NULL,
-  epoch     INTEGER NOT NULL,
-  key       BLOB
-) STRICT;
-CREATE TABLE signed ( -- what was in offers, in case its log goes back
-  log       BLOB NOT NULL,
-  seq       INTEGER NOT NULL,
-  statement BLOB NOT NULL,
-  at        INTEGER NOT NULL,
-  epoch     INTEGER NOT NULL,
-  key       BLOB,
-  PRIMARY KEY (log, seq)
-) STRICT;
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE places (
-  room     BLOB PRIMARY KEY,
-  anew     INTEGER NOT NULL, -- the log's entry with which what is stored began
-  place    INTEGER NOT NULL,
-  hash     BLOB NOT NULL,
-  accepted INTEGER NOT NULL  -- a person has said that up to here all is well
-) STRICT;
-CREATE TABLE streams (
-  room    BLOB NOT NULL,
-  stream  BLOB NOT NULL,
-  frames  INTEGER NOT NULL,
-  at      INTEGER NOT NULL,
-  place   INTEGER NOT NULL,
-  sealed  INTEGER NOT NULL,
-  ended   INTEGER NOT NULL, -- nothing of it is on its way
-  written INTEGER NOT NULL, -- in Unix seconds
-  PRIMARY KEY (room, stream)
-) STRICT;
-CREATE TABLE forks (
-  room    BLOB NOT NULL,
-  sender  BLOB NOT NULL,
-  at      INTEGER NOT NULL,
-  head    BLOB NOT NULL, -- how the hash begins that the sender has there
-  settled INTEGER NOT NULL,
-  PRIMARY KEY (room, sender, at, head)
-) STRICT;
-`, `
-ALTER TABLE places ADD COLUMN disputed INTEGER NOT NULL DEFAULT 0; -- there was another frame before
-ALTER TABLE places ADD COLUMN own INTEGER NOT NULL DEFAULT 0;      -- the highest that was acknowledged
-ALTER TABLE places ADD COLUMN own_hash BLOB NOT NULL DEFAULT (zeroblob(32));
-`}
-
-// schema is the first version of the file's form that is read; each further migration makes the next.
-const schema = 4
-
 // busy is how long a call waits for another process of the same identity.
 const busy = 10 * time.Second
 
@@ -94,13 +35,20 @@ const busy = 10 * time.Second
 type Pins struct {
 	path    string
 	db, lax *sql.DB
+
+	mu       sync.Mutex
+	complete map[string]bool // tables of which no row is missing
 }
 
 // Open opens or makes the file at path.
 func Open(ctx context.Context, path string) (*Pins, error) {
 	// Whoever could change the file could have its owner believe a history that was taken back.
-	if err := errors.Join(newfile.Private(path), newfile.Touch(path)); err != nil {
-		return nil, fmt.Errorf("open the pins: %w", err)
+	err := errors.Join(register(), newfile.Private(path))
+	if _, none := os.Stat(path); err == nil && errors.Is(none, os.ErrNotExist) {
+		err = found(ctx, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the pins: %w", failure(err))
 	}
 	db, err := sql.Open("sqlite", sqlite.DSN(path, busy, false))
 	if err != nil {
@@ -112,12 +60,54 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	}
 	db.SetMaxOpenConns(1)
 	lax.SetMaxOpenConns(1)
-	p := &Pins{path, db, lax}
-	if err := sqlite.Migrate(ctx, db, schema, migrations); err != nil {
+	p := &Pins{path: path, db: db, lax: lax, complete: map[string]bool{}}
+	if err := p.check(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, failure(err)), p.Close())
 	}
 	return p, nil
 }
+
+// found makes a file that remembers nothing yet, aside, so that one which is empty is never a new one.
+func found(ctx context.Context, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	folder, err := os.MkdirTemp(filepath.Dir(path), ".unibus-new-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	aside := filepath.Join(folder, "pins")
+	if err := newfile.Touch(aside); err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", sqlite.DSN(aside, busy, false))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(sqlite.Migrate(ctx, db, schema, migrations()), db.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(aside, path); !errors.Is(err, os.ErrExist) { // which another process made
+		return err
+	}
+	return nil
+}
+
+// check refuses a file of another form, and an empty one.
+func (p *Pins) check(ctx context.Context) error {
+	info, err := os.Stat(p.path)
+	if err != nil {
+		return err
+	}
+	if info.Size() < emptiest {
+		return fmt.Errorf("%w: the file has %d bytes", ErrDamaged, info.Size())
+	}
+	return sqlite.Migrate(ctx, p.db, schema, migrations())
+}
+
+// emptiest is how long a SQLite file is at least that holds anything.
+const emptiest = 512
 
 // ErrDamaged says that what was remembered is damaged. It is an integrity error, of this machine's own.
 var ErrDamaged = fmt.Errorf("%w: what this machine remembers of what it verified is damaged", store.ErrIntegrity)
@@ -139,9 +129,9 @@ func (p *Pins) Close() error { return errors.Join(p.db.Close(), p.lax.Close()) }
 // State returns the pinned state of a log; an empty one for a log not met before.
 func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
 	var snapshot []byte
-	err := p.db.QueryRowContext(ctx, `SELECT snapshot FROM logs WHERE log = ?`, log[:]).Scan(&snapshot)
+	err := p.db.QueryRowContext(ctx, `SELECT snapshot FROM intact_logs WHERE log = ?`, log[:]).Scan(&snapshot)
 	if errors.Is(err, sql.ErrNoRows) {
-		return new(ledger.State), nil
+		return new(ledger.State), p.absent(ctx, p.db, "logs")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the pin of log %s: %w", log, failure(err))
@@ -203,8 +193,11 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 	defer tx.Rollback()
 	var seq uint64
 	var snapshot []byte
-	switch err := tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM logs WHERE log = ?`, s.ID[:]).Scan(&seq, &snapshot); {
+	switch err := tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM intact_logs WHERE log = ?`, s.ID[:]).Scan(&seq, &snapshot); {
 	case errors.Is(err, sql.ErrNoRows):
+		if err := p.absent(ctx, tx, "logs"); err != nil {
+			return err
+		}
 	case err != nil:
 		return err
 	default:
@@ -215,7 +208,8 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 	if snapshot, err = s.Snapshot(); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO logs (log, seq, snapshot) VALUES (?, ?, ?)`, s.ID[:], s.Head.Seq, snapshot); err != nil {
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO logs (log, seq, snapshot) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, snapshot = excluded.snapshot`, s.ID[:], s.Head.Seq, snapshot); err != nil {
 		return err
 	}
 	if err := letGo(ctx, tx, s.ID, forget); err != nil {
@@ -231,8 +225,11 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 // Server returns the bus pinned for an address; zero for one not met before.
 func (p *Pins) Server(ctx context.Context, address string) (crypto.ID, error) {
 	var bus crypto.ID
-	err := p.db.QueryRowContext(ctx, `SELECT bus FROM servers WHERE address = ?`, address).Scan(sqlite.Blob(bus[:]))
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	err := p.db.QueryRowContext(ctx, `SELECT bus FROM intact_servers WHERE address = ?`, address).Scan(sqlite.Blob(bus[:]))
+	if errors.Is(err, sql.ErrNoRows) {
+		return bus, p.absent(ctx, p.db, "servers")
+	}
+	if err != nil {
 		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", address, failure(err))
 	}
 	return bus, nil
@@ -240,7 +237,10 @@ func (p *Pins) Server(ctx context.Context, address string) (crypto.ID, error) {
 
 // Buses returns the buses that were met, behind whatever address.
 func (p *Pins) Buses(ctx context.Context) (out []crypto.ID, err error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT DISTINCT bus FROM servers`)
+	if err := p.absent(ctx, p.db, "servers"); err != nil {
+		return nil, err
+	}
+	rows, err := p.db.QueryContext(ctx, `SELECT DISTINCT bus FROM intact_servers`)
 	if err != nil {
 		return nil, fmt.Errorf("read which buses were met: %w", failure(err))
 	}
@@ -258,25 +258,30 @@ func (p *Pins) Buses(ctx context.Context) (out []crypto.ID, err error) {
 // PinServer remembers the bus behind an address. The error is ErrContradiction when another is
 // remembered.
 func (p *Pins) PinServer(ctx context.Context, address string, bus crypto.ID) error {
-	return p.pin(ctx, false, `SELECT bus FROM servers WHERE address = ?1`,
-		`INSERT OR REPLACE INTO servers (address, bus) VALUES (?1, ?2)`, bus[:], address)
+	return p.pin(ctx, "servers", false, `SELECT bus FROM intact_servers WHERE address = ?1`,
+		`INSERT INTO servers (address, bus) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET bus = excluded.bus`, bus[:], address)
 }
 
 // PinName remembers which key a user's name means; replace confirms that it now means another.
 func (p *Pins) PinName(ctx context.Context, bus crypto.ID, name string, key crypto.PublicKey, replace bool) error {
-	return p.pin(ctx, replace, `SELECT key FROM names WHERE bus = ?1 AND name = ?2`,
-		`INSERT OR REPLACE INTO names (bus, name, key) VALUES (?1, ?2, ?3)`, key[:], bus[:], name)
+	return p.pin(ctx, "names", replace, `SELECT key FROM intact_names WHERE bus = ?1 AND name = ?2`,
+		`INSERT INTO names (bus, name, key) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET key = excluded.key`, key[:], bus[:], name)
 }
 
 // PinSubject remembers which room a subject means; replace confirms that it now means another.
 func (p *Pins) PinSubject(ctx context.Context, bus crypto.ID, subject string, room crypto.ID, replace bool) error {
-	return p.pin(ctx, replace, `SELECT room FROM subjects WHERE bus = ?1 AND subject = ?2`,
-		`INSERT OR REPLACE INTO subjects (bus, subject, room) VALUES (?1, ?2, ?3)`, room[:], bus[:], subject)
+	return p.pin(ctx, "subjects", replace, `SELECT room FROM intact_subjects WHERE bus = ?1 AND subject = ?2`,
+		`INSERT INTO subjects (bus, subject, room) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET room = excluded.room`, room[:], bus[:], subject)
 }
 
-func (p *Pins) pin(ctx context.Context, replace bool, get, put string, value []byte, key ...any) error {
+func (p *Pins) pin(ctx context.Context, table string, replace bool, get, put string, value []byte, key ...any) error {
 	var old []byte
 	err := p.db.QueryRowContext(ctx, get, key...).Scan(&old)
+	if errors.Is(err, sql.ErrNoRows) {
+		if err := p.absent(ctx, p.db, table); err != nil {
+			return err
+		}
+	}
 	switch {
 	case err == nil && string(old) == string(value):
 		return nil
@@ -294,8 +299,11 @@ func (p *Pins) pin(ctx context.Context, replace bool, get, put string, value []b
 // Subject returns the room pinned for a subject; zero for one not met before.
 func (p *Pins) Subject(ctx context.Context, bus crypto.ID, subject string) (crypto.ID, error) {
 	var room crypto.ID
-	err := p.db.QueryRowContext(ctx, `SELECT room FROM subjects WHERE bus = ? AND subject = ?`, bus[:], subject).Scan(sqlite.Blob(room[:]))
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	err := p.db.QueryRowContext(ctx, `SELECT room FROM intact_subjects WHERE bus = ? AND subject = ?`, bus[:], subject).Scan(sqlite.Blob(room[:]))
+	if errors.Is(err, sql.ErrNoRows) {
+		return room, p.absent(ctx, p.db, "subjects")
+	}
+	if err != nil {
 		return crypto.ID{}, fmt.Errorf("read the pin of %s: %w", subject, failure(err))
 	}
 	return room, nil
@@ -319,8 +327,11 @@ func (p *Pins) Of(ctx context.Context, owner crypto.PublicKey) error {
 // Setting returns a remembered setting; empty for none.
 func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
 	var value string
-	err := p.db.QueryRowContext(ctx, `SELECT value FROM settings WHERE name = ?`, name).Scan(&value)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	err := p.db.QueryRowContext(ctx, `SELECT value FROM intact_settings WHERE name = ?`, name).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", p.absent(ctx, p.db, "settings")
+	}
+	if err != nil {
 		return "", fmt.Errorf("read the setting %s: %w", name, failure(err))
 	}
 	return value, nil
@@ -328,7 +339,7 @@ func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
 
 // Set remembers a setting.
 func (p *Pins) Set(ctx context.Context, name, value string) error {
-	if _, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)`, name, value); err != nil {
+	if _, err := p.db.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value); err != nil {
 		return fmt.Errorf("write the setting %s: %w", name, failure(err))
 	}
 	return nil

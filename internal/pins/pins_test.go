@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -323,7 +324,7 @@ func TestDamaged(t *testing.T) {
 	if err := p.Advance(t.Context(), s[0]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.db.Exec(`UPDATE logs SET snapshot = CAST(substr(snapshot, 1, 40) || x'ff' || substr(snapshot, 42) AS BLOB)`); err != nil {
+	if _, err := p.db.Exec(`DROP TRIGGER logs_updated; UPDATE logs SET snapshot = CAST(substr(snapshot, 1, 40) || x'ff' || substr(snapshot, 42) AS BLOB)`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.State(t.Context(), s[0].ID); !errors.Is(err, ErrDamaged) {
@@ -348,22 +349,51 @@ func TestFlipped(t *testing.T) {
 	p := open(t, path)
 	s := states(t, "bob", "carol")
 	log, key := s[0].ID, crypto.PublicKey{1}
-	sign := func() (Offer, error) {
-		return Offer{Seq: 3, Statement: []byte("signed"), At: time.UnixMilli(7), Epoch: 2, Key: []byte("key")}, nil
+	sign := func(seq uint64) func() (Offer, error) {
+		return func() (Offer, error) {
+			return Offer{Seq: seq, Statement: []byte("signed"), At: time.UnixMilli(7), Epoch: 2, Key: []byte("key")}, nil
+		}
 	}
 	stream := crypto.Follows{Stream: [16]byte{1}, Frames: 1, At: 2, Place: 3, Sealed: 4}
 	if err := errors.Join(
-		p.Of(t.Context(), key), p.Advance(t.Context(), s[1]), p.Offer(t.Context(), log, 3, sign),
+		p.Of(t.Context(), key), p.Advance(t.Context(), s[0]), p.Offer(t.Context(), log, 2, sign(2)), p.Advance(t.Context(), s[1]), p.Offer(t.Context(), log, 3, sign(3)),
 		p.PinServer(t.Context(), "here", log), p.PinName(t.Context(), log, "bob", key, false), p.PinSubject(t.Context(), log, "ops", log, false),
 		p.Reached(t.Context(), log, Place{Seq: 1, Own: 1}), p.Stored(t.Context(), log, stream, true, time.UnixMilli(7)),
 		p.Forked(t.Context(), log, Fork{Sender: key, At: 2}), p.Close(),
 	); err != nil {
 		t.Fatal(err)
 	}
-	storetest.DamagedFile(t, path, []string{
-		`UPDATE servers SET bus = x'01'`, `UPDATE subjects SET room = x'01'`, `UPDATE places SET hash = x'01'`, `UPDATE places SET own_hash = x''`,
-		`UPDATE streams SET stream = zeroblob(17)`, `UPDATE forks SET sender = x'01'`, `UPDATE forks SET head = x'01'`,
-	}, 101, func() error { return readAll(t, path, key, log) }, ErrDamaged)
+	storetest.DamagedFile(t, path, damages(), 101, func() error { return readAll(t, path, key, log) }, ErrDamaged)
+	for size := range int64(2) {
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		if err := readAll(t, path, key, log); !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut to %d bytes: %v", size, err)
+		}
+	}
+}
+
+// damages are statements that give each column of each table another value, as likely as any, or remove rows, as no
+// part of the program does.
+func damages() (statements []string) {
+	var quiet strings.Builder
+	for _, t := range tables {
+		for _, trigger := range []string{"inserted", "updating", "updated", "deleting", "deleted"} {
+			fmt.Fprintf(&quiet, "DROP TRIGGER IF EXISTS %s_%s; ", t.name, trigger)
+		}
+	}
+	for _, t := range tables {
+		for _, column := range t.columns {
+			name, kind, _ := strings.Cut(column, " ")
+			value := map[string]string{
+				"BLOB": fmt.Sprintf("CAST(substr(%s, 1, 1) || x'01' || substr(%[1]s, 3) AS BLOB)", name), "TEXT": name + " || 'x'", "INTEGER": name + " + 1",
+			}[strings.Fields(kind)[0]]
+			statements = append(statements, fmt.Sprintf("%sUPDATE %s SET %s = %s", quiet.String(), t.name, name, value))
+		}
+		statements = append(statements, fmt.Sprintf("%sDELETE FROM %s", quiet.String(), t.name))
+	}
+	return append(statements, "DELETE FROM logs", "DELETE FROM counts", "UPDATE counts SET rows = rows + 1")
 }
 
 // readAll reads everything that a file remembers of a log, with the first error that is met.
@@ -379,6 +409,12 @@ func readAll(t *testing.T, path string, owner crypto.PublicKey, log crypto.ID) e
 		func() error { return p.Of(ctx, owner) },
 		func() error { _, err := p.State(ctx, log); return err },
 		func() error { _, err := p.Offered(ctx, log); return err },
+		func() error {
+			if err := p.Offer(ctx, log, 3, nil); !errors.Is(err, ErrTaken) {
+				return err
+			}
+			return nil
+		},
 		func() error { _, err := p.Server(ctx, "here"); return err },
 		func() error { _, err := p.Buses(ctx); return err },
 		func() error { return p.PinName(ctx, log, "bob", owner, true) },
@@ -408,7 +444,7 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hasty.Close()
-	other := &Pins{db: hasty, lax: hasty}
+	other := &Pins{db: hasty, lax: hasty, complete: map[string]bool{}}
 	if err := other.Set(t.Context(), "name", "value"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("set: %v", err)
 	}

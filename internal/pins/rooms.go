@@ -27,10 +27,10 @@ type Place struct {
 
 // Place returns what is remembered of a room; zero for one not met before.
 func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) {
-	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, own, own_hash, accepted, disputed FROM places WHERE room = ?`, room[:]).
+	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, own, own_hash, accepted, disputed FROM intact_places WHERE room = ?`, room[:]).
 		Scan(&at.Anew, &at.Seq, sqlite.Blob(at.Hash[:]), &at.Own, sqlite.Blob(at.OwnHash[:]), &at.Accepted, &at.Disputed)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Place{}, nil
+		return Place{}, p.absent(ctx, p.db, "places")
 	}
 	if err != nil {
 		return Place{}, fmt.Errorf("read the place of room %s: %w", room, failure(err))
@@ -42,7 +42,7 @@ func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) 
 // What is remembered never moves back, but to begin anew.
 func (p *Pins) Reached(ctx context.Context, room crypto.ID, at Place) error {
 	_, err := p.lax.ExecContext(ctx, `
-		INSERT INTO places (room, anew, place, hash, own, own_hash, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
+		INSERT INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0)
 		ON CONFLICT (room) DO UPDATE SET anew = ?2,
 			place = CASE WHEN ?2 > anew OR ?3 > place THEN ?3 ELSE place END, hash = CASE WHEN ?2 > anew OR ?3 > place THEN ?4 ELSE hash END,
 			own = CASE WHEN ?2 > anew OR ?5 > own THEN ?5 ELSE own END, own_hash = CASE WHEN ?2 > anew OR ?5 > own THEN ?6 ELSE own_hash END,
@@ -68,7 +68,10 @@ func (p *Pins) Accept(ctx context.Context, room crypto.ID, at Place) error {
 	if at.Disputed <= at.Accepted {
 		at.Disputed = 0
 	}
-	_, err := p.db.ExecContext(ctx, `INSERT OR REPLACE INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err := p.db.ExecContext(ctx, `
+		INSERT INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET anew = excluded.anew, place = excluded.place, hash = excluded.hash, own = excluded.own, own_hash = excluded.own_hash,
+			accepted = excluded.accepted, disputed = excluded.disputed`,
 		room[:], at.Anew, at.Seq, at.Hash[:], at.Own, at.OwnHash[:], at.Accepted, at.Disputed)
 	if err != nil {
 		return fmt.Errorf("remember the place of room %s: %w", room, failure(err))
@@ -79,7 +82,10 @@ func (p *Pins) Accept(ctx context.Context, room crypto.ID, at Place) error {
 // Streams returns what is remembered of one's own streams in a room and was not told yet, without one of them; the
 // longest remembered first, and no more than a frame tells of.
 func (p *Pins) Streams(ctx context.Context, room crypto.ID, without [16]byte) (streams []crypto.Follows, err error) {
-	rows, err := p.lax.QueryContext(ctx, `SELECT stream, frames, at, place, sealed FROM streams WHERE room = ? AND stream <> ? ORDER BY rowid LIMIT ?`,
+	if err := p.absent(ctx, p.db, "streams"); err != nil {
+		return nil, err
+	}
+	rows, err := p.lax.QueryContext(ctx, `SELECT stream, frames, at, place, sealed FROM intact_streams WHERE room = ? AND stream <> ? ORDER BY written, stream LIMIT ?`,
 		room[:], without[:], crypto.MaxFollows)
 	if err != nil {
 		return nil, fmt.Errorf("read the streams in room %s: %w", room, failure(err))
@@ -101,7 +107,10 @@ const underWay = time.Minute
 // Stored remembers how much of one's own stream was acknowledged by now, and whether it has ended with that: nothing
 // of it is on its way.
 func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows, ended bool, now time.Time) error {
-	_, err := p.lax.ExecContext(ctx, `INSERT OR REPLACE INTO streams (room, stream, frames, at, place, sealed, ended, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err := p.lax.ExecContext(ctx, `
+		INSERT INTO streams (room, stream, frames, at, place, sealed, ended, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET frames = excluded.frames, at = excluded.at, place = excluded.place, sealed = excluded.sealed, ended = excluded.ended,
+			written = excluded.written`,
 		room[:], f.Stream[:], f.Frames, f.At, f.Place, f.Sealed, ended, now.Unix())
 	if err != nil {
 		return fmt.Errorf("remember a stream in room %s: %w", room, failure(err))
@@ -134,7 +143,10 @@ type Fork struct {
 
 // Forks returns the forks of a room's log that are known, by entry.
 func (p *Pins) Forks(ctx context.Context, room crypto.ID) (forks []Fork, err error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT sender, at, head, settled FROM forks WHERE room = ? ORDER BY at, sender`, room[:])
+	if err := p.absent(ctx, p.db, "forks"); err != nil {
+		return nil, err
+	}
+	rows, err := p.db.QueryContext(ctx, `SELECT sender, at, head, settled FROM intact_forks WHERE room = ? ORDER BY at, sender`, room[:])
 	if err != nil {
 		return nil, fmt.Errorf("read the forks of room %s: %w", room, failure(err))
 	}

@@ -1,0 +1,167 @@
+package pins
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+	"sync"
+
+	sqlitedriver "modernc.org/sqlite"
+)
+
+// A disk that gives back other bytes than it was given must not make this identity trust what it would have refused.
+// So every row has a checksum, by triggers, which is compared whenever the row is read or changed; and how many rows a
+// table has is counted, and compared before a row is taken for one that never was. No table has an index of its own
+// that could lead elsewhere. This is for accidents: whoever may write the file holds the identity's seed as well.
+
+// table is one of the file's tables.
+type table struct {
+	name    string
+	key     string   // its primary key: columns
+	columns []string // each as it is declared
+	grows   bool     // no row of it is ever deleted
+}
+
+var tables = []table{
+	{"logs", "log", []string{"log BLOB NOT NULL", "seq INTEGER NOT NULL", "snapshot BLOB NOT NULL"}, true},
+	{"servers", "address", []string{"address TEXT NOT NULL", "bus BLOB NOT NULL"}, true},
+	{"names", "bus, name", []string{"bus BLOB NOT NULL", "name TEXT NOT NULL", "key BLOB NOT NULL"}, true},
+	{"subjects", "bus, subject", []string{"bus BLOB NOT NULL", "subject TEXT NOT NULL", "room BLOB NOT NULL"}, true},
+	{"settings", "name", []string{"name TEXT NOT NULL", "value TEXT NOT NULL"}, true},
+	{"offers", "log", []string{ // one at a time
+		"log BLOB NOT NULL", "seq INTEGER NOT NULL", "statement BLOB NOT NULL", "at INTEGER NOT NULL", "epoch INTEGER NOT NULL", "key BLOB",
+	}, false},
+	{"signed", "log, seq", []string{ // what was in offers, in case its log goes back
+		"log BLOB NOT NULL", "seq INTEGER NOT NULL", "statement BLOB NOT NULL", "at INTEGER NOT NULL", "epoch INTEGER NOT NULL", "key BLOB",
+	}, false},
+	{"places", "room", []string{
+		"room BLOB NOT NULL",
+		"anew INTEGER NOT NULL", // the log's entry with which what is stored began
+		"place INTEGER NOT NULL", "hash BLOB NOT NULL",
+		"own INTEGER NOT NULL", "own_hash BLOB NOT NULL", // the highest that was acknowledged
+		"accepted INTEGER NOT NULL", // a person has said that up to here all is well
+		"disputed INTEGER NOT NULL", // there was another frame before
+	}, false},
+	{"streams", "room, stream", []string{
+		"room BLOB NOT NULL", "stream BLOB NOT NULL", "frames INTEGER NOT NULL", "at INTEGER NOT NULL", "place INTEGER NOT NULL", "sealed INTEGER NOT NULL",
+		"ended INTEGER NOT NULL",   // nothing of it is on its way
+		"written INTEGER NOT NULL", // in Unix seconds
+	}, false},
+	{"forks", "room, sender, at, head", []string{
+		"room BLOB NOT NULL", "sender BLOB NOT NULL", "at INTEGER NOT NULL",
+		"head BLOB NOT NULL", // how the hash begins that the sender has there
+		"settled INTEGER NOT NULL",
+	}, true},
+}
+
+// schema is the version of the file's form.
+const schema = 6
+
+// migrations make the file. Of each table T there is a view intact_T, which is read instead.
+func migrations() []string {
+	var b strings.Builder
+	b.WriteString("CREATE TABLE counts (name TEXT PRIMARY KEY, rows INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n")
+	for _, t := range tables {
+		var names, same []string
+		for _, c := range t.columns {
+			name, _, _ := strings.Cut(c, " ")
+			names = append(names, name)
+		}
+		for key := range strings.SplitSeq(t.key, ", ") {
+			same = append(same, key+" = NEW."+key)
+		}
+		old, new := "OLD."+strings.Join(names, ", OLD."), "NEW."+strings.Join(names, ", NEW.")
+		seal := fmt.Sprintf("UPDATE %s SET checksum = unibus_checksum(%s) WHERE %s", t.name, new, strings.Join(same, " AND "))
+		all := strings.Join(names, ", ")
+		fmt.Fprintf(&b, "CREATE TABLE %s (%s, checksum INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (%s)) STRICT, WITHOUT ROWID;\n", t.name, strings.Join(t.columns, ", "), t.key)
+		fmt.Fprintf(&b, "CREATE VIEW intact_%s AS SELECT %s FROM %s WHERE unibus_intact(checksum, %s);\n", t.name, all, t.name, all)
+		fmt.Fprintf(&b, "INSERT INTO counts (name, rows) VALUES ('%s', 0);\n", t.name)
+		trigger(&b, t, "inserted", "AFTER INSERT", seal, fmt.Sprintf("UPDATE counts SET rows = rows + 1 WHERE name = '%s'", t.name))
+		trigger(&b, t, "updating", "BEFORE UPDATE OF "+all, "SELECT unibus_intact(OLD.checksum, "+old+")")
+		trigger(&b, t, "deleting", "BEFORE DELETE", "SELECT unibus_intact(OLD.checksum, "+old+")")
+		trigger(&b, t, "updated", "AFTER UPDATE OF "+all, seal)
+		if !t.grows {
+			trigger(&b, t, "deleted", "AFTER DELETE", fmt.Sprintf("UPDATE counts SET rows = rows - 1 WHERE name = '%s'", t.name))
+		}
+	}
+	return []string{b.String()}
+}
+
+func trigger(b *strings.Builder, t table, name, when string, do ...string) {
+	fmt.Fprintf(b, "CREATE TRIGGER %s_%s %s ON %s BEGIN %s; END;\n", t.name, name, when, t.name, strings.Join(do, "; "))
+}
+
+// register gives SQLite the functions that views and triggers call.
+var register = sync.OnceValue(func() error {
+	err := sqlitedriver.RegisterDeterministicScalarFunction("unibus_checksum", -1, func(_ *sqlitedriver.FunctionContext, row []driver.Value) (driver.Value, error) {
+		return checksum(row), nil
+	})
+	if err != nil {
+		return err
+	}
+	return sqlitedriver.RegisterDeterministicScalarFunction("unibus_intact", -1, func(_ *sqlitedriver.FunctionContext, args []driver.Value) (driver.Value, error) {
+		if args[0] != checksum(args[1:]) {
+			return nil, fmt.Errorf("a row has another checksum than it was written with")
+		}
+		return int64(1), nil
+	})
+})
+
+// checksum is that of a row's values and their types.
+func checksum(row []driver.Value) driver.Value {
+	sum := crc32.NewIEEE()
+	var head [9]byte
+	for _, value := range row {
+		var content []byte
+		switch v := value.(type) {
+		case nil:
+			head[0] = 0
+		case int64:
+			head[0], content = 1, binary.BigEndian.AppendUint64(nil, uint64(v))
+		case string:
+			head[0], content = 2, []byte(v)
+		case []byte:
+			head[0], content = 3, v
+		}
+		binary.BigEndian.PutUint64(head[1:], uint64(len(content)))
+		sum.Write(head[:])
+		sum.Write(content)
+	}
+	return int64(sum.Sum32())
+}
+
+// querier is the file, or a transaction of it.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// absent makes sure, once, that a row which is not found in a table never was: ErrDamaged when one that was written
+// is gone, or could not be found because its key is another now.
+func (p *Pins) absent(ctx context.Context, in querier, table string) error {
+	p.mu.Lock()
+	complete := p.complete[table]
+	p.mu.Unlock()
+	if complete {
+		return nil
+	}
+	var counted, written int64
+	err := in.QueryRowContext(ctx, fmt.Sprintf(`SELECT (SELECT count(*) FROM intact_%s), rows FROM counts WHERE name = ?`, table), table).Scan(&counted, &written)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: nothing says how many %s there are", ErrDamaged, table)
+	}
+	if err != nil {
+		return fmt.Errorf("look through the %s: %w", table, failure(err))
+	}
+	if counted != written {
+		return fmt.Errorf("%w: of %d %s, %d are there", ErrDamaged, written, table, counted)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.complete[table] = true
+	return nil
+}
