@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
@@ -328,26 +329,26 @@ func (d *doctor) remember() bool {
 	if err != nil {
 		marks = service.Marks{}
 	}
-	forgotten := 0
+	accepted := 0
 	for room, mark := range marks {
 		if mark.Short() != "" {
-			delete(marks, room)
-			forgotten++
+			marks[room] = mark.Accepted()
+			accepted++
 		}
 	}
-	if err == nil && forgotten == 0 {
+	if err == nil && accepted == 0 {
 		return false
 	}
 	if err := marks.Save(file); err != nil {
 		d.say(keptStreams, upkeep.Fail, "", "what is remembered of the streams: %v", err)
 		return false
 	}
-	d.say(keptStreams, upkeep.Pass, "", "%d are taken for what they have to be from now on", forgotten)
+	d.say(keptStreams, upkeep.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
 	return true
 }
 
 // unaccepted are the rooms whose streams a service found behind what they were, less those that were accepted since it
-// looked, every some seconds: of these nothing is remembered any more in its data folder, if that is the one here.
+// looked, every some seconds: the marks in its data folder, if that is the one here, say so.
 func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
 	here, err := os.Hostname()
 	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !upkeep.SameFile(s.Folder, d.a.dataDir()) {
@@ -358,7 +359,7 @@ func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Mar
 		if err != nil {
 			return s.Lost
 		}
-		if _, remembered := marks[r.ID.String()]; !remembered {
+		if marks[r.ID.String()].Short() == "" {
 			delete(left, r.Subject)
 		}
 	}

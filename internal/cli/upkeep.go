@@ -88,17 +88,16 @@ func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (url string, serv
 	if err != nil {
 		return "", false, err
 	}
-	file := "sqlite:" + filepath.Join(a.dataDir(), service.SQLiteFile)
 	switch {
-	case a.set.store == "" && kept == service.SQLiteFile:
-		url, err = a.beside(ctx, acc, file)
-	case a.set.store == "" && kept == service.JetStream:
+	case a.set.store != "":
+		url = a.set.store
+	case kept == service.JetStream:
 		url, err = a.server(ctx)
-	case a.set.store == "":
+	case kept != "":
+		url, err = a.beside(ctx, acc, "sqlite:"+kept)
+	default:
 		url, err = a.unrecorded(ctx, acc)
 		return url, false, err
-	default:
-		url = a.set.store
 	}
 	if err != nil {
 		return "", false, err
@@ -107,13 +106,10 @@ func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (url string, serv
 	return url, served, err
 }
 
-// serves reports whether a data folder whose bus is in a store of the kind kept is served from the one at a URL.
+// serves reports whether a data folder whose bus is where it says is served from the store at a URL.
 func (a *app) serves(ctx context.Context, kept, url string) (bool, error) {
-	if kept == service.SQLiteFile {
-		return upkeep.SameStore(url, "sqlite:"+filepath.Join(a.dataDir(), service.SQLiteFile)), nil
-	}
 	if kept != service.JetStream {
-		return false, nil
+		return kept != "" && upkeep.SameStore(url, "sqlite:"+kept), nil
 	}
 	server, err := a.server(ctx)
 	return upkeep.SameStore(url, server), err

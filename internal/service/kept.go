@@ -10,6 +10,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
@@ -19,43 +20,62 @@ import (
 // it, or bring back one that was moved away, with everyone in it who has been revoked since.
 const keptFile = "store"
 
-// KeptIn is the kind of store that a data folder's bus is kept in: JetStream, or SQLiteFile; empty for a new one.
+// KeptIn is where a data folder's bus is kept: JetStream, or the path of a database; empty for a new folder.
 func KeptIn(dir string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(dir, keptFile))
-	switch {
-	case err == nil:
-		return strings.TrimSpace(string(text)), nil
-	case !errors.Is(err, os.ErrNotExist):
+	inside := filepath.Join(dir, SQLiteFile)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(inside); err == nil {
+			return inside, nil
+		}
+		return "", nil
+	}
+	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(filepath.Join(dir, SQLiteFile)); err == nil {
-		return SQLiteFile, nil
+	switch kept := strings.TrimSpace(string(text)); {
+	case kept == SQLiteFile:
+		return inside, nil
+	case kept == JetStream, filepath.IsAbs(kept):
+		return kept, nil
 	}
-	return "", nil
+	return "", fmt.Errorf("where the bus is kept: %w: %s is damaged: it has to hold %s, %s or the path of the database",
+		store.ErrDamaged, filepath.Join(dir, keptFile), SQLiteFile, JetStream)
 }
 
 // SQLiteFile is the database in a data folder.
 const SQLiteFile = "unibus.db"
 
-// kind is the kind of the store that is asked for.
-func (o *NodeOptions) kind() string {
-	if o.Store == JetStream {
-		return JetStream
+// path is that of the database that is asked for, absolute; JetStream if there is none.
+func (o *NodeOptions) path() (string, error) {
+	path, ok := strings.CutPrefix(o.Store, "sqlite:")
+	switch {
+	case o.Store == JetStream:
+		return JetStream, nil
+	case o.Store == "":
+		path = filepath.Join(o.Dir, SQLiteFile)
+	case !ok:
+		return "", fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
+	case path == "":
+		return "", fmt.Errorf("store %q: %w: sqlite: needs a path", o.Store, store.ErrInvalid)
 	}
-	return SQLiteFile
+	return filepath.Abs(path)
 }
 
-// checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses another. With the
-// bus named another is taken: it is about to be moved there, or has been.
+// checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses one of another kind.
+// With the bus named that is taken, too: it is about to be moved there, or has been.
 func (o *NodeOptions) checkKept() error {
 	kept, err := KeptIn(o.Dir)
 	if err != nil || kept == "" {
 		return err
 	}
-	if o.Store == "" && kept == JetStream {
+	switch {
+	case o.Store == "" && kept == JetStream:
 		o.Store = JetStream
+	case o.Store == "":
+		o.Store = "sqlite:" + kept
 	}
-	if kept == o.kind() || !o.Bus.IsZero() {
+	if (kept == JetStream) == (o.Store == JetStream) || !o.Bus.IsZero() {
 		return nil
 	}
 	return fmt.Errorf("%w: the bus of %s is kept in %s: with another store this would be another bus (to move it: serve with the other --store and --bus ID, and unibus migrate)",
@@ -66,9 +86,16 @@ func (o *NodeOptions) checkKept() error {
 // whoever left out --store jetstream would have two.
 func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Links) (*sqlite.Store, error) {
 	missing := false
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && o.Bus.IsZero() {
+	if info, err := os.Stat(path); o.Bus.IsZero() && (errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0) {
 		missing = true
-		if err := notElsewhere(ctx, links); err != nil {
+		kept, err := KeptIn(o.Dir)
+		if err == nil && kept == path && o.External == nil {
+			err = fmt.Errorf("%w: the bus of %s is kept in %s, which is empty or not there: nothing is founded in its place", store.ErrDamaged, o.Dir, path)
+		}
+		if err == nil {
+			err = notElsewhere(ctx, links)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -100,12 +127,19 @@ func notElsewhere(ctx context.Context, links *bus.Links) error {
 
 // remember notes where the folder's bus is kept now.
 func (o *NodeOptions) remember() error {
-	if kept, err := KeptIn(o.Dir); err != nil || kept == o.kind() {
+	path, err := o.path()
+	if err != nil {
+		return err
+	}
+	if kept, err := KeptIn(o.Dir); err != nil || kept == path {
 		return err
 	}
 	file := filepath.Join(o.Dir, keptFile)
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return newfile.Write(file, []byte(o.kind()+"\n"))
+	if inside, err := filepath.Abs(filepath.Join(o.Dir, SQLiteFile)); err != nil || path == inside {
+		path = SQLiteFile // wherever the folder is moved
+	}
+	return newfile.Write(file, []byte(path+"\n"))
 }

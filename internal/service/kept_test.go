@@ -11,32 +11,36 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // TestKept: a folder's bus is looked for where it is kept; another store is refused, unless the bus is named.
 func TestKept(t *testing.T) {
-	const elsewhere = "sqlite:elsewhere.db"
+	const elsewhere = "sqlite:/elsewhere.db"
 	for name, c := range map[string]struct {
-		file, database bool // what is in the folder: one that says jetstream, and a database
-		asked          string
-		bus            crypto.ID
-		want           string // store taken
-		refused        bool
+		file     string // that says where the bus is kept
+		database bool   // in the folder
+		asked    string
+		bus      crypto.ID
+		want     string // store taken
+		refused  bool
 	}{
 		"a new folder":                  {},
 		"a new folder, asked for":       {asked: JetStream, want: JetStream},
-		"a database":                    {database: true},
+		"a database":                    {database: true, want: "the folder's"},
 		"a database, asked for another": {database: true, asked: JetStream, want: JetStream, refused: true},
 		"a database, to be moved":       {database: true, asked: JetStream, bus: crypto.ID{1}, want: JetStream},
-		"jetstream":                     {file: true, want: JetStream},
-		"jetstream beside what it was":  {file: true, database: true, want: JetStream},
-		"jetstream, asked for another":  {file: true, asked: elsewhere, want: elsewhere, refused: true},
-		"jetstream, to be moved":        {file: true, asked: elsewhere, bus: crypto.ID{1}, want: elsewhere},
+		"jetstream":                     {file: JetStream, want: JetStream},
+		"jetstream beside what it was":  {file: JetStream, database: true, want: JetStream},
+		"jetstream, asked for another":  {file: JetStream, asked: elsewhere, want: elsewhere, refused: true},
+		"jetstream, to be moved":        {file: JetStream, asked: elsewhere, bus: crypto.ID{1}, want: elsewhere},
+		"elsewhere":                     {file: elsewhere, database: true, want: elsewhere},
+		"elsewhere, asked for another":  {file: elsewhere, asked: "sqlite:/other.db", want: "sqlite:/other.db"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := NodeOptions{Dir: t.TempDir(), Store: c.asked, Bus: c.bus}
-			if c.file {
-				was := NodeOptions{Dir: o.Dir, Store: JetStream}
+			if c.file != "" {
+				was := NodeOptions{Dir: o.Dir, Store: c.file}
 				if err := was.remember(); err != nil {
 					t.Fatal(err)
 				}
@@ -45,6 +49,9 @@ func TestKept(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(o.Dir, SQLiteFile), nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if c.want == "the folder's" {
+				c.want = "sqlite:" + filepath.Join(o.Dir, SQLiteFile)
 			}
 			err := o.checkKept()
 			if errors.Is(err, store.ErrExists) != c.refused || err != nil && !c.refused || o.Store != c.want {
@@ -56,10 +63,54 @@ func TestKept(t *testing.T) {
 			if err := o.remember(); err != nil {
 				t.Fatal(err)
 			}
-			if kept, err := KeptIn(o.Dir); err != nil || kept != o.kind() {
+			path, err := o.path()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept, err := KeptIn(o.Dir); err != nil || kept != path {
 				t.Errorf("kept in %q, %v", kept, err)
 			}
 		})
+	}
+}
+
+// TestKeptDamaged: a folder that does not say where its bus is kept any more is not taken for a new one, nor for what it
+// once was.
+func TestKeptDamaged(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, keptFile), []byte("jetstreal\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := NodeOptions{Dir: dir}
+	if err := o.checkKept(); !errors.Is(err, store.ErrDamaged) {
+		t.Error(err)
+	}
+}
+
+// TestLostDatabase: nothing is founded where a bus was kept.
+func TestLostDatabase(t *testing.T) {
+	id, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Stop()
+	file := filepath.Join(o.Dir, SQLiteFile)
+	for _, lose := range []func() error{
+		func() error { return errors.Join(os.Remove(file), sqlite.MoveHeads(file, file+".old")) },
+		func() error { return os.WriteFile(file, nil, 0o600) },
+	} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("served: %v", err)
+			n.Stop()
+		}
 	}
 }
 

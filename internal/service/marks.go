@@ -35,6 +35,8 @@ type Mark struct {
 	Seq     uint64        `json:"seq,omitzero"`   // of the room's log
 	Lost    uint64        `json:"lost,omitzero"`  // the place it once was at, if it was later found behind it
 	Begun   uint64        `json:"begun,omitzero"` // the place it once began at, if that was gone before its time
+	Holes   uint64        `json:"holes,omitzero"` // places between First and Last without a message: a room has none
+	Taken   uint64        `json:"taken,omitzero"` // of these, as many as a person has accepted
 }
 
 // Marks are what is remembered of the rooms' streams, by room, so that one which was made anew or went
@@ -97,7 +99,9 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	next := Mark{
 		First: now.State.FirstSeq, Began: now.State.FirstTime, Last: now.State.LastSeq, Created: now.Created,
 		Age: now.Config.MaxAge, Bytes: max(now.Config.MaxBytes, 0), Seq: seq, Lost: was.Lost, Begun: was.Begun,
+		Holes: holes(now.State),
 	}
+	next.Taken = min(was.Taken, next.Holes)
 	var tell string
 	switch {
 	case known && next.Last < was.Last && !next.Created.Equal(was.Created):
@@ -112,6 +116,9 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 		next.Begun = cmp.Or(next.Begun, was.First)
 		tell = cmp.Or(tell, fmt.Sprintf("its stream lost its beginning: it begins at %d, and began at %d", next.First, was.First))
 	}
+	if next.Holes > max(was.Holes, next.Taken) {
+		tell = cmp.Or(tell, "its stream lost messages: "+next.lacks())
+	}
 	if next.Last >= next.Lost {
 		next.Lost = 0 // what was there is there again, as far as numbers tell
 	}
@@ -122,15 +129,27 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	return tell
 }
 
-// early reports whether a stream with so many bytes lost what it began with before its limits allow that. A change of
-// the room's log may have emptied it.
+// holes is how many places of a stream hold no message.
+func holes(s jetstream.StreamState) uint64 {
+	if places := s.LastSeq - s.FirstSeq + 1; s.Msgs > 0 && places > s.Msgs {
+		return places - s.Msgs
+	}
+	return 0
+}
+
+// largest is what one message of a stream takes at most: a frame and what the server adds to it.
+const largest = 1<<20 + 64<<10
+
+// early reports whether a stream with so many bytes lost what it began with before its limits allow that. Only for
+// something new does a server remove what is old, and no more than it has to. A change of the room's log may have
+// emptied the stream.
 func (m Mark) early(next Mark, bytes uint64, at time.Time) bool {
 	switch {
 	case m.First == 0 || next.First <= m.First || !next.Created.Equal(m.Created):
 		return false
 	case next.Seq != m.Seq || next.Age != m.Age || next.Bytes != m.Bytes:
 		return false
-	case m.Bytes > 0 && bytes >= uint64(m.Bytes)/2:
+	case m.Bytes > 0 && next.Last > m.Last && bytes+largest > uint64(m.Bytes):
 		return false
 	}
 	return m.Age == 0 || !m.Began.IsZero() && at.Sub(m.Began) < m.Age-clocks
@@ -143,8 +162,20 @@ func (m Mark) Short() string {
 		return fmt.Sprintf("it is at %d, and was at %d", m.Last, m.Lost)
 	case m.Begun > 0:
 		return fmt.Sprintf("it begins at %d, and began at %d", m.First, m.Begun)
+	case m.Holes > m.Taken:
+		return m.lacks()
 	}
 	return ""
+}
+
+func (m Mark) lacks() string {
+	return fmt.Sprintf("it lacks %d of its places %d to %d", m.Holes, m.First, m.Last)
+}
+
+// Accepted is a mark of a stream that a person takes for what it has to be.
+func (m Mark) Accepted() Mark {
+	m.Lost, m.Begun, m.Taken = 0, 0, m.Holes
+	return m
 }
 
 const (
@@ -234,6 +265,7 @@ func list(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, 
 func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstream.StreamInfo) error {
 	before := maps.Clone(m.known)
 	gone := maps.Clone(m.known)
+	were := m.lost
 	m.lost = map[string]string{}
 	for r, err := range m.store.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
@@ -256,6 +288,11 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 	}
 	for room := range gone {
 		delete(m.known, room)
+	}
+	for room := range were {
+		if m.lost[room] == "" {
+			w.log.Warn("a room's stream is taken for what it has to be again", "room", room, "was", were[room])
+		}
 	}
 	w.gauges.lost.Set(float64(len(m.lost)))
 	m.changed = !maps.Equal(before, m.known)

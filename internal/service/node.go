@@ -80,12 +80,9 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		}
 		n.store, replicas = s, s.Replicas
 	} else {
-		path := filepath.Join(o.Dir, SQLiteFile)
-		if o.Store != "" {
-			var ok bool
-			if path, ok = strings.CutPrefix(o.Store, "sqlite:"); !ok {
-				return fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
-			}
+		path, err := o.path()
+		if err != nil {
+			return err
 		}
 		db, err := o.openSQLite(ctx, path, n.links)
 		if err != nil {

@@ -233,7 +233,7 @@ func TestStatus(t *testing.T) {
 }
 
 func info(last uint64, created time.Time) *jetstream.StreamInfo {
-	return &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{FirstSeq: min(last, 1), LastSeq: last}}
+	return &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{FirstSeq: min(last, 1), LastSeq: last, Msgs: last}}
 }
 
 // TestMarks: what is told of a stream, look after look.
@@ -283,8 +283,9 @@ func TestLostBeginning(t *testing.T) {
 		{"expired", day, -1, 1, 301, nil, day, false},
 		{"expired by another server's clock", day, -1, 1, 301, nil, day - clocks, false},
 		{"nothing was there that could expire", day, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Began = time.Time{} }, 0, false},
-		{"trimmed", 0, 1000, 1, 301, nil, day, false},
-		{"with room for more", 0, 1002, 1, 301, nil, day, true},
+		{"trimmed", 0, largest + 499, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Last-- }, day, false},
+		{"with room for more", 0, largest + 500, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Last-- }, day, true},
+		{"trimmed for nothing new", 0, largest, 1, 301, nil, day, true},
 		{"emptied by the log", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, false},
 		{"made anew", 0, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Created = began.Add(1) }, day, false},
 		{"with another age", day, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxAge = 2 * day }, day / 2, false},
@@ -292,7 +293,7 @@ func TestLostBeginning(t *testing.T) {
 	} {
 		mark := Mark{First: step.was, Began: began, Last: 900, Created: began, Age: step.age, Bytes: max(step.limit, 0), Seq: 7}
 		now := info(900, began)
-		now.State.FirstSeq, now.State.Bytes = step.first, 500
+		now.State.FirstSeq, now.State.Msgs, now.State.Bytes = step.first, 900-step.first+1, 500
 		now.Config.MaxAge, now.Config.MaxBytes = step.age, step.limit
 		if step.change != nil {
 			step.change(&mark, now)
@@ -302,7 +303,7 @@ func TestLostBeginning(t *testing.T) {
 		if lost := strings.Contains(tell, "lost its beginning: it begins at 301, and began at 1"); lost != step.lost || lost != (m["r"].Short() != "") {
 			t.Errorf("%s: %q, %q", step.what, tell, m["r"].Short())
 		}
-		now.State.FirstSeq = 1
+		now.State.FirstSeq, now.State.Msgs = 1, 900
 		if tell := m.Compare("r", 7, now, began); tell != "" || m["r"].Short() != "" {
 			t.Errorf("%s, and it is there again: %q, %q", step.what, tell, m["r"].Short())
 		}
@@ -312,6 +313,39 @@ func TestLostBeginning(t *testing.T) {
 	now.State.FirstSeq = 301
 	if m.Compare("r", 0, now, began); m["r"].Begun != 1 || m["r"].Lost != 900 {
 		t.Errorf("both ends lost: %+v", m["r"])
+	}
+}
+
+// TestHoles: a place without a message inside a stream is told once, remembered until it is accepted, and told again
+// when there are more.
+func TestHoles(t *testing.T) {
+	at := time.Unix(1, 0).UTC()
+	m := Marks{}
+	for i, step := range []struct {
+		first, msgs uint64
+		accept      bool
+		tell, short string
+	}{
+		{1, 9, false, "", ""},
+		{1, 7, false, "its stream lost messages: it lacks 2 of its places 1 to 9", "it lacks 2 of its places 1 to 9"},
+		{1, 7, false, "", "it lacks 2 of its places 1 to 9"},
+		{1, 7, true, "", ""},
+		{1, 6, false, "its stream lost messages: it lacks 3 of its places 1 to 9", "it lacks 3 of its places 1 to 9"},
+		{1, 9, false, "", ""},
+		{1, 7, false, "its stream lost messages: it lacks 2 of its places 1 to 9", "it lacks 2 of its places 1 to 9"},
+		{10, 0, true, "its stream lost its beginning: it begins at 10, and began at 1", ""},
+	} {
+		now := info(9, at)
+		now.State.FirstSeq, now.State.Msgs = step.first, step.msgs
+		if tell := m.Compare("r", 1, now, at); tell != step.tell {
+			t.Errorf("step %d: %q, %+v", i, tell, m["r"])
+		}
+		if step.accept {
+			m["r"] = m["r"].Accepted()
+		}
+		if short := m["r"].Short(); short != step.short {
+			t.Errorf("step %d: it is %q", i, short)
+		}
 	}
 }
 
