@@ -64,14 +64,26 @@ func TestDamagedStore(t *testing.T) {
 
 	tell, err := restart(`UPDATE users SET active = 1 WHERE endpoint = ?`, key[:])
 	s.must(err)
-	s.says(tell, "list of users is not what its log says")
+	s.says(tell, "the store lists of users was not what the log says")
 	if _, err := unibus.Connect(s.ctx, unibus.Options{Identity: mallory.id, StateDir: t.TempDir(), Server: s.url, Timeout: time.Second}); err == nil {
 		t.Error("who was revoked is back")
 	}
 
-	tell, err = restart(`UPDATE rooms SET epoch = epoch + 1`)
-	s.must(err)
-	s.says(tell, "what the store lists of rooms is not what their logs say")
+	for _, damage := range []string{`UPDATE rooms SET epoch = epoch + 1`, `DELETE FROM members`, `UPDATE epochs SET commitment = zeroblob(32)`} {
+		tell, err = restart(damage)
+		s.must(err)
+		s.says(tell, "the store lists of a room was not what the log says")
+	}
+	for _, damage := range []string{`UPDATE rooms SET id = zeroblob(20)`, `UPDATE users SET active = 0`, `DELETE FROM users`, `UPDATE members SET room = zeroblob(20)`} {
+		tell, err = restart(damage)
+		s.must(err)
+		s.says(tell, "the store lists of users was not what the log says")
+		mine, err := s.open(&person{id: s.bob.id, state: "bob"}).ListMyRooms(s.ctx)
+		s.must(err)
+		if len(mine) != 1 || mine[0].Role != unibus.RoleMember {
+			t.Errorf("%s: bob's rooms are %v", damage, mine)
+		}
+	}
 
 	tell, err = restart(flip, room[:])
 	s.must(err)

@@ -234,8 +234,9 @@ func (d *doctor) operator(ctx context.Context) error {
 		}
 	}
 	servers := "" // with streams to look at
-	if !strings.HasPrefix(url, "sqlite:") && (acc.Keys != nil || url != "") {
-		if servers = url; servers == "" {
+	served := s != nil && s.served // by servers that the keys on this machine are for
+	if acc.Keys != nil && (url == "" || served) || url != "" && !strings.HasPrefix(url, "sqlite:") {
+		if servers = url; servers == "" || strings.HasPrefix(url, "sqlite:") {
 			if servers, err = d.a.server(ctx); err != nil {
 				return err
 			}

@@ -176,7 +176,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, store.ErrDamagedThere):
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):
-		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that; what is there: unibus doctor; to take it for all there is: unibus doctor --repair"
+		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW; what is there: unibus doctor"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room on that disk"
 	case errors.Is(err, unibus.ErrNoBus):

@@ -128,7 +128,7 @@ func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (strin
 	}
 	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && upkeep.SameFile(a.set.keys, service.KeysFile(a.dataDir())) {
 		if !there {
-			return "", hinted(usage("which store? the bus of %s is in a file, which is not there", a.dataDir()), "--store sqlite:PATH, as unibus serve was started with")
+			return "", fmt.Errorf("the bus of %s: %w: it is kept in %s, which is not there", a.dataDir(), store.ErrDamaged, strings.TrimPrefix(file, "sqlite:"))
 		}
 		return file, nil
 	}

@@ -14,22 +14,28 @@ import (
 // audit looks, when a service starts, whether what the store holds is what was signed: a damaged disk is told of before
 // anybody meets it. The allowlist is looked at before logins are answered, rooms beside that.
 type audit struct {
-	store store.Store
+	store store.Vault
 	logs  *logs
 	bus   crypto.ID
 	log   *slog.Logger
 }
 
-// checked is a store in a file that can be looked at as a whole.
-type checked interface {
+// filed is a store in a file, which may be damaged without a word.
+type filed interface {
 	CheckFile(ctx context.Context) error
+	Strays(ctx context.Context) (int, error)
 }
 
-// allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged. Of
-// records that differ from the log, which let nobody in, it tells.
+// allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged.
+// Records that differ from the log let nobody in: in a file they are written anew, elsewhere it tells of them.
 func (a *audit) allowlist(ctx context.Context) error {
-	if file, ok := a.store.(checked); ok {
-		if err := file.CheckFile(ctx); err != nil {
+	strays := 0 // records of no log
+	if file, ok := a.store.(filed); ok {
+		err := file.CheckFile(ctx)
+		if err == nil {
+			strays, err = file.Strays(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -51,10 +57,14 @@ func (a *audit) allowlist(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if (wrong > 0 || users != 0) && heads[0] == s.Head { // nobody has changed it meanwhile
-			a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", max(wrong, users, -users))
+		if wrong == 0 && users == 0 && strays == 0 || heads[0] != s.Head { // or somebody has changed it meanwhile
+			return nil
 		}
-		return nil
+		if _, ok := a.store.(filed); !ok {
+			a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", max(wrong, users, -users))
+			return nil
+		}
+		return a.anew(ctx, s, "of users", false)
 	})
 	if err != nil {
 		return fmt.Errorf("the allowlist: %w", err)
@@ -62,8 +72,24 @@ func (a *audit) allowlist(ctx context.Context) error {
 	return nil
 }
 
+// anew makes what the store lists what a log says; dry is for where that may well be so already.
+func (a *audit) anew(ctx context.Context, s *ledger.State, what string, dry bool) error {
+	wrong, err := a.store.Rebuild(ctx, s, dry)
+	if err == nil && dry && wrong > 0 {
+		return a.anew(ctx, s, what, false)
+	}
+	if errors.Is(err, store.ErrConflict) { // it has grown, and its views with it
+		return nil
+	}
+	if err == nil && wrong > 0 {
+		a.log.Warn("what the store lists "+what+" was not what the log says, and was written anew from that: the disk may be failing", "log", s.ID, "records", wrong)
+	}
+	return err
+}
+
 // rooms reads every room's log, and tells of those that are damaged.
 func (a *audit) rooms(ctx context.Context) {
+	_, inFile := a.store.(filed)
 	wrong := 0
 	for room, err := range a.store.Rooms(ctx, crypto.ID{}) {
 		var state *ledger.State
@@ -78,6 +104,10 @@ func (a *audit) rooms(ctx context.Context) {
 		case err != nil:
 			a.log.Warn("rooms could not be looked at", "error", err)
 			return
+		case inFile:
+			if err := a.anew(ctx, state, "of a room", true); err != nil {
+				a.log.Warn("what the store lists of a room was not looked at", "room", room.Subject, "error", err)
+			}
 		case !recorded(room, state):
 			wrong++
 		}

@@ -22,12 +22,19 @@ const keptFile = "store"
 
 // KeptIn is where a data folder's bus is kept: JetStream, or the path of a database; empty for a new folder.
 func KeptIn(dir string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(dir, keptFile))
-	inside := filepath.Join(dir, SQLiteFile)
-	if errors.Is(err, os.ErrNotExist) {
-		if _, err := os.Stat(inside); err == nil {
+	kept, err := keptRecord(dir)
+	if inside := filepath.Join(dir, SQLiteFile); kept == "" && err == nil {
+		if _, err := os.Stat(inside); err == nil { // a start went no further
 			return inside, nil
 		}
+	}
+	return kept, err
+}
+
+// keptRecord is what a data folder says; empty when it does not.
+func keptRecord(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, keptFile))
+	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
@@ -35,7 +42,7 @@ func KeptIn(dir string) (string, error) {
 	}
 	switch kept := strings.TrimSpace(string(text)); {
 	case kept == SQLiteFile:
-		return inside, nil
+		return filepath.Join(dir, kept), nil
 	case kept == JetStream, filepath.IsAbs(kept):
 		return kept, nil
 	}
@@ -88,7 +95,7 @@ func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Li
 	missing := false
 	if info, err := os.Stat(path); o.Bus.IsZero() && (errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0) {
 		missing = true
-		kept, err := KeptIn(o.Dir)
+		kept, err := keptRecord(o.Dir)
 		if err == nil && kept == path && o.External == nil {
 			err = fmt.Errorf("%w: the bus of %s is kept in %s, which is empty or not there: nothing is founded in its place", store.ErrDamaged, o.Dir, path)
 		}
@@ -131,7 +138,7 @@ func (o *NodeOptions) remember() error {
 	if err != nil {
 		return err
 	}
-	if kept, err := KeptIn(o.Dir); err != nil || kept == path {
+	if kept, err := keptRecord(o.Dir); err != nil || kept == path {
 		return err
 	}
 	file := filepath.Join(o.Dir, keptFile)

@@ -466,7 +466,7 @@ func File(ctx context.Context, s store.Vault, look Look) {
 		return
 	}
 	n := named{"database", look.Report}
-	const back = "bring back a backup: unibus restore"
+	const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
 	if err := f.CheckFile(ctx); err != nil {
 		n.fail(back, "%v", err)
 		return

@@ -129,6 +129,22 @@ var roomViews = [][2]string{
 var busViews = [][2]string{
 	{`SELECT endpoint, name, role, active, expires, revoked, added, added_by FROM users WHERE ?1 IS NOT NULL`, `DELETE FROM users WHERE ?1 IS NOT NULL`},
 	{`SELECT one, log FROM bus WHERE ?1 IS NOT NULL`, `DELETE FROM bus WHERE ?1 IS NOT NULL`},
+	// Of no log at all, as only damage leaves them.
+	{`SELECT id, subject` + strayRooms + ` AND ?1 IS NOT NULL`, `DELETE` + strayRooms + ` AND ?1 IS NOT NULL`},
+	{`SELECT room, endpoint` + strayMembers + ` AND ?1 IS NOT NULL`, `DELETE` + strayMembers + ` AND ?1 IS NOT NULL`},
+	{`SELECT room, epoch` + strayEpochs + ` AND ?1 IS NOT NULL`, `DELETE` + strayEpochs + ` AND ?1 IS NOT NULL`},
+}
+
+const (
+	strayRooms   = ` FROM rooms WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = id)`
+	strayMembers = ` FROM members WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = room)`
+	strayEpochs  = ` FROM epochs WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = room)`
+)
+
+// Strays counts the records of no log, as only damage leaves them; a Rebuild of the bus log removes them.
+func (s *Store) Strays(ctx context.Context) (n int, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT (SELECT count(*)`+strayRooms+`) + (SELECT count(*)`+strayMembers+`) + (SELECT count(*)`+strayEpochs+`)`).Scan(&n)
+	return n, failure(err)
 }
 
 // Rebuild makes the views of a log what its state says, in one transaction, and reports how many
@@ -186,6 +202,11 @@ func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.S
 	}
 	if state.Bus != nil {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO bus (one, log) VALUES (x'01', ?)`, state.ID[:]); err != nil {
+			return err
+		}
+	}
+	if state.Room != nil { // whose record may have become that of no room
+		if _, err := tx.ExecContext(ctx, `DELETE`+strayRooms+` AND subject = ?`, state.Room.Subject); err != nil {
 			return err
 		}
 	}
