@@ -118,7 +118,10 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 
 // inTurn does what is costly, when not too many other processes of the identity are at it.
 func (c *Client) inTurn(ctx context.Context, do func() error) error {
-	done, err := c.pins.Turn(ctx, patience.Turns*c.o.Timeout)
+	atMost := patience.Turns * c.o.Timeout
+	done, err := c.pins.Turn(ctx, atMost, func() {
+		c.say("other processes of this identity are at work: waiting for a turn, at most %v", atMost)
+	})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,8 @@ var (
 var (
 	// ErrStateDamaged is an ErrIntegrity: what the state directory has of what was verified is damaged.
 	ErrStateDamaged = pins.ErrDamaged
+	// ErrStateNotKept is an ErrUnavailable: what is verified cannot be written to the state directory.
+	ErrStateNotKept = pins.ErrNotKept
 	// ErrLogRolledBack is an ErrIntegrity: a store's log ends before what this client has verified of it.
 	ErrLogRolledBack = mirror.ErrRolledBack
 	// ErrMessagesRolledBack is an ErrIntegrity: a room's messages end before what was read of them.

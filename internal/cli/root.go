@@ -169,6 +169,8 @@ func (a *app) hint(err error) string {
 	switch {
 	case errors.Is(err, unibus.ErrStateDamaged):
 		return "no server did this: bring back a copy of it that is as new, or " + a.forget()
+	case errors.Is(err, unibus.ErrStateNotKept):
+		return "the folder " + a.stateDir() + " has to be yours to write, and its disk to have room; another: --state DIR"
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:

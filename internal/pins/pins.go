@@ -11,10 +11,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -36,6 +38,8 @@ type Pins struct {
 	path    string
 	db, lax *sql.DB
 
+	waited atomic.Bool // for a turn, as long as it waits
+
 	mu       sync.Mutex
 	complete map[string]bool // tables of which no row is missing
 }
@@ -46,6 +50,10 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	err := errors.Join(register(), newfile.Private(path))
 	if _, none := os.Stat(path); err == nil && errors.Is(none, os.ErrNotExist) {
 		err = found(ctx, path)
+	}
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		err = fmt.Errorf("%w: %w", ErrNotKept, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the pins: %w", failure(err))
@@ -112,11 +120,17 @@ const emptiest = 512
 // ErrDamaged says that what was remembered is damaged. It is an integrity error, of this machine's own.
 var ErrDamaged = fmt.Errorf("%w: what this machine remembers of what it verified is damaged", store.ErrIntegrity)
 
+// ErrNotKept says that what this identity verifies cannot be remembered: the disk is full or fails, or the file or its
+// folder is not this process's to write. Nothing is trusted that cannot be held against later.
+var ErrNotKept = fmt.Errorf("%w: what this machine verifies cannot be kept", store.ErrUnavailable)
+
 // failure gives what the driver says, and what was read, its kind.
 func failure(err error) error {
 	switch {
 	case sqlite.IsDamaged(err), errors.Is(err, ledger.ErrSnapshot):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sqlite.IsDisk(err):
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
 	case sqlite.IsBusy(err):
 		return fmt.Errorf("%w: other processes of this identity held the file for more than %v", store.ErrUnavailable, busy)
 	}

@@ -450,13 +450,36 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+func quiet() {}
+
+// TestNotKept: a folder that cannot be written, or is none, is unavailable; nothing is read in its place.
+func TestNotKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), filepath.Join(file, "pins.db")); !errors.Is(err, ErrNotKept) {
+		t.Errorf("below a file: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	for _, full := range []string{"PRAGMA max_page_count = 1", "PRAGMA query_only = 1"} {
+		if _, err := p.db.Exec(full); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Set(t.Context(), "name", strings.Repeat("x", 1<<20)); !errors.Is(err, ErrNotKept) {
+			t.Errorf("%s: %v", full, err)
+		}
+	}
+}
+
 // TestTurn: only so many have their turn at once; another waits, until one ends, it has waited long enough, or it is
 // called off.
 func TestTurn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.db")
 	var done []func()
 	for range turns {
-		end, err := open(t, path).Turn(t.Context(), 0)
+		end, err := open(t, path).Turn(t.Context(), 0, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -465,17 +488,20 @@ func TestTurn(t *testing.T) {
 	p := open(t, path)
 	off, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.Turn(off, time.Hour); !errors.Is(err, context.Canceled) {
+	if _, err := p.Turn(off, time.Hour, quiet); !errors.Is(err, context.Canceled) {
 		t.Errorf("called off: %v", err)
 	}
-	if end, err := p.Turn(t.Context(), time.Millisecond); err != nil {
-		t.Errorf("after a while: %v", err)
-	} else {
+	impatient := open(t, path)
+	for _, atMost := range []time.Duration{time.Millisecond, time.Hour} { // once in vain is enough
+		end, err := impatient.Turn(t.Context(), atMost, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
 		end()
 	}
 	mine := make(chan error)
 	go func() {
-		end, err := p.Turn(t.Context(), time.Hour)
+		end, err := p.Turn(t.Context(), time.Hour, quiet)
 		if err == nil {
 			end()
 		}

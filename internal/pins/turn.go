@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -12,18 +13,30 @@ import (
 // turns is how many processes of one identity have their turn at once.
 const turns = 8
 
+// longWait is how long one waits for a turn before people are told.
+const longWait = 3 * time.Second
+
 // Turn waits until only a few other processes of this identity have their turn, and returns what ends this one: a hundred
 // that connect at once, on a small machine, would all be too slow for what any of them waits for. It waits for atMost and
-// then goes ahead, as it does where files cannot be locked. The error is that of ctx.
-func (p *Pins) Turn(ctx context.Context, atMost time.Duration) (done func(), err error) {
+// then goes ahead, as it does where files cannot be locked; whoever did that once waits no more. It calls waiting when
+// it has waited for a while. The error is that of ctx.
+func (p *Pins) Turn(ctx context.Context, atMost time.Duration, waiting func()) (done func(), err error) {
 	mine := rand.N(turns)
 	for i := range turns {
 		lock := p.turn((mine + i) % turns)
+		if info, err := os.Lstat(lock.Path()); err == nil && !info.Mode().IsRegular() {
+			return func() {}, nil
+		}
 		if got, err := lock.TryLock(); got || err != nil {
 			return func() { _ = lock.Close() }, nil // which unlocks it
 		}
 		_ = lock.Close()
 	}
+	if p.waited.Load() {
+		return func() {}, nil
+	}
+	long := time.AfterFunc(longWait, waiting)
+	defer long.Stop()
 	lock, got, gone := p.turn(mine), make(chan struct{}), make(chan struct{})
 	go func() {
 		_ = lock.Lock() // nothing ends this but its turn
@@ -41,6 +54,7 @@ func (p *Pins) Turn(ctx context.Context, atMost time.Duration) (done func(), err
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-over.C:
+		p.waited.Store(true)
 	}
 	close(gone)
 	return func() {}, err

@@ -204,6 +204,16 @@ func settled(ctx context.Context, db *sql.DB) (version int, err error) {
 // IsBusy reports whether an error says that other processes held a file for longer than one waits.
 func IsBusy(err error) bool { return code(err) == sqlite3.SQLITE_BUSY }
 
+// IsDisk reports whether an error says that a file cannot be written, or read: its disk is full or fails, or it is not
+// this process's to write.
+func IsDisk(err error) bool {
+	switch code(err) {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
+		return true
+	}
+	return false
+}
+
 // code is SQLite's error code; 0 for an error that is not SQLite's.
 func code(err error) int {
 	var e *sqlitedriver.Error
