@@ -233,7 +233,7 @@ func (d *doctor) operator(ctx context.Context) error {
 			return err
 		}
 	}
-	servers := "" // with streams to look at
+	servers := ""                  // with streams to look at
 	served := s != nil && s.served // by servers that the keys on this machine are for
 	if acc.Keys != nil && (url == "" || served) || url != "" && !strings.HasPrefix(url, "sqlite:") {
 		if servers = url; servers == "" || strings.HasPrefix(url, "sqlite:") {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"maps"
 	"time"
 
@@ -324,6 +325,29 @@ func (m *Remove) apply(s *State, e *Entry) {
 		s.Room.set(key, "", e.Seq)
 	}
 	applyRekey(s, e, m.Rekey)
+}
+
+// SameChange reports whether two bodies change the same, whatever keys they hand out.
+func SameChange(a, b Body) bool {
+	x, err := crypto.Marshal(withoutKey(a))
+	y, yerr := crypto.Marshal(withoutKey(b))
+	return err == nil && yerr == nil && opOf(a) == opOf(b) && bytes.Equal(x, y)
+}
+
+func withoutKey(b Body) any {
+	switch b := b.(type) {
+	case *Rekey:
+		return struct{}{}
+	case *Invite:
+		return Invite{Members: b.Members}
+	case *Remove:
+		return Remove{Keys: b.Keys}
+	case *SetPolicy:
+		plain := *b
+		plain.Rekey = nil
+		return plain
+	}
+	return b
 }
 
 // Leave ends its author's own membership.

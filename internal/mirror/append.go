@@ -81,15 +81,22 @@ func (l *Log) Append(ctx context.Context, next Next) error {
 
 // tryAppend is one attempt at Append. It is ErrConflict too when next had keys for an epoch that has passed.
 func (l *Log) tryAppend(ctx context.Context, began time.Time, next Next) error {
-	if err := l.settle(ctx, began); err != nil {
+	before, kept, err := l.settle(ctx, began)
+	if err != nil {
 		return err
 	}
 	p, err := next(ctx, l.state)
-	if err != nil || p == nil {
-		return err
+	if err == nil && p == nil {
+		return nil
 	}
-	d, err := l.draft(ctx, *p)
+	var d *ledger.Draft
+	if err == nil {
+		d, err = l.draft(ctx, *p)
+	}
 	if err != nil {
+		if kept != nil && asked(ctx, next, before, kept) { // it cannot be done twice
+			return nil
+		}
 		return err
 	}
 	err = l.peer.Pins.Offer(ctx, l.id, d.Entry.Seq, func() (o pins.Offer, err error) {
@@ -112,6 +119,13 @@ func (l *Log) tryAppend(ctx context.Context, began time.Time, next Next) error {
 	}
 	step("kept")
 	return l.commit(ctx, d)
+}
+
+// asked reports whether an entry that was kept, and stands now, does what next asks for: the command that had signed it
+// is given again.
+func asked(ctx context.Context, next Next, before *ledger.State, kept *ledger.Entry) bool {
+	p, err := next(ctx, before)
+	return err == nil && p != nil && ledger.SameChange(p.Body, kept.Body)
 }
 
 // step is told how far an Append has come. Tests end the process there.
@@ -218,29 +232,43 @@ func (l *Log) accepted(ctx context.Context) error {
 }
 
 // settle brings the log up to date, and offers again an entry that an earlier process signed for it and of which
-// nobody knows whether it stands.
-func (l *Log) settle(ctx context.Context, began time.Time) error {
+// nobody knows whether it stands. It returns that entry, if it stands now, and the log as it was before.
+func (l *Log) settle(ctx context.Context, began time.Time) (before *ledger.State, kept *ledger.Entry, err error) {
 	o, err := l.peer.Pins.Offered(ctx, l.id)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if o != nil { // it may continue what another process has verified
 		if err := l.catchUp(ctx); err != nil {
-			return err
+			return nil, nil, err
+		}
+		if before, err = l.state.Clone(); err != nil {
+			return nil, nil, err
 		}
 	}
 	if err := l.sync(ctx); err != nil || o == nil {
-		return err
+		return nil, nil, err
 	}
 	age := time.Since(o.At)
 	if l.state.Head.Seq >= o.Seq { // a verified entry stands there, and the pins have let go of it
-		return l.settled(o, age)
+		kept, err := l.settled(o, age)
+		return before, kept, err
 	}
+	before = l.state
 	d, err := l.kept(o)
+	if err == nil {
+		err = l.offerKept(ctx, o, d, age, time.Since(began))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return before, d.Entry, nil
+}
+
+// offerKept offers an entry again that was signed so long ago, in an Append that began a while ago.
+func (l *Log) offerKept(ctx context.Context, o *pins.Offer, d *ledger.Draft, age, sought time.Duration) error {
 	switch {
-	case err != nil:
-		return err
-	case age < underWay && time.Since(began) < underWay:
+	case age < underWay && sought < underWay:
 		return fmt.Errorf("log %s: %w: another process of this identity is at it", l.id, store.ErrConflict)
 	case age >= old && !l.peer.Confirm:
 		return fmt.Errorf("log %s: %w: its entry %d (%s), which you signed %s ago, was never answered, or was taken back, and has to be offered before any other",
@@ -259,16 +287,20 @@ func (l *Log) settle(ctx context.Context, began time.Time) error {
 	return l.commit(ctx, d)
 }
 
-// settled tells of an entry that has lost its place, unless it is that of another process which is at it just now.
-func (l *Log) settled(o *pins.Offer, age time.Duration) error {
+// settled tells of an entry that has lost its place, unless it is that of another process which is at it just now, and
+// returns one that has not.
+func (l *Log) settled(o *pins.Offer, age time.Duration) (*ledger.Entry, error) {
 	e, err := l.state.Read(o.Statement)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if age >= underWay && !l.has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
+	if l.has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
+		return e, nil
+	}
+	if age >= underWay {
 		l.peer.Tell(e, age, true)
 	}
-	return nil
+	return nil, nil
 }
 
 // kept is an entry that is kept, as the next one.

@@ -374,6 +374,52 @@ func TestOld(t *testing.T) {
 	w.oncePerPlace()
 }
 
+// TestAgain: a command that is given again does what it was to do once; another is refused for what it is.
+func TestAgain(t *testing.T) {
+	strictly := func(name string) Next {
+		return func(ctx context.Context, s *ledger.State) (*Proposal, error) {
+			p, err := adding(name)(ctx, s)
+			if err == nil && p == nil {
+				err = store.ErrExists
+			}
+			return p, err
+		}
+	}
+	for name, stands := range map[string]bool{"it stands": true, "it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.process(w.admin, "state")
+			w.must(p.add("carol"))
+			p.liar.lie = func(_ store.Change, honest func() error) error {
+				if stands {
+					w.must(honest())
+				}
+				return store.ErrDenied
+			}
+			w.is(p.open(w.bus).Append(t.Context(), strictly("bob")), store.ErrDenied)
+			w.later("state", time.Minute)
+			w.is(w.process(w.admin, "state").open(w.bus).Append(t.Context(), strictly("carol")), store.ErrExists) // it has settled what was kept
+			p = w.process(w.admin, "state")
+			w.is(p.open(w.bus).Append(t.Context(), strictly("bob")), store.ErrExists)
+
+			p.liar.lie = func(_ store.Change, honest func() error) error {
+				if stands {
+					w.must(honest())
+				}
+				return store.ErrDenied
+			}
+			w.is(p.open(w.bus).Append(t.Context(), strictly("dave")), store.ErrDenied)
+			w.later("state", time.Minute)
+			w.must(w.process(w.admin, "state").open(w.bus).Append(t.Context(), strictly("dave")))
+			w.is(w.process(w.admin, "state").open(w.bus).Append(t.Context(), strictly("dave")), store.ErrExists)
+			if names := w.names(); !slices.Equal(names, []string{"admin", "bob", "carol", "dave"}) {
+				t.Errorf("in the store are %q", names)
+			}
+			w.oncePerPlace()
+		})
+	}
+}
+
 // TestLost: an entry whose place a verified one has taken is given up, and said to be.
 func TestLost(t *testing.T) {
 	w := newWorld(t)

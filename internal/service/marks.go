@@ -242,7 +242,7 @@ func (m *marks) read(w *watch) bool {
 	m.known = known
 	for room, mark := range known {
 		if short := mark.Short(); first && short != "" {
-			w.log.Warn("a room's stream is shorter than it once was", "room", room, "what", short)
+			w.log.Warn("a room's stream is not what it once was", "room", room, "what", short)
 		}
 	}
 	return true
