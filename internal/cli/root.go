@@ -302,9 +302,10 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 	for i := range near {
 		near[i] = cmd.CommandPath() + " " + near[i]
 	}
-	for _, group := range cmd.Commands() {
+	for _, group := range cmd.Root().Commands() {
+		beside := group.Name() == cmd.Name()+"s" || group.Name()+"s" == cmd.Name() // room and rooms
 		for _, sub := range group.Commands() {
-			if sub.Name() == args[0] {
+			if sub.Name() == args[0] && (beside || group.Parent() == cmd) {
 				near = append(near, sub.CommandPath())
 			}
 		}
