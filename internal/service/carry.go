@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ import (
 
 const (
 	maxRequests  = 64        // worked on at once
-	maxPerCaller = 32        // of one caller
+	maxPerCaller = 32        // of one caller; while others ask, too, as many as there are processors, or two
 	maxQueued    = 256       // of one caller, that wait
 	callerBytes  = 4 << 20   // of one caller's requests in hand
 	allBytes     = 64 << 20  // of all requests in hand
@@ -79,7 +80,7 @@ func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.G
 		refused: newRefusals(), unread: newUnread(a.now), drop: func(crypto.PublicKey) {},
 		dropped: m.drop, now: a.now,
 		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
-			atOnce: maxRequests, each: maxPerCaller, inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
+			atOnce: maxRequests, each: maxPerCaller, shared: max(2, runtime.GOMAXPROCS(0)), inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
 		}),
 	}
 	wait.Go(c.answerBusy)
@@ -236,6 +237,9 @@ func inInbox(reply, inbox string) bool {
 // one that trickles keeps nobody waiting, and only of users; newHTTP bounds how long that takes.
 func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	caller, err := c.user(r)
+	if errors.Is(err, errBusy) {
+		c.linger(r)
+	}
 	if err != nil {
 		w.Header().Set("Connection", "close") // rather than read the body first
 		writeProblem(w, err)
@@ -277,6 +281,20 @@ func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 	case <-c.ctx.Done():
 		writeProblem(w, context.Canceled)
+	}
+}
+
+// lingering is how long strangers over HTTP who ask too much wait to be told so.
+const lingering = time.Second
+
+// linger keeps one waiting: whoever is refused at once asks again the sooner.
+func (c *carrier) linger(r *http.Request) {
+	over := time.NewTimer(lingering)
+	defer over.Stop()
+	select {
+	case <-over.C:
+	case <-r.Context().Done():
+	case <-c.ctx.Done():
 	}
 }
 

@@ -1,12 +1,16 @@
 package service
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // turnLimits bound what is worked on and what waits. Bytes are those of the requests in hand, from when
 // they are taken until they are answered.
 type turnLimits struct {
 	atOnce   int // worked on, of all callers
 	each     int // worked on, of one caller
+	shared   int // the same while others ask, too; 0: as many
 	inHand   int // of one caller, those worked on and those that wait
 	bytes    int // of one caller
 	allBytes int
@@ -21,6 +25,34 @@ type turns[K comparable, J any] struct {
 	order   []K // callers with something that may be started, the longest served ago first
 	running int
 	bytes   int
+
+	started int // requests
+	last    K   // whose was the latest
+	changed int // started, when that was another's than the one before; 0: it never was
+}
+
+// company is among how many of the latest requests there has to be one of somebody else for a caller not to be alone.
+const company = 256
+
+// each is how many of one caller's requests may be worked on.
+func (t *turns[K, J]) each() int {
+	if t.inCompany() {
+		return t.limits.shared
+	}
+	return t.limits.each
+}
+
+// inCompany reports whether callers have fewer at once, since several ask.
+func (t *turns[K, J]) inCompany() bool {
+	return t.limits.shared > 0 && t.changed > 0 && t.started-t.changed < company
+}
+
+// note takes note of whose request is started.
+func (t *turns[K, J]) note(caller K) {
+	if t.started++; t.started > 1 && caller != t.last {
+		t.changed = t.started
+	}
+	t.last = caller
 }
 
 // queue is one caller's requests.
@@ -68,7 +100,7 @@ func (t *turns[K, J]) put(caller K, size int, do J) {
 
 // list puts a caller at the end of those whose turn comes, if anything of it may be started.
 func (t *turns[K, J]) list(caller K, q *queue[J]) {
-	if !q.listed && len(q.waiting) > 0 && q.running < t.limits.each {
+	if !q.listed && len(q.waiting) > 0 && q.running < t.each() {
 		q.listed = true
 		t.order = append(t.order, caller)
 	}
@@ -82,6 +114,7 @@ func (t *turns[K, J]) next() (caller K, next job[J], ok bool) {
 	}
 	caller = t.order[0]
 	t.order = t.order[1:]
+	t.note(caller)
 	q := t.callers[caller]
 	q.listed = false
 	next = q.waiting[0]
@@ -112,6 +145,14 @@ func (t *turns[K, J]) giveBack(caller K, size int) {
 	}
 	t.list(caller, q)
 }
+
+// While several ask, what worked on one's request rests after it: so much longer than that took, the longer the more
+// it cost, or the busier the machine is. One who asks all the time has a part of the machine, and leaves the rest; one
+// who waits for its answers hardly notices.
+const (
+	restFactor = 3
+	maxRest    = 100 * time.Millisecond
+)
 
 // pool works on requests in turns, each in a goroutine.
 type pool[K comparable] struct {
@@ -160,8 +201,14 @@ func (p *pool[K]) put(caller K, size int, do func()) {
 // work does a request, and others whose turn has come, until there is none.
 func (p *pool[K]) work(caller K, next job[func()]) {
 	for ok := true; ok; {
+		began := time.Now()
 		p.safe(next.do)
 		p.mu.Lock()
+		if p.turns.inCompany() {
+			p.mu.Unlock()
+			time.Sleep(min(restFactor*time.Since(began), maxRest))
+			p.mu.Lock()
+		}
 		p.turns.done(caller, next.size)
 		caller, next, ok = p.turns.next()
 		p.mu.Unlock()

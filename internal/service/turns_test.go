@@ -58,6 +58,39 @@ func TestTurns(t *testing.T) {
 			t.Errorf("%s: %s > %s, not %s", c.name, c.line, got, c.want)
 		}
 	}
+	shared := turns[string, string]{limits: turnLimits{atOnce: 9, each: 4, shared: 2, inHand: 9, bytes: 90, allBytes: 90}}
+	running := func(caller string) (n int) {
+		for shared.reserve(caller, 1) {
+			shared.put(caller, 1, caller)
+		}
+		for _, _, ok := shared.next(); ok; _, _, ok = shared.next() {
+			n++
+		}
+		return n
+	}
+	end := func(caller string, n int) {
+		for range n {
+			shared.done(caller, 1)
+		}
+	}
+	if n := running("a"); n != 4 {
+		t.Errorf("alone, %d are worked on at once", n)
+	}
+	if n := running("b"); n != 2 {
+		t.Errorf("beside another, %d are worked on at once", n)
+	}
+	end("a", 4)
+	if n := running("a"); n != 2 {
+		t.Errorf("after another's, %d are worked on at once", n)
+	}
+	for range company {
+		shared.note("a")
+	}
+	end("a", 2)
+	if n := running("a"); n != 4 {
+		t.Errorf("alone for long, %d are worked on at once", n)
+	}
+
 	bytes := turns[string, string]{limits: turnLimits{atOnce: 9, each: 9, inHand: 9, bytes: 40, allBytes: 60}}
 	if bytes.reserve("a", 41) || !bytes.reserve("a", 40) || bytes.reserve("a", 1) || bytes.reserve("b", 21) || !bytes.reserve("b", 20) {
 		t.Error("more bytes are in hand than may be, of one caller or of all, or fewer")
