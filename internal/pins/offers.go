@@ -31,6 +31,9 @@ type Offer struct {
 
 // Offered returns the entry that is kept for a log; nil for none.
 func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
+	if err := p.sound(ctx, p.db, "offers"); err != nil {
+		return nil, err
+	}
 	var o Offer
 	var at int64
 	err := p.db.QueryRowContext(ctx, `SELECT seq, statement, at, epoch, key FROM intact_offers WHERE log = ?`, log[:]).Scan(&o.Seq, &o.Statement, &at, &o.Epoch, &o.Key)
@@ -96,7 +99,7 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 	case err != nil:
 		return err
 	case again:
-		return cmp.Or(tx.Commit(), ErrTaken)
+		return cmp.Or(p.commit(ctx, tx), ErrTaken)
 	}
 	o, err := sign()
 	if err != nil {
@@ -107,7 +110,7 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 	if err != nil {
 		return err
 	}
-	return tx.Commit()
+	return p.commit(ctx, tx)
 }
 
 // signedBefore offers again what was signed for a place before, if the log as it is pinned can go on with it.

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/newfile"
@@ -40,8 +42,8 @@ type Pins struct {
 
 	waited atomic.Bool // for a turn, as long as it waits
 
-	mu       sync.Mutex
-	complete map[string]bool // tables of which no row is missing
+	mu     sync.Mutex
+	looked map[string]int // tables, and how well
 }
 
 // Open opens or makes the file at path.
@@ -51,12 +53,8 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	if _, none := os.Stat(path); err == nil && errors.Is(none, os.ErrNotExist) {
 		err = found(ctx, path)
 	}
-	var file *fs.PathError
-	if errors.As(err, &file) {
-		err = fmt.Errorf("%w: %w", ErrNotKept, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open the pins: %w", failure(err))
+		return nil, fmt.Errorf("open the pins: %w", failure(notKept(err)))
 	}
 	db, err := sql.Open("sqlite", sqlite.DSN(path, busy, false))
 	if err != nil {
@@ -68,7 +66,7 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	}
 	db.SetMaxOpenConns(1)
 	lax.SetMaxOpenConns(1)
-	p := &Pins{path: path, db: db, lax: lax, complete: map[string]bool{}}
+	p := &Pins{path: path, db: db, lax: lax, looked: map[string]int{}}
 	if err := p.check(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the pins %s: %w", path, failure(err)), p.Close())
 	}
@@ -96,10 +94,25 @@ func found(ctx context.Context, path string) error {
 	if err := errors.Join(sqlite.Migrate(ctx, db, schema, migrations()), db.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(aside, path); !errors.Is(err, os.ErrExist) { // which another process made
+	return place(aside, path)
+}
+
+// place puts a new file where there is none, without anything of an earlier one; another process may have been quicker.
+func place(aside, path string) (err error) {
+	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	if err := lock.Lock(); err != nil {
 		return err
 	}
-	return nil
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, of := range []string{"-wal", "-shm", changesSuffix} {
+		if err := os.Remove(path + of); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Rename(aside, path)
 }
 
 // check refuses a file of another form, and an empty one.
@@ -111,7 +124,20 @@ func (p *Pins) check(ctx context.Context) error {
 	if info.Size() < emptiest {
 		return fmt.Errorf("%w: the file has %d bytes", ErrDamaged, info.Size())
 	}
-	return sqlite.Migrate(ctx, p.db, schema, migrations())
+	before, err := readChanges(p.path)
+	if err == nil {
+		err = sqlite.Migrate(ctx, p.db, schema, migrations())
+	}
+	if err != nil {
+		return err
+	}
+	switch now, err := changes(ctx, p.db); {
+	case err != nil:
+		return err
+	case now < before:
+		return fmt.Errorf("%w: its last %d changes are gone", ErrDamaged, before-now)
+	}
+	return nil
 }
 
 // emptiest is how long a SQLite file is at least that holds anything.
@@ -127,6 +153,7 @@ var ErrNotKept = fmt.Errorf("%w: what this machine verifies cannot be kept", sto
 // failure gives what the driver says, and what was read, its kind.
 func failure(err error) error {
 	switch {
+	case errors.Is(err, ErrDamaged), errors.Is(err, ErrNotKept):
 	case sqlite.IsDamaged(err), errors.Is(err, ledger.ErrSnapshot):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case sqlite.IsDisk(err):
@@ -137,11 +164,23 @@ func failure(err error) error {
 	return err
 }
 
+// notKept gives errors of files their kind.
+func notKept(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
+	return err
+}
+
 // Close closes the file.
 func (p *Pins) Close() error { return errors.Join(p.db.Close(), p.lax.Close()) }
 
 // State returns the pinned state of a log; an empty one for a log not met before.
 func (p *Pins) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
+	if err := p.sound(ctx, p.db, "logs"); err != nil {
+		return nil, err
+	}
 	var snapshot []byte
 	err := p.db.QueryRowContext(ctx, `SELECT snapshot FROM intact_logs WHERE log = ?`, log[:]).Scan(&snapshot)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -205,6 +244,9 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 		return err
 	}
 	defer tx.Rollback()
+	if err := p.sound(ctx, tx, "logs"); err != nil {
+		return err
+	}
 	var seq uint64
 	var snapshot []byte
 	switch err := tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM intact_logs WHERE log = ?`, s.ID[:]).Scan(&seq, &snapshot); {
@@ -233,12 +275,15 @@ func (p *Pins) tryPin(ctx context.Context, s *ledger.State, forget uint64, check
 	if _, err := tx.ExecContext(ctx, `DELETE FROM places WHERE room = ? AND anew > ?`, s.ID[:], s.Head.Seq); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return p.commit(ctx, tx)
 }
 
 // Server returns the bus pinned for an address; zero for one not met before.
 func (p *Pins) Server(ctx context.Context, address string) (crypto.ID, error) {
 	var bus crypto.ID
+	if err := p.sound(ctx, p.db, "servers"); err != nil {
+		return bus, err
+	}
 	err := p.db.QueryRowContext(ctx, `SELECT bus FROM intact_servers WHERE address = ?`, address).Scan(sqlite.Blob(bus[:]))
 	if errors.Is(err, sql.ErrNoRows) {
 		return bus, p.absent(ctx, p.db, "servers")
@@ -289,6 +334,9 @@ func (p *Pins) PinSubject(ctx context.Context, bus crypto.ID, subject string, ro
 }
 
 func (p *Pins) pin(ctx context.Context, table string, replace bool, get, put string, value []byte, key ...any) error {
+	if err := p.sound(ctx, p.db, table); err != nil {
+		return err
+	}
 	var old []byte
 	err := p.db.QueryRowContext(ctx, get, key...).Scan(&old)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -304,7 +352,7 @@ func (p *Pins) pin(ctx context.Context, table string, replace bool, get, put str
 	case err != nil && !errors.Is(err, sql.ErrNoRows):
 		return fmt.Errorf("read a pin: %w", failure(err))
 	}
-	if _, err := p.db.ExecContext(ctx, put, append(key, value)...); err != nil {
+	if err := p.write(ctx, p.db, put, append(key, value)...); err != nil {
 		return fmt.Errorf("write a pin: %w", failure(err))
 	}
 	return nil
@@ -313,6 +361,9 @@ func (p *Pins) pin(ctx context.Context, table string, replace bool, get, put str
 // Subject returns the room pinned for a subject; zero for one not met before.
 func (p *Pins) Subject(ctx context.Context, bus crypto.ID, subject string) (crypto.ID, error) {
 	var room crypto.ID
+	if err := p.sound(ctx, p.db, "subjects"); err != nil {
+		return room, err
+	}
 	err := p.db.QueryRowContext(ctx, `SELECT room FROM intact_subjects WHERE bus = ? AND subject = ?`, bus[:], subject).Scan(sqlite.Blob(room[:]))
 	if errors.Is(err, sql.ErrNoRows) {
 		return room, p.absent(ctx, p.db, "subjects")
@@ -340,6 +391,9 @@ func (p *Pins) Of(ctx context.Context, owner crypto.PublicKey) error {
 
 // Setting returns a remembered setting; empty for none.
 func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
+	if err := p.sound(ctx, p.db, "settings"); err != nil {
+		return "", err
+	}
 	var value string
 	err := p.db.QueryRowContext(ctx, `SELECT value FROM intact_settings WHERE name = ?`, name).Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -353,7 +407,7 @@ func (p *Pins) Setting(ctx context.Context, name string) (string, error) {
 
 // Set remembers a setting.
 func (p *Pins) Set(ctx context.Context, name, value string) error {
-	if _, err := p.db.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value); err != nil {
+	if err := p.write(ctx, p.db, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value); err != nil {
 		return fmt.Errorf("write the setting %s: %w", name, failure(err))
 	}
 	return nil

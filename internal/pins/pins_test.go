@@ -444,7 +444,7 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hasty.Close()
-	other := &Pins{db: hasty, lax: hasty, complete: map[string]bool{}}
+	other := &Pins{db: hasty, lax: hasty, looked: map[string]int{}}
 	if err := other.Set(t.Context(), "name", "value"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("set: %v", err)
 	}

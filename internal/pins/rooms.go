@@ -27,6 +27,9 @@ type Place struct {
 
 // Place returns what is remembered of a room; zero for one not met before.
 func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) {
+	if err := p.sound(ctx, p.db, "places"); err != nil {
+		return Place{}, err
+	}
 	err = p.lax.QueryRowContext(ctx, `SELECT anew, place, hash, own, own_hash, accepted, disputed FROM intact_places WHERE room = ?`, room[:]).
 		Scan(&at.Anew, &at.Seq, sqlite.Blob(at.Hash[:]), &at.Own, sqlite.Blob(at.OwnHash[:]), &at.Accepted, &at.Disputed)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -41,7 +44,7 @@ func (p *Pins) Place(ctx context.Context, room crypto.ID) (at Place, err error) 
 // Reached remembers how far a room reaches, as At says of what was read and of what was acknowledged; zero for neither.
 // What is remembered never moves back, but to begin anew.
 func (p *Pins) Reached(ctx context.Context, room crypto.ID, at Place) error {
-	_, err := p.lax.ExecContext(ctx, `
+	err := p.write(ctx, p.lax, `
 		INSERT INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0)
 		ON CONFLICT (room) DO UPDATE SET anew = ?2,
 			place = CASE WHEN ?2 > anew OR ?3 > place THEN ?3 ELSE place END, hash = CASE WHEN ?2 > anew OR ?3 > place THEN ?4 ELSE hash END,
@@ -56,7 +59,7 @@ func (p *Pins) Reached(ctx context.Context, room crypto.ID, at Place) error {
 
 // Dispute remembers that a room has another frame at a place than it had, until a person accepts that.
 func (p *Pins) Dispute(ctx context.Context, room crypto.ID, seq uint64) error {
-	_, err := p.db.ExecContext(ctx, `UPDATE places SET disputed = ?2 WHERE room = ?1 AND disputed < ?2`, room[:], seq)
+	err := p.write(ctx, p.db, `UPDATE places SET disputed = ?2 WHERE room = ?1 AND disputed < ?2`, room[:], seq)
 	if err != nil {
 		return fmt.Errorf("remember the place of room %s: %w", room, failure(err))
 	}
@@ -68,7 +71,7 @@ func (p *Pins) Accept(ctx context.Context, room crypto.ID, at Place) error {
 	if at.Disputed <= at.Accepted {
 		at.Disputed = 0
 	}
-	_, err := p.db.ExecContext(ctx, `
+	err := p.write(ctx, p.db, `
 		INSERT INTO places (room, anew, place, hash, own, own_hash, accepted, disputed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET anew = excluded.anew, place = excluded.place, hash = excluded.hash, own = excluded.own, own_hash = excluded.own_hash,
 			accepted = excluded.accepted, disputed = excluded.disputed`,
@@ -107,7 +110,7 @@ const underWay = time.Minute
 // Stored remembers how much of one's own stream was acknowledged by now, and whether it has ended with that: nothing
 // of it is on its way.
 func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows, ended bool, now time.Time) error {
-	_, err := p.lax.ExecContext(ctx, `
+	err := p.write(ctx, p.lax, `
 		INSERT INTO streams (room, stream, frames, at, place, sealed, ended, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET frames = excluded.frames, at = excluded.at, place = excluded.place, sealed = excluded.sealed, ended = excluded.ended,
 			written = excluded.written`,
@@ -122,7 +125,7 @@ func (p *Pins) Stored(ctx context.Context, room crypto.ID, f crypto.Follows, end
 // may be under way: what of it is never acknowledged has to be told after what its writer sent behind that.
 func (p *Pins) Told(ctx context.Context, room crypto.ID, told []crypto.Follows, now time.Time) error {
 	for _, f := range told {
-		_, err := p.lax.ExecContext(ctx, `
+		err := p.write(ctx, p.lax, `
 			DELETE FROM streams WHERE room = ? AND stream = ? AND frames = ? AND (ended OR written NOT BETWEEN ? AND ?)`,
 			room[:], f.Stream[:], f.Frames, now.Add(-underWay).Unix(), now.Add(underWay).Unix())
 		if err != nil {
@@ -163,7 +166,7 @@ func (p *Pins) Forks(ctx context.Context, room crypto.ID) (forks []Fork, err err
 
 // Forked remembers a fork. One that is known stays as it is.
 func (p *Pins) Forked(ctx context.Context, room crypto.ID, f Fork) error {
-	_, err := p.db.ExecContext(ctx, `INSERT OR IGNORE INTO forks (room, sender, at, head, settled) VALUES (?, ?, ?, ?, 0)`, room[:], f.Sender[:], f.At, f.Head[:])
+	err := p.write(ctx, p.db, `INSERT OR IGNORE INTO forks (room, sender, at, head, settled) VALUES (?, ?, ?, ?, 0)`, room[:], f.Sender[:], f.At, f.Head[:])
 	if err != nil {
 		return fmt.Errorf("remember a fork of room %s: %w", room, failure(err))
 	}
@@ -172,7 +175,7 @@ func (p *Pins) Forked(ctx context.Context, room crypto.ID, f Fork) error {
 
 // Settle remembers that a person has decided about all known forks of a room's log.
 func (p *Pins) Settle(ctx context.Context, room crypto.ID) error {
-	if _, err := p.db.ExecContext(ctx, `UPDATE forks SET settled = 1 WHERE room = ?`, room[:]); err != nil {
+	if err := p.write(ctx, p.db, `UPDATE forks SET settled = 1 WHERE room = ?`, room[:]); err != nil {
 		return fmt.Errorf("settle the forks of room %s: %w", room, failure(err))
 	}
 	return nil

@@ -14,10 +14,12 @@ import (
 	sqlitedriver "modernc.org/sqlite"
 )
 
-// A disk that gives back other bytes than it was given must not make this identity trust what it would have refused.
-// So every row has a checksum, by triggers, which is compared whenever the row is read or changed; and how many rows a
-// table has is counted, and compared before a row is taken for one that never was. No table has an index of its own
-// that could lead elsewhere. This is for accidents: whoever may write the file holds the identity's seed as well.
+// A disk that gives back other bytes than it was given, or older ones, must not make this identity trust what it would
+// have refused. So every row has a checksum, by triggers, which is compared whenever the row is read or changed. How many
+// rows a table has, and the sum of their checksums, stand elsewhere in the file; they are compared before a table is used,
+// and each row before one is taken for one that never was. No table has an index of its own that could lead elsewhere.
+// How often anything changed stands in a file beside (changes.go). This is for accidents: whoever may write the file
+// holds the identity's seed as well.
 
 // table is one of the file's tables.
 type table struct {
@@ -60,12 +62,12 @@ var tables = []table{
 }
 
 // schema is the version of the file's form.
-const schema = 6
+const schema = 7
 
 // migrations make the file. Of each table T there is a view intact_T, which is read instead.
 func migrations() []string {
 	var b strings.Builder
-	b.WriteString("CREATE TABLE counts (name TEXT PRIMARY KEY, rows INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n")
+	b.WriteString("CREATE TABLE counts (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, checksums INTEGER NOT NULL, changes INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n")
 	for _, t := range tables {
 		var names, same []string
 		for _, c := range t.columns {
@@ -76,17 +78,21 @@ func migrations() []string {
 			same = append(same, key+" = NEW."+key)
 		}
 		old, new := "OLD."+strings.Join(names, ", OLD."), "NEW."+strings.Join(names, ", NEW.")
-		seal := fmt.Sprintf("UPDATE %s SET checksum = unibus_checksum(%s) WHERE %s", t.name, new, strings.Join(same, " AND "))
+		sum := "unibus_checksum(" + new + ")"
+		seal := fmt.Sprintf("UPDATE %s SET checksum = %s WHERE %s", t.name, sum, strings.Join(same, " AND "))
 		all := strings.Join(names, ", ")
-		fmt.Fprintf(&b, "CREATE TABLE %s (%s, checksum INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (%s)) STRICT, WITHOUT ROWID;\n", t.name, strings.Join(t.columns, ", "), t.key)
+		fmt.Fprintf(&b, "CREATE TABLE %s (checksum INTEGER NOT NULL DEFAULT 0, %s, PRIMARY KEY (%s)) STRICT, WITHOUT ROWID;\n", t.name, strings.Join(t.columns, ", "), t.key)
 		fmt.Fprintf(&b, "CREATE VIEW intact_%s AS SELECT %s FROM %s WHERE unibus_intact(checksum, %s);\n", t.name, all, t.name, all)
-		fmt.Fprintf(&b, "INSERT INTO counts (name, rows) VALUES ('%s', 0);\n", t.name)
-		trigger(&b, t, "inserted", "AFTER INSERT", seal, fmt.Sprintf("UPDATE counts SET rows = rows + 1 WHERE name = '%s'", t.name))
+		fmt.Fprintf(&b, "INSERT INTO counts (name, rows, checksums, changes) VALUES ('%s', 0, 0, 0);\n", t.name)
+		count := func(rows, checksums string) string {
+			return fmt.Sprintf("UPDATE counts SET rows = rows + %s, checksums = checksums + %s, changes = changes + 1 WHERE name = '%s'", rows, checksums, t.name)
+		}
+		trigger(&b, t, "inserted", "AFTER INSERT", seal, count("1", sum))
 		trigger(&b, t, "updating", "BEFORE UPDATE OF "+all, "SELECT unibus_intact(OLD.checksum, "+old+")")
 		trigger(&b, t, "deleting", "BEFORE DELETE", "SELECT unibus_intact(OLD.checksum, "+old+")")
-		trigger(&b, t, "updated", "AFTER UPDATE OF "+all, seal)
+		trigger(&b, t, "updated", "AFTER UPDATE OF "+all, seal, count("0", sum+" - OLD.checksum"))
 		if !t.grows {
-			trigger(&b, t, "deleted", "AFTER DELETE", fmt.Sprintf("UPDATE counts SET rows = rows - 1 WHERE name = '%s'", t.name))
+			trigger(&b, t, "deleted", "AFTER DELETE", count("-1", "-OLD.checksum"))
 		}
 	}
 	return []string{b.String()}
@@ -140,28 +146,43 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// How well a table was looked at.
+const (
+	counted = iota + 1 // it has as many rows as were written, with the checksums that they were given
+	whole              // and each row is what its checksum says
+)
+
+// sound makes sure, once, that a table is what was written last: ErrDamaged when it is not.
+func (p *Pins) sound(ctx context.Context, in querier, table string) error {
+	return p.look(ctx, in, table, counted, "SELECT count(*) AS n, coalesce(sum(checksum), 0) AS sum FROM "+table)
+}
+
 // absent makes sure, once, that a row which is not found in a table never was: ErrDamaged when one that was written
 // is gone, or could not be found because its key is another now.
 func (p *Pins) absent(ctx context.Context, in querier, table string) error {
+	return p.look(ctx, in, table, whole, "SELECT count(*) AS n, (SELECT coalesce(sum(checksum), 0) FROM "+table+") AS sum FROM intact_"+table)
+}
+
+func (p *Pins) look(ctx context.Context, in querier, table string, how int, query string) error {
 	p.mu.Lock()
-	complete := p.complete[table]
+	looked := p.looked[table]
 	p.mu.Unlock()
-	if complete {
+	if looked >= how {
 		return nil
 	}
-	var counted, written int64
-	err := in.QueryRowContext(ctx, fmt.Sprintf(`SELECT (SELECT count(*) FROM intact_%s), rows FROM counts WHERE name = ?`, table), table).Scan(&counted, &written)
+	var n, rows, sum, checksums int64
+	err := in.QueryRowContext(ctx, "SELECT n, rows, sum, checksums FROM counts, ("+query+") WHERE name = ?", table).Scan(&n, &rows, &sum, &checksums)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("%w: nothing says how many %s there are", ErrDamaged, table)
 	}
 	if err != nil {
 		return fmt.Errorf("look through the %s: %w", table, failure(err))
 	}
-	if counted != written {
-		return fmt.Errorf("%w: of %d %s, %d are there", ErrDamaged, written, table, counted)
+	if n != rows || sum != checksums {
+		return fmt.Errorf("%w: its %s are not those that were written last: %d rows, of %d", ErrDamaged, table, n, rows)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.complete[table] = true
+	p.looked[table] = max(p.looked[table], how)
 	return nil
 }
