@@ -50,6 +50,7 @@ func (s *scene) says(t teller, what string) {
 func TestDamagedStore(t *testing.T) {
 	s := served(t)
 	alices, _ := s.share("damaged")
+	s.say(alices, "kept")
 	mallory := s.join("mallory")
 	key, room, busID := mallory.Key(), alices.ID(), s.alice.Bus()
 	s.must(s.alice.RevokeUsers(s.ctx, "", key))
@@ -69,10 +70,11 @@ func TestDamagedStore(t *testing.T) {
 		t.Error("who was revoked is back")
 	}
 
-	for _, damage := range []string{`UPDATE rooms SET epoch = epoch + 1`, `DELETE FROM members`, `UPDATE epochs SET commitment = zeroblob(32)`} {
+	for _, damage := range []string{`UPDATE rooms SET epoch = epoch + 1`, `UPDATE rooms SET policy = '{}'`, `UPDATE rooms SET policy = json_set(policy, '$.retain.bytes', 1)`, `DELETE FROM members`, `UPDATE epochs SET commitment = zeroblob(32)`} {
 		tell, err = restart(damage)
 		s.must(err)
 		s.says(tell, "the store lists of a room was not what the log says")
+		s.reads(s.bob.id, "damaged", "kept")
 	}
 	for _, damage := range []string{`UPDATE rooms SET id = zeroblob(20)`, `UPDATE users SET active = 0`, `DELETE FROM users`, `UPDATE members SET room = zeroblob(20)`} {
 		tell, err = restart(damage)

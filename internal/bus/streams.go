@@ -58,8 +58,8 @@ func (s *Streams) Holds(ctx context.Context, name string) (bool, error) {
 	return stream.CachedInfo().State.Msgs > 0, nil
 }
 
-// Ensure makes or changes a room's stream, so that it is as the policy says. A stream is never removed:
-// when storing ends it is emptied, which keeps its numbers, so that a place never means two frames.
+// Ensure makes or changes a room's stream, so that it is as the policy says that the room's log has. A stream is never
+// removed: when storing ends it is emptied, which keeps its numbers, so that a place never means two frames.
 func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) error {
 	var err error
 	if p.Stored() {
@@ -71,6 +71,34 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 		return fmt.Errorf("the stream of room %s: %w", room, failure(err))
 	}
 	return nil
+}
+
+// EnsureListed is Ensure for a room whose policy the store lists. That only tells whether there is something to do: what
+// is done may remove messages, and is done by the log's.
+func (s *Streams) EnsureListed(ctx context.Context, room crypto.ID, listed ledger.Policy, logged func() (ledger.Policy, error)) error {
+	due, err := s.due(ctx, room, listed)
+	if err != nil || !due {
+		return err
+	}
+	p, err := logged()
+	if err != nil {
+		return err
+	}
+	return s.Ensure(ctx, room, p)
+}
+
+// due reports whether a room's stream is not as a policy says.
+func (s *Streams) due(ctx context.Context, room crypto.ID, p ledger.Policy) (bool, error) {
+	stream, err := s.js.Stream(ctx, StreamName(room))
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return p.Stored(), nil
+	case err != nil:
+		return false, fmt.Errorf("the stream of room %s: %w", room, failure(err))
+	case p.Stored():
+		return len(Deviations(stream.CachedInfo().Config, StreamForm(room, p))) > 0, nil
+	}
+	return stream.CachedInfo().State.Msgs > 0, nil
 }
 
 // StreamForm is what the stream of a stored room has to be; Replicas is not said. A frame is published

@@ -55,11 +55,29 @@ func (r *reconciler) all(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.streams.Ensure(ctx, room.ID, room.Policy); err != nil {
+		err := r.ensure(ctx, room)
+		if errors.Is(err, store.ErrDamaged) { // of which audit tells, room by room
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ensure makes a room's stream what it has to be.
+func (r *reconciler) ensure(ctx context.Context, room store.Room) error {
+	return r.streams.EnsureListed(ctx, room.ID, room.Policy, func() (p ledger.Policy, err error) {
+		err = r.logs.with(ctx, room.ID, func(s *ledger.State) error {
+			if s.Room == nil {
+				return fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room.ID)
+			}
+			p = s.Room.Policy
+			return nil
+		})
+		return p, err
+	})
 }
 
 // Limits of what the reconciler has before it.
@@ -187,7 +205,7 @@ func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool
 func (r *reconciler) tend(ctx context.Context, n store.Notice) (undone bool) {
 	room, err := r.store.Room(ctx, n.Log)
 	if err == nil {
-		err = r.streams.Ensure(ctx, n.Log, room.Policy)
+		err = r.ensure(ctx, room)
 	}
 	return !r.report(ctx, n, err)
 }
