@@ -244,6 +244,9 @@ func (d *doctor) operator(ctx context.Context) error {
 	}
 	if reached := d.servers(ctx, acc, servers); s != nil && !d.dark {
 		look := upkeep.Look{Repair: d.repair, Served: s.served, Report: d.add}
+		if err := store.Whole(ctx, s.Vault); err != nil {
+			d.say("store", upkeep.Fail, "give the same unibus migrate or restore again", "%v", err)
+		}
 		if reached {
 			upkeep.Streams(ctx, acc, servers, s.Vault, look)
 		}
@@ -262,7 +265,11 @@ func (d *doctor) unnamed() bool { return d.a.set.store == "" && d.a.set.keys == 
 func (d *doctor) right(ctx context.Context, url string, s store.Vault) (bool, error) {
 	held, err := upkeep.BusOf(ctx, s)
 	if err != nil {
-		d.say("store", upkeep.Fail, "", "%s: %v", redact.URL(url), err)
+		hint := ""
+		if errors.Is(err, unibus.ErrNotFound) {
+			hint = d.a.hint(store.ErrDamaged)
+		}
+		d.say("store", upkeep.Fail, hint, "%s: %v", redact.URL(url), err)
 		d.dark = errors.Is(err, unibus.ErrUnavailable)
 		return false, nil
 	}
@@ -284,15 +291,19 @@ func (d *doctor) right(ctx context.Context, url string, s store.Vault) (bool, er
 
 // servers looks at the servers and their machines, and reports whether there are streams to look at.
 func (d *doctor) servers(ctx context.Context, acc upkeep.Access, servers string) bool {
+	told := d.repair && d.remember()
+	marks, unread := service.LoadMarks(service.MarksFile(d.a.dataDir())) // before the service is asked, which writes it
+	if unread != nil {
+		d.say(keptStreams, upkeep.Fail, "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair", "%v", unread)
+	}
 	machine := d.add
-	if d.repair && d.remember() { // which is told
+	if told || unread != nil {
 		machine = func(c upkeep.Check) {
 			if c.Name != keptStreams || c.Status == upkeep.Fail {
 				d.add(c)
 			}
 		}
 	}
-	marks, unread := service.LoadMarks(service.MarksFile(d.a.dataDir())) // before the service is asked, which writes it
 	lost := func(s bus.Status) map[string]string {
 		if unread != nil {
 			return s.Lost
@@ -330,8 +341,8 @@ const keptStreams = "kept streams"
 // remembers more of them. It reports whether there were any such.
 func (d *doctor) remember() bool {
 	file := service.MarksFile(d.a.dataDir())
-	marks, err := service.LoadMarks(file)
-	if err != nil {
+	marks, damaged := service.LoadMarks(file)
+	if damaged != nil {
 		marks = service.Marks{}
 	}
 	accepted := 0
@@ -341,12 +352,16 @@ func (d *doctor) remember() bool {
 			accepted++
 		}
 	}
-	if err == nil && accepted == 0 {
+	if damaged == nil && accepted == 0 {
 		return false
 	}
 	if err := marks.Save(file); err != nil {
 		d.say(keptStreams, upkeep.Fail, "", "what is remembered of the streams: %v", err)
 		return false
+	}
+	if damaged != nil {
+		d.say(keptStreams, upkeep.Warn, "", "what was remembered of the streams is forgotten, and begins anew (%v)", damaged)
+		return true
 	}
 	d.say(keptStreams, upkeep.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
 	return true

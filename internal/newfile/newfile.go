@@ -39,6 +39,24 @@ func Write(path string, text []byte) error {
 	})
 }
 
+// Replace writes a file anew, for its owner alone: it is written aside, and there whole on the disk when it takes the
+// place of the one before.
+func Replace(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
 // Touch makes an empty file, and its folder, for its owner alone; one that is there is left as it is.
 func Touch(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

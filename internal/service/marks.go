@@ -21,6 +21,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -56,9 +57,8 @@ func LoadMarks(path string) (Marks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what is remembered of the streams: %w", err)
 	}
-	sum, body, _ := bytes.Cut(text, []byte("\n"))
 	m := Marks{}
-	if want := sha256.Sum256(body); string(sum) != hex.EncodeToString(want[:]) || json.Unmarshal(body, &m) != nil {
+	if body, ok := unsealed(text); !ok || json.Unmarshal(body, &m) != nil {
 		return nil, fmt.Errorf("what is remembered of the streams: %w: %s is damaged", store.ErrDamaged, path)
 	}
 	return m, nil
@@ -70,25 +70,25 @@ func (m Marks) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-marks-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
+	return newfile.Replace(path, sealed(body))
+}
+
+// sealed is a text behind a line with its checksum, and unsealed what it is without; ok is false for another checksum.
+func sealed(body []byte) []byte {
 	sum := sha256.Sum256(body)
-	_, err = f.Write(append([]byte(hex.EncodeToString(sum[:])+"\n"), body...))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return append([]byte(hex.EncodeToString(sum[:])+"\n"), body...)
+}
+
+func unsealed(text []byte) (body []byte, ok bool) {
+	sum, body, _ := bytes.Cut(text, []byte("\n"))
+	want := sha256.Sum256(body)
+	return body, string(sum) == hex.EncodeToString(want[:])
 }
 
 // Compare holds the stream of a room, whose log is at seq, against its mark at a time, and remembers what it is now.
-// It returns what to tell, if there is something; nil for a stream that is not there.
-func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at time.Time) string {
+// It returns what to tell, if there is something; nil for a stream that is not there. Changed reports whether the room's
+// policy was changed after an entry of its log.
+func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at time.Time, changed func(since uint64) bool) string {
 	was, known := m[room]
 	switch {
 	case now == nil && known:
@@ -112,7 +112,7 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	if tell != "" {
 		next.Lost = max(next.Lost, was.Last)
 	}
-	if was.early(next, now.State.Bytes, at) {
+	if was.early(next, now.State.Bytes, at) && (next.Seq == was.Seq || !changed(was.Seq)) {
 		next.Begun = cmp.Or(next.Begun, was.First)
 		tell = cmp.Or(tell, fmt.Sprintf("its stream lost its beginning: it begins at %d, and began at %d", next.First, was.First))
 	}
@@ -141,13 +141,12 @@ func holes(s jetstream.StreamState) uint64 {
 const largest = 1<<20 + 64<<10
 
 // early reports whether a stream with so many bytes lost what it began with before its limits allow that. Only for
-// something new does a server remove what is old, and no more than it has to. A change of the room's log may have
-// emptied the stream.
+// something new does a server remove what is old, and no more than it has to.
 func (m Mark) early(next Mark, bytes uint64, at time.Time) bool {
 	switch {
 	case m.First == 0 || next.First <= m.First || !next.Created.Equal(m.Created):
 		return false
-	case next.Seq != m.Seq || next.Age != m.Age || next.Bytes != m.Bytes:
+	case next.Age != m.Age || next.Bytes != m.Bytes:
 		return false
 	case m.Bytes > 0 && next.Last > m.Last && bytes+largest > uint64(m.Bytes):
 		return false
@@ -192,6 +191,7 @@ type marks struct {
 	next     time.Time // when to look again
 	known    Marks     // nil until they are read
 	changed  bool
+	anew     bool                 // nothing was remembered when they were first looked at
 	lost     map[string]string    // rooms by subject, and what is wrong with their streams
 	behind   map[string]time.Time // streams not current, since when
 	patience time.Duration
@@ -239,6 +239,7 @@ func (m *marks) read(w *watch) bool {
 		return false
 	}
 	first := m.known == nil
+	m.anew = first && len(known) == 0
 	m.known = known
 	for room, mark := range known {
 		if short := mark.Short(); first && short != "" {
@@ -276,7 +277,7 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 			continue // its stream may go
 		}
 		delete(gone, room)
-		tell := m.known.Compare(room, r.Seq, found[bus.StreamName(r.ID)], time.Now())
+		tell := m.known.Compare(room, r.Seq, found[bus.StreamName(r.ID)], time.Now(), m.policyChanged(ctx, r.ID))
 		if lacks := cmp.Or(tell, m.known[room].Short()); lacks != "" {
 			m.lost[r.Subject] = lacks
 		}
@@ -289,6 +290,10 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 	for room := range gone {
 		delete(m.known, room)
 	}
+	if m.anew && m.file != "" && len(m.known) > 0 {
+		m.anew = false
+		w.log.Warn("nothing was remembered of the rooms' streams: whether they lost something before is not known", "file", m.file, "streams", len(m.known))
+	}
 	for room := range were {
 		if m.lost[room] == "" {
 			w.log.Warn("a room's stream is taken for what it has to be again", "room", room, "was", were[room])
@@ -297,6 +302,19 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 	w.gauges.lost.Set(float64(len(m.lost)))
 	m.changed = !maps.Equal(before, m.known)
 	return nil
+}
+
+// policyChanged returns what looks into a room's log: a change of its policy may have emptied its stream. A log that
+// cannot be read excuses nothing.
+func (m *marks) policyChanged(ctx context.Context, room crypto.ID) func(since uint64) bool {
+	return func(since uint64) bool {
+		s, err := store.Load(ctx, m.store, room)
+		if err != nil || s.Room == nil {
+			return false
+		}
+		terms := s.Room.Terms
+		return len(terms) > 0 && terms[len(terms)-1].Seq > since
+	}
 }
 
 // tellBehind tells of streams that have not been current on all their servers for a while.

@@ -30,6 +30,7 @@ type reconciler struct {
 	kicks   *kicks
 	named   func(room crypto.ID) bus.Concerned // connections that have, or may have, rights in a room
 	streams *bus.Streams
+	seen    *seen
 	log     *slog.Logger
 }
 
@@ -169,6 +170,8 @@ func (r *reconciler) tell(ctx context.Context, n store.Notice, again bool, told,
 	r.report(ctx, n, r.announce(ctx, n)) // who does not hear of it asks now and then
 	if n.Log != r.bus {
 		hand(ctx, told, n)
+	} else {
+		r.report(ctx, n, r.logs.with(ctx, r.bus, func(s *ledger.State) error { return r.seen.note(s.Head) }))
 	}
 	if over, err := r.over(ctx, n, everyone); len(over) > 0 || err != nil {
 		hand(ctx, ends, n)

@@ -65,6 +65,7 @@ type Service struct {
 	crowd  *crowd
 	http   *http.Server
 	watch  *watch
+	seen   *seen
 	log    *slog.Logger
 }
 
@@ -121,7 +122,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, kicks: newKicks(servers), named: auth.crowd.mayHaveNamed, streams: streams, log: o.Log}
+	r := &reconciler{store: o.Store, logs: folded, bus: s.Bus, links: o.Links, servers: servers, kicks: newKicks(servers), named: auth.crowd.mayHaveNamed, streams: streams, seen: s.seen, log: o.Log}
 	if err := o.wait(ctx, func() error { return r.all(ctx) }); err != nil {
 		return err
 	}
@@ -157,7 +158,13 @@ func (s *Service) meet(ctx context.Context, o Options, streams *bus.Streams, fol
 		return nil, fmt.Errorf("found the bus: %w", err)
 	}
 	look := &audit{store: o.Store, logs: folded, bus: s.Bus, log: o.Log}
-	return look, o.wait(ctx, func() error { return look.allowlist(ctx) })
+	s.seen = newSeen(o, s.Bus)
+	return look, o.wait(ctx, func() error {
+		if err := s.seen.check(ctx, folded); err != nil {
+			return err
+		}
+		return look.allowlist(ctx)
+	})
 }
 
 // serveNATS answers members and strangers, each over a connection that can do nothing else.
@@ -269,6 +276,13 @@ func beside(ctx context.Context, dir string, streams *bus.Streams) error {
 		}
 		if len(left) > 0 {
 			return fmt.Errorf("%w: "+lost, store.ErrDamaged, MarksFile(dir))
+		}
+		kept, err := keptRecord(dir)
+		if err != nil {
+			return err
+		}
+		if kept != "" {
+			return fmt.Errorf("%w: the store is empty, and the bus of %s is kept in %s: nothing is founded in its place", store.ErrDamaged, dir, kept)
 		}
 	}
 	name, err := streams.Any(ctx)

@@ -236,6 +236,8 @@ func info(last uint64, created time.Time) *jetstream.StreamInfo {
 	return &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{FirstSeq: min(last, 1), LastSeq: last, Msgs: last}}
 }
 
+func never(uint64) bool { return false }
+
 // TestMarks: what is told of a stream, look after look.
 func TestMarks(t *testing.T) {
 	first, second := time.Unix(1, 0).UTC(), time.Unix(2, 0).UTC()
@@ -253,11 +255,11 @@ func TestMarks(t *testing.T) {
 		{nil, "gone, which was at 9", 9},
 		{info(20, second), "", 0},
 	} {
-		if tell := m.Compare("r", 1, step.now, first); !strings.Contains(tell, step.tell) || step.tell == "" && tell != "" || m["r"].Lost != step.lost {
+		if tell := m.Compare("r", 1, step.now, first, never); !strings.Contains(tell, step.tell) || step.tell == "" && tell != "" || m["r"].Lost != step.lost {
 			t.Errorf("step %d: %q, %+v", i, tell, m["r"])
 		}
 	}
-	if tell := (Marks{}).Compare("r", 1, nil, first); tell != "" {
+	if tell := (Marks{}).Compare("r", 1, nil, first, never); tell != "" {
 		t.Errorf("of a stream that never was: %q", tell)
 	}
 }
@@ -275,21 +277,24 @@ func TestLostBeginning(t *testing.T) {
 		change func(*Mark, *jetstream.StreamInfo)
 		after  time.Duration
 		lost   bool
+
+		changed uint64 // the last entry that changed the policy
 	}{
-		{"without limits", 0, -1, 1, 301, nil, day, true},
-		{"nothing lost", 0, -1, 1, 1, nil, day, false},
-		{"of what was empty", 0, -1, 0, 301, nil, day, false},
-		{"before it expires", day, -1, 1, 301, nil, day / 2, true},
-		{"expired", day, -1, 1, 301, nil, day, false},
-		{"expired by another server's clock", day, -1, 1, 301, nil, day - clocks, false},
-		{"nothing was there that could expire", day, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Began = time.Time{} }, 0, false},
-		{"trimmed", 0, largest + 499, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Last-- }, day, false},
-		{"with room for more", 0, largest + 500, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Last-- }, day, true},
-		{"trimmed for nothing new", 0, largest, 1, 301, nil, day, true},
-		{"emptied by the log", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, false},
-		{"made anew", 0, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Created = began.Add(1) }, day, false},
-		{"with another age", day, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxAge = 2 * day }, day / 2, false},
-		{"with another size", 0, 2000, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxBytes = 3000 }, day, false},
+		{"without limits", 0, -1, 1, 301, nil, day, true, 0},
+		{"nothing lost", 0, -1, 1, 1, nil, day, false, 0},
+		{"of what was empty", 0, -1, 0, 301, nil, day, false, 0},
+		{"before it expires", day, -1, 1, 301, nil, day / 2, true, 0},
+		{"expired", day, -1, 1, 301, nil, day, false, 0},
+		{"expired by another server's clock", day, -1, 1, 301, nil, day - clocks, false, 0},
+		{"nothing was there that could expire", day, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Began = time.Time{} }, 0, false, 0},
+		{"trimmed", 0, largest + 499, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Last-- }, day, false, 0},
+		{"with room for more", 0, largest + 500, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Last-- }, day, true, 0},
+		{"trimmed for nothing new", 0, largest, 1, 301, nil, day, true, 0},
+		{"emptied by the log", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, false, 7},
+		{"after a change of the log that is none of the policy", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, true, 6},
+		{"made anew", 0, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Created = began.Add(1) }, day, false, 0},
+		{"with another age", day, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxAge = 2 * day }, day / 2, false, 0},
+		{"with another size", 0, 2000, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxBytes = 3000 }, day, false, 0},
 	} {
 		mark := Mark{First: step.was, Began: began, Last: 900, Created: began, Age: step.age, Bytes: max(step.limit, 0), Seq: 7}
 		now := info(900, began)
@@ -299,19 +304,19 @@ func TestLostBeginning(t *testing.T) {
 			step.change(&mark, now)
 		}
 		m := Marks{"r": mark}
-		tell := m.Compare("r", 7, now, began.Add(step.after))
+		tell := m.Compare("r", 7, now, began.Add(step.after), func(since uint64) bool { return since < step.changed })
 		if lost := strings.Contains(tell, "lost its beginning: it begins at 301, and began at 1"); lost != step.lost || lost != (m["r"].Short() != "") {
 			t.Errorf("%s: %q, %q", step.what, tell, m["r"].Short())
 		}
 		now.State.FirstSeq, now.State.Msgs = 1, 900
-		if tell := m.Compare("r", 7, now, began); tell != "" || m["r"].Short() != "" {
+		if tell := m.Compare("r", 7, now, began, never); tell != "" || m["r"].Short() != "" {
 			t.Errorf("%s, and it is there again: %q, %q", step.what, tell, m["r"].Short())
 		}
 	}
 	m := Marks{"r": {First: 1, Last: 900, Created: began}}
 	now := info(800, began)
 	now.State.FirstSeq = 301
-	if m.Compare("r", 0, now, began); m["r"].Begun != 1 || m["r"].Lost != 900 {
+	if m.Compare("r", 0, now, began, never); m["r"].Begun != 1 || m["r"].Lost != 900 {
 		t.Errorf("both ends lost: %+v", m["r"])
 	}
 }
@@ -337,7 +342,7 @@ func TestHoles(t *testing.T) {
 	} {
 		now := info(9, at)
 		now.State.FirstSeq, now.State.Msgs = step.first, step.msgs
-		if tell := m.Compare("r", 1, now, at); tell != step.tell {
+		if tell := m.Compare("r", 1, now, at, never); tell != step.tell {
 			t.Errorf("step %d: %q, %+v", i, tell, m["r"])
 		}
 		if step.accept {

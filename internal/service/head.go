@@ -1,0 +1,111 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// A store in NATS servers may lose the end of the bus log with a damaged disk, and with it revocations; a file has what
+// was acknowledged recorded beside it by the store itself. So a service notes in its data folder how far it has seen the
+// bus log, and does not start with one that ends before that.
+const (
+	headFile  = "bus.head"
+	headWait  = 2 * time.Second // for a log that ends early to be read whole
+	headAgain = 500 * time.Millisecond
+)
+
+// seen is how far a service has seen the bus log.
+type seen struct {
+	file string // empty: nothing is noted
+	bus  crypto.ID
+}
+
+type seenHead struct {
+	Bus  crypto.ID   `json:"bus"`
+	Seq  uint64      `json:"seq"`
+	Hash crypto.Hash `json:"hash"`
+}
+
+func newSeen(o Options, bus crypto.ID) *seen {
+	s := &seen{bus: bus}
+	if _, ok := o.Store.(filed); !ok && o.Dir != "" {
+		s.file = filepath.Join(o.Dir, headFile)
+	}
+	return s
+}
+
+// read is what was noted; zero for nothing, or of another bus.
+func (s *seen) read() (h seenHead, err error) {
+	if s.file == "" {
+		return h, nil
+	}
+	text, err := os.ReadFile(s.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return h, nil
+	}
+	if err != nil {
+		return h, err
+	}
+	if body, ok := unsealed(text); !ok || json.Unmarshal(body, &h) != nil {
+		return h, fmt.Errorf("how far the bus log was seen: %w: %s is damaged; without it that begins anew", store.ErrDamaged, s.file)
+	}
+	if h.Bus != s.bus {
+		return seenHead{}, nil
+	}
+	return h, nil
+}
+
+// check makes sure that the bus log goes on from what was noted, and notes how far it goes. One that ends before may be
+// read from a server that lags: it is read again for a while.
+func (s *seen) check(ctx context.Context, logs *logs) error {
+	was, err := s.read()
+	if err != nil {
+		return err
+	}
+	for began := time.Now(); ; {
+		var head ledger.Head
+		var same bool
+		err := logs.with(ctx, s.bus, func(l *ledger.State) error {
+			at, ok := l.HashAt(was.Seq)
+			head, same = l.Head, was.Seq == 0 || ok && at == was.Hash
+			return nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case same:
+			return s.note(head)
+		case head.Seq >= was.Seq || time.Since(began) > headWait:
+			return fmt.Errorf("%w: the bus log ends at entry %d (%x), and this service has seen it up to %d (%x): restore the servers' data; or, to take what is there for all there is, remove %s",
+				store.ErrDamaged, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8], s.file)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(headAgain):
+		}
+	}
+}
+
+// note writes down how far the bus log goes, and returns when that is on the disk.
+func (s *seen) note(head ledger.Head) error {
+	was, err := s.read()
+	if s.file == "" || err != nil || was.Seq >= head.Seq {
+		return err
+	}
+	body, err := json.Marshal(seenHead{s.bus, head.Seq, head.Hash})
+	if err != nil {
+		return err
+	}
+	return newfile.Replace(s.file, sealed(body))
+}

@@ -1,0 +1,82 @@
+package service
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// TestSeen: a bus log in NATS servers that lost its end, and with it a revocation, is not served from again, until a
+// person has removed what was noted.
+func TestSeen(t *testing.T) {
+	admin, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob, err := crypto.NewIdentity([32]byte{'b'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := NodeOptions{Listen: "127.0.0.1:0", Store: JetStream, Dir: t.TempDir(), Identity: admin, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	state, kept, before := t.TempDir(), filepath.Join(o.Dir, "jetstream"), filepath.Join(t.TempDir(), "before")
+	serve := func(seq uint64, change func(c *unibus.Client) error) {
+		t.Helper()
+		n, err := StartNode(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Stop()
+		c, err := unibus.Connect(t.Context(), unibus.Options{Identity: admin, StateDir: state, Server: n.URL()})
+		if err == nil {
+			err = errors.Join(change(c), c.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "how far the log was seen", func() bool { // it is noted a moment after
+			head, err := n.seen.read()
+			return err == nil && head.Seq == seq
+		})
+	}
+	serve(2, func(c *unibus.Client) error {
+		return c.AddUsers(t.Context(), unibus.NewUser{Key: bob.Key(), Name: "bob"})
+	})
+	if err := os.CopyFS(before, os.DirFS(kept)); err != nil {
+		t.Fatal(err)
+	}
+	serve(3, func(c *unibus.Client) error { return c.RevokeUsers(t.Context(), "", bob.Key()) })
+	if err := errors.Join(os.RemoveAll(kept), os.Rename(before, kept)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
+		n.Stop()
+		t.Fatalf("it is served: %v", err)
+	}
+	file := filepath.Join(o.Dir, headFile)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-2] ^= 1
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("what was noted is damaged, and it is served: %v", err)
+		n.Stop()
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Stop()
+}
