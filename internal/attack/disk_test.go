@@ -87,6 +87,16 @@ func TestDamagedStore(t *testing.T) {
 		}
 	}
 
+	s.stop()
+	heads := filepath.Join(s.dir, "heads."+service.SQLiteFile)
+	s.must(os.Remove(heads))
+	tell = make(teller, 64)
+	s.must(s.launch(tell))
+	s.says(tell, "nothing says what was acknowledged of some logs")
+	if anew, err := os.Stat(heads); err != nil || anew.Size() == 0 {
+		t.Errorf("it is not recorded: %v", err)
+	}
+
 	tell, err = restart(flip, room[:])
 	s.must(err)
 	s.says(tell, "a room's log is damaged")

@@ -24,6 +24,8 @@ type audit struct {
 type filed interface {
 	CheckFile(ctx context.Context) error
 	Strays(ctx context.Context) (int, error)
+	Unrecorded(ctx context.Context) (int, error)
+	ResetHeads(ctx context.Context) error
 }
 
 // allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged.
@@ -32,6 +34,9 @@ func (a *audit) allowlist(ctx context.Context) error {
 	strays := 0 // records of no log
 	if file, ok := a.store.(filed); ok {
 		err := file.CheckFile(ctx)
+		if err == nil {
+			err = a.record(ctx, file)
+		}
 		if err == nil {
 			strays, err = file.Strays(ctx)
 		}
@@ -70,6 +75,16 @@ func (a *audit) allowlist(ctx context.Context) error {
 		return fmt.Errorf("the allowlist: %w", err)
 	}
 	return nil
+}
+
+// record has what is there recorded as acknowledged where nothing says what was, and tells of it.
+func (a *audit) record(ctx context.Context, file filed) error {
+	n, err := file.Unrecorded(ctx)
+	if err != nil || n == 0 {
+		return err
+	}
+	a.log.Warn("nothing says what was acknowledged of some logs: that this is an older copy of the database would not be noticed; from now on it is", "logs", n)
+	return file.ResetHeads(ctx)
 }
 
 // anew makes what the store lists what a log says; dry is for where that may well be so already.

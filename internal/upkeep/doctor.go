@@ -463,6 +463,7 @@ func owners(r *ledger.Room) (n int) {
 type file interface {
 	CheckFile(ctx context.Context) error
 	CheckHeads(ctx context.Context) error
+	Unrecorded(ctx context.Context) (int, error)
 	ResetHeads(ctx context.Context) error
 }
 
@@ -478,8 +479,14 @@ func File(ctx context.Context, s store.Vault, look Look) {
 		n.fail(back, "%v", err)
 		return
 	}
+	unrecorded := 0
 	err := f.CheckHeads(ctx)
+	if err == nil {
+		unrecorded, err = f.Unrecorded(ctx)
+	}
 	switch {
+	case unrecorded > 0:
+		n.warn("serve records it when it starts", "whole; but nothing says what was acknowledged of %s: that it is an older copy would not be noticed", english.Plural(unrecorded, "log", ""))
 	case err == nil:
 		n.pass("whole, and with all that was acknowledged")
 	case !look.Repair:

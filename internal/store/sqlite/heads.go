@@ -244,6 +244,23 @@ func (h *heads) check(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// unrecorded counts the logs of the store that the file says nothing of.
+func (h *heads) unrecorded(ctx context.Context, db *sql.DB) (int, error) {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	if err := h.locked(h.read); err != nil {
+		return 0, err
+	}
+	logs, err := rows(ctx, db, scanID, `SELECT DISTINCT log FROM entries`)
+	n := 0
+	for _, log := range logs {
+		if _, ok := h.known[log]; !ok {
+			n++
+		}
+	}
+	return n, err
+}
+
 // reset writes the file anew with what the store has, as a person has decided.
 func (h *heads) reset(ctx context.Context, db *sql.DB) error {
 	h.writing.Lock()

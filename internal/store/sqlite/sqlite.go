@@ -85,6 +85,12 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 // has another.
 func (s *Store) CheckHeads(ctx context.Context) error { return failure(s.acked.check(ctx, s.read)) }
 
+// Unrecorded counts the logs of which nothing says what was acknowledged: the record was lost, or its beginning.
+func (s *Store) Unrecorded(ctx context.Context) (int, error) {
+	n, err := s.acked.unrecorded(ctx, s.read)
+	return n, failure(err)
+}
+
 // ResetHeads takes what the store has for what was acknowledged, as a person has decided.
 func (s *Store) ResetHeads(ctx context.Context) error { return failure(s.acked.reset(ctx, s.read)) }
 
