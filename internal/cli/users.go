@@ -267,7 +267,7 @@ func (a *app) userRevokeCmd() *cobra.Command {
 		Annotations: map[string]string{asks: "whether to revoke them"},
 		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
 		RunE: a.client(func(ctx context.Context, c *unibus.Client, args []string) error {
-			keys, err := revocable(ctx, c, args)
+			keys, already, err := revocable(ctx, c, args)
 			if err != nil {
 				return err
 			}
@@ -278,7 +278,11 @@ func (a *app) userRevokeCmd() *cobra.Command {
 			} else if err := a.confirmOnTerminal("revoke " + strings.Join(args, ", ")); err != nil {
 				return err
 			}
-			if err := c.RevokeUsers(ctx, reason, keys...); err != nil {
+			err = c.RevokeUsers(ctx, reason, keys...)
+			if errors.Is(err, unibus.ErrNotFound) && already != nil {
+				return already
+			}
+			if err != nil {
 				return err
 			}
 			stale := []string{}
@@ -311,20 +315,20 @@ func (a *app) userRevokeCmd() *cobra.Command {
 	return c
 }
 
-// revocable resolves whom to revoke. Who was revoked already is not there to be revoked, and that is said.
-func revocable(ctx context.Context, c *unibus.Client, names []string) ([]unibus.PublicKey, error) {
-	keys := make([]unibus.PublicKey, len(names))
+// revocable resolves whom to revoke. Who was revoked already is not there to be revoked, which already says.
+func revocable(ctx context.Context, c *unibus.Client, names []string) (keys []unibus.PublicKey, already, err error) {
+	keys = make([]unibus.PublicKey, len(names))
 	for i, name := range names {
 		u, err := anyUser(ctx, c, name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !u.Active {
-			return nil, fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
+		if !u.Active && already == nil {
+			already = fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
 		}
 		keys[i] = u.Key
 	}
-	return keys, nil
+	return keys, already, nil
 }
 
 func (a *app) userLsCmd() *cobra.Command {

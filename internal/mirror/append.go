@@ -93,9 +93,12 @@ func (l *Log) tryAppend(ctx context.Context, began time.Time, next Next) error {
 	if err == nil {
 		d, err = l.draft(ctx, *p)
 	}
-	if err != nil {
-		if kept != nil && asked(ctx, next, before, kept) { // it cannot be done twice
-			return nil
+	if err != nil { // it cannot be done twice
+		if kept == nil {
+			before, kept = l.unanswered(ctx)
+		}
+		if kept != nil && asked(ctx, next, before, kept) {
+			return l.peer.Pins.Answered(ctx, l.id, kept.Seq)
 		}
 		return err
 	}
@@ -126,6 +129,33 @@ func (l *Log) tryAppend(ctx context.Context, began time.Time, next Next) error {
 func asked(ctx context.Context, next Next, before *ledger.State, kept *ledger.Entry) bool {
 	p, err := next(ctx, before)
 	return err == nil && p != nil && ledger.SameChange(p.Body, kept.Body)
+}
+
+// unanswered returns the last entry that this identity signed, if it stands, and the command that had it signed ended a
+// while ago without knowing that; and the log as it was before. It only helps to say what a command has done: nil when
+// anything is in the way.
+func (l *Log) unanswered(ctx context.Context) (before *ledger.State, e *ledger.Entry) {
+	o, err := l.peer.Pins.Unanswered(ctx, l.id)
+	if err != nil || o == nil || time.Since(o.At) >= old {
+		return nil, nil
+	}
+	e, err = l.state.Read(o.Statement)
+	if err != nil || !l.has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
+		return nil, nil
+	}
+	before = new(ledger.State)
+	for raw, err := range l.peer.Store.Entries(ctx, l.id, 0) {
+		if err != nil || before.Head.Seq == o.Seq-1 {
+			break
+		}
+		if _, err := before.Apply(raw.Statement); err != nil {
+			break
+		}
+	}
+	if before.Head.Seq != o.Seq-1 || !l.has(before.Head) {
+		return nil, nil
+	}
+	return before, e
 }
 
 // step is told how far an Append has come. Tests end the process there.
@@ -190,7 +220,7 @@ func (l *Log) commit(ctx context.Context, d *ledger.Draft) error {
 		return l.broken("the store says that entry %d is another's, and has none", d.Entry.Seq)
 	}
 	if l.has(ledger.Head{Seq: d.Entry.Seq, Hash: d.Entry.Hash}) {
-		return l.accepted(ctx)
+		return errors.Join(l.peer.Pins.Answered(ctx, l.id, d.Entry.Seq), l.accepted(ctx))
 	}
 	return err
 }
@@ -221,6 +251,9 @@ func (l *Log) accept(ctx context.Context, after *ledger.State) error {
 		return err
 	}
 	step("pinned")
+	if err := l.peer.Pins.Answered(ctx, l.id, after.Head.Seq); err != nil {
+		return err
+	}
 	return l.accepted(ctx)
 }
 

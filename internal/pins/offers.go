@@ -47,14 +47,42 @@ func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
 	return &o, nil
 }
 
+// Unanswered returns the last entry that this identity signed for a log, if whoever signed it does not know what came of
+// it; nil for none.
+func (p *Pins) Unanswered(ctx context.Context, log crypto.ID) (*Offer, error) {
+	if err := p.sound(ctx, p.db, "signed"); err != nil {
+		return nil, err
+	}
+	var o Offer
+	var at int64
+	var answered bool
+	err := p.db.QueryRowContext(ctx, `SELECT seq, statement, at, answered FROM intact_signed WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&o.Seq, &o.Statement, &at, &answered)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && answered {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was signed for log %s: %w", log, failure(err))
+	}
+	o.At = time.UnixMilli(at)
+	return &o, nil
+}
+
+// Answered remembers that whoever signed an entry knows that it stands.
+func (p *Pins) Answered(ctx context.Context, log crypto.ID, seq uint64) error {
+	if err := p.write(ctx, p.lax, `UPDATE signed SET answered = 1 WHERE log = ? AND seq = ?`, log[:], seq); err != nil {
+		return fmt.Errorf("remember the answer for log %s: %w", log, err)
+	}
+	return nil
+}
+
 // maxSigned is how many of its own last entries of a log an identity remembers, in case that goes back.
 const maxSigned = 64
 
 // letGo offers no more what was offered for the places of a log up to one.
 func letGo(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
 	for _, statement := range []string{
-		`INSERT INTO signed (log, seq, statement, at, epoch, key) SELECT * FROM intact_offers WHERE log = ?1 AND seq <= ?2
-			ON CONFLICT DO UPDATE SET statement = excluded.statement, at = excluded.at, epoch = excluded.epoch, key = excluded.key`,
+		`INSERT INTO signed (log, seq, statement, at, epoch, key, answered) SELECT *, 0 FROM intact_offers WHERE log = ?1 AND seq <= ?2
+			ON CONFLICT DO UPDATE SET statement = excluded.statement, at = excluded.at, epoch = excluded.epoch, key = excluded.key, answered = 0`,
 		`DELETE FROM offers WHERE log = ?1 AND seq <= ?2`,
 		fmt.Sprintf(`DELETE FROM signed WHERE log = ?1 AND seq NOT IN (SELECT seq FROM signed WHERE log = ?1 ORDER BY seq DESC LIMIT %d)`, maxSigned),
 	} {
@@ -130,6 +158,6 @@ func signedBefore(ctx context.Context, tx *sql.Tx, log crypto.ID, seq uint64) (a
 	if _, err := s.Check(statement); err != nil {
 		return false, nil // it went on from another history
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) SELECT * FROM intact_signed WHERE log = ? AND seq = ?`, log[:], seq)
+	_, err = tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) SELECT log, seq, statement, at, epoch, key FROM intact_signed WHERE log = ? AND seq = ?`, log[:], seq)
 	return err == nil, err
 }

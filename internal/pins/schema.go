@@ -40,6 +40,7 @@ var tables = []table{
 	}, false},
 	{"signed", "log, seq", []string{ // what was in offers, in case its log goes back
 		"log BLOB NOT NULL", "seq INTEGER NOT NULL", "statement BLOB NOT NULL", "at INTEGER NOT NULL", "epoch INTEGER NOT NULL", "key BLOB",
+		"answered INTEGER NOT NULL", // whoever signed it knows what came of it
 	}, false},
 	{"places", "room", []string{
 		"room BLOB NOT NULL",
@@ -62,7 +63,7 @@ var tables = []table{
 }
 
 // schema is the version of the file's form.
-const schema = 7
+const schema = 8
 
 // migrations make the file. Of each table T there is a view intact_T, which is read instead.
 func migrations() []string {
