@@ -399,7 +399,7 @@ func TestAgain(t *testing.T) {
 			w.is(p.open(w.bus).Append(t.Context(), strictly("bob")), store.ErrDenied)
 			w.later("state", time.Minute)
 			w.is(w.process(w.admin, "state").open(w.bus).Append(t.Context(), strictly("carol")), store.ErrExists) // it has settled what was kept
-			if stands { // which nobody was told
+			if stands {                                                                                           // which nobody was told
 				w.must(w.process(w.admin, "state").open(w.bus).Append(t.Context(), strictly("bob")))
 			}
 			p = w.process(w.admin, "state")
