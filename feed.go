@@ -39,6 +39,7 @@ type feed struct {
 	reading context.Context // ctx, and until the subscription is to finish
 	closing bool            // it ends with what is stored
 	renewed bool            // a frame was read that is of after the room began anew
+	bygones bool            // the last one that was read is of before that
 	stored  bool
 	page    int // bytes of the past that are read at once
 	src     source
@@ -525,9 +526,14 @@ func (f *feed) hole(seq uint64, why string) {
 	}
 	from := max(first, f.next)
 	f.in.Damaged(PublicKey{}, from, seq-1)
-	if wanted := max(from, f.from); wanted < seq {
+	known := f.memory.last()
+	was := from <= known && known < seq
+	switch wanted := max(from, f.from); {
+	case wanted < seq && f.bygones && !was: // an owner has said that what was there then is gone
+		f.tell(Notice{Kind: NoticeLost, From: wanted, To: seq - 1, Why: why + ", behind what is of before the room began anew"})
+	case wanted < seq:
 		f.tell(Notice{Kind: NoticeLost, Finding: true, From: wanted, To: seq - 1, Why: why})
-	} else if known := f.memory.last(); from <= known && known < seq { // it is not wanted, and was there all the same
+	case was: // it is not wanted, and was there all the same
 		f.tell(Notice{Kind: NoticeLost, Finding: true, From: known, To: known, Why: "missing, though it was read or acknowledged before"})
 	}
 }

@@ -81,6 +81,12 @@ func (r *Room) sinceAnew(at uint64) (since bool) {
 	return since
 }
 
+// beforeAnew reports whether an entry is before that with which the room began anew.
+func (r *Room) beforeAnew(at uint64) (before bool) {
+	r.read(func(s *ledger.State) { before = at < s.Room.Anew })
+	return before
+}
+
 func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
 	l.r.read(func(s *ledger.State) { at, when = s.Room.Joined(sender) })
 	return at, when
@@ -119,6 +125,7 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	case err != nil:
 		return f.refuse(ctx, frame, err)
 	}
+	f.bygones = f.r.beforeAnew(v.Header.At)
 	f.renewed = f.renewed || f.r.sinceAnew(v.Header.At)
 	if err := f.lookBack(ctx, frame, v.Header); err != nil {
 		return err

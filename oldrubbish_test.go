@@ -66,3 +66,34 @@ func TestOldRubbish(t *testing.T) {
 		}
 	}
 }
+
+// TestHoleOfBefore: what is missing among what a room had stored before it began anew is no finding any more; what is
+// missing of after that is.
+func TestHoleOfBefore(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	past := w.c.past
+	for _, v := range []struct {
+		place uint64 // that is missing
+		want  NoticeKind
+	}{{2, ""}, {4, NoticeMissing}, {5, NoticeLost}, {6, NoticeLost}} {
+		w.c.past = past
+		room, err := w.c.CreateRoom(w.ctx, fmt.Sprintf("hole.%d", v.place), DefaultPolicy())
+		must(err)
+		for place := range 6 {
+			if place == 3 {
+				must(room.BeginAnew(w.ctx, func(*Policy) {}))
+			}
+			must(room.PublishOnce(w.ctx, []byte("message")))
+		}
+		w.c.past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) {
+			p.Frames = slices.DeleteFunc(p.Frames, func(f store.Frame) bool { return f.Seq == v.place })
+			p.Lost = v.place
+		}}
+		texts, notices, err := w.read(t, room, SubscribeOptions{All: true})
+		found := slices.ContainsFunc(notices, func(n Notice) bool { return n.Finding && n.Kind == v.want })
+		told := slices.ContainsFunc(notices, func(n Notice) bool { return n.Kind == NoticeLost })
+		if !told || found != (v.want != "") || errors.Is(err, ErrIntegrity) != found {
+			t.Errorf("without place %d: %q, %v, %v", v.place, texts, notices, err)
+		}
+	}
+}

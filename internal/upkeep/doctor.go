@@ -361,7 +361,7 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	wrong, rooms := 0, 0
 	users, err := allowlist(ctx, s)
 	if err != nil {
-		n.fail("restore a backup; what is damaged is not repaired", "%v", err)
+		n.fail(back+"; what is damaged is not repaired", "%v", err)
 		return
 	}
 	now := time.Now()
@@ -395,7 +395,7 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	case err != nil:
 		n.fail("", "%v", err)
 	case len(broken) > 0:
-		n.fail("restore a backup; what is damaged is not repaired", "%s", bus.Few(broken))
+		n.fail(back+"; what is damaged is not repaired", "%s", bus.Few(broken))
 	case wrong > 0 && repair:
 		n.pass("%s were wrong and are right now, in %s", english.Plural(wrong, "record", ""), english.Plural(logs, "log", ""))
 	case wrong > 0:
@@ -459,6 +459,9 @@ func owners(r *ledger.Room) (n int) {
 	return n
 }
 
+// back is what helps with a store that is damaged.
+const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
+
 // file is a store that is kept in a file, with what was acknowledged beside it.
 type file interface {
 	CheckFile(ctx context.Context) error
@@ -474,7 +477,6 @@ func File(ctx context.Context, s store.Vault, look Look) {
 		return
 	}
 	n := named{"database", look.Report}
-	const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
 	if err := f.CheckFile(ctx); err != nil {
 		n.fail(back, "%v", err)
 		return

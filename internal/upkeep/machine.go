@@ -48,7 +48,7 @@ func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Statu
 			list = append(list, room+": "+behind[room])
 		}
 		if len(list) > 0 {
-			kept.fail("restore the servers' data, or accept it with unibus doctor --repair on "+s.Host, "%s", bus.Few(list))
+			kept.fail("restore the servers' data; or, to accept it, on "+s.Host+": unibus doctor --repair", "%s", bus.Few(list))
 		} else {
 			kept.pass("%s finds every stream as far as it was left", s.Host)
 		}
