@@ -376,9 +376,10 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	if !c.active(c.id.Key()) {
 		return nil, c.explain(ErrDenied)
 	}
-	if _, err := c.store.RoomBySubject(ctx, subject); err == nil {
-		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)
-	} else if !errors.Is(err, ErrNotFound) {
+	switch there, err := c.store.RoomBySubject(ctx, subject); {
+	case err == nil:
+		return c.madeBefore(ctx, subject, there.ID)
+	case !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
 	create := &ledger.Create{Bus: c.bus.id, Subject: subject, Policy: p, Nonce: random[[16]byte]()}
@@ -393,18 +394,44 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 		log, err = c.peer().Create(ctx, proposal, c.bus.id)
 		return err
 	})
+	var r *Room
+	if err == nil {
+		err = c.pins.PinSubject(ctx, c.bus.id, subject, log.ID(), true)
+	}
+	if err == nil {
+		r, err = c.openRoom(ctx, log.ID())
+	}
 	switch {
 	case errors.Is(err, ErrExists):
 		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)
 	case errors.Is(err, ErrUnavailable):
+		if log != nil {
+			err = errors.Join(err, c.pins.Set(context.WithoutCancel(ctx), c.making(subject), log.ID().String()))
+		}
 		return nil, withHint(fmt.Errorf("room %s: %w", subject, err), "it may have been made all the same: unibus room show %s", subject)
-	case err != nil:
+	}
+	return r, err
+}
+
+// making is what remembers the room of which nobody knows whether it was made.
+func (c *Client) making(subject string) string {
+	return "room in the making at " + c.bus.id.String() + ": " + subject
+}
+
+// madeBefore returns the room that has a subject, if it is the one whose making was not answered; ErrExists for another.
+func (c *Client) madeBefore(ctx context.Context, subject string, there ID) (*Room, error) {
+	made, err := c.pins.Setting(ctx, c.making(subject))
+	if err != nil {
 		return nil, err
 	}
-	if err := c.pins.PinSubject(ctx, c.bus.id, subject, log.ID(), true); err != nil {
+	if made != there.String() {
+		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)
+	}
+	r, err := c.openRoom(ctx, there)
+	if err != nil {
 		return nil, err
 	}
-	return c.openRoom(ctx, log.ID())
+	return r, errors.Join(c.pins.PinSubject(ctx, c.bus.id, subject, there, true), c.pins.Set(ctx, c.making(subject), "made"))
 }
 
 // active reports whether someone is on the allowlist now, as last verified.

@@ -285,17 +285,9 @@ func (a *app) userRevokeCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			stale := []string{}
-			for _, key := range keys {
-				rooms, err := c.RoomsOf(ctx, key)
-				if err != nil {
-					return fmt.Errorf("revoked; the stale rooms could not be listed: %w", err)
-				}
-				for _, r := range rooms {
-					if r.Info().Stale {
-						stale = append(stale, r.Subject())
-					}
-				}
+			stale, err := staleRooms(ctx, c, keys)
+			if err != nil { // what was to be done is
+				a.notice("the stale rooms could not be listed: %v", err)
 			}
 			return a.out.value(map[string]any{"revoked": keys, "stale": stale}, func() {
 				for i, key := range keys {
@@ -313,6 +305,23 @@ func (a *app) userRevokeCmd() *cobra.Command {
 	c.Flags().StringVar(&reason, "reason", "", "a `TEXT` for the log")
 	c.ValidArgsFunction = a.completeUsers
 	return c
+}
+
+// staleRooms lists the rooms that people were in, and that are stale now.
+func staleRooms(ctx context.Context, c *unibus.Client, keys []unibus.PublicKey) ([]string, error) {
+	stale := []string{}
+	for _, key := range keys {
+		rooms, err := c.RoomsOf(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rooms {
+			if r.Info().Stale {
+				stale = append(stale, r.Subject())
+			}
+		}
+	}
+	return stale, nil
 }
 
 // revocable resolves whom to revoke. Who was revoked already is not there to be revoked, which already says.

@@ -41,7 +41,7 @@ type Proposal struct {
 type Next func(ctx context.Context, s *ledger.State) (*Proposal, error)
 
 // Create offers the first entry of a room's log. It has no rival: an answer settles it. ErrExists when the room's
-// subject is taken, ErrUnavailable when the room may have been made all the same.
+// subject is taken, ErrUnavailable when the room may have been made all the same: the log is returned then, too.
 func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, error) {
 	l := &Log{peer: p, bus: bus, state: new(ledger.State)}
 	d, err := l.draft(ctx, next)
@@ -51,7 +51,7 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 	l.id = d.Entry.Log
 	d.Sign(p.Identity)
 	if err := l.offer(ctx, d); err != nil {
-		return nil, err
+		return l, err
 	}
 	return l, l.accept(ctx, d.After)
 }
