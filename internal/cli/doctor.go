@@ -71,6 +71,7 @@ func (d *doctor) add(c upkeep.Check) {
 }
 
 func (d *doctor) say(name, status, hint, format string, args ...any) {
+	hint = strings.TrimSuffix(hint, lookWith) // which it does
 	d.add(upkeep.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
 }
 

@@ -14,6 +14,7 @@ type findings struct {
 	mu     sync.Mutex
 	rooms  []string // in the order in which they were met
 	places map[string]uint64
+	others bool // findings that are none of keys
 }
 
 // note takes note of a finding about a room's messages.
@@ -32,6 +33,7 @@ func (f *findings) note(n unibus.Notice) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.others = f.others || n.Kind != unibus.NoticeKey
 	if f.places == nil {
 		f.places = map[string]uint64{}
 	}
@@ -56,6 +58,10 @@ func (f *findings) hint() string {
 	more := ""
 	if len(f.rooms) > maxHinted {
 		more = ", and so on"
+	}
+	if !f.others {
+		return fmt.Sprintf("a backup of the bus has the keys, for whoever runs it; for what is to come an owner or admin hands out a new one: unibus rekey %s%s; to take what cannot be read for lost: %s%s",
+			quoted(f.rooms[0]), more, strings.Join(accept, "; "), more)
 	}
 	return fmt.Sprintf("ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: %s%s; or you for yourself: %s%s",
 		strings.Join(anew, "; "), more, strings.Join(accept, "; "), more)

@@ -101,6 +101,9 @@ migrated has no messages, and whoever had read or written some would be told so 
 			return err
 		}
 		a.notice("%s: %s", r.Subject(), r.Info().Policy)
+		if anew {
+			a.notice("%s begins anew: nobody is told any more that something is missing of what it had stored", r.Subject())
+		}
 		f.tell(a)
 		return nil
 	})

@@ -149,6 +149,9 @@ func oneLine(text string) string {
 	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "; ")
 }
 
+// lookWith is how to look what is left.
+const lookWith = "; what is there: unibus doctor"
+
 // hint is what helps with an error; empty for nothing.
 func (a *app) hint(err error) string {
 	if hint := tlsHint(err); hint != "" { // it is running
@@ -170,7 +173,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, unibus.ErrStateDamaged):
 		return "no server did this: bring back a copy of it that is as new, or " + a.forget()
 	case errors.Is(err, unibus.ErrStateNotKept):
-		return "the folder " + a.stateDir() + " has to be yours to write, and its disk to have room; another: --state DIR"
+		return "the folder " + a.stateDir() + " has to be yours to write, and its disk to have room"
 	case errors.Is(err, unibus.ErrOtherBus):
 		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.forget()
 	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
@@ -178,7 +181,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, store.ErrDamagedThere):
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):
-		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW; what is there: unibus doctor"
+		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW" + lookWith
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room on that disk"
 	case errors.Is(err, unibus.ErrNoBus):
@@ -305,7 +308,7 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 	for _, group := range cmd.Root().Commands() {
 		beside := group.Name() == cmd.Name()+"s" || group.Name()+"s" == cmd.Name() // room and rooms
 		for _, sub := range group.Commands() {
-			if sub.Name() == args[0] && (beside || group.Parent() == cmd) {
+			if (sub.Name() == args[0] || sub.HasAlias(args[0])) && (beside || group.Parent() == cmd) {
 				near = append(near, sub.CommandPath())
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ const (
 // loginLimits bound the logins of users, doorLimits those of strangers who say hello. Bytes are not what
 // they run out of: a server lets no CONNECT be long.
 var (
-	loginLimits = turnLimits{atOnce: 64, each: 16, inHand: 256, bytes: 4 << 20, allBytes: 32 << 20}
+	loginLimits = turnLimits{atOnce: 64, each: 16, shared: max(2, runtime.GOMAXPROCS(0)), inHand: 256, bytes: 4 << 20, allBytes: 32 << 20}
 	doorLimits  = turnLimits{atOnce: 8, each: 8, inHand: 128, bytes: 1 << 20, allBytes: 8 << 20}
 )
 

@@ -37,8 +37,8 @@ const (
 	maxBusy      = 256       // answers that the service is busy, that wait to be sent
 	maxTokens    = 4096      // verified tokens that are remembered
 	maxInboxes   = 64 << 10  // connections remembered
-	ownRate      = 1000      // tokens verified in a second, of one user, who need not have more than one an hour
-	ownBurst     = 1000
+	ownRate      = 200       // tokens verified in a second, of one user, who need not have more than one an hour
+	ownBurst     = 512
 )
 
 // stoppingRetry is after how many seconds a service that stops has its callers ask again.

@@ -135,6 +135,11 @@ func noStore(path string) error {
 // prepare makes the file's folder, and the file itself readable by its owner only.
 func prepare(path string, existing bool) error {
 	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		if kept, err := os.Stat(headsFile(path)); err == nil && kept.Size() > 0 {
+			return fmt.Errorf("open the store: %w: %s is empty or not there, and what was acknowledged of it is, in %s", store.ErrDamaged, path, headsFile(path))
+		}
+	}
 	switch {
 	case err == nil && info.IsDir():
 		return fmt.Errorf("open the store: %w: %s is a folder", store.ErrInvalid, path)
