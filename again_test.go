@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -29,6 +30,16 @@ func TestCreateAgain(t *testing.T) {
 	w.c.store, w.c.o.Timeout = answering, timeout
 	made, err := answering.RoomBySubject(w.ctx, "ops")
 	must(err)
+	for _, change := range []func(p *Policy){
+		func(p *Policy) { p.Encryption = ledger.EncryptionNone }, func(p *Policy) { p.History = ledger.HistoryJoined }, func(p *Policy) { p.Pad = true }, func(p *Policy) { p.Retain = nil },
+		func(p *Policy) { p.Retain = &Retain{Age: 1} }, func(p *Policy) { p.RekeyAfter.Messages = 7 },
+	} {
+		p := DefaultPolicy()
+		change(&p)
+		if _, err := w.c.CreateRoom(w.ctx, "ops", p); !errors.Is(err, ErrExists) {
+			t.Errorf("made with the policy %v: %v", p, err)
+		}
+	}
 	r, err := w.c.CreateRoom(w.ctx, "ops", DefaultPolicy())
 	must(err)
 	if r.ID() != made.ID {

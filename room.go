@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -378,7 +379,7 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	}
 	switch there, err := c.store.RoomBySubject(ctx, subject); {
 	case err == nil:
-		return c.madeBefore(ctx, subject, there.ID)
+		return c.madeBefore(ctx, subject, there.ID, p)
 	case !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
@@ -418,8 +419,9 @@ func (c *Client) making(subject string) string {
 	return "room in the making at " + c.bus.id.String() + ": " + subject
 }
 
-// madeBefore returns the room that has a subject, if it is the one whose making was not answered; ErrExists for another.
-func (c *Client) madeBefore(ctx context.Context, subject string, there ID) (*Room, error) {
+// madeBefore returns the room that has a subject, if it is the one whose making was not answered, and has the policy that
+// is wanted; ErrExists for another.
+func (c *Client) madeBefore(ctx context.Context, subject string, there ID, p Policy) (*Room, error) {
 	made, err := c.pins.Setting(ctx, c.making(subject))
 	if err != nil {
 		return nil, err
@@ -430,6 +432,9 @@ func (c *Client) madeBefore(ctx context.Context, subject string, there ID) (*Roo
 	r, err := c.openRoom(ctx, there)
 	if err != nil {
 		return nil, err
+	}
+	if !reflect.DeepEqual(r.Info().Policy, p) {
+		return nil, fmt.Errorf("room %s: %w, with another policy", subject, ErrExists)
 	}
 	return r, errors.Join(c.pins.PinSubject(ctx, c.bus.id, subject, there, true), c.pins.Set(ctx, c.making(subject), "made"))
 }

@@ -182,10 +182,14 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 			return taken
 		}
 	}
-	if f.external && o.Store != service.JetStream {
+	if o.Store != service.JetStream {
 		kept, kerr := service.KeptIn(o.Dir)
-		if errors.Is(err, store.ErrElsewhere) || errors.Is(err, store.ErrDamaged) && kerr == nil && kept == service.JetStream {
-			return hinted(err, "to serve the bus that is kept in the servers: --store "+service.JetStream)
+		if errors.Is(err, store.ErrElsewhere) || f.external && errors.Is(err, store.ErrDamaged) && kerr == nil && kept == service.JetStream {
+			named := "" // where a folder has a database as well, it has to be said which bus is meant
+			if !f.external {
+				named = " --bus ID"
+			}
+			return hinted(err, "to serve the bus that is kept in the servers: --store "+service.JetStream+named)
 		}
 	}
 	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {

@@ -12,7 +12,7 @@ import (
 
 const (
 	// Target is how many bytes of content a frame takes of what is waiting. One message may have more.
-	Target = 64 << 10
+	Target = 256 << 10
 
 	timeSpace = 8 // before the records, for when the frame is sealed
 )

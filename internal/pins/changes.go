@@ -9,6 +9,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/unibus/unibus/internal/newfile"
 )
 
 // What was written last is in SQLite's write-ahead log, and one flipped bit there takes it back without a word. So how
@@ -50,10 +52,7 @@ func readRecord(path string) (uint64, error) {
 	}
 	defer f.Close()
 	var record [changesSize]byte
-	n, err := io.ReadFull(f, record[:])
-	if n == 0 && errors.Is(err, io.EOF) { // made, and not written yet
-		return 0, nil
-	}
+	_, err = io.ReadFull(f, record[:])
 	if err != nil || binary.BigEndian.Uint32(record[8:]) != crc32.ChecksumIEEE(record[:8]) {
 		return 0, fmt.Errorf("%w: %s", ErrDamaged, path+changesSuffix)
 	}
@@ -70,12 +69,16 @@ func (p *Pins) note(ctx context.Context, db *sql.DB) error {
 	if err != nil || before >= now {
 		return err
 	}
-	f, err := os.OpenFile(p.path+changesSuffix, os.O_CREATE|os.O_WRONLY, 0o600)
+	record := binary.BigEndian.AppendUint64(nil, now)
+	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(record))
+	f, err := os.OpenFile(p.path+changesSuffix, os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return notKept(newfile.Replace(p.path+changesSuffix, record))
+	}
 	if err != nil {
 		return notKept(err)
 	}
-	record := binary.BigEndian.AppendUint64(nil, now)
-	_, err = f.Write(binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(record)))
+	_, err = f.Write(record)
 	if err == nil && db == p.db {
 		err = f.Sync()
 	}

@@ -122,6 +122,7 @@ func TestGoneBack(t *testing.T) {
 		flipped[at] ^= 1
 		try("the count of changes", after.put(t, changesSuffix, flipped))
 	}
+	try("the count of changes, emptied", after.put(t, changesSuffix, []byte{}))
 	if told < 100 {
 		t.Errorf("%d times it was told", told)
 	}

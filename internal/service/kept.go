@@ -92,11 +92,23 @@ func (o *NodeOptions) checkKept() error {
 // openSQLite opens the database at path, or makes it, but not to found a bus in it when the servers keep one already:
 // whoever left out --store jetstream would have two.
 func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Links) (*sqlite.Store, error) {
+	recorded, err := keptRecord(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if recorded == "" && o.Bus.IsZero() && o.External == nil { // it may have been moved to the servers, and that is lost
+		if err := notElsewhere(ctx, links); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(filepath.Join(o.Dir, headFile)); err == nil {
+			return nil, fmt.Errorf("%w: the bus of %s was kept in %s, and what said so is gone: %s", store.ErrElsewhere, o.Dir, JetStream, filepath.Join(o.Dir, keptFile))
+		}
+	}
 	missing := false
 	if info, err := os.Stat(path); o.Bus.IsZero() && (errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0) {
 		missing = true
-		kept, err := keptRecord(o.Dir)
-		if err == nil && kept == path && o.External == nil {
+		var err error
+		if recorded == path && o.External == nil {
 			err = fmt.Errorf("%w: the bus of %s is kept in %s, which is empty or not there: nothing is founded in its place", store.ErrDamaged, o.Dir, path)
 		}
 		if err == nil {
@@ -127,7 +139,7 @@ func notElsewhere(ctx context.Context, links *bus.Links) error {
 	log := jetstream.Buckets[0]
 	held, err := streams.Holds(ctx, "KV_"+log)
 	if err == nil && held {
-		err = fmt.Errorf("found the bus: %w: the store is empty, and the servers keep a bus already, in the bucket %s", store.ErrElsewhere, log)
+		err = fmt.Errorf("%w: the servers keep a bus already, in the bucket %s", store.ErrElsewhere, log)
 	}
 	return err
 }
@@ -141,12 +153,8 @@ func (o *NodeOptions) remember() error {
 	if kept, err := keptRecord(o.Dir); err != nil || kept == path {
 		return err
 	}
-	file := filepath.Join(o.Dir, keptFile)
-	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	if inside, err := filepath.Abs(filepath.Join(o.Dir, SQLiteFile)); err != nil || path == inside {
 		path = SQLiteFile // wherever the folder is moved
 	}
-	return newfile.Write(file, []byte(path+"\n"))
+	return newfile.Replace(filepath.Join(o.Dir, keptFile), []byte(path+"\n"))
 }

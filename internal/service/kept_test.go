@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
@@ -84,6 +85,38 @@ func TestKeptDamaged(t *testing.T) {
 	o := NodeOptions{Dir: dir}
 	if err := o.checkKept(); !errors.Is(err, store.ErrDamaged) {
 		t.Error(err)
+	}
+}
+
+// TestMoved: a folder whose bus was moved to the servers does not go back to the database it left, also when what says so
+// is lost.
+func TestMoved(t *testing.T) {
+	id, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Store: JetStream, Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Stop()
+	db, err := sqlite.Open(t.Context(), filepath.Join(o.Dir, SQLiteFile), sqlite.Options{})
+	if err == nil {
+		_, err = store.Found(t.Context(), db, id, "before", time.Now())
+	}
+	if err = errors.Join(err, db.Close(), os.Remove(filepath.Join(o.Dir, keptFile))); err != nil {
+		t.Fatal(err)
+	}
+	o.Store = ""
+	for _, also := range []string{"jetstream", headFile} { // what tells of it goes, too, in the end
+		if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrElsewhere) {
+			t.Errorf("served, before %s goes: %v", also, err)
+			n.Stop()
+		}
+		if err := os.RemoveAll(filepath.Join(o.Dir, also)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

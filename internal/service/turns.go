@@ -151,7 +151,7 @@ func (t *turns[K, J]) giveBack(caller K, size int) {
 // who waits for its answers hardly notices.
 const (
 	restFactor = 3
-	maxRest    = 100 * time.Millisecond
+	maxRest    = 25 * time.Millisecond
 )
 
 // pool works on requests in turns, each in a goroutine.

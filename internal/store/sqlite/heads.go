@@ -90,6 +90,9 @@ func (h *heads) read() error {
 		}
 		advance(known, crypto.ID(record), ledger.Head{Seq: binary.BigEndian.Uint64(record[20:]), Hash: crypto.Hash(record[28:60])})
 	}
+	if len(known) == 0 { // it is made with a record in it
+		return fmt.Errorf("%w: the record of the last entries, %s, holds none", store.ErrDamaged, h.path)
+	}
 	h.learn(known, records)
 	return nil
 }
@@ -164,7 +167,12 @@ func (h *heads) write(news map[crypto.ID]ledger.Head) error {
 
 // add writes records behind those that are there, over what was cut off when the power failed.
 func (h *heads) add(news map[crypto.ID]ledger.Head) error {
-	f, err := os.OpenFile(h.path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(h.path, os.O_RDWR, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		known := maps.Clone(h.known)
+		maps.Copy(known, news)
+		return h.rewrite(known)
+	}
 	if err != nil {
 		return err
 	}
@@ -185,8 +193,15 @@ func (h *heads) add(news map[crypto.ID]ledger.Head) error {
 	return nil
 }
 
-// rewrite writes the file anew with what is known.
+// rewrite writes the file anew with what is known; without anything there is no file.
 func (h *heads) rewrite(known map[crypto.ID]ledger.Head) error {
+	if len(known) == 0 {
+		h.learn(known, 0)
+		if err := os.Remove(h.path); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 	f, err := os.CreateTemp(filepath.Dir(h.path), ".unibus-heads-*")
 	if err != nil {
 		return err

@@ -250,6 +250,14 @@ func TestHeadsFile(t *testing.T) {
 	if _, err := read(); !errors.Is(err, store.ErrIntegrity) {
 		t.Errorf("damaged in the middle: %v", err)
 	}
+	for _, rubbish := range []string{"", "zzzz"} {
+		if err := os.WriteFile(headsFile(path), []byte(rubbish), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(); !errors.Is(err, store.ErrIntegrity) {
+			t.Errorf("with %q in it: %v", rubbish, err)
+		}
+	}
 }
 
 // TestDamagedPages: a page of the database that was zeroed is found when the file is checked, and what meets it says
