@@ -105,7 +105,7 @@ func TestGoneBack(t *testing.T) {
 	}
 	try("all but the count of changes", before.put(t, changesSuffix, after[changesSuffix]))
 	try("the log of SQLite", after.put(t, "-wal", nil))
-	for at := 0; at < len(after["-wal"]); at += 97 {
+	for at := 0; at < len(after["-wal"]); at += 211 {
 		flipped := bytes.Clone(after["-wal"])
 		flipped[at] ^= 1 << (at % 8)
 		try("a bit of the log", after.put(t, "-wal", flipped))

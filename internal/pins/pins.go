@@ -49,7 +49,7 @@ type Pins struct {
 // Open opens or makes the file at path.
 func Open(ctx context.Context, path string) (*Pins, error) {
 	// Whoever could change the file could have its owner believe a history that was taken back.
-	err := errors.Join(register(), newfile.Private(path))
+	err := errors.Join(registered, newfile.Private(path))
 	if _, none := os.Stat(path); err == nil && errors.Is(none, os.ErrNotExist) {
 		err = found(ctx, path)
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strings"
-	"sync"
 
 	sqlitedriver "modernc.org/sqlite"
 )
@@ -103,21 +102,19 @@ func trigger(b *strings.Builder, t table, name, when string, do ...string) {
 	fmt.Fprintf(b, "CREATE TRIGGER %s_%s %s ON %s BEGIN %s; END;\n", t.name, name, when, t.name, strings.Join(do, "; "))
 }
 
-// register gives SQLite the functions that views and triggers call.
-var register = sync.OnceValue(func() error {
-	err := sqlitedriver.RegisterDeterministicScalarFunction("unibus_checksum", -1, func(_ *sqlitedriver.FunctionContext, row []driver.Value) (driver.Value, error) {
+// registered is whether SQLite has the functions that views and triggers call. They are given to it before anything
+// opens a file: the driver does not expect them later.
+var registered = errors.Join(
+	sqlitedriver.RegisterDeterministicScalarFunction("unibus_checksum", -1, func(_ *sqlitedriver.FunctionContext, row []driver.Value) (driver.Value, error) {
 		return checksum(row), nil
-	})
-	if err != nil {
-		return err
-	}
-	return sqlitedriver.RegisterDeterministicScalarFunction("unibus_intact", -1, func(_ *sqlitedriver.FunctionContext, args []driver.Value) (driver.Value, error) {
+	}),
+	sqlitedriver.RegisterDeterministicScalarFunction("unibus_intact", -1, func(_ *sqlitedriver.FunctionContext, args []driver.Value) (driver.Value, error) {
 		if args[0] != checksum(args[1:]) {
-			return nil, fmt.Errorf("a row has another checksum than it was written with")
+			return nil, errors.New("a row has another checksum than it was written with")
 		}
 		return int64(1), nil
-	})
-})
+	}),
+)
 
 // checksum is that of a row's values and their types.
 func checksum(row []driver.Value) driver.Value {

@@ -225,7 +225,7 @@ type Vault interface {
 func Whole(ctx context.Context, v Vault) error {
 	copying, err := v.Copying(ctx)
 	if err == nil && copying {
-		err = fmt.Errorf("%w: a bus is being copied into the store, and is not there whole yet: unibus migrate or restore goes on with it", ErrUnavailable)
+		err = fmt.Errorf("%w: a bus is being copied into the store, and is not there whole yet: unibus migrate or restore goes on with it; if nobody is copying one, what the servers keep is damaged", ErrUnavailable)
 	}
 	return err
 }
