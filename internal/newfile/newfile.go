@@ -13,6 +13,11 @@ import (
 // Create makes a new file of what write writes, which only its owner may read. It is written aside
 // and linked, so that it is whole or not there. It never overwrites: the error is then os.ErrExist.
 func Create(path string, write func(io.Writer) error) error {
+	return aside(path, write, os.Link)
+}
+
+// aside writes a file beside the path, and has it put there once it is on the disk.
+func aside(path string, write func(io.Writer) error, put func(made, path string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-new-*")
 	if err != nil {
 		return err
@@ -25,7 +30,7 @@ func Create(path string, write func(io.Writer) error) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Link(f.Name(), path)
+	return put(f.Name(), path)
 }
 
 // Write is Create for a text at hand; it makes the folder too.
@@ -33,29 +38,20 @@ func Write(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return Create(path, func(w io.Writer) error {
+	return Create(path, all(text))
+}
+
+// all writes a text.
+func all(text []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
-	})
+	}
 }
 
 // Replace writes a file anew, for its owner alone: it is written aside, and there whole on the disk when it takes the
 // place of the one before.
-func Replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
+func Replace(path string, text []byte) error { return aside(path, all(text), os.Rename) }
 
 // Touch makes an empty file, and its folder, for its owner alone; one that is there is left as it is.
 func Touch(path string) error {

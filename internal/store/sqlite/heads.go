@@ -18,6 +18,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -202,19 +203,7 @@ func (h *heads) rewrite(known map[crypto.ID]ledger.Head) error {
 		}
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(h.path), ".unibus-heads-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(encode(known))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), h.path); err != nil {
+	if err := newfile.Replace(h.path, encode(known)); err != nil {
 		return err
 	}
 	h.learn(known, len(known))
