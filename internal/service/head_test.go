@@ -2,7 +2,6 @@ package service
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,15 +14,12 @@ import (
 // TestSeen: a bus log in NATS servers that lost its end, and with it a revocation, is not served from again, until a
 // person has removed what was noted.
 func TestSeen(t *testing.T) {
-	admin, err := crypto.NewIdentity([32]byte{'a'})
-	if err != nil {
-		t.Fatal(err)
-	}
 	bob, err := crypto.NewIdentity([32]byte{'b'})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := NodeOptions{Listen: "127.0.0.1:0", Store: JetStream, Dir: t.TempDir(), Identity: admin, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	o := inFolder(t)
+	o.Store = JetStream
 	state, kept, before := t.TempDir(), filepath.Join(o.Dir, "jetstream"), filepath.Join(t.TempDir(), "before")
 	serve := func(seq uint64, change func(c *unibus.Client) error) {
 		t.Helper()
@@ -32,7 +28,7 @@ func TestSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer n.Stop()
-		c, err := unibus.Connect(t.Context(), unibus.Options{Identity: admin, StateDir: state, Server: n.URL()})
+		c, err := unibus.Connect(t.Context(), unibus.Options{Identity: o.Identity, StateDir: state, Server: n.URL()})
 		if err == nil {
 			err = errors.Join(change(c), c.Close())
 		}

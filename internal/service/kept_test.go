@@ -15,6 +15,16 @@ import (
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
+// inFolder are the options of a node with a data folder of its own.
+func inFolder(t *testing.T) NodeOptions {
+	t.Helper()
+	id, err := crypto.NewIdentity([32]byte{'a'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+}
+
 // TestKept: a folder's bus is looked for where it is kept; another store is refused, unless the bus is named.
 func TestKept(t *testing.T) {
 	const elsewhere = "sqlite:/elsewhere.db"
@@ -91,11 +101,8 @@ func TestKeptDamaged(t *testing.T) {
 // TestMoved: a folder whose bus was moved to the servers does not go back to the database it left, also when what says so
 // is lost.
 func TestMoved(t *testing.T) {
-	id, err := crypto.NewIdentity([32]byte{'a'})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Store: JetStream, Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	o := inFolder(t)
+	o.Store = JetStream
 	n, err := StartNode(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +110,7 @@ func TestMoved(t *testing.T) {
 	n.Stop()
 	db, err := sqlite.Open(t.Context(), filepath.Join(o.Dir, SQLiteFile), sqlite.Options{})
 	if err == nil {
-		_, err = store.Found(t.Context(), db, id, "before", time.Now())
+		_, err = store.Found(t.Context(), db, o.Identity, "before", time.Now())
 	}
 	if err = errors.Join(err, db.Close(), os.Remove(filepath.Join(o.Dir, keptFile))); err != nil {
 		t.Fatal(err)
@@ -122,11 +129,7 @@ func TestMoved(t *testing.T) {
 
 // TestLostDatabase: nothing is founded where a bus was kept.
 func TestLostDatabase(t *testing.T) {
-	id, err := crypto.NewIdentity([32]byte{'a'})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	o := inFolder(t)
 	n, err := StartNode(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -174,11 +177,7 @@ func TestNothingFoundedBeside(t *testing.T) {
 
 // TestNotWhole: nobody is served from a store into which a bus is being copied, also not without a service.
 func TestNotWhole(t *testing.T) {
-	id, err := crypto.NewIdentity([32]byte{'a'})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
+	o := inFolder(t)
 	n, err := StartNode(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +191,7 @@ func TestNotWhole(t *testing.T) {
 		t.Errorf("it is served: %v", err)
 		n.Stop()
 	}
-	c, err := unibus.Connect(t.Context(), unibus.Options{Identity: id, StateDir: t.TempDir(), Store: "sqlite:" + filepath.Join(o.Dir, SQLiteFile)})
+	c, err := unibus.Connect(t.Context(), unibus.Options{Identity: o.Identity, StateDir: t.TempDir(), Store: "sqlite:" + filepath.Join(o.Dir, SQLiteFile)})
 	if !errors.Is(err, unibus.ErrUnavailable) {
 		t.Errorf("it is used: %v", err)
 		c.Close()
