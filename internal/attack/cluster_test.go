@@ -1,9 +1,16 @@
 package attack
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -15,23 +22,33 @@ import (
 	"github.com/unibus/unibus/internal/service"
 )
 
+// nodeOptions are those of the nodes of a bus on three.
+func nodeOptions(w *world, dir string) (options []service.NodeOptions) {
+	routes := []string{freeport.Local(), freeport.Local(), freeport.Local()}
+	for i := range routes {
+		options = append(options, service.NodeOptions{
+			Store: service.JetStream, Listen: "127.0.0.1:0", Dir: fmt.Sprintf("%s/%d", dir, i), Keys: dir + "/service.nk",
+			Cluster: bus.Cluster{Name: "test", Listen: routes[i], Routes: routes}, Name: fmt.Sprint("n", i),
+			Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
+		})
+	}
+	return options
+}
+
 // startCluster starts a bus on three nodes, with alice on the first.
 func startCluster(t *testing.T) (w *world, nodes []*service.Node) {
 	t.Helper()
 	w = emptyWorld(t, service.JetStream)
-	routes := []string{freeport.Local(), freeport.Local(), freeport.Local()}
-	dir := t.TempDir()
-	nodes = make([]*service.Node, len(routes))
-	errs := make([]error, len(routes))
+	return w, w.startNodes(t, nodeOptions(w, t.TempDir()))
+}
+
+func (w *world) startNodes(t *testing.T, options []service.NodeOptions) []*service.Node {
+	t.Helper()
+	nodes := make([]*service.Node, len(options))
+	errs := make([]error, len(options))
 	var wait sync.WaitGroup
 	for i := range nodes {
-		wait.Go(func() {
-			nodes[i], errs[i] = service.StartNode(w.ctx, service.NodeOptions{
-				Store: service.JetStream, Listen: "127.0.0.1:0", Dir: fmt.Sprintf("%s/%d", dir, i), Keys: dir + "/service.nk",
-				Cluster: bus.Cluster{Name: "test", Listen: routes[i], Routes: routes}, Name: fmt.Sprint("n", i),
-				Identity: w.aliceID, Founder: "alice", Log: slog.New(slog.DiscardHandler),
-			})
-		})
+		wait.Go(func() { nodes[i], errs[i] = service.StartNode(w.ctx, options[i]) })
 	}
 	wait.Wait()
 	for i := range nodes {
@@ -39,7 +56,56 @@ func startCluster(t *testing.T) (w *world, nodes []*service.Node) {
 		t.Cleanup(nodes[i].Stop)
 	}
 	w.begin(nodes[0])
-	return w, nodes
+	return nodes
+}
+
+// TestCopies: a disk that loses an entry of a log on one server of three is told of, by all of them, and the server is
+// current for all that the others know.
+func TestCopies(t *testing.T) {
+	w := emptyWorld(t, service.JetStream)
+	options := nodeOptions(w, t.TempDir())
+	nodes := w.startNodes(t, options)
+	room, err := w.alice.CreateRoom(w.ctx, "lost", unibus.DefaultPolicy())
+	w.must(err)
+	nodes[2].Stop()
+	cutEntry(t, filepath.Join(options[2].Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "KV_unibus_log", "msgs"), room.ID())
+	said := make(teller, 100)
+	options[2].Log = slog.New(said)
+	again, err := service.StartNode(w.ctx, options[2])
+	w.must(err)
+	t.Cleanup(again.Stop)
+	for told := ""; !strings.Contains(told, "copies of a stream are not alike"); {
+		select {
+		case told = <-said:
+		case <-w.ctx.Done():
+			t.Fatal("it does not tell of it")
+		}
+	}
+	unlike, err := bus.Unlike(w.ctx, again.Links().Sys)
+	if what := unlike["KV_unibus_log"]; err != nil || what != "n2 lacks 1 of its messages" {
+		t.Errorf("%q, %v", what, err)
+	}
+}
+
+// cutEntry removes the first entry of a log from the files of a stream that has one block, as the server writes it: its
+// length, a place, a time, a subject.
+func cutEntry(t *testing.T, dir string, log unibus.ID) {
+	t.Helper()
+	file := filepath.Join(dir, "1.blk")
+	block, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const before = 4 + 8 + 8 + 2
+	at := bytes.Index(block, []byte("$KV.unibus_log."+log.String()+".1")) - before
+	if at < 0 {
+		t.Fatal("the log is in another block")
+	}
+	size := binary.LittleEndian.Uint32(block[at:]) &^ (1 << 31)
+	block = slices.Delete(block, at, at+int(size))
+	if err := errors.Join(os.WriteFile(file, block, 0o600), os.Remove(filepath.Join(dir, "index.db"))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCluster: what holds on one server holds on three, where a message is passed on by servers that see no

@@ -23,10 +23,12 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// The accounts that peers are put into: BUS for users, DOOR for who may say hello and nothing else.
+// The accounts that peers are put into: BUS for users, DOOR for who may say hello and nothing else. The streams are in
+// STORE.
 const (
-	AccountBus  = "BUS"
-	AccountDoor = "DOOR"
+	AccountBus   = "BUS"
+	AccountDoor  = "DOOR"
+	AccountStore = "STORE"
 )
 
 // APISubject is where a connection asks the service: each on a subject of its own, so that the service

@@ -64,7 +64,7 @@ func (s *Server) OutOfFiles() bool { return s.signs.noFiles.Swap(false) }
 func (s *Server) NeedsRestart() bool { return s.signs.stuck.Load() }
 
 // storeAccounts are those that may have JetStream.
-var storeAccounts = []string{"STORE", "BUS"}
+var storeAccounts = []string{AccountStore, AccountBus}
 
 // RefuseWrites makes JetStream of a server that stands alone answer publications with "resource limits
 // exceeded", or take them again. In a cluster others take over from a server whose disk is full.

@@ -251,7 +251,7 @@ func (d *doctor) operator(ctx context.Context) error {
 		if reached {
 			upkeep.Streams(ctx, acc, servers, s.Vault, look)
 		}
-		upkeep.File(ctx, s.Vault, look)
+		upkeep.Kept(ctx, s.Vault, look)
 		upkeep.Views(ctx, s.Vault, look)
 		upkeep.Cards(ctx, s.Vault, look)
 		d.covered = true

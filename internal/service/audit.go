@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -28,9 +29,22 @@ type filed interface {
 	ResetHeads(ctx context.Context) error
 }
 
+// recorded is a store whose servers may not be able to read all that they have.
+type recorded interface {
+	CheckRecords(ctx context.Context) error
+}
+
 // allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged.
 // Records that differ from the log let nobody in: in a file they are written anew, elsewhere it tells of them.
 func (a *audit) allowlist(ctx context.Context) error {
+	if records, ok := a.store.(recorded); ok {
+		err := records.CheckRecords(ctx)
+		if errors.Is(err, store.ErrDamaged) { // the rooms that need it fail, and no others
+			a.log.Error("some of what the store keeps cannot be read: which rooms that is of unibus doctor tells; nobody can use them until a backup is restored", "error", err)
+		} else if err != nil {
+			return err
+		}
+	}
 	strays := 0 // records of no log
 	if file, ok := a.store.(filed); ok {
 		err := file.CheckFile(ctx)
@@ -45,31 +59,22 @@ func (a *audit) allowlist(ctx context.Context) error {
 		}
 	}
 	err := a.logs.with(ctx, a.bus, func(s *ledger.State) error {
-		wrong, users := 0, 0
-		for u, err := range a.store.Users(ctx, crypto.PublicKey{}) {
-			if err != nil {
-				return err
-			}
-			users++
-			if said := s.Bus.User(u.Key); said == nil || !said.Same(&u) {
-				wrong++
-			}
+		wrong, err := a.store.Rebuild(ctx, s, true)
+		if errors.Is(err, store.ErrConflict) || err == nil && wrong+strays == 0 { // somebody has changed it meanwhile
+			return nil
 		}
-		for range s.Bus.Users {
-			users--
-		}
-		heads, err := a.store.Heads(ctx, a.bus)
 		if err != nil {
 			return err
 		}
-		if wrong == 0 && users == 0 && strays == 0 || heads[0] != s.Head { // or somebody has changed it meanwhile
-			return nil
+		if _, ok := a.store.(filed); ok {
+			return a.anew(ctx, s, "of users", false)
 		}
-		if _, ok := a.store.(filed); !ok {
-			a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", max(wrong, users, -users))
-			return nil
+		behind, err := a.store.Behind(ctx)
+		if err != nil || slices.Contains(behind, a.bus) { // by an entry that was stored just now: it is brought up to date
+			return err
 		}
-		return a.anew(ctx, s, "of users", false)
+		a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", wrong)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("the allowlist: %w", err)
@@ -114,6 +119,10 @@ func (a *audit) rooms(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case err == nil && room.Seq > state.Head.Seq:
+			a.log.Error("a room's log lost its end: nobody who has read it can use the room until a backup is restored", "room", room.Subject, "ends", state.Head.Seq, "was", room.Seq)
+		case errors.Is(err, store.ErrNotFound):
+			a.log.Error("a room's log is lost: nobody can use the room until a backup is restored", "room", room.Subject, "was", room.Seq)
 		case errors.Is(err, store.ErrDamaged):
 			a.log.Error("a room's log is damaged: nobody can use the room until a backup is restored", "room", room.Subject, "error", err)
 		case err != nil:
@@ -123,7 +132,7 @@ func (a *audit) rooms(ctx context.Context) {
 			if err := a.anew(ctx, state, "of a room", true); err != nil {
 				a.log.Warn("what the store lists of a room was not looked at", "room", room.Subject, "error", err)
 			}
-		case !recorded(room, state):
+		case !listed(room, state):
 			wrong++
 		}
 	}
@@ -132,7 +141,7 @@ func (a *audit) rooms(ctx context.Context) {
 	}
 }
 
-// recorded reports whether a record is what the log of its room says; also when that has grown since.
-func recorded(room store.Room, s *ledger.State) bool {
+// listed reports whether a record is what the log of its room says; also when that has grown since.
+func listed(room store.Room, s *ledger.State) bool {
 	return room.Seq < s.Head.Seq || s.Room != nil && room.Is(s.Room) && room.Members == len(s.Room.Members())
 }

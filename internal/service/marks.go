@@ -194,6 +194,7 @@ type marks struct {
 	anew     bool                 // nothing was remembered when they were first looked at
 	lost     map[string]string    // rooms by subject, and what is wrong with their streams
 	behind   map[string]time.Time // streams not current, since when
+	unlike   map[string]string    // streams whose copies were not alike at the last look, and in what
 	patience time.Duration
 }
 
@@ -205,26 +206,32 @@ func newMarks(o Options) *marks {
 	return m
 }
 
-// look lists the streams and tells what is wrong with them.
-func (m *marks) look(ctx context.Context, w *watch) {
+// look lists the streams and tells what is wrong with them. It reports whether there are any on several servers; false
+// when it is not time yet.
+func (m *marks) look(ctx context.Context, w *watch) (copied bool) {
 	if time.Now().Before(m.next) || w.filled {
-		return
+		return false
 	}
 	began := time.Now()
-	defer func() { m.next = time.Now().Add(max(time.Until(began)+watchEvery, listShare*time.Since(began))) }()
+	m.next = began.Add(watchEvery)
 	if !m.read(w) {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	found, err := list(ctx, w.links)
+	m.next = began.Add(max(watchEvery, listShare*time.Since(began)))
 	if err != nil {
-		return // whoever needs the streams says so
+		return false // whoever needs the streams says so
 	}
 	m.tellBehind(w, found)
 	if err := m.compare(ctx, w, found); err == nil {
 		m.save(w)
 	}
+	for _, info := range found {
+		copied = copied || info.Config.Replicas > 1
+	}
+	return copied
 }
 
 // read reads the file, again each time: doctor --repair may have written it.
@@ -343,6 +350,31 @@ func (m *marks) tellBehind(w *watch, found map[string]*jetstream.StreamInfo) {
 	}
 	slices.Sort(late)
 	w.say(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
+}
+
+// tellUnlike tells of streams whose copies were not alike at two looks, in the same: a copy that a damaged disk has
+// shortened is current for all that its servers know.
+func (m *marks) tellUnlike(ctx context.Context, w *watch) {
+	unlike, err := bus.Unlike(ctx, w.links.Sys)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		w.say(slog.LevelWarn, "copies", err.Error(), "the copies of streams could not be compared", "error", err)
+		return
+	}
+	for name, in := range unlike {
+		if m.unlike[name] == in {
+			w.say(slog.LevelError, "copies "+name, in, "the copies of a stream are not alike: "+bus.Recopy, "stream", name, "what", in)
+		}
+	}
+	for name := range m.unlike {
+		if unlike[name] == "" {
+			w.well("copies "+name, "the copies of a stream are alike again", "stream", name)
+		}
+	}
+	w.well("copies", "the copies of streams can be compared again")
+	m.unlike = unlike
 }
 
 // save keeps what changed.

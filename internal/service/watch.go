@@ -102,8 +102,11 @@ func (w *watch) run(ctx context.Context) {
 	defer w.leave()
 	for {
 		w.machine()
-		w.streams.look(ctx, w)
+		copied := w.streams.look(ctx, w)
 		w.publish()
+		if copied {
+			w.streams.tellUnlike(ctx, w)
+		}
 		every := watchEvery
 		if w.filled || w.scarce {
 			every = lookFull

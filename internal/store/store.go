@@ -31,6 +31,9 @@ var (
 // ErrDamagedThere is an ErrIntegrity of the store behind a service, by the service's word.
 var ErrDamagedThere = fmt.Errorf("%w", ErrIntegrity)
 
+// ErrShort is an ErrDamaged: a log ends before what was listed of it.
+var ErrShort = fmt.Errorf("%w", ErrDamaged)
+
 // ErrDamaged is an ErrIntegrity of a store itself: it is damaged, or is not what was acknowledged.
 var ErrDamaged = fmt.Errorf("%w", ErrIntegrity)
 
@@ -216,7 +219,8 @@ type Vault interface {
 	// Heal completes the views of a log that are behind it.
 	Heal(ctx context.Context, log crypto.ID) error
 	// Rebuild makes the views of a log what its state says, and reports how many records were not; with
-	// dry it only counts them.
+	// dry it only counts them, and returns ErrShort when they are of an entry that the log does not have.
+	// ErrConflict when the log has grown since.
 	Rebuild(ctx context.Context, s *ledger.State, dry bool) (wrong int, err error)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // Outcomes of a check.
@@ -110,6 +111,36 @@ func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
 	durability(servers, named{"durability", report})
 	quorum(servers, named{"quorum", report})
 	transport(servers, named{"transport", report})
+	if len(servers) > 1 {
+		copies(ctx, l, named{"copies", report})
+	}
+}
+
+// copiesWait is between two looks at the copies of streams, of which only what is the same at both counts.
+const copiesWait = 2 * time.Second
+
+// copies looks whether the servers hold the same of every stream.
+func copies(ctx context.Context, l *bus.Links, n named) {
+	unlike, err := bus.Unlike(ctx, l.Sys)
+	if err == nil && len(unlike) > 0 {
+		first := unlike
+		if err = tasks.Pause(ctx, copiesWait); err == nil {
+			unlike, err = bus.Unlike(ctx, l.Sys)
+		}
+		maps.DeleteFunc(unlike, func(name, in string) bool { return first[name] != in })
+	}
+	var list []string
+	for name, in := range unlike {
+		list = append(list, name+": "+in)
+	}
+	switch {
+	case err != nil:
+		n.fail("", "they cannot be compared: %v", err)
+	case len(list) > 0:
+		n.fail(bus.Recopy, "not alike: %s", bus.Few(list))
+	default:
+		n.pass("the servers hold the same of every stream")
+	}
 }
 
 func askServers(ctx context.Context, sys *nats.Conn) (out []serverStatus, err error) {
@@ -357,7 +388,7 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	report, repair := look.Report, look.Repair
 	n := named{"views", report}
 	var mu sync.Mutex
-	var broken, sole, stale []string
+	var broken, ended, sole, stale []string
 	wrong, rooms := 0, 0
 	users, err := allowlist(ctx, s)
 	if err != nil {
@@ -367,7 +398,6 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	now := time.Now()
 	logs, err := each(ctx, s, func(ctx context.Context, log crypto.ID) error {
 		state, err := store.Load(ctx, s, log)
-		damaged := errors.Is(err, store.ErrDamaged)
 		w := 0
 		if err == nil {
 			w, err = s.Rebuild(ctx, state, !repair)
@@ -375,8 +405,14 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 		mu.Lock()
 		defer mu.Unlock()
 		wrong += w
-		if damaged {
+		switch {
+		case errors.Is(err, store.ErrShort):
+			ended = append(ended, err.Error())
+			return nil
+		case errors.Is(err, store.ErrDamaged):
 			broken = append(broken, err.Error())
+			return nil
+		case errors.Is(err, store.ErrConflict): // it has grown just now, and its views with it
 			return nil
 		}
 		if err != nil || state.Room == nil || state.Room.Archived != 0 {
@@ -396,6 +432,8 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 		n.fail("", "%v", err)
 	case len(broken) > 0:
 		n.fail(back+"; what is damaged is not repaired", "%s", bus.Few(broken))
+	case len(ended) > 0:
+		n.fail(back+"; or take what is there for all there is: unibus doctor --repair", "%s", bus.Few(ended))
 	case wrong > 0 && repair:
 		n.pass("%s were wrong and are right now, in %s", english.Plural(wrong, "record", ""), english.Plural(logs, "log", ""))
 	case wrong > 0:
@@ -470,8 +508,22 @@ type file interface {
 	ResetHeads(ctx context.Context) error
 }
 
-// File looks at the file that a store is kept in, and at whether it holds what was acknowledged.
-func File(ctx context.Context, s store.Vault, look Look) {
+// records is a store whose servers may not be able to read all that they have.
+type records interface {
+	CheckRecords(ctx context.Context) error
+}
+
+// Kept looks at the file that a store is kept in, and at whether it holds what was acknowledged; or at whether the servers
+// can read all that they have.
+func Kept(ctx context.Context, s store.Vault, look Look) {
+	if r, ok := s.(records); ok {
+		n := named{"records", look.Report}
+		if err := r.CheckRecords(ctx); err != nil {
+			n.fail("where nobody else keeps it: "+back, "%v", err)
+			return
+		}
+		n.pass("the servers can read all that they keep")
+	}
 	f, ok := s.(file)
 	if !ok {
 		return

@@ -31,6 +31,7 @@ var (
 	acts   = flag.String("acts", "spin,slow,tokens,garbage,unread,web,logins,forged,madeup,door,hello,bus,users,steady,deaf,big,connections,subscriptions,staged,rekeys,rooms", "the floods to try")
 	length = flag.Duration("for", 5*time.Second, "how long each phase lasts")
 	rounds = flag.Int("rounds", 1, "how often each flood is tried")
+	nice   = flag.Int("nice", 0, "niceness of the process that floods: with 19 it takes from this machine only what others leave, as from one of its own")
 
 	// What follows is for the process that floods, which this one starts.
 	act      = flag.String("act", "", "be the flooder of this kind")
@@ -193,7 +194,7 @@ func (b *bench) try(ctx context.Context, name string) error {
 	}
 	during, cancel := context.WithTimeout(ctx, *length+time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(during, self, "-act", name, "-server", b.url, "-bus", b.bus.String(),
+	cmd := exec.CommandContext(during, "nice", "-n", strconv.Itoa(*nice), self, "-act", name, "-server", b.url, "-bus", b.bus.String(),
 		"-web", b.web, "-identity", filepath.Join(b.dir, flooder+".nk"), "-victim", filepath.Join(b.dir, "member.nk"), "-for", (*length).String())
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {

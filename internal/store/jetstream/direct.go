@@ -25,6 +25,8 @@ const (
 	maxBytes    = 8 << 20 // of an answer about keys; a longer one is asked for in halves
 	pageRecords = 1000    // in one answer of a scan
 	pageBytes   = 1 << 20 // likewise, and one record more
+	unreadOften = 8       // answers without what was asked for, before it is looked whether the replica lags
+	unreadMore  = 4       // and after that, before what it holds is taken for damaged
 )
 
 // record is the value of a key, written as the bucket's message rev.
@@ -35,10 +37,10 @@ type record struct {
 	value []byte
 }
 
-// More matches than a server gives at once, and messages of an answer that did not arrive.
+// More matches than a server gives at once, and a record that it cannot read.
 var (
-	errMany = direct.ErrMany
-	errLost = direct.ErrLost
+	errMany   = direct.ErrMany
+	errUnread = errors.New("a record cannot be read")
 )
 
 // answer is what one replica gave to one request, as it was at one moment, by rev.
@@ -123,6 +125,7 @@ func (b *bucket) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 		subjects = append(subjects, b.prefix+key)
 	}
 	request := direct.Request{MultiLast: subjects, MaxBytes: maxBytes}
+	unread, current := 0, false
 	for wait := retryWait; ; wait = min(2*wait, maxWait) {
 		a, err := b.ask(ctx, request)
 		switch {
@@ -130,13 +133,33 @@ func (b *bucket) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 			return nil, errMany
 		case err == nil && a.barrier >= seq:
 			return a.records, nil
+		case errors.Is(err, errUnread), err == nil && a.last == 0:
+			unread++
 		case err != nil && (!passing(err) || errors.Is(err, errMany)):
 			return nil, err
+		}
+		switch {
+		case unread >= unreadOften && !current:
+			current, unread = b.holds(ctx, seq), unreadOften
+		case unread >= unreadOften+unreadMore:
+			return nil, b.damaged()
 		}
 		if err := tasks.Pause(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// holds reports whether a replica that answers has reached seq. What it does not give of before that, it cannot read.
+func (b *bucket) holds(ctx context.Context, seq uint64) bool {
+	a, err := b.ask(ctx, direct.Request{MultiLast: []string{b.prefix + barrierKey}})
+	return err == nil && a.barrier >= seq
+}
+
+// damaged says that a server cannot read what it has.
+func (b *bucket) damaged() error {
+	return fmt.Errorf("%w: the server cannot read all that it keeps of %s; where others keep it too: stop it, empty its data folder but for service.nk, and start it",
+		store.ErrDamaged, strings.TrimPrefix(b.stream, "KV_"))
 }
 
 // list is fresh for one pattern, however many keys match.
@@ -178,7 +201,8 @@ func (b *bucket) scan(ctx context.Context, pattern string, f func(record) error)
 // A record that is written again moves to the end. Whoever goes through a bucket by pages, which different
 // replicas answer, could miss it: gone from its old place in one that is current, not yet at its new place
 // in one that lags. So each page has a barrier of its own, and the last is one that holds its barrier:
-// whatever any page did not show any more was committed before that barrier.
+// whatever any page did not show any more was committed before that barrier. That there is more a server says for ever
+// when it has a record that it cannot read: a page of nothing but its barrier is the last as well.
 func (b *bucket) page(ctx context.Context, after, barrier uint64) (a answer, all bool, err error) {
 	ctx, cancel := b.s.op(ctx)
 	defer cancel()
@@ -190,7 +214,7 @@ func (b *bucket) page(ctx context.Context, after, barrier uint64) (a answer, all
 	for wait := retryWait; ; wait = min(2*wait, maxWait) {
 		a, err = b.tail(ctx, after)
 		if err == nil && a.last > after {
-			return a, !a.more && a.barrier >= barrier, nil
+			return a, a.barrier >= barrier && (!a.more || len(a.records) == 0), nil
 		}
 		if err != nil && !passing(err) {
 			return a, false, err
@@ -228,7 +252,7 @@ func (b *bucket) ask(ctx context.Context, request direct.Request) (a answer, err
 	a.more, err = b.s.direct.Get(ctx, b.stream, request, func(m *nats.Msg) error { return b.take(&a, m) })
 	switch {
 	case errors.Is(err, direct.ErrNone) && a.last > 0: // after some records, one that cannot be read
-		return answer{}, errLost
+		return answer{}, errUnread
 	case errors.Is(err, direct.ErrNone):
 		return a, nil
 	case err != nil:

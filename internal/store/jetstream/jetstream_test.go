@@ -1,11 +1,13 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -385,6 +387,9 @@ func TestRebuild(t *testing.T) {
 	if ok, err := s.IsAuthorized(t.Context(), mallory.Key()); !ok || err != nil {
 		t.Fatalf("the forgery does not work: %v, %v", ok, err)
 	}
+	if n, err := s.Rebuild(t.Context(), state, true); !errors.Is(err, store.ErrShort) {
+		t.Errorf("a record of entry 999, and one entry: %d records are wrong, %v", n, err)
+	}
 	for _, st := range []*ledger.State{state, bus} {
 		if n, err := s.Rebuild(t.Context(), st, false); err != nil || n == 0 {
 			t.Errorf("changed %d records, %v", n, err)
@@ -404,6 +409,65 @@ func TestRebuild(t *testing.T) {
 	}
 	if r, err := s.Room(t.Context(), state.ID); err != nil || r.Subject != "r" || r.Seq != 1 || r.Members != 1 {
 		t.Errorf("the room is %+v, %v", r, err)
+	}
+}
+
+// TestHole: of a log in which a disk lost an entry nothing is taken for the end.
+func TestHole(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	s := c.open(0, 0, 20*time.Second)
+	bus := founded(t, s)
+	for i := range 3 {
+		add := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, byte(10+i)).Key(), Name: fmt.Sprint("u", i), Role: ledger.RoleUser}}}
+		must(t, s.Append(t.Context(), next(t, bus, add)))
+	}
+	stream, err := s.js.Stream(t.Context(), s.log.stream)
+	must(t, err)
+	remove := func(seq uint64) {
+		t.Helper()
+		must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(s.log.prefix+entryKey(bus.ID, seq))))
+	}
+	remove(bus.Head.Seq)
+	shorter, err := store.Load(t.Context(), s, bus.ID)
+	if err != nil || shorter.Head.Seq != bus.Head.Seq-1 {
+		t.Fatalf("%+v, %v", shorter, err)
+	}
+	if _, err := s.Rebuild(t.Context(), shorter, true); !errors.Is(err, store.ErrShort) {
+		t.Errorf("its views go further: %v", err)
+	}
+	remove(bus.Head.Seq - 2)
+	if _, err := store.Load(t.Context(), s, bus.ID); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("read past a hole: %v", err)
+	}
+}
+
+// TestUnreadable: what a server cannot read is damage, not what is not there, nor what has to be waited for.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	s := c.open(0, 0, 20*time.Second)
+	bus := founded(t, s)
+	state, create := newRoom(t, bus, "r")
+	must(t, s.Append(t.Context(), create))
+	must(t, s.CheckRecords(t.Context()))
+	s.Close()
+	c.stop(0)
+	block := filepath.Join(c.configs[0].StoreDir, "jetstream", "A0", "streams", s.log.stream, "msgs", "1.blk")
+	b, err := os.ReadFile(block)
+	must(t, err)
+	b[bytes.Index(b, create.Entry.Statement)+9] ^= 1
+	must(t, os.WriteFile(block, b, 0o600))
+	c.start(0)
+	s = c.open(0, 0, 20*time.Second)
+	if _, err := store.Load(t.Context(), s, state.ID); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("a log that cannot be read: %v", err)
+	}
+	if _, err := store.Load(t.Context(), s, bus.ID); err != nil {
+		t.Errorf("another log: %v", err)
+	}
+	if err := s.CheckRecords(t.Context()); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("the records are whole: %v", err)
 	}
 }
 

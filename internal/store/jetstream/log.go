@@ -82,11 +82,15 @@ func (s *Store) entries(ctx context.Context, log crypto.ID, after uint64) ([]sto
 	}
 	var out []store.Entry
 	for i, key := range keys {
+		seq := after + 1 + uint64(i)
 		r, ok := found[key]
 		if !ok || len(r.value) == 0 {
-			break
+			continue
 		}
-		out = append(out, store.Entry{Log: log, Seq: after + 1 + uint64(i), Statement: r.value})
+		if missing := after + 1 + uint64(len(out)); seq != missing { // a server's disk lost it
+			return nil, fmt.Errorf("%w: entry %d is missing, and entry %d is there", store.ErrDamaged, missing, seq)
+		}
+		out = append(out, store.Entry{Log: log, Seq: seq, Statement: r.value})
 	}
 	return out, nil
 }

@@ -197,15 +197,16 @@ func (s *Store) write(ctx context.Context, seq uint64, changes []row, last row) 
 		}
 		return old.rev == 0 || seqOf(old.value) < seq
 	}
-	if err := s.replace(ctx, changes, due); err != nil {
+	if err := s.replace(ctx, changes, false, due); err != nil {
 		return err
 	}
-	return s.replace(ctx, []row{last}, due)
+	return s.replace(ctx, []row{last}, false, due)
 }
 
 // replace writes the records that are due, given what is there, each only over what it was due for,
-// bucket by bucket.
-func (s *Store) replace(ctx context.Context, rows []row, due func(old record, value []byte) bool) error {
+// bucket by bucket. What is there is looked up as of now if that is wanted; an old answer makes no difference else, since
+// it fails the condition of the write.
+func (s *Store) replace(ctx context.Context, rows []row, current bool, due func(old record, value []byte) bool) error {
 	by := map[*bucket][]row{}
 	for _, r := range rows {
 		by[r.bucket] = append(by[r.bucket], r)
@@ -215,7 +216,7 @@ func (s *Store) replace(ctx context.Context, rows []row, due func(old record, va
 			continue
 		}
 		for chunk := range slices.Chunk(by[b], maxKeys) {
-			if err := b.replace(ctx, chunk, due); err != nil {
+			if err := b.replace(ctx, chunk, current, due); err != nil {
 				return err
 			}
 		}
@@ -225,7 +226,7 @@ func (s *Store) replace(ctx context.Context, rows []row, due func(old record, va
 }
 
 // replace looks again at what others wrote meanwhile, until nothing is due.
-func (b *bucket) replace(ctx context.Context, rows []row, due func(old record, value []byte) bool) error {
+func (b *bucket) replace(ctx context.Context, rows []row, current bool, due func(old record, value []byte) bool) error {
 	values := map[string][]byte{}
 	var keys []string
 	for _, r := range rows {
@@ -237,7 +238,15 @@ func (b *bucket) replace(ctx context.Context, rows []row, due func(old record, v
 		keys = append(keys, r.key)
 	}
 	for len(keys) > 0 {
-		found, err := b.at(ctx, 0, keys...) // an old answer fails the condition of the write
+		var seq uint64
+		if current {
+			var err error
+			if seq, err = b.index(ctx); err != nil {
+				return err
+			}
+		}
+		current = true // once more only when others have written
+		found, err := b.at(ctx, seq, keys...)
 		if err != nil {
 			return err
 		}
@@ -320,6 +329,9 @@ func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
 // Rebuild makes the views of a log those of its state, whatever they say now, and reports how many
 // records were not; with dry it only counts them.
 func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wrong int, err error) {
+	if err := s.reaches(ctx, state); err != nil && (dry || !errors.Is(err, store.ErrShort)) {
+		return 0, fmt.Errorf("log %s: %w", state.ID, failure(err))
+	}
 	views := state.AllViews()
 	if r := state.Room; r != nil && r.Role(r.Creator()) == "" { // is no member, and has a record all the same
 		views = append(views, ledger.MemberView{Room: state.ID, Endpoint: r.Creator()})
@@ -336,7 +348,7 @@ func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wro
 	if err != nil {
 		return 0, failure(err)
 	}
-	err = s.replace(ctx, append(changes, strays...), func(old record, value []byte) bool {
+	err = s.replace(ctx, append(changes, strays...), true, func(old record, value []byte) bool {
 		if old.rev > 0 && alike(old.value, value) {
 			return false
 		}
@@ -344,6 +356,30 @@ func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wro
 		return !dry
 	})
 	return wrong, failure(err)
+}
+
+// reaches makes sure that a log goes as far as its views: they are written after its entries. ErrShort when it ends
+// before, ErrConflict when it has grown since.
+func (s *Store) reaches(ctx context.Context, state *ledger.State) error {
+	ctx, cancel := s.op(ctx)
+	defer cancel()
+	last := row{bucket: s.rooms, key: roomKey(state.ID)}
+	if state.Bus != nil {
+		last = row{bucket: s.users, key: headKey}
+	}
+	listed, err := s.current(ctx, last)
+	if err != nil || listed <= state.Head.Seq {
+		return err
+	}
+	next := entryKey(state.ID, state.Head.Seq+1)
+	found, err := s.log.fresh(ctx, next)
+	switch {
+	case err != nil:
+		return err
+	case len(found[next].value) > 0:
+		return store.ErrConflict
+	}
+	return fmt.Errorf("%w: it ends at entry %d, and what the store lists is of entry %d", store.ErrShort, state.Head.Seq, listed)
 }
 
 // strayMembers are records that end memberships which the room's log does not know.

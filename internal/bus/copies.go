@@ -1,0 +1,94 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Recopy is what helps with a copy that lacks something.
+const Recopy = "stop the server that lacks some, empty its data folder but for service.nk, and start it: it copies what the others have"
+
+// Held is what one server holds of a stream.
+type Held struct {
+	Server      string
+	First, Last uint64 // places
+	Messages    uint64
+	Aged        bool // what is old is removed, by each server when its own clock says so
+}
+
+// Unlike asks the servers what each holds of the streams in the store's account, over a connection of the system
+// account, and returns, by stream, in what copies are not alike. A copy that a damaged disk has shortened is current for
+// all that its servers know, and what it lacks is there for some readers and for others not. Copies are unlike for a
+// moment, too, while something is stored: only what is said again some time later is so.
+func Unlike(ctx context.Context, sys *nats.Conn) (map[string]string, error) {
+	ask, err := json.Marshal(server.JSzOptions{Account: AccountStore, Streams: true, Config: true})
+	if err != nil {
+		return nil, err
+	}
+	held := map[string][]Held{}
+	err = AskServers(ctx, sys, "JSZ", ask, lookWait, func(answer []byte) error {
+		var a struct {
+			Server struct{ Name string }
+			Data   struct {
+				Accounts []server.AccountDetail `json:"account_details"`
+			}
+		}
+		if err := json.Unmarshal(answer, &a); err != nil {
+			return fmt.Errorf("what a server says of its streams is not understood: %w", err)
+		}
+		for _, account := range a.Data.Accounts {
+			for _, s := range account.Streams {
+				aged := s.Config != nil && s.Config.MaxAge > 0
+				held[s.Name] = append(held[s.Name], Held{a.Server.Name, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs, aged})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	unlike := map[string]string{}
+	for name, copies := range held {
+		if said := compare(copies); said != "" {
+			unlike[name] = said
+		}
+	}
+	return unlike, nil
+}
+
+// compare says in what the copies of a stream are not alike; empty for nothing.
+func compare(copies []Held) string {
+	slices.SortFunc(copies, func(a, b Held) int { return strings.Compare(a.Server, b.Server) })
+	lacks := func(h Held) uint64 { return h.Last + 1 - h.First - h.Messages }
+	least := copies[0]
+	for _, h := range copies[1:] {
+		if h.Last != copies[0].Last || h.First != copies[0].First && !h.Aged {
+			return reaches(copies)
+		}
+		if lacks(h) < lacks(least) {
+			least = h
+		}
+	}
+	var short []string
+	for _, h := range copies {
+		if more := lacks(h) - lacks(least); more > 0 {
+			short = append(short, fmt.Sprintf("%s lacks %d of its messages", h.Server, more))
+		}
+	}
+	return strings.Join(short, ", ")
+}
+
+// reaches says from where to where the copies of a stream go.
+func reaches(copies []Held) string {
+	var parts []string
+	for _, h := range copies {
+		parts = append(parts, fmt.Sprintf("%d to %d on %s", h.First, h.Last, h.Server))
+	}
+	return "it holds " + strings.Join(parts, ", ")
+}
