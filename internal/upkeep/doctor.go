@@ -388,8 +388,8 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	report, repair := look.Report, look.Repair
 	n := named{"views", report}
 	var mu sync.Mutex
-	var broken, ended, sole, stale []string
-	wrong, rooms := 0, 0
+	var broken, ended, sole, stale, keyless []string
+	wrong, rooms, without := 0, 0, 0
 	users, err := allowlist(ctx, s)
 	if err != nil {
 		n.fail(back+"; what is damaged is not repaired", "%v", err)
@@ -398,9 +398,12 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	now := time.Now()
 	logs, err := each(ctx, s, func(ctx context.Context, log crypto.ID) error {
 		state, err := store.Load(ctx, s, log)
-		w := 0
+		w, lack := 0, 0
 		if err == nil {
 			w, err = s.Rebuild(ctx, state, !repair)
+		}
+		if err == nil && (w == 0 || repair) {
+			lack, err = withoutKey(ctx, s, state)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -419,6 +422,9 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 			return err
 		}
 		rooms++
+		if without += lack; lack > 0 {
+			keyless = append(keyless, state.Room.Subject)
+		}
 		if owners(state.Room) == 1 {
 			sole = append(sole, state.Room.Subject)
 		}
@@ -447,8 +453,31 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 		n.pass("all of %s as they say", english.Plural(logs, "log", ""))
 	}
 	if err == nil {
+		n = named{"room keys", report}
+		if len(keyless) > 0 {
+			n.fail("an owner or admin of each: unibus rekey ROOM", "%s without a copy of their room's key: %s", english.Plural(without, "member", ""), bus.Few(keyless))
+		} else {
+			n.pass("there for every member of a room")
+		}
 		RoomChecks(rooms, stale, sole, report)
 	}
+}
+
+// withoutKey counts the members of a room to whom nobody has sealed its newest key.
+func withoutKey(ctx context.Context, s store.Vault, state *ledger.State) (n int, err error) {
+	if state.Room == nil || state.Room.Archived != 0 || !state.Room.Policy.Encrypted() {
+		return 0, nil
+	}
+	members, newest := state.Room.Members(), state.Room.Epoch().Number
+	for k, err := range s.Sealed(ctx, state.ID) {
+		if err != nil {
+			return 0, err
+		}
+		if k.Epoch == newest {
+			delete(members, k.Endpoint)
+		}
+	}
+	return len(members), nil
 }
 
 // Cards verifies the card of everyone: without one nobody seals a room's key to its owner, and no room that they are

@@ -3,6 +3,7 @@ package upkeep
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -302,7 +303,8 @@ func TestRestoreCutOff(t *testing.T) {
 
 // TestDoctor: damage is told, and what can be repaired is.
 func TestDoctor(t *testing.T) {
-	s := filled(t, filepath.Join(t.TempDir(), "a.db"))
+	path := filepath.Join(t.TempDir(), "a.db")
+	s := filled(t, path)
 	status := func(repair bool, name string) (status string) {
 		Views(t.Context(), s, Look{Repair: repair, Report: func(c Check) {
 			if c.Name == name {
@@ -311,8 +313,16 @@ func TestDoctor(t *testing.T) {
 		}})
 		return status
 	}
-	if status(false, "views") != Pass || status(false, "owners") != Warn || status(false, "stale rooms") != Pass {
+	if status(false, "views") != Pass || status(false, "owners") != Warn || status(false, "stale rooms") != Pass || status(false, "room keys") != Pass {
 		t.Error("a good store is not well")
+	}
+	db, err := sql.Open("sqlite", path)
+	must(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `DELETE FROM room_keys WHERE rowid IN (SELECT max(rowid) FROM room_keys)`)
+	must(t, err)
+	if status(false, "room keys") != Fail {
+		t.Error("a member without a key is not told of")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
