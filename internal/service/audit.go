@@ -18,6 +18,7 @@ type audit struct {
 	store store.Vault
 	logs  *logs
 	bus   crypto.ID
+	seen  *seen
 	log   *slog.Logger
 }
 
@@ -63,6 +64,9 @@ func (a *audit) allowlist(ctx context.Context) error {
 		if errors.Is(err, store.ErrConflict) || err == nil && wrong+strays == 0 { // somebody has changed it meanwhile
 			return nil
 		}
+		if errors.Is(err, store.ErrShort) {
+			return a.short(err)
+		}
 		if err != nil {
 			return err
 		}
@@ -79,6 +83,16 @@ func (a *audit) allowlist(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the allowlist: %w", err)
 	}
+	return nil
+}
+
+// short decides what to do about a bus log that ends before what the store lists: it is served only if nothing has been
+// noted of it here, or not any more. Nobody gets in whom either the log or the list has revoked.
+func (a *audit) short(err error) error {
+	if a.seen.noted {
+		return fmt.Errorf("%w: %s", err, a.seen.wayOut())
+	}
+	a.log.Error("the bus log lost its end: who came after that is not let in, and who was revoked is revoked in the store's list alone, which unibus doctor --repair writes anew from the log", "error", err)
 	return nil
 }
 

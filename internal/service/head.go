@@ -26,8 +26,9 @@ const (
 
 // seen is how far a service has seen the bus log.
 type seen struct {
-	file string // empty: nothing is noted
-	bus  crypto.ID
+	file  string // empty: nothing is noted
+	bus   crypto.ID
+	noted bool // something was, when the service started
 }
 
 type seenHead struct {
@@ -72,6 +73,7 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 	if err != nil {
 		return err
 	}
+	s.noted = was.Seq > 0
 	for began := time.Now(); ; {
 		var head ledger.Head
 		var same bool
@@ -86,8 +88,8 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 		case same:
 			return s.note(head)
 		case head.Seq >= was.Seq || time.Since(began) > headWait:
-			return fmt.Errorf("%w: the bus log ends at entry %d (%x), and this service has seen it up to %d (%x): restore the servers' data; or, to take what is there for all there is, remove %s",
-				store.ErrDamaged, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8], s.file)
+			return fmt.Errorf("%w: the bus log ends at entry %d (%x), and this service has seen it up to %d (%x): %s",
+				store.ErrDamaged, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8], s.wayOut())
 		}
 		select {
 		case <-ctx.Done():
@@ -95,6 +97,11 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 		case <-time.After(headAgain):
 		}
 	}
+}
+
+// wayOut is what helps with a bus log that lost its end.
+func (s *seen) wayOut() string {
+	return "restore the servers' data; or, to take what is there for all there is, remove " + s.file + " and have unibus doctor --repair write the lists anew"
 }
 
 // note writes down how far the bus log goes, and returns when that is on the disk.

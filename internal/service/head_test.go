@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
@@ -75,4 +77,66 @@ func TestSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Stop()
+}
+
+// TestShortLog: a bus log that lost its last entry, when how far it was seen was noted before that, is not served either;
+// with nothing noted it is, and whom the lost entry revoked stays out.
+func TestShortLog(t *testing.T) {
+	bob, err := crypto.NewIdentity([32]byte{'b'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { n.Stop() }()
+	as := func(id *crypto.Identity) unibus.Options {
+		return unibus.Options{Identity: id, StateDir: t.TempDir(), Server: n.URL()}
+	}
+	c, err := unibus.Connect(t.Context(), as(o.Identity))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddUsers(t.Context(), unibus.NewUser{Key: bob.Key(), Name: "bob"}); err != nil {
+		t.Fatal(err)
+	}
+	file, earlier := filepath.Join(o.Dir, headFile), []byte(nil)
+	eventually(t, "how far the log was seen", func() bool {
+		head, err := n.seen.read()
+		earlier, _ = os.ReadFile(file)
+		return err == nil && head.Seq == 2
+	})
+	js, err := jetstream.New(n.Links().Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := js.Stream(t.Context(), "KV_unibus_log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := jetstream.WithPurgeSubject("$KV.unibus_log." + n.Bus.String() + ".3")
+	if err := errors.Join(c.RevokeUsers(t.Context(), "", bob.Key()), log.Purge(t.Context(), third), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n.Stop()
+	if err := os.WriteFile(file, earlier, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrShort) {
+		again.Stop()
+		t.Fatalf("it is served: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if n, err = StartNode(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := unibus.Connect(t.Context(), as(bob)); !errors.Is(err, unibus.ErrDenied) {
+		t.Errorf("bob is in: %v", err)
+		c.Close()
+	}
 }

@@ -157,8 +157,8 @@ func (s *Service) meet(ctx context.Context, o Options, streams *bus.Streams, fol
 	if err := o.wait(ctx, func() error { return s.found(ctx, o, streams) }); err != nil {
 		return nil, fmt.Errorf("found the bus: %w", err)
 	}
-	look := &audit{store: o.Store, logs: folded, bus: s.Bus, log: o.Log}
 	s.seen = newSeen(o, s.Bus)
+	look := &audit{store: o.Store, logs: folded, bus: s.Bus, seen: s.seen, log: o.Log}
 	return look, o.wait(ctx, func() error {
 		if err := s.seen.check(ctx, folded); err != nil {
 			return err
