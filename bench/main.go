@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/attack"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/service"
@@ -46,6 +47,7 @@ type bench struct {
 	ctx  context.Context
 	node *service.Node
 	c    *unibus.Client
+	id   *crypto.Identity
 	line []byte
 	keys string // file of the service's keys
 }
@@ -55,7 +57,7 @@ func run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, line: make([]byte, lineSize), keys: service.KeysFile(filepath.Join(dir, "data"))}
+	b := &bench{ctx: ctx, id: id, line: make([]byte, lineSize), keys: service.KeysFile(filepath.Join(dir, "data"))}
 	b.node, err = service.StartNode(ctx, service.NodeOptions{
 		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data"), Identity: id, Founder: "bench", Log: slog.New(slog.DiscardHandler),
 	})
@@ -102,7 +104,11 @@ func run(ctx context.Context, dir string) error {
 // message of the same size to an ordered consumer. They take turns, so that a disk that is slow for a while is slow
 // for both.
 func (b *bench) lone() error {
-	ways := []*way{{what: "raw NATS, ordered consumer", open: b.rawLone}, {what: "unibus, encrypted, signed", open: b.unibusLone}}
+	ways := []*way{
+		{what: "raw NATS, ordered consumer", open: b.rawLone},
+		{what: "raw NATS, on the subjects of a room", open: b.peerLone},
+		{what: "unibus, encrypted, signed", open: b.unibusLone},
+	}
 	for _, w := range ways {
 		var err error
 		if w.send, w.receive, w.end, err = w.open(); err != nil {
@@ -172,6 +178,33 @@ func (b *bench) rawLone() (send, receive func() error, end func(), err error) {
 	send = func() error { _, err := js.PublishAsync("raw.stored", line); return err }
 	receive = func() error { _, err := messages.Next(); return err }
 	return send, receive, func() { messages.Stop(); conn.Close() }, nil
+}
+
+// peerLone is the way of a room's messages, between the accounts, with nothing of unibus at either end.
+func (b *bench) peerLone() (send, receive func() error, end func(), err error) {
+	room, err := b.c.CreateRoom(b.ctx, "bench.peer", unibus.DefaultPolicy())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p, err := attack.Dial(attack.Options{URL: b.node.URL(), Identity: b.id, Bus: b.c.Bus(), Rooms: []crypto.ID{room.ID()}})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	js, err := jetstream.New(p.Conn)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	sub, err := p.SubscribeSync(bus.LiveFilter(room.ID()))
+	if err == nil {
+		err = p.Flush()
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	line := append(b.line, make([]byte, crypto.FrameOverhead+16)...)
+	send = func() error { _, err := js.PublishAsync(bus.StoredSubject(room.ID(), b.id.Key()), line); return err }
+	receive = func() error { _, err := sub.NextMsg(time.Minute); return err }
+	return send, receive, p.Close, nil
 }
 
 func (b *bench) unibusLone() (send, receive func() error, end func(), err error) {
