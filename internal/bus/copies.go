@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -19,8 +20,12 @@ type Held struct {
 	Server      string
 	First, Last uint64 // places
 	Messages    uint64
-	Aged        bool // what is old is removed, by each server when its own clock says so
+	Began       time.Time     // when the first message was stored
+	Age         time.Duration // after which each server removes a message when its own clock says so; 0: never
 }
+
+// clocks may be apart by so much before copies that remove what is old are taken for unlike.
+const clocks = time.Minute
 
 // Unlike asks the servers what each holds of the streams in the store's account, over a connection of the system
 // account, and returns, by stream, in what copies are not alike. A copy that a damaged disk has shortened is current for
@@ -44,8 +49,11 @@ func Unlike(ctx context.Context, sys *nats.Conn) (map[string]string, error) {
 		}
 		for _, account := range a.Data.Accounts {
 			for _, s := range account.Streams {
-				aged := s.Config != nil && s.Config.MaxAge > 0
-				held[s.Name] = append(held[s.Name], Held{a.Server.Name, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs, aged})
+				h := Held{Server: a.Server.Name, First: s.State.FirstSeq, Last: s.State.LastSeq, Messages: s.State.Msgs, Began: s.State.FirstTime}
+				if s.Config != nil {
+					h.Age = s.Config.MaxAge
+				}
+				held[s.Name] = append(held[s.Name], h)
 			}
 		}
 		return nil
@@ -55,20 +63,26 @@ func Unlike(ctx context.Context, sys *nats.Conn) (map[string]string, error) {
 	}
 	unlike := map[string]string{}
 	for name, copies := range held {
-		if said := compare(copies); said != "" {
+		if said := compare(copies, time.Now()); said != "" {
 			unlike[name] = said
 		}
 	}
 	return unlike, nil
 }
 
-// compare says in what the copies of a stream are not alike; empty for nothing.
-func compare(copies []Held) string {
+// compare says in what the copies of a stream are not alike at a time; empty for nothing.
+func compare(copies []Held, now time.Time) string {
 	slices.SortFunc(copies, func(a, b Held) int { return strings.Compare(a.Server, b.Server) })
 	lacks := func(h Held) uint64 { return h.Last + 1 - h.First - h.Messages }
-	least := copies[0]
+	least, longest := copies[0], copies[0]
 	for _, h := range copies[1:] {
-		if h.Last != copies[0].Last || h.First != copies[0].First && !h.Aged {
+		if h.First < longest.First {
+			longest = h
+		}
+	}
+	expires := longest.Age > 0 && now.Sub(longest.Began) >= longest.Age-clocks
+	for _, h := range copies[1:] {
+		if h.Last != copies[0].Last || h.First != copies[0].First && !expires {
 			return reaches(copies)
 		}
 		if lacks(h) < lacks(least) {
@@ -88,7 +102,11 @@ func compare(copies []Held) string {
 func reaches(copies []Held) string {
 	var parts []string
 	for _, h := range copies {
-		parts = append(parts, fmt.Sprintf("%d to %d on %s", h.First, h.Last, h.Server))
+		if h.Messages == 0 {
+			parts = append(parts, "nothing on "+h.Server)
+		} else {
+			parts = append(parts, fmt.Sprintf("%d to %d on %s", h.First, h.Last, h.Server))
+		}
 	}
 	return "it holds " + strings.Join(parts, ", ")
 }
