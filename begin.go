@@ -20,7 +20,10 @@ func (f *feed) begin(ctx context.Context) (err error) {
 		return err
 	}
 	q := store.FramesQuery{Last: contextFrames}
+	before := f.o.goOn - min(f.o.goOn, contextFrames+1)
 	switch {
+	case f.o.goOn > 0:
+		q = store.FramesQuery{After: before}
 	case f.o.All:
 		q = store.FramesQuery{}
 	case f.o.Last > 0:
@@ -46,6 +49,10 @@ func (f *feed) begin(ctx context.Context) (err error) {
 	}
 	f.fresh = past.Last + 1
 	switch {
+	case f.o.goOn > 0:
+		begin := max(past.First, before+1)
+		f.from = max(begin, f.o.goOn)
+		return f.start(begin, begin == past.First, past)
 	case f.o.All:
 		f.from = past.First
 		return f.start(past.First, true, past)

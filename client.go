@@ -746,16 +746,20 @@ func (c *Client) noticed(n store.Notice) {
 		c.refresh(r.chain)
 	}
 	r.judgeSelf()
+	c.arrivedFor(func(s *Subscription) bool { return s.hasLeft(r.id) })
 }
 
 // arrived tells subscriptions that there may be another room for their patterns.
-func (c *Client) arrived() {
+func (c *Client) arrived() { c.arrivedFor(func(*Subscription) bool { return true }) }
+
+// arrivedFor is arrived for some of them.
+func (c *Client) arrivedFor(concerned func(*Subscription) bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s := range c.subs {
-		select {
-		case s.arrivals <- struct{}{}:
-		default:
+	subs := slices.Collect(maps.Keys(c.subs))
+	c.mu.Unlock()
+	for _, s := range subs {
+		if concerned(s) {
+			s.arrived()
 		}
 	}
 }

@@ -225,7 +225,9 @@ func (s *Subscription) ended(f *feed, err error) {
 			s.c.say("no longer reading %s: %v", f.r.Subject(), err)
 			s.mu.Lock()
 			delete(s.feeds, f.r.id)
+			s.left[f.r.id] = f.next
 			s.mu.Unlock()
+			s.arrived() // it may be there again already
 		}
 	}
 	s.mu.Lock()

@@ -3,8 +3,10 @@ package unibus_test
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -83,6 +85,31 @@ func TestManyRooms(t *testing.T) {
 	}
 	if n != rooms+1 {
 		t.Errorf("the news is message %d", n)
+	}
+	w.must(sub.Close())
+}
+
+// TestInvitedAgain: whoever follows rooms by a pattern, is removed from one and invited again reads on where it was, once.
+func TestInvitedAgain(t *testing.T) {
+	w := newWorld(t)
+	alices, _ := w.room("again.one", unibus.DefaultPolicy())
+	sub, err := w.bob.Subscribe(w.ctx, []string{"again.>"}, unibus.SubscribeOptions{All: true})
+	w.must(err)
+	next, stop := iter.Pull2(sub.Messages())
+	defer stop()
+	want := 0
+	for range 3 {
+		for range 40 {
+			w.send(alices, strconv.Itoa(want))
+			m, err, ok := next()
+			w.must(err)
+			if got := string(m.Body); !ok || got != strconv.Itoa(want) {
+				t.Fatalf("%q, not %d", got, want)
+			}
+			want++
+		}
+		w.must(alices.Kick(w.ctx, w.bob.Key()))
+		w.must(alices.Invite(w.ctx, unibus.RoleMember, w.bob.Key()))
 	}
 	w.must(sub.Close())
 }

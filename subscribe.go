@@ -25,6 +25,7 @@ type SubscribeOptions struct {
 	End   bool      // end when everything stored has been read
 	Queue string    // share new messages with others who name the same queue; nothing is checked for gaps
 	Parts bool      // leave large messages in Parts: to join one takes its size once more
+	goOn  uint64    // from this place, at which a room was left; 0: from none
 	// Notice is told what is missing or wrong; nil: it is only counted.
 	Notice func(Notice)
 }
@@ -60,7 +61,8 @@ type Subscription struct {
 
 	mu    sync.Mutex
 	feeds map[ID]*feed
-	open  int // feeds that run
+	left  map[ID]uint64 // rooms that a pattern means and that were left, and the place to go on at
+	open  int           // feeds that run
 	err   error
 	done  chan struct{}
 }
@@ -126,7 +128,7 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		return nil, withHint(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), "leave out --store")
 	}
 	s := &Subscription{
-		c: c, o: o, patterns: patterns, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), feeds: map[ID]*feed{}, done: make(chan struct{}),
+		c: c, o: o, patterns: patterns, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), feeds: map[ID]*feed{}, left: map[ID]uint64{}, done: make(chan struct{}),
 		arrivals: make(chan struct{}, 1), merged: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
@@ -219,6 +221,7 @@ func (s *Subscription) add(ctx context.Context, rooms []*Room, o SubscribeOption
 	s.open += len(feeds)
 	for _, f := range feeds {
 		s.feeds[f.r.id] = f
+		delete(s.left, f.r.id)
 	}
 	s.mu.Unlock()
 	if len(feeds) > 1 {
@@ -288,11 +291,30 @@ func (s *Subscription) grow() {
 	}
 }
 
-// join begins to read rooms that were found later.
+// arrived has it looked whether there are other rooms that the patterns mean.
+func (s *Subscription) arrived() {
+	select {
+	case s.arrivals <- struct{}{}:
+	default: // it will be
+	}
+}
+
+// hasLeft reports whether a room was read, and is not any more.
+func (s *Subscription) hasLeft(room ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, left := s.left[room]
+	return left
+}
+
+// join begins to read rooms that were found later, and goes on in those that it was in before.
 func (s *Subscription) join(rooms []*Room, since time.Time) {
 	o := s.o
 	o.Last, o.All, o.Since = 0, false, since
 	for _, r := range rooms {
+		s.mu.Lock()
+		o.goOn = s.left[r.id]
+		s.mu.Unlock()
 		err := s.add(s.ctx, []*Room{r}, o)
 		switch {
 		case s.ctx.Err() != nil:

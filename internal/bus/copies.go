@@ -13,7 +13,7 @@ import (
 )
 
 // Recopy is what helps with a copy that lacks something.
-const Recopy = "stop the server that lacks some, empty its data folder but for service.nk, and start it: it copies what the others have"
+const Recopy = "stop every server that lacks some, empty their data folders but for service.nk, and then start them: they copy what the others have"
 
 // Held is what one server holds of a stream.
 type Held struct {

@@ -22,6 +22,8 @@ type Status struct {
 	Full   bool              `json:"full"` // nothing can be kept
 	Files  host.Descriptors  `json:"files"`
 	Lost   map[string]string `json:"lost,omitempty"` // room subjects, and what is wrong with their streams
+	// Lacking are streams whose files on this machine hold less than its server takes them to hold.
+	Lacking map[string]string `json:"lacking,omitempty"`
 }
 
 // AskServices asks every service of a bus for its status, over a connection of the system account. It

@@ -401,8 +401,8 @@ func (d *doctor) print() error {
 				status = statusColors[c.Status].Sprint(status)
 			}
 			fmt.Fprintf(d.a.out, "%s  %-*s  %s\n", status, width, c.Name, d.a.out.wrapped(visible(c.Detail), width+8))
-			if c.Hint != "" {
-				fmt.Fprintf(d.a.out, "      %-*s  %s\n", width, "", d.a.out.wrapped("hint: "+visible(c.Hint), width+8))
+			if c.Hint != "" { // in one piece, since it is there to be pasted
+				fmt.Fprintf(d.a.out, "      %-*s  hint: %s\n", width, "", visible(c.Hint))
 			}
 		}
 	})

@@ -30,7 +30,7 @@ func (a *app) pubCmd() *cobra.Command {
 	var f pubFlags
 	c := &cobra.Command{
 		Use: "pub ROOM [MESSAGE]", Short: "Publish messages", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: a.completeRooms,
-		Long: "Publish MESSAGE, without reading standard input; or else standard input, a message a line, as it\ncomes. It ends with 0 only when everything is acknowledged; if not, it says how many were.",
+		Long: "Publish MESSAGE, without reading standard input; or else standard input, a message a line, as it\ncomes. It ends with 0 only when everything is acknowledged; if not, it says how many were. What is not\nacknowledged is sent again for 30 seconds, or --timeout if that is longer.",
 		Example: `  unibus pub ops.alerts "disk full"
   journalctl -fu app | unibus pub ops.alerts
   unibus pub ops.files --whole -H name=report.pdf < report.pdf`,
@@ -57,7 +57,11 @@ func (a *app) pubCmd() *cobra.Command {
 					return err
 				}
 				if len(args) == 2 && f.count <= 1 {
-					return r.PublishOnce(cmd.Context(), []byte(args[1]), headers...)
+					err := r.PublishOnce(cmd.Context(), []byte(args[1]), headers...)
+					if errors.Is(err, unibus.ErrUnavailable) {
+						a.acknowledged(0)
+					}
+					return err
 				}
 				if len(args) == 2 {
 					in = &repeated{line: append([]byte(args[1]), 0), left: f.count}
@@ -151,11 +155,15 @@ func (a *app) publish(ctx context.Context, r *unibus.Room, in io.Reader, f pubFl
 	if got.err == nil && ctx.Err() == nil {
 		return nil
 	}
-	a.err.say("unibus: %s acknowledged\n", english.Plural(int(p.Acked()), "message", ""))
+	a.acknowledged(p.Acked())
 	if got.err == nil {
 		got.err = ctx.Err()
 	}
 	return got.err
+}
+
+func (a *app) acknowledged(n uint64) {
+	a.err.say("unibus: %s acknowledged\n", english.Plural(int(n), "message", ""))
 }
 
 // messages cuts an input into messages.

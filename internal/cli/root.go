@@ -110,7 +110,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &bad), errors.Is(err, unibus.ErrInvalid):
 		return exitUsage
-	case errors.Is(err, unibus.ErrDenied), errors.Is(err, os.ErrPermission):
+	case errors.Is(err, unibus.ErrDenied), errors.Is(err, os.ErrPermission) && !errors.Is(err, unibus.ErrUnavailable):
 		return exitDenied
 	case errors.Is(err, unibus.ErrNotFound):
 		return exitNotFound

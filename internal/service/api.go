@@ -253,21 +253,30 @@ func (a *api) getLog(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
-	if body.Head, err = store.HeadOf(c.Context(), a.store, log); err != nil || limit == 0 {
+	body.Head, err = store.HeadOf(c.Context(), a.store, log)
+	if err == nil {
+		err = a.logs.reaches(log, body.Head)
+	}
+	if err != nil || limit == 0 {
 		return http.StatusOK, body, err
 	}
-	size := 0
+	size, whole := 0, true
 	for e, err := range a.store.Entries(c.Context(), log, after) {
 		if err != nil {
 			return 0, nil, err
 		}
 		size += len(e.Statement)
 		if len(body.Entries) > 0 && size > maxPage || e.Seq > body.Head.Seq {
+			whole = false
 			break
 		}
 		if body.Entries = append(body.Entries, e.Statement); uint64(len(body.Entries)) == limit {
+			whole = false
 			break
 		}
+	}
+	if next := after + uint64(len(body.Entries)) + 1; whole && next <= body.Head.Seq {
+		return 0, nil, fmt.Errorf("log %s: %w: entry %d is missing, and the log goes to entry %d", log, store.ErrDamaged, next, body.Head.Seq)
 	}
 	return http.StatusOK, body, nil
 }
@@ -297,6 +306,9 @@ func (a *api) postHeads(c *call) (int, any, error) {
 			continue
 		}
 		ok, err := may(log)
+		if ok && err == nil {
+			err = a.logs.reaches(log, heads[i])
+		}
 		if err != nil {
 			return 0, nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // A store in NATS servers may lose the end of the bus log with a damaged disk, and with it revocations; a file has what
@@ -20,8 +21,8 @@ import (
 // bus log, and does not start with one that ends before that.
 const (
 	headFile  = "bus.head"
-	headWait  = 2 * time.Second // for a log that ends early to be read whole
-	headAgain = 500 * time.Millisecond
+	headWait  = 2 * time.Second        // for a log that ends early to be read whole
+	headAgain = 100 * time.Millisecond // others of several servers answer then
 )
 
 // seen is how far a service has seen the bus log.
@@ -91,12 +92,33 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 			return fmt.Errorf("%w: the bus log ends at entry %d (%x), and this service has seen it up to %d (%x): %s",
 				store.ErrDamaged, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8], s.wayOut())
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(headAgain):
+		if err := tasks.Pause(ctx, headAgain); err != nil {
+			return err
 		}
 	}
+}
+
+// still makes sure that the store has the last entry that was noted; ErrDamaged when none of several servers has it.
+func (s *seen) still(ctx context.Context, from store.Store) error {
+	was, err := s.read()
+	if err != nil || was.Seq == 0 {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < headWait; {
+		for e, err := range from.Entries(ctx, s.bus, was.Seq-1) {
+			if err != nil {
+				return err
+			}
+			if hash, err := crypto.HashStatement(e.Statement); err == nil && e.Seq == was.Seq && hash == was.Hash {
+				return nil
+			}
+			break
+		}
+		if err := tasks.Pause(ctx, headAgain); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: the bus log was seen up to entry %d (%x), which is not there any more: %s", store.ErrDamaged, was.Seq, was.Hash[:8], s.wayOut())
 }
 
 // wayOut is what helps with a bus log that lost its end.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -26,6 +27,14 @@ type logs struct {
 type folded struct {
 	mu    sync.Mutex
 	state *ledger.State
+	head  atomic.Pointer[ledger.Head] // the last that it had; nil: none yet
+}
+
+// keep notes how far the log goes; mu is held.
+func (e *folded) keep() {
+	if head := e.state.Head; head.Seq > 0 {
+		e.head.Store(&head)
+	}
 }
 
 func newLogs(s store.Store) *logs {
@@ -56,7 +65,23 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 		l.forget(log)
 		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, e.state.ID, log)
 	}
+	e.keep()
+	defer e.keep()
 	return f(e.state)
+}
+
+// reaches makes sure that what the store says is the head of a log is not before what was read of it; ErrDamaged else.
+func (l *logs) reaches(log crypto.ID, head ledger.Head) error {
+	l.mu.Lock()
+	e := l.states[log]
+	l.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	if was := e.head.Load(); was != nil && head.Seq < was.Seq {
+		return fmt.Errorf("log %s: %w: it ends at entry %d, and was read up to entry %d", log, store.ErrDamaged, head.Seq, was.Seq)
+	}
+	return nil
 }
 
 // listed asks the store whether somebody may use the bus now; ErrDenied if not.

@@ -192,6 +192,7 @@ type marks struct {
 	known    Marks     // nil until they are read
 	changed  bool
 	anew     bool                 // nothing was remembered when they were first looked at
+	kept     bool                 // the data folder was one of a bus before the service started
 	lost     map[string]string    // rooms by subject, and what is wrong with their streams
 	behind   map[string]time.Time // streams not current, since when
 	unlike   map[string]string    // streams whose copies were not alike at the last look, and in what
@@ -202,27 +203,29 @@ func newMarks(o Options) *marks {
 	m := &marks{store: o.Store, behind: map[string]time.Time{}, patience: behindLimit}
 	if o.Dir != "" {
 		m.file = MarksFile(o.Dir)
+		record, err := keptRecord(o.Dir)
+		m.kept = record != "" || err != nil
 	}
 	return m
 }
 
-// look lists the streams and tells what is wrong with them. It reports whether there are any on several servers; false
-// when it is not time yet.
-func (m *marks) look(ctx context.Context, w *watch) (copied bool) {
+// look lists the streams and tells what is wrong with them, if it is time to. It reports whether it has, and whether any
+// of them are on several servers.
+func (m *marks) look(ctx context.Context, w *watch) (looked, copied bool) {
 	if time.Now().Before(m.next) || w.filled {
-		return false
+		return false, false
 	}
 	began := time.Now()
 	m.next = began.Add(watchEvery)
 	if !m.read(w) {
-		return false
+		return true, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	found, err := list(ctx, w.links)
 	m.next = began.Add(max(watchEvery, listShare*time.Since(began)))
 	if err != nil {
-		return false // whoever needs the streams says so
+		return true, false // whoever needs the streams says so
 	}
 	m.tellBehind(w, found)
 	if err := m.compare(ctx, w, found); err == nil {
@@ -231,7 +234,7 @@ func (m *marks) look(ctx context.Context, w *watch) (copied bool) {
 	for _, info := range found {
 		copied = copied || info.Config.Replicas > 1
 	}
-	return copied
+	return true, copied
 }
 
 // read reads the file, again each time: doctor --repair may have written it.
@@ -297,7 +300,7 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 	for room := range gone {
 		delete(m.known, room)
 	}
-	if m.anew && m.file != "" && len(m.known) > 0 {
+	if m.anew && m.kept && m.file != "" && len(m.known) > 0 {
 		m.anew = false
 		w.log.Warn("nothing was remembered of the rooms' streams: whether they lost something before is not known", "file", m.file, "streams", len(m.known))
 	}
@@ -352,8 +355,8 @@ func (m *marks) tellBehind(w *watch, found map[string]*jetstream.StreamInfo) {
 	w.say(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
 }
 
-// tellUnlike tells of streams whose copies were not alike at two looks, in the same: a copy that a damaged disk has
-// shortened is current for all that its servers know.
+// tellUnlike tells of streams whose copies were not alike at two looks, in the same: one that a damaged disk has shortened
+// is current for all that its servers know.
 func (m *marks) tellUnlike(ctx context.Context, w *watch) {
 	unlike, err := bus.Unlike(ctx, w.links.Sys)
 	if ctx.Err() != nil {

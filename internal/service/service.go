@@ -104,7 +104,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		endings: newRates[crypto.PublicKey](maxCallers, endingRate, endingBurst),
 		quota:   newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), staging: newStaging(o.Store, time.Now),
 	}
-	s.watch = newWatch(o, metrics.registry)
+	s.watch = newWatch(o, s.seen, metrics.registry)
 	requests := newCarrier(run, a, metrics.count(s.watch.refuse(a.handler())), &s.wait, metrics)
 	requests.unread.held = servers.Unread
 	requests.drop = s.dropFlooder(run, servers, o.Log)
@@ -135,6 +135,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		func() { expireStaged(run, o.Store, o.Log, time.Tick(expireEvery)) },
 		func() { s.watch.run(run) },
 		func() { look.rooms(run) },
+		func() { s.watch.scrub.run(run) },
 	)
 	if err := s.serveNATS(ctx, run, o.Links, requests, a, auth); err != nil {
 		return err

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -35,6 +36,8 @@ const (
 type embedded interface {
 	Trouble() <-chan struct{}
 	OutOfFiles() bool
+	Streams() ([]string, error)
+	Scrub(ctx context.Context, name string) (lacking uint64, err error)
 	NeedsRestart() bool
 	RefuseWrites(refuse bool) error
 	RestartJetStream() error
@@ -47,7 +50,10 @@ type watch struct {
 	kept    bool   // the store is on this disk, and nowhere else
 	server  embedded
 	links   *bus.Links
+	store   store.Store
+	seen    *seen
 	streams *marks
+	scrub   *scrub
 	disk    func(dir string) (host.Disk, error)
 	files   func() (host.Descriptors, error)
 
@@ -60,10 +66,11 @@ type watch struct {
 
 type gauges struct{ free, total, full, behind, lost prometheus.Gauge }
 
-func newWatch(o Options, registry prometheus.Registerer) *watch {
+func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
 	w := &watch{
-		changes: newChanges(o.Log), dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links,
+		changes: newChanges(o.Log), dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links, store: o.Store, seen: seen,
 		disk: host.DiskOf, files: host.OpenFiles, streams: newMarks(o),
+		scrub: &scrub{changes: newChanges(o.Log), server: o.Server, looked: map[string]time.Time{}, lacking: map[string]string{}},
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -102,7 +109,10 @@ func (w *watch) run(ctx context.Context) {
 	defer w.leave()
 	for {
 		w.machine()
-		copied := w.streams.look(ctx, w)
+		looked, copied := w.streams.look(ctx, w)
+		if looked {
+			w.busLog(ctx)
+		}
 		w.publish()
 		if copied {
 			w.streams.tellUnlike(ctx, w)
@@ -141,6 +151,17 @@ func (w *watch) machine() {
 	w.recover()
 }
 
+// busLog tells when the bus log is behind what this service has seen of it. Nobody gets in by that while it runs: what it
+// has read of the log counts.
+func (w *watch) busLog(ctx context.Context) {
+	switch err := w.seen.still(ctx, w.store); {
+	case errors.Is(err, store.ErrDamaged):
+		w.say(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log", "error", err)
+	case err == nil:
+		w.well("bus log", "the bus log goes on from what was seen of it again")
+	}
+}
+
 // descriptors tells when they run out.
 func (w *watch) descriptors() {
 	out := w.server != nil && w.server.OutOfFiles()
@@ -172,7 +193,9 @@ func (w *watch) answer(m *nats.Msg) {
 	if m.Reply == "" {
 		return
 	}
-	body, err := json.Marshal(w.status.Load())
+	status := *w.status.Load()
+	status.Lacking = w.scrub.found()
+	body, err := json.Marshal(status)
 	if err == nil {
 		_ = m.Respond(body) // who asked may be gone
 	}

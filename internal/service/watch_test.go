@@ -34,7 +34,7 @@ func watched(t *testing.T) (*watch, *bytes.Buffer) {
 	log := new(bytes.Buffer)
 	w := newWatch(Options{
 		Store: n.store, Links: n.links, Dir: t.TempDir(), KeptHere: true, Server: n.server, Log: slog.New(slog.NewTextHandler(log, nil)),
-	}, prometheus.NewRegistry())
+	}, new(seen), prometheus.NewRegistry())
 	w.files = func() (host.Descriptors, error) { return host.Descriptors{Used: 1, Limit: 100}, nil }
 	w.disk = func(string) (host.Disk, error) { return host.Disk{Free: 50 << 20, Total: 100 << 20}, nil }
 	return w, log

@@ -392,7 +392,7 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	wrong, rooms, without := 0, 0, 0
 	users, err := allowlist(ctx, s)
 	if err != nil {
-		n.fail(back+"; what is damaged is not repaired", "%v", err)
+		n.fail(backOf(s)+"; what is damaged is not repaired", "%v", err)
 		return
 	}
 	now := time.Now()
@@ -437,9 +437,9 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 	case err != nil:
 		n.fail("", "%v", err)
 	case len(broken) > 0:
-		n.fail(back+"; what is damaged is not repaired", "%s", bus.Few(broken))
+		n.fail(backOf(s)+"; what is damaged is not repaired", "%s", bus.Few(broken))
 	case len(ended) > 0:
-		n.fail(back+"; or take what is there for all there is: unibus doctor --repair", "%s", bus.Few(ended))
+		n.fail(backOf(s)+"; or take what is there for all there is: unibus doctor --repair", "%s", bus.Few(ended))
 	case wrong > 0 && repair:
 		n.pass("%s were wrong and are right now, in %s", english.Plural(wrong, "record", ""), english.Plural(logs, "log", ""))
 	case wrong > 0:
@@ -526,7 +526,15 @@ func owners(r *ledger.Room) (n int) {
 	return n
 }
 
-// back is what helps with a store that is damaged.
+// backOf is what helps with a store that is damaged: what other servers hold, or a backup.
+func backOf(s store.Vault) string {
+	if _, ok := s.(records); ok {
+		return "where other servers keep it whole, " + bus.Recopy + "; else bring back a backup into servers that keep no bus: unibus restore ARCHIVE --store nats://HOST"
+	}
+	return back
+}
+
+// back is what helps with a file that is damaged.
 const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
 
 // file is a store that is kept in a file, with what was acknowledged beside it.
@@ -548,7 +556,7 @@ func Kept(ctx context.Context, s store.Vault, look Look) {
 	if r, ok := s.(records); ok {
 		n := named{"records", look.Report}
 		if err := r.CheckRecords(ctx); err != nil {
-			n.fail("where nobody else keeps it: "+back, "%v", err)
+			n.fail(backOf(s), "%v", err)
 			return
 		}
 		n.pass("the servers can read all that they keep")

@@ -25,7 +25,7 @@ func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Statu
 	if len(services) == 0 {
 		services = here(dir)
 	}
-	disk, files, kept := named{"disk", report}, named{"descriptors", report}, named{"kept streams", report}
+	disk, files, kept, lacking := named{"disk", report}, named{"descriptors", report}, named{"kept streams", report}, named{"stream files", report}
 	for _, s := range services {
 		disks(s, disk)
 		share := s.Files.Share()
@@ -47,10 +47,20 @@ func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Statu
 		for _, room := range slices.Sorted(maps.Keys(behind)) {
 			list = append(list, room+": "+behind[room])
 		}
+		where := fmt.Sprintf("%s on %s", s.Folder, s.Host)
 		if len(list) > 0 {
-			kept.fail("restore the servers' data; or, to accept it, on "+s.Host+": unibus doctor --repair", "%s", bus.Few(list))
+			kept.fail("restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data "+s.Folder, "in %s: %s", where, bus.Few(list))
 		} else {
-			kept.pass("%s finds every stream as far as it was left", s.Host)
+			kept.pass("in %s every stream is as far as it was left", where)
+		}
+		list = nil
+		for _, stream := range slices.Sorted(maps.Keys(s.Lacking)) {
+			list = append(list, stream+": "+s.Lacking[stream])
+		}
+		if len(list) > 0 {
+			lacking.fail("where other servers keep it too, "+bus.Recopy+"; else restore the server's data", "in %s: %s", where, bus.Few(list))
+		} else {
+			lacking.pass("in %s nothing was found to be damaged", where)
 		}
 	}
 }

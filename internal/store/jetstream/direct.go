@@ -158,7 +158,7 @@ func (b *bucket) holds(ctx context.Context, seq uint64) bool {
 
 // damaged says that a server cannot read what it has.
 func (b *bucket) damaged() error {
-	return fmt.Errorf("%w: the server cannot read all that it keeps of %s; where others keep it too: stop it, empty its data folder but for service.nk, and start it",
+	return fmt.Errorf("%w: a server of the bus cannot read all that it keeps of %s (which one, unibus doctor tells)",
 		store.ErrDamaged, strings.TrimPrefix(b.stream, "KV_"))
 }
 

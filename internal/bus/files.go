@@ -1,0 +1,204 @@
+package bus
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/minio/highwayhash"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// What a server keeps of a stream it knows from an index, so that of a record that a disk has damaged or lost it
+// learns when somebody reads there, and on several servers not even then: another one answers. So an embedded server's
+// files are read, and their checksums verified, in the format of nats-server 2.15.2 (filestore.go
+// rebuildStateFromBufLocked): blocks N.blk of records, each
+//
+//	u32 length, highest bit: with headers || u64 place || i64 time || u16 n || n bytes subject || … || u64 checksum
+//
+// with the checksum a HighwayHash of all but the lengths, under a key of the stream's name and the block's number.
+
+const (
+	recordHead  = 4 + 8 + 8 + 2
+	recordSum   = 8
+	withHeaders = 1 << 31
+	erased      = 1 << 63 // in a place: the record stands for one that was removed
+	tombstone   = 1 << 62 // likewise
+	scrubRate   = 32 << 20
+)
+
+// Streams are the names of the streams that the embedded server keeps in the store's account.
+func (s *Server) Streams() ([]string, error) {
+	states, err := s.states()
+	var names []string
+	for name := range states {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+func (s *Server) states() (map[string]server.StreamState, error) {
+	if !s.ns.JetStreamEnabled() {
+		return nil, nil
+	}
+	info, err := s.ns.Jsz(&server.JSzOptions{Account: AccountStore, Streams: true})
+	if err != nil {
+		return nil, err
+	}
+	states := map[string]server.StreamState{}
+	for _, account := range info.AccountDetails {
+		for _, stream := range account.Streams {
+			states[stream.Name] = stream.State
+		}
+	}
+	return states, nil
+}
+
+// Scrub reads the files in which the embedded server keeps a stream, at 32 MiB a second at most, and says how many of
+// its messages, or of its keys if it is a bucket, they do not hold whole; 0 for none. What changes meanwhile may look
+// like that: only what is found again is so.
+func (s *Server) Scrub(ctx context.Context, name string) (lacking uint64, err error) {
+	before, err := s.states()
+	if err != nil {
+		return 0, err
+	}
+	found := newRecords(name)
+	dir := filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs")
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for _, f := range files {
+		number, isBlock := strings.CutSuffix(f.Name(), ".blk")
+		if !isBlock {
+			continue
+		}
+		block, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if errors.Is(err, fs.ErrNotExist) { // removed just now
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if err := found.read(block, number); err != nil {
+			return 0, err
+		}
+		if err := tasks.Pause(ctx, time.Duration(len(block))*time.Second/scrubRate); err != nil {
+			return 0, err
+		}
+	}
+	after, err := s.states()
+	if err != nil {
+		return 0, err
+	}
+	was, there := before[name]
+	is, still := after[name]
+	if !there || !still {
+		return 0, nil
+	}
+	return found.lacking(was, is), nil
+}
+
+// records are those of a stream that its files hold whole.
+type records struct {
+	name   string
+	keys   bool // it is a bucket
+	seed   maphash.Seed
+	latest map[uint64]uint64 // of a bucket: the place of a key's last record, by a hash of the key; and whether it is broken
+	places []uint64          // of any other stream
+}
+
+const broken = 1 << 63
+
+func newRecords(name string) *records {
+	return &records{name: name, keys: strings.HasPrefix(name, "KV_"), seed: maphash.MakeSeed(), latest: map[uint64]uint64{}}
+}
+
+// read reads the block of a number, as far as its lengths lead.
+func (r *records) read(block []byte, number string) error {
+	key := sha256.Sum256([]byte(r.name + "-" + number))
+	hash, err := highwayhash.NewDigest64(key[:])
+	if err != nil {
+		return err
+	}
+	for len(block) >= recordHead+recordSum {
+		length := binary.LittleEndian.Uint32(block)
+		size, subject := int(length&^withHeaders), int(binary.LittleEndian.Uint16(block[recordHead-2:]))
+		text := recordHead + subject
+		if length&withHeaders != 0 {
+			text += 4
+		}
+		if size > len(block) || text > size-recordSum {
+			return nil
+		}
+		hash.Reset()
+		_, _ = hash.Write(block[4 : recordHead-2]) // a hash does not fail
+		_, _ = hash.Write(block[recordHead : recordHead+subject])
+		_, _ = hash.Write(block[text : size-recordSum])
+		whole := bytes.Equal(hash.Sum(nil), block[size-recordSum:size])
+		r.add(binary.LittleEndian.Uint64(block[4:]), block[recordHead:recordHead+subject], whole)
+		block = block[size:]
+	}
+	return nil
+}
+
+func (r *records) add(place uint64, subject []byte, whole bool) {
+	switch {
+	case place == 0, place&(erased|tombstone) != 0:
+	case !r.keys && whole:
+		r.places = append(r.places, place)
+	case r.keys:
+		key := maphash.Bytes(r.seed, subject)
+		if place > r.latest[key]&^broken {
+			if !whole {
+				place |= broken
+			}
+			r.latest[key] = place
+		}
+	}
+}
+
+// lacking is how much, at least, of a stream the records lack, which was in one state before they were read, and is in another.
+func (r *records) lacking(was, is server.StreamState) uint64 {
+	var held, wanted uint64
+	if r.keys {
+		last := uint64(0)
+		for _, place := range r.latest {
+			if place&broken == 0 {
+				held++
+				last = max(last, place)
+			}
+		}
+		wanted = uint64(min(was.NumSubjects, is.NumSubjects))
+		// Before what is missing its key had another value, which is still there. Only copies of keys that nobody used are
+		// ever removed.
+		if last < was.LastSeq && wanted <= held && r.name != "KV_unibus_room_keys" {
+			wanted = held + 1
+		}
+	} else {
+		slices.Sort(r.places)
+		for _, place := range slices.Compact(r.places) {
+			if place >= is.FirstSeq && place <= was.LastSeq {
+				held++
+			}
+		}
+		if is.FirstSeq <= was.LastSeq {
+			holes := is.LastSeq + 1 - is.FirstSeq - is.Msgs
+			wanted = was.LastSeq + 1 - is.FirstSeq
+			wanted -= min(wanted, holes)
+		}
+	}
+	return wanted - min(wanted, held)
+}

@@ -1,0 +1,94 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// When an embedded server's files are read: the store's buckets soon after the start, and again and again; the rooms'
+// messages, which may take hours, once a day.
+const (
+	scrubFirst = 20 * time.Second
+	scrubEvery = 10 * time.Minute
+	scrubRooms = 24 * time.Hour
+	scrubAgain = 2 * time.Second // what was found, which may be so for a moment only
+)
+
+// scrub reads what the embedded server keeps of the streams, and tells of what is damaged or lost. On several servers
+// others answer for what one cannot read, and nobody meets it, until they are gone.
+type scrub struct {
+	changes
+	server embedded
+	looked map[string]time.Time // rooms' streams
+
+	mu      sync.Mutex
+	lacking map[string]string // streams, and what is wrong with them
+}
+
+// found is what was found last.
+func (s *scrub) found() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.lacking)
+}
+
+// run reads until ctx ends. The files of external servers are theirs.
+func (s *scrub) run(ctx context.Context) {
+	if s.server == nil {
+		return
+	}
+	for wait := scrubFirst; tasks.Pause(ctx, wait) == nil; wait = scrubEvery {
+		names, err := s.server.Streams()
+		if err != nil {
+			s.say(slog.LevelWarn, "streams", err.Error(), "the server's files are not looked at", "error", err)
+			continue
+		}
+		s.well("streams", "the server's files are looked at again")
+		for _, name := range names {
+			if strings.HasPrefix(name, "UNIBUS_") && time.Since(s.looked[name]) < scrubRooms {
+				continue
+			}
+			if s.look(ctx, name); ctx.Err() != nil {
+				return
+			}
+			s.looked[name] = time.Now()
+		}
+	}
+}
+
+// look reads the files of one stream, twice if there is something wrong.
+func (s *scrub) look(ctx context.Context, name string) {
+	lacking, err := s.server.Scrub(ctx, name)
+	if err == nil && lacking > 0 {
+		if err = tasks.Pause(ctx, scrubAgain); err == nil {
+			again := uint64(0)
+			again, err = s.server.Scrub(ctx, name)
+			lacking = min(lacking, again)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		s.say(slog.LevelWarn, name, err.Error(), "a stream's files could not be read", "stream", name, "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lacking == 0 {
+		delete(s.lacking, name)
+		s.well(name, "the files of a stream are whole again", "stream", name)
+		return
+	}
+	what := fmt.Sprintf("%d of what it holds cannot be read, or is not there", lacking)
+	s.lacking[name] = what
+	s.say(slog.LevelError, name, what, "this server's disk has damaged or lost some of a stream; where others keep that: "+bus.Recopy, "stream", name, "what", what)
+}
