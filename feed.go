@@ -219,6 +219,7 @@ func (f *feed) run() {
 // read any more.
 func (s *Subscription) ended(f *feed, err error) {
 	if err != nil && s.ctx.Err() == nil {
+		f.r.lostRights(err)
 		if !s.goesOnWithout(err) {
 			s.stop(err)
 		} else {

@@ -92,7 +92,7 @@ func TestManyRooms(t *testing.T) {
 // TestInvitedAgain: whoever follows rooms by a pattern, is removed from one and invited again reads on where it was, once.
 func TestInvitedAgain(t *testing.T) {
 	w := newWorld(t)
-	alices, _ := w.room("again.one", unibus.DefaultPolicy())
+	alices, bobs := w.room("again.one", unibus.DefaultPolicy())
 	sub, err := w.bob.Subscribe(w.ctx, []string{"again.>"}, unibus.SubscribeOptions{All: true})
 	w.must(err)
 	next, stop := iter.Pull2(sub.Messages())
@@ -109,6 +109,9 @@ func TestInvitedAgain(t *testing.T) {
 			want++
 		}
 		w.must(alices.Kick(w.ctx, w.bob.Key()))
+		if err := bobs.Publish(w.ctx, []byte("no member")); !errors.Is(err, unibus.ErrDenied) {
+			t.Fatalf("bob publishes: %v", err)
+		}
 		w.must(alices.Invite(w.ctx, unibus.RoleMember, w.bob.Key()))
 	}
 	w.must(sub.Close())

@@ -457,6 +457,7 @@ func (c *Client) wasOut(key PublicKey) (out bool) {
 
 // end stops the room's subscriptions and publishers, for a reason.
 func (r *Room) end(err error) {
+	r.lostRights(err)
 	r.smu.Lock()
 	feeds, pubs := slices.Collect(maps.Keys(r.feeds)), slices.Collect(maps.Keys(r.pubs))
 	r.smu.Unlock()
@@ -465,6 +466,13 @@ func (r *Room) end(err error) {
 	}
 	for _, p := range pubs {
 		p.end(err)
+	}
+}
+
+// lostRights has the connection's rights in the room gained anew by whoever uses it next, when these have ended.
+func (r *Room) lostRights(err error) {
+	if errors.Is(err, ErrDenied) && r.c.conn != nil {
+		r.c.conn.Release(r.id)
 	}
 }
 

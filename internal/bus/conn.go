@@ -73,6 +73,18 @@ func (c *Conn) adopt(l *link, rooms []crypto.ID) {
 	}
 }
 
+// Release forgets that there is a connection that may use a room: rights in it have ended, and who is given them again
+// gains them by another Grant.
+func (c *Conn) Release(room crypto.ID) {
+	c.mu.Lock()
+	l := c.home[room]
+	delete(c.home, room)
+	c.mu.Unlock()
+	if l != nil {
+		l.leave(room)
+	}
+}
+
 // all are the links there are.
 func (c *Conn) all() []*link {
 	c.mu.Lock()

@@ -87,6 +87,12 @@ func (l *link) named() []crypto.ID {
 	return slices.Clone(l.rooms)
 }
 
+func (l *link) leave(room crypto.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rooms = slices.DeleteFunc(l.rooms, func(r crypto.ID) bool { return r == room })
+}
+
 func (l *link) free() int { return roomsPerLink - len(l.named()) }
 
 // current is the session under way, or the one that broke last.

@@ -118,8 +118,24 @@ func TestShortLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := jetstream.WithPurgeSubject("$KV.unibus_log." + n.Bus.String() + ".3")
-	if err := errors.Join(c.RevokeUsers(t.Context(), "", bob.Key()), log.Purge(t.Context(), third), c.Close()); err != nil {
+	if err := errors.Join(c.RevokeUsers(t.Context(), "", bob.Key()), c.Close()); err != nil {
 		t.Fatal(err)
+	}
+	eventually(t, "the revocation", func() bool {
+		head, err := n.seen.read()
+		return err == nil && head.Seq == 3
+	})
+	if err := log.Purge(t.Context(), third); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.seen.still(t.Context(), n.store); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("the running service finds nothing: %v", err)
+	}
+	if c, err := unibus.Connect(t.Context(), as(o.Identity)); !errors.Is(err, unibus.ErrIntegrity) {
+		if _, err = c.BusLog(t.Context()); !errors.Is(err, unibus.ErrIntegrity) {
+			t.Errorf("a newcomer is given the log without its end: %v", err)
+		}
+		c.Close()
 	}
 	n.Stop()
 	if err := os.WriteFile(file, earlier, 0o600); err != nil {

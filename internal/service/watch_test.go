@@ -455,3 +455,47 @@ func TestStartCalledOff(t *testing.T) {
 	cancel()
 	listens.Wait()
 }
+
+// TestScrubTells: what is damaged in a server's files is told, and that it is whole again.
+func TestScrubTells(t *testing.T) {
+	o := inFolder(t)
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Stop()
+	js, err := jetstream.New(n.links.Store)
+	if err == nil {
+		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "UNIBUS_r", Subjects: []string{"scrubbed"}})
+	}
+	if err == nil {
+		_, err = js.Publish(t.Context(), "scrubbed", []byte("a message"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(o.Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "UNIBUS_r", "msgs", "1.blk")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(bytes.Buffer)
+	s := &scrub{changes: newChanges(slog.New(slog.NewTextHandler(log, nil))), server: n.server, lacking: map[string]string{}}
+	damaged := bytes.Replace(text, []byte("a message"), []byte("b message"), 1)
+	for _, step := range []struct {
+		text []byte
+		says string
+	}{{text, ""}, {damaged, "damaged or lost"}, {text, "whole again"}} {
+		if err := os.WriteFile(file, step.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		log.Reset()
+		s.look(t.Context(), "UNIBUS_r")
+		if !strings.Contains(log.String(), step.says) || step.says == "" && log.Len() > 0 {
+			t.Errorf("it says %q, not %q", log, step.says)
+		}
+		if lacking := len(s.found()) > 0; lacking != (step.says == "damaged or lost") {
+			t.Errorf("something is lacking: %v", lacking)
+		}
+	}
+}
