@@ -24,6 +24,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/upkeep"
 )
 
 // serveFlags are the flags of serve, all of which are settings.
@@ -182,8 +183,12 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 			return taken
 		}
 	}
+	kept, kerr := service.KeptIn(o.Dir)
+	inServers := o.Store == service.JetStream || !f.external && o.Store == "" && kerr == nil && kept == service.JetStream
+	if errors.Is(err, store.ErrDamaged) && inServers {
+		return hinted(err, upkeep.BackToServers)
+	}
 	if o.Store != service.JetStream {
-		kept, kerr := service.KeptIn(o.Dir)
 		if errors.Is(err, store.ErrElsewhere) || f.external && errors.Is(err, store.ErrDamaged) && kerr == nil && kept == service.JetStream {
 			named := "" // where a folder has a database as well, it has to be said which bus is meant
 			if !f.external {

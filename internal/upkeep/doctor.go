@@ -529,10 +529,13 @@ func owners(r *ledger.Room) (n int) {
 // backOf is what helps with a store that is damaged: what other servers hold, or a backup.
 func backOf(s store.Vault) string {
 	if _, ok := s.(records); ok {
-		return "where other servers keep it whole, " + bus.Recopy + "; else bring back a backup into servers that keep no bus: unibus restore ARCHIVE --store nats://HOST"
+		return BackToServers
 	}
 	return back
 }
+
+// BackToServers is what helps with a store in NATS servers that is damaged.
+const BackToServers = "where other servers keep it whole, " + bus.Recopy + "; else bring back a backup into servers that keep no bus: unibus restore ARCHIVE --store nats://HOST"
 
 // back is what helps with a file that is damaged.
 const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
