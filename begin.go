@@ -20,9 +20,10 @@ func (f *feed) begin(ctx context.Context) (err error) {
 		return err
 	}
 	q := store.FramesQuery{Last: contextFrames}
-	before := f.o.goOn - min(f.o.goOn, contextFrames+1)
+	goOn := f.o.goOn.place
+	before := goOn - min(goOn, contextFrames+1)
 	switch {
-	case f.o.goOn > 0:
+	case goOn > 0:
 		q = store.FramesQuery{After: before}
 	case f.o.All:
 		q = store.FramesQuery{}
@@ -49,9 +50,9 @@ func (f *feed) begin(ctx context.Context) (err error) {
 	}
 	f.fresh = past.Last + 1
 	switch {
-	case f.o.goOn > 0:
+	case goOn > 0:
 		begin := max(past.First, before+1)
-		f.from = max(begin, f.o.goOn)
+		f.from = max(begin, goOn)
 		return f.start(begin, begin == past.First, past)
 	case f.o.All:
 		f.from = past.First
@@ -77,7 +78,7 @@ func (f *feed) start(at uint64, first bool, past store.Past) error {
 	}
 	f.open(first, from)
 	f.begun, f.whole = at, first
-	f.next, f.past.next = at, at
+	f.next, f.past.next, f.handled = at, at, at
 	f.past.first, f.past.last, f.past.page = past.First, past.Last, past.Frames
 	if n := len(past.Frames); n > 0 && past.End() < past.Last {
 		f.past.fetchAhead(past.End())

@@ -47,6 +47,9 @@ type feed struct {
 	in      *inbox.Inbox
 	notice  func(Notice)
 	next    uint64    // place of the next frame
+	handled uint64    // of the next one that nothing was made of yet
+	made    uint64    // messages so far
+	passed  []uint64  // places of frames that were given while ones before them were parked
 	begun   uint64    // of the first frame that was read
 	whole   bool      // which is the first there is
 	from    uint64    // of the first frame to deliver
@@ -143,6 +146,7 @@ func (f *feed) open(start bool, from uint64) {
 
 // deliver takes a message that is whole.
 func (f *feed) deliver(m inbox.Message) {
+	f.made++
 	if m.Sender != f.named || f.name == "" {
 		f.named, f.name = m.Sender, f.s.c.nameOf(m.Sender)
 	}
@@ -201,9 +205,13 @@ func (f *feed) run() {
 	err := f.follow()
 	if f.parts != nil {
 		close(f.parts)
+		f.parts = nil
 	}
 	if cause := context.Cause(f.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
+	}
+	if f.s.ctx.Err() == nil && f.s.goesOnWithout(err) {
+		f.leave()
 	}
 	f.drop()
 	if f.unread > 0 {
@@ -214,6 +222,34 @@ func (f *feed) run() {
 	}
 	f.s.ended(f, err)
 }
+
+// leave gives what was read of a room that may not be read any more, and notes where to go on if it may be again: at the
+// first frame that nothing was made of.
+func (f *feed) leave() {
+	f.in.Release(time.Now())
+	if f.give(f.s.ctx) != nil {
+		return
+	}
+	at := stop{f.handled, f.passed}
+	if len(f.passed) < maxPassed {
+		for _, p := range f.waiting.frames {
+			at.place = min(at.place, p.frame.Seq)
+		}
+	}
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.s.left[f.r.id] = at
+}
+
+// stop is where a feed stopped reading.
+type stop struct {
+	place  uint64   // of the first frame that nothing was made of
+	passed []uint64 // and places behind it of frames that were given
+}
+
+// maxPassed is how many frames may be given while one before them is parked, so that this one is not given up when the
+// room is left: 512 KiB.
+const maxPassed = 64 << 10
 
 // ended takes note that a feed has ended. A subscription with patterns goes on without a room that may not be
 // read any more.
@@ -226,7 +262,6 @@ func (s *Subscription) ended(f *feed, err error) {
 			s.c.say("no longer reading %s: %v", f.r.Subject(), err)
 			s.mu.Lock()
 			delete(s.feeds, f.r.id)
-			s.left[f.r.id] = f.next
 			s.mu.Unlock()
 			s.arrived() // it may be there again already
 		}
@@ -464,7 +499,9 @@ func (f *feed) kept(frame *store.Frame) {
 }
 
 // flush hands what was read to the receiver.
-func (f *feed) flush() error {
+func (f *feed) flush() error { return f.give(f.ctx) }
+
+func (f *feed) give(ctx context.Context) error {
 	if len(f.batch) == 0 {
 		return nil
 	}
@@ -475,13 +512,16 @@ func (f *feed) flush() error {
 	}
 	var err error
 	if f.parts == nil {
-		err = f.s.give(f.ctx, given)
+		err = f.s.give(ctx, given)
 	} else {
 		select {
 		case f.parts <- part{f.reached, given, f.parts}:
-		case <-f.ctx.Done():
-			err = f.ctx.Err()
+		case <-ctx.Done():
+			err = ctx.Err()
 		}
+	}
+	if err != nil && f.s.ctx.Err() == nil { // the room is being left: it is given then
+		f.batch, f.size = given.messages, given.size
 	}
 	if err != nil && given.large() {
 		f.s.held.Add(-int64(given.size))
@@ -516,7 +556,18 @@ func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 		}
 	}
 	f.name = "" // it may have changed
-	return f.take(ctx, frame)
+	before := f.made
+	err := f.take(ctx, frame)
+	if err == nil && ctx.Err() == nil || f.made > before {
+		f.handled = f.next
+	}
+	switch {
+	case len(f.waiting.frames) == 0:
+		f.passed = f.passed[:0]
+	case f.made > before && len(f.passed) < maxPassed:
+		f.passed = append(f.passed, frame.Seq)
+	}
+	return err
 }
 
 // hole looks at places of the stream that hold nothing. Retention trims from the front only; what is missing

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -144,7 +145,7 @@ func (f *feed) take(ctx context.Context, frame store.Frame) error {
 	accepted := inbox.Frame{
 		Sender: frame.Sender, Header: v.Header, Content: v.Content, Size: len(frame.Data), Sum: maphash.Bytes(f.seed, frame.Data),
 		Place: frame.Seq, Former: v.Former, Late: f.stored && (live && age > freshWithin || frame.Time.Sub(sealed) > freshWithin),
-		Refused: why != nil, Context: f.stored && frame.Seq < f.from,
+		Refused: why != nil, Context: f.stored && (frame.Seq < f.from || slices.Contains(f.o.goOn.passed, frame.Seq)),
 	}
 	if why != nil && !accepted.Context {
 		innocent := errors.Is(why, errRevoked) || errors.Is(why, errStale) || live && errors.Is(why, ledger.ErrNotWriter)

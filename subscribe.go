@@ -25,7 +25,7 @@ type SubscribeOptions struct {
 	End   bool      // end when everything stored has been read
 	Queue string    // share new messages with others who name the same queue; nothing is checked for gaps
 	Parts bool      // leave large messages in Parts: to join one takes its size once more
-	goOn  uint64    // from this place, at which a room was left; 0: from none
+	goOn  stop      // from here, where the room was left; zero: it was not
 	// Notice is told what is missing or wrong; nil: it is only counted.
 	Notice func(Notice)
 }
@@ -61,8 +61,8 @@ type Subscription struct {
 
 	mu    sync.Mutex
 	feeds map[ID]*feed
-	left  map[ID]uint64 // rooms that a pattern means and that were left, and the place to go on at
-	open  int           // feeds that run
+	left  map[ID]stop // rooms that a pattern means and that were left, and where
+	open  int         // feeds that run
 	err   error
 	done  chan struct{}
 }
@@ -128,7 +128,7 @@ func (c *Client) subscribe(ctx context.Context, rooms []*Room, patterns []string
 		return nil, withHint(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), "leave out --store")
 	}
 	s := &Subscription{
-		c: c, o: o, patterns: patterns, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), feeds: map[ID]*feed{}, left: map[ID]uint64{}, done: make(chan struct{}),
+		c: c, o: o, patterns: patterns, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), feeds: map[ID]*feed{}, left: map[ID]stop{}, done: make(chan struct{}),
 		arrivals: make(chan struct{}, 1), merged: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
