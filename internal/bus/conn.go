@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,8 +34,9 @@ type Conn struct {
 	mu     sync.Mutex
 	links  []*link // the first among them
 	home   map[crypto.ID]*link
-	barred error // why Conn closed itself: the bus lets this identity in no more
-	asking bool  // whether that is so
+	barred error              // why Conn closed itself: the bus lets this identity in no more
+	asking bool               // whether that is so
+	denied map[crypto.ID]bool // rooms that a login gave no right to follow, and that another is to give; nil: no regainer runs
 
 	life context.Context // ends with the connection
 	end  context.CancelFunc
@@ -82,6 +84,44 @@ func (c *Conn) Release(room crypto.ID) {
 	c.mu.Unlock()
 	if l != nil {
 		l.leave(room)
+	}
+}
+
+// regainEvery is how soon after a login that gave no rights in a room that is followed there is another: whoever was
+// removed and invited again may have logged in between. Who is no member any more ceases to follow.
+const regainEvery = 2 * time.Second
+
+// deniedFeed is the room that a server's refusal of a subscription is about.
+func deniedFeed(err error) (room crypto.ID, ok bool) {
+	_, subject, _ := strings.Cut(err.Error(), `Subscription to "unibus.r.`)
+	id, _, _ := strings.Cut(subject, ".")
+	room, err = crypto.ParseID(id)
+	return room, err == nil
+}
+
+// regain gains the rights in a room anew, after a while, together with others that lack them by then.
+func (c *Conn) regain(room crypto.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.denied != nil {
+		c.denied[room] = true
+		return
+	}
+	started := c.running.Go(func() {
+		_ = tasks.Pause(c.life, regainEvery) // it may be closed meanwhile, which Grant says
+		c.mu.Lock()
+		rooms := slices.Collect(maps.Keys(c.denied))
+		c.denied = nil
+		c.mu.Unlock()
+		for _, room := range rooms {
+			c.Release(room)
+		}
+		if c.life.Err() == nil {
+			_ = c.Grant(c.life, rooms...) // what it is for fails, too
+		}
+	})
+	if started {
+		c.denied = map[crypto.ID]bool{room: true}
 	}
 }
 

@@ -59,6 +59,9 @@ func (c *Conn) dial(ctx context.Context, rooms []crypto.ID) (*link, error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
 				l.refuse(err)
+				if room, ok := deniedFeed(err); ok {
+					c.regain(room)
+				}
 			case errors.Is(err, nats.ErrAuthorization):
 				c.running.Go(func() { c.ask(nc) })
 			}

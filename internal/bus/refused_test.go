@@ -126,3 +126,19 @@ func TestUnfinished(t *testing.T) {
 		}
 	}
 }
+
+// TestDeniedFeed: a refusal says which room's subscription was refused.
+func TestDeniedFeed(t *testing.T) {
+	room := crypto.ID{1}
+	for text, want := range map[string]bool{
+		`nats: permissions violation: Permissions Violation for Subscription to "` + LiveFilter(room) + `"`:             true,
+		`nats: permissions violation: Permissions Violation for Publish to "` + LiveFilter(room) + `"`:                  false,
+		`nats: permissions violation: Permissions Violation for Subscription to "unibus.n.x"`:                           false,
+		`nats: permissions violation: Permissions Violation for Subscription to "unibus.r.x.*"`:                         false,
+		`nats: permissions violation: Permissions Violation for Subscription to "` + LiveFilter(room) + `" using queue`: true,
+	} {
+		if got, ok := deniedFeed(errors.New(text)); ok != want || ok && got != room {
+			t.Errorf("%s: %v, %v", text, got, ok)
+		}
+	}
+}

@@ -272,6 +272,22 @@ func list(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, 
 	return found, streams.Err()
 }
 
+// one is a stream; nil for one that is not there.
+func one(ctx context.Context, l *bus.Links, name string) (*jetstream.StreamInfo, error) {
+	js, err := jetstream.New(l.Store)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
 // compare holds the rooms' streams against their marks.
 func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstream.StreamInfo) error {
 	before := maps.Clone(m.known)
@@ -287,7 +303,14 @@ func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstre
 			continue // its stream may go
 		}
 		delete(gone, room)
-		tell := m.known.Compare(room, r.Seq, found[bus.StreamName(r.ID)], time.Now(), m.policyChanged(ctx, r.ID))
+		info := found[bus.StreamName(r.ID)]
+		if info == nil { // a list lacks those that nobody leads just now
+			var err error
+			if info, err = one(ctx, w.links, bus.StreamName(r.ID)); err != nil {
+				continue
+			}
+		}
+		tell := m.known.Compare(room, r.Seq, info, time.Now(), m.policyChanged(ctx, r.ID))
 		if lacks := cmp.Or(tell, m.known[room].Short()); lacks != "" {
 			m.lost[r.Subject] = lacks
 		}
