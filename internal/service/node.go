@@ -72,6 +72,9 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		return fmt.Errorf("%w: the NATS server takes messages of at most %d bytes: logins and answers of the API need a max_payload of %d or more", store.ErrInvalid, most, minPayload)
 	}
 	n.exposed(o)
+	if n.server != nil {
+		defer newScrub(o.Log, n.server).meanwhile(ctx)()
+	}
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if o.Store == JetStream {
 		s, err := openJetStream(ctx, n.links, o)

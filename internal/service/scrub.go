@@ -40,6 +40,30 @@ func (s *scrub) found() map[string]string {
 	return maps.Clone(s.lacking)
 }
 
+func newScrub(log *slog.Logger, server embedded) *scrub {
+	return &scrub{changes: newChanges(log), server: server, looked: map[string]time.Time{}, lacking: map[string]string{}}
+}
+
+// meanwhile reads the store's buckets while a node starts, and until stop is called: a damaged file may keep a server from
+// answering, and then nothing else says why.
+func (s *scrub) meanwhile(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		names, err := s.server.Streams()
+		for _, name := range names {
+			if err == nil && ctx.Err() == nil && strings.HasPrefix(name, "KV_") {
+				s.look(ctx, name)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // run reads until ctx ends. The files of external servers are theirs.
 func (s *scrub) run(ctx context.Context) {
 	if s.server == nil {
@@ -90,5 +114,5 @@ func (s *scrub) look(ctx context.Context, name string) {
 	}
 	what := fmt.Sprintf("%d of what it holds cannot be read, or is not there", lacking)
 	s.lacking[name] = what
-	s.say(slog.LevelError, name, what, "this server's disk has damaged or lost some of a stream; where others keep that: "+bus.Recopy, "stream", name, "what", what)
+	s.say(slog.LevelError, name, what, "this server's disk has damaged or lost some of a stream; where others keep that: "+bus.Recopy+"; else a backup has to be restored", "stream", name, "what", what)
 }

@@ -70,7 +70,7 @@ func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
 	w := &watch{
 		changes: newChanges(o.Log), dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links, store: o.Store, seen: seen,
 		disk: host.DiskOf, files: host.OpenFiles, streams: newMarks(o),
-		scrub: &scrub{changes: newChanges(o.Log), server: o.Server, looked: map[string]time.Time{}, lacking: map[string]string{}},
+		scrub: newScrub(o.Log, o.Server),
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})

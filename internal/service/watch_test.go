@@ -480,7 +480,7 @@ func TestScrubTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := new(bytes.Buffer)
-	s := &scrub{changes: newChanges(slog.New(slog.NewTextHandler(log, nil))), server: n.server, lacking: map[string]string{}}
+	s := newScrub(slog.New(slog.NewTextHandler(log, nil)), n.server)
 	damaged := bytes.Replace(text, []byte("a message"), []byte("b message"), 1)
 	for _, step := range []struct {
 		text []byte
