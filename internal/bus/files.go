@@ -66,19 +66,42 @@ func (s *Server) states() (map[string]server.StreamState, error) {
 	return states, nil
 }
 
-// Scrub reads the files in which the embedded server keeps a stream, at 32 MiB a second at most, and says how many of
-// its messages, or of its keys if it is a bucket, they do not hold whole; 0 for none. What changes meanwhile may look
-// like that: only what is found again is so.
-func (s *Server) Scrub(ctx context.Context, name string) (lacking uint64, err error) {
+// Scrub reads the files in which the embedded server keeps streams, at 32 MiB a second at most, and says how many of a
+// stream's messages, or of its keys if it is a bucket, they do not hold whole; those that lack nothing are left out. What
+// changes meanwhile may look like that: only what is found again is so.
+func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string]uint64, err error) {
 	before, err := s.states()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	found := newRecords(name)
+	found := map[string]*records{}
+	for _, name := range names {
+		if found[name], err = s.scan(ctx, name, before[name]); err != nil {
+			return nil, err
+		}
+	}
+	after, err := s.states()
+	if err != nil {
+		return nil, err
+	}
+	lacking = map[string]uint64{}
+	for name, r := range found {
+		if is, still := after[name]; still {
+			if n := r.lacking(is); n > 0 {
+				lacking[name] = n
+			}
+		}
+	}
+	return lacking, nil
+}
+
+// scan reads the files of a stream in a state.
+func (s *Server) scan(ctx context.Context, name string, was server.StreamState) (*records, error) {
+	found := newRecords(name, was)
 	dir := filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs")
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+		return nil, err
 	}
 	for _, f := range files {
 		number, isBlock := strings.CutSuffix(f.Name(), ".blk")
@@ -90,40 +113,34 @@ func (s *Server) Scrub(ctx context.Context, name string) (lacking uint64, err er
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if err := found.read(block, number); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if err := tasks.Pause(ctx, time.Duration(len(block))*time.Second/scrubRate); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	after, err := s.states()
-	if err != nil {
-		return 0, err
-	}
-	was, there := before[name]
-	is, still := after[name]
-	if !there || !still {
-		return 0, nil
-	}
-	return found.lacking(was, is), nil
+	found.count()
+	return found, nil
 }
 
 // records are those of a stream that its files hold whole.
 type records struct {
 	name   string
-	keys   bool // it is a bucket
+	keys   bool               // it is a bucket
+	was    server.StreamState // before they were read
 	seed   maphash.Seed
 	latest map[uint64]uint64 // of a bucket: the place of a key's last record, by a hash of the key; and whether it is broken
-	places []uint64          // of any other stream
+	held   uint64            // messages, or keys
+	last   uint64            // of a bucket: the last place
 }
 
 const broken = 1 << 63
 
-func newRecords(name string) *records {
-	return &records{name: name, keys: strings.HasPrefix(name, "KV_"), seed: maphash.MakeSeed(), latest: map[uint64]uint64{}}
+func newRecords(name string, was server.StreamState) *records {
+	return &records{name: name, keys: strings.HasPrefix(name, "KV_"), was: was, seed: maphash.MakeSeed(), latest: map[uint64]uint64{}}
 }
 
 // read reads the block of a number, as far as its lengths lead.
@@ -157,8 +174,8 @@ func (r *records) read(block []byte, number string) error {
 func (r *records) add(place uint64, subject []byte, whole bool) {
 	switch {
 	case place == 0, place&(erased|tombstone) != 0:
-	case !r.keys && whole:
-		r.places = append(r.places, place)
+	case !r.keys && whole && place >= r.was.FirstSeq && place <= r.was.LastSeq:
+		r.held++
 	case r.keys:
 		key := maphash.Bytes(r.seed, subject)
 		if place > r.latest[key]&^broken {
@@ -170,35 +187,27 @@ func (r *records) add(place uint64, subject []byte, whole bool) {
 	}
 }
 
-// lacking is how much, at least, of a stream the records lack, which was in one state before they were read, and is in another.
-func (r *records) lacking(was, is server.StreamState) uint64 {
-	var held, wanted uint64
-	if r.keys {
-		last := uint64(0)
-		for _, place := range r.latest {
-			if place&broken == 0 {
-				held++
-				last = max(last, place)
-			}
-		}
-		wanted = uint64(min(was.NumSubjects, is.NumSubjects))
-		// Before what is missing its key had another value, which is still there. Only copies of keys that nobody used are
-		// ever removed.
-		if last < was.LastSeq && wanted <= held && r.name != "KV_unibus_room_keys" {
-			wanted = held + 1
-		}
-	} else {
-		slices.Sort(r.places)
-		for _, place := range slices.Compact(r.places) {
-			if place >= is.FirstSeq && place <= was.LastSeq {
-				held++
-			}
-		}
-		if is.FirstSeq <= was.LastSeq {
-			holes := is.LastSeq + 1 - is.FirstSeq - is.Msgs
-			wanted = was.LastSeq + 1 - is.FirstSeq
-			wanted -= min(wanted, holes)
+// count keeps of a bucket's keys how many there are.
+func (r *records) count() {
+	for _, place := range r.latest {
+		if place&broken == 0 {
+			r.held++
+			r.last = max(r.last, place)
 		}
 	}
-	return wanted - min(wanted, held)
+	r.latest = nil
+}
+
+// lacking is how much, at least, of a stream the records lack, which is in another state now.
+func (r *records) lacking(is server.StreamState) uint64 {
+	wanted := r.was.Msgs - min(r.was.Msgs, is.FirstSeq-min(is.FirstSeq, r.was.FirstSeq)) // less what was trimmed
+	if r.keys {
+		wanted = uint64(min(r.was.NumSubjects, is.NumSubjects))
+		// Before what is missing its key had another value, which is still there. Only copies of keys that nobody used are
+		// ever removed.
+		if r.last < r.was.LastSeq && wanted <= r.held && r.name != "KV_unibus_room_keys" {
+			wanted = r.held + 1
+		}
+	}
+	return wanted - min(wanted, r.held)
 }

@@ -51,8 +51,8 @@ func TestScrub(t *testing.T) {
 	}
 	lacks := func(name string, want uint64) {
 		t.Helper()
-		if got, err := s.Scrub(t.Context(), name); got != want || err != nil {
-			t.Errorf("%s lacks %d, %v", name, got, err)
+		if got, err := s.Scrub(t.Context(), name); got[name] != want || err != nil {
+			t.Errorf("%s lacks %d, %v", name, got[name], err)
 		}
 	}
 	// change changes the file that holds the last of what has a text, and puts it back.

@@ -184,18 +184,16 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 		}
 	}
 	kept, kerr := service.KeptIn(o.Dir)
-	inServers := o.Store == service.JetStream || !f.external && o.Store == "" && kerr == nil && kept == service.JetStream
-	if errors.Is(err, store.ErrDamaged) && inServers {
+	keptThere := kerr == nil && kept == service.JetStream
+	switch damaged := errors.Is(err, store.ErrDamaged); {
+	case damaged && (o.Store == service.JetStream || !f.external && o.Store == "" && keptThere):
 		return hinted(err, upkeep.BackToServers)
-	}
-	if o.Store != service.JetStream {
-		if errors.Is(err, store.ErrElsewhere) || f.external && errors.Is(err, store.ErrDamaged) && kerr == nil && kept == service.JetStream {
-			named := "" // where a folder has a database as well, it has to be said which bus is meant
-			if !f.external {
-				named = " --bus ID"
-			}
-			return hinted(err, "to serve the bus that is kept in the servers: --store "+service.JetStream+named)
+	case o.Store != service.JetStream && (errors.Is(err, store.ErrElsewhere) || f.external && damaged && keptThere):
+		named := "" // where a folder has a database as well, it has to be said which bus is meant
+		if !f.external {
+			named = " --bus ID"
 		}
+		return hinted(err, "to serve the bus that is kept in the servers: --store "+service.JetStream+named)
 	}
 	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {
 		return hinted(err, "another unibus serve runs on "+o.Dir+": stop it, or give this one its own --data DIR and --listen ADDRESS")

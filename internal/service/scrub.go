@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ const (
 	scrubEvery = 10 * time.Minute
 	scrubRooms = 24 * time.Hour
 	scrubAgain = 2 * time.Second // what was found, which may be so for a moment only
+
+	scrubAtOnce = 64 // streams: what the server takes all of them to hold is asked once for so many
 )
 
 // scrub reads what the embedded server keeps of the streams, and tells of what is damaged or lost. On several servers
@@ -51,12 +54,8 @@ func (s *scrub) meanwhile(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		names, err := s.server.Streams()
-		for _, name := range names {
-			if err == nil && ctx.Err() == nil && strings.HasPrefix(name, "KV_") {
-				s.look(ctx, name)
-			}
-		}
+		names, _ := s.server.Streams() // met again when the service runs
+		s.look(ctx, slices.DeleteFunc(names, ofRoom))
 	}()
 	return func() {
 		cancel()
@@ -76,43 +75,54 @@ func (s *scrub) run(ctx context.Context) {
 			continue
 		}
 		s.well("streams", "the server's files are looked at again")
-		for _, name := range names {
-			if strings.HasPrefix(name, "UNIBUS_") && time.Since(s.looked[name]) < scrubRooms {
-				continue
-			}
-			if s.look(ctx, name); ctx.Err() != nil {
+		names = slices.DeleteFunc(names, func(name string) bool { return ofRoom(name) && time.Since(s.looked[name]) < scrubRooms })
+		for chunk := range slices.Chunk(names, scrubAtOnce) {
+			if s.look(ctx, chunk); ctx.Err() != nil {
 				return
 			}
-			s.looked[name] = time.Now()
 		}
 	}
 }
 
-// look reads the files of one stream, twice if there is something wrong.
-func (s *scrub) look(ctx context.Context, name string) {
-	lacking, err := s.server.Scrub(ctx, name)
-	if err == nil && lacking > 0 {
+// ofRoom reports whether a stream holds a room's messages.
+func ofRoom(stream string) bool { return strings.HasPrefix(stream, "UNIBUS_") }
+
+// look reads the files of some streams, and again of those with which something is wrong.
+func (s *scrub) look(ctx context.Context, names []string) {
+	lacking, err := s.server.Scrub(ctx, names...)
+	if err == nil && len(lacking) > 0 {
 		if err = tasks.Pause(ctx, scrubAgain); err == nil {
-			again := uint64(0)
-			again, err = s.server.Scrub(ctx, name)
-			lacking = min(lacking, again)
+			first := lacking
+			lacking, err = s.server.Scrub(ctx, slices.Collect(maps.Keys(first))...)
+			for name := range lacking {
+				lacking[name] = min(lacking[name], first[name])
+			}
 		}
 	}
 	switch {
 	case ctx.Err() != nil:
 		return
 	case err != nil:
-		s.say(slog.LevelWarn, name, err.Error(), "a stream's files could not be read", "stream", name, "error", err)
+		s.say(slog.LevelWarn, "files", err.Error(), "the files of streams could not be read", "error", err)
 		return
 	}
+	s.well("files", "the files of streams can be read again")
+	for _, name := range names {
+		s.looked[name] = time.Now()
+		s.tell(name, lacking[name])
+	}
+}
+
+// tell says what is wrong with a stream.
+func (s *scrub) tell(name string, lacking uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if lacking == 0 {
 		delete(s.lacking, name)
-		s.well(name, "the files of a stream are whole again", "stream", name)
+		s.well("stream "+name, "the files of a stream are whole again", "stream", name)
 		return
 	}
 	what := fmt.Sprintf("%d of what it holds cannot be read, or is not there", lacking)
 	s.lacking[name] = what
-	s.say(slog.LevelError, name, what, "this server's disk has damaged or lost some of a stream; where others keep that: "+bus.Recopy+"; else a backup has to be restored", "stream", name, "what", what)
+	s.say(slog.LevelError, "stream "+name, what, "this server's disk has damaged or lost some of a stream; where others keep that: "+bus.Recopy+"; else a backup has to be restored", "stream", name, "what", what)
 }

@@ -37,7 +37,7 @@ type embedded interface {
 	Trouble() <-chan struct{}
 	OutOfFiles() bool
 	Streams() ([]string, error)
-	Scrub(ctx context.Context, name string) (lacking uint64, err error)
+	Scrub(ctx context.Context, names ...string) (lacking map[string]uint64, err error)
 	NeedsRestart() bool
 	RefuseWrites(refuse bool) error
 	RestartJetStream() error

@@ -490,7 +490,7 @@ func TestScrubTells(t *testing.T) {
 			t.Fatal(err)
 		}
 		log.Reset()
-		s.look(t.Context(), "UNIBUS_r")
+		s.look(t.Context(), []string{"UNIBUS_r"})
 		if !strings.Contains(log.String(), step.says) || step.says == "" && log.Len() > 0 {
 			t.Errorf("it says %q, not %q", log, step.says)
 		}

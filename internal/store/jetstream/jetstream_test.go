@@ -96,6 +96,14 @@ func founded(t *testing.T, s *Store) *ledger.State {
 	return bus
 }
 
+// alone is the store of a server by itself, with a bus in it.
+func alone(t *testing.T) (c *cluster, s *Store, bus *ledger.State) {
+	t.Helper()
+	c = newCluster(t, 1)
+	s = c.open(0, 0, 20*time.Second)
+	return c, s, founded(t, s)
+}
+
 // next is the admin's next entry of a log, which the state is advanced by.
 func next(t *testing.T, state *ledger.State, body ledger.Body) store.Change {
 	t.Helper()
@@ -364,9 +372,7 @@ func crash(t *testing.T, at string) {
 // TestRebuild: records that say what the log does not are put right.
 func TestRebuild(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1)
-	s := c.open(0, 0, 20*time.Second)
-	bus := founded(t, s)
+	_, s, bus := alone(t)
 	state, create := newRoom(t, bus, "r")
 	must(t, s.Append(t.Context(), create))
 	mallory := identity(t, 9)
@@ -415,9 +421,7 @@ func TestRebuild(t *testing.T) {
 // TestHole: of a log in which a disk lost an entry nothing is taken for the end.
 func TestHole(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1)
-	s := c.open(0, 0, 20*time.Second)
-	bus := founded(t, s)
+	_, s, bus := alone(t)
 	for i := range 3 {
 		add := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, byte(10+i)).Key(), Name: fmt.Sprint("u", i), Role: ledger.RoleUser}}}
 		must(t, s.Append(t.Context(), next(t, bus, add)))
@@ -445,9 +449,7 @@ func TestHole(t *testing.T) {
 // TestUnreadable: what a server cannot read is damage, not what is not there, nor what has to be waited for.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1)
-	s := c.open(0, 0, 20*time.Second)
-	bus := founded(t, s)
+	c, s, bus := alone(t)
 	state, create := newRoom(t, bus, "r")
 	must(t, s.Append(t.Context(), create))
 	must(t, s.CheckRecords(t.Context()))
@@ -474,9 +476,7 @@ func TestUnreadable(t *testing.T) {
 // TestBuried: the place of a log that never began is no entry, and nobody is told of one.
 func TestBuried(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1)
-	s := c.open(0, 0, 20*time.Second)
-	bus := founded(t, s)
+	_, s, bus := alone(t)
 	notices, err := s.Watch(t.Context())
 	must(t, err)
 	_, never := newRoom(t, bus, "never")
