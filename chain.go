@@ -54,8 +54,8 @@ func (c *Client) peer() *mirror.Peer {
 func (c *Client) tellKept(e *ledger.Entry, age time.Duration, lost bool) {
 	entry := c.logEntry(e)
 	what, when := e.Op, age.Round(time.Second)
-	if s := entry.Summary(c); s != "" {
-		what += " " + s
+	if entry.Summary != "" {
+		what += " " + entry.Summary
 	}
 	if lost {
 		c.say("entry %d of log %s, which you signed %v ago and which was never answered (%s), lost its place to another and is given up", e.Seq, e.Log, when, what)
@@ -64,8 +64,8 @@ func (c *Client) tellKept(e *ledger.Entry, age time.Duration, lost bool) {
 	c.say("entry %d of log %s, which you signed %v ago, was never answered, or was taken back, and is offered again: %s", e.Seq, e.Log, when, what)
 }
 
-func (l *chain) read(f func(s *ledger.State))      { l.log.Read(f) }
-func (l *chain) head() ledger.Head                 { return l.log.Head() }
+func (l *chain) state() *ledger.State              { return l.log.State() }
+func (l *chain) head() ledger.Head                 { return l.log.State().Head }
 func (l *chain) sync(ctx context.Context) error    { return l.settled(ctx, l.log.Sync(ctx)) }
 func (l *chain) confirm(ctx context.Context) error { return l.named(l.log.Confirm(ctx)) }
 
@@ -77,14 +77,12 @@ func (l *chain) named(err error) error {
 		return err
 	}
 	what, which := "the allowlist", "--bus"
-	l.read(func(s *ledger.State) {
-		if s.Room != nil {
-			what, which = "room "+s.Room.Subject, s.Room.Subject
-			if !plainWord(which) {
-				which = l.id.String()
-			}
+	if room := l.state().Room; room != nil {
+		what, which = "room "+room.Subject, room.Subject
+		if !plainWord(which) {
+			which = l.id.String()
 		}
-	})
+	}
 	const ask = "ask whoever runs the bus whether it was restored from a backup"
 	err = fmt.Errorf("%s: %w: %w: %s", what, ErrIntegrity, ErrLogRolledBack, back.Why)
 	if back.End.Seq == 0 {

@@ -299,11 +299,11 @@ func DefaultName() string {
 // checkBus verifies a bus log's first statement, and that it is the bus this address, and this
 // client, are known to belong to. The first contact pins it and says so.
 func (c *Client) checkBus(ctx context.Context, address string, statement []byte) (ID, error) {
-	first := new(ledger.State)
-	e, err := first.Apply(statement)
-	if err != nil || first.Bus == nil {
+	e, err := new(ledger.State).Check(statement)
+	if err != nil || e.Op != "found" {
 		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
 	}
+	first := new(ledger.State).With(e)
 	if c.o.Bus != "" {
 		want, err := crypto.ParseID(c.o.Bus)
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 )
@@ -55,12 +54,10 @@ func (r *Room) isFrozen() error {
 		if f.Settled {
 			continue
 		}
-		var own crypto.Hash
-		over := false
-		r.read(func(s *ledger.State) { own, _ = s.HashAt(f.At); over = s.Room.OutSince(f.Sender, f.At) })
-		if over {
+		if r.room().OutSince(f.Sender, f.At) {
 			continue
 		}
+		own, _ := r.state().HashAt(f.At)
 		err := fmt.Errorf("room %s: %w: %w (%s): its entry %d is %x, and the one verified here %x; the room is frozen until a person decides",
 			r.Subject(), ErrIntegrity, ledger.ErrForkProven, r.c.nameOf(f.Sender), f.At, f.Head[:8], own[:8])
 		return withHint(err, "compare with the others: unibus log %s; to go on with this one: unibus verify %s --accept %x", r.Subject(), r.Subject(), own[:8])
@@ -81,8 +78,7 @@ func (r *Room) AcceptHistory(ctx context.Context, hash string) error {
 	forks := r.forks
 	r.smu.Unlock()
 	for _, f := range forks {
-		var own crypto.Hash
-		r.read(func(s *ledger.State) { own, _ = s.HashAt(f.At) })
+		own, _ := r.state().HashAt(f.At)
 		if begins(own, hash) {
 			if err := r.c.pins.Settle(ctx, r.id); err != nil {
 				return err

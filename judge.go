@@ -29,69 +29,47 @@ const freshWithin = 10 * time.Minute
 // facts answers an inbox from a room's log.
 type facts struct{ r *Room }
 
-func (l facts) Owes(epoch uint32) (owed bool) {
-	l.r.read(func(s *ledger.State) { owed = s.Room.Owes(l.r.c.id.Key(), epoch) })
-	return owed
+func (l facts) Owes(epoch uint32) bool { return l.r.room().Owes(l.r.c.id.Key(), epoch) }
+
+func (l facts) OwesAt(at uint64) bool {
+	room := l.r.room()
+	return room.Owes(l.r.c.id.Key(), room.EpochAt(at).Number)
 }
 
-func (l facts) OwesAt(at uint64) (owed bool) {
-	l.r.read(func(s *ledger.State) { owed = s.Room.Owes(l.r.c.id.Key(), s.Room.EpochAt(at).Number) })
-	return owed
+func (l facts) StoredSince(at uint64) bool {
+	s := l.r.state()
+	return s.Room.StoredSince(at, s.Head.Seq)
 }
 
-func (l facts) StoredSince(at uint64) (stored bool) {
-	l.r.read(func(s *ledger.State) { stored = s.Room.StoredSince(at, s.Head.Seq) })
-	return stored
-}
+func (l facts) Kept(since uint64) ledger.Kept { return l.r.room().Kept(since) }
 
-func (l facts) Kept(since uint64) (kept ledger.Kept) {
-	l.r.read(func(s *ledger.State) { kept = s.Room.Kept(since) })
-	return kept
-}
-
-func (l facts) Created() (when time.Time) {
-	l.r.read(func(s *ledger.State) { when = s.Room.EpochAt(1).Time })
-	return when
-}
+func (l facts) Created() time.Time { return l.r.room().EpochAt(1).Time }
 
 func (l facts) Began() (at uint64, when time.Time) {
-	l.r.read(func(s *ledger.State) {
-		if at, when = s.Room.Anew, s.Room.AnewTime; when.IsZero() {
-			when = s.Room.EpochAt(at).Time
-		}
-	})
+	room := l.r.room()
+	if at, when = room.Anew, room.AnewTime; when.IsZero() {
+		when = room.EpochAt(at).Time
+	}
 	return at, when
 }
 
+func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) { return l.r.room().Joined(sender) }
+
 // known reports whether somebody is or was a member, by the room's log.
-func (r *Room) known(key PublicKey) (known bool) {
-	r.read(func(s *ledger.State) { known = s.Room.Known(key) })
-	return known
-}
+func (r *Room) known(key PublicKey) bool { return r.room().Known(key) }
 
 // bygone reports whether what was sealed, or stored, at a time is of before an owner said that what the room had stored
 // is gone: of what is left of it nothing need fit the log.
-func (r *Room) bygone(t time.Time) (over bool) {
-	r.read(func(s *ledger.State) { over = !t.IsZero() && t.Before(s.Room.AnewTime) })
-	return over
-}
+func (r *Room) bygone(t time.Time) bool { return !t.IsZero() && t.Before(r.room().AnewTime) }
 
 // sinceAnew reports whether an entry is that with which the room began anew, or is behind it.
-func (r *Room) sinceAnew(at uint64) (since bool) {
-	r.read(func(s *ledger.State) { since = s.Room.Anew > 1 && at >= s.Room.Anew })
-	return since
+func (r *Room) sinceAnew(at uint64) bool {
+	anew := r.room().Anew
+	return anew > 1 && at >= anew
 }
 
 // beforeAnew reports whether an entry is before that with which the room began anew.
-func (r *Room) beforeAnew(at uint64) (before bool) {
-	r.read(func(s *ledger.State) { before = at < s.Room.Anew })
-	return before
-}
-
-func (l facts) Joined(sender PublicKey) (at uint64, when time.Time) {
-	l.r.read(func(s *ledger.State) { at, when = s.Room.Joined(sender) })
-	return at, when
-}
+func (r *Room) beforeAnew(at uint64) bool { return at < r.room().Anew }
 
 // take judges a frame, and gives it to the inbox if it is authentic. An error ends the feed.
 func (f *feed) take(ctx context.Context, frame store.Frame) error {
@@ -235,15 +213,13 @@ func (f *feed) judge(ctx context.Context, frame store.Frame, live bool) (*ledger
 
 // judge asks the ledger with what is at hand. *needKey when that is not enough.
 func (r *Room) judge(frame []byte, sender PublicKey, live bool) (v *ledger.Verdict, err error) {
-	r.read(func(s *ledger.State) {
-		v, err = s.Judge(frame, sender, func(epoch uint32) (*crypto.FrameKey, error) {
-			if key := r.keys.cached(epoch); key != nil {
-				return key, nil
-			}
-			return nil, &needKey{s.Room.Epochs, epoch}
-		}, live)
-	})
-	return v, err
+	s := r.state()
+	return s.Judge(frame, sender, func(epoch uint32) (*crypto.FrameKey, error) {
+		if key := r.keys.cached(epoch); key != nil {
+			return key, nil
+		}
+		return nil, &needKey{s.Room.Epochs, epoch}
+	}, live)
 }
 
 // refuse deals with a frame that is not authentic, or that is proof of something. Only a proven fork, or a store
@@ -281,9 +257,8 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 
 // overWith reports whether what a sender says of another history is of the past: a person takes the room for what it is
 // up to there, or the sender was removed since and is back.
-func (f *feed) overWith(frame store.Frame, h crypto.Header) (over bool) {
-	f.r.read(func(s *ledger.State) { over = s.Room.OutSince(frame.Sender, h.At) })
-	return over || f.memory != nil && frame.Seq > 0 && frame.Seq <= f.memory.accepted
+func (f *feed) overWith(frame store.Frame, h crypto.Header) bool {
+	return f.r.room().OutSince(frame.Sender, h.At) || f.memory != nil && frame.Seq > 0 && frame.Seq <= f.memory.accepted
 }
 
 // forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its

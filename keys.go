@@ -307,13 +307,11 @@ func (r *Room) sealPrevious(ctx context.Context, epochs []ledger.Epoch, next cry
 // HoldsKey reports whether this client was given the key of the room's present epoch. In a room
 // without encryption everyone holds it.
 func (r *Room) HoldsKey(ctx context.Context) (bool, error) {
-	var epochs []ledger.Epoch
-	encrypted := false
-	r.read(func(s *ledger.State) { epochs, encrypted = s.Room.Epochs, s.Room.Policy.Encrypted() })
-	if !encrypted {
+	room := r.room()
+	if !room.Policy.Encrypted() {
 		return true, nil
 	}
-	_, err := r.keys.get(ctx, epochs, uint32(len(epochs)))
+	_, err := r.keys.get(ctx, room.Epochs, room.Epoch().Number)
 	if errors.Is(err, errNoKey) {
 		return false, nil
 	}

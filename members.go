@@ -69,12 +69,10 @@ func (r *Room) Freshen(ctx context.Context) (bool, error) {
 }
 
 // outdated reports whether Freshen would find something to do.
-func (r *Room) outdated() (yes bool) {
-	r.read(func(s *ledger.State) {
-		stale, gone := r.stale(s)
-		yes = (stale || len(gone) > 0) && s.Room.Role(r.c.id.Key()).Manages()
-	})
-	return yes
+func (r *Room) outdated() bool {
+	s := r.state()
+	stale, gone := r.stale(s)
+	return (stale || len(gone) > 0) && s.Room.Role(r.c.id.Key()).Manages()
 }
 
 // stale says whether a room is stale, and which revoked members the caller may remove.
@@ -82,12 +80,8 @@ func (r *Room) stale(s *ledger.State) (stale bool, gone []PublicKey) {
 	if !s.Room.Policy.Encrypted() || s.Room.Archived != 0 {
 		return false, nil
 	}
-	now := time.Now()
-	r.c.bus.read(func(b *ledger.State) {
-		stale = ledger.Stale(s.Room, b.Bus, now)
-		gone = ledger.Removable(s.Room, b.Bus, r.c.id.Key(), now)
-	})
-	return stale, gone
+	now, bus := time.Now(), r.c.bus.state().Bus
+	return ledger.Stale(s.Room, bus, now), ledger.Removable(s.Room, bus, r.c.id.Key(), now)
 }
 
 // strangers is ErrExists when some are members.
@@ -261,6 +255,7 @@ type LogEntry struct {
 	Hash string    `json:"hash"`
 
 	Statement []byte `json:"-"` // as it was signed
+	Summary   string `json:"-"` // what it did in a few words, for people; empty where Op says it all
 }
 
 // Log fetches a room's whole log from the store and verifies it from its first entry.
@@ -286,60 +281,5 @@ func (l *chain) audit(ctx context.Context) ([]LogEntry, error) {
 }
 
 func (c *Client) logEntry(e *ledger.Entry) LogEntry {
-	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement}
-}
-
-// Summary tells in a few words what an entry did, for people.
-func (e *LogEntry) Summary(c *Client) string {
-	names := func(keys []PublicKey) string {
-		out := make([]string, len(keys))
-		for i, key := range keys {
-			out[i] = c.nameOf(key)
-		}
-		return strings.Join(out, ", ")
-	}
-	epoch := func(k *ledger.Rekey) string {
-		if k == nil {
-			return ""
-		}
-		return fmt.Sprintf("; epoch %d", k.Epoch)
-	}
-	switch b := e.Body.(type) {
-	case *ledger.Found:
-		return "the bus, with " + b.Name + " as its first admin"
-	case *ledger.Add:
-		var out []string
-		for _, u := range b.Users {
-			out = append(out, u.Name+" ("+string(u.Role)+")")
-		}
-		return strings.Join(out, ", ")
-	case *ledger.Revoke:
-		if b.Reason != nil {
-			return names(b.Keys) + ": " + *b.Reason
-		}
-		return names(b.Keys)
-	case *ledger.UserRole:
-		return c.nameOf(b.Key) + " is now " + string(b.Role)
-	case *ledger.Create:
-		return fmt.Sprintf("%s: %s", b.Subject, b.Policy)
-	case *ledger.Invite:
-		var out []string
-		for _, m := range b.Members {
-			out = append(out, c.nameOf(m.Key)+" ("+string(m.Role)+")")
-		}
-		return strings.Join(out, ", ") + epoch(b.Rekey)
-	case *ledger.Remove:
-		return names(b.Keys) + epoch(b.Rekey)
-	case *ledger.MemberRole:
-		return c.nameOf(b.Key) + " is now " + string(b.Role)
-	case *ledger.Rekey:
-		return fmt.Sprintf("epoch %d", b.Epoch)
-	case *ledger.SetPolicy:
-		anew := ""
-		if b.Anew {
-			anew = "; what is stored begins anew"
-		}
-		return fmt.Sprint(b.Policy, anew, epoch(b.Rekey))
-	}
-	return ""
+	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: c.nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement, Summary: e.Words(c.nameOf)}
 }

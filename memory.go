@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 )
 
@@ -49,10 +48,7 @@ type memory struct {
 }
 
 // anew is the entry with which what the room stores begins.
-func (r *Room) anew() (seq uint64) {
-	r.read(func(s *ledger.State) { seq = s.Room.Anew })
-	return seq
-}
+func (r *Room) anew() (seq uint64) { return r.room().Anew }
 
 // remember reads what is known of a room; before anything is sent there or read, since what other processes do
 // meanwhile is known to them alone.

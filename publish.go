@@ -149,14 +149,9 @@ func (p *Publisher) end(err error) {
 // aging rekeys a room whose epoch has outlived its policy, if this client may; if not it warns, once an epoch, and
 // refuses past a quarter more (SPEC.md §6).
 func (r *Room) aging(ctx context.Context) error {
-	var age ledger.Age
-	var epoch uint32
-	manages := false
-	r.read(func(s *ledger.State) {
-		epoch = s.Room.Epoch().Number
-		age = s.Room.Ageing(r.c.now(), r.used.of(epoch))
-		manages = s.Room.Role(r.c.id.Key()).Manages()
-	})
+	room := r.room()
+	epoch := room.Epoch().Number
+	age, manages := room.Ageing(r.c.now(), r.used.of(epoch)), room.Role(r.c.id.Key()).Manages()
 	switch {
 	case age == ledger.Fresh:
 		return nil
@@ -174,12 +169,11 @@ func (r *Room) aging(ctx context.Context) error {
 // together is how many messages go into a frame at most, 0 for as many as fit: the age of a key is looked at once a
 // frame, and where it is told in messages a frame is to be a small part of it.
 func (r *Room) together() (messages int) {
-	r.read(func(s *ledger.State) {
-		if after := s.Room.Policy.RekeyAfter.Messages; after > 0 && s.Room.Policy.Encrypted() {
-			messages = int(max(after/8, 1))
-		}
-	})
-	return messages
+	policy := &r.room().Policy
+	if after := policy.RekeyAfter.Messages; after > 0 && policy.Encrypted() {
+		return int(max(after/8, 1))
+	}
+	return 0
 }
 
 // usage counts the messages of a room's newest epoch that this process has sent or read.
@@ -224,16 +218,9 @@ func (u *usage) warn(epoch uint32) bool {
 // sealing returns what a frame made now must say of the log, and the key to seal it with, after
 // making sure that this client may write.
 func (r *Room) sealing(ctx context.Context) (crypto.Header, *crypto.FrameKey, error) {
-	me := r.c.id.Key()
-	var h crypto.Header
-	var epochs []ledger.Epoch
-	var role Role
-	var archived, encrypted bool
-	r.read(func(s *ledger.State) {
-		h = crypto.Header{Epoch: s.Room.Epoch().Number, At: s.Head.Seq, Head: [16]byte(s.Head.Hash[:16])}
-		epochs, role = s.Room.Epochs, s.Room.Role(me)
-		archived, encrypted = s.Room.Archived != 0, s.Room.Policy.Encrypted()
-	})
+	me, s := r.c.id.Key(), r.state()
+	h := crypto.Header{Epoch: s.Room.Epoch().Number, At: s.Head.Seq, Head: [16]byte(s.Head.Hash[:16])}
+	role := s.Room.Role(me)
 	frozen := r.isFrozen()
 	switch {
 	case frozen != nil:
@@ -243,14 +230,14 @@ func (r *Room) sealing(ctx context.Context) (crypto.Header, *crypto.FrameKey, er
 	case !role.Writes():
 		return h, nil, withHint(fmt.Errorf("room %s: %w: you are a reader", r.Subject(), ErrDenied),
 			"an owner can change that: unibus role %s %s member", r.Subject(), r.c.nameOf(me))
-	case archived:
+	case s.Room.Archived != 0:
 		return h, nil, fmt.Errorf("room %s: %w: it is archived", r.Subject(), ErrDenied)
 	case !r.c.active(me):
 		return h, nil, r.c.explain(ErrDenied)
-	case !encrypted:
+	case !s.Room.Policy.Encrypted():
 		return h, nil, nil
 	}
-	key, err := r.keys.frameKey(ctx, epochs, h.Epoch)
+	key, err := r.keys.frameKey(ctx, s.Room.Epochs, h.Epoch)
 	if errors.Is(err, errNoKey) {
 		err = withHint(fmt.Errorf("room %s: %w", r.Subject(), err), "an owner or admin hands out a new one: unibus rekey %s", r.Subject())
 	}
@@ -442,10 +429,7 @@ func (p *Publisher) seal(content []byte, flags byte, counter uint64, messages in
 }
 
 // stores reports whether the room stores messages, by its log.
-func (r *Room) stores() (stored bool) {
-	r.read(func(s *ledger.State) { stored = s.Room.Policy.Stored() })
-	return stored
-}
+func (r *Room) stores() bool { return r.room().Policy.Stored() }
 
 // begin goes on with a stream of its own in a room that has begun, or has ceased, to store messages, since readers
 // check the two differently, and with a clock that was set back. Only whoever has made p busy calls it.

@@ -49,28 +49,25 @@ type RoomInfo struct {
 }
 
 // Info returns the room's state as last verified.
-func (r *Room) Info() (info RoomInfo) {
-	now := time.Now()
-	r.read(func(s *ledger.State) {
-		first := s.Room.Epochs[0]
-		info = RoomInfo{
-			ID: s.ID, Subject: s.Room.Subject, Epoch: s.Room.Epoch().Number, Policy: s.Room.Policy,
-			Role: s.Room.Role(r.c.id.Key()), Members: len(s.Room.Members()), Seq: s.Head.Seq,
-			Archived: s.Room.Archived != 0, Created: first.Time, Creator: first.By,
-		}
-		r.c.bus.read(func(b *ledger.State) { info.Stale = ledger.Stale(s.Room, b.Bus, now) })
-	})
-	return info
+func (r *Room) Info() RoomInfo {
+	s := r.state()
+	first := s.Room.Epochs[0]
+	return RoomInfo{
+		ID: s.ID, Subject: s.Room.Subject, Epoch: s.Room.Epoch().Number, Policy: s.Room.Policy,
+		Role: s.Room.Role(r.c.id.Key()), Members: len(s.Room.Members()), Seq: s.Head.Seq,
+		Archived: s.Room.Archived != 0, Created: first.Time, Creator: first.By,
+		Stale: ledger.Stale(s.Room, r.c.bus.state().Bus, time.Now()),
+	}
 }
+
+// room is what the room's log says, as last verified.
+func (r *Room) room() *ledger.Room { return r.state().Room }
 
 // ID is the room's id.
 func (r *Room) ID() ID { return r.id }
 
 // Subject is the room's subject.
-func (r *Room) Subject() (subject string) {
-	r.read(func(s *ledger.State) { subject = s.Room.Subject })
-	return subject
-}
+func (r *Room) Subject() string { return r.room().Subject }
 
 // Member is a member of a room; Name is empty for someone not on the allowlist any more.
 type Member struct {
@@ -83,18 +80,14 @@ type Member struct {
 // Members lists the room's members, those who manage it first, then by name.
 func (r *Room) Members() []Member {
 	var out []Member
-	now := time.Now()
-	r.read(func(s *ledger.State) {
-		r.c.bus.read(func(b *ledger.State) {
-			for key, role := range s.Room.Members() {
-				m := Member{Key: key, Role: role}
-				if u := b.Bus.User(key); u != nil {
-					m.Name, m.Active = u.Name, u.ActiveAt(now)
-				}
-				out = append(out, m)
-			}
-		})
-	})
+	now, bus := time.Now(), r.c.bus.state().Bus
+	for key, role := range r.room().Members() {
+		m := Member{Key: key, Role: role}
+		if u := bus.User(key); u != nil {
+			m.Name, m.Active = u.Name, u.ActiveAt(now)
+		}
+		out = append(out, m)
+	}
 	rank := []Role{RoleOwner, RoleAdmin, RoleMember, RoleReader}
 	slices.SortFunc(out, func(a, b Member) int {
 		if d := slices.Index(rank, a.Role) - slices.Index(rank, b.Role); d != 0 {
@@ -242,9 +235,7 @@ func (c *Client) opened(r *Room, synced error) (*Room, error) {
 	if synced != nil {
 		return nil, synced
 	}
-	isRoom := false
-	r.read(func(s *ledger.State) { isRoom = s.Room != nil })
-	if !isRoom {
+	if r.room() == nil {
 		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", r.id, ErrInvalid)
 	}
 	c.mu.Lock()
@@ -301,9 +292,7 @@ func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 		return nil, err
 	}
 	for i, r := range rooms {
-		known := false
-		r.read(func(s *ledger.State) { known = s.Room.Known(key) && s.Room.Subject == refs[i].Subject })
-		if !known {
+		if room := r.room(); !room.Known(key) || room.Subject != refs[i].Subject {
 			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
 		}
 	}
@@ -440,19 +429,12 @@ func (c *Client) madeBefore(ctx context.Context, subject string, there ID, p Pol
 }
 
 // active reports whether someone is on the allowlist now, as last verified.
-func (c *Client) active(key PublicKey) (ok bool) {
-	now := time.Now()
-	c.bus.read(func(s *ledger.State) { ok = s.Bus.User(key).ActiveAt(now) })
-	return ok
-}
+func (c *Client) active(key PublicKey) bool { return c.bus.state().Bus.User(key).ActiveAt(time.Now()) }
 
 // wasOut reports whether someone's access to the bus ever ended, as last verified.
-func (c *Client) wasOut(key PublicKey) (out bool) {
-	c.bus.read(func(s *ledger.State) {
-		u := s.Bus.User(key)
-		out = u == nil || !u.Revoked.IsZero()
-	})
-	return out
+func (c *Client) wasOut(key PublicKey) bool {
+	u := c.bus.state().Bus.User(key)
+	return u == nil || !u.Revoked.IsZero()
 }
 
 // end stops the room's subscriptions and publishers, for a reason.
@@ -489,17 +471,14 @@ func (r *Room) readable() (err error) {
 	if frozen := r.isFrozen(); frozen != nil {
 		return frozen
 	}
-	me := r.c.id.Key()
-	r.read(func(s *ledger.State) {
-		if s.Room.Role(me) != "" {
-			return
+	me, room := r.c.id.Key(), r.room()
+	if room.Role(me) == "" {
+		err = fmt.Errorf("room %s: %w: you are not a member", room.Subject, ErrDenied)
+		if room.Known(me) {
+			err = fmt.Errorf("room %s: %w: you are no longer a member", room.Subject, ErrDenied)
 		}
-		err = fmt.Errorf("room %s: %w: you are not a member", s.Room.Subject, ErrDenied)
-		if s.Room.Known(me) {
-			err = fmt.Errorf("room %s: %w: you are no longer a member", s.Room.Subject, ErrDenied)
-		}
-		err = withHint(err, "an owner or admin of the room can let you in: unibus invite %s %s", s.Room.Subject, r.c.nameOf(me))
-	})
+		err = withHint(err, "an owner or admin of the room can let you in: unibus invite %s %s", room.Subject, r.c.nameOf(me))
+	}
 	if err == nil && !r.c.active(me) {
 		err = r.c.explain(ErrDenied)
 	}
@@ -507,14 +486,9 @@ func (r *Room) readable() (err error) {
 }
 
 // nameOf is how people call a key here: its name on the allowlist, or the key itself.
-func (c *Client) nameOf(key PublicKey) (name string) {
-	c.bus.read(func(s *ledger.State) {
-		if u := s.Bus.User(key); u != nil {
-			name = u.Name
-		}
-	})
-	if name == "" {
-		name = key.String()
+func (c *Client) nameOf(key PublicKey) string {
+	if u := c.bus.state().Bus.User(key); u != nil {
+		return u.Name
 	}
-	return name
+	return key.String()
 }

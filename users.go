@@ -143,14 +143,11 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 // Users lists everyone the allowlist speaks of, by name.
 func (c *Client) Users() []User {
 	var out []User
-	c.bus.read(func(s *ledger.State) {
-		if s.Bus == nil {
-			return
-		}
-		for u := range s.Bus.Users {
+	if bus := c.bus.state().Bus; bus != nil {
+		for u := range bus.Users {
 			out = append(out, *u)
 		}
-	})
+	}
 	slices.SortFunc(out, func(a, b User) int {
 		if d := strings.Compare(a.Name, b.Name); d != 0 {
 			return d
@@ -163,44 +160,33 @@ func (c *Client) Users() []User {
 // User finds a user by key, in any case, or by the name of someone active. ErrIntegrity when the
 // name meant another key before.
 func (c *Client) User(ctx context.Context, name string) (User, error) {
-	var u User
-	found := false
-	take := func(got *User) {
-		if got != nil {
-			u, found = *got, true
-		}
+	bus := c.bus.state().Bus
+	if bus == nil {
+		bus = new(ledger.Bus)
 	}
 	key, err := crypto.ParsePublicKey(name)
 	switch {
 	case err == nil:
-		c.bus.read(func(s *ledger.State) {
-			if s.Bus != nil {
-				take(s.Bus.User(key))
-			}
-		})
-		if !found {
-			return u, withHint(fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound), "an admin allows it: unibus user add %s", key)
+		u := bus.User(key)
+		if u == nil {
+			return User{}, withHint(fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound), "an admin allows it: unibus user add %s", key)
 		}
-		return u, nil
+		return *u, nil
 	case errors.Is(err, crypto.ErrSeed), crypto.LooksLikeKey(name):
-		return u, fmt.Errorf("user: %w: %w", ErrInvalid, err)
+		return User{}, fmt.Errorf("user: %w: %w", ErrInvalid, err)
 	case ledger.ValidName(name) != nil:
-		return u, fmt.Errorf("user %q: %w: it is neither a key nor a name", name, ErrInvalid)
+		return User{}, fmt.Errorf("user %q: %w: it is neither a key nor a name", name, ErrInvalid)
 	}
-	c.bus.read(func(s *ledger.State) {
-		if s.Bus != nil {
-			take(s.Bus.ByName(name))
-		}
-	})
-	if !found {
-		return u, withHint(fmt.Errorf("user %s: %w", name, ErrNotFound), "unibus user ls shows who is on the allowlist")
+	u := bus.ByName(name)
+	if u == nil {
+		return User{}, withHint(fmt.Errorf("user %s: %w", name, ErrNotFound), "unibus user ls shows who is on the allowlist")
 	}
 	err = c.pins.PinName(ctx, c.bus.id, name, u.Key, c.o.Confirm)
 	if errors.Is(err, pins.ErrContradiction) {
 		err = withHint(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key),
 			"if that is intended, say so once: unibus user show %s --yes", name)
 	}
-	return u, err
+	return *u, err
 }
 
 // Token signs a bearer token for the membership API.

@@ -108,9 +108,7 @@ func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Not
 	wrong := func(format string, args ...any) {
 		notice(Notice{Kind: NoticeView, Finding: true, Room: r.id, Subject: info.Subject, Why: fmt.Sprintf(format, args...)})
 	}
-	recorded := false
-	r.read(func(s *ledger.State) { recorded = room.Is(s.Room) })
-	if !recorded {
+	if !room.Is(r.room()) {
 		wrong("the store's record of the room is not what its log says")
 	}
 	listed := map[PublicKey]Role{}
@@ -150,7 +148,7 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 	last := entries[len(entries)-1]
 	v = BusVerification{ID: c.bus.id, Entries: last.Seq, Head: last.Hash}
 	known := map[PublicKey]User{}
-	c.bus.read(func(s *ledger.State) { v.Name = s.Bus.Name })
+	v.Name = c.bus.state().Bus.Name
 	now := c.now()
 	for _, u := range c.Users() {
 		known[u.Key] = u

@@ -229,6 +229,7 @@ func fill(ctx context.Context, s store.Store, users, rooms int) (*crypto.Identit
 	if err != nil {
 		return nil, err
 	}
+	log := state.Fold()
 	for i := 1; i <= users; {
 		add := &ledger.Add{}
 		for ; i <= users && len(add.Users) < 1000; i++ {
@@ -238,7 +239,7 @@ func fill(ctx context.Context, s store.Store, users, rooms int) (*crypto.Identit
 			}
 			add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: fmt.Sprintf("user-%d", i), Role: ledger.RoleUser})
 		}
-		if err := appendTo(ctx, s, state, admin, add); err != nil {
+		if err := appendTo(ctx, s, log, admin, add); err != nil {
 			return nil, err
 		}
 	}
@@ -246,8 +247,8 @@ func fill(ctx context.Context, s store.Store, users, rooms int) (*crypto.Identit
 		key := crypto.RoomKey(sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
 		commit := key.Commit(1)
 		create := &ledger.Create{Bus: state.ID, Subject: fmt.Sprintf("room.%d", i), Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}
-		room := new(ledger.State)
-		statement, err := room.Next(admin, create, time.Now())
+		room := new(ledger.Fold)
+		statement, err := room.State().Next(admin, create, time.Now())
 		if err != nil {
 			return nil, err
 		}
@@ -273,12 +274,12 @@ func fill(ctx context.Context, s store.Store, users, rooms int) (*crypto.Identit
 	return member, nil
 }
 
-func appendTo(ctx context.Context, s store.Store, state *ledger.State, by *crypto.Identity, body ledger.Body) error {
-	statement, err := state.Next(by, body, time.Now())
+func appendTo(ctx context.Context, s store.Store, log *ledger.Fold, by *crypto.Identity, body ledger.Body) error {
+	statement, err := log.State().Next(by, body, time.Now())
 	if err != nil {
 		return err
 	}
-	c, err := store.Advance(state, statement)
+	c, err := store.Advance(log, statement)
 	if err != nil {
 		return err
 	}

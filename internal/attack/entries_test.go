@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // plant puts an entry behind the last of a log, whatever the rules say of it.
@@ -46,7 +47,9 @@ func TestFalseEntries(t *testing.T) {
 		invite := &ledger.Invite{Members: []ledger.NewMember{{Key: mallory.Key(), Role: ledger.RoleAdmin}}}
 		// forge signs an entry by the rules of a log that is not quite the real one.
 		forge := func(of *ledger.State, by *unibus.Identity, body ledger.Body, change func(fake *ledger.State)) []byte {
-			fake, err := of.Clone()
+			snapshot, err := of.Snapshot()
+			s.must(err)
+			fake, err := ledger.LoadSnapshot(snapshot)
 			s.must(err)
 			change(fake)
 			entry, err := fake.Next(by, body, time.Now())
@@ -60,7 +63,7 @@ func TestFalseEntries(t *testing.T) {
 		altered[len(altered)-1] ^= 1
 		for name, entry := range map[string][]byte{
 			"by a member": forge(real, s.bob.id, invite, func(fake *ledger.State) {
-				_, err := fake.Apply(forge(real, s.aliceID, &ledger.MemberRole{Key: s.bob.id.Key(), Role: ledger.RoleOwner}, func(*ledger.State) {}))
+				_, err := storetest.Advance(fake, forge(real, s.aliceID, &ledger.MemberRole{Key: s.bob.id.Key(), Role: ledger.RoleOwner}, func(*ledger.State) {}))
 				s.must(err)
 				fake.Head = real.Head
 			}),
@@ -114,7 +117,7 @@ func TestRaceLost(t *testing.T) {
 		behind := m.log()
 		entry, err := behind.Next(mallory, &ledger.Rekey{Epoch: 2, Commit: lost.Commit(2), Previous: none}, time.Now())
 		s.must(err)
-		change, err := store.Advance(behind, entry)
+		change, err := storetest.Advance(behind, entry)
 		s.must(err)
 		s.must(alices.Kick(s.ctx, carol.Key())) // the winner
 		if err := m.Append(s.ctx, change); !errors.Is(err, store.ErrConflict) {

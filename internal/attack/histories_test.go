@@ -10,6 +10,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // TestTwoHistories: a store shows two people two entries at one place. Neither can tell from the log
@@ -218,7 +219,7 @@ func TestMemberInViews(t *testing.T) {
 			head := state.Head
 			entry, err := state.Next(s.aliceID, &ledger.Invite{Members: []ledger.NewMember{{Key: mallory.Key(), Role: ledger.RoleAdmin}}}, time.Now())
 			s.must(err)
-			_, err = state.Apply(entry)
+			_, err = storetest.Advance(state, entry)
 			s.must(err)
 			state.Head = head
 			_, err = v.Rebuild(ctx, state, false)

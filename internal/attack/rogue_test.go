@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/remote"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // rogue is someone in a room who uses the store as it is, and keeps none of a client's manners.
@@ -76,7 +77,7 @@ func (r *rogue) append(body ledger.Body) error {
 	s := r.log()
 	entry, err := s.Next(r.id, body, time.Now())
 	r.must(err)
-	change, err := store.Advance(s, entry)
+	change, err := storetest.Advance(s, entry)
 	if err != nil {
 		return err
 	}

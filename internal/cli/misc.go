@@ -58,7 +58,7 @@ func (a *app) logCmd() *cobra.Command {
 			return a.out.value(entries, func() {
 				var rows [][]string
 				for _, e := range entries {
-					rows = append(rows, []string{strconv.FormatUint(e.Seq, 10), stamp(e.Time), e.Name, e.Op, e.Summary(c)})
+					rows = append(rows, []string{strconv.FormatUint(e.Seq, 10), stamp(e.Time), e.Name, e.Op, e.Summary})
 				}
 				a.out.table([]string{"SEQ", "TIME", "BY", "OP", "WHAT"}, rows)
 			})

@@ -17,6 +17,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store/storetest"
 	"github.com/unibus/unibus/internal/vectors"
 )
 
@@ -98,7 +99,7 @@ func drawRoom(t *testing.T, name string, p ledger.Policy, next ...func(s *ledger
 	for i, body := range bodies {
 		statement, err := r.room.Next(r.by, body(r.room), readingTime.Add(time.Duration(i)*time.Minute))
 		if err == nil {
-			_, err = r.room.Apply(statement)
+			_, err = storetest.Advance(r.room, statement)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +118,7 @@ func (r *readingRoom) open(t *testing.T) {
 	t.Helper()
 	r.room = new(ledger.State)
 	for _, e := range r.Entries {
-		if _, err := r.room.Apply(e); err != nil {
+		if _, err := storetest.Advance(r.room, e); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -81,6 +82,29 @@ func (b *Bus) isActive(key crypto.PublicKey) bool {
 	return u != nil && u.Active
 }
 
+// copy returns a list that may be changed, but for the records in it.
+func (b *Bus) copy() *Bus {
+	next := *b
+	next.users, next.names = maps.Clone(b.users), maps.Clone(b.names)
+	return &next
+}
+
+// change replaces a user's record by one that edit has changed.
+func (b *Bus) change(key crypto.PublicKey, edit func(u *User)) {
+	u := *b.users[key]
+	if u.Role == RoleAdmin && u.Active {
+		b.admins--
+	}
+	edit(&u)
+	if u.Role == RoleAdmin && u.Active {
+		b.admins++
+	}
+	if !u.Active {
+		delete(b.names, u.Name)
+	}
+	b.users[key] = &u
+}
+
 // add makes a user active; the name must be free.
 func (b *Bus) add(u User) {
 	if old := b.users[u.Key]; old != nil {
@@ -106,163 +130,6 @@ func ValidName(name string) error {
 		default:
 			return breaks("a name is made of ASCII letters, digits and ._-/")
 		}
-	}
-	return nil
-}
-
-// Found is the bus log's first entry: its author is the first admin.
-type Found struct {
-	Name string           `cbor:"name" json:"name"`
-	Key  crypto.PublicKey `cbor:"key" json:"key"`
-}
-
-func (f *Found) check(s *State, by crypto.PublicKey) error {
-	if s.Head.Seq != 0 {
-		return breaks("the bus is founded already")
-	}
-	if by != f.Key {
-		return denied("a bus is founded by the key it names")
-	}
-	return ValidName(f.Name)
-}
-
-func (f *Found) apply(s *State, e *Entry) {
-	s.Bus = &Bus{
-		Name: f.Name, Founded: e.Statement,
-		users: map[crypto.PublicKey]*User{}, names: map[string]crypto.PublicKey{},
-	}
-	s.Bus.add(User{Key: f.Key, Name: f.Name, Role: RoleAdmin, AddedBy: e.By, Added: e.Time})
-}
-
-// Add allows users to connect.
-type Add struct {
-	Users []NewUser `cbor:"users" json:"users"`
-}
-
-// NewUser is one user of an Add. Expires is Unix ms.
-type NewUser struct {
-	Key     crypto.PublicKey `cbor:"key" json:"key"`
-	Name    string           `cbor:"name" json:"name"`
-	Role    Role             `cbor:"role" json:"role"`
-	Expires *crypto.Number   `cbor:"expires,omitempty" json:"expires,omitempty"`
-}
-
-func (a *Add) check(s *State, by crypto.PublicKey) error {
-	if !s.Bus.isAdmin(by) {
-		return denied("only an admin adds users")
-	}
-	if len(a.Users) == 0 {
-		return breaks("it adds nobody")
-	}
-	keys, names := map[crypto.PublicKey]bool{}, map[string]bool{}
-	for _, u := range a.Users {
-		if !u.Role.onBus() {
-			return breaks("a user's role is admin or user")
-		}
-		if err := ValidName(u.Name); err != nil {
-			return err
-		}
-		if keys[u.Key] || s.Bus.isActive(u.Key) {
-			return breaks("%s is already on the allowlist", u.Key)
-		}
-		if names[u.Name] || s.Bus.ByName(u.Name) != nil {
-			return breaks("the name %s is already taken", u.Name)
-		}
-		keys[u.Key], names[u.Name] = true, true
-	}
-	return nil
-}
-
-func (a *Add) apply(s *State, e *Entry) {
-	for _, u := range a.Users {
-		user := User{Key: u.Key, Name: u.Name, Role: u.Role, AddedBy: e.By, Added: e.Time}
-		if u.Expires != nil {
-			user.Expires = crypto.Millis(uint64(*u.Expires))
-		}
-		s.Bus.add(user)
-	}
-}
-
-// Revoke ends users' access.
-type Revoke struct {
-	Keys   []crypto.PublicKey `cbor:"keys" json:"keys"`
-	Reason *string            `cbor:"reason,omitempty" json:"reason,omitempty"`
-}
-
-func (r *Revoke) check(s *State, by crypto.PublicKey) error {
-	if !s.Bus.isAdmin(by) {
-		return denied("only an admin revokes users")
-	}
-	if err := distinct(r.Keys); err != nil {
-		return err
-	}
-	admins := s.Bus.admins
-	for _, key := range r.Keys {
-		if !s.Bus.isActive(key) {
-			return breaks("%s is not on the allowlist", key)
-		}
-		if s.Bus.isAdmin(key) {
-			admins--
-		}
-	}
-	if admins == 0 {
-		return breaks("the last admin cannot be revoked")
-	}
-	return nil
-}
-
-func (r *Revoke) apply(s *State, e *Entry) {
-	for _, key := range r.Keys {
-		u := s.Bus.users[key]
-		if u.Role == RoleAdmin {
-			s.Bus.admins--
-		}
-		u.Active, u.Revoked = false, e.Time
-		delete(s.Bus.names, u.Name)
-	}
-}
-
-// UserRole makes an active user an admin or a plain user.
-type UserRole struct {
-	Key  crypto.PublicKey `cbor:"key" json:"key"`
-	Role Role             `cbor:"role" json:"role"`
-}
-
-func (r *UserRole) check(s *State, by crypto.PublicKey) error {
-	switch {
-	case !s.Bus.isAdmin(by):
-		return denied("only an admin changes roles")
-	case !r.Role.onBus():
-		return breaks("a user's role is admin or user")
-	case !s.Bus.isActive(r.Key):
-		return breaks("%s is not on the allowlist", r.Key)
-	case r.Role == RoleUser && s.Bus.admins == 1 && s.Bus.isAdmin(r.Key):
-		return breaks("the last admin cannot become a user")
-	}
-	return nil
-}
-
-func (r *UserRole) apply(s *State, _ *Entry) {
-	u := s.Bus.users[r.Key]
-	if u.Role == RoleAdmin {
-		s.Bus.admins--
-	}
-	if u.Role = r.Role; u.Role == RoleAdmin {
-		s.Bus.admins++
-	}
-}
-
-// distinct checks that a list names someone, and nobody twice.
-func distinct(keys []crypto.PublicKey) error {
-	if len(keys) == 0 {
-		return breaks("it names nobody")
-	}
-	seen := make(map[crypto.PublicKey]bool, len(keys))
-	for _, key := range keys {
-		if seen[key] {
-			return breaks("%s stands twice in it", key)
-		}
-		seen[key] = true
 	}
 	return nil
 }

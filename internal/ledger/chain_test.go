@@ -112,7 +112,7 @@ func watch(t *testing.T, text string, look func(s *State, e *Entry)) *State {
 		op, body := drawn(t, s, words[1], words[2:])
 		statement := sign(t, s, people[words[0]], op, body, nil)
 		before := s.Head
-		e, err := s.Apply(statement)
+		e, err := apply(s, statement)
 		if !refused {
 			if err != nil {
 				t.Fatalf("%q: %v", line, err)
@@ -448,38 +448,38 @@ func TestPlaces(t *testing.T) {
 		"no prev":      func(p *entryPayload) { p.Prev = nil },
 		"short log":    func(p *entryPayload) { p.Log = p.Log[:19] },
 	} {
-		if _, err := s.Apply(sign(t, s, people["alice"], "leave", Leave{}, change)); !errors.Is(err, ErrPlace) {
+		if _, err := apply(s, sign(t, s, people["alice"], "leave", Leave{}, change)); !errors.Is(err, ErrPlace) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := new(State).Apply(sign(t, new(State), people["alice"], "create", drawnCreate([]string{"x"}), func(p *entryPayload) { p.Log = other.ID[:] })); !errors.Is(err, ErrPlace) {
+	if _, err := apply(new(State), sign(t, new(State), people["alice"], "create", drawnCreate([]string{"x"}), func(p *entryPayload) { p.Log = other.ID[:] })); !errors.Is(err, ErrPlace) {
 		t.Errorf("a first entry of a log: %v", err)
 	}
-	if _, err := s.Apply(sign(t, s, people["alice"], "leave", Leave{}, func(p *entryPayload) { p.V = 2 })); !errors.Is(err, ErrNewer) {
+	if _, err := apply(s, sign(t, s, people["alice"], "leave", Leave{}, func(p *entryPayload) { p.V = 2 })); !errors.Is(err, ErrNewer) {
 		t.Errorf("version 2: %v", err)
 	}
-	if _, err := s.Apply(sign(t, s, people["alice"], "leave", Leave{}, func(p *entryPayload) { p.By = key("bob") })); !errors.Is(err, crypto.ErrSignature) {
+	if _, err := apply(s, sign(t, s, people["alice"], "leave", Leave{}, func(p *entryPayload) { p.By = key("bob") })); !errors.Is(err, crypto.ErrSignature) {
 		t.Errorf("signed by another: %v", err)
 	}
-	if _, err := s.Apply(sign(t, s, people["alice"], "leave", map[string]any{"x": 1}, nil)); !errors.Is(err, crypto.ErrEncoding) {
+	if _, err := apply(s, sign(t, s, people["alice"], "leave", map[string]any{"x": 1}, nil)); !errors.Is(err, crypto.ErrEncoding) {
 		t.Errorf("a body with more in it: %v", err)
 	}
-	if _, err := s.Apply([]byte("short")); !errors.Is(err, crypto.ErrEncoding) {
+	if _, err := apply(s, []byte("short")); !errors.Is(err, crypto.ErrEncoding) {
 		t.Errorf("no statement: %v", err)
 	}
-	if _, err := s.Apply(people["alice"].Sign(crypto.KindEntry, []byte("x"))); !errors.Is(err, crypto.ErrEncoding) {
+	if _, err := apply(s, people["alice"].Sign(crypto.KindEntry, []byte("x"))); !errors.Is(err, crypto.ErrEncoding) {
 		t.Errorf("no entry: %v", err)
 	}
 	first := new(State)
-	if _, err := first.Apply(sign(t, first, people["alice"], "invite", Invite{}, nil)); !errors.Is(err, ErrNewer) {
+	if _, err := apply(first, sign(t, first, people["alice"], "invite", Invite{}, nil)); !errors.Is(err, ErrNewer) {
 		t.Errorf("a log that begins with an invitation: %v", err)
 	}
 	var invalid *Invalid
-	_, err := first.Apply(nil)
+	_, err := apply(first, nil)
 	if !errors.As(err, &invalid) || !strings.HasPrefix(invalid.Error(), "entry 1 is not valid: ") {
 		t.Errorf("%v", err)
 	}
-	_, err = s.Apply(nil)
+	_, err = apply(s, nil)
 	if !errors.As(err, &invalid) || !strings.Contains(invalid.Error(), "entry 3 of log "+s.ID.String()) {
 		t.Errorf("%v", err)
 	}
@@ -501,7 +501,7 @@ func TestPlace(t *testing.T) {
 	if err != nil || seq != 1 {
 		t.Fatal(err)
 	}
-	if _, err := s.Apply(first); err != nil || s.ID != log || s.Head.Hash != hash {
+	if _, err := apply(s, first); err != nil || s.ID != log || s.Head.Hash != hash {
 		t.Errorf("it is log %s: %v", s.ID, err)
 	}
 	next, err := s.Next(people["alice"], &Archive{}, t0)
@@ -525,7 +525,7 @@ func TestPlace(t *testing.T) {
 		t.Errorf("Next signs what is not allowed: %v", err)
 	}
 	for _, b := range []Body{&Found{}, &Add{}, &Revoke{}, &UserRole{}, &Create{}, &Invite{}, &Remove{}, &Leave{}, &MemberRole{}, &Rekey{}, &SetPolicy{}, &Archive{}} {
-		op := opOf(b)
+		op := b.op()
 		if busOps[op] == nil && roomOps[op] == nil {
 			t.Errorf("%T is %q", b, op)
 		}
@@ -612,7 +612,7 @@ func TestStale(t *testing.T) {
 	}
 	apply := func(s *State, by string, op string, body any) {
 		t.Helper()
-		if _, err := s.Apply(sign(t, s, people[by], op, body, func(p *entryPayload) { p.Time = crypto.Number(at(50 + s.Head.Seq).UnixMilli()) })); err != nil {
+		if _, err := apply(s, sign(t, s, people[by], op, body, func(p *entryPayload) { p.Time = crypto.Number(at(50 + s.Head.Seq).UnixMilli()) })); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -708,10 +708,10 @@ func TestManyMembers(t *testing.T) {
 			break // alice is one too
 		}
 	}
-	if _, err := s.Apply(sign(t, s, people["alice"], "invite", Invite{Members: batch}, nil)); err != nil {
+	if _, err := apply(s, sign(t, s, people["alice"], "invite", Invite{Members: batch}, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Apply(sign(t, s, people["alice"], "invite", Invite{Members: []NewMember{{key("bob"), RoleReader}}}, nil)); !errors.Is(err, ErrRule) {
+	if _, err := apply(s, sign(t, s, people["alice"], "invite", Invite{Members: []NewMember{{key("bob"), RoleReader}}}, nil)); !errors.Is(err, ErrRule) {
 		t.Errorf("one too many: %v", err)
 	}
 }
@@ -778,7 +778,7 @@ func TestSnapshots(t *testing.T) {
 // both sides.
 func TestDraft(t *testing.T) {
 	by := people["alice"]
-	s, err := Fold(nil)
+	s, err := Verify(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -786,7 +786,7 @@ func TestDraft(t *testing.T) {
 	if err != nil || s.Head.Seq != 0 || d.After.Head.Seq != 1 || d.After.Bus.User(by.Key()) == nil || d.Entry.Statement != nil {
 		t.Fatalf("%+v, %v", d, err)
 	}
-	if _, err := s.Apply(d.Sign(by)); err != nil || s.Head != d.After.Head || s.ID != d.After.ID {
+	if _, err := apply(s, d.Sign(by)); err != nil || s.Head != d.After.Head || s.ID != d.After.ID {
 		t.Errorf("signed, it is another: %v, %v", s.Head, err)
 	}
 	var invalid *Invalid

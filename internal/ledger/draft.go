@@ -32,7 +32,7 @@ func (s *State) draft(by crypto.PublicKey, body Body, at time.Time) (*Draft, err
 	}
 	p := &entryPayload{
 		V: 1, Seq: crypto.Number(s.Head.Seq + 1), Time: crypto.Number(at.UnixMilli()),
-		By: by, Op: opOf(body), Body: raw,
+		By: by, Op: body.op(), Body: raw,
 	}
 	if s.Head.Seq > 0 {
 		p.Log, p.Prev = s.ID[:], s.Head.Hash[:]
@@ -51,12 +51,7 @@ func (s *State) draft(by crypto.PublicKey, body Body, at time.Time) (*Draft, err
 	if err := s.judge(e, p); err != nil {
 		return nil, err
 	}
-	after, err := s.Clone()
-	if err != nil {
-		return nil, err
-	}
-	after.fold(e)
-	return &Draft{Entry: e, After: after, payload: payload}, nil
+	return &Draft{Entry: e, After: s.With(e), payload: payload}, nil
 }
 
 // Sign signs the entry as its author.
@@ -72,16 +67,4 @@ func (s *State) Next(by *crypto.Identity, body Body, at time.Time) ([]byte, erro
 		return nil, err
 	}
 	return d.Sign(by), nil
-}
-
-// Clone returns a state of its own that is equal.
-func (s *State) Clone() (*State, error) {
-	if s.Head.Seq == 0 {
-		return new(State), nil
-	}
-	snapshot, err := s.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	return LoadSnapshot(snapshot)
 }

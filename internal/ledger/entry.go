@@ -76,14 +76,6 @@ type Entry struct {
 	Statement []byte // the bytes as received
 }
 
-// Body is what an entry does: one of the types in bus.go and room.go.
-type Body interface {
-	// check says which rule the body breaks as the next entry of s, by by. It changes nothing.
-	check(s *State, by crypto.PublicKey) error
-	// apply changes s as the entry says; check has passed, and s.head is the entry's.
-	apply(s *State, e *Entry)
-}
-
 type entryPayload struct {
 	V    crypto.Number    `cbor:"v"`
 	Log  []byte           `cbor:"log"`
@@ -93,54 +85,6 @@ type entryPayload struct {
 	By   crypto.PublicKey `cbor:"by"`
 	Op   string           `cbor:"op"`
 	Body cbor.RawMessage  `cbor:"body"`
-}
-
-// busOps and roomOps are the two vocabularies; an op is looked up in that of its log's kind.
-var (
-	busOps = map[string]func() Body{
-		"found":  func() Body { return new(Found) },
-		"add":    func() Body { return new(Add) },
-		"revoke": func() Body { return new(Revoke) },
-		"role":   func() Body { return new(UserRole) },
-	}
-	roomOps = map[string]func() Body{
-		"create":  func() Body { return new(Create) },
-		"invite":  func() Body { return new(Invite) },
-		"remove":  func() Body { return new(Remove) },
-		"leave":   func() Body { return new(Leave) },
-		"role":    func() Body { return new(MemberRole) },
-		"rekey":   func() Body { return new(Rekey) },
-		"policy":  func() Body { return new(SetPolicy) },
-		"archive": func() Body { return new(Archive) },
-	}
-)
-
-// opOf names a body's op.
-func opOf(b Body) string {
-	switch b.(type) {
-	case *Found:
-		return "found"
-	case *Add:
-		return "add"
-	case *Revoke:
-		return "revoke"
-	case *UserRole, *MemberRole:
-		return "role"
-	case *Create:
-		return "create"
-	case *Invite:
-		return "invite"
-	case *Remove:
-		return "remove"
-	case *Leave:
-		return "leave"
-	case *Rekey:
-		return "rekey"
-	case *SetPolicy:
-		return "policy"
-	default:
-		return "archive"
-	}
 }
 
 // decode reads a statement and its body, checks the signature and fills in Hash, but says nothing

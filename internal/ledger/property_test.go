@@ -92,13 +92,13 @@ func TestHistories(t *testing.T) {
 		s := new(State)
 		m := &model{roles: map[string]Role{"alice": RoleOwner}, epoch: 1}
 		log := [][]byte{sign(t, s, people["alice"], "create", drawnCreate([]string{"r"}), nil)}
-		if _, err := s.Apply(log[0]); err != nil {
+		if _, err := apply(s, log[0]); err != nil {
 			rt.Fatal(err)
 		}
 		for range rapid.IntRange(1, 12).Draw(rt, "length") {
 			by, op, body := m.step(rt, s)
 			log = append(log, sign(t, s, people[by], op, body, nil))
-			if _, err := s.Apply(log[len(log)-1]); err != nil {
+			if _, err := apply(s, log[len(log)-1]); err != nil {
 				rt.Fatalf("%s %s: %v", by, op, err)
 			}
 		}
@@ -128,7 +128,7 @@ func TestHistories(t *testing.T) {
 
 // refuse checks that a log is refused at one entry, with the state before it intact.
 func refuse(t *rapid.T, log [][]byte, at int, how string) {
-	s, err := Fold(log)
+	s, err := Verify(log)
 	if err == nil || s.Head.Seq != uint64(at) {
 		t.Fatalf("entry %d %s: refused at %d (%v)", at+1, how, s.Head.Seq+1, err)
 	}
@@ -170,7 +170,7 @@ func FuzzApply(f *testing.F) {
 		statement := sign(f, s, people[line.by], line.op, line.body, nil)
 		f.Add(statement)
 		if i == 0 {
-			if _, err := s.Apply(statement); err != nil {
+			if _, err := apply(s, statement); err != nil {
 				f.Fatal(err)
 			}
 		}
@@ -195,7 +195,7 @@ func FuzzApply(f *testing.F) {
 }
 
 func FuzzSnapshot(f *testing.F) {
-	s, err := Fold([][]byte{sign(f, new(State), people["alice"], "create", drawnCreate([]string{"r"}), nil)})
+	s, err := Verify([][]byte{sign(f, new(State), people["alice"], "create", drawnCreate([]string{"r"}), nil)})
 	if err != nil {
 		f.Fatal(err)
 	}

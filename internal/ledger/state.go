@@ -3,12 +3,13 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
 
-// State is the fold of one verified log: of the bus, or of a room. The zero State is an empty log
-// of either kind. It is not safe for concurrent use.
+// State is what a verified log says, of the bus or of a room, up to an entry: a value, which never changes. The zero State
+// is an empty log of either kind.
 type State struct {
 	ID   crypto.ID
 	Head Head
@@ -18,15 +19,24 @@ type State struct {
 	hashes []crypto.Hash // of every entry, from seq 1
 }
 
-// Apply verifies that statement is a valid next entry and folds it in. On an error, always an
-// *Invalid, the state is unchanged.
-func (s *State) Apply(statement []byte) (*Entry, error) {
-	e, err := s.Check(statement)
-	if err != nil {
-		return nil, err
+// With returns the state once e stands, which Check or Draft of this state has returned. It takes as long as the state is
+// large; to fold many entries there is a Fold.
+func (s *State) With(e *Entry) *State {
+	next := s.copy()
+	next.fold(e)
+	return next
+}
+
+// copy returns a state that may be changed.
+func (s *State) copy() *State {
+	next := &State{ID: s.ID, Head: s.Head, hashes: slices.Clone(s.hashes)}
+	if s.Bus != nil {
+		next.Bus = s.Bus.copy()
 	}
-	s.fold(e)
-	return e, nil
+	if s.Room != nil {
+		next.Room = s.Room.copy()
+	}
+	return next
 }
 
 // fold takes in an entry that was judged.
@@ -36,7 +46,53 @@ func (s *State) fold(e *Entry) {
 	e.Body.apply(s, e)
 }
 
-// Check verifies, as Apply does, that statement is a valid next entry, and changes nothing.
+// Fold takes in entries one after the other. The zero Fold begins with an empty log. It is not safe for concurrent use;
+// the states that it gives are.
+type Fold struct {
+	state *State
+	given bool // to others, so that it must not change any more
+}
+
+// Fold begins with what s says.
+func (s *State) Fold() *Fold { return &Fold{state: s, given: true} }
+
+// Add verifies that a statement is a valid next entry, and takes it in. On an error, always an *Invalid, nothing changes.
+func (f *Fold) Add(statement []byte) (*Entry, error) {
+	if f.state == nil {
+		f.state = new(State)
+	}
+	e, err := f.state.Check(statement)
+	if err != nil {
+		return nil, err
+	}
+	if f.given {
+		f.state, f.given = f.state.copy(), false
+	}
+	f.state.fold(e)
+	return e, nil
+}
+
+// Head is the last entry that was taken in.
+func (f *Fold) Head() Head {
+	if f.state == nil {
+		return Head{}
+	}
+	return f.state.Head
+}
+
+// Views returns the view changes of e, the entry that was taken in last.
+func (f *Fold) Views(e *Entry) []View { return f.state.Views(e) }
+
+// State returns what the log says so far.
+func (f *Fold) State() *State {
+	if f.state == nil {
+		f.state = new(State)
+	}
+	f.given = true
+	return f.state
+}
+
+// Check verifies that a statement is a valid next entry. The error is always an *Invalid.
 func (s *State) Check(statement []byte) (*Entry, error) {
 	e, err := s.check(statement)
 	if err != nil {
@@ -89,25 +145,6 @@ func (s *State) Read(statement []byte) (*Entry, error) {
 	return e, nil
 }
 
-// ops finds an op among those the next entry may have.
-func (s *State) ops(op string) (func() Body, error) {
-	var body func() Body
-	switch {
-	case s.Bus != nil:
-		body = busOps[op]
-	case s.Room != nil:
-		body = roomOps[op]
-	case op == "found":
-		return busOps[op], nil
-	case op == "create":
-		return roomOps[op], nil
-	}
-	if body == nil {
-		return nil, fmt.Errorf("%w: unknown op %q", ErrNewer, op)
-	}
-	return body, nil
-}
-
 // HashAt returns the hash of the entry at seq, and whether the state reaches that far.
 func (s *State) HashAt(seq uint64) (crypto.Hash, bool) {
 	if seq == 0 || seq > uint64(len(s.hashes)) {
@@ -116,15 +153,22 @@ func (s *State) HashAt(seq uint64) (crypto.Hash, bool) {
 	return s.hashes[seq-1], true
 }
 
-// Fold verifies a whole log from its first entry.
-func Fold(statements [][]byte) (*State, error) {
-	s := new(State)
+// Has reports whether the log has an entry with this hash at this place.
+func (s *State) Has(h Head) bool {
+	hash, reached := s.HashAt(h.Seq)
+	return reached && hash == h.Hash
+}
+
+// Verify folds a whole log from its first entry. The error, an *Invalid, comes with the state before the entry that
+// breaks a rule.
+func Verify(statements [][]byte) (*State, error) {
+	var f Fold
 	for _, statement := range statements {
-		if _, err := s.Apply(statement); err != nil {
-			return s, err
+		if _, err := f.Add(statement); err != nil {
+			return f.State(), err
 		}
 	}
-	return s, nil
+	return f.State(), nil
 }
 
 // ErrSnapshot says that a snapshot is not one that Snapshot made.

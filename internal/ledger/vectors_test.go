@@ -27,7 +27,7 @@ func fold(l vectors.Log) (*ledger.State, error) {
 	for _, e := range l.Entries {
 		statements = append(statements, e)
 	}
-	return ledger.Fold(statements)
+	return ledger.Verify(statements)
 }
 
 func TestVectorLogs(t *testing.T) {

@@ -52,7 +52,7 @@ func (s *State) Views(e *Entry) []View {
 	if epoch.Seq == e.Seq && r.Policy.Encrypted() {
 		views = append(views, EpochView{s.ID, epoch.Number, epoch.Commit, epoch.By})
 	}
-	for _, key := range Touched(e) {
+	for _, key := range e.Touches() {
 		views = append(views, MemberView{s.ID, key, r.Role(key)})
 	}
 	return views
@@ -90,36 +90,8 @@ func (s *State) AllViews() []View {
 
 func (s *State) userViews(e *Entry) []View {
 	var views []View
-	for _, key := range Touched(e) {
+	for _, key := range e.Touches() {
 		views = append(views, UserView{*s.Bus.users[key]})
 	}
 	return views
-}
-
-// Touched lists the keys whose standing an entry changes.
-func Touched(e *Entry) []crypto.PublicKey {
-	var keys []crypto.PublicKey
-	switch b := e.Body.(type) {
-	case *Found:
-		keys = append(keys, b.Key)
-	case *Add:
-		for _, u := range b.Users {
-			keys = append(keys, u.Key)
-		}
-	case *Revoke:
-		keys = b.Keys
-	case *UserRole:
-		keys = append(keys, b.Key)
-	case *Create, *Leave:
-		keys = append(keys, e.By)
-	case *Invite:
-		for _, m := range b.Members {
-			keys = append(keys, m.Key)
-		}
-	case *Remove:
-		keys = b.Keys
-	case *MemberRole:
-		keys = append(keys, b.Key)
-	}
-	return keys
 }

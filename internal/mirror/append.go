@@ -43,17 +43,17 @@ type Next func(ctx context.Context, s *ledger.State) (*Proposal, error)
 // Create offers the first entry of a room's log. It has no rival: an answer settles it. ErrExists when the room's
 // subject is taken, ErrUnavailable when the room may have been made all the same: the log is returned then, too.
 func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, error) {
-	l := &Log{peer: p, bus: bus, state: new(ledger.State)}
-	d, err := l.draft(ctx, next)
+	first := &appending{Log: p.log(crypto.ID{}, bus, new(ledger.State))}
+	d, err := first.draft(ctx, next)
 	if err != nil {
 		return nil, err
 	}
-	l.id = d.Entry.Log
+	first.id = d.Entry.Log
 	d.Sign(p.Identity)
-	if err := l.offer(ctx, d); err != nil {
-		return l, err
+	if err := first.offer(ctx, d); err != nil {
+		return first.Log, err
 	}
-	return l, l.accept(ctx, d.After)
+	return first.Log, first.accept(ctx, d.After)
 }
 
 // Append writes the entry that next decides on; the log holds still meanwhile. When another entry takes the place next
@@ -62,15 +62,15 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 //
 // With any other error the entry is kept, and offered again by the next Append.
 func (l *Log) Append(ctx context.Context, next Next) error {
-	l.syncing.Lock()
-	defer l.syncing.Unlock()
-	began := time.Now()
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	a := &appending{Log: l, began: time.Now(), next: next}
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		err := l.tryAppend(ctx, began, next)
+		err := a.try(ctx)
 		if !errors.Is(err, store.ErrConflict) || errors.Is(err, ErrKept) {
 			return err
 		}
-		if time.Since(began) > l.peer.Timeout {
+		if time.Since(a.began) > l.peer.Timeout {
 			return fmt.Errorf("log %s: %w: others were quicker for %v", l.id, store.ErrConflict, l.peer.Timeout)
 		}
 		if err := tasks.Pause(ctx, rand.N(pause)); err != nil {
@@ -79,49 +79,56 @@ func (l *Log) Append(ctx context.Context, next Next) error {
 	}
 }
 
-// tryAppend is one attempt at Append. It is ErrConflict too when next had keys for an epoch that has passed.
-func (l *Log) tryAppend(ctx context.Context, began time.Time, next Next) error {
-	before, kept, err := l.settle(ctx, began)
+// appending is one Append, which holds the log.
+type appending struct {
+	*Log
+	began time.Time
+	next  Next
+}
+
+// try is one attempt. It is ErrConflict too when next had keys for an epoch that has passed.
+func (a *appending) try(ctx context.Context) error {
+	before, kept, err := a.settle(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := next(ctx, l.state)
+	p, err := a.next(ctx, a.State())
 	if err == nil && p == nil {
 		return nil
 	}
 	var d *ledger.Draft
 	if err == nil {
-		d, err = l.draft(ctx, *p)
+		d, err = a.draft(ctx, *p)
 	}
 	if err != nil { // it cannot be done twice
 		if kept == nil {
-			before, kept = l.unanswered(ctx)
+			before, kept = a.unanswered(ctx)
 		}
-		if kept != nil && asked(ctx, next, before, kept) {
-			return l.peer.Pins.Answered(ctx, l.id, kept.Seq)
+		if kept != nil && asked(ctx, a.next, before, kept) {
+			return a.peer.Pins.Answered(ctx, a.id, kept.Seq)
 		}
 		return err
 	}
-	err = l.peer.Pins.Offer(ctx, l.id, d.Entry.Seq, func() (o pins.Offer, err error) {
+	err = a.peer.Pins.Offer(ctx, a.id, d.Entry.Seq, func() (o pins.Offer, err error) {
 		o.At = time.Now()
 		if p.Key != nil {
 			o.Epoch = p.Key.Epoch
-			o.Key, err = l.sealOwn(p.Key)
+			o.Key, err = a.sealOwn(p.Key)
 		}
 		if err == nil {
-			o.Statement = d.Sign(l.peer.Identity)
+			o.Statement = d.Sign(a.peer.Identity)
 			step("signed")
 		}
 		return o, err
 	})
 	if errors.Is(err, pins.ErrTaken) { // by another process of this identity
-		return errors.Join(fmt.Errorf("log %s: %w", l.id, store.ErrConflict), l.catchUp(ctx))
+		return errors.Join(fmt.Errorf("log %s: %w", a.id, store.ErrConflict), a.catchUp(ctx))
 	}
 	if err != nil {
 		return err
 	}
 	step("kept")
-	return l.commit(ctx, d)
+	return a.commit(ctx, d)
 }
 
 // asked reports whether an entry that was kept, and stands now, does what next asks for: the command that had signed it
@@ -134,41 +141,41 @@ func asked(ctx context.Context, next Next, before *ledger.State, kept *ledger.En
 // unanswered returns the last entry that this identity signed, if it stands, and the command that had it signed ended a
 // while ago without knowing that; and the log as it was before. It only helps to say what a command has done: nil when
 // anything is in the way.
-func (l *Log) unanswered(ctx context.Context) (before *ledger.State, e *ledger.Entry) {
-	o, err := l.peer.Pins.Unanswered(ctx, l.id)
+func (a *appending) unanswered(ctx context.Context) (before *ledger.State, e *ledger.Entry) {
+	o, err := a.peer.Pins.Unanswered(ctx, a.id)
 	if err != nil || o == nil || time.Since(o.At) >= old {
 		return nil, nil
 	}
-	e, err = l.state.Read(o.Statement)
-	if err != nil || !l.has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
+	e, err = a.State().Read(o.Statement)
+	if err != nil || !a.State().Has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
 		return nil, nil
 	}
-	before = new(ledger.State)
-	for raw, err := range l.peer.Store.Entries(ctx, l.id, 0) {
-		if err != nil || before.Head.Seq == o.Seq-1 {
+	var fold ledger.Fold
+	for raw, err := range a.peer.Store.Entries(ctx, a.id, 0) {
+		if err != nil || fold.Head().Seq == o.Seq-1 {
 			break
 		}
-		if _, err := before.Apply(raw.Statement); err != nil {
+		if _, err := fold.Add(raw.Statement); err != nil {
 			break
 		}
 	}
-	if before.Head.Seq != o.Seq-1 || !l.has(before.Head) {
+	if fold.Head().Seq != o.Seq-1 || !a.State().Has(fold.Head()) {
 		return nil, nil
 	}
-	return before, e
+	return fold.State(), e
 }
 
 // step is told how far an Append has come. Tests end the process there.
 var step = func(string) {}
 
 // draft makes the next entry, by this identity, and has the key handed out that it needs.
-func (l *Log) draft(ctx context.Context, p Proposal) (*ledger.Draft, error) {
-	d, err := l.state.Draft(l.peer.Identity.Key(), p.Body, time.Now())
+func (a *appending) draft(ctx context.Context, p Proposal) (*ledger.Draft, error) {
+	d, err := a.State().Draft(a.peer.Identity.Key(), p.Body, time.Now())
 	if err != nil {
 		return nil, refused(err)
 	}
 	if p.Key != nil {
-		err = l.peer.Stage(ctx, d.After, d.Entry, p.Key)
+		err = a.peer.Stage(ctx, d.After, d.Entry, p.Key)
 	}
 	step("staged")
 	return d, err
@@ -189,8 +196,8 @@ func refused(err error) error {
 }
 
 // sealOwn seals a key for this identity, to be kept with its entry.
-func (l *Log) sealOwn(k *Key) ([]byte, error) {
-	id := l.peer.Identity
+func (a *appending) sealOwn(k *Key) ([]byte, error) {
+	id := a.peer.Identity
 	statement, err := id.Card()
 	if err != nil {
 		return nil, err
@@ -199,39 +206,39 @@ func (l *Log) sealOwn(k *Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return crypto.SealKey(k.Key, l.id, k.Epoch, id.Key(), card.Sealing)
+	return crypto.SealKey(k.Key, a.id, k.Epoch, id.Key(), card.Sealing)
 }
 
 // commit offers an entry that is kept, until it stands or another does. A store's word alone settles nothing: only a
 // verified entry frees the place, its own or another's.
-func (l *Log) commit(ctx context.Context, d *ledger.Draft) error {
-	err := l.offer(ctx, d)
+func (a *appending) commit(ctx context.Context, d *ledger.Draft) error {
+	err := a.offer(ctx, d)
 	step("answered")
 	switch {
 	case err == nil:
-		return l.accept(ctx, d.After)
+		return a.accept(ctx, d.After)
 	case !errors.Is(err, store.ErrConflict):
 		return fmt.Errorf("%w; the entry is kept, and offered again before the next change of this log", err)
 	}
-	if serr := l.sync(ctx); serr != nil {
+	if serr := a.sync(ctx); serr != nil {
 		return errors.Join(serr, fmt.Errorf("entry %d is kept: the store says that another took its place", d.Entry.Seq))
 	}
-	if l.Head().Seq < d.Entry.Seq {
-		return l.broken("the store says that entry %d is another's, and has none", d.Entry.Seq)
+	if a.State().Head.Seq < d.Entry.Seq {
+		return a.broken("the store says that entry %d is another's, and has none", d.Entry.Seq)
 	}
-	if l.has(ledger.Head{Seq: d.Entry.Seq, Hash: d.Entry.Hash}) {
-		return errors.Join(l.peer.Pins.Answered(ctx, l.id, d.Entry.Seq), l.accepted(ctx))
+	if a.State().Has(ledger.Head{Seq: d.Entry.Seq, Hash: d.Entry.Hash}) {
+		return errors.Join(a.peer.Pins.Answered(ctx, a.id, d.Entry.Seq), a.accepted(ctx))
 	}
 	return err
 }
 
 // offer submits an entry, again while it is not answered and the timeout allows.
-func (l *Log) offer(ctx context.Context, d *ledger.Draft) error {
-	ctx, cancel := context.WithTimeout(ctx, l.peer.Timeout)
+func (a *appending) offer(ctx context.Context, d *ledger.Draft) error {
+	ctx, cancel := context.WithTimeout(ctx, a.peer.Timeout)
 	defer cancel()
 	change := store.Change{Entry: d.Entry, Views: d.After.Views(d.Entry)}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := l.peer.Store.Append(ctx, change)
+		err := a.peer.Store.Append(ctx, change)
 		if err == nil || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
@@ -242,55 +249,52 @@ func (l *Log) offer(ctx context.Context, d *ledger.Draft) error {
 }
 
 // accept takes in one's own entry, which stands.
-func (l *Log) accept(ctx context.Context, after *ledger.State) error {
-	l.mu.Lock()
-	l.state, l.checked = after, time.Now()
-	l.mu.Unlock()
-	step("taken in")
-	if err := l.pin(ctx); err != nil {
+func (a *appending) accept(ctx context.Context, after *ledger.State) error {
+	if err := a.pin(ctx, after); err != nil {
 		return err
 	}
 	step("pinned")
-	if err := l.peer.Pins.Answered(ctx, l.id, after.Head.Seq); err != nil {
+	a.state.Store(after)
+	a.agreed()
+	step("taken in")
+	if err := a.peer.Pins.Answered(ctx, a.id, after.Head.Seq); err != nil {
 		return err
 	}
-	return l.accepted(ctx)
+	return a.accepted(ctx)
 }
 
-func (l *Log) accepted(ctx context.Context) error {
-	if l.peer.Accepted == nil {
+func (a *appending) accepted(ctx context.Context) error {
+	if a.peer.Accepted == nil {
 		return nil
 	}
-	return l.peer.Accepted(ctx, l.state)
+	return a.peer.Accepted(ctx, a.State())
 }
 
 // settle brings the log up to date, and offers again an entry that an earlier process signed for it and of which
 // nobody knows whether it stands. It returns that entry, if it stands now, and the log as it was before.
-func (l *Log) settle(ctx context.Context, began time.Time) (before *ledger.State, kept *ledger.Entry, err error) {
-	o, err := l.peer.Pins.Offered(ctx, l.id)
+func (a *appending) settle(ctx context.Context) (before *ledger.State, kept *ledger.Entry, err error) {
+	o, err := a.peer.Pins.Offered(ctx, a.id)
 	if err != nil {
 		return nil, nil, err
 	}
 	if o != nil { // it may continue what another process has verified
-		if err := l.catchUp(ctx); err != nil {
+		if err := a.catchUp(ctx); err != nil {
 			return nil, nil, err
 		}
-		if before, err = l.state.Clone(); err != nil {
-			return nil, nil, err
-		}
+		before = a.State()
 	}
-	if err := l.sync(ctx); err != nil || o == nil {
+	if err := a.sync(ctx); err != nil || o == nil {
 		return nil, nil, err
 	}
 	age := time.Since(o.At)
-	if l.state.Head.Seq >= o.Seq { // a verified entry stands there, and the pins have let go of it
-		kept, err := l.settled(o, age)
+	if a.State().Head.Seq >= o.Seq { // a verified entry stands there, and the pins have let go of it
+		kept, err := a.settled(o, age)
 		return before, kept, err
 	}
-	before = l.state
-	d, err := l.kept(o)
+	before = a.State()
+	d, err := a.kept(o)
 	if err == nil {
-		err = l.offerKept(ctx, o, d, age, time.Since(began))
+		err = a.offerKept(ctx, o, d, age)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -298,79 +302,73 @@ func (l *Log) settle(ctx context.Context, began time.Time) (before *ledger.State
 	return before, d.Entry, nil
 }
 
-// offerKept offers an entry again that was signed so long ago, in an Append that began a while ago.
-func (l *Log) offerKept(ctx context.Context, o *pins.Offer, d *ledger.Draft, age, sought time.Duration) error {
+// offerKept offers an entry again that was signed so long ago.
+func (a *appending) offerKept(ctx context.Context, o *pins.Offer, d *ledger.Draft, age time.Duration) error {
 	switch {
-	case age < underWay && sought < underWay:
-		return fmt.Errorf("log %s: %w: another process of this identity is at it", l.id, store.ErrConflict)
-	case age >= old && !l.peer.Confirm:
+	case age < underWay && time.Since(a.began) < underWay:
+		return fmt.Errorf("log %s: %w: another process of this identity is at it", a.id, store.ErrConflict)
+	case age >= old && !a.peer.Confirm:
 		return fmt.Errorf("log %s: %w: its entry %d (%s), which you signed %s ago, was never answered, or was taken back, and has to be offered before any other",
-			l.id, ErrKept, o.Seq, d.Entry.Op, age.Round(time.Minute))
+			a.id, ErrKept, o.Seq, d.Entry.Op, age.Round(time.Minute))
 	}
-	l.peer.Tell(d.Entry, age, false)
+	a.peer.Tell(d.Entry, age, false)
 	if o.Key != nil {
-		k, err := l.openOwn(o, d.After)
+		k, err := a.openOwn(o, d.After)
 		if err == nil {
-			err = l.peer.Stage(ctx, d.After, d.Entry, k)
+			err = a.peer.Stage(ctx, d.After, d.Entry, k)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return l.commit(ctx, d)
+	return a.commit(ctx, d)
 }
 
 // settled tells of an entry that has lost its place, unless it is that of another process which is at it just now, and
 // returns one that has not.
-func (l *Log) settled(o *pins.Offer, age time.Duration) (*ledger.Entry, error) {
-	e, err := l.state.Read(o.Statement)
+func (a *appending) settled(o *pins.Offer, age time.Duration) (*ledger.Entry, error) {
+	e, err := a.State().Read(o.Statement)
 	if err != nil {
 		return nil, err
 	}
-	if l.has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
+	if a.State().Has(ledger.Head{Seq: o.Seq, Hash: e.Hash}) {
 		return e, nil
 	}
 	if age >= underWay {
-		l.peer.Tell(e, age, true)
+		a.peer.Tell(e, age, true)
 	}
 	return nil, nil
 }
 
 // kept is an entry that is kept, as the next one.
-func (l *Log) kept(o *pins.Offer) (*ledger.Draft, error) {
-	after, err := l.state.Clone()
+func (a *appending) kept(o *pins.Offer) (*ledger.Draft, error) {
+	e, err := a.State().Check(o.Statement)
 	if err != nil {
-		return nil, err
+		return nil, a.broken("the entry %d that is kept for it does not continue it: %v", o.Seq, err)
 	}
-	e, err := after.Apply(o.Statement)
-	if err != nil {
-		return nil, l.broken("the entry %d that is kept for it does not continue it: %v", o.Seq, err)
-	}
-	return &ledger.Draft{Entry: e, After: after}, nil
+	return &ledger.Draft{Entry: e, After: a.State().With(e)}, nil
 }
 
 // openOwn opens the key that is kept with an entry.
-func (l *Log) openOwn(o *pins.Offer, after *ledger.State) (*Key, error) {
+func (a *appending) openOwn(o *pins.Offer, after *ledger.State) (*Key, error) {
 	if after.Room == nil || o.Epoch < 1 || int(o.Epoch) > len(after.Room.Epochs) {
-		return nil, l.broken("the key that is kept with its entry %d is of no epoch", o.Seq)
+		return nil, a.broken("the key that is kept with its entry %d is of no epoch", o.Seq)
 	}
-	key, err := l.peer.Identity.OpenKey(o.Key, l.id, o.Epoch, after.Room.Epochs[o.Epoch-1].Commit)
+	key, err := a.peer.Identity.OpenKey(o.Key, a.id, o.Epoch, after.Room.Epochs[o.Epoch-1].Commit)
 	if err != nil {
-		return nil, l.broken("the key that is kept with its entry %d: %v", o.Seq, err)
+		return nil, a.broken("the key that is kept with its entry %d: %v", o.Seq, err)
 	}
 	return &Key{Epoch: o.Epoch, Key: key}, nil
 }
 
 // catchUp takes over what another process of this identity has verified and pinned meanwhile.
-func (l *Log) catchUp(ctx context.Context) error {
-	s, err := l.peer.Pins.State(ctx, l.id)
+func (a *appending) catchUp(ctx context.Context) error {
+	s, err := a.peer.Pins.State(ctx, a.id)
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s.Head.Seq > l.state.Head.Seq {
-		l.state = s
+	if s.Head.Seq > a.State().Head.Seq {
+		a.state.Store(s)
 	}
 	return nil
 }

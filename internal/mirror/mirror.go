@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -65,11 +66,9 @@ type Log struct {
 	id   crypto.ID
 	bus  crypto.ID // of a room
 
-	syncing sync.Mutex // one sync or append at a time
-
-	mu      sync.RWMutex
-	state   *ledger.State // only whoever holds syncing changes it
-	checked time.Time     // when the store last agreed with state
+	changing  sync.Mutex                   // one sync or append at a time, and nobody else stores into state
+	state     atomic.Pointer[ledger.State] // verified and pinned
+	confirmed atomic.Pointer[time.Time]    // when the store last agreed with state; nil: never
 }
 
 // Open starts a log from what is pinned of it. A room's has to be of that bus.
@@ -78,31 +77,27 @@ func (p *Peer) Open(ctx context.Context, id, bus crypto.ID) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Log{peer: p, id: id, bus: bus, state: s}, nil
+	return p.log(id, bus, s), nil
+}
+
+func (p *Peer) log(id, bus crypto.ID, s *ledger.State) *Log {
+	l := &Log{peer: p, id: id, bus: bus}
+	l.state.Store(s)
+	return l
 }
 
 // ID is the log's id.
 func (l *Log) ID() crypto.ID { return l.id }
 
-// Read calls f with the state as last verified, which does not change meanwhile.
-func (l *Log) Read(f func(s *ledger.State)) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	f(l.state)
-}
-
-// Head is the last entry that was verified.
-func (l *Log) Head() (h ledger.Head) {
-	l.Read(func(s *ledger.State) { h = s.Head })
-	return h
-}
+// State is what the log says as last verified.
+func (l *Log) State() *ledger.State { return l.state.Load() }
 
 // Sync brings the log up to date with the store, and pins what it verified. ErrNotFound when neither the store nor
 // the pins know it; ErrIntegrity, ErrRolledBack among it, when the store offers a shorter, a different or a broken
 // history: the state then stays as it was.
 func (l *Log) Sync(ctx context.Context) error {
-	l.syncing.Lock()
-	defer l.syncing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	return l.sync(ctx)
 }
 
@@ -116,21 +111,26 @@ func (l *Log) Confirm(ctx context.Context) error {
 
 // Confirmed reports whether the store has confirmed the head within the last minute.
 func (l *Log) Confirmed() bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return time.Since(l.checked) < fresh
+	at := l.confirmed.Load()
+	return at != nil && time.Since(*at) < fresh
+}
+
+// agreed takes note that the store has just said the same as the state.
+func (l *Log) agreed() {
+	now := time.Now()
+	l.confirmed.Store(&now)
 }
 
 // SyncTo is Sync with the head that the store gave when it was asked after the log had reached before, as for many
 // logs at once; the log may have grown since.
 func (l *Log) SyncTo(ctx context.Context, before, head ledger.Head) error {
-	l.syncing.Lock()
-	defer l.syncing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	return l.syncTo(ctx, before, head)
 }
 
 func (l *Log) sync(ctx context.Context) error {
-	before := l.Head()
+	before := l.State().Head
 	heads, err := l.peer.Store.Heads(ctx, l.id)
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func (l *Log) sync(ctx context.Context) error {
 }
 
 func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
-	own := l.Head()
+	own := l.State().Head
 	switch {
 	case head.Seq == 0 && before.Seq > 0:
 		return l.rolledBack(ledger.Head{}, "the store denies the log that was verified up to entry %d", before.Seq)
@@ -151,12 +151,10 @@ func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
 		if err := l.fetch(ctx, head.Seq); err != nil {
 			return l.parted(ctx, err)
 		}
-	case !l.has(head):
+	case !l.State().Has(head):
 		return l.parted(ctx, l.broken("the store has another entry %d (%x) than the one that was verified", head.Seq, head.Hash[:8]))
 	}
-	l.mu.Lock()
-	l.checked = time.Now()
-	l.mu.Unlock()
+	l.agreed()
 	return nil
 }
 
@@ -170,62 +168,52 @@ func (l *Log) parted(ctx context.Context, why error) error {
 	if err != nil {
 		return why
 	}
-	i := slices.IndexFunc(entries, func(e *ledger.Entry) bool { return !l.has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) })
-	if i < 0 || entries[i].Seq > l.Head().Seq {
+	i := slices.IndexFunc(entries, func(e *ledger.Entry) bool { return !l.State().Has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) })
+	if i < 0 || entries[i].Seq > l.State().Head.Seq {
 		return why
 	}
 	return l.rolledBack(s.Head, "the store's log is another one than was verified from entry %d on, and ends at entry %d (%x)", entries[i].Seq, s.Head.Seq, s.Head.Hash[:8])
 }
 
-// has reports whether the verified log has an entry.
-func (l *Log) has(h ledger.Head) (ok bool) {
-	l.Read(func(s *ledger.State) {
-		hash, reached := s.HashAt(h.Seq)
-		ok = reached && hash == h.Hash
-	})
-	return ok
-}
-
-// fetch verifies and pins the entries from the state's head up to at least seq.
+// fetch verifies and pins the entries from the state's head up to at least seq. What is in order before something that is
+// not is taken in.
 func (l *Log) fetch(ctx context.Context, seq uint64) error {
-	var failed error
-	before := l.Head().Seq
-	for e, err := range l.peer.Store.Entries(ctx, l.id, before) {
-		if failed = err; err == nil {
-			failed = l.apply(e.Statement)
-		}
-		if failed != nil {
-			break
-		}
-	}
-	now := l.Head().Seq
-	if now > before {
-		if err := l.pin(ctx); err != nil {
+	before := l.State()
+	fold := before.Fold()
+	failed := l.read(ctx, fold, nil)
+	if fold.Head().Seq > before.Head.Seq {
+		if err := l.pin(ctx, fold.State()); err != nil {
 			return err
 		}
+		l.state.Store(fold.State())
 	}
-	if failed == nil && now < seq {
-		return l.broken("the store withholds the entries after %d", now)
+	if failed == nil && fold.Head().Seq < seq {
+		return l.broken("the store withholds the entries after %d", fold.Head().Seq)
 	}
 	return failed
 }
 
-// apply folds one entry in. The first entry of a log names its id.
-func (l *Log) apply(statement []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state.Head.Seq > 0 {
-		_, err := l.state.Apply(statement)
-		return invalid(l.id, err)
+// read folds what the store has of the log after what was folded, and hands on each entry.
+func (l *Log) read(ctx context.Context, fold *ledger.Fold, each func(*ledger.Entry)) error {
+	for raw, err := range l.peer.Store.Entries(ctx, l.id, fold.Head().Seq) {
+		if err != nil {
+			return err
+		}
+		from := *fold
+		e, err := fold.Add(raw.Statement)
+		if err != nil {
+			return invalid(l.id, err)
+		}
+		if e.Seq == 1 {
+			if err := l.mine(fold.State()); err != nil {
+				*fold = from // it is none of this log's
+				return err
+			}
+		}
+		if each != nil {
+			each(e)
+		}
 	}
-	first := new(ledger.State)
-	if _, err := first.Apply(statement); err != nil {
-		return invalid(l.id, err)
-	}
-	if err := l.mine(first); err != nil {
-		return err
-	}
-	l.state = first
 	return nil
 }
 
@@ -250,12 +238,12 @@ func (l *Log) Audit(ctx context.Context) ([]*ledger.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := l.Head()
+	own := l.State().Head
 	if s.Head.Seq < own.Seq {
 		return entries, l.broken("the store withholds the entries after %d", s.Head.Seq)
 	}
 	for _, e := range entries {
-		if e.Seq <= own.Seq && !l.has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) {
+		if e.Seq <= own.Seq && !l.State().Has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) {
 			return entries, l.broken("entry %d is not the one verified before", e.Seq)
 		}
 	}
@@ -264,36 +252,23 @@ func (l *Log) Audit(ctx context.Context) ([]*ledger.Entry, error) {
 
 // stored folds the store's log from its first entry, whatever was verified before.
 func (l *Log) stored(ctx context.Context) (*ledger.State, []*ledger.Entry, error) {
-	s := new(ledger.State)
 	var entries []*ledger.Entry
-	for raw, err := range l.peer.Store.Entries(ctx, l.id, 0) {
-		if err != nil {
-			return nil, nil, err
-		}
-		e, err := s.Apply(raw.Statement)
-		if err != nil {
-			return nil, nil, invalid(l.id, err)
-		}
-		entries = append(entries, e)
-		if e.Seq > 1 {
-			continue
-		}
-		if err := l.mine(s); err != nil {
-			return nil, nil, err
-		}
+	fold := new(ledger.Fold)
+	if err := l.read(ctx, fold, func(e *ledger.Entry) { entries = append(entries, e) }); err != nil {
+		return nil, nil, err
 	}
 	if len(entries) == 0 {
 		return nil, nil, l.rolledBack(ledger.Head{}, "the store denies the log")
 	}
-	return s, entries, nil
+	return fold.State(), entries, nil
 }
 
 // Return takes the store's log for what it is, although it ends before what was verified or is another from some
 // entry on, if its last entry has the hash that a person named; taken is false, and nothing changes, when that entry
 // has another hash.
 func (l *Log) Return(ctx context.Context, named func(crypto.Hash) bool) (taken bool, err error) {
-	l.syncing.Lock()
-	defer l.syncing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	s, _, err := l.stored(ctx)
 	if err != nil || !named(s.Head.Hash) {
 		return false, err
@@ -301,9 +276,8 @@ func (l *Log) Return(ctx context.Context, named func(crypto.Hash) bool) (taken b
 	if err := l.peer.Pins.Return(ctx, s); err != nil {
 		return false, err
 	}
-	l.mu.Lock()
-	l.state, l.checked = s, time.Now()
-	l.mu.Unlock()
+	l.state.Store(s)
+	l.agreed()
 	return true, nil
 }
 
@@ -326,8 +300,8 @@ func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
 	return &RolledBack{Log: l.id, End: end, Why: fmt.Sprintf(format, args...)}
 }
 
-func (l *Log) pin(ctx context.Context) (err error) {
-	l.Read(func(s *ledger.State) { err = l.peer.Pins.Advance(ctx, s) })
+func (l *Log) pin(ctx context.Context, s *ledger.State) error {
+	err := l.peer.Pins.Advance(ctx, s)
 	if errors.Is(err, pins.ErrContradiction) {
 		return fmt.Errorf("%w: %w", store.ErrIntegrity, err)
 	}

@@ -75,7 +75,7 @@ func worldIn(t *testing.T, dir string, admin *crypto.Identity) *world {
 	w.must(err)
 	t.Cleanup(func() { w.store.Close() })
 	if founded, err := w.store.Bus(t.Context()); err == nil {
-		s, err := ledger.Fold([][]byte{founded})
+		s, err := ledger.Verify([][]byte{founded})
 		w.must(err)
 		w.bus = s.ID
 		return w
@@ -127,8 +127,8 @@ func (w *world) process(id *crypto.Identity, state string) *process {
 
 // stage seals for this identity alone.
 func (p *process) stage(ctx context.Context, after *ledger.State, _ *ledger.Entry, k *Key) error {
-	l := &Log{peer: p.Peer, id: after.ID}
-	sealed, err := l.sealOwn(k)
+	a := &appending{Log: p.Peer.log(after.ID, crypto.ID{}, after)}
+	sealed, err := a.sealOwn(k)
 	if err != nil {
 		return err
 	}
@@ -338,17 +338,15 @@ func TestKilled(t *testing.T) {
 				l := p.open(id)
 				w.must(l.Append(t.Context(), rekeying(crypto.RoomKey{8})))
 				w.oncePerPlace()
-				l.Read(func(s *ledger.State) {
-					for _, e := range s.Room.Epochs[1:] { // no epoch whose key its author does not have
-						copies, err := w.store.Key(t.Context(), id, e.Number, w.admin.Key())
-						if err != nil || len(copies) == 0 {
-							t.Errorf("no copy of the key of epoch %d: %v", e.Number, err)
-							continue
-						}
-						_, err = w.admin.OpenKey(copies[0].Sealed, id, e.Number, e.Commit)
-						w.must(err)
+				for _, e := range l.State().Room.Epochs[1:] { // no epoch whose key its author does not have
+					copies, err := w.store.Key(t.Context(), id, e.Number, w.admin.Key())
+					if err != nil || len(copies) == 0 {
+						t.Errorf("no copy of the key of epoch %d: %v", e.Number, err)
+						continue
 					}
-				})
+					_, err = w.admin.OpenKey(copies[0].Sealed, id, e.Number, e.Commit)
+					w.must(err)
+				}
 			})
 		}
 	}
@@ -503,11 +501,11 @@ func TestReturn(t *testing.T) {
 	w.is(p.add("dave"), ErrRolledBack)
 	_, err := l.Audit(t.Context())
 	w.is(err, ErrRolledBack)
-	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == l.Head().Hash }); taken || err != nil {
+	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == l.State().Head.Hash }); taken || err != nil {
 		t.Errorf("with the hash of what is gone: %v, %v", taken, err)
 	}
 	w.is(l.Sync(t.Context()), ErrRolledBack)
-	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == before.Head().Hash }); !taken || err != nil {
+	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == before.State().Head.Hash }); !taken || err != nil {
 		t.Fatalf("with the right one: %v, %v", taken, err)
 	}
 	w.must(l.Sync(t.Context()))
@@ -539,10 +537,10 @@ func TestParted(t *testing.T) {
 		end := other.open(w.bus)
 		w.must(end.Sync(t.Context()))
 		var back *RolledBack
-		if !errors.As(err, &back) || back.End != end.Head() {
-			t.Errorf("with %q since: %v, want one that ends at %v", since, err, end.Head())
+		if !errors.As(err, &back) || back.End != end.State().Head {
+			t.Errorf("with %q since: %v, want one that ends at %v", since, err, end.State().Head)
 		}
-		if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == end.Head().Hash }); !taken || err != nil {
+		if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == end.State().Head.Hash }); !taken || err != nil {
 			t.Errorf("with %q since: %v, %v", since, taken, err)
 		}
 		w.must(l.Sync(t.Context()))

@@ -44,7 +44,7 @@ func states(t *testing.T, names ...string) []*ledger.State {
 	var log [][]byte
 	var out []*ledger.State
 	next := func(body ledger.Body) {
-		s, err := ledger.Fold(log)
+		s, err := ledger.Verify(log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func states(t *testing.T, names ...string) []*ledger.State {
 			t.Fatal(err)
 		}
 		log = append(log, e)
-		if s, err = ledger.Fold(log); err != nil {
+		if s, err = ledger.Verify(log); err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, s)

@@ -211,15 +211,16 @@ func (c *call) number(name string, otherwise uint64) (uint64, error) {
 	return n, nil
 }
 
-// member calls f with the state of a room that the caller is or was in, or that an admin reads.
-// To anyone else there is no such room.
-func (a *api) member(c *call, room crypto.ID, f func(s *ledger.State) error) error {
-	return a.logs.with(c.Context(), room, func(s *ledger.State) error {
-		if s.Room == nil || !c.admin && !s.Room.Known(c.caller) {
-			return fmt.Errorf("room %s: %w", room, store.ErrNotFound)
-		}
-		return f(s)
-	})
+// member returns a room that the caller is or was in, or that an admin reads. To anyone else there is no such room.
+func (a *api) member(c *call, room crypto.ID) (*ledger.Room, error) {
+	s, err := a.logs.state(c.Context(), room)
+	if err == nil && (s.Room == nil || !c.admin && !s.Room.Known(c.caller)) {
+		err = fmt.Errorf("room %s: %w", room, store.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.Room, nil
 }
 
 func (a *api) getBus(c *call) (int, any, error) {
@@ -227,11 +228,12 @@ func (a *api) getBus(c *call) (int, any, error) {
 	return http.StatusOK, body, err
 }
 
-func (a *api) busBody(ctx context.Context) (body store.BusBody, err error) {
-	return body, a.logs.with(ctx, a.bus, func(s *ledger.State) error {
-		body = store.BusBody{ID: s.ID, Name: s.Bus.Name, Founded: s.Bus.Founded}
-		return nil
-	})
+func (a *api) busBody(ctx context.Context) (store.BusBody, error) {
+	s, err := a.logs.state(ctx, a.bus)
+	if err != nil {
+		return store.BusBody{}, err
+	}
+	return store.BusBody{ID: s.ID, Name: s.Bus.Name, Founded: s.Bus.Founded}, nil
 }
 
 func (a *api) getLog(c *call) (int, any, error) {
@@ -249,7 +251,7 @@ func (a *api) getLog(c *call) (int, any, error) {
 	}
 	body := store.LogBody{Log: log, Entries: [][]byte{}}
 	if log != a.bus {
-		if err := a.member(c, log, func(*ledger.State) error { return nil }); err != nil {
+		if _, err := a.member(c, log); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -336,7 +338,7 @@ func (a *api) readable(c *call) (may func(log crypto.ID) (bool, error), err erro
 		if c.admin || in[log] {
 			return true, nil
 		}
-		err := a.member(c, log, func(*ledger.State) error { return nil })
+		_, err := a.member(c, log)
 		if errors.Is(err, store.ErrNotFound) {
 			return false, nil
 		}
@@ -376,11 +378,12 @@ func (a *api) createRoom(c *call) (int, any, error) {
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	s := new(ledger.State)
-	change, err := store.Advance(s, in.Entry)
+	var fold ledger.Fold
+	change, err := store.Advance(&fold, in.Entry)
 	if err != nil {
 		return 0, nil, err
 	}
+	s := fold.State()
 	if s.Room == nil || s.Room.Bus != a.bus {
 		return 0, nil, fmt.Errorf("%w: it is not the first entry of a room of this bus", store.ErrInvalid)
 	}
@@ -478,10 +481,11 @@ func (a *api) putKeys(c *call) (int, any, error) {
 		copies[i] = store.SealedKey{Endpoint: k.Endpoint, Sealer: c.caller, Sealed: k.Sealed}
 	}
 	present := uint32(0) // there is no such room yet
-	err = a.member(c, room, func(s *ledger.State) error {
-		present = s.Room.Epoch().Number
-		return maySeal(s.Room, c.caller, &in)
-	})
+	r, err := a.member(c, room)
+	if err == nil {
+		present = r.Epoch().Number
+		err = maySeal(r, c.caller, &in)
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		err = a.creatorToBe(c, room, in)
 	}
@@ -518,14 +522,16 @@ func maySeal(r *ledger.Room, sealer crypto.PublicKey, in *store.KeysBody) error 
 
 // users checks that copies are for people of whom the bus log knows: they are kept as long as the room.
 func (a *api) users(ctx context.Context, keys []store.MembersCopy) error {
-	return a.logs.with(ctx, a.bus, func(s *ledger.State) error {
-		for _, k := range keys {
-			if s.Bus.User(k.Endpoint) == nil {
-				return fmt.Errorf("%w: %s is not on the allowlist, and needs no key", store.ErrDenied, k.Endpoint)
-			}
+	s, err := a.logs.state(ctx, a.bus)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if s.Bus.User(k.Endpoint) == nil {
+			return fmt.Errorf("%w: %s is not on the allowlist, and needs no key", store.ErrDenied, k.Endpoint)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // creatorToBe allows the one copy that a room needs before its first entry: its creator's own. Who will sign that
@@ -553,27 +559,32 @@ func (a *api) getKey(c *call) (int, any, error) {
 		if epoch, err = strconv.ParseUint(s, 10, 32); err != nil || epoch == 0 {
 			return 0, nil, fmt.Errorf("%w: an epoch is a number from 1, or latest", store.ErrInvalid)
 		}
-	} else if err := a.member(c, room, func(s *ledger.State) error { epoch = uint64(s.Room.Epoch().Number); return nil }); err != nil {
-		return 0, nil, err
+	} else {
+		r, err := a.member(c, room)
+		if err != nil {
+			return 0, nil, err
+		}
+		epoch = uint64(r.Epoch().Number)
 	}
 	copies, err := a.store.Key(c.Context(), room, uint32(epoch), c.caller)
 	if err != nil {
 		return 0, nil, err
 	}
 	body := store.KeyBody{Room: room, Epoch: uint32(epoch)}
-	err = a.member(c, room, func(s *ledger.State) error {
-		for _, k := range copies {
-			if s.Room.Known(c.caller) && s.Room.MaySeal(k.Sealer, c.caller, body.Epoch) {
-				body.Commit = s.Room.Epochs[body.Epoch-1].Commit
-				body.Sealed = append(body.Sealed, store.SealersCopy{Sealer: k.Sealer, Sealed: k.Sealed})
-			}
+	r, err := a.member(c, room)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, k := range copies {
+		if r.Known(c.caller) && r.MaySeal(k.Sealer, c.caller, body.Epoch) {
+			body.Commit = r.Epochs[body.Epoch-1].Commit
+			body.Sealed = append(body.Sealed, store.SealersCopy{Sealer: k.Sealer, Sealed: k.Sealed})
 		}
-		if len(body.Sealed) == 0 {
-			return fmt.Errorf("key of room %s: %w", room, store.ErrNotFound)
-		}
-		return nil
-	})
-	return http.StatusOK, body, err
+	}
+	if len(body.Sealed) == 0 {
+		return 0, nil, fmt.Errorf("key of room %s: %w", room, store.ErrNotFound)
+	}
+	return http.StatusOK, body, nil
 }
 
 func (a *api) putCard(c *call) (int, any, error) {
@@ -701,7 +712,7 @@ func (a *api) getRooms(c *call) (int, any, error) {
 	if subject := q.Get("subject"); subject != "" {
 		r, err := a.store.RoomBySubject(c.Context(), subject)
 		if err == nil {
-			err = a.member(c, r.ID, func(*ledger.State) error { return nil })
+			_, err = a.member(c, r.ID)
 		}
 		if errors.Is(err, store.ErrNotFound) { // in the same words whether it exists or not
 			err = fmt.Errorf("room %s: %w", subject, store.ErrNotFound)
@@ -735,7 +746,7 @@ func (a *api) getRoom(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := a.member(c, room, func(*ledger.State) error { return nil }); err != nil {
+	if _, err := a.member(c, room); err != nil {
 		return 0, nil, err
 	}
 	r, err := a.store.Room(c.Context(), room)
@@ -747,7 +758,7 @@ func (a *api) getMembers(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := a.member(c, room, func(*ledger.State) error { return nil }); err != nil {
+	if _, err := a.member(c, room); err != nil {
 		return 0, nil, err
 	}
 	list, err := a.store.Members(c.Context(), room)

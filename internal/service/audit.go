@@ -59,30 +59,35 @@ func (a *audit) allowlist(ctx context.Context) error {
 			return err
 		}
 	}
-	err := a.logs.with(ctx, a.bus, func(s *ledger.State) error {
-		wrong, err := a.store.Rebuild(ctx, s, true)
-		if errors.Is(err, store.ErrConflict) || err == nil && wrong+strays == 0 { // somebody has changed it meanwhile
-			return nil
-		}
-		if errors.Is(err, store.ErrShort) {
-			return a.short(err)
-		}
-		if err != nil {
-			return err
-		}
-		if _, ok := a.store.(filed); ok {
-			return a.anew(ctx, s, "of users", false)
-		}
-		behind, err := a.store.Behind(ctx)
-		if err != nil || slices.Contains(behind, a.bus) { // by an entry that was stored just now: it is brought up to date
-			return err
-		}
-		a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", wrong)
-		return nil
-	})
-	if err != nil {
+	if err := a.users(ctx, strays); err != nil {
 		return fmt.Errorf("the allowlist: %w", err)
 	}
+	return nil
+}
+
+// users compares the store's list of users with the bus log; strays are records of no log that were found besides.
+func (a *audit) users(ctx context.Context, strays int) error {
+	s, err := a.logs.state(ctx, a.bus)
+	if err != nil {
+		return err
+	}
+	wrong, err := a.store.Rebuild(ctx, s, true)
+	switch {
+	case errors.Is(err, store.ErrConflict), err == nil && wrong+strays == 0: // somebody has changed it meanwhile
+		return nil
+	case errors.Is(err, store.ErrShort):
+		return a.short(err)
+	case err != nil:
+		return err
+	}
+	if _, ok := a.store.(filed); ok {
+		return a.anew(ctx, s, "of users", false)
+	}
+	behind, err := a.store.Behind(ctx)
+	if err != nil || slices.Contains(behind, a.bus) { // by an entry that was stored just now: it is brought up to date
+		return err
+	}
+	a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", wrong)
 	return nil
 }
 

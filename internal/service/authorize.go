@@ -17,7 +17,6 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -372,18 +371,15 @@ func (a *authorizer) allowed(ctx context.Context, key crypto.PublicKey, now time
 // accessTo says what someone may do in a room, as its log has it; nothing in one that is not theirs, is not there, or
 // is damaged: its damage is told to who asks for it, and keeps nobody from other rooms.
 func (a *authorizer) accessTo(ctx context.Context, room crypto.ID, key crypto.PublicKey) (may access, err error) {
-	err = a.logs.with(ctx, room, func(s *ledger.State) error {
-		if s.Room == nil {
-			return nil
-		}
-		role := s.Room.Role(key)
-		may = access{read: role != "", write: role.Writes() && s.Room.Archived == 0, stored: s.Room.Policy.Stored()}
-		return nil
-	})
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
-		err = nil
+	s, err := a.logs.state(ctx, room)
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged), err == nil && s.Room == nil:
+		return access{}, nil
+	case err != nil:
+		return access{}, err
 	}
-	return may, err
+	role := s.Room.Role(key)
+	return access{read: role != "", write: role.Writes() && s.Room.Archived == 0, stored: s.Room.Policy.Stored()}, nil
 }
 
 // decodeSignature reads a signature in URL base64 without padding or in standard base64: libraries differ,

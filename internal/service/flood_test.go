@@ -523,7 +523,7 @@ func createRoom(t *testing.T, p *attack.Peer, id *crypto.Identity, subject strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := room.Apply(statement); err != nil {
+	if _, err := storetest.Advance(room, statement); err != nil {
 		t.Fatal(err)
 	}
 	body, err := json.Marshal(store.EntryBody{Entry: statement})

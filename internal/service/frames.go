@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -31,17 +30,14 @@ func (a *api) getFrames(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	err = a.member(c, room, func(s *ledger.State) error {
-		switch {
-		case s.Room.Role(c.caller) == "" && !c.admin:
-			return fmt.Errorf("room %s: %w: no longer a member", room, store.ErrDenied)
-		case !s.Room.Policy.Stored():
-			return fmt.Errorf("room %s: %w: it stores nothing", room, store.ErrNotFound)
-		}
-		return nil
-	})
-	if err != nil {
+	r, err := a.member(c, room)
+	switch {
+	case err != nil:
 		return 0, nil, err
+	case r.Role(c.caller) == "" && !c.admin:
+		return 0, nil, fmt.Errorf("room %s: %w: no longer a member", room, store.ErrDenied)
+	case !r.Policy.Stored():
+		return 0, nil, fmt.Errorf("room %s: %w: it stores nothing", room, store.ErrNotFound)
 	}
 	past, err := a.past.Frames(c.Context(), room, q, a.frames)
 	return http.StatusOK, &past, err

@@ -76,17 +76,13 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 	}
 	s.noted = was.Seq > 0
 	for began := time.Now(); ; {
-		var head ledger.Head
-		var same bool
-		err := logs.with(ctx, s.bus, func(l *ledger.State) error {
-			at, ok := l.HashAt(was.Seq)
-			head, same = l.Head, was.Seq == 0 || ok && at == was.Hash
-			return nil
-		})
-		switch {
-		case err != nil:
+		log, err := logs.state(ctx, s.bus)
+		if err != nil {
 			return err
-		case same:
+		}
+		head := log.Head
+		switch {
+		case was.Seq == 0 || log.Has(ledger.Head{Seq: was.Seq, Hash: was.Hash}):
 			return s.note(head)
 		case head.Seq >= was.Seq || time.Since(began) > headWait:
 			return fmt.Errorf("%w: the bus log ends at entry %d (%x), and this service has seen it up to %d (%x): %s",

@@ -14,6 +14,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // inRoom connects as someone who needs a room.
@@ -43,7 +44,7 @@ func enter(t *testing.T, p *attack.Peer, log *ledger.State, by *crypto.Identity,
 		t.Fatal(err)
 	}
 	if status == 201 {
-		if _, err := log.Apply(statement); err != nil {
+		if _, err := storetest.Advance(log, statement); err != nil {
 			t.Fatal(err)
 		}
 	}

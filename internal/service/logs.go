@@ -24,16 +24,18 @@ type logs struct {
 	states map[crypto.ID]*folded
 }
 
+// folded is a log as it was read last.
 type folded struct {
-	mu    sync.Mutex
-	state *ledger.State
-	head  atomic.Pointer[ledger.Head] // the last that it had; nil: none yet
+	reading sync.Mutex // one reads on, or appends, at a time
+	state   atomic.Pointer[ledger.State]
+	head    atomic.Pointer[ledger.Head] // the last that it had; nil: none yet
 }
 
-// keep notes how far the log goes; mu is held.
-func (e *folded) keep() {
-	if head := e.state.Head; head.Seq > 0 {
-		e.head.Store(&head)
+// set takes over what a log says.
+func (e *folded) set(s *ledger.State) {
+	e.state.Store(s)
+	if s.Head.Seq > 0 {
+		e.head.Store(&s.Head)
 	}
 }
 
@@ -41,33 +43,45 @@ func newLogs(s store.Store) *logs {
 	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]standing{}}, states: map[crypto.ID]*folded{}}
 }
 
-// with calls f with the current state of a log, which f may advance but not keep. ErrNotFound for
-// an unknown log.
-func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) error) error {
+// state is what a log says now. ErrNotFound for an unknown log.
+func (l *logs) state(ctx context.Context, log crypto.ID) (*ledger.State, error) {
 	e := l.entry(log)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for entry, err := range l.store.Entries(ctx, log, e.state.Head.Seq) {
-		if err != nil {
-			return err
+	e.reading.Lock()
+	defer e.reading.Unlock()
+	return l.read(ctx, log, e)
+}
+
+// read reads on in a log, whose reading is held.
+func (l *logs) read(ctx context.Context, log crypto.ID, e *folded) (*ledger.State, error) {
+	before := e.state.Load()
+	fold := before.Fold()
+	var failed error
+	var touched []crypto.PublicKey
+	for entry, err := range l.store.Entries(ctx, log, before.Head.Seq) {
+		if failed = err; err != nil {
+			break
 		}
-		applied, err := e.state.Apply(entry.Statement)
+		added, err := fold.Add(entry.Statement)
 		if err != nil {
-			return fmt.Errorf("log %s: %w: %w", log, store.ErrDamaged, err)
+			failed = fmt.Errorf("log %s: %w: %w", log, store.ErrDamaged, err)
+			break
 		}
-		l.roster.note(e.state, applied)
+		touched = append(touched, added.Touches()...)
 	}
-	if e.state.Head.Seq == 0 {
+	s := fold.State()
+	l.roster.note(s, touched)
+	e.set(s)
+	switch {
+	case failed != nil:
+		return nil, failed
+	case s.Head.Seq == 0:
 		l.forget(log)
-		return fmt.Errorf("log %s: %w", log, store.ErrNotFound)
-	}
-	if e.state.ID != log {
+		return nil, fmt.Errorf("log %s: %w", log, store.ErrNotFound)
+	case s.ID != log:
 		l.forget(log)
-		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, e.state.ID, log)
+		return nil, fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, s.ID, log)
 	}
-	e.keep()
-	defer e.keep()
-	return f(e.state)
+	return s, nil
 }
 
 // reaches makes sure that what the store says is the head of a log is not before what was read of it; ErrDamaged else.
@@ -102,7 +116,7 @@ func (l *logs) user(ctx context.Context, bus crypto.ID, key crypto.PublicKey, no
 	}
 	u, ok := l.roster.get(key, now)
 	if !ok { // by others, since the log was read last
-		if err := l.with(ctx, bus, func(*ledger.State) error { return nil }); err != nil {
+		if _, err := l.state(ctx, bus); err != nil {
 			return standing{}, err
 		}
 		u, ok = l.roster.get(key, now)
@@ -124,7 +138,8 @@ func (l *logs) entry(log crypto.ID) *folded {
 			}
 			delete(l.states, id)
 		}
-		e = &folded{state: new(ledger.State)}
+		e = new(folded)
+		e.state.Store(new(ledger.State))
 		l.states[log] = e
 	}
 	return e
@@ -138,43 +153,41 @@ func (l *logs) forget(log crypto.ID) {
 
 // append offers the next entry of a known log. fresh is false when the log had these bytes already.
 func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(*ledger.State, *ledger.Entry) error) (place store.PlaceBody, fresh bool, err error) {
-	err = l.with(ctx, log, func(s *ledger.State) error {
-		claimed, seq, hash, err := ledger.Place(statement)
-		if err != nil {
-			return fmt.Errorf("%w: %v", store.ErrInvalid, err)
-		}
-		if claimed != log {
-			return fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
-		}
-		place = store.PlaceBody{Log: log, Seq: seq, Hash: hash}
-		if own, ok := s.HashAt(seq); ok && own == hash {
-			return nil
-		}
-		if seq != s.Head.Seq+1 {
-			return &conflict{s.Head}
-		}
-		e, err := s.Check(statement)
-		if err != nil {
-			return err
-		}
-		if err := check(s, e); err != nil {
-			return err
-		}
-		c, err := store.Advance(s, statement)
-		if err != nil {
-			return err
-		}
-		if err := l.store.Append(ctx, c); err != nil {
-			// The state has an entry that the store may not have. Others wait for it, one of them with
-			// these very bytes perhaps, who must not be told that they are there.
-			*s = ledger.State{}
-			return err
-		}
-		l.roster.note(s, c.Entry)
-		fresh = true
-		return nil
-	})
-	return place, fresh, err
+	f := l.entry(log)
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	s, err := l.read(ctx, log, f)
+	if err != nil {
+		return place, false, err
+	}
+	claimed, seq, hash, err := ledger.Place(statement)
+	if err != nil {
+		return place, false, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	if claimed != log {
+		return place, false, fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
+	}
+	place = store.PlaceBody{Log: log, Seq: seq, Hash: hash}
+	if s.Has(ledger.Head{Seq: seq, Hash: hash}) {
+		return place, false, nil
+	}
+	if seq != s.Head.Seq+1 {
+		return place, false, &conflict{s.Head}
+	}
+	e, err := s.Check(statement)
+	if err != nil {
+		return place, false, err
+	}
+	if err := check(s, e); err != nil {
+		return place, false, err
+	}
+	after := s.With(e)
+	if err := l.store.Append(ctx, store.Change{Entry: e, Views: after.Views(e)}); err != nil {
+		return place, false, err // whether the store has it shows when the log is read on
+	}
+	l.roster.note(after, e.Touches())
+	f.set(after)
+	return place, true, nil
 }
 
 // conflict is an ErrConflict that knows who won.

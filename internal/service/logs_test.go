@@ -47,7 +47,7 @@ func TestAppendFails(t *testing.T) {
 		t.Fatalf("a locked file: %v", err)
 	}
 	must(tx.Rollback())
-	if n := waiting.state.Head.Seq; n > 1 {
+	if n := waiting.state.Load().Head.Seq; n > 1 {
 		t.Errorf("they are shown entry %d, which is not there", n)
 	}
 	l.states[bus.ID] = waiting

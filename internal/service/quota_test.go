@@ -19,6 +19,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // small starts a bus where a user may create few rooms.
@@ -126,7 +127,7 @@ func TestQuotaIsTheCreators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theBus, err := ledger.Fold(page.Entries)
+	theBus, err := ledger.Verify(page.Entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ func TestRevokedWhileWaiting(t *testing.T) {
 		statement, err := state.Next(admin, body, time.Now())
 		var c store.Change
 		if err == nil {
-			c, err = store.Advance(state, statement)
+			c, err = storetest.Advance(state, statement)
 		}
 		if err == nil {
 			err = s.Append(t.Context(), c)

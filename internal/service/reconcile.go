@@ -74,15 +74,15 @@ func (r *reconciler) all(ctx context.Context) error {
 
 // ensure makes a room's stream what it has to be.
 func (r *reconciler) ensure(ctx context.Context, room store.Room) error {
-	return r.streams.EnsureListed(ctx, room.ID, room.Policy, func() (p ledger.Policy, err error) {
-		err = r.logs.with(ctx, room.ID, func(s *ledger.State) error {
-			if s.Room == nil {
-				return fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room.ID)
-			}
-			p = s.Room.Policy
-			return nil
-		})
-		return p, err
+	return r.streams.EnsureListed(ctx, room.ID, room.Policy, func() (ledger.Policy, error) {
+		s, err := r.logs.state(ctx, room.ID)
+		if err == nil && s.Room == nil {
+			err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room.ID)
+		}
+		if err != nil {
+			return ledger.Policy{}, err
+		}
+		return s.Room.Policy, nil
 	})
 }
 
@@ -176,7 +176,11 @@ func (r *reconciler) tell(ctx context.Context, n store.Notice, again bool, told,
 	if n.Log != r.bus {
 		hand(ctx, told, n)
 	} else {
-		r.report(ctx, n, r.logs.with(ctx, r.bus, func(s *ledger.State) error { return r.seen.note(s.Head) }))
+		s, err := r.logs.state(ctx, r.bus)
+		if err == nil {
+			err = r.seen.note(s.Head)
+		}
+		r.report(ctx, n, err)
 	}
 	if over, err := r.over(ctx, n, everyone); len(over) > 0 || err != nil {
 		hand(ctx, ends, n)
@@ -251,28 +255,30 @@ const kicksAtOnce = 16
 // over lists those whose connections may do what an entry says they may not, or not what they now may: where a
 // room's frames go depends on its policy.
 func (r *reconciler) over(ctx context.Context, n store.Notice, w whom) (list []crypto.PublicKey, err error) {
-	err = r.entry(ctx, n, func(s *ledger.State, e *ledger.Entry) {
-		switch e.Body.(type) {
-		case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
-			return // nobody has less than before
-		case *ledger.SetPolicy:
-			if s.Room.PolicyAt(e.Seq-1).Stored() == s.Room.PolicyAt(e.Seq).Stored() {
-				return // writers go on publishing where they did
-			}
-			list = writers(s.Room)
-		case *ledger.Archive:
-			list = writers(s.Room)
+	s, e, err := r.entry(ctx, n)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	switch e.Body.(type) {
+	case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
+		return nil, nil // nobody has less than before
+	case *ledger.SetPolicy:
+		if s.Room.PolicyAt(e.Seq-1).Stored() == s.Room.PolicyAt(e.Seq).Stored() {
+			return nil, nil // writers go on publishing where they did
 		}
-		for _, key := range ledger.Touched(e) {
-			if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
-				list = append(list, key)
-			}
+		list = writers(s.Room)
+	case *ledger.Archive:
+		list = writers(s.Room)
+	}
+	for _, key := range e.Touches() {
+		if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
+			list = append(list, key)
 		}
-		if w == others {
-			list = slices.DeleteFunc(list, func(key crypto.PublicKey) bool { return key == e.By })
-		}
-	})
-	return list, err
+	}
+	if w == others {
+		list = slices.DeleteFunc(list, func(key crypto.PublicKey) bool { return key == e.By })
+	}
+	return list, nil
 }
 
 // writers lists who publishes in a room.
@@ -285,31 +291,20 @@ func writers(r *ledger.Room) (list []crypto.PublicKey) {
 	return list
 }
 
-// entry calls f with an entry and the log's present state.
-func (r *reconciler) entry(ctx context.Context, n store.Notice, f func(s *ledger.State, e *ledger.Entry)) error {
-	return r.logs.with(ctx, n.Log, func(s *ledger.State) error {
-		for entry, err := range r.store.Entries(ctx, n.Log, n.Seq-1) {
-			if err != nil {
-				return err
-			}
-			e, err := s.Read(entry.Statement)
-			if err != nil {
-				return err
-			}
-			f(s, e)
-			break
+// entry reads an entry, and what its log says now; nil when it is not there.
+func (r *reconciler) entry(ctx context.Context, n store.Notice) (*ledger.State, *ledger.Entry, error) {
+	s, err := r.logs.state(ctx, n.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	for entry, err := range r.store.Entries(ctx, n.Log, n.Seq-1) {
+		if err != nil {
+			return nil, nil, err
 		}
-		return nil
-	})
-}
-
-// touched calls f for everyone whose standing an entry changed.
-func (r *reconciler) touched(ctx context.Context, n store.Notice, f func(key crypto.PublicKey)) error {
-	return r.entry(ctx, n, func(_ *ledger.State, e *ledger.Entry) {
-		for _, key := range ledger.Touched(e) {
-			f(key)
-		}
-	})
+		e, err := s.Read(entry.Statement)
+		return s, e, err
+	}
+	return s, nil, nil
 }
 
 // announce tells everyone concerned that a log has grown: in a room its members, and those who are
@@ -349,7 +344,13 @@ func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 			return err
 		}
 	}
+	_, e, err := r.entry(ctx, n)
+	if err != nil || e == nil {
+		return err
+	}
 	var failed error
-	err = r.touched(ctx, n, func(key crypto.PublicKey) { failed = errors.Join(failed, tell(key)) })
-	return errors.Join(err, failed)
+	for _, key := range e.Touches() {
+		failed = errors.Join(failed, tell(key))
+	}
+	return failed
 }

@@ -35,14 +35,14 @@ func (r *roster) get(key crypto.PublicKey, now time.Time) (standing, bool) {
 	return u, ok && (u.until.IsZero() || now.Before(u.until))
 }
 
-// note takes over what an entry that was just applied says of users; nothing if its log is a room's.
-func (r *roster) note(s *ledger.State, e *ledger.Entry) {
+// note takes over what the bus log says of users whom it has touched since; nothing if the log is a room's.
+func (r *roster) note(s *ledger.State, touched []crypto.PublicKey) {
 	if s.Bus == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, key := range ledger.Touched(e) {
+	for _, key := range touched {
 		if u := s.Bus.User(key); u.Active {
 			r.users[key] = standing{u.Expires, u.Role == ledger.RoleAdmin}
 		} else {

@@ -66,7 +66,7 @@ func (s *sealing) create() (statement []byte, room crypto.ID) {
 // make makes the room.
 func (s *sealing) make(statement []byte) {
 	s.Helper()
-	_, err := s.room.Apply(statement)
+	_, err := storetest.Advance(s.room, statement)
 	s.must(err)
 	raw, err := json.Marshal(store.EntryBody{Entry: statement})
 	s.must(err)
@@ -231,7 +231,7 @@ func TestUnstageOthers(t *testing.T) {
 		s.enter(&ledger.MemberRole{Key: s.admin.Key(), Role: ledger.RoleAdmin})
 		lost, err := loser.Next(s.admin, &ledger.Rekey{Epoch: 2, Commit: next, Previous: make([]byte, crypto.PreviousSize)}, time.Now())
 		s.must(err)
-		change, err := store.Advance(loser, lost)
+		change, err := storetest.Advance(loser, lost)
 		s.must(err)
 		if err := s.n.store.Append(s.Context(), change); err == nil {
 			s.Error("two entries at one place")

@@ -250,11 +250,11 @@ func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) er
 	if err != nil {
 		return err
 	}
-	first := new(ledger.State)
-	e, err := first.Apply(statement)
+	e, err := new(ledger.State).Check(statement)
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
+	first := new(ledger.State).With(e)
 	if first.Bus == nil {
 		return fmt.Errorf("%w: the store's bus log is none", store.ErrDamaged)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // stagedFrom is a key with some copies, staged at a time.
@@ -153,7 +154,7 @@ func encrypted(t *testing.T, p *attack.Peer, id *crypto.Identity) *ledger.State 
 	commit := crypto.RoomKey{1}.Commit(1)
 	statement, err := room.Next(id, &ledger.Create{Bus: p.Bus, Subject: "staged", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, time.Now())
 	if err == nil {
-		_, err = room.Apply(statement)
+		_, err = storetest.Advance(room, statement)
 	}
 	if err != nil {
 		t.Fatal(err)

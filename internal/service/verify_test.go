@@ -299,7 +299,7 @@ func TestRoster(t *testing.T) {
 			_, _, err = p.logs.append(t.Context(), p.bus, statement, func(*ledger.State, *ledger.Entry) error { return nil })
 		}
 		if err == nil {
-			_, err = p.state.Apply(statement)
+			_, err = storetest.Advance(p.state, statement)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -331,7 +331,7 @@ func TestRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry, err := room.Apply(statement)
+	entry, err := storetest.Advance(room, statement)
 	if err != nil {
 		t.Fatal(err)
 	}

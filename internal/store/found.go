@@ -11,12 +11,12 @@ import (
 // Found begins the bus log with its author as the first admin, and keeps the author's card. It
 // fails with ErrExists where a bus stands already.
 func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now time.Time) (*ledger.State, error) {
-	state := new(ledger.State)
-	statement, err := state.Next(by, &ledger.Found{Name: name, Key: by.Key()}, now)
+	var fold ledger.Fold
+	statement, err := fold.State().Next(by, &ledger.Found{Name: name, Key: by.Key()}, now)
 	if err != nil {
 		return nil, err
 	}
-	c, err := Advance(state, statement)
+	c, err := Advance(&fold, statement)
 	if err != nil {
 		return nil, err
 	}
@@ -27,5 +27,5 @@ func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now t
 	if err := s.PutCards(ctx, Card{Endpoint: by.Key(), Statement: card}); err != nil {
 		return nil, err
 	}
-	return state, s.Append(ctx, c)
+	return fold.State(), s.Append(ctx, c)
 }

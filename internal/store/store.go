@@ -66,14 +66,14 @@ type Change struct {
 	Views []ledger.View
 }
 
-// Advance applies statement to s and returns the Change to append. On an error, always a
-// *ledger.Invalid, s is unchanged.
-func Advance(s *ledger.State, statement []byte) (Change, error) {
-	e, err := s.Apply(statement)
+// Advance folds statement in and returns the Change to append. On an error, always a *ledger.Invalid, nothing is folded
+// in.
+func Advance(fold *ledger.Fold, statement []byte) (Change, error) {
+	e, err := fold.Add(statement)
 	if err != nil {
 		return Change{}, err
 	}
-	return Change{Entry: e, Views: s.Views(e)}, nil
+	return Change{Entry: e, Views: fold.Views(e)}, nil
 }
 
 // Room is the record of a room, as of the log entry Seq.
@@ -284,15 +284,16 @@ func CardOf(ctx context.Context, s Keyring, endpoint crypto.PublicKey) (Card, er
 
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrDamaged for a damaged one.
 func Load(ctx context.Context, s Store, log crypto.ID) (*ledger.State, error) {
-	state := new(ledger.State)
+	var fold ledger.Fold
 	for e, err := range s.Entries(ctx, log, 0) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := state.Apply(e.Statement); err != nil {
+		if _, err := fold.Add(e.Statement); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}
+	state := fold.State()
 	switch {
 	case state.Head.Seq == 0:
 		return nil, fmt.Errorf("log %s: %w", log, ErrNotFound)

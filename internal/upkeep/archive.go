@@ -392,10 +392,16 @@ func aside(url string, write func(url string) error) error {
 }
 
 // foldArchive verifies an archive: its checksum, and every log in it by the rules. It returns where
-// the logs end, and shows what each is after each of its entries.
+// the logs end, and shows what each says.
 func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*ledger.State)) (map[crypto.ID]ledger.Head, error) {
 	heads := map[crypto.ID]ledger.Head{}
-	state := new(ledger.State)
+	var fold ledger.Fold
+	over := func() { // with a log
+		if s := fold.State(); s.Head.Seq > 0 {
+			heads[s.ID] = s.Head
+			show(s)
+		}
+	}
 	for i, err := range archive(f, m) {
 		if err == nil {
 			err = ctx.Err()
@@ -407,17 +413,18 @@ func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*l
 			continue
 		}
 		if i.entry.Seq == 1 {
-			state = new(ledger.State)
+			over()
+			fold = ledger.Fold{}
 		}
-		if _, err := state.Apply(i.entry.Statement); err != nil {
+		e, err := fold.Add(i.entry.Statement)
+		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 		}
-		if state.ID != i.entry.Log || state.Head.Seq != i.entry.Seq {
+		if e.Log != i.entry.Log || e.Seq != i.entry.Seq {
 			return nil, fmt.Errorf("%w: entry %d of log %s stands in another's place", ErrArchive, i.entry.Seq, i.entry.Log)
 		}
-		heads[state.ID] = state.Head
-		show(state)
 	}
+	over()
 	if _, ok := heads[m.Bus]; !ok {
 		return nil, fmt.Errorf("%w: the log of its bus is missing", ErrArchive)
 	}

@@ -147,7 +147,7 @@ func load(ctx context.Context, items iter.Seq2[item, error], to store.Vault, tot
 type loader struct {
 	to    store.Vault
 	done  func() // a log
-	state *ledger.State
+	fold  *ledger.Fold
 	log   crypto.ID
 	there ledger.Head // what the target has of the log
 	keys  []store.SealedCopy
@@ -162,7 +162,7 @@ func (l *loader) run(ctx context.Context, line <-chan item) error {
 	if ctx.Err() != nil {
 		return nil // someone else's error
 	}
-	if err := l.flush(ctx); err != nil || l.state == nil {
+	if err := l.flush(ctx); err != nil || l.fold == nil {
 		return err
 	}
 	l.done()
@@ -180,7 +180,7 @@ func (l *loader) put(ctx context.Context, i item) error {
 		}
 		return l.to.PutCards(ctx, *i.card)
 	}
-	if i.log() != l.log || l.state == nil {
+	if i.log() != l.log || l.fold == nil {
 		if err := l.begin(ctx, i.log()); err != nil {
 			return err
 		}
@@ -204,10 +204,10 @@ func (l *loader) begin(ctx context.Context, log crypto.ID) error {
 	if err := l.flush(ctx); err != nil {
 		return err
 	}
-	if l.state != nil {
+	if l.fold != nil {
 		l.done()
 	}
-	l.state, l.log = new(ledger.State), log
+	l.fold, l.log = new(ledger.Fold), log
 	var err error
 	l.there, err = store.HeadOf(ctx, l.to, log)
 	if errors.Is(err, store.ErrNotFound) {
@@ -231,17 +231,17 @@ func (l *loader) flush(ctx context.Context) error {
 
 // entry appends an entry that the target does not have; what it has must be the same.
 func (l *loader) entry(ctx context.Context, e *store.Entry) error {
-	c, err := store.Advance(l.state, e.Statement)
+	c, err := store.Advance(l.fold, e.Statement)
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
-	if l.state.ID != l.log {
-		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, l.state.ID, l.log)
+	if c.Entry.Log != l.log {
+		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, c.Entry.Log, l.log)
 	}
 	if e.Seq > l.there.Seq {
 		return l.to.Append(ctx, c)
 	}
-	if e.Seq == l.there.Seq && l.state.Head != l.there {
+	if e.Seq == l.there.Seq && l.fold.Head() != l.there {
 		return fmt.Errorf("log %s: %w: the target has another entry %d", l.log, store.ErrConflict, e.Seq)
 	}
 	return nil

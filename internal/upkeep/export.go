@@ -51,21 +51,19 @@ func VerifyArchive(ctx context.Context, path string, known Known) (logs []*ledge
 		return nil, err
 	}
 	defer f.Close()
-	var hash func(seq uint64) ([32]byte, bool)
-	var failed error
-	show := func(s *ledger.State) {
-		if s.Head.Seq == 1 {
-			logs = append(logs, s)
-			if hash, err = known(ctx, s.ID); err != nil {
-				failed, hash = err, func(uint64) (h [32]byte, ok bool) { return h, false }
-			}
-		}
-		if h, ok := hash(s.Head.Seq); ok && h != s.Head.Hash && failed == nil {
-			failed = fmt.Errorf("log %s: %w: its entry %d is another than the one that was verified before", s.ID, store.ErrIntegrity, s.Head.Seq)
-		}
-	}
-	if _, err := foldArchive(ctx, f, new(manifest), show); err != nil {
+	if _, err := foldArchive(ctx, f, new(manifest), func(s *ledger.State) { logs = append(logs, s) }); err != nil {
 		return nil, err
 	}
-	return logs, failed
+	for _, s := range logs {
+		hash, err := known(ctx, s.ID)
+		if err != nil {
+			return logs, err
+		}
+		for seq := uint64(1); seq <= s.Head.Seq; seq++ {
+			if h, ok := hash(seq); ok && !s.Has(ledger.Head{Seq: seq, Hash: h}) {
+				return logs, fmt.Errorf("log %s: %w: its entry %d is another than the one that was verified before", s.ID, store.ErrIntegrity, seq)
+			}
+		}
+	}
+	return logs, nil
 }

@@ -55,7 +55,7 @@ func write(t testing.TB, s store.Store, state *ledger.State, body ledger.Body) {
 	t.Helper()
 	statement, err := state.Next(identity(t, 0), body, time.UnixMilli(1e12))
 	must(t, err)
-	c, err := store.Advance(state, statement)
+	c, err := storetest.Advance(state, statement)
 	must(t, err)
 	must(t, s.Append(t.Context(), c))
 }

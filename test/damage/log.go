@@ -106,17 +106,18 @@ func changes(ctx context.Context, dir, identity string) (*acknowledged, error) {
 		return nil, err
 	}
 	defer s.Close()
+	fold := state.Fold()
 	a := &acknowledged{log: state.ID, there: []crypto.PublicKey{admin.Key()}}
 	for n := range *commits {
 		body, err := a.change(n)
 		if err != nil {
 			return nil, err
 		}
-		statement, err := state.Next(admin, body, time.Now())
+		statement, err := fold.State().Next(admin, body, time.Now())
 		if err != nil {
 			return nil, err
 		}
-		c, err := store.Advance(state, statement)
+		c, err := store.Advance(fold, statement)
 		if err == nil {
 			err = s.Append(ctx, c)
 		}
@@ -124,7 +125,7 @@ func changes(ctx context.Context, dir, identity string) (*acknowledged, error) {
 			return nil, err
 		}
 	}
-	a.head = state.Head
+	a.head = fold.Head()
 	for _, name := range []string{dbFile, walFile, headsFile} { // while it is open
 		data, err := os.ReadFile(filepath.Join(work, name))
 		if err == nil {

@@ -116,7 +116,7 @@ func newMaker(ctx context.Context, peer *attack.Peer, room crypto.ID) (*maker, e
 	if err := m.get(ctx, "/logs/"+room.String(), &entries); err != nil {
 		return nil, err
 	}
-	state, err := ledger.Fold(entries.Entries)
+	state, err := ledger.Verify(entries.Entries)
 	if err != nil {
 		return nil, err
 	}

@@ -363,7 +363,7 @@ func crash(t *testing.T, at string) {
 		state, err = store.Load(t.Context(), s, log)
 		must(t, err)
 	}
-	change, err := store.Advance(state, statement)
+	change, err := storetest.Advance(state, statement)
 	must(t, err)
 	must(t, s.Append(t.Context(), change))
 	t.Fatal("it was to be killed")

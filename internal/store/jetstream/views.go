@@ -284,12 +284,12 @@ func (s *Store) touch(ctx context.Context, log crypto.ID, current uint64, last r
 
 // heal writes the views of the entries after current, which nobody wrote them for.
 func (s *Store) heal(ctx context.Context, log crypto.ID, current uint64) error {
-	state := new(ledger.State)
+	var fold ledger.Fold
 	for e, err := range s.Entries(ctx, log, 0) {
 		if err != nil {
 			return err
 		}
-		c, err := store.Advance(state, e.Statement)
+		c, err := store.Advance(&fold, e.Statement)
 		if err != nil {
 			return fmt.Errorf("%w: log %s is damaged: %v", store.ErrDamaged, log, err)
 		}

@@ -282,7 +282,7 @@ func newRoom(t *testing.T, bus *ledger.State) (*ledger.State, store.Change) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := store.Advance(s, statement)
+	c, err := storetest.Advance(s, statement)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func newWorld(t *testing.T, b Backend) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.bus, err = ledger.Fold([][]byte{founded}); err != nil {
+	if w.bus, err = ledger.Verify([][]byte{founded}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -174,7 +174,7 @@ func (w *world) room(owner *crypto.Identity, subject string) (*ledger.State, cry
 	id, _, _, err := ledger.Place(statement)
 	w.must(err)
 	w.must(w.As(owner).PutKeys(w.ctx, id, 1, commit, owner.Key(), []store.SealedKey{w.seal(key, id, 1, owner)}))
-	c, err := store.Advance(s, statement)
+	c, err := Advance(s, statement)
 	w.must(err)
 	w.must(w.As(owner).Append(w.ctx, c))
 	return s, key
@@ -498,7 +498,7 @@ func testRace(t *testing.T, w *world) {
 			add := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 100+2*round+byte(i)).Key(), Name: "n" + string('a'+rune(round)) + string('a'+rune(i)), Role: ledger.RoleUser}}}
 			statement, err := states[i].Next(by, add, time.Now())
 			w.must(err)
-			changes[i], err = store.Advance(states[i], statement)
+			changes[i], err = Advance(states[i], statement)
 			w.must(err)
 		}
 		var wait sync.WaitGroup
@@ -580,7 +580,7 @@ func testAppend(t *testing.T, w *world) {
 	w.must(err)
 	statement, err := w.bus.Next(w.Admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}, time.Now())
 	w.must(err)
-	c, err := store.Advance(w.bus, statement)
+	c, err := Advance(w.bus, statement)
 	w.must(err)
 	w.must(w.s.Append(w.ctx, c))
 	w.must(w.s.Append(w.ctx, c)) // the same bytes again: it was not heard the first time
@@ -588,7 +588,7 @@ func testAppend(t *testing.T, w *world) {
 	w.must(err)
 	other, err := behind.Next(w.Admin, &ledger.UserRole{Key: bob.Key(), Role: ledger.RoleAdmin}, time.Now())
 	w.must(err)
-	late, err := store.Advance(behind, other)
+	late, err := Advance(behind, other)
 	w.must(err)
 	w.is(w.s.Append(w.ctx, late), store.ErrConflict)
 
@@ -601,7 +601,7 @@ func testAppend(t *testing.T, w *world) {
 		}
 		all = append(all, e.Statement)
 	}
-	s, err := ledger.Fold(all)
+	s, err := ledger.Verify(all)
 	w.must(err)
 	if s.Head != w.bus.Head {
 		t.Errorf("folds to %v, want %v", s.Head, w.bus.Head)
@@ -619,7 +619,7 @@ func testAppend(t *testing.T, w *world) {
 	commit := crypto.RoomKey{}.Commit(1)
 	statement, err = twin.Next(w.Admin, &ledger.Create{Bus: w.bus.ID, Subject: "taken", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}, time.Now())
 	w.must(err)
-	c, err = store.Advance(twin, statement)
+	c, err = Advance(twin, statement)
 	w.must(err)
 	w.is(w.s.Append(w.ctx, c), store.ErrExists)
 	if r, err := w.s.RoomBySubject(w.ctx, "taken"); err != nil || r.ID != room.ID {

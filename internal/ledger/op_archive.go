@@ -1,0 +1,23 @@
+package ledger
+
+import (
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// Archive ends a room for good.
+type Archive struct{}
+
+func (*Archive) check(s *State, by crypto.PublicKey) error {
+	if s.Room.Role(by) != RoleOwner {
+		return denied("only an owner archives the room")
+	}
+	return nil
+}
+
+func (*Archive) apply(s *State, e *Entry) { s.Room.Archived = e.Seq }
+
+func (*Archive) op() string { return "archive" }
+
+func (*Archive) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
+
+func (*Archive) words(func(crypto.PublicKey) string) string { return "" }

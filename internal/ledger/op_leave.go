@@ -1,0 +1,30 @@
+package ledger
+
+import (
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// Leave ends its author's own membership.
+type Leave struct{}
+
+func (*Leave) check(s *State, by crypto.PublicKey) error {
+	role := s.Room.Role(by)
+	if role == "" {
+		return denied("only a member leaves")
+	}
+	if role == RoleOwner && s.Room.owners == 1 {
+		return breaks("the last owner cannot leave")
+	}
+	return nil
+}
+
+func (*Leave) apply(s *State, e *Entry) {
+	s.Room.set(e.By, "", e.Seq)
+	s.Room.Left = s.Room.Policy.Encrypted()
+}
+
+func (*Leave) op() string { return "leave" }
+
+func (*Leave) touches(by crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{by} }
+
+func (*Leave) words(func(crypto.PublicKey) string) string { return "" }

@@ -1,0 +1,78 @@
+package ledger
+
+import (
+	"fmt"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// Rekey begins a new epoch: an entry of its own, or a part of one that changes who may read.
+type Rekey struct {
+	Epoch    uint32      `cbor:"epoch" json:"epoch"`
+	Commit   crypto.Hash `cbor:"commit" json:"commit"`
+	Previous []byte      `cbor:"previous,omitempty" json:"previous,omitempty"`
+}
+
+func (k *Rekey) check(s *State, by crypto.PublicKey) error {
+	if !s.Room.Role(by).Manages() {
+		return denied("only an owner or admin rekeys")
+	}
+	return k.rules(s.Room, s.Room.Policy.History)
+}
+
+// rules checks a rekey in an entry after which history is as given.
+func (k *Rekey) rules(r *Room, history string) error {
+	if !r.Policy.Encrypted() {
+		return breaks("a room without encryption has no key to change")
+	}
+	if k.Epoch != r.Epoch().Number+1 {
+		return breaks("the next epoch is %d, not %d", r.Epoch().Number+1, k.Epoch)
+	}
+	shared := r.Policy.History == HistoryShared && history == HistoryShared
+	if shared && len(k.Previous) != crypto.PreviousSize || !shared && len(k.Previous) != 0 {
+		return breaks("a rekey carries the previous key exactly where history is shared")
+	}
+	return nil
+}
+
+func (k *Rekey) apply(s *State, e *Entry) {
+	s.Room.Left = false
+	s.Room.Epochs = append(s.Room.Epochs, Epoch{
+		Number: k.Epoch, Seq: e.Seq, Commit: k.Commit, Previous: k.Previous, By: e.By, Time: e.Time,
+	})
+}
+
+// checkRekey checks the rekey of an entry that may, or must, have one.
+func checkRekey(r *Room, k *Rekey, history string, must bool, why string) error {
+	if k != nil {
+		return k.rules(r, history)
+	}
+	if must && r.Policy.Encrypted() {
+		return breaks("%s: an encrypted room must rekey in the same entry", why)
+	}
+	return nil
+}
+
+func applyRekey(s *State, e *Entry, k *Rekey) {
+	if k != nil {
+		k.apply(s, e)
+	}
+}
+
+func (*Rekey) op() string { return "rekey" }
+
+func (*Rekey) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
+
+func (k *Rekey) words(func(crypto.PublicKey) string) string { return fmt.Sprintf("epoch %d", k.Epoch) }
+
+func (k *Rekey) rekey() *Rekey { return k }
+
+func (*Rekey) bare() any { return struct{}{} }
+
+// also is what there is to say of a rekey that is part of something else; nothing of none.
+func (k *Rekey) also() string {
+	if k == nil {
+		return ""
+	}
+	return fmt.Sprintf("; epoch %d", k.Epoch)
+}

@@ -1,0 +1,57 @@
+package ledger
+
+import (
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// Remove ends memberships.
+type Remove struct {
+	Keys  []crypto.PublicKey `cbor:"keys" json:"keys"`
+	Rekey *Rekey             `cbor:"rekey,omitempty" json:"rekey,omitempty"`
+}
+
+func (m *Remove) check(s *State, by crypto.PublicKey) error {
+	role := s.Room.Role(by)
+	if !role.Manages() {
+		return denied("only an owner or admin removes members")
+	}
+	if err := distinct(m.Keys); err != nil {
+		return err
+	}
+	owners := s.Room.owners
+	for _, key := range m.Keys {
+		target := s.Room.Role(key)
+		if target == "" {
+			return breaks("%s is not a member", key)
+		}
+		if target.Manages() && role != RoleOwner {
+			return denied("only an owner removes an %s", target)
+		}
+		if target == RoleOwner {
+			owners--
+		}
+	}
+	if owners == 0 {
+		return breaks("the last owner cannot be removed")
+	}
+	return checkRekey(s.Room, m.Rekey, s.Room.Policy.History, true, "a removal")
+}
+
+func (m *Remove) apply(s *State, e *Entry) {
+	for _, key := range m.Keys {
+		s.Room.set(key, "", e.Seq)
+	}
+	applyRekey(s, e, m.Rekey)
+}
+
+func (*Remove) op() string { return "remove" }
+
+func (m *Remove) touches(crypto.PublicKey) []crypto.PublicKey { return m.Keys }
+
+func (m *Remove) words(name func(crypto.PublicKey) string) string {
+	return listed(m.Keys, name) + m.Rekey.also()
+}
+
+func (m *Remove) rekey() *Rekey { return m.Rekey }
+
+func (m *Remove) bare() any { return Remove{Keys: m.Keys} }

@@ -1,0 +1,37 @@
+package ledger
+
+import (
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// UserRole makes an active user an admin or a plain user.
+type UserRole struct {
+	Key  crypto.PublicKey `cbor:"key" json:"key"`
+	Role Role             `cbor:"role" json:"role"`
+}
+
+func (r *UserRole) check(s *State, by crypto.PublicKey) error {
+	switch {
+	case !s.Bus.isAdmin(by):
+		return denied("only an admin changes roles")
+	case !r.Role.onBus():
+		return breaks("a user's role is admin or user")
+	case !s.Bus.isActive(r.Key):
+		return breaks("%s is not on the allowlist", r.Key)
+	case r.Role == RoleUser && s.Bus.admins == 1 && s.Bus.isAdmin(r.Key):
+		return breaks("the last admin cannot become a user")
+	}
+	return nil
+}
+
+func (r *UserRole) apply(s *State, _ *Entry) {
+	s.Bus.change(r.Key, func(u *User) { u.Role = r.Role })
+}
+
+func (*UserRole) op() string { return "role" }
+
+func (r *UserRole) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{r.Key} }
+
+func (r *UserRole) words(name func(crypto.PublicKey) string) string {
+	return name(r.Key) + " is now " + string(r.Role)
+}
