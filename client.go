@@ -189,7 +189,7 @@ func (c *Client) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if v, ok := c.store.(store.Vault); ok {
+	if v, ok := c.store.(store.Backend); ok {
 		if err := store.Whole(ctx, v); err != nil {
 			return fmt.Errorf("store %s: %w", address, err)
 		}

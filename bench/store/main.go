@@ -32,7 +32,7 @@ import (
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
-	"github.com/unibus/unibus/internal/upkeep"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 var (
@@ -365,18 +365,18 @@ func move(ctx context.Context, dir string) error {
 	t := newTable("migrate", "users", "rooms", "seconds", "most memory in use")
 	for _, m := range []struct {
 		name     string
-		from, to store.Vault
+		from, to store.Backend
 	}{{"SQLite to JetStream", first, js}, {"JetStream to SQLite", js, second}} {
 		most := watchMemory()
 		began := time.Now()
-		if _, err := upkeep.Migrate(ctx, m.from, m.to, false, func(int64, int64) {}); err != nil {
+		if _, err := admin.Migrate(ctx, m.from, m.to, false, func(int64, int64) {}); err != nil {
 			return err
 		}
 		t.AppendRow(table.Row{m.name, *users, *rooms, fmt.Sprintf("%.1f", time.Since(began).Seconds()), fmt.Sprintf("%d MiB", most()>>20)})
 	}
 	began := time.Now()
 	path := filepath.Join(dir, "archive")
-	if _, err := upkeep.Backup(ctx, js, path, time.Now(), func(int64, int64) {}); err != nil {
+	if _, err := admin.Backup(ctx, js, path, time.Now(), func(int64, int64) {}); err != nil {
 		return err
 	}
 	info, err := os.Stat(path)

@@ -18,7 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/upkeep"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 func (a *app) doctorCmd() *cobra.Command {
@@ -50,42 +50,42 @@ type doctor struct {
 	a      *app
 	repair bool
 
-	checks []upkeep.Check
+	checks []admin.Check
 	failed int
 
 	bus     unibus.ID      // the one that is meant; zero: none is known
 	known   string         // why it is that one
-	mine    []upkeep.Check // of my rooms
+	mine    []admin.Check // of my rooms
 	silent  bool           // the servers do not answer, which was told
 	dark    bool           // the store does not answer; its servers may
 	store   *vault         // nil: none is there to look at
 	covered bool           // all rooms were looked at, mine among them
 }
 
-func (d *doctor) add(c upkeep.Check) {
+func (d *doctor) add(c admin.Check) {
 	c.Detail = oneLine(c.Detail)
 	d.checks = append(d.checks, c)
-	if c.Status == upkeep.Fail {
+	if c.Status == admin.Fail {
 		d.failed++
 	}
 }
 
 func (d *doctor) say(name, status, hint, format string, args ...any) {
 	hint = strings.TrimSuffix(hint, lookWith) // which it does
-	d.add(upkeep.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
+	d.add(admin.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
 }
 
 // failure is a check that could not be made. The same reason is told once, and so is that nobody answers.
 func (d *doctor) failure(name string, err error) {
 	silent := errors.Is(err, unibus.ErrUnavailable)
-	same := func(c upkeep.Check) bool {
-		return c.Status == upkeep.Fail && c.Detail == oneLine(redact.Text(err.Error()))
+	same := func(c admin.Check) bool {
+		return c.Status == admin.Fail && c.Detail == oneLine(redact.Text(err.Error()))
 	}
 	if silent && d.silent || slices.ContainsFunc(d.checks, same) {
 		return
 	}
 	d.silent = d.silent || silent
-	d.say(name, upkeep.Fail, d.a.hint(operatorHint(err)), "%v", err)
+	d.say(name, admin.Fail, d.a.hint(operatorHint(err)), "%v", err)
 }
 
 func (d *doctor) examine(ctx context.Context) error {
@@ -110,24 +110,24 @@ func (d *doctor) examine(ctx context.Context) error {
 func (d *doctor) peer(ctx context.Context) {
 	o, err := d.a.options()
 	if err != nil {
-		d.say("identity", upkeep.Fail, d.a.hint(err), "%v", err)
+		d.say("identity", admin.Fail, d.a.hint(err), "%v", err)
 		return
 	}
-	d.say("identity", upkeep.Pass, "", "%s", o.Identity.Key())
+	d.say("identity", admin.Pass, "", "%s", o.Identity.Key())
 	o.Notice = nil
 	c, err := unibus.Connect(ctx, o)
 	switch {
 	case errors.Is(err, unibus.ErrIntegrity):
-		d.say("pins", upkeep.Fail, d.a.hint(err), "%v", err)
+		d.say("pins", admin.Fail, d.a.hint(err), "%v", err)
 		return
 	case errors.Is(err, unibus.ErrDenied):
 		server, serr := d.a.server(ctx)
-		d.say("reachable", upkeep.Pass, "", "%s", redact.URL(server))
-		d.say("authorised", upkeep.Fail, d.a.hint(err), "%v", errors.Join(err, serr))
+		d.say("reachable", admin.Pass, "", "%s", redact.URL(server))
+		d.say("authorised", admin.Fail, d.a.hint(err), "%v", errors.Join(err, serr))
 		return
 	case d.repair && errors.Is(err, unibus.ErrUnavailable): // a service that is to be repaired need not run
 		d.silent = true
-		d.say("reachable", upkeep.Warn, "", "%v", err)
+		d.say("reachable", admin.Warn, "", "%v", err)
 		return
 	case err != nil:
 		d.failure("reachable", err)
@@ -135,28 +135,28 @@ func (d *doctor) peer(ctx context.Context) {
 	}
 	defer c.Close()
 	d.bus, d.known = c.Bus(), "the one that answers"
-	d.say("reachable", upkeep.Pass, "", "the bus %s", c.Bus())
+	d.say("reachable", admin.Pass, "", "the bus %s", c.Bus())
 	me, err := c.User(ctx, o.Identity.Key().String())
 	if err != nil {
-		d.say("authorised", upkeep.Fail, "", "%v", err)
+		d.say("authorised", admin.Fail, "", "%v", err)
 		return
 	}
-	d.say("authorised", upkeep.Pass, "", "as %s, %s", me.Name, me.Role)
-	upkeep.Clock("clock", "the service", c.ClockSkew(), d.add)
+	d.say("authorised", admin.Pass, "", "as %s, %s", me.Name, me.Role)
+	admin.Clock("clock", "the service", c.ClockSkew(), d.add)
 	d.rooms(ctx, c)
 }
 
 func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
-		d.say("rooms", upkeep.Fail, "", "%v", err)
+		d.say("rooms", admin.Fail, "", "%v", err)
 		return
 	}
 	var stale, sole []string
 	for _, ref := range refs {
 		r, err := c.Room(ctx, ref.ID.String())
 		if err != nil {
-			d.say("pins", upkeep.Fail, d.a.hint(err), "%v", err)
+			d.say("pins", admin.Fail, d.a.hint(err), "%v", err)
 			return
 		}
 		if r.Info().Stale {
@@ -172,9 +172,9 @@ func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
 			sole = append(sole, ref.Subject)
 		}
 	}
-	d.say("pins", upkeep.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
-	upkeep.RoomChecks(len(refs), stale, sole, func(c upkeep.Check) {
-		if c.Name == "owners" && c.Status == upkeep.Pass {
+	d.say("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
+	admin.RoomChecks(len(refs), stale, sole, func(c admin.Check) {
+		if c.Name == "owners" && c.Status == admin.Pass {
 			c.Detail = "no room has me as its only one"
 		}
 		c.Name = "my " + c.Name
@@ -244,16 +244,16 @@ func (d *doctor) operator(ctx context.Context) error {
 		}
 	}
 	if reached := d.servers(ctx, acc, servers); s != nil && !d.dark {
-		look := upkeep.Look{Repair: d.repair, Served: s.served, Report: d.add}
-		if err := store.Whole(ctx, s.Vault); err != nil {
-			d.say("store", upkeep.Fail, "give the same unibus migrate or restore again", "%v", err)
+		look := admin.Look{Repair: d.repair, Served: s.served, Report: d.add}
+		if err := store.Whole(ctx, s.Backend); err != nil {
+			d.say("store", admin.Fail, "give the same unibus migrate or restore again", "%v", err)
 		}
 		if reached {
-			upkeep.Streams(ctx, acc, servers, s.Vault, look)
+			admin.Streams(ctx, acc, servers, s.Backend, look)
 		}
-		upkeep.Kept(ctx, s.Vault, look)
-		upkeep.Views(ctx, s.Vault, look)
-		upkeep.Cards(ctx, s.Vault, look)
+		admin.Kept(ctx, s.Backend, look)
+		admin.Views(ctx, s.Backend, look)
+		admin.Cards(ctx, s.Backend, look)
 		d.covered = true
 	}
 	return nil
@@ -263,44 +263,44 @@ func (d *doctor) operator(ctx context.Context) error {
 func (d *doctor) unnamed() bool { return d.a.set.store == "" && d.a.set.keys == "" && d.a.data == "" }
 
 // right reports whether a store holds the bus that is meant. Of another one nothing is looked at, or repaired.
-func (d *doctor) right(ctx context.Context, url string, s store.Vault) (bool, error) {
-	held, err := upkeep.BusOf(ctx, s)
+func (d *doctor) right(ctx context.Context, url string, s store.Backend) (bool, error) {
+	held, err := admin.BusOf(ctx, s)
 	if err != nil {
 		hint := ""
 		if errors.Is(err, unibus.ErrNotFound) {
 			hint = d.a.hint(store.ErrDamaged)
 		}
-		d.say("store", upkeep.Fail, hint, "%s: %v", redact.URL(url), err)
+		d.say("store", admin.Fail, hint, "%s: %v", redact.URL(url), err)
 		d.dark = errors.Is(err, unibus.ErrUnavailable)
 		return false, nil
 	}
 	if d.bus.IsZero() || held == d.bus {
-		d.say("store", upkeep.Pass, "", "%s, of the bus %s", redact.URL(url), held)
+		d.say("store", admin.Pass, "", "%s, of the bus %s", redact.URL(url), held)
 		return true, nil
 	}
-	status := upkeep.Fail
+	status := admin.Fail
 	if d.unnamed() {
-		status = upkeep.Warn
+		status = admin.Warn
 	}
 	d.say("store", status, "--store URL or --data DIR for the store of that bus, or --bus "+held.String()+" if this one is meant",
 		"%s holds the bus %s, not %s, %s: it was not looked at", redact.URL(url), held, d.bus, d.known)
-	if status == upkeep.Warn && d.repair {
+	if status == admin.Warn && d.repair {
 		return false, usage("--repair: which store? The one on this machine is of another bus")
 	}
 	return false, nil
 }
 
 // servers looks at the servers and their machines, and reports whether there are streams to look at.
-func (d *doctor) servers(ctx context.Context, acc upkeep.Access, servers string) bool {
+func (d *doctor) servers(ctx context.Context, acc admin.Access, servers string) bool {
 	told := d.repair && d.remember()
 	marks, unread := service.LoadMarks(service.MarksFile(d.a.dataDir())) // before the service is asked, which writes it
 	if unread != nil {
-		d.say(keptStreams, upkeep.Fail, "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair", "%v", unread)
+		d.say(keptStreams, admin.Fail, "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair", "%v", unread)
 	}
 	machine := d.add
 	if told || unread != nil {
-		machine = func(c upkeep.Check) {
-			if c.Name != keptStreams || c.Status == upkeep.Fail {
+		machine = func(c admin.Check) {
+			if c.Name != keptStreams || c.Status == admin.Fail {
 				d.add(c)
 			}
 		}
@@ -312,26 +312,26 @@ func (d *doctor) servers(ctx context.Context, acc upkeep.Access, servers string)
 		return d.unaccepted(ctx, s, marks)
 	}
 	if servers == "" || acc.Keys == nil {
-		upkeep.Machines(ctx, nil, d.a.dataDir(), lost, machine)
+		admin.Machines(ctx, nil, d.a.dataDir(), lost, machine)
 		return servers != ""
 	}
 	links, err := acc.Links(servers)
 	if err != nil {
 		switch {
 		case errors.Is(err, unibus.ErrDenied) && d.unnamed():
-			d.say("servers", upkeep.Warn, "--keys FILE names others", "not looked at: the keys in %s are not theirs", d.a.dataDir())
+			d.say("servers", admin.Warn, "--keys FILE names others", "not looked at: the keys in %s are not theirs", d.a.dataDir())
 		case errors.Is(err, unibus.ErrUnavailable) && strings.HasPrefix(d.a.set.store, "sqlite:"): // which may be all that is there
 			d.silent = true
-			d.say("servers", upkeep.Warn, d.a.hint(operatorHint(err)), "not looked at: %v", err)
+			d.say("servers", admin.Warn, d.a.hint(operatorHint(err)), "not looked at: %v", err)
 		default:
 			d.failure("servers", err)
 		}
-		upkeep.Machines(ctx, nil, d.a.dataDir(), lost, machine)
+		admin.Machines(ctx, nil, d.a.dataDir(), lost, machine)
 		return false
 	}
 	defer links.Close()
-	upkeep.Servers(ctx, links, d.add)
-	upkeep.Machines(ctx, links, d.a.dataDir(), lost, machine)
+	admin.Servers(ctx, links, d.add)
+	admin.Machines(ctx, links, d.a.dataDir(), lost, machine)
 	return true
 }
 
@@ -357,14 +357,14 @@ func (d *doctor) remember() bool {
 		return false
 	}
 	if err := marks.Save(file); err != nil {
-		d.say(keptStreams, upkeep.Fail, "", "what is remembered of the streams: %v", err)
+		d.say(keptStreams, admin.Fail, "", "what is remembered of the streams: %v", err)
 		return false
 	}
 	if damaged != nil {
-		d.say(keptStreams, upkeep.Warn, "", "what was remembered of the streams is forgotten, and begins anew (%v)", damaged)
+		d.say(keptStreams, admin.Warn, "", "what was remembered of the streams is forgotten, and begins anew (%v)", damaged)
 		return true
 	}
-	d.say(keptStreams, upkeep.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
+	d.say(keptStreams, admin.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
 	return true
 }
 
@@ -372,7 +372,7 @@ func (d *doctor) remember() bool {
 // looked, every some seconds: the marks in its data folder, if that is the one here, say so.
 func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
 	here, err := os.Hostname()
-	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !upkeep.SameFile(s.Folder, d.a.dataDir()) {
+	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !admin.SameFile(s.Folder, d.a.dataDir()) {
 		return s.Lost
 	}
 	left := maps.Clone(s.Lost)
@@ -387,7 +387,7 @@ func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Mar
 	return left
 }
 
-var statusColors = map[string]text.Color{upkeep.Pass: text.FgGreen, upkeep.Warn: text.FgYellow, upkeep.Fail: text.FgRed}
+var statusColors = map[string]text.Color{admin.Pass: text.FgGreen, admin.Warn: text.FgYellow, admin.Fail: text.FgRed}
 
 func (d *doctor) print() error {
 	return d.a.out.value(d.checks, func() {

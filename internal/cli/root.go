@@ -28,7 +28,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/upkeep"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 // Exit codes, on which scripts depend.
@@ -104,7 +104,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return exitDone
-	case errors.Is(err, unibus.ErrIntegrity), errors.Is(err, upkeep.ErrArchive), errors.Is(err, upkeep.ErrDiffers):
+	case errors.Is(err, unibus.ErrIntegrity), errors.Is(err, admin.ErrArchive), errors.Is(err, admin.ErrDiffers):
 		return exitIntegrity
 	case ctx.Err() != nil:
 		return exitInterrupted

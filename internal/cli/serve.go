@@ -24,7 +24,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/upkeep"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 // serveFlags are the flags of serve, all of which are settings.
@@ -187,7 +187,7 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 	keptThere := kerr == nil && kept == service.JetStream
 	switch damaged := errors.Is(err, store.ErrDamaged); {
 	case damaged && (o.Store == service.JetStream || !f.external && o.Store == "" && keptThere):
-		return hinted(err, upkeep.BackToServers)
+		return hinted(err, admin.BackToServers)
 	case o.Store != service.JetStream && (errors.Is(err, store.ErrElsewhere) || f.external && damaged && keptThere):
 		named := "" // where a folder has a database as well, it has to be said which bus is meant
 		if !f.external {

@@ -19,13 +19,13 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/upkeep"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 // access is how this run gets at stores in NATS servers: with the service's keys if they are named or
 // in the data folder of this machine, else as the NATS context or the URL says.
-func (a *app) access() (upkeep.Access, error) {
-	acc := upkeep.Access{Context: a.set.context, Timeout: a.set.timeout}
+func (a *app) access() (admin.Access, error) {
+	acc := admin.Access{Context: a.set.context, Timeout: a.set.timeout}
 	file := a.set.keys
 	if file == "" && acc.Context == "" {
 		file = service.KeysFile(a.dataDir())
@@ -74,7 +74,7 @@ func operatorHint(err error) error {
 
 // vault is a store that an operator works on.
 type vault struct {
-	store.Vault
+	store.Backend
 	url    string
 	served bool // it is certainly the one that the service on this machine serves from
 	close  func()
@@ -82,7 +82,7 @@ type vault struct {
 
 // vaultURL is the store that --store names, or the one of the service on this machine, and whether it is certainly
 // the one that this serves from: servers may hold a copy as well, made by unibus migrate once.
-func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (url string, served bool, err error) {
+func (a *app) vaultURL(ctx context.Context, acc admin.Access) (url string, served bool, err error) {
 	kept, err := service.KeptIn(a.dataDir())
 	if err != nil {
 		return "", false, err
@@ -108,10 +108,10 @@ func (a *app) vaultURL(ctx context.Context, acc upkeep.Access) (url string, serv
 // serves reports whether a data folder whose bus is where it says is served from the store at a URL.
 func (a *app) serves(ctx context.Context, kept, url string) (bool, error) {
 	if kept != service.JetStream {
-		return kept != "" && upkeep.SameStore(url, "sqlite:"+kept), nil
+		return kept != "" && admin.SameStore(url, "sqlite:"+kept), nil
 	}
 	server, err := a.server(ctx)
-	return upkeep.SameStore(url, server), err
+	return admin.SameStore(url, server), err
 }
 
 // whichStore is for when no store is named and none is found.
@@ -121,12 +121,12 @@ func whichStore() error {
 
 // beside is the data folder's file, unless keys or a context are named that lead to servers with the store of another
 // bus: then the folder is of something else.
-func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (string, error) {
+func (a *app) beside(ctx context.Context, acc admin.Access, file string) (string, error) {
 	there := true
 	if _, err := os.Stat(strings.TrimPrefix(file, "sqlite:")); err != nil {
 		there = false
 	}
-	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && upkeep.SameFile(a.set.keys, service.KeysFile(a.dataDir())) {
+	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && admin.SameFile(a.set.keys, service.KeysFile(a.dataDir())) {
 		if !there {
 			return "", fmt.Errorf("the bus of %s: %w: it is kept in %s, which is not there", a.dataDir(), store.ErrDamaged, strings.TrimPrefix(file, "sqlite:"))
 		}
@@ -152,17 +152,17 @@ func (a *app) beside(ctx context.Context, acc upkeep.Access, file string) (strin
 }
 
 // busAt is the bus that a store holds.
-func busAt(ctx context.Context, url string, acc upkeep.Access) (unibus.ID, error) {
-	s, done, err := upkeep.Open(ctx, url, acc, true)
+func busAt(ctx context.Context, url string, acc admin.Access) (unibus.ID, error) {
+	s, done, err := admin.Open(ctx, url, acc, true)
 	if err != nil {
 		return unibus.ID{}, err
 	}
 	defer done()
-	return upkeep.BusOf(ctx, s)
+	return admin.BusOf(ctx, s)
 }
 
 // unrecorded is the store in the servers, if there is one: the data folder does not say where a bus is kept.
-func (a *app) unrecorded(ctx context.Context, acc upkeep.Access) (string, error) {
+func (a *app) unrecorded(ctx context.Context, acc admin.Access) (string, error) {
 	if acc.Keys == nil && acc.Context == "" {
 		return "", whichStore()
 	}
@@ -170,7 +170,7 @@ func (a *app) unrecorded(ctx context.Context, acc upkeep.Access) (string, error)
 	if err != nil {
 		return "", err
 	}
-	_, done, err := upkeep.Open(ctx, server, acc, true)
+	_, done, err := admin.Open(ctx, server, acc, true)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return "", whichStore()
@@ -182,12 +182,12 @@ func (a *app) unrecorded(ctx context.Context, acc upkeep.Access) (string, error)
 }
 
 // openVault opens the store that --store names, or the one of the service on this machine.
-func (a *app) openVault(ctx context.Context, acc upkeep.Access) (*vault, error) {
+func (a *app) openVault(ctx context.Context, acc admin.Access) (*vault, error) {
 	url, served, err := a.vaultURL(ctx, acc)
 	if err != nil {
 		return nil, err
 	}
-	s, done, err := upkeep.Open(ctx, url, acc, true)
+	s, done, err := admin.Open(ctx, url, acc, true)
 	if err != nil {
 		return nil, operatorHint(err)
 	}
@@ -195,7 +195,7 @@ func (a *app) openVault(ctx context.Context, acc upkeep.Access) (*vault, error) 
 }
 
 // progress shows a bar while f works, on a terminal.
-func (a *app) progress(what string, f func(upkeep.Progress) error) error {
+func (a *app) progress(what string, f func(admin.Progress) error) error {
 	if !a.err.terminal || a.set.quiet {
 		return f(func(int64, int64) {})
 	}
@@ -244,19 +244,19 @@ func (a *app) migrateCmd() *cobra.Command {
 			if source == "" || target == "" {
 				return usage("migrate needs --from and --to")
 			}
-			if upkeep.SameStore(source, target) {
+			if admin.SameStore(source, target) {
 				return usage("migrate: --from and --to are the same store")
 			}
 			acc, err := a.access()
 			if err != nil {
 				return err
 			}
-			from, done, err := upkeep.Open(cmd.Context(), source, acc, true)
+			from, done, err := admin.Open(cmd.Context(), source, acc, true)
 			if err != nil {
 				return fmt.Errorf("--from: %w", err)
 			}
 			defer done()
-			to, done, err := upkeep.Open(cmd.Context(), target, acc, dry)
+			to, done, err := admin.Open(cmd.Context(), target, acc, dry)
 			if dry && errors.Is(err, store.ErrNotFound) {
 				to, done, err = nil, func() {}, nil
 			}
@@ -265,10 +265,10 @@ func (a *app) migrateCmd() *cobra.Command {
 			}
 			defer done()
 			a.servesElsewhere(cmd.Context(), acc, target, to)
-			var r upkeep.Report
+			var r admin.Report
 			began := time.Now()
-			err = a.progress("migrate", func(p upkeep.Progress) (err error) {
-				r, err = upkeep.Migrate(cmd.Context(), from, to, dry, p)
+			err = a.progress("migrate", func(p admin.Progress) (err error) {
+				r, err = admin.Migrate(cmd.Context(), from, to, dry, p)
 				return err
 			})
 			if err != nil {
@@ -290,7 +290,7 @@ func (a *app) migrateCmd() *cobra.Command {
 }
 
 // servesElsewhere warns when the servers of a target are those of a service that goes on with another store.
-func (a *app) servesElsewhere(ctx context.Context, acc upkeep.Access, target string, to store.Vault) {
+func (a *app) servesElsewhere(ctx context.Context, acc admin.Access, target string, to store.Backend) {
 	if strings.HasPrefix(target, "sqlite:") || acc.Keys == nil || to == nil {
 		return
 	}
@@ -298,7 +298,7 @@ func (a *app) servesElsewhere(ctx context.Context, acc upkeep.Access, target str
 	if err != nil || kept == service.JetStream {
 		return
 	}
-	if _, err := upkeep.BusOf(ctx, to); kept == "" && !errors.Is(err, store.ErrNotFound) {
+	if _, err := admin.BusOf(ctx, to); kept == "" && !errors.Is(err, store.ErrNotFound) {
 		return // which may be what it serves from
 	}
 	links, err := acc.Links(target)
@@ -306,7 +306,7 @@ func (a *app) servesElsewhere(ctx context.Context, acc upkeep.Access, target str
 		return // nobody who could be warned of is seen
 	}
 	defer links.Close()
-	if upkeep.Serving(ctx, links) {
+	if admin.Serving(ctx, links) {
 		a.notice("warning: a service is running there, and goes on with its own store: this is a copy, which grows old. Stop it and start it with --store jetstream to use the copy")
 	}
 }
@@ -321,18 +321,18 @@ func (a *app) interruptedCopy(what string, err error) error {
 
 // copied tells what was copied, and what is left to do at a store in NATS servers, where the rooms'
 // messages are to be.
-func (a *app) copied(what, url string, r upkeep.Report, began time.Time) error {
+func (a *app) copied(what, url string, r admin.Report, began time.Time) error {
 	if url != "" && !strings.HasPrefix(url, "sqlite:") {
 		a.notice("rooms that store messages get their streams when unibus serve starts; without a service: unibus doctor --repair --store %s", redact.URL(url))
 	}
 	type result struct {
-		upkeep.Report
+		admin.Report
 		Seconds float64 `json:"seconds"`
 	}
 	return a.out.value(result{r, time.Since(began).Seconds()}, func() { fmt.Fprintln(a.out, copiedText(what, r, began)) })
 }
 
-func copiedText(what string, r upkeep.Report, began time.Time) string {
+func copiedText(what string, r admin.Report, began time.Time) string {
 	return fmt.Sprintf("%s the bus %s: %s, %s, %s, %s, in %v", what, r.Bus,
 		english.Plural(int(r.Logs), "log", ""), english.Plural(int(r.Entries), "entry", ""),
 		english.Plural(int(r.Keys), "sealed key", ""), english.Plural(int(r.Cards), "card", ""), time.Since(began).Round(10*time.Millisecond))
@@ -359,13 +359,13 @@ func (a *app) backupCmd() *cobra.Command {
 				a.notice("the store: %s", redact.URL(s.url))
 			}
 			began := time.Now()
-			var r upkeep.Report
-			err = a.progress("backup", func(p upkeep.Progress) (err error) {
+			var r admin.Report
+			err = a.progress("backup", func(p admin.Progress) (err error) {
 				if args[0] == "-" {
-					r, err = upkeep.BackupTo(cmd.Context(), s.Vault, a.out, began, p)
+					r, err = admin.BackupTo(cmd.Context(), s.Backend, a.out, began, p)
 					return errors.Join(err, a.out.Flush())
 				}
-				r, err = upkeep.Backup(cmd.Context(), s.Vault, args[0], began, p)
+				r, err = admin.Backup(cmd.Context(), s.Backend, args[0], began, p)
 				return err
 			})
 			if err != nil {
@@ -404,13 +404,13 @@ func (a *app) restoreCmd() *cobra.Command {
 				defer piped.Close()
 			}
 			began := time.Now()
-			var r upkeep.Report
-			err = a.progress("restore", func(p upkeep.Progress) (err error) {
+			var r admin.Report
+			err = a.progress("restore", func(p admin.Progress) (err error) {
 				if piped != nil {
-					r, err = upkeep.RestoreFrom(cmd.Context(), piped, url, acc, p)
+					r, err = admin.RestoreFrom(cmd.Context(), piped, url, acc, p)
 					return err
 				}
-				r, err = upkeep.Restore(cmd.Context(), args[0], url, acc, p)
+				r, err = admin.Restore(cmd.Context(), args[0], url, acc, p)
 				return err
 			})
 			if err != nil {
@@ -468,8 +468,8 @@ func (a *app) storeCmd() *cobra.Command {
 			defer nc.Close()
 			began := time.Now()
 			var streams int64
-			err = a.progress("scale to "+strconv.Itoa(n), func(p upkeep.Progress) (err error) {
-				streams, err = upkeep.Scale(cmd.Context(), nc, n, p)
+			err = a.progress("scale to "+strconv.Itoa(n), func(p admin.Progress) (err error) {
+				streams, err = admin.Scale(cmd.Context(), nc, n, p)
 				return err
 			})
 			if err != nil {

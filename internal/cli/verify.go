@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/upkeep"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 // verifyFlags say what is verified.
@@ -211,22 +211,22 @@ func (a *app) export(ctx context.Context, c *unibus.Client, path string, rooms [
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	logs := []upkeep.Log{signedLog(c.Bus(), entries)}
+	logs := []admin.Log{signedLog(c.Bus(), entries)}
 	for _, r := range rooms {
 		if entries, err = r.Log(ctx); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
 		logs = append(logs, signedLog(r.ID(), entries))
 	}
-	if err := upkeep.Export(path, logs, time.Now()); err != nil {
+	if err := admin.Export(path, logs, time.Now()); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	a.notice("%s holds %s", path, english.Plural(len(logs), "log", ""))
 	return nil
 }
 
-func signedLog(id unibus.ID, entries []unibus.LogEntry) upkeep.Log {
-	l := upkeep.Log{ID: id}
+func signedLog(id unibus.ID, entries []unibus.LogEntry) admin.Log {
+	l := admin.Log{ID: id}
 	for _, e := range entries {
 		l.Statements = append(l.Statements, e.Statement)
 	}
@@ -304,7 +304,7 @@ func (a *app) verifyFile(ctx context.Context, path string) error {
 	}
 	found := []checkedLog{}
 	met := map[unibus.ID]bool{}
-	logs, err := upkeep.VerifyArchive(ctx, path, func(ctx context.Context, log unibus.ID) (func(uint64) ([32]byte, bool), error) {
+	logs, err := admin.VerifyArchive(ctx, path, func(ctx context.Context, log unibus.ID) (func(uint64) ([32]byte, bool), error) {
 		hash, err := unibus.RecallLog(ctx, o, log)
 		_, met[log] = hash(1)
 		return hash, err

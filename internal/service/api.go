@@ -29,7 +29,7 @@ const (
 
 // api answers the membership API.
 type api struct {
-	store   store.Vault
+	store   store.Backend
 	logs    *logs
 	bus     crypto.ID
 	cards   *waitingCards

@@ -15,7 +15,7 @@ import (
 // audit looks, when a service starts, whether what the store holds is what was signed: a damaged disk is told of before
 // anybody meets it. The allowlist is looked at before logins are answered, rooms beside that.
 type audit struct {
-	store store.Vault
+	store store.Backend
 	logs  *logs
 	bus   crypto.ID
 	seen  *seen

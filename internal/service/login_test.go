@@ -144,7 +144,7 @@ func (p *porch) outcome() string {
 
 // ailing is a store of which some answers fail.
 type ailing struct {
-	store.Vault
+	store.Backend
 	entries bool // it reads none
 	lists   bool // somebody whom its log does not know
 }
@@ -153,14 +153,14 @@ func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.
 	if s.entries {
 		return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, store.ErrUnavailable) }
 	}
-	return s.Vault.Entries(ctx, log, after)
+	return s.Backend.Entries(ctx, log, after)
 }
 
 func (s *ailing) IsAuthorized(ctx context.Context, key crypto.PublicKey) (bool, error) {
 	if s.lists {
 		return true, nil
 	}
-	return s.Vault.IsAuthorized(ctx, key)
+	return s.Backend.IsAuthorized(ctx, key)
 }
 
 // TestLoginOutcomes: each reason for which a login is refused, or left without an answer, wherever it is on its way.
@@ -219,9 +219,9 @@ func TestLoginOutcomes(t *testing.T) {
 		}, answered, "bus-full:1", false},
 		"nothing to sign answers with":   {'a', user, publicIssuer, answered, "", true},
 		"nor refusals":                   {'m', user, publicIssuer, answered, "denied:1", false},
-		"the store does not answer":      {'a', user, func(p *porch) { p.store.(*gated).Vault.(interface{ Close() error }).Close() }, answered, "unavailable:1", false},
-		"a record is damaged":            {'m', user, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Vault), false, true}) }, answered, "unavailable:1", false},
-		"the store does not read a room": {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Vault), true, false}) }, answered, "unavailable:1", false},
+		"the store does not answer":      {'a', user, func(p *porch) { p.store.(*gated).Backend.(interface{ Close() error }).Close() }, answered, "unavailable:1", false},
+		"a record is damaged":            {'m', user, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Backend), false, true}) }, answered, "unavailable:1", false},
+		"the store does not read a room": {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Backend), true, false}) }, answered, "unavailable:1", false},
 		"a room that is not there":       {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, nil, answered, "allowed:1", true},
 	} {
 		t.Run(name, func(t *testing.T) {

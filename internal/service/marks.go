@@ -187,7 +187,7 @@ const (
 // marks looks at the streams.
 type marks struct {
 	file     string // empty: nothing is kept
-	store    store.Vault
+	store    store.Backend
 	next     time.Time // when to look again
 	known    Marks     // nil until they are read
 	changed  bool

@@ -52,7 +52,7 @@ type Node struct {
 	server *bus.Server // nil beside external servers
 	links  *bus.Links
 	url    string
-	store  store.Vault
+	store  store.Backend
 	log    *slog.Logger
 }
 

@@ -23,7 +23,7 @@ const (
 // ones not counted. They are counted in the store, not each time but the more often the fewer are left: several
 // services then agree well enough.
 type quota struct {
-	store    store.Vault
+	store    store.Backend
 	rooms    int
 	creators *recent[crypto.PublicKey, *creator]
 	now      func() time.Time
@@ -36,7 +36,7 @@ type creator struct {
 	until  time.Time
 }
 
-func newQuota(s store.Vault, rooms int, now func() time.Time) *quota {
+func newQuota(s store.Backend, rooms int, now func() time.Time) *quota {
 	return &quota{store: s, rooms: rooms, creators: newRecent[crypto.PublicKey, *creator](maxCreators), now: now}
 }
 

@@ -155,13 +155,13 @@ func TestQuotaIsTheCreators(t *testing.T) {
 
 // revoking is a store in which somebody is revoked while somebody's rooms are counted.
 type revoking struct {
-	store.Vault
+	store.Backend
 	revoke func()
 }
 
 func (r revoking) Created(ctx context.Context, key crypto.PublicKey) (int, error) {
 	r.revoke()
-	return r.Vault.Created(ctx, key)
+	return r.Backend.Created(ctx, key)
 }
 
 // TestRevokedWhileWaiting: who is revoked while a room of theirs waits for its turn to be made makes none.

@@ -22,7 +22,7 @@ import (
 // reconciler brings NATS in line with the logs as they grow, whoever appended: streams of stored
 // rooms, connections of those whose access ended, and notices to members.
 type reconciler struct {
-	store   store.Vault
+	store   store.Backend
 	logs    *logs
 	bus     crypto.ID
 	links   *bus.Links

@@ -33,7 +33,7 @@ const maxDrops = 8
 
 // Options of Start.
 type Options struct {
-	Store    store.Vault
+	Store    store.Backend
 	Replicas func(ctx context.Context) (int, error) // how often a new room's stream is kept
 	Links    *bus.Links                             // the service's connections; it does not close them
 	Identity *crypto.Identity                       // founds the bus if the store is empty

@@ -23,7 +23,7 @@ const (
 // oldest go: a rekey that lost its race, and starts again with a fresh key, has no more use for the one before.
 // So nobody who makes one change at a time is ever refused.
 type staging struct {
-	store   store.Vault
+	store   store.Backend
 	sealers *recent[crypto.PublicKey, *sealer]
 	now     func() time.Time
 }
@@ -47,7 +47,7 @@ func (k *stagedKey) is(o stagedKey) bool {
 	return k.room == o.room && k.epoch == o.epoch && k.commit == o.commit
 }
 
-func newStaging(s store.Vault, now func() time.Time) *staging {
+func newStaging(s store.Backend, now func() time.Time) *staging {
 	return &staging{store: s, sealers: newRecent[crypto.PublicKey, *sealer](maxSealers), now: now}
 }
 

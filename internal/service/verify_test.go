@@ -46,14 +46,14 @@ type porch struct {
 
 // gated is a store that answers about keys it does not know only when it is told to.
 type gated struct {
-	store.Vault
+	store.Backend
 	asked    atomic.Int32
 	released chan struct{}
 	release  func()
 }
 
 func (g *gated) IsAuthorized(ctx context.Context, key crypto.PublicKey) (bool, error) {
-	ok, err := g.Vault.IsAuthorized(ctx, key)
+	ok, err := g.Backend.IsAuthorized(ctx, key)
 	if !ok {
 		g.asked.Add(1)
 		<-g.released
@@ -74,7 +74,7 @@ func openStore(t *testing.T) *sqlite.Store {
 func newPorch(t *testing.T) (*porch, *gated) {
 	t.Helper()
 	p := &porch{t: t, admin: person(t, 'a'), drops: map[string]int{}}
-	s := &gated{Vault: openStore(t), released: make(chan struct{})}
+	s := &gated{Backend: openStore(t), released: make(chan struct{})}
 	s.release = sync.OnceFunc(func() { close(s.released) })
 	state, err := store.Found(t.Context(), s, p.admin, "admin", time.Now())
 	if err != nil {
@@ -113,7 +113,7 @@ func newPorch(t *testing.T) (*porch, *gated) {
 // read lets the porch know of everyone on the bus's log.
 func (p *porch) read() {
 	p.t.Helper()
-	if err := p.logs.with(p.t.Context(), p.bus, func(*ledger.State) error { return nil }); err != nil {
+	if _, err := p.logs.state(p.t.Context(), p.bus); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -331,11 +331,11 @@ func TestRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry, err := storetest.Advance(room, statement)
+	change, err := storetest.Advance(room, statement)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.verifier.roster.note(room, entry); has(bob.Key(), now) {
+	if p.verifier.roster.note(room, change.Entry.Touches()); has(bob.Key(), now) {
 		t.Error("the log of a room says who may use the bus")
 	}
 }

@@ -189,9 +189,9 @@ type Store interface {
 	Close() error
 }
 
-// Vault is a store that is reached directly, not through a service. It can be gone through as a
+// Backend is a store that is reached directly, not through a service. It can be gone through as a
 // whole, and its views can be written anew.
-type Vault interface {
+type Backend interface {
 	Store
 	// Logs yields every log, that of the bus first.
 	Logs(ctx context.Context) iter.Seq2[crypto.ID, error]
@@ -226,7 +226,7 @@ type Vault interface {
 
 // Whole fails with ErrUnavailable while a bus is being copied into a store, or only a part of one was: of who was
 // revoked, say, the store may not know yet.
-func Whole(ctx context.Context, v Vault) error {
+func Whole(ctx context.Context, v Backend) error {
 	copying, err := v.Copying(ctx)
 	if err == nil && copying {
 		err = fmt.Errorf("%w: a bus is being copied into the store, and is not there whole yet: unibus migrate or restore goes on with it; if nobody is copying one, what the servers keep is damaged", ErrUnavailable)

@@ -12,7 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-var _ store.Vault = (*Store)(nil)
+var _ store.Backend = (*Store)(nil)
 
 // Logs yields every log, that of the bus first. It holds their ids in memory.
 func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {

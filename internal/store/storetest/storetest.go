@@ -416,7 +416,7 @@ func testRoomsOf(t *testing.T, w *world) {
 
 // testCopying: that a bus is being copied into the store is remembered until it is not, and its logs are what they are.
 func testCopying(t *testing.T, w *world) {
-	v, ok := w.s.(store.Vault)
+	v, ok := w.s.(store.Backend)
 	if !ok {
 		return // what stands behind it passes this by itself
 	}
@@ -438,7 +438,7 @@ func testCopying(t *testing.T, w *world) {
 
 // testCreated: a room counts for who created it until it is archived, whoever is in it.
 func testCreated(t *testing.T, w *world) {
-	v, ok := w.s.(store.Vault)
+	v, ok := w.s.(store.Backend)
 	if !ok {
 		return // what stands behind it passes this by itself
 	}
@@ -832,7 +832,7 @@ func testManySealers(t *testing.T, w *world) {
 	w.must(put(bob, w.seal(key, s.ID, 1, bob)))
 	w.given(bob, s.ID, 1, append([]*crypto.Identity{bob, owner}, admins[:others]...)...)
 
-	v, ok := w.s.(store.Vault)
+	v, ok := w.s.(store.Backend)
 	if !ok {
 		return // what stands behind it passes this by itself
 	}
@@ -861,7 +861,7 @@ func testManySealers(t *testing.T, w *world) {
 
 // testStagedKeys: what was staged and no entry names goes after a time, and nothing else does.
 func testStagedKeys(t *testing.T, w *world) {
-	v, ok := w.s.(store.Vault)
+	v, ok := w.s.(store.Backend)
 	if !ok {
 		return // what stands behind it passes this by itself
 	}
@@ -917,7 +917,7 @@ func testStagedKeys(t *testing.T, w *world) {
 // testUnstagedKeys: one sealer's copies of a key go when they are of no use any more, and stay once an entry names
 // it. Those of others stay.
 func testUnstagedKeys(t *testing.T, w *world) {
-	v, ok := w.s.(store.Vault)
+	v, ok := w.s.(store.Backend)
 	if !ok {
 		return // what stands behind it passes this by itself
 	}

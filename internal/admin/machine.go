@@ -1,4 +1,4 @@
-package upkeep
+package admin
 
 import (
 	"context"

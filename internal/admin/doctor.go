@@ -1,4 +1,4 @@
-package upkeep
+package admin
 
 import (
 	"context"
@@ -233,7 +233,7 @@ type Look struct {
 
 // Streams looks at the copies of the store's buckets and of the rooms' streams, and holds the streams
 // against the rooms; those that are missing are made in a repair.
-func Streams(ctx context.Context, a Access, servers string, s store.Vault, look Look) {
+func Streams(ctx context.Context, a Access, servers string, s store.Backend, look Look) {
 	report, repair := look.Report, look.Repair
 	n := named{"replicas", report}
 	nc, err := a.Dial(servers)
@@ -361,7 +361,7 @@ func complete(want map[string]*store.Room, repair bool, ensure func(store.Room) 
 }
 
 // ensure makes the stream of a room.
-func ensure(ctx context.Context, nc *nats.Conn, s store.Vault, r store.Room) error {
+func ensure(ctx context.Context, nc *nats.Conn, s store.Backend, r store.Room) error {
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if kept, ok := s.(interface {
 		Replicas(context.Context) (int, error)
@@ -384,7 +384,7 @@ func ensure(ctx context.Context, nc *nats.Conn, s store.Vault, r store.Room) err
 
 // Views checks every log by the rules and every view against its log; in a repair the views are
 // written anew. It also tells of stale rooms and of those with a single owner.
-func Views(ctx context.Context, s store.Vault, look Look) {
+func Views(ctx context.Context, s store.Backend, look Look) {
 	report, repair := look.Report, look.Repair
 	n := named{"views", report}
 	var mu sync.Mutex
@@ -464,7 +464,7 @@ func Views(ctx context.Context, s store.Vault, look Look) {
 }
 
 // withoutKey counts the members of a room to whom nobody has sealed its newest key.
-func withoutKey(ctx context.Context, s store.Vault, state *ledger.State) (n int, err error) {
+func withoutKey(ctx context.Context, s store.Backend, state *ledger.State) (n int, err error) {
 	if state.Room == nil || state.Room.Archived != 0 || !state.Room.Policy.Encrypted() {
 		return 0, nil
 	}
@@ -482,7 +482,7 @@ func withoutKey(ctx context.Context, s store.Vault, state *ledger.State) (n int,
 
 // Cards verifies the card of everyone: without one nobody seals a room's key to its owner, and no room that they are
 // in gets another key.
-func Cards(ctx context.Context, s store.Vault, look Look) {
+func Cards(ctx context.Context, s store.Backend, look Look) {
 	n := named{"cards", look.Report}
 	var broken []string
 	all := 0
@@ -505,7 +505,7 @@ func Cards(ctx context.Context, s store.Vault, look Look) {
 }
 
 // allowlist is the bus as its log says.
-func allowlist(ctx context.Context, s store.Vault) (*ledger.Bus, error) {
+func allowlist(ctx context.Context, s store.Backend) (*ledger.Bus, error) {
 	id, err := BusOf(ctx, s)
 	if err != nil {
 		return nil, err
@@ -527,7 +527,7 @@ func owners(r *ledger.Room) (n int) {
 }
 
 // backOf is what helps with a store that is damaged: what other servers hold, or a backup.
-func backOf(s store.Vault) string {
+func backOf(s store.Backend) string {
 	if _, ok := s.(records); ok {
 		return BackToServers
 	}
@@ -555,7 +555,7 @@ type records interface {
 
 // Kept looks at the file that a store is kept in, and at whether it holds what was acknowledged; or at whether the servers
 // can read all that they have.
-func Kept(ctx context.Context, s store.Vault, look Look) {
+func Kept(ctx context.Context, s store.Backend, look Look) {
 	if r, ok := s.(records); ok {
 		n := named{"records", look.Report}
 		if err := r.CheckRecords(ctx); err != nil {

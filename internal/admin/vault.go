@@ -1,6 +1,6 @@
-// Package upkeep is what operators do to a bus as a whole: move it from one store to another, back it
+// Package admin is what operators do to a bus as a whole: move it from one store to another, back it
 // up, look whether it is well, and change on how many servers it is kept.
-package upkeep
+package admin
 
 import (
 	"cmp"
@@ -83,7 +83,7 @@ func Serving(ctx context.Context, l *bus.Links) bool {
 
 // Open opens the store at sqlite:PATH or nats://HOST:PORT; with existing it has to be there
 // (ErrNotFound). The function it returns closes it.
-func Open(ctx context.Context, url string, a Access, existing bool) (store.Vault, func(), error) {
+func Open(ctx context.Context, url string, a Access, existing bool) (store.Backend, func(), error) {
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
 		s, err := sqlite.Open(ctx, path, sqlite.Options{OpTimeout: a.step(), Existing: existing, Unchecked: a.Unchecked})
 		if err != nil {

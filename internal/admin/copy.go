@@ -1,4 +1,4 @@
-package upkeep
+package admin
 
 import (
 	"context"
@@ -70,7 +70,7 @@ type Progress func(done, all int64)
 
 // walk yields everything in a store: the bus log, the cards, and of each room first the keys and
 // then the log, so that whoever is interrupted leaves no entry without the keys it needs.
-func walk(ctx context.Context, from store.Vault) iter.Seq2[item, error] {
+func walk(ctx context.Context, from store.Backend) iter.Seq2[item, error] {
 	return func(yield func(item, error) bool) {
 		first := true
 		for log, err := range from.Logs(ctx) {
@@ -103,7 +103,7 @@ func walk(ctx context.Context, from store.Vault) iter.Seq2[item, error] {
 }
 
 // load puts items into a store. Rooms are worked on side by side, each in its own order.
-func load(ctx context.Context, items iter.Seq2[item, error], to store.Vault, totals *Totals, done func()) error {
+func load(ctx context.Context, items iter.Seq2[item, error], to store.Backend, totals *Totals, done func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lines := make([]chan item, workers)
@@ -145,7 +145,7 @@ func load(ctx context.Context, items iter.Seq2[item, error], to store.Vault, tot
 
 // loader writes the items of one room after the other.
 type loader struct {
-	to    store.Vault
+	to    store.Backend
 	done  func() // a log
 	fold  *ledger.Fold
 	log   crypto.ID
@@ -265,7 +265,7 @@ func (d *digest) add(parts ...[]byte) {
 	d.count++
 }
 
-func sealedDigest(ctx context.Context, s store.Vault, room crypto.ID) (d digest, err error) {
+func sealedDigest(ctx context.Context, s store.Backend, room crypto.ID) (d digest, err error) {
 	for k, err := range s.Sealed(ctx, room) {
 		if err != nil {
 			return d, err
@@ -275,7 +275,7 @@ func sealedDigest(ctx context.Context, s store.Vault, room crypto.ID) (d digest,
 	return d, nil
 }
 
-func cardsDigest(ctx context.Context, s store.Vault) (d digest, err error) {
+func cardsDigest(ctx context.Context, s store.Backend) (d digest, err error) {
 	for c, err := range s.AllCards(ctx) {
 		if err != nil {
 			return d, err
@@ -299,7 +299,7 @@ type Report struct {
 // may be repeated, and goes on where it was interrupted. At the end it holds both against each
 // other: ErrDiffers when they are not the same, as when the source is still written to. ErrConflict
 // when the target has another history, ErrExists when it has another bus. With dry nothing is written.
-func Migrate(ctx context.Context, from, to store.Vault, dry bool, progress Progress) (Report, error) {
+func Migrate(ctx context.Context, from, to store.Backend, dry bool, progress Progress) (Report, error) {
 	var r Report
 	all, err := count(ctx, from, to, &r)
 	if err != nil || dry {
@@ -317,7 +317,7 @@ func Migrate(ctx context.Context, from, to store.Vault, dry bool, progress Progr
 
 // receive has a store filled with a bus that it does not have, or has in part. Until that is done nobody relies on it:
 // who was revoked in the end may be a user at first.
-func receive(ctx context.Context, to store.Vault, fill func() error) error {
+func receive(ctx context.Context, to store.Backend, fill func() error) error {
 	copying, err := to.Copying(ctx)
 	if err == nil && !copying {
 		_, err = to.Bus(ctx)
@@ -335,7 +335,7 @@ func receive(ctx context.Context, to store.Vault, fill func() error) error {
 }
 
 // count looks at both sides: what there is, and what of it is missing at the target.
-func count(ctx context.Context, from, to store.Vault, r *Report) (all int64, err error) {
+func count(ctx context.Context, from, to store.Backend, r *Report) (all int64, err error) {
 	if r.Bus, err = BusOf(ctx, from); err != nil {
 		return 0, fmt.Errorf("the source: %w", err)
 	}
@@ -387,7 +387,7 @@ func ofBus(ctx context.Context, s store.Store, id crypto.ID) error {
 	return nil
 }
 
-func has(ctx context.Context, from, to store.Vault, log crypto.ID) (bool, error) {
+func has(ctx context.Context, from, to store.Backend, log crypto.ID) (bool, error) {
 	if to == nil {
 		return false, nil
 	}
@@ -403,7 +403,7 @@ func has(ctx context.Context, from, to store.Vault, log crypto.ID) (bool, error)
 }
 
 // same checks that two stores hold the same, and that the views of the second are what its logs say.
-func same(ctx context.Context, from, to store.Vault, done func()) error {
+func same(ctx context.Context, from, to store.Backend, done func()) error {
 	logs, err := each(ctx, from, func(ctx context.Context, log crypto.ID) error {
 		defer done()
 		if err := sameLog(ctx, from, to, log); err != nil {
@@ -442,7 +442,7 @@ func same(ctx context.Context, from, to store.Vault, done func()) error {
 	return err
 }
 
-func sameLog(ctx context.Context, from, to store.Vault, log crypto.ID) error {
+func sameLog(ctx context.Context, from, to store.Backend, log crypto.ID) error {
 	h, err := store.HeadOf(ctx, from, log)
 	if err != nil {
 		return err
@@ -451,7 +451,7 @@ func sameLog(ctx context.Context, from, to store.Vault, log crypto.ID) error {
 }
 
 // right checks that a store has a log up to a head, no further, and its views as it says.
-func right(ctx context.Context, s store.Vault, log crypto.ID, h ledger.Head) error {
+func right(ctx context.Context, s store.Backend, log crypto.ID, h ledger.Head) error {
 	state, err := store.Load(ctx, s, log)
 	if err != nil {
 		return err
@@ -467,7 +467,7 @@ func right(ctx context.Context, s store.Vault, log crypto.ID, h ledger.Head) err
 }
 
 // each calls f for every log of a store, some at once, and returns how many there are.
-func each(ctx context.Context, s store.Vault, f func(ctx context.Context, log crypto.ID) error) (n int, err error) {
+func each(ctx context.Context, s store.Backend, f func(ctx context.Context, log crypto.ID) error) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var working tasks.Group

@@ -1,4 +1,4 @@
-package upkeep
+package admin
 
 import (
 	"archive/tar"
@@ -98,7 +98,7 @@ func (i item) content() []byte {
 
 // Backup writes everything in a store to a file, whole or not at all. It fails with ErrExists rather
 // than replace a file.
-func Backup(ctx context.Context, from store.Vault, path string, now time.Time, progress Progress) (r Report, err error) {
+func Backup(ctx context.Context, from store.Backend, path string, now time.Time, progress Progress) (r Report, err error) {
 	if _, err := os.Stat(path); err == nil { // before all the work
 		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
 	}
@@ -136,7 +136,7 @@ func create(path string, write func(w io.Writer) error) error {
 }
 
 // BackupTo is Backup to what is no file: whoever reads it finds out by the checksum at its end whether it is whole.
-func BackupTo(ctx context.Context, from store.Vault, w io.Writer, now time.Time, progress Progress) (r Report, err error) {
+func BackupTo(ctx context.Context, from store.Backend, w io.Writer, now time.Time, progress Progress) (r Report, err error) {
 	all, err := count(ctx, from, nil, &r)
 	if err != nil {
 		return r, err
@@ -159,7 +159,7 @@ func archiveTo(w io.Writer, now time.Time, f func(a *archiver) error) error {
 }
 
 // everything writes the files of an archive.
-func (a *archiver) everything(ctx context.Context, from store.Vault, r *Report, all int64, progress Progress) error {
+func (a *archiver) everything(ctx context.Context, from store.Backend, r *Report, all int64, progress Progress) error {
 	if err := a.begin(manifest{Bus: r.Bus, Logs: all}); err != nil {
 		return err
 	}
@@ -342,7 +342,7 @@ func RestoreFrom(ctx context.Context, f io.ReadSeeker, url string, a Access, pro
 }
 
 // fill puts a checked archive into a store, and checks that the store then holds the same.
-func fill(ctx context.Context, f io.ReadSeeker, heads map[crypto.ID]ledger.Head, to store.Vault, r *Report, progress Progress) error {
+func fill(ctx context.Context, f io.ReadSeeker, heads map[crypto.ID]ledger.Head, to store.Backend, r *Report, progress Progress) error {
 	if err := ofBus(ctx, to, r.Bus); err != nil {
 		return fmt.Errorf("the store: %w", err)
 	}
