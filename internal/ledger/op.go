@@ -1,8 +1,8 @@
 package ledger
 
 import (
-	"bytes"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -91,11 +91,7 @@ func (e *Entry) NewEpoch() *Rekey {
 }
 
 // SameChange reports whether two bodies change the same, whatever keys they hand out.
-func SameChange(a, b Body) bool {
-	x, err := crypto.Marshal(withoutKey(a))
-	y, yerr := crypto.Marshal(withoutKey(b))
-	return err == nil && yerr == nil && a.op() == b.op() && bytes.Equal(x, y)
-}
+func SameChange(a, b Body) bool { return reflect.DeepEqual(withoutKey(a), withoutKey(b)) }
 
 func withoutKey(b Body) any {
 	if r, ok := b.(rekeying); ok {

@@ -67,7 +67,7 @@ func (k *Rekey) words(func(crypto.PublicKey) string) string { return fmt.Sprintf
 
 func (k *Rekey) rekey() *Rekey { return k }
 
-func (*Rekey) bare() any { return struct{}{} }
+func (*Rekey) bare() any { return Rekey{} }
 
 // also is what there is to say of a rekey that is part of something else; nothing of none.
 func (k *Rekey) also() string {
