@@ -322,14 +322,14 @@ func receive(ctx context.Context, to store.Backend, fill func() error) error {
 	if err == nil && !copying {
 		_, err = to.Bus(ctx)
 		if copying = errors.Is(err, store.ErrNotFound); copying {
-			err = to.SetCopying(ctx, true)
+			err = to.BeginCopy(ctx)
 		}
 	}
 	if err == nil {
 		err = fill()
 	}
 	if err == nil && copying {
-		err = to.SetCopying(ctx, false)
+		err = to.EndCopy(ctx)
 	}
 	return err
 }
@@ -459,7 +459,7 @@ func right(ctx context.Context, s store.Backend, log crypto.ID, h ledger.Head) e
 	if state.Head != h {
 		return fmt.Errorf("%w: log %s ends at entry %d in the source, at %d in the target", ErrDiffers, log, h.Seq, state.Head.Seq)
 	}
-	wrong, err := s.Rebuild(ctx, state, true)
+	wrong, err := s.Differs(ctx, state)
 	if err == nil && wrong > 0 {
 		err = fmt.Errorf("%w: %d views of log %s are not what it says", ErrDiffers, wrong, log)
 	}

@@ -390,6 +390,10 @@ func Views(ctx context.Context, s store.Backend, look Look) {
 	var mu sync.Mutex
 	var broken, ended, sole, stale, keyless []string
 	wrong, rooms, without := 0, 0, 0
+	compare := s.Differs
+	if repair {
+		compare = s.Rebuild
+	}
 	users, err := allowlist(ctx, s)
 	if err != nil {
 		n.fail(backOf(s)+"; what is damaged is not repaired", "%v", err)
@@ -400,7 +404,7 @@ func Views(ctx context.Context, s store.Backend, look Look) {
 		state, err := store.Load(ctx, s, log)
 		w, lack := 0, 0
 		if err == nil {
-			w, err = s.Rebuild(ctx, state, !repair)
+			w, err = compare(ctx, state)
 		}
 		if err == nil && (w == 0 || repair) {
 			lack, err = withoutKey(ctx, s, state)

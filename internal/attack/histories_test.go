@@ -222,7 +222,7 @@ func TestMemberInViews(t *testing.T) {
 			_, err = storetest.Advance(state, entry)
 			s.must(err)
 			state.Head = head
-			_, err = v.Rebuild(ctx, state, false)
+			_, err = v.Rebuild(ctx, state)
 			s.must(err)
 			members, err := v.Members(ctx, alices.ID())
 			s.must(err)

@@ -56,11 +56,11 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pins: %w", failure(notKept(err)))
 	}
-	db, err := sql.Open("sqlite", sqlite.DSN(path, busy, false))
+	db, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Full))
 	if err != nil {
 		return nil, fmt.Errorf("open the pins: %w", err)
 	}
-	lax, err := sql.Open("sqlite", sqlite.DSN(path, busy, true))
+	lax, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Normal))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the pins: %w", err), db.Close())
 	}
@@ -87,7 +87,7 @@ func found(ctx context.Context, path string) error {
 	if err := newfile.Touch(aside); err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", sqlite.DSN(aside, busy, false))
+	db, err := sql.Open("sqlite", sqlite.DSN(aside, busy, sqlite.Full))
 	if err != nil {
 		return err
 	}

@@ -439,7 +439,7 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	hasty, err := sql.Open("sqlite", sqlite.DSN(path, time.Millisecond, false))
+	hasty, err := sql.Open("sqlite", sqlite.DSN(path, time.Millisecond, sqlite.Full))
 	if err != nil {
 		t.Fatal(err)
 	}

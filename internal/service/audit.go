@@ -71,7 +71,7 @@ func (a *audit) users(ctx context.Context, strays int) error {
 	if err != nil {
 		return err
 	}
-	wrong, err := a.store.Rebuild(ctx, s, true)
+	wrong, err := a.store.Differs(ctx, s)
 	switch {
 	case errors.Is(err, store.ErrConflict), err == nil && wrong+strays == 0: // somebody has changed it meanwhile
 		return nil
@@ -113,7 +113,11 @@ func (a *audit) record(ctx context.Context, file filed) error {
 
 // anew makes what the store lists what a log says; dry is for where that may well be so already.
 func (a *audit) anew(ctx context.Context, s *ledger.State, what string, dry bool) error {
-	wrong, err := a.store.Rebuild(ctx, s, dry)
+	rewrite := a.store.Rebuild
+	if dry {
+		rewrite = a.store.Differs
+	}
+	wrong, err := rewrite(ctx, s)
 	if err == nil && dry && wrong > 0 {
 		return a.anew(ctx, s, what, false)
 	}

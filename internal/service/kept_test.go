@@ -182,7 +182,7 @@ func TestNotWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = n.store.SetCopying(t.Context(), true)
+	err = n.store.BeginCopy(t.Context())
 	n.Stop()
 	if err != nil {
 		t.Fatal(err)

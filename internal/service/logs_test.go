@@ -38,7 +38,7 @@ func TestAppendFails(t *testing.T) {
 	l := newLogs(s)
 	anything := func(*ledger.State, *ledger.Entry) error { return nil }
 	waiting := l.entry(bus.ID) // as someone has it who waits for the one before
-	holder, err := sql.Open("sqlite", sqlite.DSN(path, time.Second, false))
+	holder, err := sql.Open("sqlite", sqlite.DSN(path, time.Second, sqlite.Full))
 	must(err)
 	defer holder.Close()
 	tx, err := holder.BeginTx(t.Context(), nil)

@@ -43,7 +43,7 @@ func TestRemote(t *testing.T) {
 	for _, c := range []struct{ carrier, kind string }{{"nats", ""}, {"http", ""}, {"nats", JetStream}} {
 		carrier := c.carrier
 		t.Run(carrier+" "+c.kind, func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) storetest.Backend {
+			storetest.Run(t, func(t *testing.T) storetest.Subject {
 				n, id := node(t, c.kind)
 				conn := func(id *crypto.Identity) *bus.Conn {
 					c, err := bus.Dial(bus.DialOptions{Servers: n.URL(), Identity: id, Bus: n.Bus, Timeout: timeout})
@@ -54,7 +54,7 @@ func TestRemote(t *testing.T) {
 					return c
 				}
 				open := map[crypto.PublicKey]store.Store{}
-				return storetest.Backend{
+				return storetest.Subject{
 					Admin: id, Founded: true, OwnKeysOnly: true, OpTimeout: timeout,
 					As: func(id *crypto.Identity) store.Store {
 						if s := open[id.Key()]; s != nil {

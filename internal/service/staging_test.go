@@ -85,7 +85,7 @@ func TestStagedKeys(t *testing.T) {
 	t.Cleanup(n.Stop)
 	p := mustDial(t, n, admin, n.Bus)
 	room := encrypted(t, p, admin)
-	db, err := sql.Open("sqlite", sqlite.DSN(filepath.Join(dir, SQLiteFile), longest, true))
+	db, err := sql.Open("sqlite", sqlite.DSN(filepath.Join(dir, SQLiteFile), longest, sqlite.Normal))
 	if err != nil {
 		t.Fatal(err)
 	}

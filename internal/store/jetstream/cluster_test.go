@@ -39,7 +39,7 @@ func newCluster(t testing.TB, n int) *cluster {
 			ServerName: fmt.Sprintf("s%d", i), Host: "127.0.0.1", Port: freeport.Port(), JetStream: true, StoreDir: t.TempDir(),
 			NoSigs: true, SyncAlways: true,
 		}
-		for a := range 24 { // each test has an account to itself
+		for a := range 32 { // each test has an account to itself
 			acc := server.NewAccount(fmt.Sprintf("A%d", a))
 			o.Accounts = append(o.Accounts, acc)
 			o.Users = append(o.Users, &server.User{Username: acc.Name, Password: "x", Account: acc})

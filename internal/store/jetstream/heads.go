@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -12,8 +13,9 @@ import (
 // No record says where a log ends: its entries do, which are there without a gap. So whoever looks for the
 // end of a log looks 1, 2, 4, … places further than where an entry is known to be, for many logs at once.
 const (
-	maxProbes = 12 // places of one log that are asked for at once
-	minProbes = 2  // the last entry, and that there is none after it
+	maxProbes = 12   // places of one log that are asked for at once
+	minProbes = 2    // the last entry, and that there is none after it
+	maxHeads  = 4096 // logs whose last entry is remembered: those of four long requests
 )
 
 // end is how far a log is known to reach.
@@ -23,50 +25,66 @@ type end struct {
 	guess bool // the head is where a view says that the log goes on, and no entry was seen there
 }
 
+// heads finds where logs end.
+type heads struct {
+	*buckets
+
+	mu   sync.Mutex
+	last map[crypto.ID]ledger.Head // last entries known to be there: a place to begin, never the answer
+}
+
+// known is the last entry of a log that was seen; the zero head for none.
+func (h *heads) known(log crypto.ID) ledger.Head {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last[log]
+}
+
+// remember says that an entry of a log was seen.
+func (h *heads) remember(log crypto.ID, head ledger.Head) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last[log].Seq >= head.Seq {
+		return
+	}
+	for id := range h.last { // any will do
+		if len(h.last) < maxHeads {
+			break
+		}
+		delete(h.last, id)
+	}
+	h.last[log] = head
+}
+
 // place is one entry's.
 type place struct {
 	log crypto.ID
 	seq uint64
 }
 
-// Heads returns the last places of logs. The hashes are those of the stored bytes themselves.
-func (s *Store) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	found, err := s.ends(ctx, logs)
-	if err != nil {
-		return nil, fmt.Errorf("heads of logs: %w", failure(err))
-	}
-	heads := make([]ledger.Head, len(logs))
-	for i, log := range logs {
-		heads[i] = found[log]
-	}
-	return heads, nil
-}
-
-// head is Heads for one log, ErrNotFound for an unknown one.
-func (s *Store) head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
-	found, err := s.ends(ctx, []crypto.ID{log})
+// one is find for one log: ErrNotFound for an unknown one.
+func (h *heads) one(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+	found, err := h.find(ctx, []crypto.ID{log})
 	if err == nil && found[log].Seq == 0 {
 		err = store.ErrNotFound
 	}
 	return found[log], err
 }
 
-// ends finds where logs end, as of the call or later; those without an entry are left out.
-func (s *Store) ends(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledger.Head, error) {
-	at, err := s.log.index(ctx)
+// find says where logs end, as of the call or later; those without an entry are left out.
+func (h *heads) find(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledger.Head, error) {
+	at, err := h.log.index(ctx)
 	if err != nil {
 		return nil, err
 	}
-	open, err := s.starts(ctx, logs)
+	open, err := h.starts(ctx, logs)
 	if err != nil {
 		return nil, err
 	}
 	found := map[crypto.ID]ledger.Head{}
 	for len(open) > 0 {
 		probes := min(max(maxKeys/len(open), minProbes), maxProbes)
-		hashes, err := s.probe(ctx, at, open, probes)
+		hashes, err := h.probe(ctx, at, open, probes)
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +95,7 @@ func (s *Store) ends(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledge
 				next = append(next, e)
 			} else if e.head.Seq > 0 {
 				found[e.log] = e.head
-				s.remember(e.log, e.head)
+				h.remember(e.log, e.head)
 			}
 		}
 		open = next
@@ -87,23 +105,21 @@ func (s *Store) ends(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledge
 
 // starts is where to begin looking: at the last entry known, or at the one of which a room's record says that
 // it is the last. That may be wrong either way, and is a place to begin only.
-func (s *Store) starts(ctx context.Context, logs []crypto.ID) (open []end, err error) {
+func (h *heads) starts(ctx context.Context, logs []crypto.ID) (open []end, err error) {
 	var unknown []string
 	seen := map[crypto.ID]bool{}
-	s.mu.Lock()
 	for _, log := range logs {
 		if seen[log] {
 			continue
 		}
 		seen[log] = true
-		e := end{log: log, head: s.heads[log]}
+		e := end{log: log, head: h.known(log)}
 		open = append(open, e)
 		if e.head.Seq == 0 {
 			unknown = append(unknown, roomKey(log))
 		}
 	}
-	s.mu.Unlock()
-	records, err := s.rooms.at(ctx, 0, unknown...)
+	records, err := h.rooms.at(ctx, 0, unknown...)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +132,7 @@ func (s *Store) starts(ctx context.Context, logs []crypto.ID) (open []end, err e
 }
 
 // probe asks for entries after those where logs are known to reach, and returns the hashes of those there are.
-func (s *Store) probe(ctx context.Context, at uint64, open []end, probes int) (map[place]crypto.Hash, error) {
+func (h *heads) probe(ctx context.Context, at uint64, open []end, probes int) (map[place]crypto.Hash, error) {
 	var keys []string
 	for _, e := range open {
 		for i := range probes {
@@ -124,8 +140,8 @@ func (s *Store) probe(ctx context.Context, at uint64, open []end, probes int) (m
 		}
 	}
 	hashes := map[place]crypto.Hash{}
-	return hashes, s.log.each(ctx, at, keys, func(r record) error {
-		n, ok := notice(r.key)
+	return hashes, h.log.each(ctx, at, keys, func(r record) error {
+		n, ok := entryOf(r.key)
 		if !ok || len(r.value) == 0 { // the place of a log that never began
 			return nil
 		}

@@ -53,13 +53,13 @@ func TestConformance(t *testing.T) {
 		t.Run(fmt.Sprintf("R%d", servers), func(t *testing.T) {
 			c := newCluster(t, servers)
 			account := 0
-			storetest.Run(t, func(t *testing.T) storetest.Backend {
+			storetest.Run(t, func(t *testing.T) storetest.Subject {
 				const timeout = 20 * time.Second
 				account++
 				s := c.open(0, account, timeout)
 				other := c.open(servers-1, account, timeout) // by way of another server
 				admin := identity(t, 0)
-				return storetest.Backend{
+				return storetest.Subject{
 					Admin: admin, OpTimeout: timeout,
 					As: func(by *crypto.Identity) store.Store {
 						if by.Key() == admin.Key() {
@@ -338,22 +338,22 @@ func whole(t *testing.T, s *Store, state *ledger.State) {
 	if behind, err := s.Behind(t.Context()); err != nil || len(behind) > 0 {
 		t.Errorf("behind are %v, %v", behind, err)
 	}
-	if n, err := s.Rebuild(t.Context(), state, true); err != nil || n > 0 {
+	if n, err := s.Differs(t.Context(), state); err != nil || n > 0 {
 		t.Errorf("%d records were wrong (%v)", n, err)
 	}
 }
 
 // crash is the process that is killed.
 func crash(t *testing.T, at string) {
-	step = func(name string) {
-		if name == at {
-			storetest.KillSelf()
-		}
-	}
 	nc, err := nats.Connect(os.Getenv("UNIBUS_TEST_URL"), nats.UserInfo(os.Getenv("UNIBUS_TEST_USER"), "x"))
 	must(t, err)
 	s, err := Open(t.Context(), nc, Options{})
 	must(t, err)
+	s.committer.views.step = func(name string) {
+		if name == at {
+			storetest.KillSelf()
+		}
+	}
 	statement, err := hex.DecodeString(os.Getenv("UNIBUS_TEST_ENTRY"))
 	must(t, err)
 	log, seq, _, err := ledger.Place(statement)
@@ -393,14 +393,14 @@ func TestRebuild(t *testing.T) {
 	if ok, err := s.IsAuthorized(t.Context(), mallory.Key()); !ok || err != nil {
 		t.Fatalf("the forgery does not work: %v, %v", ok, err)
 	}
-	if n, err := s.Rebuild(t.Context(), state, true); !errors.Is(err, store.ErrShort) {
+	if n, err := s.Differs(t.Context(), state); !errors.Is(err, store.ErrShort) {
 		t.Errorf("a record of entry 999, and one entry: %d records are wrong, %v", n, err)
 	}
 	for _, st := range []*ledger.State{state, bus} {
-		if n, err := s.Rebuild(t.Context(), st, false); err != nil || n == 0 {
+		if n, err := s.Rebuild(t.Context(), st); err != nil || n == 0 {
 			t.Errorf("changed %d records, %v", n, err)
 		}
-		if n, err := s.Rebuild(t.Context(), st, false); err != nil || n != 0 {
+		if n, err := s.Rebuild(t.Context(), st); err != nil || n != 0 {
 			t.Errorf("changed %d records again, %v", n, err)
 		}
 	}
@@ -437,7 +437,7 @@ func TestHole(t *testing.T) {
 	if err != nil || shorter.Head.Seq != bus.Head.Seq-1 {
 		t.Fatalf("%+v, %v", shorter, err)
 	}
-	if _, err := s.Rebuild(t.Context(), shorter, true); !errors.Is(err, store.ErrShort) {
+	if _, err := s.Differs(t.Context(), shorter); !errors.Is(err, store.ErrShort) {
 		t.Errorf("its views go further: %v", err)
 	}
 	remove(bus.Head.Seq - 2)
@@ -480,7 +480,7 @@ func TestBuried(t *testing.T) {
 	notices, err := s.Watch(t.Context())
 	must(t, err)
 	_, never := newRoom(t, bus, "never")
-	must(t, s.bury(t.Context(), never.Entry.Log.String(), "taken"))
+	must(t, s.tombstone(t.Context(), never.Entry.Log.String(), "taken"))
 	if _, err := store.HeadOf(t.Context(), s, never.Entry.Log); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("it has a head: %v", err)
 	}

@@ -1,428 +1,200 @@
 package jetstream
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"iter"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
-	"github.com/unibus/unibus/internal/crypto"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
-// decode reads a JSON record.
-func decode(r record, v any) error {
-	if err := json.Unmarshal(r.value, v); err != nil {
-		return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, r.key, err)
-	}
-	return nil
+// Everything is read by direct get, which any replica answers at once, in one piece, and which ends with
+// its caller's context; a consumer of the client library would retry for ever without a quorum. What an
+// answer is worth is decided here: it counts only when all of its messages have arrived, and only when it
+// holds a barrier that a quorum agreed on before the request was sent.
+const (
+	maxKeys     = 1000    // asked for at once; a server gives 1024
+	maxBytes    = 8 << 20 // of an answer about keys; a longer one is asked for in halves
+	unreadOften = 8       // answers without what was asked for, before it is looked whether the replica lags
+	unreadMore  = 4       // and after that, before what it holds is taken for damaged
+)
+
+// record is the value of a key, written as the bucket's message rev.
+type record struct {
+	key   string
+	rev   uint64
+	time  time.Time
+	value []byte
 }
 
-// record returns a room's record as it is; the zero one if there is none.
-func (s *Store) record(ctx context.Context, room crypto.ID) (v roomRecord, err error) {
-	key := roomKey(room)
-	found, err := s.rooms.fresh(ctx, key)
-	if r, ok := found[key]; ok {
-		err = decode(r, &v)
-	}
-	return v, err
+// More matches than a server gives at once, and a record that it cannot read.
+var (
+	errMany   = direct.ErrMany
+	errUnread = errors.New("a record cannot be read")
+)
+
+// answer is what one replica gave to one request, as it was at one moment, by rev.
+type answer struct {
+	records []record
+	last    uint64 // rev of the last, a barrier included; 0: nothing was given
+	barrier uint64 // rev of the barrier, if it was given
+	more    bool   // the server gave only a part
 }
 
-// room returns a room's record, as current as its log.
-func (s *Store) room(ctx context.Context, room crypto.ID) (roomRecord, error) {
-	v, err := s.record(ctx, room)
-	if err != nil {
-		return v, err
-	}
-	behind, err := s.touch(ctx, room, v.Seq, row{bucket: s.rooms, key: roomKey(room)})
-	if err == nil && behind {
-		v, err = s.record(ctx, room)
-	}
-	if err == nil && v.Seq == 0 { // the log is not a room's
-		err = store.ErrNotFound
-	}
-	return v, err
+// reader reads one bucket.
+type reader struct {
+	*conn
+	bucket  *writer // which says where it is
+	barrier *barrier
 }
 
-// whole is a room's record with its members counted.
-func (v *roomRecord) whole(id crypto.ID, members []store.Member) store.Room {
-	return store.Room{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Seq: v.Seq, Archived: v.Archived, Members: len(members)}
-}
-
-// Room returns a room's record.
-func (s *Store) Room(ctx context.Context, room crypto.ID) (store.Room, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	r, err := s.whole(ctx, room)
-	if err != nil {
-		return r, fmt.Errorf("room %s: %w", room, failure(err))
-	}
-	return r, nil
-}
-
-func (s *Store) whole(ctx context.Context, room crypto.ID) (store.Room, error) {
-	v, err := s.room(ctx, room)
-	if err != nil {
-		return store.Room{}, err
-	}
-	members, err := s.membersOf(ctx, room)
-	if err != nil {
-		return store.Room{}, err
-	}
-	return v.whole(room, members), nil
-}
-
-// RoomBySubject finds a room by its subject.
-func (s *Store) RoomBySubject(ctx context.Context, subject string) (store.Room, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	named, err := s.rooms.one(ctx, subjectKey(subject))
-	var id crypto.ID
-	if err == nil {
-		if id, err = crypto.ParseID(string(named.value)); err != nil {
-			err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, named.key, err)
-		}
-	}
-	var r store.Room
-	if err == nil {
-		r, err = s.whole(ctx, id)
-	}
-	if err != nil {
-		return r, fmt.Errorf("room %s: %w", subject, failure(err))
-	}
-	return r, nil
-}
-
-// Rooms yields every room after an id, by id. It holds their records, and who is in them, in memory.
-func (s *Store) Rooms(ctx context.Context, after crypto.ID) iter.Seq2[store.Room, error] {
-	return func(yield func(store.Room, error) bool) {
-		rooms, err := s.everyRoom(ctx, after)
-		if err != nil {
-			yield(store.Room{}, fmt.Errorf("rooms: %w", failure(err)))
-			return
-		}
-		for _, r := range rooms {
-			if !yield(r, nil) {
-				return
-			}
-		}
-	}
-}
-
-func (s *Store) everyRoom(ctx context.Context, after crypto.ID) ([]store.Room, error) {
-	records := map[crypto.ID]roomRecord{}
-	err := s.rooms.scan(ctx, "*", func(r record) error {
-		id, err := crypto.ParseID(r.key)
-		if err != nil || bytes.Compare(id[:], after[:]) <= 0 {
-			return nil // another kind of record, or one that was not asked for
-		}
-		var v roomRecord
-		err = decode(r, &v)
-		records[id] = v
-		return err
-	})
+// fresh returns the records of keys as of the call or later. Keys may hold wildcards; errMany when
+// those match more than a server gives at once.
+func (r *reader) fresh(ctx context.Context, keys ...string) (map[string]record, error) {
+	seq, err := r.barrier.index(ctx)
 	if err != nil {
 		return nil, err
 	}
-	members, err := s.everyMember(ctx, records)
-	if err != nil {
-		return nil, err
-	}
-	var out []store.Room
-	for id, v := range records {
-		out = append(out, v.whole(id, members[id]))
-	}
-	slices.SortFunc(out, func(a, b store.Room) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	return out, nil
+	return r.at(ctx, seq, keys...)
 }
 
-// everyMember finds who is in some rooms.
-func (s *Store) everyMember(ctx context.Context, rooms map[crypto.ID]roomRecord) (map[crypto.ID][]store.Member, error) {
-	found := map[string]record{} // the last of each: one that changes meanwhile comes twice
-	err := s.members.scan(ctx, "*.*", func(r record) error {
-		found[r.key] = r
+// one is fresh for a key that has to be there.
+func (r *reader) one(ctx context.Context, key string) (record, error) {
+	found, err := r.fresh(ctx, key)
+	if err != nil {
+		return record{}, err
+	}
+	one, ok := found[key]
+	if !ok {
+		return one, store.ErrNotFound
+	}
+	return one, nil
+}
+
+// get is the record of a key, an empty one if there is none, within OpTimeout.
+func (r *reader) get(ctx context.Context, key string) (record, error) {
+	ctx, cancel := r.op(ctx)
+	defer cancel()
+	found, err := r.fresh(ctx, key)
+	return found[key], err
+}
+
+// at returns the records of keys from replicas that have reached seq; with seq 0 from any.
+func (r *reader) at(ctx context.Context, seq uint64, keys ...string) (map[string]record, error) {
+	out := map[string]record{}
+	return out, r.each(ctx, seq, keys, func(found record) error {
+		out[found.key] = found
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	members := map[crypto.ID][]store.Member{}
-	for _, r := range found {
-		m, room, err := member(r)
-		if err != nil {
-			return nil, err
-		}
-		if _, wanted := rooms[room]; wanted && m.Role != "" {
-			members[room] = append(members[room], m)
-		}
-	}
-	return members, nil
 }
 
-// member reads a record of unibus_members.
-func member(r record) (m store.Member, room crypto.ID, err error) {
-	var v memberRecord
-	if err := decode(r, &v); err != nil {
-		return m, room, err
-	}
-	id, endpoint, _ := strings.Cut(r.key, ".")
-	if room, err = crypto.ParseID(id); err == nil {
-		m.Endpoint, err = crypto.ParsePublicKey(endpoint)
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, r.key, err)
-	}
-	m.Role = v.Role
-	return m, room, err
-}
-
-func (s *Store) membersOf(ctx context.Context, room crypto.ID) ([]store.Member, error) {
-	found, err := s.members.list(ctx, room.String()+".*")
-	if err != nil {
-		return nil, err
-	}
-	var list []store.Member
-	for _, r := range found {
-		m, _, err := member(r)
-		if err != nil {
-			return nil, err
-		}
-		if m.Role != "" {
-			list = append(list, m)
-		}
-	}
-	slices.SortFunc(list, func(a, b store.Member) int { return bytes.Compare(a.Endpoint[:], b.Endpoint[:]) })
-	return list, nil
-}
-
-// Members lists a room's members by key.
-func (s *Store) Members(ctx context.Context, room crypto.ID) ([]store.Member, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	_, err := s.room(ctx, room)
-	var list []store.Member
-	if err == nil {
-		list, err = s.membersOf(ctx, room)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("members of room %s: %w", room, failure(err))
-	}
-	return list, nil
-}
-
-// Member returns one member of a room.
-func (s *Store) Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (store.Member, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	_, err := s.room(ctx, room)
-	var m store.Member
-	if err == nil {
-		var r record
-		if r, err = s.members.one(ctx, memberKey(room, endpoint)); err == nil {
-			m, _, err = member(r)
-		}
-	}
-	if err == nil && m.Role == "" {
-		err = store.ErrNotFound
-	}
-	if err != nil {
-		return store.Member{}, fmt.Errorf("member %s of room %s: %w", endpoint, room, failure(err))
-	}
-	return m, nil
-}
-
-// ListRoomsForEndpoint lists a member's rooms by id, through the reverse index.
-func (s *Store) ListRoomsForEndpoint(ctx context.Context, endpoint crypto.PublicKey) ([]store.RoomRef, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	list, err := s.roomsFor(ctx, endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("rooms of %s: %w", endpoint, failure(err))
-	}
-	return list, nil
-}
-
-func (s *Store) roomsFor(ctx context.Context, endpoint crypto.PublicKey) (list []store.RoomRef, err error) {
-	is := func(m memberRecord) bool { return m.Role != "" }
-	err = s.eachRoom(ctx, endpoint, is, func(id crypto.ID, m memberRecord, v roomRecord) {
-		list = append(list, store.RoomRef{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Role: m.Role, Archived: v.Archived})
-	})
-	slices.SortFunc(list, func(a, b store.RoomRef) int { return a.ID.Compare(b.ID) })
-	return list, err
-}
-
-// eachRoom calls f for the rooms of which an endpoint's record in the reverse index is one that is meant.
-func (s *Store) eachRoom(ctx context.Context, endpoint crypto.PublicKey, meant func(memberRecord) bool, f func(crypto.ID, memberRecord, roomRecord)) error {
-	found, err := s.roomsOf.list(ctx, endpoint.String()+".*")
-	if err != nil {
-		return err
-	}
-	of := map[string]memberRecord{}
-	var keys []string
-	for _, r := range found {
-		var m memberRecord
-		if err := decode(r, &m); err != nil {
+// each is at for records that need not be held all at once.
+func (r *reader) each(ctx context.Context, seq uint64, keys []string, f func(record) error) error {
+	for chunk := range slices.Chunk(keys, maxKeys) {
+		if err := r.chunk(ctx, seq, chunk, f); err != nil {
 			return err
 		}
-		if _, room, _ := strings.Cut(r.key, "."); meant(m) {
-			of[room] = m
-			keys = append(keys, room)
-		}
-	}
-	records, err := s.rooms.fresh(ctx, keys...)
-	if err != nil {
-		return err
-	}
-	for key, r := range records {
-		id, err := crypto.ParseID(key)
-		if err != nil {
-			return fmt.Errorf("%w: the record %s is damaged: %v", store.ErrDamaged, key, err)
-		}
-		var v roomRecord
-		if err := decode(r, &v); err != nil {
-			return err
-		}
-		f(id, of[key], v)
 	}
 	return nil
 }
 
-// Created counts the rooms that an endpoint created and that are not archived. Its records in the reverse index
-// stay when it is no member any more.
-func (s *Store) Created(ctx context.Context, endpoint crypto.PublicKey) (n int, err error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	is := func(m memberRecord) bool { return m.Creator }
-	err = s.eachRoom(ctx, endpoint, is, func(_ crypto.ID, _ memberRecord, v roomRecord) {
-		if !v.Archived {
-			n++
+// chunk is each for keys that are asked for at once, or in halves when their records are too large for that.
+func (r *reader) chunk(ctx context.Context, seq uint64, keys []string, f func(record) error) error {
+	records, err := r.lookUp(ctx, seq, keys)
+	if half := len(keys) / 2; half > 0 && errors.Is(err, errMany) {
+		if err := r.chunk(ctx, seq, keys[:half], f); err != nil {
+			return err
 		}
-	})
-	if err != nil {
-		return 0, fmt.Errorf("rooms created by %s: %w", endpoint, failure(err))
+		return r.chunk(ctx, seq, keys[half:], f)
 	}
-	return n, nil
+	for _, found := range records {
+		if err := f(found); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
-// sealedKey is where a copy of a key is kept; "*" for any endpoint or sealer.
-func sealedKey(room crypto.ID, epoch uint32, commit, endpoint, sealer string) string {
-	return room.String() + "." + strconv.FormatUint(uint64(epoch), 10) + "." + commit + "." + endpoint + "." + sealer
-}
-
-// sealed reads a copy.
-func sealed(r record) (k store.SealedKey, err error) {
-	tokens := strings.Split(r.key, ".")
-	if len(tokens) != 5 {
-		return k, fmt.Errorf("%w: the key %s is no sealed copy's", store.ErrDamaged, r.key)
+// lookUp asks for keys until a replica answers that has reached seq.
+func (r *reader) lookUp(ctx context.Context, seq uint64, keys []string) ([]record, error) {
+	subjects := []string{r.bucket.prefix + barrierKey}
+	for _, key := range keys {
+		subjects = append(subjects, r.bucket.prefix+key)
 	}
-	k.Sealed = r.value
-	if k.Endpoint, err = crypto.ParsePublicKey(tokens[3]); err == nil {
-		k.Sealer, err = crypto.ParsePublicKey(tokens[4])
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: the key %s is no sealed copy's: %v", store.ErrDamaged, r.key, err)
-	}
-	return k, err
-}
-
-// Key returns an endpoint's copies of an epoch's committed key.
-func (s *Store) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	copies, err := s.key(ctx, room, epoch, endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("key of room %s: %w", room, failure(err))
-	}
-	return copies, nil
-}
-
-func (s *Store) key(ctx context.Context, room crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
-	v, err := s.room(ctx, room)
-	if err != nil {
-		return nil, err
-	}
-	epoch = cmp.Or(epoch, v.Epoch)
-	r, err := s.rooms.one(ctx, epochKey(room, epoch))
-	if err != nil {
-		return nil, err
-	}
-	commit, author, err := epochOf(r)
-	if err != nil {
-		return nil, err
-	}
-	found, err := s.keys.list(ctx, sealedKey(room, epoch, commit.String(), endpoint.String(), "*"))
-	if err != nil {
-		return nil, err
-	}
-	var copies []store.SealedKey
-	for _, r := range found {
-		k, err := sealed(r)
-		if err != nil {
+	request := direct.Request{MultiLast: subjects, MaxBytes: maxBytes}
+	unread, current := 0, false
+	for wait := retryWait; ; wait = min(2*wait, maxWait) {
+		a, err := r.ask(ctx, request)
+		switch {
+		case err == nil && a.more:
+			return nil, errMany
+		case err == nil && a.barrier >= seq:
+			return a.records, nil
+		case errors.Is(err, errUnread), err == nil && a.last == 0:
+			unread++
+		case err != nil && (!passing(err) || errors.Is(err, errMany)):
 			return nil, err
 		}
-		copies = append(copies, k)
-	}
-	if len(copies) == 0 {
-		return nil, store.ErrNotFound
-	}
-	return store.InOrder(copies, author), nil
-}
-
-// cardPrefix begins the keys of cards, which stand among the sealed keys.
-const cardPrefix = "card."
-
-func cardKey(endpoint crypto.PublicKey) string { return cardPrefix + endpoint.String() }
-
-// PutCards keeps cards, side by side.
-func (s *Store) PutCards(ctx context.Context, cards ...store.Card) error {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	writes := make([]write, len(cards))
-	for i, c := range cards {
-		writes[i] = write{cardKey(c.Endpoint), c.Statement, anyRevision}
-	}
-	if _, err := s.keys.putMany(ctx, writes); err != nil {
-		return fmt.Errorf("put cards: %w", failure(err))
-	}
-	return nil
-}
-
-// Cards returns the cards of endpoints.
-func (s *Store) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
-	if len(endpoints) == 0 {
-		return nil, nil
-	}
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	keys := make([]string, len(endpoints))
-	for i, endpoint := range endpoints {
-		keys[i] = cardKey(endpoint)
-	}
-	found, err := s.keys.fresh(ctx, keys...)
-	var cards []store.Card
-	for _, r := range found {
-		var c store.Card
-		if c, err = card(r); err != nil {
-			break
+		switch {
+		case unread >= unreadOften && !current:
+			current, unread = r.holds(ctx, seq), unreadOften
+		case unread >= unreadOften+unreadMore:
+			return nil, r.damaged()
 		}
-		cards = append(cards, c)
+		if err := tasks.Pause(ctx, wait); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cards: %w", failure(err))
-	}
-	return cards, nil
 }
 
-// card reads the record of a card.
-func card(r record) (store.Card, error) {
-	endpoint, err := crypto.ParsePublicKey(strings.TrimPrefix(r.key, cardPrefix))
-	if err != nil {
-		return store.Card{}, fmt.Errorf("%w: the key %s is no endpoint's", store.ErrDamaged, r.key)
+// holds reports whether a replica that answers has reached seq. What it does not give of before that, it cannot read.
+func (r *reader) holds(ctx context.Context, seq uint64) bool {
+	a, err := r.ask(ctx, direct.Request{MultiLast: []string{r.bucket.prefix + barrierKey}})
+	return err == nil && a.barrier >= seq
+}
+
+// damaged says that a server cannot read what it has.
+func (r *reader) damaged() error {
+	return fmt.Errorf("%w: a server of the bus cannot read all that it keeps of %s (which one, unibus doctor tells)",
+		store.ErrDamaged, strings.TrimPrefix(r.bucket.stream, "KV_"))
+}
+
+// ask makes one request of one replica. Nothing found is an answer too.
+func (r *reader) ask(ctx context.Context, request direct.Request) (a answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	a.more, err = r.direct.Get(ctx, r.bucket.stream, request, func(m *nats.Msg) error { return r.take(&a, m) })
+	switch {
+	case errors.Is(err, direct.ErrNone) && a.last > 0: // after some records, one that cannot be read
+		return answer{}, errUnread
+	case errors.Is(err, direct.ErrNone):
+		return a, nil
+	case err != nil:
+		return answer{}, err
 	}
-	return store.Card{Endpoint: endpoint, Statement: r.value}, nil
+	return a, nil
+}
+
+// take adds a message to an answer.
+func (r *reader) take(a *answer, m *nats.Msg) error {
+	got := record{key: strings.TrimPrefix(direct.Last(m, jetstream.SubjectHeader), r.bucket.prefix), rev: direct.Seq(m), value: m.Data}
+	a.last = got.rev
+	if got.key == barrierKey {
+		a.barrier = got.rev
+		return nil
+	}
+	var err error
+	if got.time, err = time.Parse(time.RFC3339Nano, direct.Last(m, jetstream.TimeStampHeaer)); err != nil {
+		return fmt.Errorf("%w: a server's answer is not understood: %v", store.ErrUnavailable, err)
+	}
+	a.records = append(a.records, got)
+	return nil
 }

@@ -3,19 +3,19 @@ package jetstream
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
+
+// This file is Watch: the server publishes the place of every entry that is written, without what it says. Such an
+// announcement only says when to look; what is reported is what is read, past whatever was reported before.
 
 // lookEvery is how often the log is looked at unasked: what the server publishes of it may get lost, and
 // nothing shows that.
@@ -31,9 +31,15 @@ func announced() *jetstream.RePublish {
 // announcements is where that is published.
 const announcements = "unibus.log.*.*"
 
+// watcher is Watch of store.Store.
+type watcher struct {
+	*conn
+	*buckets
+}
+
 // watch is one Watch: what the server publishes says when to look, and what is read says what there is.
 type watch struct {
-	s    *Store
+	log  *bucket
 	out  chan store.Notice
 	last uint64 // everything up to here was reported
 
@@ -42,8 +48,8 @@ type watch struct {
 }
 
 // Watch reports every entry committed from now on.
-func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
-	w := &watch{s: s, out: make(chan store.Notice, 256), told: make(chan struct{}, 1)}
+func (s *watcher) Watch(ctx context.Context) (<-chan store.Notice, error) {
+	w := &watch{log: s.log, out: make(chan store.Notice, 256), told: make(chan struct{}, 1)}
 	heard, err := s.nc.Subscribe(announcements, w.hear)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", failure(err))
@@ -57,7 +63,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	release := context.AfterFunc(s.ctx, stop)
-	started := s.wait.Go(func() {
+	started := s.tasks.Go(func() {
 		defer close(w.out)
 		defer quit()
 		defer stop()
@@ -72,7 +78,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	return w.out, nil
 }
 
-// hear notes how far the log reaches, as the server says.
+// hear remembers how far the log reaches, as the server says.
 func (w *watch) hear(m *nats.Msg) {
 	seq := direct.Seq(m)
 	if seq <= w.wanted.Load() {
@@ -104,7 +110,7 @@ func (w *watch) run(ctx context.Context) {
 // is asked again for some 250 ms, then it has time until the next look.
 func (w *watch) look(ctx context.Context) {
 	for wait := retryWait; ; wait *= 2 {
-		a, err := w.s.log.tail(ctx, w.last)
+		a, err := w.log.tail(ctx, w.last)
 		for _, r := range a.records {
 			if !w.report(ctx, r) {
 				return
@@ -123,7 +129,7 @@ func (w *watch) look(ctx context.Context) {
 
 // report hands on the notice of an entry; false when ctx has ended.
 func (w *watch) report(ctx context.Context, r record) bool {
-	n, ok := notice(r.key)
+	n, ok := entryOf(r.key)
 	if !ok || len(r.value) == 0 { // another kind of record, or the place of a log that never began
 		return true
 	}
@@ -133,14 +139,4 @@ func (w *watch) report(ctx context.Context, r record) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-func notice(key string) (n store.Notice, ok bool) {
-	log, seq, _ := strings.Cut(key, ".")
-	var err error
-	if n.Log, err = crypto.ParseID(log); err != nil {
-		return n, false
-	}
-	n.Seq, err = strconv.ParseUint(seq, 10, 64)
-	return n, err == nil
 }

@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"context"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +31,8 @@ const (
 	headsName  = "heads."        // and the database's name
 )
 
-// heads is that file. Processes take turns at it, and within one so do batches of entries.
+// heads is that file. A batch of entries that were committed meanwhile is written at once, after the one before it.
+// Processes take turns at it, and within one so do batches of entries.
 type heads struct {
 	path string
 	lock *flock.Flock
@@ -57,6 +56,7 @@ func headsFile(path string) string {
 	return filepath.Join(filepath.Dir(path), headsName+filepath.Base(path))
 }
 
+// newHeads is the file beside the database at path. It reads nothing yet.
 func newHeads(path string) *heads {
 	file := headsFile(path)
 	return &heads{path: file, lock: flock.New(file+".lock", flock.SetPermissions(0o600)), known: map[crypto.ID]ledger.Head{}}
@@ -68,7 +68,7 @@ func (h *heads) read() error {
 	known, records := map[crypto.ID]ledger.Head{}, 0
 	f, err := os.Open(h.path)
 	if errors.Is(err, os.ErrNotExist) {
-		h.learn(known, records)
+		h.set(known, records)
 		return nil
 	}
 	if err != nil {
@@ -94,26 +94,27 @@ func (h *heads) read() error {
 	if len(known) == 0 { // it is made with a record in it
 		return fmt.Errorf("%w: the record of the last entries, %s, holds none", store.ErrDamaged, h.path)
 	}
-	h.learn(known, records)
+	h.set(known, records)
 	return nil
 }
 
-// learn takes note of what the file holds.
-func (h *heads) learn(known map[crypto.ID]ledger.Head, records int) {
+// set says what the file holds now.
+func (h *heads) set(known map[crypto.ID]ledger.Head, records int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.known, h.records = known, records
 }
 
+// advance replaces the head that is known of a log, unless it is further on.
 func advance(known map[crypto.ID]ledger.Head, log crypto.ID, head ledger.Head) {
 	if head.Seq >= known[log].Seq {
 		known[log] = head
 	}
 }
 
-// note adds a log's last entry, on the disk when it returns. Those that come while others are being written go
+// record adds a log's last entry, on the disk when it returns. Those that come while others are being written go
 // together after these: however many wait, each waits for two writes at most.
-func (h *heads) note(log crypto.ID, head ledger.Head) error {
+func (h *heads) record(log crypto.ID, head ledger.Head) error {
 	b := h.join(log, head)
 	if b == nil {
 		return nil
@@ -121,7 +122,7 @@ func (h *heads) note(log crypto.ID, head ledger.Head) error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	if h.leads(b) {
-		b.err = h.locked(func() error { return h.write(b.heads) })
+		b.err = h.write(b.heads)
 	}
 	return b.err
 }
@@ -151,8 +152,12 @@ func (h *heads) leads(b *batch) bool {
 	return true
 }
 
-// write adds last entries to the file, or writes it anew when most of it is history.
-func (h *heads) write(news map[crypto.ID]ledger.Head) error {
+// write adds last entries to the file while no other process is at it, or writes it anew when most of it is history.
+func (h *heads) write(news map[crypto.ID]ledger.Head) (err error) {
+	if err := h.lock.Lock(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.lock.Unlock()) }()
 	if h.records+len(news) <= 2*len(h.known)+headsSlack {
 		return h.add(news)
 	}
@@ -197,7 +202,7 @@ func (h *heads) add(news map[crypto.ID]ledger.Head) error {
 // rewrite writes the file anew with what is known; without anything there is no file.
 func (h *heads) rewrite(known map[crypto.ID]ledger.Head) error {
 	if len(known) == 0 {
-		h.learn(known, 0)
+		h.set(known, 0)
 		if err := os.Remove(h.path); !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -206,10 +211,11 @@ func (h *heads) rewrite(known map[crypto.ID]ledger.Head) error {
 	if err := newfile.Replace(h.path, encode(known)); err != nil {
 		return err
 	}
-	h.learn(known, len(known))
+	h.set(known, len(known))
 	return nil
 }
 
+// encode writes records, in any order.
 func encode(heads map[crypto.ID]ledger.Head) (data []byte) {
 	for log, head := range heads {
 		data = appendHead(data, log, head)
@@ -217,6 +223,7 @@ func encode(heads map[crypto.ID]ledger.Head) (data []byte) {
 	return data
 }
 
+// appendHead writes one record.
 func appendHead(dst []byte, log crypto.ID, head ledger.Head) []byte {
 	begin := len(dst)
 	dst = append(dst, log[:]...)
@@ -225,78 +232,27 @@ func appendHead(dst []byte, log crypto.ID, head ledger.Head) []byte {
 	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[begin:]))
 }
 
-// check compares the store with the file: ErrDamaged when it lacks an entry that was acknowledged, or has another.
-func (h *heads) check(ctx context.Context, db *sql.DB) error {
+// reread returns what the file holds now, read while no other process is at it.
+func (h *heads) reread() (known map[crypto.ID]ledger.Head, err error) {
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	if err := h.locked(h.read); err != nil {
-		return err
+	if err := h.lock.Lock(); err != nil {
+		return nil, err
 	}
-	for log, head := range h.known {
-		var statement []byte
-		err := db.QueryRowContext(ctx, `SELECT statement FROM entries WHERE log = ? AND seq = ?`, log[:], head.Seq).Scan(&statement)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: it has lost entry %d of log %s, which was acknowledged (%s)", store.ErrDamaged, head.Seq, log, h.path)
-		}
-		if err != nil {
-			return err
-		}
-		if hash, err := crypto.HashStatement(statement); err != nil || hash != head.Hash {
-			return fmt.Errorf("%w: entry %d of log %s is not the one that was acknowledged (%s)", store.ErrDamaged, head.Seq, log, h.path)
-		}
+	defer func() { err = errors.Join(err, h.lock.Unlock()) }()
+	if err := h.read(); err != nil {
+		return nil, err
 	}
-	return nil
+	return maps.Clone(h.known), nil
 }
 
-// unrecorded counts the logs of the store that the file says nothing of.
-func (h *heads) unrecorded(ctx context.Context, db *sql.DB) (int, error) {
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	if err := h.locked(h.read); err != nil {
-		return 0, err
-	}
-	logs, err := rows(ctx, db, scanID, `SELECT DISTINCT log FROM entries`)
-	n := 0
-	for _, log := range logs {
-		if _, ok := h.known[log]; !ok {
-			n++
-		}
-	}
-	return n, err
-}
-
-// reset writes the file anew with what the store has, as a person has decided.
-func (h *heads) reset(ctx context.Context, db *sql.DB) error {
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	type last struct {
-		log  crypto.ID
-		head ledger.Head
-	}
-	all, err := rows(ctx, db, func(scan func(...any) error) (l last, err error) {
-		var statement []byte
-		if err = scan(Blob(l.log[:]), &l.head.Seq, &statement); err == nil {
-			l.head.Hash, err = crypto.HashStatement(statement)
-		}
-		return l, err
-	}, `SELECT log, max(seq), statement FROM entries GROUP BY log`)
-	if err != nil {
-		return err
-	}
-	known := map[crypto.ID]ledger.Head{}
-	for _, l := range all {
-		known[l.log] = l.head
-	}
-	return h.locked(func() error { return h.rewrite(known) })
-}
-
-// locked runs f while no other process is at the file.
-func (h *heads) locked(f func() error) (err error) {
+// replace writes the file anew with known, while no other process is at it.
+func (h *heads) replace(known map[crypto.ID]ledger.Head) (err error) {
 	if err := h.lock.Lock(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.lock.Unlock()) }()
-	return f()
+	return h.rewrite(known)
 }
 
 // MoveHeads takes along what is known of a database that was made at one path and is now at another. What was known

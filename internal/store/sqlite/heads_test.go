@@ -194,12 +194,12 @@ func TestHeadsFile(t *testing.T) {
 	log := func(n int) crypto.ID { return crypto.ID{byte(n)} }
 	for seq := uint64(1); seq <= 2*headsSlack; seq++ {
 		for n, h := range []*heads{a, b} {
-			if err := h.note(log(n), ledger.Head{Seq: seq, Hash: crypto.Hash{byte(seq)}}); err != nil {
+			if err := h.record(log(n), ledger.Head{Seq: seq, Hash: crypto.Hash{byte(seq)}}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := a.note(log(0), ledger.Head{Seq: 1}); err != nil || a.known[log(0)].Seq != 2*headsSlack {
+	if err := a.record(log(0), ledger.Head{Seq: 1}); err != nil || a.known[log(0)].Seq != 2*headsSlack {
 		t.Errorf("an earlier entry again: %v", err)
 	}
 	info, err := os.Stat(headsFile(path))
@@ -233,7 +233,7 @@ func TestHeadsFile(t *testing.T) {
 	if h, err = read(); err != nil || h.known[log(1)].Seq != 2*headsSlack-1 {
 		t.Errorf("cut off: %v, %v", h.known, err)
 	}
-	if err := b.note(log(1), ledger.Head{Seq: 9999}); err != nil {
+	if err := b.record(log(1), ledger.Head{Seq: 9999}); err != nil {
 		t.Fatal(err)
 	}
 	if h, err = read(); err != nil || h.known[log(1)].Seq != 9999 {
@@ -321,7 +321,7 @@ func TestHeadsTogether(t *testing.T) {
 			log := crypto.ID{byte(n)}
 			for seq := uint64(1); seq <= entries; seq++ {
 				h := processes[(n+int(seq))%len(processes)]
-				if err := h.note(log, ledger.Head{Seq: seq, Hash: crypto.Hash{byte(seq)}}); err != nil {
+				if err := h.record(log, ledger.Head{Seq: seq, Hash: crypto.Hash{byte(seq)}}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -340,7 +340,7 @@ func TestHeadsTogether(t *testing.T) {
 	// What could not be written is noted again when it is offered again.
 	h := newHeads(filepath.Join(t.TempDir(), "missing", "bus.db"))
 	for range 2 {
-		if err := h.note(crypto.ID{1}, ledger.Head{Seq: 1}); err == nil {
+		if err := h.record(crypto.ID{1}, ledger.Head{Seq: 1}); err == nil {
 			t.Error("noted nowhere")
 		}
 	}

@@ -4,26 +4,36 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file is store.Log: the entries of all logs stand in one table, by log and place. An Append checks that its
+// entry is the next, writes it and its views (apply.go) in one transaction, records it beside the file (heads.go), and
+// only then answers.
+
+// entryLog is store.Log.
+type entryLog struct {
+	*database
+	acked   *heads // nil: what is acknowledged is recorded nowhere
+	watches *watches
+	step    func(string) // is told how far an Append has come, for tests that end the process there
+}
+
 // Bus returns the first statement of the bus log.
-func (s *Store) Bus(ctx context.Context) ([]byte, error) {
-	ctx, cancel := s.op(ctx)
+func (l *entryLog) Bus(ctx context.Context) ([]byte, error) {
+	ctx, cancel := l.op(ctx)
 	defer cancel()
 	var statement []byte
-	err := s.read.QueryRowContext(ctx, `SELECT e.statement FROM bus b JOIN entries e ON e.log = b.log AND e.seq = 1`).Scan(&statement)
+	err := l.read.QueryRowContext(ctx, `SELECT e.statement FROM bus b JOIN entries e ON e.log = b.log AND e.seq = 1`).Scan(&statement)
 	if err != nil {
 		return nil, fmt.Errorf("bus log: %w", failure(err))
 	}
@@ -35,10 +45,10 @@ const headsAtOnce = 1000
 
 // Heads returns the last places of logs. The hashes are those of the stored bytes themselves, so that an
 // altered last entry shows at once.
-func (s *Store) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+func (l *entryLog) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
 	heads := make([]ledger.Head, 0, len(logs))
 	for chunk := range slices.Chunk(logs, headsAtOnce) {
-		found, err := s.heads(ctx, chunk)
+		found, err := l.heads(ctx, chunk)
 		if err != nil {
 			return nil, fmt.Errorf("heads of logs: %w", failure(err))
 		}
@@ -49,8 +59,9 @@ func (s *Store) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, er
 	return heads, nil
 }
 
-func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledger.Head, error) {
-	ctx, cancel := s.op(ctx)
+// heads asks for the last places of so many logs as one query takes; unknown ones are left out.
+func (l *entryLog) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledger.Head, error) {
+	ctx, cancel := l.op(ctx)
 	defer cancel()
 	args := make([]any, len(logs))
 	for i, log := range logs {
@@ -58,7 +69,7 @@ func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledg
 	}
 	found := map[crypto.ID]ledger.Head{}
 	// The hash is taken as each row comes: an entry may have half a megabyte.
-	_, err := rows(ctx, s.read, func(scan func(...any) error) (none struct{}, err error) {
+	_, err := rows(ctx, l.read, func(scan func(...any) error) (none struct{}, err error) {
 		var log crypto.ID
 		var statement []byte
 		var h ledger.Head
@@ -76,6 +87,7 @@ func (s *Store) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledg
 	return found, err
 }
 
+// head is the last place of a log within a transaction; sql.ErrNoRows for an unknown one.
 func head(ctx context.Context, tx *sql.Tx, log crypto.ID) (ledger.Head, error) {
 	var h ledger.Head
 	var statement []byte
@@ -89,13 +101,10 @@ func head(ctx context.Context, tx *sql.Tx, log crypto.ID) (ledger.Head, error) {
 	return h, nil
 }
 
-// page is how many entries one read transaction yields.
-const page = 256
-
 // Entries yields the entries after a seq, a page per OpTimeout.
-func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+func (l *entryLog) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
 	return store.PageEntries(after, page, func(after uint64) ([]store.Entry, error) {
-		entries, err := s.entries(ctx, log, after)
+		entries, err := l.entries(ctx, log, after)
 		if err != nil {
 			return nil, fmt.Errorf("log %s: %w", log, failure(err))
 		}
@@ -103,75 +112,44 @@ func (s *Store) Entries(ctx context.Context, log crypto.ID, after uint64) iter.S
 	})
 }
 
-func (s *Store) entries(ctx context.Context, log crypto.ID, after uint64) ([]store.Entry, error) {
-	ctx, cancel := s.op(ctx)
+// entries reads one page.
+func (l *entryLog) entries(ctx context.Context, log crypto.ID, after uint64) ([]store.Entry, error) {
+	ctx, cancel := l.op(ctx)
 	defer cancel()
-	return rows(ctx, s.read, func(scan func(...any) error) (store.Entry, error) {
+	return rows(ctx, l.read, func(scan func(...any) error) (store.Entry, error) {
 		e := store.Entry{Log: log}
 		return e, scan(&e.Seq, &e.Statement)
 	}, `SELECT seq, statement FROM entries WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?`, log[:], after, page)
 }
 
-// querier is a database, or a transaction on it.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// rows reads a whole result.
-func rows[T any](ctx context.Context, db querier, read func(scan func(...any) error) (T, error), query string, args ...any) ([]T, error) {
-	r, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	var out []T
-	for r.Next() {
-		v, err := read(r.Scan)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, v)
-	}
-	return out, r.Err()
-}
-
 // Append commits an entry and its views in one transaction.
-func (s *Store) Append(ctx context.Context, c store.Change) error {
-	ctx, cancel := s.op(ctx)
+func (l *entryLog) Append(ctx context.Context, c store.Change) error {
+	ctx, cancel := l.op(ctx)
 	defer cancel()
-	err := s.append(ctx, c)
-	if err == nil && !s.relaxed {
-		step("noting")
-		err = s.acked.note(c.Entry.Log, ledger.Head{Seq: c.Entry.Seq, Hash: c.Entry.Hash})
+	err := l.append(ctx, c)
+	if err == nil && l.acked != nil {
+		l.step("acknowledging")
+		err = l.acked.record(c.Entry.Log, ledger.Head{Seq: c.Entry.Seq, Hash: c.Entry.Hash})
 	}
 	if err != nil {
 		return fmt.Errorf("append entry %d of log %s: %w", c.Entry.Seq, c.Entry.Log, failure(err))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for w := range s.watchers {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
-	}
+	l.watches.wake()
 	return nil
 }
 
-// step is told how far an Append has come. Tests end the process there.
-var step = func(string) {}
-
-func (s *Store) append(ctx context.Context, c store.Change) error {
-	tx, err := s.write.BeginTx(ctx, nil)
+// append is Append up to the commit.
+func (l *entryLog) append(ctx context.Context, c store.Change) error {
+	tx, err := l.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	done, err := place(ctx, tx, c.Entry)
+	there, err := checkPlace(ctx, tx, c.Entry)
 	if errors.Is(err, errTaken) {
 		return errors.Join(err, discard(ctx, tx, c))
 	}
-	if done || err != nil {
+	if there || err != nil {
 		return err
 	}
 	e := c.Entry
@@ -184,16 +162,16 @@ func (s *Store) append(ctx context.Context, c store.Change) error {
 		}
 	}
 	for i, v := range c.Views {
-		step("view " + strconv.Itoa(i))
+		l.step("view " + strconv.Itoa(i))
 		if err := apply(ctx, tx, v); err != nil {
 			return err
 		}
 	}
-	step("written")
+	l.step("written")
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	step("committed")
+	l.step("committed")
 	return nil
 }
 
@@ -205,9 +183,7 @@ var errTaken = fmt.Errorf("%w: its place is taken", store.ErrConflict)
 func discard(ctx context.Context, tx *sql.Tx, c store.Change) error {
 	for _, v := range c.Views {
 		if v, ok := v.(ledger.EpochView); ok {
-			_, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ?1 AND epoch = ?2 AND commitment = ?3 AND sealer = ?4
-				AND NOT EXISTS (`+named+`)`, v.Room[:], v.Epoch, v.Commit[:], v.By[:])
-			if err != nil {
+			if err := unstage(ctx, tx, v.Room, v.Epoch, v.Commit, v.By); err != nil {
 				return err
 			}
 		}
@@ -215,8 +191,8 @@ func discard(ctx context.Context, tx *sql.Tx, c store.Change) error {
 	return tx.Commit()
 }
 
-// place checks that an entry is the next of its log. It is done when the log has these very bytes.
-func place(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (done bool, err error) {
+// checkPlace checks that an entry is the next of its log, or is there already with these very bytes.
+func checkPlace(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (there bool, err error) {
 	var old []byte
 	switch err := tx.QueryRowContext(ctx, `SELECT statement FROM entries WHERE log = ? AND seq = ?`, e.Log[:], e.Seq).Scan(&old); {
 	case err == nil && bytes.Equal(old, e.Statement):
@@ -243,62 +219,4 @@ func exists(ctx context.Context, tx *sql.Tx, err error, query, what string, args
 		return fmt.Errorf("%w: %s", store.ErrExists, what)
 	}
 	return err
-}
-
-func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
-	switch v := v.(type) {
-	case ledger.RoomView:
-		return applyRoom(ctx, tx, v)
-	case ledger.EpochView:
-		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO epochs (room, epoch, commitment, author) VALUES (?, ?, ?, ?)`, v.Room[:], v.Epoch, v.Commit[:], v.By[:]); err != nil {
-			return err
-		}
-		// What losers of the race for this epoch staged is of no use to anyone.
-		if _, err := tx.ExecContext(ctx, `DELETE FROM room_keys WHERE room = ? AND epoch = ? AND commitment <> ?`, v.Room[:], v.Epoch, v.Commit[:]); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE room_keys SET staged_at = 0 WHERE room = ? AND epoch = ? AND commitment = ?`, v.Room[:], v.Epoch, v.Commit[:])
-		return err
-	case ledger.MemberView:
-		if v.Role == "" {
-			_, err := tx.ExecContext(ctx, `DELETE FROM members WHERE room = ? AND endpoint = ?`, v.Room[:], v.Endpoint[:])
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO members (room, endpoint, role) VALUES (?, ?, ?)`, v.Room[:], v.Endpoint[:], v.Role)
-		return err
-	case ledger.UserView:
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO users (endpoint, name, role, active, expires, revoked, added, added_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			v.Key[:], v.Name, v.Role, v.Active, millis(v.Expires), millis(v.Revoked), millis(v.Added), v.AddedBy[:])
-		return err
-	}
-	return fmt.Errorf("%w: unknown view %T", store.ErrInvalid, v)
-}
-
-func applyRoom(ctx context.Context, tx *sql.Tx, v ledger.RoomView) error {
-	policy, err := json.Marshal(v.Policy)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO rooms (id, subject, creator, epoch, policy, seq, archived) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET creator = excluded.creator, epoch = excluded.epoch, policy = excluded.policy,
-		seq = excluded.seq, archived = excluded.archived`,
-		v.ID[:], v.Subject, v.Creator[:], v.Epoch, string(policy), v.Seq, v.Archived)
-	if err != nil {
-		return exists(ctx, tx, err, `SELECT 1 FROM rooms WHERE subject = ? AND id <> ?`, "a room with the subject "+v.Subject, v.Subject, v.ID[:])
-	}
-	return nil
-}
-
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
 }

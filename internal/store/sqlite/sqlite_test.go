@@ -31,7 +31,7 @@ func admin(t *testing.T) *crypto.Identity {
 }
 
 func TestConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		path := filepath.Join(t.TempDir(), "sub", "bus.db")
 		s, err := Open(t.Context(), path, Options{OpTimeout: 5 * time.Second})
 		if err != nil {
@@ -44,7 +44,7 @@ func TestConformance(t *testing.T) {
 		}
 		t.Cleanup(func() { s.Close(); other.Close() })
 		id := admin(t)
-		return storetest.Backend{
+		return storetest.Subject{
 			Admin: id, OpTimeout: 5 * time.Second,
 			As: func(by *crypto.Identity) store.Store {
 				if by == id {
@@ -116,7 +116,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("an empty file was written to: %v, %v", info, err)
 	}
 	theirs := filepath.Join(dir, "theirs")
-	other, err := sql.Open("sqlite", DSN(theirs, time.Second, false))
+	other, err := sql.Open("sqlite", DSN(theirs, time.Second, Full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("a database of something else has %d tables now (%v)", tables, err)
 	}
 	older := filepath.Join(dir, "older")
-	earlier, err := sql.Open("sqlite", DSN(older, time.Second, false))
+	earlier, err := sql.Open("sqlite", DSN(older, time.Second, Full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("an older file: %v", err)
 	}
 	newer := filepath.Join(dir, "newer")
-	db, err := sql.Open("sqlite", DSN(newer, time.Second, false))
+	db, err := sql.Open("sqlite", DSN(newer, time.Second, Full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestCreator(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	db, err := sql.Open("sqlite", DSN(path, time.Second, false))
+	db, err := sql.Open("sqlite", DSN(path, time.Second, Full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestCreator(t *testing.T) {
 		is(0)
 	}
 	forget()
-	if n, err := s.Rebuild(t.Context(), room, false); n != 1 || err != nil {
+	if n, err := s.Rebuild(t.Context(), room); n != 1 || err != nil {
 		t.Errorf("%d records were wrong, %v", n, err)
 	}
 	is(1)
@@ -219,7 +219,7 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	holder, err := sql.Open("sqlite", DSN(path, time.Second, false))
+	holder, err := sql.Open("sqlite", DSN(path, time.Second, Full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestCrash(t *testing.T) {
 			if err := s.Append(t.Context(), create); err != nil {
 				t.Errorf("again: %v", err)
 			}
-			if n, err := s.Rebuild(t.Context(), room, true); n != 0 || err != nil {
+			if n, err := s.Differs(t.Context(), room); n != 0 || err != nil {
 				t.Errorf("%d records are wrong, %v", n, err)
 			}
 		})
@@ -299,7 +299,7 @@ func crash(t *testing.T, at string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step = func(name string) {
+	s.entryLog.step = func(name string) {
 		if name == at {
 			storetest.KillSelf()
 		}

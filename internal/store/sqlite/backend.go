@@ -11,19 +11,26 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-var _ store.Backend = (*Store)(nil)
+// This file is what a store.Backend adds: going through everything that is kept, taking a copy of another store in, and
+// writing views anew from a log's state.
+
+// backend is store.Inventory but for the count of rooms, store.Target but for CopyKeys, and store.Repairer.
+type backend struct {
+	*database
+	log *entryLog
+}
 
 // Logs yields every log, that of the bus first.
-func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
+func (b *backend) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 	read := func(after []byte) ([]crypto.ID, error) {
-		ctx, cancel := s.op(ctx)
+		ctx, cancel := b.op(ctx)
 		defer cancel()
 		// The bus log is behind no other: it is the one without a place of its own in this order.
-		return rows(ctx, s.read, scanID, `SELECT log FROM entries WHERE seq = 1 AND log > ? AND log NOT IN (SELECT log FROM bus) ORDER BY log LIMIT ?`, after, page)
+		return rows(ctx, b.read, scanID, `SELECT log FROM entries WHERE seq = 1 AND log > ? AND log NOT IN (SELECT log FROM bus) ORDER BY log LIMIT ?`, after, page)
 	}
 	return func(yield func(crypto.ID, error) bool) {
-		op, cancel := s.op(ctx)
-		bus, err := rows(op, s.read, scanID, `SELECT log FROM bus`)
+		op, cancel := b.op(ctx)
+		bus, err := rows(op, b.read, scanID, `SELECT log FROM bus`)
 		cancel()
 		if err != nil {
 			yield(crypto.ID{}, failure(err))
@@ -38,25 +45,26 @@ func (s *Store) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 	}
 }
 
+// scanID reads the id of a log.
 func scanID(scan func(...any) error) (id crypto.ID, err error) {
 	err = scan(Blob(id[:]))
 	return id, err
 }
 
 // Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch.
-func (s *Store) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+func (b *backend) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
-		s.sealed(ctx, room)(yield)
+		b.sealed(ctx, room)(yield)
 	}
 }
 
 // sealed is Sealed for one pass.
-func (s *Store) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+func (b *backend) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
 	var last store.SealedCopy
 	read := func(after []byte) ([]store.SealedCopy, error) {
-		ctx, cancel := s.op(ctx)
+		ctx, cancel := b.op(ctx)
 		defer cancel()
-		return rows(ctx, s.read, func(scan func(...any) error) (store.SealedCopy, error) {
+		return rows(ctx, b.read, func(scan func(...any) error) (store.SealedCopy, error) {
 			k := store.SealedCopy{Room: room}
 			err := scan(&k.Epoch, Blob(k.Commit[:]), Blob(k.Endpoint[:]), Blob(k.Sealer[:]), &k.Sealed)
 			return k, err
@@ -72,48 +80,38 @@ func (s *Store) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.Seal
 }
 
 // AllCards yields every card.
-func (s *Store) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
+func (b *backend) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 	read := func(after []byte) ([]store.Card, error) {
-		ctx, cancel := s.op(ctx)
+		ctx, cancel := b.op(ctx)
 		defer cancel()
-		return rows(ctx, s.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
+		return rows(ctx, b.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
 	}
 	return pages([]byte{}, read, func(c store.Card) []byte { return c.Endpoint[:] })
 }
 
-// Created counts the rooms that an endpoint created and that are not archived, in an index of just those.
-func (s *Store) Created(ctx context.Context, endpoint crypto.PublicKey) (n int, err error) {
-	ctx, cancel := s.op(ctx)
-	defer cancel()
-	err = s.read.QueryRowContext(ctx, `SELECT count(*) FROM rooms WHERE creator = ? AND NOT archived`, endpoint[:]).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("rooms created by %s: %w", endpoint, failure(err))
-	}
-	return n, nil
-}
-
 // Behind lists the rooms whose record is not as current as their log. An Append is one transaction,
 // so that only a damaged file has any.
-func (s *Store) Behind(ctx context.Context) ([]crypto.ID, error) {
-	ctx, cancel := s.op(ctx)
+func (b *backend) Behind(ctx context.Context) ([]crypto.ID, error) {
+	ctx, cancel := b.op(ctx)
 	defer cancel()
-	list, err := rows(ctx, s.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries GROUP BY log) e`+behind)
+	list, err := rows(ctx, b.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries GROUP BY log) e`+behind)
 	return list, failure(err)
 }
 
+// behind selects the room logs of a list e of last entries whose record is missing or earlier.
 const behind = ` LEFT JOIN rooms r ON r.id = e.log WHERE e.log NOT IN (SELECT log FROM bus) AND (r.seq IS NULL OR r.seq < e.seq)`
 
 // Heal writes the views of a log anew if they are behind it.
-func (s *Store) Heal(ctx context.Context, log crypto.ID) error {
-	op, cancel := s.op(ctx)
-	list, err := rows(op, s.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries WHERE log = ? GROUP BY log) e`+behind, log[:])
+func (b *backend) Heal(ctx context.Context, log crypto.ID) error {
+	op, cancel := b.op(ctx)
+	list, err := rows(op, b.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries WHERE log = ? GROUP BY log) e`+behind, log[:])
 	cancel()
 	if err != nil || len(list) == 0 {
 		return failure(err)
 	}
-	state, err := store.Load(ctx, s, log)
+	state, err := store.Load(ctx, b.log, log)
 	if err == nil {
-		_, err = s.Rebuild(ctx, state, false)
+		_, err = b.Rebuild(ctx, state)
 	}
 	return err
 }
@@ -142,22 +140,40 @@ const (
 )
 
 // Strays counts the records of no log, as only damage leaves them; a Rebuild of the bus log removes them.
-func (s *Store) Strays(ctx context.Context) (n int, err error) {
-	err = s.read.QueryRowContext(ctx, `SELECT (SELECT count(*)`+strayRooms+`) + (SELECT count(*)`+strayMembers+`) + (SELECT count(*)`+strayEpochs+`)`).Scan(&n)
+func (b *backend) Strays(ctx context.Context) (n int, err error) {
+	err = b.read.QueryRowContext(ctx, `SELECT (SELECT count(*)`+strayRooms+`) + (SELECT count(*)`+strayMembers+`) + (SELECT count(*)`+strayEpochs+`)`).Scan(&n)
 	return n, failure(err)
 }
 
-// Rebuild makes the views of a log what its state says, in one transaction, and reports how many
-// records were not; with dry it only counts them.
-func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wrong int, err error) {
-	tx, err := s.write.BeginTx(ctx, nil)
+// Differs counts the records that are not what a log's state says.
+func (b *backend) Differs(ctx context.Context, state *ledger.State) (wrong int, err error) {
+	tx, err := b.write.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, failure(err)
 	}
 	defer tx.Rollback()
-	h, err := head(ctx, tx, state.ID)
+	wrong, err = rebuild(ctx, tx, state)
+	return wrong, failure(err)
+}
+
+// Rebuild makes the views of a log what its state says, in one transaction.
+func (b *backend) Rebuild(ctx context.Context, state *ledger.State) (wrong int, err error) {
+	tx, err := b.write.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, failure(err)
+	}
+	defer tx.Rollback()
+	if wrong, err = rebuild(ctx, tx, state); err == nil {
+		err = tx.Commit()
+	}
+	return wrong, failure(err)
+}
+
+// rebuild writes the views of a log anew in a transaction, and reports how many records that changes.
+func rebuild(ctx context.Context, tx *sql.Tx, state *ledger.State) (wrong int, err error) {
+	h, err := head(ctx, tx, state.ID)
+	if err != nil {
+		return 0, err
 	}
 	if h != state.Head {
 		return 0, fmt.Errorf("rebuild log %s: %w", state.ID, store.ErrConflict)
@@ -171,29 +187,23 @@ func (s *Store) Rebuild(ctx context.Context, state *ledger.State, dry bool) (wro
 		err = rewrite(ctx, tx, views, state)
 	}
 	if err != nil {
-		return 0, failure(err)
+		return 0, err
 	}
 	after, err := dump(ctx, tx, views, state.ID)
-	if err != nil {
-		return 0, failure(err)
-	}
-	gone, come := 0, 0
-	for row := range before {
-		if !after[row] {
-			gone++
-		}
-	}
-	for row := range after {
-		if !before[row] {
-			come++
-		}
-	}
-	if dry {
-		return max(gone, come), nil
-	}
-	return max(gone, come), failure(tx.Commit())
+	return max(without(before, after), without(after, before)), err
 }
 
+// without counts the rows of one dump that another has not.
+func without(rows, other map[string]bool) (n int) {
+	for row := range rows {
+		if !other[row] {
+			n++
+		}
+	}
+	return n
+}
+
+// rewrite removes the views of a log and writes those of its state.
 func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.State) error {
 	for _, v := range views {
 		if _, err := tx.ExecContext(ctx, v[1], state.ID[:]); err != nil {
@@ -229,6 +239,7 @@ func dump(ctx context.Context, tx *sql.Tx, views [][2]string, log crypto.ID) (ma
 	return out, nil
 }
 
+// dumpOne reads the rows of one query as text.
 func dumpOne(ctx context.Context, tx *sql.Tx, out map[string]bool, query string, log crypto.ID) error {
 	r, err := tx.QueryContext(ctx, query, log[:])
 	if err != nil {
@@ -253,18 +264,25 @@ func dumpOne(ctx context.Context, tx *sql.Tx, out map[string]bool, query string,
 }
 
 // Copying reports whether a bus is being copied into the store.
-func (s *Store) Copying(ctx context.Context) (bool, error) {
-	return s.any(ctx, "copy", `SELECT EXISTS (SELECT 1 FROM copying)`)
+func (b *backend) Copying(ctx context.Context) (bool, error) {
+	yes, err := b.yes(ctx, `SELECT EXISTS (SELECT 1 FROM copying)`)
+	if err != nil {
+		err = fmt.Errorf("copy: %w", err)
+	}
+	return yes, err
 }
 
-// SetCopying says whether one is.
-func (s *Store) SetCopying(ctx context.Context, under bool) error {
-	ctx, cancel := s.op(ctx)
+// BeginCopy says that a bus is being copied into the store.
+func (b *backend) BeginCopy(ctx context.Context) error {
+	return b.setCopying(ctx, `INSERT OR IGNORE INTO copying (one) VALUES (x'01')`)
+}
+
+// EndCopy says that none is.
+func (b *backend) EndCopy(ctx context.Context) error { return b.setCopying(ctx, `DELETE FROM copying`) }
+
+func (b *backend) setCopying(ctx context.Context, change string) error {
+	ctx, cancel := b.op(ctx)
 	defer cancel()
-	change := `DELETE FROM copying`
-	if under {
-		change = `INSERT OR IGNORE INTO copying (one) VALUES (x'01')`
-	}
-	_, err := s.write.ExecContext(ctx, change)
+	_, err := b.write.ExecContext(ctx, change)
 	return failure(err)
 }

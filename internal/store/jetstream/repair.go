@@ -1,0 +1,164 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// This file completes views that are behind their log, as a crash in the midst of an Append leaves them. Whoever touches
+// a log finds them so by the seq in its last record (views.current); rebuild.go writes them anew whatever they say.
+
+// patience is how long whoever finds views behind the log leaves them to the writer of the entry.
+const patience = 200 * time.Millisecond
+
+// repairer completes and rewrites views.
+type repairer struct {
+	*conn
+	*buckets
+	heads   *heads
+	entries *entryLog
+	views   *views
+}
+
+// await gives the writer of earlier entries a while to complete them.
+func (r *repairer) await(ctx context.Context, last row, seq uint64) (current uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for current < seq {
+		if current, err = r.views.current(ctx, last); err != nil {
+			break
+		}
+		if tasks.Pause(ctx, patience/20) != nil {
+			return current, nil
+		}
+	}
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return current, err
+}
+
+// touch completes the views of a log that are behind it, as a crash in an Append leaves them, and
+// reports whether they were. They are current up to an entry, as last says. ErrNotFound for an
+// unknown log.
+func (r *repairer) touch(ctx context.Context, log crypto.ID, current uint64, last row) (behind bool, err error) {
+	h, err := r.heads.one(ctx, log)
+	if err != nil || current >= h.Seq {
+		return false, err
+	}
+	if current, err = r.await(ctx, last, h.Seq); err == nil && current < h.Seq {
+		err = r.complete(ctx, log, current)
+	}
+	return true, err
+}
+
+// complete writes the views of the entries after current, which nobody wrote them for.
+func (r *repairer) complete(ctx context.Context, log crypto.ID, current uint64) error {
+	var fold ledger.Fold
+	for e, err := range r.entries.Entries(ctx, log, 0) {
+		if err != nil {
+			return err
+		}
+		c, err := store.Advance(&fold, e.Statement)
+		if err != nil {
+			return fmt.Errorf("%w: log %s is damaged: %v", store.ErrDamaged, log, err)
+		}
+		if e.Seq <= current {
+			continue
+		}
+		changes, last := r.views.rows(e.Seq, c.Views)
+		if err := r.views.write(ctx, e.Seq, changes, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Heal completes the views of a log that are behind it.
+func (r *repairer) Heal(ctx context.Context, log crypto.ID) error {
+	ctx, cancel := r.op(ctx)
+	defer cancel()
+	if err := r.heal(ctx, log); err != nil {
+		return fmt.Errorf("heal log %s: %w", log, failure(err))
+	}
+	return nil
+}
+
+// heal is Heal without a bound.
+func (r *repairer) heal(ctx context.Context, log crypto.ID) error {
+	last := r.views.lastRow(log)
+	bus, err := r.log.get(ctx, busKey)
+	if err != nil {
+		return err
+	}
+	if string(bus.value) == log.String() {
+		last = r.views.lastBusRow()
+	}
+	current, err := r.views.current(ctx, last)
+	if err == nil {
+		_, err = r.touch(ctx, log, current, last)
+	}
+	return err
+}
+
+// head is where a log ends.
+func (r *repairer) head(ctx context.Context, log crypto.ID) (ledger.Head, error) {
+	ctx, cancel := r.op(ctx)
+	defer cancel()
+	return r.heads.one(ctx, log)
+}
+
+// Behind lists the logs whose views are not as current as they are, or are missing.
+func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
+	heads := map[string]uint64{}
+	err := r.log.scan(ctx, "*.*", func(found record) error {
+		log, n, _ := strings.Cut(found.key, ".")
+		seq, err := strconv.ParseUint(n, 10, 64)
+		heads[log] = max(heads[log], seq)
+		return err
+	})
+	if err != nil {
+		return nil, failure(err)
+	}
+	bus, err := r.log.get(ctx, busKey)
+	if err != nil {
+		return nil, failure(err)
+	}
+	head, err := r.users.get(ctx, headKey)
+	if err != nil {
+		return nil, failure(err)
+	}
+	current := map[string]uint64{string(bus.value): seqOf(head.value)}
+	err = r.rooms.scan(ctx, "*", func(found record) error { current[found.key] = seqOf(found.value); return nil })
+	if err != nil {
+		return nil, failure(err)
+	}
+	var out []crypto.ID
+	for key, seq := range heads {
+		if current[key] >= seq {
+			continue
+		}
+		log, err := crypto.ParseID(key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: the key %s is no log's", store.ErrDamaged, key)
+		}
+		h, err := r.head(ctx, log)
+		switch {
+		case errors.Is(err, store.ErrNotFound), err == nil && current[key] >= h.Seq: // it never began
+		case err != nil:
+			return nil, failure(err)
+		default:
+			out = append(out, log)
+		}
+	}
+	return out, nil
+}
