@@ -10,31 +10,37 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file reads the past of stored rooms (SPEC.md §7), which is no part of store.Store: only a service has it.
+
+// past reads the past of rooms.
+type past struct{ *client }
+
 // Frames returns a part of a stored room's past. ErrUnavailable when it cannot be read as far as it
 // reaches, or as fits an answer.
-func (s *Store) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error) {
-	header, raw, err := s.ask(ctx, "GET", "/rooms/"+room.String()+"/frames?"+framesQuery(q).Encode(), nil)
+func (p *past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error) {
+	header, raw, err := p.ask(ctx, "GET", "/rooms/"+room.String()+"/frames?"+framesQuery(q).Encode(), nil)
 	if err != nil {
 		return store.Past{}, err
 	}
-	past := store.Past{}
+	out := store.Past{}
 	first, err := strconv.ParseUint(header.Get("First"), 10, 64)
 	if err == nil {
-		past.First = first
-		past.Last, err = strconv.ParseUint(header.Get("Last"), 10, 64)
+		out.First = first
+		out.Last, err = strconv.ParseUint(header.Get("Last"), 10, 64)
 	}
 	if err != nil {
 		return store.Past{}, fmt.Errorf("%w: the service does not say how far the room reaches", store.ErrUnavailable)
 	}
 	if lost := header.Get("Lost"); lost != "" {
-		if past.Lost, err = strconv.ParseUint(lost, 10, 64); err != nil || past.Lost > past.Last {
+		if out.Lost, err = strconv.ParseUint(lost, 10, 64); err != nil || out.Lost > out.Last {
 			return store.Past{}, fmt.Errorf("%w: the service does not say what is lost", store.ErrUnavailable)
 		}
 	}
-	past.Frames, err = store.ParseFrames(raw)
-	return past, err
+	out.Frames, err = store.ParseFrames(raw)
+	return out, err
 }
 
+// framesQuery writes which frames are wanted.
 func framesQuery(q store.FramesQuery) url.Values {
 	v := url.Values{}
 	switch {

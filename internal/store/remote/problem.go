@@ -1,0 +1,65 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// This file turns what goes wrong into the errors of package store.
+
+// unreachable says what kind of failure it is when no answer came.
+func unreachable(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+	}
+	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
+}
+
+// kinds are those of the API's problems (RFC 9457).
+var kinds = map[string]error{
+	"unibus:invalid":         store.ErrInvalid,
+	"unibus:unauthenticated": store.ErrDenied,
+	"unibus:denied":          store.ErrDenied,
+	"unibus:not-found":       store.ErrNotFound,
+	"unibus:conflict":        store.ErrConflict,
+	"unibus:exists":          store.ErrExists,
+	"unibus:too-large":       store.ErrInvalid,
+	"unibus:unavailable":     store.ErrUnavailable,
+	"unibus:damaged":         store.ErrDamagedThere,
+	"unibus:busy":            store.ErrUnavailable,
+}
+
+// problem reads an answer that is none: a problem of a known kind in the service's words, or ErrUnavailable.
+func problem(status int, raw []byte) error {
+	var p store.Problem
+	if json.Unmarshal(raw, &p) == nil {
+		if kind := kinds[p.Type]; kind != nil {
+			if p.Detail == "" || p.Detail == kind.Error() {
+				return kind
+			}
+			return &detailed{kind, p.Detail}
+		}
+	}
+	return fmt.Errorf("%w: the service answered with status %d", store.ErrUnavailable, status)
+}
+
+// detailed is an error in the service's words, which name its kind already.
+type detailed struct {
+	kind   error
+	detail string
+}
+
+func (e *detailed) Error() string { return e.detail }
+func (e *detailed) Unwrap() error { return e.kind }
