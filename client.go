@@ -22,6 +22,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/open"
 	"github.com/unibus/unibus/internal/store/remote"
 	"github.com/unibus/unibus/internal/store/sqlite"
 	"github.com/unibus/unibus/internal/tasks"
@@ -232,9 +233,11 @@ func (c *Client) openJetStream(ctx context.Context) (address string, err error) 
 	o := c.dialOptions()
 	o.Direct = true
 	replicas := 0
-	if o.Servers, replicas, err = jetstream.ParseURL(c.o.Store); err != nil {
+	u, err := open.Parse(c.o.Store)
+	if err != nil {
 		return "", err
 	}
+	o.Servers, replicas = u.Servers, u.Replicas
 	if c.o.Keys != "" {
 		if o.Keys, err = bus.LoadKeys(c.o.Keys); err != nil {
 			return "", err
@@ -355,8 +358,11 @@ func (o *Options) address() (string, error) {
 		return "sqlite:" + absolute, err
 	}
 	if o.Store != "" {
-		servers, _, err := jetstream.ParseURL(o.Store)
-		return cmp.Or(redact.URL(servers), "context:"+o.Context), err
+		u, err := open.Parse(o.Store)
+		if err != nil {
+			return "", err
+		}
+		return u.Address(o.Context)
 	}
 	if o.Context != "" {
 		return "context:" + o.Context, nil

@@ -43,7 +43,7 @@ func identity(t testing.TB, n byte) *crypto.Identity {
 	return id
 }
 
-func open(t testing.TB, path string) *sqlite.Store {
+func openAt(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{OpTimeout: 20 * time.Second})
 	must(t, err)
@@ -63,7 +63,7 @@ func write(t testing.TB, s store.Store, state *ledger.State, body ledger.Body) {
 // filled is a bus of three rooms, with some history: members come and go, keys change.
 func filled(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
-	s := open(t, path)
+	s := openAt(t, path)
 	admin, bob := identity(t, 0), identity(t, 1)
 	bus, err := store.Found(t.Context(), s, admin, "admin", time.UnixMilli(1e12))
 	must(t, err)
@@ -117,7 +117,7 @@ func TestMigrateKilled(t *testing.T) {
 	for n := 1; ; n++ {
 		target := filepath.Join(dir, fmt.Sprintf("to-%d.db", n))
 		killed := storetest.Killed(t, "TestMigrateKilled", fmt.Sprintf("UNIBUS_TEST_ITEMS=%d", n), "UNIBUS_TEST_FROM="+path, "UNIBUS_TEST_TO="+target)
-		to := open(t, target)
+		to := openAt(t, target)
 		if err := store.Whole(t.Context(), to); killed != errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("killed at %d: %v", n, err)
 		}
@@ -148,7 +148,7 @@ func kill(t *testing.T, n string) {
 			storetest.KillSelf()
 		}
 	}
-	from, to := open(t, os.Getenv("UNIBUS_TEST_FROM")), open(t, os.Getenv("UNIBUS_TEST_TO"))
+	from, to := openAt(t, os.Getenv("UNIBUS_TEST_FROM")), openAt(t, os.Getenv("UNIBUS_TEST_TO"))
 	_, err = Migrate(t.Context(), from, to, false, quiet)
 	must(t, err)
 }
@@ -180,7 +180,7 @@ func TestDiffers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			from, to := filled(t, filepath.Join(dir, "a.db")), open(t, filepath.Join(dir, "b.db"))
+			from, to := filled(t, filepath.Join(dir, "a.db")), openAt(t, filepath.Join(dir, "b.db"))
 			_, err := Migrate(t.Context(), from, to, false, quiet)
 			must(t, err)
 			must(t, same(t.Context(), from, to, func() {}))
@@ -204,7 +204,7 @@ func TestDiffers(t *testing.T) {
 // TestFork: a target whose history is another one is not touched.
 func TestFork(t *testing.T) {
 	dir := t.TempDir()
-	from, to := filled(t, filepath.Join(dir, "a.db")), open(t, filepath.Join(dir, "b.db"))
+	from, to := filled(t, filepath.Join(dir, "a.db")), openAt(t, filepath.Join(dir, "b.db"))
 	_, err := Migrate(t.Context(), from, to, false, quiet)
 	must(t, err)
 	statement, err := from.Bus(t.Context())
@@ -231,7 +231,7 @@ func TestArchive(t *testing.T) {
 	target := filepath.Join(dir, "b.db")
 	r, err := Restore(t.Context(), path, "sqlite:"+target, Access{}, quiet)
 	must(t, err)
-	to := open(t, target)
+	to := openAt(t, target)
 	if r.Logs != 4 || r.Entries != 11 || r.Keys != 15 || r.Cards != 1 {
 		t.Errorf("%+v", r)
 	}

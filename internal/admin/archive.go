@@ -23,6 +23,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/open"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -331,7 +332,7 @@ func RestoreFrom(ctx context.Context, f io.ReadSeeker, url string, a Access, pro
 	}
 	r.Bus = m.Bus
 	err = aside(url, func(url string) error {
-		to, done, err := Open(ctx, url, a, false)
+		to, done, err := Open(ctx, url, a, open.Make)
 		if err != nil {
 			return err
 		}
@@ -367,8 +368,12 @@ func fill(ctx context.Context, f io.ReadSeeker, heads map[crypto.ID]ledger.Head,
 // aside calls write with the URL of a store to write. A file that is not there yet is written beside its place,
 // and put there when write is done, so that nobody finds a part of it.
 func aside(url string, write func(url string) error) error {
-	path, file := strings.CutPrefix(url, "sqlite:")
-	if _, err := os.Stat(path); !file || path == "" || !errors.Is(err, os.ErrNotExist) {
+	u, err := open.Parse(url)
+	if err != nil {
+		return err
+	}
+	path := u.Path
+	if _, err := os.Stat(path); path == "" || !errors.Is(err, os.ErrNotExist) {
 		return write(url)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -380,7 +385,7 @@ func aside(url string, write func(url string) error) error {
 	}
 	defer os.RemoveAll(dir)
 	made := filepath.Join(dir, "store")
-	if err := write("sqlite:" + made); err != nil {
+	if err := write(open.FileURL(made)); err != nil {
 		return err
 	}
 	if err := os.Link(made, path); errors.Is(err, os.ErrExist) { // another process was quicker

@@ -14,6 +14,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/store"
 	unibusjs "github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/open"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -26,7 +27,7 @@ const lookEvery = 200 * time.Millisecond
 // Scale keeps the store's buckets and every room's stream on as many servers as replicas says, and
 // returns when each copy is current. The bus goes on meanwhile.
 func Scale(ctx context.Context, nc *nats.Conn, replicas int, progress Progress) (streams int64, err error) {
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(slow))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(open.Slow))
 	if err != nil {
 		return 0, err
 	}

@@ -17,9 +17,9 @@ import (
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
-// vault is the store as those see it who run it. Whoever has the file has also the one that says how far its logs
+// backend is the store as those see it who run it. Whoever has the file has also the one that says how far its logs
 // reached.
-func (s *scene) vault(f func(ctx context.Context, v store.Backend)) {
+func (s *scene) backend(f func(ctx context.Context, v store.Backend)) {
 	s.Helper()
 	var v store.Backend
 	var err error
@@ -47,7 +47,7 @@ func (s *scene) exec(statement string, args ...any) {
 func (s *scene) forget(log unibus.ID) {
 	s.Helper()
 	var head uint64
-	s.vault(func(ctx context.Context, v store.Backend) {
+	s.backend(func(ctx context.Context, v store.Backend) {
 		h, err := store.HeadOf(ctx, v, log)
 		s.must(err)
 		head = h.Seq
@@ -68,7 +68,7 @@ func (s *scene) forget(log unibus.ID) {
 // replace puts other bytes in the place of copies of a room's committed keys; change returns nil for those that stay.
 func (s *scene) replace(room unibus.ID, change func(k store.SealedCopy) []byte) {
 	s.Helper()
-	s.vault(func(ctx context.Context, v store.Backend) {
+	s.backend(func(ctx context.Context, v store.Backend) {
 		for k, err := range v.Sealed(ctx, room) {
 			s.must(err)
 			if sealed := change(k); sealed != nil {

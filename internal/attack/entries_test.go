@@ -37,7 +37,7 @@ func TestFalseEntries(t *testing.T) {
 		other, _ := s.share("another")
 		mallory := s.add("mallory")
 		var real, foreign *ledger.State
-		s.vault(func(ctx context.Context, v store.Backend) {
+		s.backend(func(ctx context.Context, v store.Backend) {
 			var err error
 			real, err = store.Load(ctx, v, alices.ID())
 			s.must(err)
@@ -135,7 +135,7 @@ func TestRaceLost(t *testing.T) {
 			s.reads(id, "race", "after")
 		}
 		if s.straight { // the store itself; a service answers nobody who is no member
-			s.vault(func(ctx context.Context, v store.Backend) {
+			s.backend(func(ctx context.Context, v store.Backend) {
 				if copies, err := v.Key(ctx, alices.ID(), 2, carol.Key()); len(copies) > 0 || !errors.Is(err, store.ErrNotFound) {
 					s.Errorf("carol is given %d copies, %v", len(copies), err)
 				}

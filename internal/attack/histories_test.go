@@ -213,7 +213,7 @@ func TestMemberInViews(t *testing.T) {
 	over(t, ways, func(s *scene) {
 		alices, _ := s.share("views")
 		mallory := s.join("mallory")
-		s.vault(func(ctx context.Context, v store.Backend) {
+		s.backend(func(ctx context.Context, v store.Backend) {
 			state, err := store.Load(ctx, v, alices.ID())
 			s.must(err)
 			head := state.Head

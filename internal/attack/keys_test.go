@@ -76,7 +76,7 @@ func TestCardSubstitution(t *testing.T) {
 		card, err := mallory.id.Card()
 		s.must(err)
 		s.must(s.bob.Close())
-		s.vault(func(ctx context.Context, v store.Backend) {
+		s.backend(func(ctx context.Context, v store.Backend) {
 			s.must(v.PutCards(ctx, store.Card{Endpoint: s.bob.id.Key(), Statement: card}))
 		})
 		alices := s.again(s.alice, "cards")

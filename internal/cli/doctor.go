@@ -14,11 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/store/open"
 )
 
 func (a *app) doctorCmd() *cobra.Command {
@@ -53,13 +54,13 @@ type doctor struct {
 	checks []admin.Check
 	failed int
 
-	bus     unibus.ID      // the one that is meant; zero: none is known
-	known   string         // why it is that one
+	bus     unibus.ID     // the one that is meant; zero: none is known
+	known   string        // why it is that one
 	mine    []admin.Check // of my rooms
-	silent  bool           // the servers do not answer, which was told
-	dark    bool           // the store does not answer; its servers may
-	store   *vault         // nil: none is there to look at
-	covered bool           // all rooms were looked at, mine among them
+	silent  bool          // the servers do not answer, which was told
+	dark    bool          // the store does not answer; its servers may
+	store   *backend      // nil: none is there to look at
+	covered bool          // all rooms were looked at, mine among them
 }
 
 func (d *doctor) add(c admin.Check) {
@@ -224,7 +225,7 @@ func (d *doctor) operator(ctx context.Context) error {
 		return nil
 	}
 	acc.Step, acc.Unchecked = d.a.set.timeout, true
-	s, err := d.a.openVault(ctx, acc)
+	s, err := d.a.openBackend(ctx, acc)
 	if err != nil {
 		d.failure("store", err)
 	} else {
@@ -236,8 +237,8 @@ func (d *doctor) operator(ctx context.Context) error {
 	}
 	servers := ""                  // with streams to look at
 	served := s != nil && s.served // by servers that the keys on this machine are for
-	if acc.Keys != nil && (url == "" || served) || url != "" && !strings.HasPrefix(url, "sqlite:") {
-		if servers = url; servers == "" || strings.HasPrefix(url, "sqlite:") {
+	if acc.Keys != nil && (url == "" || served) || url != "" && !open.IsFile(url) {
+		if servers = url; servers == "" || open.IsFile(url) {
 			if servers, err = d.a.server(ctx); err != nil {
 				return err
 			}
@@ -320,7 +321,7 @@ func (d *doctor) servers(ctx context.Context, acc admin.Access, servers string) 
 		switch {
 		case errors.Is(err, unibus.ErrDenied) && d.unnamed():
 			d.say("servers", admin.Warn, "--keys FILE names others", "not looked at: the keys in %s are not theirs", d.a.dataDir())
-		case errors.Is(err, unibus.ErrUnavailable) && strings.HasPrefix(d.a.set.store, "sqlite:"): // which may be all that is there
+		case errors.Is(err, unibus.ErrUnavailable) && open.IsFile(d.a.set.store): // which may be all that is there
 			d.silent = true
 			d.say("servers", admin.Warn, d.a.hint(operatorHint(err)), "not looked at: %v", err)
 		default:
@@ -372,7 +373,7 @@ func (d *doctor) remember() bool {
 // looked, every some seconds: the marks in its data folder, if that is the one here, say so.
 func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
 	here, err := os.Hostname()
-	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !admin.SameFile(s.Folder, d.a.dataDir()) {
+	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !open.SameFile(s.Folder, d.a.dataDir()) {
 		return s.Lost
 	}
 	left := maps.Clone(s.Lost)

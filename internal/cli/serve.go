@@ -20,11 +20,12 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/dev"
+	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/store/open"
 )
 
 // serveFlags are the flags of serve, all of which are settings.
@@ -230,7 +231,7 @@ func (a *app) nodeOptions(ctx context.Context, f *serveFlags) (service.NodeOptio
 	if o.Store == "" && (on[dev.Decentralized] || o.Cluster.Name != "") {
 		o.Store = service.JetStream
 	}
-	if o.Store != "" && o.Store != service.JetStream && !strings.HasPrefix(o.Store, "sqlite:") {
+	if o.Store != "" && o.Store != service.JetStream && !open.IsFile(o.Store) {
 		return o, usage("--store %s: serve keeps a bus in sqlite:PATH or in jetstream", redact.URL(o.Store))
 	}
 	if o.Replicas > 0 && o.Store != service.JetStream {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -15,11 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/store/open"
 )
 
 // access is how this run gets at stores in NATS servers: with the service's keys if they are named or
@@ -72,17 +72,17 @@ func operatorHint(err error) error {
 	return err
 }
 
-// vault is a store that an operator works on.
-type vault struct {
+// backend is a store that an operator works on.
+type backend struct {
 	store.Backend
 	url    string
 	served bool // it is certainly the one that the service on this machine serves from
 	close  func()
 }
 
-// vaultURL is the store that --store names, or the one of the service on this machine, and whether it is certainly
+// backendURL is the store that --store names, or the one of the service on this machine, and whether it is certainly
 // the one that this serves from: servers may hold a copy as well, made by unibus migrate once.
-func (a *app) vaultURL(ctx context.Context, acc admin.Access) (url string, served bool, err error) {
+func (a *app) backendURL(ctx context.Context, acc admin.Access) (url string, served bool, err error) {
 	kept, err := service.KeptIn(a.dataDir())
 	if err != nil {
 		return "", false, err
@@ -93,7 +93,7 @@ func (a *app) vaultURL(ctx context.Context, acc admin.Access) (url string, serve
 	case kept == service.JetStream:
 		url, err = a.server(ctx)
 	case kept != "":
-		url, err = a.beside(ctx, acc, "sqlite:"+kept)
+		url, err = a.beside(ctx, acc, kept)
 	default:
 		url, err = a.unrecorded(ctx, acc)
 		return url, false, err
@@ -108,10 +108,10 @@ func (a *app) vaultURL(ctx context.Context, acc admin.Access) (url string, serve
 // serves reports whether a data folder whose bus is where it says is served from the store at a URL.
 func (a *app) serves(ctx context.Context, kept, url string) (bool, error) {
 	if kept != service.JetStream {
-		return kept != "" && admin.SameStore(url, "sqlite:"+kept), nil
+		return kept != "" && open.Same(url, open.FileURL(kept)), nil
 	}
 	server, err := a.server(ctx)
-	return admin.SameStore(url, server), err
+	return open.Same(url, server), err
 }
 
 // whichStore is for when no store is named and none is found.
@@ -119,16 +119,16 @@ func whichStore() error {
 	return hinted(usage("which store? there is none of a service on this machine"), "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT")
 }
 
-// beside is the data folder's file, unless keys or a context are named that lead to servers with the store of another
+// beside is the data folder's file, at path, unless keys or a context are named that lead to servers with the store of another
 // bus: then the folder is of something else.
-func (a *app) beside(ctx context.Context, acc admin.Access, file string) (string, error) {
-	there := true
-	if _, err := os.Stat(strings.TrimPrefix(file, "sqlite:")); err != nil {
+func (a *app) beside(ctx context.Context, acc admin.Access, path string) (string, error) {
+	file, there := open.FileURL(path), true
+	if _, err := os.Stat(path); err != nil {
 		there = false
 	}
-	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && admin.SameFile(a.set.keys, service.KeysFile(a.dataDir())) {
+	if a.set.keys == "" && a.set.context == "" || a.set.keys != "" && open.SameFile(a.set.keys, service.KeysFile(a.dataDir())) {
 		if !there {
-			return "", fmt.Errorf("the bus of %s: %w: it is kept in %s, which is not there", a.dataDir(), store.ErrDamaged, strings.TrimPrefix(file, "sqlite:"))
+			return "", fmt.Errorf("the bus of %s: %w: it is kept in %s, which is not there", a.dataDir(), store.ErrDamaged, path)
 		}
 		return file, nil
 	}
@@ -153,7 +153,7 @@ func (a *app) beside(ctx context.Context, acc admin.Access, file string) (string
 
 // busAt is the bus that a store holds.
 func busAt(ctx context.Context, url string, acc admin.Access) (unibus.ID, error) {
-	s, done, err := admin.Open(ctx, url, acc, true)
+	s, done, err := admin.Open(ctx, url, acc, open.Refuse)
 	if err != nil {
 		return unibus.ID{}, err
 	}
@@ -170,7 +170,7 @@ func (a *app) unrecorded(ctx context.Context, acc admin.Access) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	_, done, err := admin.Open(ctx, server, acc, true)
+	_, done, err := admin.Open(ctx, server, acc, open.Refuse)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return "", whichStore()
@@ -181,17 +181,17 @@ func (a *app) unrecorded(ctx context.Context, acc admin.Access) (string, error) 
 	return server, nil
 }
 
-// openVault opens the store that --store names, or the one of the service on this machine.
-func (a *app) openVault(ctx context.Context, acc admin.Access) (*vault, error) {
-	url, served, err := a.vaultURL(ctx, acc)
+// openBackend opens the store that --store names, or the one of the service on this machine.
+func (a *app) openBackend(ctx context.Context, acc admin.Access) (*backend, error) {
+	url, served, err := a.backendURL(ctx, acc)
 	if err != nil {
 		return nil, err
 	}
-	s, done, err := admin.Open(ctx, url, acc, true)
+	s, done, err := admin.Open(ctx, url, acc, open.Refuse)
 	if err != nil {
 		return nil, operatorHint(err)
 	}
-	return &vault{s, url, served, done}, nil
+	return &backend{s, url, served, done}, nil
 }
 
 // progress shows a bar while f works, on a terminal.
@@ -244,19 +244,23 @@ func (a *app) migrateCmd() *cobra.Command {
 			if source == "" || target == "" {
 				return usage("migrate needs --from and --to")
 			}
-			if admin.SameStore(source, target) {
+			if open.Same(source, target) {
 				return usage("migrate: --from and --to are the same store")
 			}
 			acc, err := a.access()
 			if err != nil {
 				return err
 			}
-			from, done, err := admin.Open(cmd.Context(), source, acc, true)
+			from, done, err := admin.Open(cmd.Context(), source, acc, open.Refuse)
 			if err != nil {
 				return fmt.Errorf("--from: %w", err)
 			}
 			defer done()
-			to, done, err := admin.Open(cmd.Context(), target, acc, dry)
+			missing := open.Make
+			if dry {
+				missing = open.Refuse
+			}
+			to, done, err := admin.Open(cmd.Context(), target, acc, missing)
 			if dry && errors.Is(err, store.ErrNotFound) {
 				to, done, err = nil, func() {}, nil
 			}
@@ -291,7 +295,7 @@ func (a *app) migrateCmd() *cobra.Command {
 
 // servesElsewhere warns when the servers of a target are those of a service that goes on with another store.
 func (a *app) servesElsewhere(ctx context.Context, acc admin.Access, target string, to store.Backend) {
-	if strings.HasPrefix(target, "sqlite:") || acc.Keys == nil || to == nil {
+	if open.IsFile(target) || acc.Keys == nil || to == nil {
 		return
 	}
 	kept, err := service.KeptIn(a.dataDir())
@@ -322,7 +326,7 @@ func (a *app) interruptedCopy(what string, err error) error {
 // copied tells what was copied, and what is left to do at a store in NATS servers, where the rooms'
 // messages are to be.
 func (a *app) copied(what, url string, r admin.Report, began time.Time) error {
-	if url != "" && !strings.HasPrefix(url, "sqlite:") {
+	if url != "" && !open.IsFile(url) {
 		a.notice("rooms that store messages get their streams when unibus serve starts; without a service: unibus doctor --repair --store %s", redact.URL(url))
 	}
 	type result struct {
@@ -350,7 +354,7 @@ func (a *app) backupCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := a.openVault(cmd.Context(), acc)
+			s, err := a.openBackend(cmd.Context(), acc)
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
@@ -414,7 +418,7 @@ func (a *app) restoreCmd() *cobra.Command {
 				return err
 			})
 			if err != nil {
-				if r.Entries > 0 && !strings.HasPrefix(url, "sqlite:") {
+				if r.Entries > 0 && !open.IsFile(url) {
 					a.notice("the store is not complete; the same command goes on from here")
 				}
 				return fmt.Errorf("restore: %w", err)
@@ -458,7 +462,7 @@ func (a *app) storeCmd() *cobra.Command {
 					return err
 				}
 			}
-			if strings.HasPrefix(url, "sqlite:") {
+			if open.IsFile(url) {
 				return usage("store scale: a file is kept on one machine; only a JetStream store can be on several")
 			}
 			nc, err := acc.Dial(url)

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/open"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -55,18 +56,20 @@ const SQLiteFile = "unibus.db"
 
 // path is that of the database that is asked for, absolute; JetStream if there is none.
 func (o *NodeOptions) path() (string, error) {
-	path, ok := strings.CutPrefix(o.Store, "sqlite:")
-	switch {
-	case o.Store == JetStream:
+	switch o.Store {
+	case JetStream:
 		return JetStream, nil
-	case o.Store == "":
-		path = filepath.Join(o.Dir, SQLiteFile)
-	case !ok:
-		return "", fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
-	case path == "":
-		return "", fmt.Errorf("store %q: %w: sqlite: needs a path", o.Store, store.ErrInvalid)
+	case "":
+		return filepath.Abs(filepath.Join(o.Dir, SQLiteFile))
 	}
-	return filepath.Abs(path)
+	if !open.IsFile(o.Store) {
+		return "", fmt.Errorf("store %q: %w: sqlite:PATH or jetstream", redact.URL(o.Store), store.ErrInvalid)
+	}
+	u, err := open.Parse(o.Store)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(u.Path)
 }
 
 // checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses one of another kind.
@@ -80,7 +83,7 @@ func (o *NodeOptions) checkKept() error {
 	case o.Store == "" && kept == JetStream:
 		o.Store = JetStream
 	case o.Store == "":
-		o.Store = "sqlite:" + kept
+		o.Store = open.FileURL(kept)
 	}
 	if (kept == JetStream) == (o.Store == JetStream) || !o.Bus.IsZero() {
 		return nil
@@ -118,7 +121,7 @@ func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Li
 			return nil, err
 		}
 	}
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Relaxed: o.Sync != "" && o.Sync != "always"})
+	db, err := open.File(ctx, path, open.Options{For: open.Service, Missing: open.Make, Relaxed: o.Sync != "" && o.Sync != "always"})
 	if err != nil || missing || !o.Bus.IsZero() {
 		return db, err
 	}

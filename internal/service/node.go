@@ -16,6 +16,7 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
+	"github.com/unibus/unibus/internal/store/open"
 )
 
 // JetStream is the Store of NodeOptions that keeps everything in the NATS servers themselves.
@@ -167,7 +168,7 @@ func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetst
 		o.Log.Warn("waiting for the other servers of the cluster", "cluster", o.Cluster.Name, "routes", redact.URL(strings.Join(o.Cluster.Routes, ",")))
 	})
 	defer late.Stop()
-	return jetstream.Open(ctx, links.Store, jetstream.Options{Replicas: replicas})
+	return open.InServers(ctx, open.URL{Replicas: replicas}, links.Store, open.Options{For: open.Service, Missing: open.Make})
 }
 
 // URL is where clients connect.

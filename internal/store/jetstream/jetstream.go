@@ -37,16 +37,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -123,25 +119,4 @@ func assemble(c *conn) *Store {
 		inventory: &inventory{conn: c, buckets: b},
 		rebuilder: &rebuilder{conn: c, buckets: b, views: v, allowlist: a},
 	}
-}
-
-// ParseURL reads nats://HOST:PORT[,…][?replicas=N] or tls://…: where the servers are, and on how many
-// of them a store that is made now is kept.
-func ParseURL(text string) (servers string, replicas int, err error) {
-	servers, query, _ := strings.Cut(text, "?")
-	values, err := url.ParseQuery(query)
-	if err == nil && values.Has("replicas") {
-		replicas, err = strconv.Atoi(values.Get("replicas"))
-		values.Del("replicas")
-		if err == nil && (replicas < 1 || replicas > 5) {
-			return "", 0, fmt.Errorf("store %q: %w: 1 to 5 replicas are possible", redact.URL(text), store.ErrInvalid)
-		}
-	}
-	if err != nil || len(values) > 0 {
-		return "", 0, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", redact.URL(text), store.ErrInvalid)
-	}
-	if servers == "nats://" { // as the NATS context says
-		servers = ""
-	}
-	return servers, replicas, nil
 }
