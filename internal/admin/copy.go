@@ -265,7 +265,7 @@ func (d *digest) add(parts ...[]byte) {
 	d.count++
 }
 
-func sealedDigest(ctx context.Context, s store.Backend, room crypto.ID) (d digest, err error) {
+func sealedDigest(ctx context.Context, s store.Inventory, room crypto.ID) (d digest, err error) {
 	for k, err := range s.Sealed(ctx, room) {
 		if err != nil {
 			return d, err
@@ -275,7 +275,7 @@ func sealedDigest(ctx context.Context, s store.Backend, room crypto.ID) (d diges
 	return d, nil
 }
 
-func cardsDigest(ctx context.Context, s store.Backend) (d digest, err error) {
+func cardsDigest(ctx context.Context, s store.Inventory) (d digest, err error) {
 	for c, err := range s.AllCards(ctx) {
 		if err != nil {
 			return d, err
@@ -361,7 +361,7 @@ func count(ctx context.Context, from, to store.Backend, r *Report) (all int64, e
 }
 
 // BusOf returns which bus a store holds; ErrNotFound for none.
-func BusOf(ctx context.Context, s store.Store) (crypto.ID, error) {
+func BusOf(ctx context.Context, s store.Log) (crypto.ID, error) {
 	statement, err := s.Bus(ctx)
 	if err != nil {
 		return crypto.ID{}, err
@@ -374,7 +374,7 @@ func BusOf(ctx context.Context, s store.Store) (crypto.ID, error) {
 }
 
 // ofBus fails with ErrExists when a store holds another bus; it may hold none yet.
-func ofBus(ctx context.Context, s store.Store, id crypto.ID) error {
+func ofBus(ctx context.Context, s store.Log, id crypto.ID) error {
 	own, err := BusOf(ctx, s)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -442,7 +442,7 @@ func same(ctx context.Context, from, to store.Backend, done func()) error {
 	return err
 }
 
-func sameLog(ctx context.Context, from, to store.Backend, log crypto.ID) error {
+func sameLog(ctx context.Context, from store.Log, to store.Backend, log crypto.ID) error {
 	h, err := store.HeadOf(ctx, from, log)
 	if err != nil {
 		return err
@@ -467,7 +467,7 @@ func right(ctx context.Context, s store.Backend, log crypto.ID, h ledger.Head) e
 }
 
 // each calls f for every log of a store, some at once, and returns how many there are.
-func each(ctx context.Context, s store.Backend, f func(ctx context.Context, log crypto.ID) error) (n int, err error) {
+func each(ctx context.Context, s store.Inventory, f func(ctx context.Context, log crypto.ID) error) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var working tasks.Group

@@ -509,7 +509,7 @@ func Cards(ctx context.Context, s store.Backend, look Look) {
 }
 
 // allowlist is the bus as its log says.
-func allowlist(ctx context.Context, s store.Backend) (*ledger.Bus, error) {
+func allowlist(ctx context.Context, s store.Log) (*ledger.Bus, error) {
 	id, err := BusOf(ctx, s)
 	if err != nil {
 		return nil, err

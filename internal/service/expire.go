@@ -15,7 +15,7 @@ const (
 )
 
 // expireStaged removes the sealed keys that nobody came back for, at each tick, until ctx ends.
-func expireStaged(ctx context.Context, s store.Backend, log *slog.Logger, ticks <-chan time.Time) {
+func expireStaged(ctx context.Context, s store.Staging, log *slog.Logger, ticks <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,7 +26,7 @@ func expireStaged(ctx context.Context, s store.Backend, log *slog.Logger, ticks 
 	}
 }
 
-func expireOnce(ctx context.Context, s store.Backend, log *slog.Logger, before time.Time) {
+func expireOnce(ctx context.Context, s store.Staging, log *slog.Logger, before time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, expireIn)
 	defer cancel()
 	removed, err := s.ExpireStaged(ctx, before)

@@ -95,7 +95,7 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 }
 
 // still makes sure that the store has the last entry that was noted; ErrDamaged when none of several servers has it.
-func (s *seen) still(ctx context.Context, from store.Store) error {
+func (s *seen) still(ctx context.Context, from store.Log) error {
 	was, err := s.read()
 	if err != nil || was.Seq == 0 {
 		return err

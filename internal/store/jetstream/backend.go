@@ -134,6 +134,7 @@ func (i *inventory) BeginCopy(ctx context.Context) error { return i.setCopying(c
 // EndCopy says that none is.
 func (i *inventory) EndCopy(ctx context.Context) error { return i.setCopying(ctx, nil) }
 
+// setCopying makes the one record that says so.
 func (i *inventory) setCopying(ctx context.Context, value []byte) error {
 	ctx, cancel := i.op(ctx)
 	defer cancel()

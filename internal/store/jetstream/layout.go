@@ -5,30 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/tasks"
 )
 
 // This file makes the buckets, and refuses those that were written by another build.
 
-// Waits for the servers of a cluster to find together.
-const (
-	firstWait = 50 * time.Millisecond
-	lastWait  = time.Second
-)
-
 // ensure makes a bucket. Until the servers have elected their leaders it is tried again.
 func (c *conn) ensure(ctx context.Context, name string, o Options) error {
-	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+	for again := later(); ; {
 		err := c.tryEnsure(ctx, name, o)
 		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
 			return err
 		}
-		if tasks.Pause(ctx, wait) != nil {
+		if again.pause(ctx) != nil {
 			return fmt.Errorf("bucket %s: %w", name, err)
 		}
 	}

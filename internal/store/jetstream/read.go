@@ -13,10 +13,9 @@ import (
 
 	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/tasks"
 )
 
-// Everything is read by direct get, which any replica answers at once, in one piece, and which ends with
+// This file reads keys. Everything is read by direct get, which any replica answers at once, in one piece, and which ends with
 // its caller's context; a consumer of the client library would retry for ever without a quorum. What an
 // answer is worth is decided here: it counts only when all of its messages have arrived, and only when it
 // holds a barrier that a quorum agreed on before the request was sent.
@@ -131,7 +130,7 @@ func (r *reader) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 	}
 	request := direct.Request{MultiLast: subjects, MaxBytes: maxBytes}
 	unread, current := 0, false
-	for wait := retryWait; ; wait = min(2*wait, maxWait) {
+	for again := soon(); ; {
 		a, err := r.ask(ctx, request)
 		switch {
 		case err == nil && a.more:
@@ -149,7 +148,7 @@ func (r *reader) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 		case unread >= unreadOften+unreadMore:
 			return nil, r.damaged()
 		}
-		if err := tasks.Pause(ctx, wait); err != nil {
+		if err := again.pause(ctx); err != nil {
 			return nil, err
 		}
 	}

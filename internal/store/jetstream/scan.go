@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/unibus/unibus/internal/direct"
-	"github.com/unibus/unibus/internal/tasks"
 )
 
 // This file goes through a bucket page by page, for patterns that match more keys than a server gives at once.
@@ -64,7 +63,7 @@ func (r *reader) page(ctx context.Context, after, barrier uint64) (a answer, all
 			return a, false, err
 		}
 	}
-	for wait := retryWait; ; wait = min(2*wait, maxWait) {
+	for again := soon(); ; {
 		a, err = r.tail(ctx, after)
 		if err == nil && a.last > after {
 			return a, a.barrier >= barrier && (!a.more || len(a.records) == 0), nil
@@ -72,7 +71,7 @@ func (r *reader) page(ctx context.Context, after, barrier uint64) (a answer, all
 		if err != nil && !passing(err) {
 			return a, false, err
 		}
-		if err := tasks.Pause(ctx, wait); err != nil {
+		if err := again.pause(ctx); err != nil {
 			return a, false, err
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/tasks"
 )
 
 // This file is Watch: the server publishes the place of every entry that is written, without what it says. Such an
@@ -106,10 +105,13 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
-// look reports what was written since the last time, up to the place that was heard of: a replica that lags
-// is asked again for some 250 ms, then it has time until the next look.
+// lookTries is how often a replica that lags is asked again, within some 250 ms; then it has time until the next look.
+const lookTries = 8
+
+// look reports what was written since the last time, up to the place that was heard of.
 func (w *watch) look(ctx context.Context) {
-	for wait := retryWait; ; wait *= 2 {
+	again := soon()
+	for tries := 1; ; tries++ {
 		a, err := w.log.tail(ctx, w.last)
 		for _, r := range a.records {
 			if !w.report(ctx, r) {
@@ -118,10 +120,10 @@ func (w *watch) look(ctx context.Context) {
 		}
 		w.last = max(w.last, a.last)
 		if err == nil && a.more {
-			wait = retryWait / 2
+			again, tries = soon(), 0 // the rest, at once
 			continue
 		}
-		if w.last >= w.wanted.Load() || wait > maxWait || tasks.Pause(ctx, wait) != nil {
+		if w.last >= w.wanted.Load() || tries == lookTries || again.pause(ctx) != nil {
 			return
 		}
 	}

@@ -10,15 +10,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/unibus/unibus/internal/tasks"
 )
 
 const (
-	attempt    = time.Second            // for one server to answer, before another is asked
-	retryWait  = 2 * time.Millisecond   // first wait for a replica that is behind
-	maxWait    = 100 * time.Millisecond // later waits
-	maxPending = 512                    // writes under way
+	attempt    = time.Second // for one server to answer, before another is asked
+	maxPending = 512         // writes under way
 )
 
 // anyRevision is what a write expects that replaces whatever is there.
@@ -49,7 +45,7 @@ func (w *writer) message(key string, value []byte, expect int64) *nats.Msg {
 // It tries again until ctx ends: after an attempt whose outcome nobody heard of, errChanged may
 // be about the caller's own write.
 func (w *writer) put(ctx context.Context, key string, value []byte, expect int64) (uint64, error) {
-	for wait := retryWait; ; wait = min(2*wait, maxWait) {
+	for again := soon(); ; {
 		try, cancel := context.WithTimeout(ctx, attempt)
 		ack, err := w.js.PublishMsg(try, w.message(key, value, expect), jetstream.WithRetryAttempts(0))
 		cancel()
@@ -61,7 +57,7 @@ func (w *writer) put(ctx context.Context, key string, value []byte, expect int64
 		case !passing(err):
 			return 0, err
 		}
-		if ended := tasks.Pause(ctx, wait); ended != nil {
+		if ended := again.pause(ctx); ended != nil {
 			return 0, fmt.Errorf("%w (%w)", err, ended)
 		}
 	}

@@ -2,35 +2,29 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"iter"
 
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file is what a store.Backend adds: going through everything that is kept, taking a copy of another store in, and
-// writing views anew from a log's state.
+// This file is what a store.Backend adds: going through everything that is kept, and being a copy of another store.
 
-// backend is store.Inventory but for the count of rooms, store.Target but for CopyKeys, and store.Repairer.
-type backend struct {
-	*database
-	log *entryLog
-}
+// inventory is store.Inventory but for the count of rooms, and store.Target but for CopyKeys.
+type inventory struct{ *database }
 
 // Logs yields every log, that of the bus first.
-func (b *backend) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
+func (i *inventory) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 	read := func(after []byte) ([]crypto.ID, error) {
-		ctx, cancel := b.op(ctx)
+		ctx, cancel := i.op(ctx)
 		defer cancel()
 		// The bus log is behind no other: it is the one without a place of its own in this order.
-		return rows(ctx, b.read, scanID, `SELECT log FROM entries WHERE seq = 1 AND log > ? AND log NOT IN (SELECT log FROM bus) ORDER BY log LIMIT ?`, after, page)
+		return rows(ctx, i.read, scanID, `SELECT log FROM entries WHERE seq = 1 AND log > ? AND log NOT IN (SELECT log FROM bus) ORDER BY log LIMIT ?`, after, page)
 	}
 	return func(yield func(crypto.ID, error) bool) {
-		op, cancel := b.op(ctx)
-		bus, err := rows(op, b.read, scanID, `SELECT log FROM bus`)
+		op, cancel := i.op(ctx)
+		bus, err := rows(op, i.read, scanID, `SELECT log FROM bus`)
 		cancel()
 		if err != nil {
 			yield(crypto.ID{}, failure(err))
@@ -52,19 +46,19 @@ func scanID(scan func(...any) error) (id crypto.ID, err error) {
 }
 
 // Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch.
-func (b *backend) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+func (i *inventory) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
-		b.sealed(ctx, room)(yield)
+		i.sealed(ctx, room)(yield)
 	}
 }
 
 // sealed is Sealed for one pass.
-func (b *backend) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+func (i *inventory) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
 	var last store.SealedCopy
 	read := func(after []byte) ([]store.SealedCopy, error) {
-		ctx, cancel := b.op(ctx)
+		ctx, cancel := i.op(ctx)
 		defer cancel()
-		return rows(ctx, b.read, func(scan func(...any) error) (store.SealedCopy, error) {
+		return rows(ctx, i.read, func(scan func(...any) error) (store.SealedCopy, error) {
 			k := store.SealedCopy{Room: room}
 			err := scan(&k.Epoch, Blob(k.Commit[:]), Blob(k.Endpoint[:]), Blob(k.Sealer[:]), &k.Sealed)
 			return k, err
@@ -80,192 +74,18 @@ func (b *backend) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.Se
 }
 
 // AllCards yields every card.
-func (b *backend) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
+func (i *inventory) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 	read := func(after []byte) ([]store.Card, error) {
-		ctx, cancel := b.op(ctx)
+		ctx, cancel := i.op(ctx)
 		defer cancel()
-		return rows(ctx, b.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
+		return rows(ctx, i.read, scanCard, `SELECT endpoint, statement FROM cards WHERE endpoint > ? ORDER BY endpoint LIMIT ?`, after, page)
 	}
 	return pages([]byte{}, read, func(c store.Card) []byte { return c.Endpoint[:] })
 }
 
-// Behind lists the rooms whose record is not as current as their log. An Append is one transaction,
-// so that only a damaged file has any.
-func (b *backend) Behind(ctx context.Context) ([]crypto.ID, error) {
-	ctx, cancel := b.op(ctx)
-	defer cancel()
-	list, err := rows(ctx, b.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries GROUP BY log) e`+behind)
-	return list, failure(err)
-}
-
-// behind selects the room logs of a list e of last entries whose record is missing or earlier.
-const behind = ` LEFT JOIN rooms r ON r.id = e.log WHERE e.log NOT IN (SELECT log FROM bus) AND (r.seq IS NULL OR r.seq < e.seq)`
-
-// Heal writes the views of a log anew if they are behind it.
-func (b *backend) Heal(ctx context.Context, log crypto.ID) error {
-	op, cancel := b.op(ctx)
-	list, err := rows(op, b.read, scanID, `SELECT e.log FROM (SELECT log, max(seq) AS seq FROM entries WHERE log = ? GROUP BY log) e`+behind, log[:])
-	cancel()
-	if err != nil || len(list) == 0 {
-		return failure(err)
-	}
-	state, err := store.Load(ctx, b.log, log)
-	if err == nil {
-		_, err = b.Rebuild(ctx, state)
-	}
-	return err
-}
-
-// roomViews and busViews are the views of a log: how to read them, and how to remove them before they
-// are written anew.
-var roomViews = [][2]string{
-	{`SELECT id, subject, creator, epoch, policy, seq, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
-	{`SELECT room, endpoint, role FROM members WHERE room = ?1`, `DELETE FROM members WHERE room = ?1`},
-	{`SELECT room, epoch, commitment, author FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
-}
-
-var busViews = [][2]string{
-	{`SELECT endpoint, name, role, active, expires, revoked, added, added_by FROM users WHERE ?1 IS NOT NULL`, `DELETE FROM users WHERE ?1 IS NOT NULL`},
-	{`SELECT one, log FROM bus WHERE ?1 IS NOT NULL`, `DELETE FROM bus WHERE ?1 IS NOT NULL`},
-	// Of no log at all, as only damage leaves them.
-	{`SELECT id, subject` + strayRooms + ` AND ?1 IS NOT NULL`, `DELETE` + strayRooms + ` AND ?1 IS NOT NULL`},
-	{`SELECT room, endpoint` + strayMembers + ` AND ?1 IS NOT NULL`, `DELETE` + strayMembers + ` AND ?1 IS NOT NULL`},
-	{`SELECT room, epoch` + strayEpochs + ` AND ?1 IS NOT NULL`, `DELETE` + strayEpochs + ` AND ?1 IS NOT NULL`},
-}
-
-const (
-	strayRooms   = ` FROM rooms WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = id)`
-	strayMembers = ` FROM members WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = room)`
-	strayEpochs  = ` FROM epochs WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = room)`
-)
-
-// Strays counts the records of no log, as only damage leaves them; a Rebuild of the bus log removes them.
-func (b *backend) Strays(ctx context.Context) (n int, err error) {
-	err = b.read.QueryRowContext(ctx, `SELECT (SELECT count(*)`+strayRooms+`) + (SELECT count(*)`+strayMembers+`) + (SELECT count(*)`+strayEpochs+`)`).Scan(&n)
-	return n, failure(err)
-}
-
-// Differs counts the records that are not what a log's state says.
-func (b *backend) Differs(ctx context.Context, state *ledger.State) (wrong int, err error) {
-	tx, err := b.write.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, failure(err)
-	}
-	defer tx.Rollback()
-	wrong, err = rebuild(ctx, tx, state)
-	return wrong, failure(err)
-}
-
-// Rebuild makes the views of a log what its state says, in one transaction.
-func (b *backend) Rebuild(ctx context.Context, state *ledger.State) (wrong int, err error) {
-	tx, err := b.write.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, failure(err)
-	}
-	defer tx.Rollback()
-	if wrong, err = rebuild(ctx, tx, state); err == nil {
-		err = tx.Commit()
-	}
-	return wrong, failure(err)
-}
-
-// rebuild writes the views of a log anew in a transaction, and reports how many records that changes.
-func rebuild(ctx context.Context, tx *sql.Tx, state *ledger.State) (wrong int, err error) {
-	h, err := head(ctx, tx, state.ID)
-	if err != nil {
-		return 0, err
-	}
-	if h != state.Head {
-		return 0, fmt.Errorf("rebuild log %s: %w", state.ID, store.ErrConflict)
-	}
-	views := roomViews
-	if state.Bus != nil {
-		views = busViews
-	}
-	before, err := dump(ctx, tx, views, state.ID)
-	if err == nil {
-		err = rewrite(ctx, tx, views, state)
-	}
-	if err != nil {
-		return 0, err
-	}
-	after, err := dump(ctx, tx, views, state.ID)
-	return max(without(before, after), without(after, before)), err
-}
-
-// without counts the rows of one dump that another has not.
-func without(rows, other map[string]bool) (n int) {
-	for row := range rows {
-		if !other[row] {
-			n++
-		}
-	}
-	return n
-}
-
-// rewrite removes the views of a log and writes those of its state.
-func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.State) error {
-	for _, v := range views {
-		if _, err := tx.ExecContext(ctx, v[1], state.ID[:]); err != nil {
-			return err
-		}
-	}
-	if state.Bus != nil {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO bus (one, log) VALUES (x'01', ?)`, state.ID[:]); err != nil {
-			return err
-		}
-	}
-	if state.Room != nil { // whose record may have become that of no room
-		if _, err := tx.ExecContext(ctx, `DELETE`+strayRooms+` AND subject = ?`, state.Room.Subject); err != nil {
-			return err
-		}
-	}
-	for _, v := range state.AllViews() {
-		if err := apply(ctx, tx, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dump reads the views of a log as text.
-func dump(ctx context.Context, tx *sql.Tx, views [][2]string, log crypto.ID) (map[string]bool, error) {
-	out := map[string]bool{}
-	for _, v := range views {
-		if err := dumpOne(ctx, tx, out, v[0], log); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// dumpOne reads the rows of one query as text.
-func dumpOne(ctx context.Context, tx *sql.Tx, out map[string]bool, query string, log crypto.ID) error {
-	r, err := tx.QueryContext(ctx, query, log[:])
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	columns, err := r.Columns()
-	if err != nil {
-		return err
-	}
-	values, into := make([]any, len(columns)), make([]any, len(columns))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for r.Next() {
-		if err := r.Scan(into...); err != nil {
-			return err
-		}
-		out[fmt.Sprintf("%q", append(values, columns[0]))] = true
-	}
-	return r.Err()
-}
-
 // Copying reports whether a bus is being copied into the store.
-func (b *backend) Copying(ctx context.Context) (bool, error) {
-	yes, err := b.yes(ctx, `SELECT EXISTS (SELECT 1 FROM copying)`)
+func (i *inventory) Copying(ctx context.Context) (bool, error) {
+	yes, err := i.yes(ctx, `SELECT EXISTS (SELECT 1 FROM copying)`)
 	if err != nil {
 		err = fmt.Errorf("copy: %w", err)
 	}
@@ -273,16 +93,19 @@ func (b *backend) Copying(ctx context.Context) (bool, error) {
 }
 
 // BeginCopy says that a bus is being copied into the store.
-func (b *backend) BeginCopy(ctx context.Context) error {
-	return b.setCopying(ctx, `INSERT OR IGNORE INTO copying (one) VALUES (x'01')`)
+func (i *inventory) BeginCopy(ctx context.Context) error {
+	return i.setCopying(ctx, `INSERT OR IGNORE INTO copying (one) VALUES (x'01')`)
 }
 
 // EndCopy says that none is.
-func (b *backend) EndCopy(ctx context.Context) error { return b.setCopying(ctx, `DELETE FROM copying`) }
+func (i *inventory) EndCopy(ctx context.Context) error {
+	return i.setCopying(ctx, `DELETE FROM copying`)
+}
 
-func (b *backend) setCopying(ctx context.Context, change string) error {
-	ctx, cancel := b.op(ctx)
+// setCopying makes the one change that says so.
+func (i *inventory) setCopying(ctx context.Context, change string) error {
+	ctx, cancel := i.op(ctx)
 	defer cancel()
-	_, err := b.write.ExecContext(ctx, change)
+	_, err := i.write.ExecContext(ctx, change)
 	return failure(err)
 }

@@ -36,7 +36,8 @@ type Store struct {
 	*keyring
 	*staging
 	*allowlist
-	*backend
+	*inventory
+	*repairer
 	*acknowledged
 
 	closed sync.Once
@@ -82,7 +83,7 @@ func assemble(d *database, path string, sync Sync) *Store {
 	}
 	return &Store{
 		database: d, entryLog: l, watches: w, directory: &directory{d}, keyring: &keyring{d}, staging: &staging{d}, allowlist: &allowlist{d},
-		backend: &backend{database: d, log: l}, acknowledged: &acknowledged{d, heads},
+		inventory: &inventory{d}, repairer: &repairer{database: d, log: l}, acknowledged: &acknowledged{d, heads},
 	}
 }
 
