@@ -242,6 +242,26 @@ func TestPartition(t *testing.T) {
 	}
 }
 
+// victims are processes that are killed in the midst of an Append, each in an account of its own.
+type victims struct {
+	*cluster
+	account int
+}
+
+// kill founds a bus, has a process begin to append what change makes of it, kills it at a step, and opens the store that
+// it leaves: one that knows nothing of before.
+func (v *victims) kill(t *testing.T, at string, change func(bus *ledger.State) store.Change) (s *Store, bus *ledger.State) {
+	t.Helper()
+	v.account++
+	bus = founded(t, v.open(0, v.account, 20*time.Second))
+	killed := storetest.Killed(t, "TestCrash", "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change(bus).Entry.Statement),
+		fmt.Sprintf("UNIBUS_TEST_USER=A%d", v.account), "UNIBUS_TEST_URL="+v.servers[0].ClientURL())
+	if !killed {
+		t.Fatal("the process was not killed")
+	}
+	return v.open(0, v.account, 20*time.Second), bus
+}
+
 // TestCrash kills a process at each step of an Append; whoever touches the log next completes it, or
 // finds nothing of it.
 func TestCrash(t *testing.T) {
@@ -249,79 +269,83 @@ func TestCrash(t *testing.T) {
 	if at := os.Getenv("UNIBUS_TEST_CRASH"); at != "" {
 		crash(t, at)
 	}
-	c := newCluster(t, 1)
-	account := 0
-	each := func(at string, f func(t *testing.T, bus *ledger.State, die func(store.Change) *Store)) {
-		account++
-		account := account
-		t.Run(at, func(t *testing.T) {
-			f(t, founded(t, c.open(0, account, 20*time.Second)), func(change store.Change) *Store {
-				t.Helper()
-				killed := storetest.Killed(t, "TestCrash", "UNIBUS_TEST_CRASH="+at, fmt.Sprintf("UNIBUS_TEST_ENTRY=%x", change.Entry.Statement),
-					fmt.Sprintf("UNIBUS_TEST_USER=A%d", account), "UNIBUS_TEST_URL="+c.servers[0].ClientURL())
-				if !killed {
-					t.Fatal("the process was not killed")
-				}
-				return c.open(0, account, 20*time.Second) // it knows nothing of before
-			})
-		})
-	}
-	each("claimed", func(t *testing.T, bus *ledger.State, die func(store.Change) *Store) {
-		_, create := newRoom(t, bus, "r")
-		s := die(create)
-		// Never committed: the subject is free for someone else.
-		other := new(ledger.State)
-		commit := crypto.RoomKey{2}.Commit(1)
-		must(t, s.Append(t.Context(), next(t, other, &ledger.Create{Bus: bus.ID, Subject: "r", Policy: ledger.DefaultPolicy(), Nonce: []byte("another-nonce-16"), Commit: &commit})))
-		if err := s.Append(t.Context(), create); !errors.Is(err, store.ErrExists) {
-			t.Errorf("the one who crashed goes on: %v", err)
-		}
-		if r, err := s.RoomBySubject(t.Context(), "r"); err != nil || r.ID != other.ID {
-			t.Errorf("the subject means %v, %v", r.ID, err)
-		}
-	})
-	touches := map[string]func(t *testing.T, s *Store, state *ledger.State){
-		"read": func(t *testing.T, s *Store, state *ledger.State) {
-			_, err := s.Members(t.Context(), state.ID)
-			must(t, err)
-		},
-		"append": func(t *testing.T, s *Store, state *ledger.State) {
-			invite := &ledger.Invite{Members: []ledger.NewMember{{Key: identity(t, 1).Key(), Role: ledger.RoleMember}}}
-			must(t, s.Append(t.Context(), next(t, state, invite)))
-		},
-		"heal": func(t *testing.T, s *Store, state *ledger.State) {
-			behind, err := s.Behind(t.Context())
-			if err != nil || len(behind) != 1 || behind[0] != state.ID {
-				t.Fatalf("behind are %v, %v", behind, err)
-			}
-			must(t, s.Heal(t.Context(), state.ID))
-		},
-	}
+	v := &victims{cluster: newCluster(t, 1)}
+	t.Run("claimed", func(t *testing.T) { crashClaimed(t, v) })
 	for _, at := range []string{"committed", "viewed 0", "viewed 1", "viewed 2"} {
 		for name, touch := range touches {
-			each(at, func(t *testing.T, bus *ledger.State, die func(store.Change) *Store) {
-				state, create := newRoom(t, bus, "r")
-				s := die(create)
-				touch(t, s, state)
-				whole(t, s, state)
-				must(t, s.Append(t.Context(), create)) // again: it was never acknowledged
-				whole(t, s, state)
-				if refs, err := s.ListRoomsForEndpoint(t.Context(), identity(t, 0).Key()); err != nil || len(refs) != 1 {
-					t.Errorf("after %s the owner's rooms are %v, %v", name, refs, err)
-				}
-			})
+			t.Run(at+", "+name, func(t *testing.T) { crashRoom(t, v, at, touch) })
 		}
 	}
 	for _, at := range []string{"committed", "viewed 3"} {
-		each(at, func(t *testing.T, bus *ledger.State, die func(store.Change) *Store) {
-			s := die(next(t, bus, &ledger.Revoke{Keys: []crypto.PublicKey{identity(t, 1).Key()}}))
-			carol := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 2).Key(), Name: "carol", Role: ledger.RoleUser}}}
-			must(t, s.Append(t.Context(), next(t, bus, carol)))
-			whole(t, s, bus)
-			if ok, err := s.IsAuthorized(t.Context(), identity(t, 1).Key()); ok || err != nil {
-				t.Errorf("revoked before the last entry, bob is authorized: %v, %v", ok, err)
-			}
-		})
+		t.Run(at+", of the bus", func(t *testing.T) { crashBus(t, v, at) })
+	}
+}
+
+// crashClaimed: an entry that was never committed leaves its subject to someone else.
+func crashClaimed(t *testing.T, v *victims) {
+	var create store.Change
+	s, bus := v.kill(t, "claimed", func(bus *ledger.State) store.Change {
+		_, create = newRoom(t, bus, "r")
+		return create
+	})
+	other := new(ledger.State)
+	commit := crypto.RoomKey{2}.Commit(1)
+	must(t, s.Append(t.Context(), next(t, other, &ledger.Create{Bus: bus.ID, Subject: "r", Policy: ledger.DefaultPolicy(), Nonce: []byte("another-nonce-16"), Commit: &commit})))
+	if err := s.Append(t.Context(), create); !errors.Is(err, store.ErrExists) {
+		t.Errorf("the one who crashed goes on: %v", err)
+	}
+	if r, err := s.RoomBySubject(t.Context(), "r"); err != nil || r.ID != other.ID {
+		t.Errorf("the subject means %v, %v", r.ID, err)
+	}
+}
+
+// touches are ways to come upon a log whose views are behind it.
+var touches = map[string]func(t *testing.T, s *Store, state *ledger.State){
+	"read": func(t *testing.T, s *Store, state *ledger.State) {
+		_, err := s.Members(t.Context(), state.ID)
+		must(t, err)
+	},
+	"append": func(t *testing.T, s *Store, state *ledger.State) {
+		invite := &ledger.Invite{Members: []ledger.NewMember{{Key: identity(t, 1).Key(), Role: ledger.RoleMember}}}
+		must(t, s.Append(t.Context(), next(t, state, invite)))
+	},
+	"heal": func(t *testing.T, s *Store, state *ledger.State) {
+		behind, err := s.Behind(t.Context())
+		if err != nil || len(behind) != 1 || behind[0] != state.ID {
+			t.Fatalf("behind are %v, %v", behind, err)
+		}
+		must(t, s.Heal(t.Context(), state.ID))
+	},
+}
+
+// crashRoom: once the first entry of a room is committed, whoever touches the room completes it, and it may be offered
+// again.
+func crashRoom(t *testing.T, v *victims, at string, touch func(*testing.T, *Store, *ledger.State)) {
+	var state *ledger.State
+	var create store.Change
+	s, _ := v.kill(t, at, func(bus *ledger.State) store.Change {
+		state, create = newRoom(t, bus, "r")
+		return create
+	})
+	touch(t, s, state)
+	whole(t, s, state)
+	must(t, s.Append(t.Context(), create)) // again: it was never acknowledged
+	whole(t, s, state)
+	if refs, err := s.ListRoomsForEndpoint(t.Context(), identity(t, 0).Key()); err != nil || len(refs) != 1 {
+		t.Errorf("the owner's rooms are %v, %v", refs, err)
+	}
+}
+
+// crashBus: a revocation whose views nobody wrote is made up for by the next entry.
+func crashBus(t *testing.T, v *victims, at string) {
+	s, bus := v.kill(t, at, func(bus *ledger.State) store.Change {
+		return next(t, bus, &ledger.Revoke{Keys: []crypto.PublicKey{identity(t, 1).Key()}})
+	})
+	carol := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 2).Key(), Name: "carol", Role: ledger.RoleUser}}}
+	must(t, s.Append(t.Context(), next(t, bus, carol)))
+	whole(t, s, bus)
+	if ok, err := s.IsAuthorized(t.Context(), identity(t, 1).Key()); ok || err != nil {
+		t.Errorf("revoked before the last entry, bob is authorized: %v, %v", ok, err)
 	}
 }
 

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/rand/v2"
 	"os"
@@ -186,8 +185,13 @@ func TestHeads(t *testing.T) {
 	}
 }
 
-// TestHeadsFile: what was cut off is no record; what is damaged before others is told; others' records are kept;
-// and the file does not grow without end.
+// readHeads reads the record of heads beside a database.
+func readHeads(path string) (*heads, error) {
+	h := newHeads(path)
+	return h, h.read()
+}
+
+// TestHeadsFile: others' records are kept, an earlier entry is none, and the file does not grow without end.
 func TestHeadsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bus.db")
 	a, b := newHeads(path), newHeads(path)
@@ -206,56 +210,58 @@ func TestHeadsFile(t *testing.T) {
 	if err != nil || info.Size() > (2*headsSlack+10)*headRecord {
 		t.Errorf("%d bytes, %v", info.Size(), err)
 	}
-	read := func() (*heads, error) {
-		h := newHeads(path)
-		return h, h.read()
-	}
-	h, err := read()
+	h, err := readHeads(path)
 	if err != nil || h.known[log(0)].Seq != 2*headsSlack || h.known[log(1)].Seq != 2*headsSlack {
 		t.Errorf("%v, %v", h.known, err)
 	}
-	cut := func(n int64) {
-		t.Helper()
-		f, err := os.OpenFile(headsFile(path), os.O_RDWR, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		end, err := f.Seek(0, io.SeekEnd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Truncate(end - n); err != nil {
+}
+
+// TestHeadsCut: what was cut off is no record, and is written over.
+func TestHeadsCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	written, log := newHeads(path), crypto.ID{1}
+	for seq := uint64(1); seq <= 3; seq++ {
+		if err := written.record(log, ledger.Head{Seq: seq}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cut(7)
-	if h, err = read(); err != nil || h.known[log(1)].Seq != 2*headsSlack-1 {
-		t.Errorf("cut off: %v, %v", h.known, err)
-	}
-	if err := b.record(log(1), ledger.Head{Seq: 9999}); err != nil {
+	if err := os.Truncate(headsFile(path), 3*headRecord-7); err != nil {
 		t.Fatal(err)
 	}
-	if h, err = read(); err != nil || h.known[log(1)].Seq != 9999 {
+	if h, err := readHeads(path); err != nil || h.known[log].Seq != 2 {
+		t.Errorf("cut off: %v, %v", h.known, err)
+	}
+	if err := written.record(log, ledger.Head{Seq: 9999}); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := readHeads(path); err != nil || h.known[log].Seq != 9999 {
 		t.Errorf("written over what was cut off: %v, %v", h.known, err)
+	}
+	if info, err := os.Stat(headsFile(path)); err != nil || info.Size() != 3*headRecord {
+		t.Errorf("%d bytes, %v", info.Size(), err)
+	}
+}
+
+// TestHeadsDamaged: what is damaged before other records is told, and so is a file without any.
+func TestHeadsDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.db")
+	written := newHeads(path)
+	for seq := uint64(1); seq <= 3; seq++ {
+		if err := written.record(crypto.ID{1}, ledger.Head{Seq: seq}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	data, err := os.ReadFile(headsFile(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	data[len(data)-headRecord-1] ^= 1
-	if err := os.WriteFile(headsFile(path), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := read(); !errors.Is(err, store.ErrIntegrity) {
-		t.Errorf("damaged in the middle: %v", err)
-	}
-	for _, rubbish := range []string{"", "zzzz"} {
-		if err := os.WriteFile(headsFile(path), []byte(rubbish), 0o600); err != nil {
+	for _, damaged := range []string{string(data), "", "zzzz"} {
+		if err := os.WriteFile(headsFile(path), []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := read(); !errors.Is(err, store.ErrIntegrity) {
-			t.Errorf("with %q in it: %v", rubbish, err)
+		if _, err := readHeads(path); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%d damaged bytes: %v", len(damaged), err)
 		}
 	}
 }

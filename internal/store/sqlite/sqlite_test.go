@@ -85,6 +85,7 @@ func TestFileMode(t *testing.T) {
 	}
 }
 
+// TestOpenRefuses: what is no store's file is not opened, and nothing is written to it.
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(t.Context(), "", Options{}); !errors.Is(err, store.ErrInvalid) {
@@ -131,29 +132,23 @@ func TestOpenRefuses(t *testing.T) {
 	if err := other.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil || tables != 1 {
 		t.Errorf("a database of something else has %d tables now (%v)", tables, err)
 	}
-	older := filepath.Join(dir, "older")
-	earlier, err := sql.Open("sqlite", DSN(older, time.Second, Full))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer earlier.Close()
-	if _, err := earlier.Exec(fmt.Sprintf("PRAGMA user_version = %d", oldest-1)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(t.Context(), older, Options{}); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "data of an earlier build") || strings.Contains(err.Error(), "\n") {
-		t.Errorf("an older file: %v", err)
-	}
-	newer := filepath.Join(dir, "newer")
-	db, err := sql.Open("sqlite", DSN(newer, time.Second, Full))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec("PRAGMA user_version = 999"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(t.Context(), newer, Options{}); !errors.Is(err, store.ErrInvalid) {
-		t.Errorf("a newer file: %v", err)
+}
+
+// TestOpenVersions: a file that was written by a build too old or too new is refused with one line that says so.
+func TestOpenVersions(t *testing.T) {
+	for version, says := range map[int]string{oldest - 1: "data of an earlier build", oldest + len(migrations): "newer unibus needed", 999: "newer unibus needed"} {
+		path := filepath.Join(t.TempDir(), "bus.db")
+		db, err := sql.Open("sqlite", DSN(path, time.Second, Full))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.Exec(fmt.Sprintf("PRAGMA user_version = %d", version))
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("version %d: %v", version, err)
+		}
 	}
 }
 

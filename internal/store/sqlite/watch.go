@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // This file is Watch: every entry has a number in the order of arrival, so that whoever remembers the last one it was
@@ -23,8 +24,10 @@ type watches struct {
 	mu      sync.Mutex
 	wakers  map[chan struct{}]bool // each holds one when an Append of this process may not have been looked at
 	closing chan struct{}          // closed when all are to end
+	running tasks.Group
 }
 
+// newWatches watches nothing yet.
 func newWatches(d *database) *watches {
 	return &watches{database: d, wakers: map[chan struct{}]bool{}, closing: make(chan struct{})}
 }
@@ -41,8 +44,11 @@ func (w *watches) wake() {
 	}
 }
 
-// endAll ends all watches. It is called once.
-func (w *watches) endAll() { close(w.closing) }
+// endAll ends all watches, and returns when they have. It is called once.
+func (w *watches) endAll() {
+	close(w.closing)
+	w.running.Wait()
+}
 
 // Watch reports every entry that arrives from now on, whichever process appends it.
 func (w *watches) Watch(ctx context.Context) (<-chan store.Notice, error) {
@@ -54,11 +60,15 @@ func (w *watches) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	w.mu.Lock()
 	w.wakers[waker] = true
 	w.mu.Unlock()
-	go func() {
+	started := w.running.Go(func() {
 		defer close(out)
 		defer w.forget(waker)
 		w.run(ctx, last, waker, out)
-	}()
+	})
+	if !started {
+		w.forget(waker)
+		return nil, fmt.Errorf("watch: %w: the store is closed", store.ErrUnavailable)
+	}
 	return out, nil
 }
 
