@@ -11,13 +11,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file commits entries. What an Append does, and what a crash at each step leaves:
-//
-//	           keys were put            staged copies, which expire
-//	prepare    the name is claimed      the next who wants it puts a tombstone at <log>.1, and takes it over
-//	commit     CREATE <log>.<seq>       nothing before it, and after it the entry stands for good
-//	apply      views, bucket by bucket  views that are behind, completed by whoever touches the log (repair.go)
-//	           answer                   the same bytes again succeed
+// This file commits entries, in the steps that the package's comment draws: prepare, commit, apply. Each step can be done
+// again by whoever offers the same bytes again, so that a crash between two of them loses nothing.
 
 // committer appends to logs.
 type committer struct {
@@ -80,7 +75,7 @@ func (c *committer) apply(ctx context.Context, change store.Change) error {
 // commit writes an entry to its place, once. A server refuses that also while it is busy with another
 // entry for the place, of which nothing may come when it loses its lead: then the place is free again.
 func (c *committer) commit(ctx context.Context, e *ledger.Entry) error {
-	for {
+	for { // until the place is certainly this entry's, or another's
 		_, err := c.log.put(ctx, entryKey(e.Log, e.Seq), e.Statement, 0)
 		if errors.Is(err, errChanged) {
 			err = c.same(ctx, e)

@@ -25,20 +25,21 @@ type directory struct {
 // record returns a room's record as it is; the zero one if there is none.
 func (d *directory) record(ctx context.Context, room crypto.ID) (v roomRecord, err error) {
 	key := roomKey(room)
-	found, err := d.rooms.fresh(ctx, key)
+	found, err := d.rooms.latest(ctx, key)
 	if r, ok := found[key]; ok {
 		err = decode(r, &v)
 	}
 	return v, err
 }
 
-// room returns a room's record, as current as its log.
+// room returns a room's record, as current as its log: where a crash left it behind, it is completed first. Without a
+// record nothing says that there is a room, and its log is asked.
 func (d *directory) room(ctx context.Context, room crypto.ID) (roomRecord, error) {
 	v, err := d.record(ctx, room)
 	if err != nil {
 		return v, err
 	}
-	behind, err := d.repairer.touch(ctx, room, v.Seq, d.repairer.views.lastRow(room))
+	behind, err := d.repairer.catchUp(ctx, room, v.Seq, d.repairer.views.lastRow(room))
 	if err == nil && behind {
 		v, err = d.record(ctx, room)
 	}
@@ -48,8 +49,8 @@ func (d *directory) room(ctx context.Context, room crypto.ID) (roomRecord, error
 	return v, err
 }
 
-// whole is a room's record with its members counted.
-func (v *roomRecord) whole(id crypto.ID, members []store.Member) store.Room {
+// counted is a room's record with its members counted.
+func (v *roomRecord) counted(id crypto.ID, members []store.Member) store.Room {
 	return store.Room{ID: id, Subject: v.Subject, Epoch: v.Epoch, Policy: v.Policy, Seq: v.Seq, Archived: v.Archived, Members: len(members)}
 }
 
@@ -57,15 +58,16 @@ func (v *roomRecord) whole(id crypto.ID, members []store.Member) store.Room {
 func (d *directory) Room(ctx context.Context, room crypto.ID) (store.Room, error) {
 	ctx, cancel := d.op(ctx)
 	defer cancel()
-	r, err := d.whole(ctx, room)
+	r, err := d.countedRoom(ctx, room)
 	if err != nil {
 		return r, fmt.Errorf("room %s: %w", room, failure(err))
 	}
 	return r, nil
 }
 
-// whole is Room without a bound.
-func (d *directory) whole(ctx context.Context, room crypto.ID) (store.Room, error) {
+// countedRoom is Room without a bound. The members are counted each time: a number that is kept would have to be written
+// by whoever adds or removes one, and two of them at once could lose one.
+func (d *directory) countedRoom(ctx context.Context, room crypto.ID) (store.Room, error) {
 	v, err := d.room(ctx, room)
 	if err != nil {
 		return store.Room{}, err
@@ -74,7 +76,7 @@ func (d *directory) whole(ctx context.Context, room crypto.ID) (store.Room, erro
 	if err != nil {
 		return store.Room{}, err
 	}
-	return v.whole(room, members), nil
+	return v.counted(room, members), nil
 }
 
 // RoomBySubject finds a room by its subject.
@@ -90,7 +92,7 @@ func (d *directory) RoomBySubject(ctx context.Context, subject string) (store.Ro
 	}
 	var r store.Room
 	if err == nil {
-		r, err = d.whole(ctx, id)
+		r, err = d.countedRoom(ctx, id)
 	}
 	if err != nil {
 		return r, fmt.Errorf("room %s: %w", subject, failure(err))
@@ -136,13 +138,14 @@ func (d *directory) everyRoom(ctx context.Context, after crypto.ID) ([]store.Roo
 	}
 	var out []store.Room
 	for id, v := range records {
-		out = append(out, v.whole(id, members[id]))
+		out = append(out, v.counted(id, members[id]))
 	}
 	slices.SortFunc(out, func(a, b store.Room) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out, nil
 }
 
-// everyMember finds who is in some rooms.
+// everyMember finds who is in some rooms, in one pass over all memberships: to ask for each room's would be a request
+// for each.
 func (d *directory) everyMember(ctx context.Context, rooms map[crypto.ID]roomRecord) (map[crypto.ID][]store.Member, error) {
 	found := map[string]record{} // the last of each: one that changes meanwhile comes twice
 	err := d.members.scan(ctx, "*.*", func(r record) error {
@@ -260,7 +263,7 @@ func (d *directory) eachRoom(ctx context.Context, endpoint crypto.PublicKey, mea
 			keys = append(keys, room)
 		}
 	}
-	records, err := d.rooms.fresh(ctx, keys...)
+	records, err := d.rooms.latest(ctx, keys...)
 	if err != nil {
 		return err
 	}

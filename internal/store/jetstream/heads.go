@@ -56,7 +56,7 @@ func (h *heads) remember(log crypto.ID, head ledger.Head) {
 	h.last[log] = head
 }
 
-// place is one entry's.
+// place is where one entry stands.
 type place struct {
 	log crypto.ID
 	seq uint64
@@ -71,7 +71,8 @@ func (h *heads) one(ctx context.Context, log crypto.ID) (ledger.Head, error) {
 	return found[log], err
 }
 
-// find says where logs end, as of the call or later; those without an entry are left out.
+// find says where logs end, as of the call or later; those without an entry are left out. One barrier does for all the
+// requests it takes: a log only grows.
 func (h *heads) find(ctx context.Context, logs []crypto.ID) (map[crypto.ID]ledger.Head, error) {
 	at, err := h.log.index(ctx)
 	if err != nil {

@@ -16,18 +16,20 @@
 //
 // An Append, and what a crash in it leaves:
 //
-//	PutKeys ─ prepare ──────── commit ─────────── apply views ───────────── answer
-//	   │         │                │                    │                       │
-//	staged    first entries:   CREATE in           rooms, members,         a client that did
-//	copies    claim the name   unibus_log          rooms_by_member,        not hear it offers
-//	   │      │                │ ✗ taken:          users, and the log's    the same bytes
-//	   ✗      ✗                │ ErrConflict       own record last        again: they are there
-//	   │      │                │                       ✗
-//	they      the next who     before it nothing   views are behind their log: whoever reads the
-//	expire    wants the name   has happened,       room, appends to the log, or heals it waits a
-//	          tombstones the   after it the entry  moment for the writer, then writes what is missing
-//	          log, and takes   stands for good     from the entries
-//	          the name over
+//	  step                       in the servers                  after a crash right behind it
+//	  PutKeys, the call before   staged copies of a new key      they expire, unless an entry comes to name the key
+//	     │
+//	1 prepare                    of a first entry: its name,     the next who wants the name puts a tombstone at
+//	     │                       claimed for its log             <log>.1, so that the log never begins, and takes it over
+//	     │
+//	2 commit ── the place is     one key, created: <log>.<seq>   the entry stands for good, and its views are
+//	     │      another's:                                       behind it, of which nobody has been told yet
+//	     │      ErrConflict
+//	     │
+//	3 apply                      views, bucket by bucket; the    whoever reads the room, appends to the log or heals it
+//	     │                       log's own record comes last     gives the writer a moment, then writes what is missing
+//	     │                                                       from the entries
+//	  answer                     nothing                         the client offers the same bytes again: they are there
 //
 // The interfaces of package store are implemented by a type each, in the file of its name: log.go, directory.go,
 // keyring.go, allowlist.go, backend.go.

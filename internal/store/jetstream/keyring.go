@@ -88,7 +88,7 @@ func (k *keyring) full(ctx context.Context, of stagedKey, copies []store.SealedK
 	for i, k := range copies {
 		patterns[i] = sealedKey(of.room, of.epoch, of.commit, k.Endpoint.String(), "*")
 	}
-	found, err := k.keys.fresh(ctx, patterns...)
+	found, err := k.keys.latest(ctx, patterns...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (k *keyring) stage(ctx context.Context, writes []write) (refused int, err e
 		for i, w := range taken {
 			keys[i] = w.key
 		}
-		found, err := k.keys.fresh(ctx, keys...)
+		found, err := k.keys.latest(ctx, keys...)
 		if err != nil {
 			return refused, err
 		}
@@ -203,7 +203,7 @@ func (k *keyring) Cards(ctx context.Context, endpoints ...crypto.PublicKey) ([]s
 	for i, endpoint := range endpoints {
 		keys[i] = cardKey(endpoint)
 	}
-	found, err := k.keys.fresh(ctx, keys...)
+	found, err := k.keys.latest(ctx, keys...)
 	var cards []store.Card
 	for _, r := range found {
 		var c store.Card

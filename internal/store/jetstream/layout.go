@@ -13,7 +13,7 @@ import (
 
 // This file makes the buckets, and refuses those that were written by another build.
 
-// ensure makes a bucket. Until the servers have elected their leaders it is tried again.
+// ensure makes a bucket unless it is there. Until the servers have elected their leaders it is tried again.
 func (c *conn) ensure(ctx context.Context, name string, o Options) error {
 	for again := later(); ; {
 		err := c.tryEnsure(ctx, name, o)
@@ -43,7 +43,7 @@ func (c *conn) tryEnsure(ctx context.Context, name string, o Options) error {
 	return failure(err)
 }
 
-// create makes a bucket.
+// create makes a bucket: on disk, with one value for each key.
 func (c *conn) create(ctx context.Context, name string, replicas int) error {
 	_, err := c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: name, Replicas: replicas, Storage: jetstream.FileStorage, RePublish: republished(name),

@@ -43,7 +43,7 @@ type entryLog struct {
 	heads *heads
 }
 
-// Bus returns the first statement of the bus log.
+// Bus returns the first statement of the bus log: the record busKey names the log, which has claimed to be it.
 func (l *entryLog) Bus(ctx context.Context) ([]byte, error) {
 	ctx, cancel := l.op(ctx)
 	defer cancel()
@@ -94,7 +94,7 @@ func (l *entryLog) entries(ctx context.Context, log crypto.ID, after uint64) ([]
 	for i := range keys {
 		keys[i] = entryKey(log, after+1+uint64(i))
 	}
-	found, err := l.log.fresh(ctx, keys...)
+	found, err := l.log.latest(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}

@@ -55,9 +55,9 @@ type reader struct {
 	barrier *barrier
 }
 
-// fresh returns the records of keys as of the call or later. Keys may hold wildcards; errMany when
+// latest returns the records of keys as of the call or later. Keys may hold wildcards; errMany when
 // those match more than a server gives at once.
-func (r *reader) fresh(ctx context.Context, keys ...string) (map[string]record, error) {
+func (r *reader) latest(ctx context.Context, keys ...string) (map[string]record, error) {
 	seq, err := r.barrier.index(ctx)
 	if err != nil {
 		return nil, err
@@ -65,9 +65,9 @@ func (r *reader) fresh(ctx context.Context, keys ...string) (map[string]record, 
 	return r.at(ctx, seq, keys...)
 }
 
-// one is fresh for a key that has to be there.
+// one is latest for a key that has to be there.
 func (r *reader) one(ctx context.Context, key string) (record, error) {
-	found, err := r.fresh(ctx, key)
+	found, err := r.latest(ctx, key)
 	if err != nil {
 		return record{}, err
 	}
@@ -82,7 +82,7 @@ func (r *reader) one(ctx context.Context, key string) (record, error) {
 func (r *reader) get(ctx context.Context, key string) (record, error) {
 	ctx, cancel := r.op(ctx)
 	defer cancel()
-	found, err := r.fresh(ctx, key)
+	found, err := r.latest(ctx, key)
 	return found[key], err
 }
 

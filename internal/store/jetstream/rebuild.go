@@ -91,7 +91,7 @@ func (b *rebuilder) reaches(ctx context.Context, state *ledger.State) error {
 		return err
 	}
 	next := entryKey(state.ID, state.Head.Seq+1)
-	found, err := b.log.fresh(ctx, next)
+	found, err := b.log.latest(ctx, next)
 	switch {
 	case err != nil:
 		return err

@@ -22,6 +22,7 @@ const headKey = "_head"
 
 // The records, as JSON. Seq is that of the entry a record comes from.
 type (
+	// roomRecord is written last of all records of a room's entry: up to its seq the others are there.
 	roomRecord struct {
 		Subject  string        `json:"subject"`
 		Epoch    uint32        `json:"epoch"`
@@ -29,15 +30,19 @@ type (
 		Archived bool          `json:"archived"`
 		Seq      uint64        `json:"seq"`
 	}
+	// memberRecord is a membership. It stays when it ends, with an empty role: a key that is gone could be written again
+	// by whoever is late.
 	memberRecord struct {
 		Role    ledger.Role `json:"role"`              // empty: no member any more
 		Creator bool        `json:"creator,omitempty"` // of the room, member or not
 		Seq     uint64      `json:"seq"`
 	}
+	// userRecord is a user, as the API writes one.
 	userRecord struct {
 		store.UserBody
 		Seq uint64 `json:"seq"`
 	}
+	// headRecord is written last of all records of an entry of the bus log, and is what all of them have in common.
 	headRecord struct {
 		Seq uint64 `json:"seq"`
 	}

@@ -29,7 +29,8 @@ type repairer struct {
 	views   *views
 }
 
-// await gives the writer of earlier entries a while to complete them.
+// await gives the writer of earlier entries a while to write their views, and reports how far those then are: mostly it
+// is still there, and only slower than whoever asks.
 func (r *repairer) await(ctx context.Context, last row, seq uint64) (current uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -47,10 +48,10 @@ func (r *repairer) await(ctx context.Context, last row, seq uint64) (current uin
 	return current, err
 }
 
-// touch completes the views of a log that are behind it, as a crash in an Append leaves them, and
+// catchUp completes the views of a log that are behind it, as a crash in an Append leaves them, and
 // reports whether they were. They are current up to an entry, as last says. ErrNotFound for an
 // unknown log.
-func (r *repairer) touch(ctx context.Context, log crypto.ID, current uint64, last row) (behind bool, err error) {
+func (r *repairer) catchUp(ctx context.Context, log crypto.ID, current uint64, last row) (behind bool, err error) {
 	h, err := r.heads.one(ctx, log)
 	if err != nil || current >= h.Seq {
 		return false, err
@@ -61,7 +62,8 @@ func (r *repairer) touch(ctx context.Context, log crypto.ID, current uint64, las
 	return true, err
 }
 
-// complete writes the views of the entries after current, which nobody wrote them for.
+// complete writes the views of the entries after current, which nobody wrote them for. The log is folded from its
+// beginning, since what an entry does to the views depends on those before it.
 func (r *repairer) complete(ctx context.Context, log crypto.ID, current uint64) error {
 	var fold ledger.Fold
 	for e, err := range r.entries.Entries(ctx, log, 0) {
@@ -105,7 +107,7 @@ func (r *repairer) heal(ctx context.Context, log crypto.ID) error {
 	}
 	current, err := r.views.current(ctx, last)
 	if err == nil {
-		_, err = r.touch(ctx, log, current, last)
+		_, err = r.catchUp(ctx, log, current, last)
 	}
 	return err
 }
@@ -117,7 +119,8 @@ func (r *repairer) head(ctx context.Context, log crypto.ID) (ledger.Head, error)
 	return r.heads.one(ctx, log)
 }
 
-// Behind lists the logs whose views are not as current as they are, or are missing.
+// Behind lists the logs whose views are not as current as they are, or are missing. It compares two listings, one made
+// after the other, and asks again where logs end that seem to be ahead.
 func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 	heads := map[string]uint64{}
 	err := r.log.scan(ctx, "*.*", func(found record) error {

@@ -14,9 +14,9 @@ const (
 	pageBytes   = 1 << 20 // likewise, and one record more
 )
 
-// list is fresh for one pattern, however many keys match.
+// list is latest for one pattern, however many keys match.
 func (r *reader) list(ctx context.Context, pattern string) (map[string]record, error) {
-	out, err := r.fresh(ctx, pattern)
+	out, err := r.latest(ctx, pattern)
 	if !errors.Is(err, errMany) {
 		return out, err
 	}

@@ -78,7 +78,7 @@ func TestLarge(t *testing.T) {
 	value := bytes.Repeat([]byte("x"), 512<<10)
 	keys := names("k.", 3*maxBytes/len(value))
 	fill(t, s.members, value, keys...)
-	found, err := s.members.fresh(t.Context(), keys...)
+	found, err := s.members.latest(t.Context(), keys...)
 	must(t, err)
 	n := 0
 	must(t, s.members.scan(t.Context(), "*.*", func(r record) error {

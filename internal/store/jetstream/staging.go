@@ -28,7 +28,7 @@ type staging struct {
 func (s *staging) HasCopy(ctx context.Context, of store.SealedCopy) (bool, error) {
 	ctx, cancel := s.op(ctx)
 	defer cancel()
-	found, err := s.keys.fresh(ctx, sealedKey(of.Room, of.Epoch, of.Commit.String(), of.Endpoint.String(), of.Sealer.String()))
+	found, err := s.keys.latest(ctx, sealedKey(of.Room, of.Epoch, of.Commit.String(), of.Endpoint.String(), of.Sealer.String()))
 	if err != nil {
 		return false, fmt.Errorf("look for a copy of a key: %w", failure(err))
 	}
@@ -115,7 +115,7 @@ func (s *staging) spareNamed(ctx context.Context, old map[stagedKey]expired) err
 	if len(keys) == 0 {
 		return nil
 	}
-	named, err := s.rooms.fresh(op, keys...)
+	named, err := s.rooms.latest(op, keys...)
 	if err != nil {
 		return err
 	}

@@ -69,11 +69,12 @@ func (w *views) lastBusRow() row { return row{bucket: w.users, key: headKey} }
 
 // current is the entry up to which the views of a log are written, of which last is the last.
 func (w *views) current(ctx context.Context, last row) (uint64, error) {
-	found, err := last.bucket.fresh(ctx, last.key)
+	found, err := last.bucket.latest(ctx, last.key)
 	return seqOf(found[last.key].value), err
 }
 
-// write writes the records of one entry: whatever a later entry wrote stays.
+// write writes the records of one entry, the log's own record last: whatever a later entry wrote stays. Names and keys of
+// epochs never change, and are written when they are not there.
 func (w *views) write(ctx context.Context, seq uint64, changes []row, last row) error {
 	earlier := func(old record, value []byte) bool {
 		if !bytes.HasPrefix(value, []byte("{")) { // never changes
@@ -90,16 +91,16 @@ func (w *views) write(ctx context.Context, seq uint64, changes []row, last row) 
 // due says whether a record is to be written, given the one that is there; that has no revision when there is none.
 type due func(old record, value []byte) bool
 
-// freshness says how current the look at what is there has to be.
-type freshness int
+// asOf says how current the look at what is there has to be.
+type asOf int
 
 const (
-	anyReplica freshness = iota // an old answer makes no difference: it fails the condition of the write
+	anyReplica asOf = iota // an old answer makes no difference: it fails the condition of the write
 	asOfNow
 )
 
 // replace writes the records that are due, each only over what it was due for, bucket by bucket.
-func (w *views) replace(ctx context.Context, rows []row, seen freshness, due due) error {
+func (w *views) replace(ctx context.Context, rows []row, seen asOf, due due) error {
 	by := map[*bucket][]row{}
 	for _, r := range rows {
 		by[r.bucket] = append(by[r.bucket], r)
@@ -119,7 +120,7 @@ func (w *views) replace(ctx context.Context, rows []row, seen freshness, due due
 }
 
 // replaceIn is replace for one bucket: it looks again at what others wrote meanwhile, until nothing is due.
-func replaceIn(ctx context.Context, b *bucket, rows []row, seen freshness, due due) error {
+func replaceIn(ctx context.Context, b *bucket, rows []row, seen asOf, due due) error {
 	values := map[string][]byte{}
 	var keys []string
 	for _, r := range rows {
@@ -155,9 +156,9 @@ func replaceIn(ctx context.Context, b *bucket, rows []row, seen freshness, due d
 }
 
 // lookAt returns the records of keys, as current as they have to be.
-func (b *bucket) lookAt(ctx context.Context, seen freshness, keys []string) (map[string]record, error) {
+func (b *bucket) lookAt(ctx context.Context, seen asOf, keys []string) (map[string]record, error) {
 	if seen == asOfNow {
-		return b.fresh(ctx, keys...)
+		return b.latest(ctx, keys...)
 	}
 	return b.at(ctx, 0, keys...)
 }

@@ -49,7 +49,7 @@ func (a *allowlist) IsAuthorized(ctx context.Context, endpoint crypto.PublicKey)
 	return err == nil && u.ActiveAt(time.Now()), err
 }
 
-// HasAdmin reports whether the bus has an active admin.
+// HasAdmin reports whether the bus has an active admin. It goes through the users until it has met one.
 func (a *allowlist) HasAdmin(ctx context.Context) (bool, error) {
 	for u, err := range a.Users(ctx, crypto.PublicKey{}) {
 		if err != nil {

@@ -55,7 +55,8 @@ func (c *client) Close() error {
 // answer took; 0 before the first answer.
 func (c *client) Skew() time.Duration { return time.Duration(c.skew.Load()) }
 
-// call makes one request; in and out may be nil.
+// call makes one request with in as its JSON body, and reads the answer's into out; both may be nil. ErrUnavailable for an
+// answer that is not what it is to be.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	_, raw, err := c.ask(ctx, method, path, in)
 	if err != nil || out == nil {
@@ -116,7 +117,7 @@ func (c *client) enter(ctx context.Context) error {
 
 // busyError is an ErrUnavailable of a service that has many requests of this caller waiting.
 type busyError struct {
-	again time.Duration
+	again time.Duration // when to ask next
 	why   error
 }
 

@@ -64,7 +64,7 @@ func (d *directory) Members(ctx context.Context, room crypto.ID) (list []store.M
 	return list, d.call(ctx, "GET", "/rooms/"+room.String()+"/members", nil, &list)
 }
 
-// Member returns one member of a room.
+// Member returns one member of a room, of the list of all: the API has no route for one.
 func (d *directory) Member(ctx context.Context, room crypto.ID, endpoint crypto.PublicKey) (store.Member, error) {
 	list, err := d.Members(ctx, room)
 	if err != nil {

@@ -40,7 +40,8 @@ func (p *past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) 
 	return out, err
 }
 
-// framesQuery writes which frames are wanted.
+// framesQuery writes which frames are wanted: none but the room's ends, the last so many, those since a time, or those after
+// a place, the first of these that q says.
 func framesQuery(q store.FramesQuery) url.Values {
 	v := url.Values{}
 	switch {

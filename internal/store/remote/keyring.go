@@ -11,7 +11,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file is store.Keyring over the API: one's own copies only.
+// This file is store.Keyring over the API: of sealed keys only what the caller made, and what was made for it. What is
+// refused in any case is refused here, without a request.
 
 // keysPerRequest keeps a request of sealed keys well under 1 MiB.
 const keysPerRequest = 400

@@ -33,7 +33,8 @@ func (l *entryLog) Append(ctx context.Context, c store.Change) error {
 	return l.call(ctx, "POST", path, store.EntryBody{Entry: c.Entry.Statement}, nil)
 }
 
-// Entries yields a log's entries, a page per request.
+// Entries yields a log's entries, a page per request, up to the head that the service names. It ends with a page without
+// any: a service that promises more than it gives is not asked for ever.
 func (l *entryLog) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for {

@@ -12,7 +12,8 @@ import (
 
 // This file turns what goes wrong into the errors of package store.
 
-// unreachable says what kind of failure it is when no answer came.
+// unreachable says what kind of failure it is when no answer came. Over NATS the connection itself may say that nobody
+// there is allowed or reachable; that is kept. The request's address is not repeated: its caller knows where it asked.
 func unreachable(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -15,7 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// Watcher tells which logs changed.
+// Watcher tells which logs changed: over NATS, the connection on which the service announces them.
 type Watcher interface {
 	Watch(ctx context.Context) (<-chan store.Notice, error)
 }

@@ -43,7 +43,7 @@ func openDatabase(path string, timeout time.Duration, sync Sync) (*database, err
 // closeFiles closes the connections; calls under way end first.
 func (d *database) closeFiles() error { return errors.Join(d.read.Close(), d.write.Close()) }
 
-// op bounds one call.
+// op bounds one call. Waiting for another process counts: SQLite is told the same bound.
 func (d *database) op(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, d.timeout)
 }

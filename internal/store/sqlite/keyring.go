@@ -44,7 +44,8 @@ func (k *keyring) put(ctx context.Context, of store.SealedCopy, copies []store.S
 	return nil
 }
 
-// tryPut is put without a bound; ErrExists when some were refused.
+// tryPut is put without a bound; ErrExists when some were refused. Copies of a key that no entry names yet are staged as of
+// now; of one that is named they stay for ever, and there is a limit to them.
 func (k *keyring) tryPut(ctx context.Context, of store.SealedCopy, copies []store.SealedKey, full limit) error {
 	tx, err := k.write.BeginTx(ctx, nil)
 	if err != nil {

@@ -138,7 +138,8 @@ func (l *entryLog) Append(ctx context.Context, c store.Change) error {
 	return nil
 }
 
-// append is Append up to the commit.
+// append is Append up to the commit. The transaction has the right to write from its beginning, so that nobody appends
+// between the look at the place and the write.
 func (l *entryLog) append(ctx context.Context, c store.Change) error {
 	tx, err := l.write.BeginTx(ctx, nil)
 	if err != nil {

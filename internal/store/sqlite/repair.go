@@ -133,7 +133,8 @@ func without(rows, other map[string]bool) (n int) {
 	return n
 }
 
-// rewrite removes the views of a log and writes those of its state.
+// rewrite removes the views of a log and writes those of its state. Sealed copies and cards stay as they are: no log says
+// what they hold.
 func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.State) error {
 	for _, v := range views {
 		if _, err := tx.ExecContext(ctx, v[1], state.ID[:]); err != nil {
@@ -158,7 +159,7 @@ func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.S
 	return nil
 }
 
-// dump reads the views of a log as text.
+// dump reads the views of a log as text, a row a line, so that two of them can be compared.
 func dump(ctx context.Context, tx *sql.Tx, views [][2]string, log crypto.ID) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, v := range views {

@@ -1,5 +1,8 @@
 package sqlite
 
+// This file is the schema: the table entries is the truth, room_keys and cards are what clients put, all others are views
+// that apply.go writes and repair.go writes anew.
+
 // oldest is the version that the first migration makes. A file of an earlier one is refused: nothing
 // converts it.
 const oldest = 5
