@@ -8,8 +8,9 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
-// Found begins the bus log with its author as the first admin, and keeps the author's card. It
-// fails with ErrExists where a bus stands already.
+// Found begins the bus log with its author, called name, as the first admin, and keeps the author's card; now is when the
+// entry is said to be written. It returns what the log then says. ErrExists where a bus stands already; a
+// *ledger.Invalid for a name that none can have.
 func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now time.Time) (*ledger.State, error) {
 	var fold ledger.Fold
 	statement, err := fold.State().Next(by, &ledger.Found{Name: name, Key: by.Key()}, now)

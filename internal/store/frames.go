@@ -8,6 +8,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// This file is the past of a stored room as a service gives it: what is asked for (FramesQuery), what comes (Past), and
+// how its frames are written for the wire (SPEC.md §7, The past of a stored room).
+
 // FramesType is the media type of the past of a room: frames one after the other, each
 // seq u64 || time u64 (Unix µs) || sender(32) || length u32 || frame.
 const FramesType = "application/vnd.unibus.frames"

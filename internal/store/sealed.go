@@ -7,6 +7,8 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// This file says how sealed copies of room keys are ordered and limited, for all backends alike.
+//
 // A member's copies of a room key are kept by sealer, each created once: whoever seals garbage for a member takes
 // nobody else's place. The member tries them in order until one opens to the key that the log committed to.
 
@@ -30,7 +32,7 @@ type SealedKey struct {
 	Sealed   []byte
 }
 
-// SealedCopy is a copy with the key that it is of.
+// SealedCopy is a copy with the key that it is of: that with the commitment Commit, for an epoch of a room.
 type SealedCopy struct {
 	SealedKey
 	Room   crypto.ID

@@ -123,7 +123,8 @@ func TestFound(t *testing.T) {
 	if _, err := Found(t.Context(), &shelf{err: broken}, identity(t, 1), "admin", time.Now()); !errors.Is(err, broken) {
 		t.Errorf("a store that keeps nothing: %v", err)
 	}
-	if _, err := Found(t.Context(), &shelf{}, identity(t, 1), "", time.Now()); err == nil {
+	var invalid *ledger.Invalid
+	if _, err := Found(t.Context(), &shelf{}, identity(t, 1), "", time.Now()); !errors.As(err, &invalid) {
 		t.Error("a bus is founded by nobody's name")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 )
 
+// This file reads values from rows. Whatever a damaged file holds in their place is an error, and no panic.
+
 // Blob reads a value that is as long as it is itself; of a damaged file it may have any length.
 type Blob []byte
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 )
 
+// This file is for tests of what is read from a file that a disk has damaged.
+
 // DamagedFile damages a SQLite file, one thing at a time: by a statement, which read has to tell of with the error
 // damaged, and by a bit flipped at every step-th byte, of which read may tell so or not at all.
 func DamagedFile(t *testing.T, path string, statements []string, step int, read func() error, damaged error) {

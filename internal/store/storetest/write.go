@@ -9,6 +9,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file writes entries, for tests that follow a log by one state.
+
 // Advance has state say what it does once a statement stands, for tests that follow a log by one variable.
 func Advance(state *ledger.State, statement []byte) (store.Change, error) {
 	fold := state.Fold()
