@@ -66,8 +66,8 @@ func (a *acknowledged) ResetHeads(ctx context.Context) error { return failure(a.
 
 // reset writes the record anew. Nothing of this process is recorded meanwhile: it would be lost.
 func (a *acknowledged) reset(ctx context.Context) error {
-	a.heads.writing.Lock()
-	defer a.heads.writing.Unlock()
+	resume := a.heads.pause()
+	defer resume()
 	type last struct {
 		log  crypto.ID
 		head ledger.Head

@@ -246,7 +246,13 @@ func (h *heads) reread() (known map[crypto.ID]ledger.Head, err error) {
 	return maps.Clone(h.known), nil
 }
 
-// replace writes the file anew with known, while no other process is at it.
+// pause has this process record nothing until resume is called: what it would record waits.
+func (h *heads) pause() (resume func()) {
+	h.writing.Lock()
+	return h.writing.Unlock
+}
+
+// replace writes the file anew with known, while no other process is at it. Whoever calls it has paused recording.
 func (h *heads) replace(known map[crypto.ID]ledger.Head) (err error) {
 	if err := h.lock.Lock(); err != nil {
 		return err
