@@ -166,16 +166,18 @@ func TestLate(t *testing.T) {
 
 // TestBusy: a busy service is asked again, for as long as OpTimeout.
 func TestBusy(t *testing.T) {
-	busy := func(w http.ResponseWriter) {
-		w.Header().Set("Retry-After", "0.001")
-		fails(429, "unibus:busy", "many requests of yours are waiting: unavailable")(w)
+	busy := func(seconds string) func(w http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", seconds)
+			fails(429, "unibus:busy", "many requests of yours are waiting: unavailable")(w)
+		}
 	}
-	a := serve(t, busy, busy, says(store.BusBody{Founded: []byte("first")}))
+	a := serve(t, busy("0.001"), busy("0.001"), says(store.BusBody{Founded: []byte("first")}))
 	first, err := a.store(t, 20*time.Second).Bus(t.Context())
 	if err != nil || string(first) != "first" || len(a.requests()) != 3 {
 		t.Errorf("busy twice: %q, %v, after %d requests", first, err, len(a.requests()))
 	}
-	_, err = serve(t, busy).store(t, 200*time.Millisecond).Bus(t.Context())
+	_, err = serve(t, busy("60")).store(t, maxAgain-time.Millisecond).Bus(t.Context()) // which ends before the service may be asked again
 	is(t, "busy for ever", err, store.ErrUnavailable)
 	if !strings.Contains(fmt.Sprint(err), "many requests of yours") {
 		t.Errorf("busy for ever reads %q", err)
