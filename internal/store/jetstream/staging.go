@@ -59,7 +59,7 @@ func (s *staging) ExpireStaged(ctx context.Context, before time.Time) (removed i
 		return nil
 	})
 	if err == nil {
-		err = s.spareNamed(ctx, old)
+		err = s.dropNamed(ctx, old)
 	}
 	for k, e := range old {
 		if err != nil {
@@ -93,7 +93,7 @@ func stagingOf(key string) (k stagedKey, ok bool) {
 func (s *staging) Unstage(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey) error {
 	k := stagedKey{room, epoch, commit.String()}
 	unnamed := map[stagedKey]expired{k: {}}
-	err := s.spareNamed(ctx, unnamed)
+	err := s.dropNamed(ctx, unnamed)
 	if _, ok := unnamed[k]; ok && err == nil {
 		err = s.remove(ctx, k, sealer.String())
 	}
@@ -103,9 +103,9 @@ func (s *staging) Unstage(ctx context.Context, room crypto.ID, epoch uint32, com
 	return nil
 }
 
-// spareNamed takes out the keys that an entry names, or that may be named by one: where no record says which
+// dropNamed takes out of old the keys that an entry names, or that may be named by one: where no record says which
 // key an epoch has, the log is asked first, in case its views are behind it.
-func (s *staging) spareNamed(ctx context.Context, old map[stagedKey]expired) error {
+func (s *staging) dropNamed(ctx context.Context, old map[stagedKey]expired) error {
 	var keys []string
 	for k := range old {
 		keys = append(keys, epochKey(k.room, k.epoch))
