@@ -27,9 +27,11 @@ func testAllowlist(t *testing.T, w *world) {
 	}
 	authorized(w.Admin, true)
 	authorized(bob, false)
+	w.promise("Allowlist.HasAdmin: once the bus is founded")
 	if ok, err := w.s.HasAdmin(w.ctx); !ok || err != nil {
 		w.fatalf("has admin: %v, %v", ok, err)
 	}
+	w.promise("Allowlist.IsAuthorized: who was added is, and nobody else")
 	w.allow(bob)
 	authorized(bob, true)
 	// The admin gate is the ledger's: an entry of anyone else is none.
