@@ -20,8 +20,7 @@ var completionFiles = map[string]string{"bash": "unibus.bash", "zsh": "_unibus",
 
 // Generate writes completion scripts and man pages into two folders.
 func Generate(completions, man string) error {
-	a := &app{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr)}
-	root := a.root()
+	root := newRoot(newApp(os.Stdin, os.Stdout, os.Stderr))
 	for _, dir := range []string{completions, man} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err

@@ -1,8 +1,7 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 
 	"github.com/unibus/unibus"
 )
@@ -29,21 +27,22 @@ type settings struct {
 	identity, state, output      string
 	bus                          unibus.ID // zero: any
 	timeout                      time.Duration
+	data                         string // of serve, and of commands that look into its folder
 	quiet, verbose, noColor      bool
 	yes                          bool // no setting: it answers for one command
 }
 
 // define makes the global flags.
 func (s *settings) define(f *pflag.FlagSet) {
-	f.Var(newValue(&s.server, serverList), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
+	f.Var(newValue(&s.server, parseServers), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
 	f.StringVar(&s.context, "context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
 	f.StringVar(&s.store, "store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
 	f.StringVar(&s.keys, "keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
 	f.StringVar(&s.identity, "identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
 	f.StringVar(&s.state, "state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
-	f.Var(newValue(&s.bus, busID), "bus", "insist on the bus with this `ID`")
-	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), longer), "timeout", "for each exchange with the server")
-	f.VarP(newDefault(&s.output, "text", oneOf("text", "json")), "output", "o", "text or json")
+	f.Var(newValue(&s.bus, parseBus), "bus", "insist on the bus with this `ID`")
+	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), parsePositive), "timeout", "for each exchange with the server")
+	f.VarP(newDefault(&s.output, "text", parseOneOf("text", "json")), "output", "o", "text or json")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no notices")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "say more")
 	f.BoolVar(&s.noColor, "no-color", false, "no colour (also NO_COLOR)")
@@ -57,6 +56,21 @@ func (s *settings) busText() string {
 	}
 	return s.bus.String()
 }
+
+// defineData makes --data, a flag of serve and of commands that look into the data folder of the service on this machine.
+func (s *settings) defineData(f *pflag.FlagSet) {
+	f.StringVar(&s.data, "data", "", "data `DIR` of the service (default $XDG_DATA_HOME/unibus)")
+}
+
+func (s *settings) identityFile() string {
+	return cmp.Or(s.identity, filepath.Join(xdg.ConfigHome, "unibus", "identity.nk"))
+}
+
+func (s *settings) stateDir() string { return cmp.Or(s.state, filepath.Join(xdg.StateHome, "unibus")) }
+
+func (s *settings) dataDir() string { return cmp.Or(s.data, filepath.Join(xdg.DataHome, "unibus")) }
+
+func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
 
 // settable are the flags that are settings, by name.
 func settable(root *cobra.Command) map[string]*pflag.Flag {
@@ -75,8 +89,8 @@ func settable(root *cobra.Command) map[string]*pflag.Flag {
 	return flags
 }
 
-// found is a setting's value, and where it was found.
-type found struct{ text, place string }
+// sourced is a setting's value, and the place that gives it: a variable, or a name in the file.
+type sourced struct{ text, place string }
 
 // readSettings gives the settings that the command line does not the values they have elsewhere.
 func readSettings(cmd *cobra.Command) error {
@@ -118,36 +132,17 @@ func variables(name string) []string {
 	return []string{own}
 }
 
-func fromEnvironment(name string) (found, bool) {
+func fromEnvironment(name string) (sourced, bool) {
 	for _, variable := range variables(name) {
 		if text := os.Getenv(variable); text != "" {
-			return found{text, variable}, true
+			return sourced{text, variable}, true
 		}
 	}
-	return found{}, false
+	return sourced{}, false
 }
 
-// notYAML says where a file stops being what it has to be, without the words of the library that read it, whose line
-// numbers are not always right: it is the first line after all that can be read.
-func notYAML(file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return usage("%s: %w", file, err)
-	}
-	lines := strings.SplitAfter(string(text), "\n")
-	line := len(lines)
-	for ; line > 1; line-- {
-		v := viper.New()
-		v.SetConfigType("yaml")
-		if v.ReadConfig(strings.NewReader(strings.Join(lines[:line-1], ""))) == nil {
-			break
-		}
-	}
-	return hinted(usage("%s: line %d: not NAME: VALUE", file, line), "a flag's name without dashes, a colon, its value: a line each")
-}
-
-// misspelled tells of variables that are none of ours but nearly are: nobody would look at them.
-func (a *app) misspelled(root *cobra.Command) {
+// warnMisspelled tells of variables that are no settings but are spelled nearly like one: nobody would look at them.
+func warnMisspelled(root *cobra.Command, notice func(format string, args ...any)) {
 	known := map[string]bool{"UNIBUS_FEATURES": true}
 	for name := range settable(root) {
 		known[variables(name)[0]] = true
@@ -161,7 +156,7 @@ func (a *app) misspelled(root *cobra.Command) {
 		}
 		near := slices.MinFunc(names, func(x, y string) int { return distance(name, x) - distance(name, y) })
 		if distance(name, near) <= max(1, len(own)/4) {
-			a.notice("%s is no setting and is not looked at: is %s meant?", name, near)
+			notice("%s is no setting and is not looked at: is %s meant?", name, near)
 		}
 	}
 }
@@ -184,40 +179,4 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
-
-// readConfig reads the configuration file, in which nothing but settings may stand. There need not be one.
-func readConfig(file string, flags map[string]*pflag.Flag) (map[string]found, error) {
-	v := viper.New()
-	v.SetConfigFile(file)
-	var parse viper.ConfigParseError
-	switch err := v.ReadInConfig(); {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
-	case errors.As(err, &parse):
-		return nil, notYAML(file)
-	case err != nil:
-		return nil, usage("%s: %w", file, err)
-	}
-	values := map[string]found{}
-	for _, name := range v.AllKeys() {
-		if flags[name] == nil {
-			return nil, hinted(usage("%s: %s: there is no such setting", file, name), "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help")
-		}
-		place := file + ": " + name
-		switch value := v.Get(name).(type) {
-		case nil: // a name with nothing behind it
-		case []any:
-			var list []string
-			for _, one := range value {
-				list = append(list, fmt.Sprint(one))
-			}
-			values[name] = found{strings.Join(list, ","), place}
-		default:
-			values[name] = found{fmt.Sprint(value), place}
-		}
-	}
-	return values, nil
 }

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+// token prints what lets other programs use the HTTP API as the caller, for a while.
+
+// A token's life: unless told otherwise, and what the service accepts at most.
+const (
+	defaultTokenLife = "10m"
+	maxTokenLife     = 24 * time.Hour
+)
+
+// tokenCommand is token and its flags.
+type tokenCommand struct {
+	a   *app
+	ttl time.Duration
+}
+
+func newToken(a *app) *cobra.Command {
+	t := &tokenCommand{a: a}
+	c := &cobra.Command{
+		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
+		Long:    "Print a bearer token: whoever has it may use the HTTP API as you, for as long as --ttl says. Those who check\nit allow five minutes more, for clocks that differ.",
+		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8222/users`,
+		RunE:    a.client(t.run),
+	}
+	c.Flags().Var(newDefault(&t.ttl, defaultTokenLife, parseTokenLife), "ttl", "how long it may be used, at most 24h")
+	return c
+}
+
+// tokenJSON is a token, as scripts see it.
+type tokenJSON struct {
+	Token string `json:"token"`
+}
+
+func (t *tokenCommand) run(_ context.Context, c *unibus.Client, _ []string) error {
+	text, err := c.Token(t.ttl)
+	if err != nil {
+		return err
+	}
+	return t.a.out.value(tokenJSON{text}, func() { fmt.Fprintln(t.a.out, text) })
+}
+
+func parseTokenLife(text string) (time.Duration, error) {
+	d, err := parsePositive(text)
+	if err == nil && d > maxTokenLife {
+		err = errors.New("more than 24h")
+	}
+	return d, err
+}

@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus/dev"
+)
+
+// Version is the program's version, set when it is built.
+var Version = "0.0.0-dev"
+
+func newVersion(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return printVersion(a.out) },
+	}
+}
+
+// versionJSON is the program, as scripts see it.
+type versionJSON struct {
+	Commit   string          `json:"commit,omitempty"`
+	Features map[string]bool `json:"features"`
+	Go       string          `json:"go"`
+	Protocol string          `json:"protocol"`
+	Version  string          `json:"version"`
+}
+
+func printVersion(out *output) error {
+	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
+	if err != nil {
+		return usage("UNIBUS_FEATURES: %w", err)
+	}
+	v := versionJSON{Features: on, Go: runtime.Version(), Protocol: "v1", Version: Version}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.Commit = s.Value
+			}
+		}
+	}
+	return out.value(v, func() { fmt.Fprintf(out, "unibus %s (%s, protocol %s)\n", v.Version, v.Go, v.Protocol) })
+}
