@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 )
 
 // The configuration file: read whole before any command runs, so that what cannot be in it is told at once and not by
@@ -44,7 +45,34 @@ func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, 
 			values[name] = sourced{fmt.Sprint(value), place}
 		}
 	}
-	return values, nil
+	return values, checkOverlooked(file, flags)
+}
+
+// checkOverlooked refuses what viper passes over in silence: names that mean nothing in YAML (null), and groups with
+// nothing in them.
+func checkOverlooked(file string, flags map[string]*pflag.Flag) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return usage("%s: %w", file, err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return notYAML(file)
+	}
+	if len(document.Content) == 0 { // an empty file
+		return nil
+	}
+	names := document.Content[0].Content
+	for i := 0; i+1 < len(names); i += 2 {
+		name := strings.ToLower(names[i].Value)
+		if flags[name] == nil {
+			return hinted(usage("%s: %s: there is no such setting", file, names[i].Value), hintSettings)
+		}
+		if names[i+1].Kind == yaml.MappingNode {
+			return refused(file+": "+name, flags[name], "{}", errors.New("not a value"))
+		}
+	}
+	return nil
 }
 
 // notYAML says where a file stops being what it has to be, without the words of the library that read it, whose line
