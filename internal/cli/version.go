@@ -30,18 +30,25 @@ type versionJSON struct {
 	Version  string          `json:"version"`
 }
 
+func newVersionJSON(features map[string]bool, build []debug.BuildSetting) versionJSON {
+	v := versionJSON{Features: features, Go: runtime.Version(), Protocol: "v1", Version: Version}
+	for _, s := range build {
+		if s.Key == "vcs.revision" {
+			v.Commit = s.Value
+		}
+	}
+	return v
+}
+
 func printVersion(out *output) error {
 	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
 	if err != nil {
 		return usage("UNIBUS_FEATURES: %w", err)
 	}
-	v := versionJSON{Features: on, Go: runtime.Version(), Protocol: "v1", Version: Version}
+	var build []debug.BuildSetting // of which tests have none
 	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = s.Value
-			}
-		}
+		build = info.Settings
 	}
+	v := newVersionJSON(on, build)
 	return out.value(v, func() { fmt.Fprintf(out, "unibus %s (%s, protocol %s)\n", v.Version, v.Go, v.Protocol) })
 }
