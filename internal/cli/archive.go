@@ -20,6 +20,7 @@ import (
 // backupCommand is backup, whose only flag is --data.
 type backupCommand struct{ a *app }
 
+// newBackup makes backup. An archive is never written to a terminal, where nobody could want it.
 func newBackup(a *app) *cobra.Command {
 	b := &backupCommand{a: a}
 	c := &cobra.Command{
@@ -40,6 +41,8 @@ func newBackup(a *app) *cobra.Command {
 	return c
 }
 
+// run writes the archive while the bus may go on being used. The bar and the report go to stderr when the archive
+// goes to stdout. ErrExists when the file is there.
 func (b *backupCommand) run(ctx context.Context, o *operator, file string) error {
 	s, err := o.open(ctx)
 	if err != nil {
@@ -72,6 +75,7 @@ func (b *backupCommand) run(ctx context.Context, o *operator, file string) error
 // restoreCommand is restore, whose only flag is --data.
 type restoreCommand struct{ a *app }
 
+// newRestore makes restore, which needs --store: there is no store that one would restore over by default.
 func newRestore(a *app) *cobra.Command {
 	r := &restoreCommand{a: a}
 	c := &cobra.Command{
@@ -83,6 +87,8 @@ func newRestore(a *app) *cobra.Command {
 	return c
 }
 
+// run checks the archive and puts it into the store. What comes through a pipe is spooled first: it is read once to be
+// checked and once to be copied.
 func (r *restoreCommand) run(ctx context.Context, file string) error {
 	a, url := r.a, r.a.set.store
 	if url == "" {

@@ -27,6 +27,7 @@ func newGroup(use, short string, sub ...*cobra.Command) *cobra.Command {
 	return c
 }
 
+// showHelp is the run of a command that does nothing by itself.
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // checkHelp makes asking for the help of what is no command a usage error; cobra would show that of what is above it.

@@ -23,6 +23,7 @@ type demoCommand struct {
 	input string
 }
 
+// newDemo makes demo.
 func newDemo(a *app) *cobra.Command {
 	d := &demoCommand{a: a}
 	c := &cobra.Command{
@@ -34,6 +35,7 @@ func newDemo(a *app) *cobra.Command {
 	return c
 }
 
+// run plays the story in a folder that is gone afterwards. It fails with the first step that did not go as told.
 func (d *demoCommand) run(ctx context.Context) error {
 	out := d.a.out
 	lines, err := d.lines()
@@ -79,6 +81,7 @@ func (d *demoCommand) lines() ([][]byte, error) {
 	return lines, err
 }
 
+// open opens the file that is to be sent, or the book.
 func (d *demoCommand) open() (io.ReadCloser, error) {
 	if d.input != "" {
 		return openNamed("input", d.input)

@@ -24,6 +24,7 @@ type doctorCommand struct {
 	repair bool
 }
 
+// newDoctor makes doctor.
 func newDoctor(a *app) *cobra.Command {
 	o := &doctorCommand{a: a}
 	c := &cobra.Command{
@@ -36,6 +37,7 @@ func newDoctor(a *app) *cobra.Command {
 	return c
 }
 
+// run prints every check, and fails when one of them did: exit code 1, as of a program that found a fault.
 func (o *doctorCommand) run(ctx context.Context) error {
 	d := &doctor{a: o.a, repair: o.repair}
 	if err := d.examine(ctx); err != nil {
@@ -95,6 +97,8 @@ func (d *doctor) failure(name string, err error) {
 	d.report(name, admin.Fail, d.a.hint(hintOperator(err)), "%v", err)
 }
 
+// examine makes all checks that this run can. An error is one that keeps it from going on; what is wrong with the bus is a
+// check that fails.
 func (d *doctor) examine(ctx context.Context) error {
 	if d.a.set.store == "" {
 		d.lookAsPeer(ctx)
@@ -153,6 +157,8 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 	d.lookAtRooms(ctx, c)
 }
 
+// lookAtRooms looks at my rooms: whether their logs go on from what was verified before, which are stale, and where I am
+// the only owner. What it finds of the last two is left out when the operator's part looks at all rooms.
 func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
@@ -218,6 +224,7 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 
 var statusColors = map[string]text.Color{admin.Pass: text.FgGreen, admin.Warn: text.FgYellow, admin.Fail: text.FgRed}
 
+// print prints the checks, a line each, and below a line what helps.
 func (d *doctor) print() error {
 	return d.a.out.value(d.checks, func() {
 		width := 0

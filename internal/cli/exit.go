@@ -33,6 +33,7 @@ const (
 // usageError is a command line, or a setting, that makes no sense.
 type usageError struct{ error }
 
+// Unwrap lets an error be of its other kinds as well.
 func (u usageError) Unwrap() error { return u.error }
 
 // usage makes a usageError.
@@ -44,6 +45,7 @@ type hintError struct {
 	hint string
 }
 
+// Unwrap lets an error with a hint be of the kinds that it is without.
 func (h hintError) Unwrap() error { return h.error }
 
 // hinted adds to an error what helps, one of the texts of hints.go.

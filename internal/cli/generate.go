@@ -71,6 +71,7 @@ type section struct {
 	list        [][2]string
 }
 
+// write writes the section in the language of man pages.
 func (s section) write(b *strings.Builder) {
 	fmt.Fprintf(b, ".SH %s\n", s.title)
 	if s.text != "" {

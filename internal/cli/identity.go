@@ -22,6 +22,7 @@ type initCommand struct {
 	name string
 }
 
+// newInit makes init.
 func newInit(a *app) *cobra.Command {
 	i := &initCommand{a: a}
 	c := &cobra.Command{
@@ -40,6 +41,7 @@ type identityJSON struct {
 	Name string `json:"name"`
 }
 
+// run makes an identity. ErrExists when there is one: nothing ever overwrites a seed.
 func (i *initCommand) run() error {
 	file, name := i.a.set.identityFile(), i.name
 	if name == "" {
@@ -67,6 +69,7 @@ type whoamiCommand struct {
 	card bool
 }
 
+// newWhoami makes whoami.
 func newWhoami(a *app) *cobra.Command {
 	w := &whoamiCommand{a: a}
 	c := &cobra.Command{
@@ -92,6 +95,8 @@ type cardJSON struct {
 	Card string `json:"card"`
 }
 
+// run prints the key in any case, and asks the bus only for those who look at more: piped, it is the key alone. That a
+// bus was tampered with is told as an error; that it could not be asked, as a notice.
 func (w *whoamiCommand) run(ctx context.Context) error {
 	out := w.a.out
 	o, err := w.a.options()
@@ -169,6 +174,7 @@ func askBus(ctx context.Context, o unibus.Options, s *selfJSON) error {
 // joinCommand is join, which has no flags.
 type joinCommand struct{ a *app }
 
+// newJoin makes join.
 func newJoin(a *app) *cobra.Command {
 	j := &joinCommand{a: a}
 	return &cobra.Command{
@@ -185,6 +191,7 @@ type joinedJSON struct {
 	Server string `json:"server"`
 }
 
+// run joins. Whoever is not on the allowlist yet gets ErrDenied, with the line to send to an admin.
 func (j *joinCommand) run(ctx context.Context, url string) error {
 	o, err := j.a.options()
 	if err != nil {

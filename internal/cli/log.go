@@ -15,6 +15,7 @@ import (
 // logCommand is log, which has no flags but --bus.
 type logCommand struct{ a *app }
 
+// newLog makes log.
 func newLog(a *app) *cobra.Command {
 	l := &logCommand{a: a}
 	c := &cobra.Command{
@@ -32,6 +33,7 @@ func newLog(a *app) *cobra.Command {
 	return c
 }
 
+// run prints every entry. The library has verified each of them, from the first.
 func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
 	entries, err := entriesOf(ctx, c, args)
 	if err != nil {

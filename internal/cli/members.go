@@ -17,6 +17,7 @@ import (
 // roomRoles are what a member of a room can be.
 var roomRoles = []string{string(unibus.RoleMember), string(unibus.RoleReader), string(unibus.RoleAdmin), string(unibus.RoleOwner)}
 
+// parseRole reads a role in a room.
 func parseRole(s string) (unibus.Role, error) {
 	if slices.Contains(roomRoles, s) {
 		return unibus.Role(s), nil
@@ -31,6 +32,7 @@ type inviteCommand struct {
 	wait time.Duration
 }
 
+// newInvite makes invite.
 func newInvite(a *app) *cobra.Command {
 	i := &inviteCommand{a: a}
 	c := &cobra.Command{
@@ -43,6 +45,8 @@ func newInvite(a *app) *cobra.Command {
 	return c
 }
 
+// run invites all of them in one entry, or none. ErrNotFound when the card of one is not known, and does not come while
+// --wait lasts.
 func (i *inviteCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
 	keys, err := userKeys(ctx, c, names)
 	if err != nil {
@@ -77,6 +81,7 @@ func retryUntilKnown(ctx context.Context, wait time.Duration, invite func() erro
 // kickCommand is kick, which has no flags.
 type kickCommand struct{ a *app }
 
+// newKick makes kick.
 func newKick(a *app) *cobra.Command {
 	k := &kickCommand{a: a}
 	return &cobra.Command{
@@ -85,6 +90,7 @@ func newKick(a *app) *cobra.Command {
 	}
 }
 
+// run removes them, and renews the key, in one entry.
 func (k *kickCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
 	keys, err := userKeys(ctx, c, names)
 	if err != nil {
@@ -100,6 +106,7 @@ func (k *kickCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 // leaveCommand is leave, which has no flags.
 type leaveCommand struct{ a *app }
 
+// newLeave makes leave.
 func newLeave(a *app) *cobra.Command {
 	l := &leaveCommand{a: a}
 	return &cobra.Command{
@@ -109,6 +116,7 @@ func newLeave(a *app) *cobra.Command {
 	}
 }
 
+// run asks on a terminal only: whoever leaves can be invited again.
 func (l *leaveCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 	if err := l.a.confirmOnTerminal("leave " + r.Subject()); err != nil {
 		return err
@@ -126,6 +134,7 @@ type roleCommand struct {
 	role unibus.Role // the last argument, checked before anything is done
 }
 
+// newRole makes role, which reads the role before it connects.
 func newRole(a *app) *cobra.Command {
 	o := &roleCommand{a: a}
 	return &cobra.Command{
@@ -139,6 +148,7 @@ func newRole(a *app) *cobra.Command {
 	}
 }
 
+// run changes the role of one member.
 func (o *roleCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error {
 	keys, err := userKeys(ctx, c, args[:1])
 	if err != nil {
@@ -154,6 +164,7 @@ func (o *roleCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 // membersCommand is members, which has no flags.
 type membersCommand struct{ a *app }
 
+// newMembers makes members.
 func newMembers(a *app) *cobra.Command {
 	m := &membersCommand{a: a}
 	return &cobra.Command{
@@ -162,6 +173,7 @@ func newMembers(a *app) *cobra.Command {
 	}
 }
 
+// run lists who is in a room, also those who may not connect any more and have not been removed.
 func (m *membersCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
 	list := r.Members()
 	return m.a.out.value(list, func() {

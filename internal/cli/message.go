@@ -39,6 +39,7 @@ type messageJSON struct {
 	Unsure  bool                `json:"unsure,omitempty"`
 }
 
+// newMessageJSON makes JSON of a message whose body is in one piece.
 func newMessageJSON(m *unibus.Message) messageJSON {
 	j := messageJSON{
 		Room: m.Room.String(), Subject: m.Subject, Sender: m.Sender.String(), Name: m.Name, Time: m.Time, Epoch: m.Epoch,
@@ -117,6 +118,7 @@ func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 	}
 }
 
+// headerLines writes a line for each header, made safe to look at.
 func (o *output) headerLines(indent string, headers []unibus.Header) {
 	for _, h := range headers {
 		fmt.Fprintf(o, "%s%s: %s\n", indent, visible(h.Key), visible(h.Value))

@@ -26,6 +26,7 @@ type migrateCommand struct {
 	dryRun   bool
 }
 
+// newMigrate makes migrate.
 func newMigrate(a *app) *cobra.Command {
 	m := &migrateCommand{a: a}
 	c := &cobra.Command{
@@ -49,6 +50,8 @@ type dryRunJSON struct {
 	Missing int64     `json:"missing"`
 }
 
+// run copies what the target does not have, and then holds both against each other: ErrDiffers when someone wrote
+// meanwhile. A dry run may name a target that is not there, and makes none.
 func (m *migrateCommand) run(ctx context.Context) error {
 	if m.from == "" || m.to == "" {
 		return usage("migrate needs --from and --to")

@@ -15,6 +15,7 @@ import (
 // natsConfigCommand is nats-config, whose only flag is --data.
 type natsConfigCommand struct{ a *app }
 
+// newNATSConfig makes nats-config.
 func newNATSConfig(a *app) *cobra.Command {
 	n := &natsConfigCommand{a}
 	c := &cobra.Command{
@@ -34,6 +35,7 @@ type natsConfigJSON struct {
 	Keys   string `json:"keys"`
 }
 
+// run prints the configuration, which holds public keys alone. The file with the secret ones is made if there is none.
 func (n *natsConfigCommand) run() error {
 	a := n.a
 	file := cmp.Or(a.set.keys, service.KeysFile(a.set.dataDir()))

@@ -37,6 +37,7 @@ func (o *output) print(format string, args ...any) {
 	o.Flush()
 }
 
+// newOutput writes to a file, and finds out whether that is a terminal.
 func newOutput(f *os.File) *output {
 	t := isTerminal(f)
 	o := &output{Writer: bufio.NewWriterSize(f, 64<<10), raw: f, terminal: t, plain: !t}
@@ -46,6 +47,7 @@ func newOutput(f *os.File) *output {
 	return o
 }
 
+// isTerminal reports whether a person is at the other end.
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
 // value prints one result: as JSON, or as whatever plain prints.

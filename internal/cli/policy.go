@@ -111,6 +111,7 @@ type retention struct {
 	none bool          // they are not stored at all
 }
 
+// parseRetention reads how long messages are stored: a duration of at least a second, 0 for ever, or none.
 func parseRetention(text string) (retention, error) {
 	if text == "none" {
 		return retention{none: true}, nil

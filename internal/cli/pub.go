@@ -34,6 +34,7 @@ type pubFlags struct {
 	ack         string
 }
 
+// newPub makes pub.
 func newPub(a *app) *cobra.Command {
 	p := &pubCommand{a: a}
 	c := &cobra.Command{
@@ -116,6 +117,7 @@ type repeated struct {
 	rest []byte
 }
 
+// Read gives the line as often as it is to be read.
 func (r *repeated) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
 		if r.left == 0 {
@@ -175,6 +177,7 @@ func (p *pubCommand) send(ctx context.Context, in io.Reader, to *unibus.Publishe
 	}
 }
 
+// tellAcknowledged says how far it got, also to those who want no notices: it is what a script begins from again.
 func (p *pubCommand) tellAcknowledged(n uint64) {
 	p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(n), "message", ""))
 }

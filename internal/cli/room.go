@@ -14,6 +14,7 @@ import (
 // One room: making it, changing it, looking at it and ending it. What its owner decides is in policy.go, who is in it in
 // members.go.
 
+// newRoom makes the group room.
 func newRoom(a *app) *cobra.Command {
 	return newGroup("room", "Make, look at and end rooms", newRoomCreate(a), newRoomSet(a), newRoomShow(a), newRoomArchive(a))
 }
@@ -24,6 +25,7 @@ type roomCreateCommand struct {
 	policyFlags
 }
 
+// newRoomCreate makes room create. Encryption is decided here and never again, which is why room set has no --plain.
 func newRoomCreate(a *app) *cobra.Command {
 	r := &roomCreateCommand{a: a}
 	c := &cobra.Command{
@@ -38,6 +40,7 @@ func newRoomCreate(a *app) *cobra.Command {
 	return c
 }
 
+// run makes the room and prints its id. ErrExists when the subject is taken.
 func (r *roomCreateCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
 	room, err := c.CreateRoom(ctx, args[0], r.policy())
 	if err != nil {
@@ -54,6 +57,7 @@ type roomSetCommand struct {
 	anew bool
 }
 
+// newRoomSet makes room set.
 func newRoomSet(a *app) *cobra.Command {
 	s := &roomSetCommand{a: a}
 	c := &cobra.Command{
@@ -72,6 +76,8 @@ migrated has no messages, and whoever had read or written some would be told so 
 	return c
 }
 
+// run changes what was named, in one entry. What is checked against the room is checked here, since the flags alone do not
+// tell whether it is encrypted, or stores anything that could be lost.
 func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 	a := s.a
 	changed := a.cmd.Flags().Changed
@@ -112,6 +118,7 @@ func (s *roomSetCommand) named() (named bool) {
 // roomShowCommand is room show, which has no flags.
 type roomShowCommand struct{ a *app }
 
+// newRoomShow makes room show.
 func newRoomShow(a *app) *cobra.Command {
 	s := &roomShowCommand{a: a}
 	return &cobra.Command{
@@ -120,6 +127,7 @@ func newRoomShow(a *app) *cobra.Command {
 	}
 }
 
+// run prints a room as its log says.
 func (s *roomShowCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
 	info := r.Info()
 	return s.a.out.value(info, func() {
@@ -140,6 +148,7 @@ func (s *roomShowCommand) run(_ context.Context, c *unibus.Client, r *unibus.Roo
 // roomArchiveCommand is room archive, which has no flags.
 type roomArchiveCommand struct{ a *app }
 
+// newRoomArchive makes room archive.
 func newRoomArchive(a *app) *cobra.Command {
 	e := &roomArchiveCommand{a: a}
 	return &cobra.Command{
@@ -150,6 +159,7 @@ func newRoomArchive(a *app) *cobra.Command {
 	}
 }
 
+// run ends a room, after asking: there is no way back.
 func (e *roomArchiveCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 	if err := e.a.confirm("archive " + r.Subject() + " for good"); err != nil {
 		return err

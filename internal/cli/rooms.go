@@ -14,6 +14,7 @@ import (
 
 // Many rooms at once: rooms ls finds them, rekey renews the keys of those that are named or stale.
 
+// newRooms makes the group rooms.
 func newRooms(a *app) *cobra.Command { return newGroup("rooms", "Find rooms", newRoomsLs(a)) }
 
 // roomsLsCommand is rooms ls and its flags.
@@ -23,6 +24,7 @@ type roomsLsCommand struct {
 	member string
 }
 
+// newRoomsLs makes rooms ls.
 func newRoomsLs(a *app) *cobra.Command {
 	l := &roomsLsCommand{a: a}
 	c := &cobra.Command{
@@ -41,6 +43,7 @@ func newRoomsLs(a *app) *cobra.Command {
 	return c
 }
 
+// run lists rooms by subject, numbers in them by what they count. With --member the role that is shown is theirs.
 func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) error {
 	rooms, err := l.chosen(ctx, c)
 	if err != nil {
@@ -113,6 +116,8 @@ type rekeyCommand struct {
 	stale, all bool
 }
 
+// newRekey makes rekey, which takes either rooms or one of its flags: with neither, all keys would be renewed by who
+// forgot a name.
 func newRekey(a *app) *cobra.Command {
 	r := &rekeyCommand{a: a}
 	c := &cobra.Command{

@@ -24,6 +24,7 @@ type app struct {
 	helpError error    // help was asked for with what is no command
 }
 
+// newApp is a run with settings as they are when nothing is set.
 func newApp(in, out, errOut *os.File) *app {
 	return &app{session: session{console: console{set: &settings{}, in: in, out: newOutput(out), err: newOutput(errOut)}}}
 }

@@ -17,6 +17,7 @@ import (
 
 // store scale: on how many servers of a cluster a bus is kept.
 
+// newStore makes the group store.
 func newStore(a *app) *cobra.Command {
 	return newGroup("store", "Look after the store", newStoreScale(a))
 }
@@ -27,6 +28,7 @@ type storeScaleCommand struct {
 	replicas int
 }
 
+// newStoreScale makes store scale.
 func newStoreScale(a *app) *cobra.Command {
 	s := &storeScaleCommand{a: a}
 	c := &cobra.Command{
@@ -47,6 +49,8 @@ type scaledJSON struct {
 	Seconds  float64 `json:"seconds"`
 }
 
+// run changes the copies of a bus that is in use, and returns when each is current. ErrNotFound when there is no store in
+// the servers.
 func (s *storeScaleCommand) run(ctx context.Context) error {
 	a := s.a
 	if s.replicas == 0 {

@@ -27,6 +27,7 @@ type serveCommand struct {
 	serveFlags
 }
 
+// newServe makes serve.
 func newServe(a *app) *cobra.Command {
 	s := &serveCommand{a: a}
 	c := &cobra.Command{
@@ -48,6 +49,8 @@ func newServe(a *app) *cobra.Command {
 	return c
 }
 
+// run starts a node and waits until it is told to end. What could not work is refused before a folder, keys or an identity
+// are made, so that a typing error leaves nothing behind.
 func (s *serveCommand) run(ctx context.Context) error {
 	a := s.a
 	o, err := s.nodeOptions(ctx)

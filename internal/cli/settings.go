@@ -62,14 +62,18 @@ func (s *settings) defineData(f *pflag.FlagSet) {
 	f.StringVar(&s.data, "data", "", "data `DIR` of the service (default $XDG_DATA_HOME/unibus)")
 }
 
+// identityFile is where the identity is, or would be.
 func (s *settings) identityFile() string {
 	return cmp.Or(s.identity, filepath.Join(xdg.ConfigHome, "unibus", "identity.nk"))
 }
 
+// stateDir is the folder for what was verified.
 func (s *settings) stateDir() string { return cmp.Or(s.state, filepath.Join(xdg.StateHome, "unibus")) }
 
+// dataDir is the data folder of the service on this machine.
 func (s *settings) dataDir() string { return cmp.Or(s.data, filepath.Join(xdg.DataHome, "unibus")) }
 
+// configFile is where the configuration file is, if there is one. No setting moves it.
 func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
 
 // settable are the flags that are settings, by name.
@@ -132,6 +136,7 @@ func variables(name string) []string {
 	return []string{own}
 }
 
+// fromEnvironment looks for a setting among the variables. An empty one counts as not set, as scripts write it.
 func fromEnvironment(name string) (sourced, bool) {
 	for _, variable := range variables(name) {
 		if text := os.Getenv(variable); text != "" {

@@ -28,6 +28,7 @@ type subCommand struct {
 	wait              time.Duration
 }
 
+// newSub makes sub.
 func newSub(a *app) *cobra.Command {
 	s := &subCommand{a: a}
 	c := &cobra.Command{
@@ -154,12 +155,14 @@ func (s *subCommand) closeWhenIdle(messages *unibus.Subscription) *idleTimer {
 	return t
 }
 
+// reset begins the wait again.
 func (t *idleTimer) reset() {
 	if t.timer != nil {
 		t.timer.Reset(t.wait)
 	}
 }
 
+// stop ends the timer without ending the subscription.
 func (t *idleTimer) stop() {
 	if t.timer != nil {
 		t.timer.Stop()

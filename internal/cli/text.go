@@ -58,6 +58,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+// yesOrNothing is how tables show what is true: what is not has an empty cell.
 func yesOrNothing(b bool) string {
 	if b {
 		return "yes"
@@ -104,4 +105,5 @@ func abbreviated(ids []string) int {
 	}
 }
 
+// number writes a number as tables show it.
 func number(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -25,6 +25,7 @@ type tokenCommand struct {
 	ttl time.Duration
 }
 
+// newToken makes token.
 func newToken(a *app) *cobra.Command {
 	t := &tokenCommand{a: a}
 	c := &cobra.Command{
@@ -42,6 +43,7 @@ type tokenJSON struct {
 	Token string `json:"token"`
 }
 
+// run signs a token. The bus is asked which one it is, for a token is good for one bus alone.
 func (t *tokenCommand) run(_ context.Context, c *unibus.Client, _ []string) error {
 	text, err := c.Token(t.ttl)
 	if err != nil {
@@ -50,6 +52,7 @@ func (t *tokenCommand) run(_ context.Context, c *unibus.Client, _ []string) erro
 	return t.a.out.value(tokenJSON{text}, func() { fmt.Fprintln(t.a.out, text) })
 }
 
+// parseTokenLife reads how long a token may be used.
 func parseTokenLife(text string) (time.Duration, error) {
 	d, err := parsePositive(text)
 	if err == nil && d > maxTokenLife {

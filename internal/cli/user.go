@@ -16,6 +16,7 @@ import (
 // The allowlist: who is on it (ls, show) and who is taken off (revoke). Putting people on it is in useradd.go. All see
 // a user as userJSON, which also says in a word what state someone is in.
 
+// newUser makes the group user.
 func newUser(a *app) *cobra.Command {
 	return newGroup("user", "The allowlist: who may connect", newUserAdd(a), newUserRevoke(a), newUserLs(a), newUserShow(a))
 }
@@ -32,6 +33,7 @@ type userJSON struct {
 	Revoked *time.Time `json:"revoked,omitempty"`
 }
 
+// newUserJSON is a user as of now: who has expired is not active.
 func newUserJSON(u *unibus.User) userJSON {
 	j := userJSON{Key: u.Key.String(), Name: u.Name, Role: string(u.Role), Active: u.ActiveAt(time.Now()), AddedBy: u.AddedBy.String(), Added: u.Added}
 	if !u.Expires.IsZero() {
@@ -66,6 +68,7 @@ type userRevokeCommand struct {
 	reason string
 }
 
+// newUserRevoke makes user revoke.
 func newUserRevoke(a *app) *cobra.Command {
 	r := &userRevokeCommand{a: a}
 	c := &cobra.Command{
@@ -84,6 +87,8 @@ type revokedJSON struct {
 	Stale   []string           `json:"stale"`
 }
 
+// run revokes all of them in one entry, and then lists the rooms whose key they still hold. That these cannot be listed is
+// no failure: who was to be revoked is.
 func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []string) error {
 	a := r.a
 	keys, already, err := revocable(ctx, c, names)
@@ -161,6 +166,7 @@ func revocable(ctx context.Context, c *unibus.Client, names []string) (keys []un
 // userLsCommand is user ls, which has no flags.
 type userLsCommand struct{ a *app }
 
+// newUserLs makes user ls.
 func newUserLs(a *app) *cobra.Command {
 	l := &userLsCommand{a: a}
 	return &cobra.Command{
@@ -169,6 +175,7 @@ func newUserLs(a *app) *cobra.Command {
 	}
 }
 
+// run lists everyone the allowlist speaks of, also those who were revoked.
 func (l *userLsCommand) run(_ context.Context, c *unibus.Client, _ []string) error {
 	list := []userJSON{}
 	for _, u := range c.Users() {
@@ -186,6 +193,7 @@ func (l *userLsCommand) run(_ context.Context, c *unibus.Client, _ []string) err
 // userShowCommand is user show, which has no flags.
 type userShowCommand struct{ a *app }
 
+// newUserShow makes user show.
 func newUserShow(a *app) *cobra.Command {
 	s := &userShowCommand{a: a}
 	return &cobra.Command{
@@ -194,6 +202,7 @@ func newUserShow(a *app) *cobra.Command {
 	}
 }
 
+// run prints one user.
 func (s *userShowCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
 	u, err := presentOrFormer(ctx, c, args[0])
 	if err != nil {

@@ -27,6 +27,7 @@ type userAddCommand struct {
 	skipExisting bool
 }
 
+// newUserAdd makes user add.
 func newUserAdd(a *app) *cobra.Command {
 	u := &userAddCommand{a: a}
 	c := &cobra.Command{
@@ -52,6 +53,8 @@ func newUserAdd(a *app) *cobra.Command {
 	return c
 }
 
+// run adds those of the list who are to be added, and prints them as the bus has them now. ErrExists when one is there
+// already.
 func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibus.NewUser) (err error) {
 	if u.skipExisting {
 		if list, err = u.absent(c, list); err != nil {

@@ -51,6 +51,7 @@ func (v *value[T]) Set(text string) error {
 	return err
 }
 
+// String is the value as it was given, or as its default is written; help shows it.
 func (v *value[T]) String() string { return v.text }
 
 // Type is what help calls the value.

@@ -46,6 +46,7 @@ func (v *verifyFlags) check(rooms []string, place bool) error {
 	return nil
 }
 
+// newVerify makes verify.
 func newVerify(a *app) *cobra.Command {
 	v := &verifyCommand{a: a}
 	c := &cobra.Command{
@@ -73,6 +74,7 @@ still in.`,
 	return c
 }
 
+// run finds out what is meant: a file of logs, the allowlist or rooms. ErrIntegrity when anything is wrong with it.
 func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	a, ctx := v.a, cmd.Context()
 	v.bus = cmd.Flags().Changed("bus") && len(args) == 0 && !v.all
@@ -212,6 +214,7 @@ func (v *verifyCommand) checkRooms(ctx context.Context, rooms []*unibus.Room) er
 	return nil
 }
 
+// verificationTable prints what was checked of rooms, one a line.
 func verificationTable(out *output, found []unibus.Verification) {
 	rows := make([][]string, len(found))
 	for i, v := range found {
@@ -244,6 +247,7 @@ func (v *verifyCommand) writeExport(ctx context.Context, c *unibus.Client, rooms
 	return nil
 }
 
+// signedLog is a log as its authors signed it, which is all that is needed to check it elsewhere.
 func signedLog(id unibus.ID, entries []unibus.LogEntry) admin.Log {
 	l := admin.Log{ID: id}
 	for _, e := range entries {

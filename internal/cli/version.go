@@ -14,6 +14,7 @@ import (
 // Version is the program's version, set when it is built.
 var Version = "0.0.0-dev"
 
+// newVersion makes version.
 func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
@@ -30,6 +31,7 @@ type versionJSON struct {
 	Version  string          `json:"version"`
 }
 
+// newVersionJSON is this program, given which features are on and what the Go toolchain recorded of the build.
 func newVersionJSON(features map[string]bool, build []debug.BuildSetting) versionJSON {
 	v := versionJSON{Features: features, Go: runtime.Version(), Protocol: "v1", Version: Version}
 	for _, s := range build {
@@ -40,6 +42,7 @@ func newVersionJSON(features map[string]bool, build []debug.BuildSetting) versio
 	return v
 }
 
+// printVersion prints it; a feature flag that there is not is a usage error here as for serve.
 func printVersion(out *output) error {
 	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
 	if err != nil {
