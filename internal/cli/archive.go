@@ -15,7 +15,8 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 )
 
-// backup and restore: a store to an archive and back. FILE may be - for stdout and stdin.
+// backup and restore: a store to an archive and back. FILE may be - for stdout and stdin. Both open the store as every
+// operator's command does; what an archive is made of, and how it is checked, is package admin's.
 
 // backupCommand is backup, whose only flag is --data.
 type backupCommand struct{ a *app }
@@ -49,7 +50,8 @@ func (b *backupCommand) run(ctx context.Context, o *operator, file string) error
 		return fmt.Errorf("backup: %w", err)
 	}
 	defer s.close()
-	if o.set.store == "" { // nobody said which
+	// Nobody said which store: there may be an older one beside it, and a backup of that would be found out too late.
+	if o.set.store == "" {
 		o.notice("the store: %s", redact.URL(s.url))
 	}
 	began := time.Now()

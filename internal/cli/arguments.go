@@ -102,6 +102,7 @@ func nearCommands(cmd *cobra.Command, name string) []string {
 		near[i] = cmd.CommandPath() + " " + near[i]
 	}
 	for _, group := range cmd.Root().Commands() {
+		// One who types room ls means rooms ls; one who types ls at the top may mean any.
 		beside := group.Name() == cmd.Name()+"s" || group.Name()+"s" == cmd.Name() // room and rooms
 		if !beside && group.Parent() != cmd {
 			continue

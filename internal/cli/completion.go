@@ -49,6 +49,7 @@ type completer struct{ a *app }
 // typing.
 func (o completer) offer(cmd *cobra.Command, prefix string, list func(ctx context.Context, c *unibus.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	const done = cobra.ShellCompDirectiveNoFileComp
+	// cobra does not prepare a command that is only being completed.
 	if o.a.prepare(cmd, nil) != nil {
 		return nil, done
 	}

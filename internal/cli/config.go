@@ -34,7 +34,8 @@ func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, 
 		}
 		place := file + ": " + name
 		switch value := v.Get(name).(type) {
-		case nil: // a name with nothing behind it
+		// A list is written as one would on the command line, with commas. A name with nothing behind it is not set.
+		case nil:
 		case []any:
 			var list []string
 			for _, one := range value {

@@ -65,6 +65,7 @@ func (c *console) progress(what string, work func(admin.Progress) error) error {
 	w := c.progressWriter()
 	t := &progress.Tracker{Message: what}
 	w.AppendTracker(t)
+	// Drawing has ended before this returns, so that nothing is printed into the bar.
 	ended := make(chan struct{})
 	go func() { // ends with Stop, which is waited for
 		defer close(ended)

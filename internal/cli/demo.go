@@ -15,11 +15,13 @@ import (
 	"github.com/unibus/unibus/internal/cli/demo"
 )
 
-// demo shows the story that package demo plays, a line a step.
+// demo shows the story that package demo plays: a line for each step when it is done, below it what there is to see, and
+// at the end what was measured. With JSON only that.
 
 // demoCommand is demo and its flags.
 type demoCommand struct {
-	a     *app
+	a *app
+	// input is a file whose lines are sent; empty: a book.
 	input string
 }
 

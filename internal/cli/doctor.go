@@ -20,7 +20,8 @@ import (
 
 // doctorCommand is doctor and its flags.
 type doctorCommand struct {
-	a      *app
+	a *app
+	// repair puts right what can be: views, streams, and what is remembered of streams.
 	repair bool
 }
 
@@ -55,18 +56,22 @@ func (o *doctorCommand) run(ctx context.Context) error {
 // doctor is one examination.
 type doctor struct {
 	a      *app
-	repair bool
+	repair bool // what can be put right is put right
 
+	// checks are what is printed, in this order; failed is how many of them did.
 	checks []admin.Check
 	failed int
 
-	bus     unibus.ID     // the one that is meant; zero: none is known
-	known   string        // why it is that one
-	mine    []admin.Check // of my rooms
-	silent  bool          // the servers do not answer, which was told
-	dark    bool          // the store does not answer; its servers may
-	store   *operated     // nil: none is there to look at
-	covered bool          // all rooms were looked at, mine among them
+	// bus is the one that is meant, and known why it is that one; zero: none is known, and any store will do.
+	bus   unibus.ID
+	known string
+	// mine are checks of my rooms, which are left out when covered: all rooms were looked at, mine among them.
+	mine    []admin.Check
+	covered bool
+	// silent says that the servers do not answer, which was told; dark, that the store does not, though its servers may.
+	silent, dark bool
+	// store is the one that is looked at; nil: there is none.
+	store *operated
 }
 
 // add takes a check as one line, and counts what fails.
@@ -125,8 +130,9 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 		return
 	}
 	d.report("identity", admin.Pass, "", "%s", o.Identity.Key())
-	o.Notice = nil
+	o.Notice = nil // what it would tell is a check here
 	c, err := unibus.Connect(ctx, o)
+	// Each way of not getting in is another check that fails, and those before it pass: whoever is denied has reached it.
 	switch {
 	case errors.Is(err, unibus.ErrIntegrity):
 		d.report("pins", admin.Fail, d.a.hint(err), "%v", err)

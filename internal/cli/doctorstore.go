@@ -35,6 +35,7 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
 		return nil
 	}
+	// A step of the examination may fail without ending it, and a store that is damaged is looked at all the same.
 	acc.Step, acc.Unchecked = d.a.set.timeout, true
 	s, err := o.open(ctx)
 	if err != nil {
@@ -46,6 +47,8 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 			return err
 		}
 	}
+	// The servers are those of the store, if it is in servers, or those of the bus, if the keys on this machine are theirs:
+	// of others nothing is looked at.
 	servers := ""                  // with streams to look at
 	served := s != nil && s.served // by servers that the keys on this machine are for
 	if acc.Keys != nil && (url == "" || served) || url != "" && !strings.HasPrefix(url, "sqlite:") {
@@ -55,6 +58,7 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 			}
 		}
 	}
+	// Servers come before the store: that they are down explains what is wrong with it.
 	if reached := d.lookAtServers(ctx, *acc, servers); s != nil && !d.dark {
 		look := admin.Look{Repair: d.repair, Served: s.served, Report: d.add}
 		if err := store.Whole(ctx, s.Backend); err != nil {
@@ -111,6 +115,8 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 	if unread != nil {
 		d.report(keptStreams, admin.Fail, hintMarks, "%v", unread)
 	}
+	// What the marks say was told above, if they were accepted or could not be read: from the machines' checks comes only
+	// what fails of it.
 	machine := d.add
 	if told || unread != nil {
 		machine = func(c admin.Check) {
@@ -189,6 +195,7 @@ func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Mar
 	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !admin.SameFile(s.Folder, d.a.set.dataDir()) {
 		return s.Lost
 	}
+	// What the service last said is old by some seconds; the marks in its folder are not.
 	left := maps.Clone(s.Lost)
 	for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
 		if err != nil {

@@ -60,10 +60,12 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDone
 	case errors.Is(err, unibus.ErrIntegrity), errors.Is(err, admin.ErrArchive), errors.Is(err, admin.ErrDiffers):
 		return exitIntegrity
+	// After an interruption all else may be a consequence of it.
 	case ctx.Err() != nil:
 		return exitInterrupted
 	case errors.As(err, &bad), errors.Is(err, unibus.ErrInvalid):
 		return exitUsage
+	// A file that may not be read is a denial like any; that of a socket only says that nobody answers.
 	case errors.Is(err, unibus.ErrDenied), errors.Is(err, os.ErrPermission) && !errors.Is(err, unibus.ErrUnavailable):
 		return exitDenied
 	case errors.Is(err, unibus.ErrNotFound):

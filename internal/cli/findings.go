@@ -10,10 +10,12 @@ import (
 // findings are the rooms in which something is wrong, and up to which place of theirs a person would have to take them
 // for what they are. sub and verify collect them while they read; the hint at the end (in hints.go) is made of them.
 type findings struct {
-	mu     sync.Mutex // feeds of several rooms tell of them at once
-	rooms  []string   // in the order in which they were met
+	mu sync.Mutex // feeds of several rooms tell of them at once
+	// rooms are in the order in which they were met; places are up to where each would have to be accepted.
+	rooms  []string
 	places map[string]uint64
-	others bool // findings that are none of keys
+	// others says that there is a finding that a new key does not help with.
+	others bool
 }
 
 // add takes note of a finding about a room's messages.
@@ -21,6 +23,7 @@ func (f *findings) add(n unibus.Notice) {
 	if !n.Finding || n.Kind == unibus.NoticeView || n.Kind == unibus.NoticeFork {
 		return // they are not settled by a place
 	}
+	// The place is that of the frame, of the one that tells of it if that comes later, or of the end of what is lost.
 	place := n.Seq
 	switch {
 	case n.By > 0:
@@ -55,6 +58,7 @@ type gapJSON struct {
 func (a *app) tellNotice(n unibus.Notice) {
 	a.found.add(n)
 	if a.out.json && n.Kind == unibus.NoticeGap {
+		// Whoever reads messages as JSON has to be able to tell a gap from other notices.
 		gap := gapJSON{Stream: n.Stream.String(), From: n.From, To: n.To, Room: n.Room, Sender: n.Sender}
 		if line, err := json.Marshal(map[string]gapJSON{"gap": gap}); err == nil {
 			a.err.print("%s\n", line)

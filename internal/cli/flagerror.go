@@ -15,6 +15,7 @@ import (
 
 // flagError says in our own words what is wrong with a flag.
 func flagError(cmd *cobra.Command, err error) error {
+	// pflag's errors carry what they are about; its texts, which would name the Go type, are not used.
 	var bad *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
 	var lacking *pflag.ValueRequiredError

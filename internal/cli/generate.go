@@ -49,6 +49,7 @@ func addSections(file string, root *cobra.Command) error {
 		return err
 	}
 	const last = ".SH SEE ALSO"
+	// cobra knows the commands and their flags only: the rest goes in before its list of pages.
 	before, after, found := strings.Cut(string(page), last)
 	if !found {
 		return fmt.Errorf("%s has no %q", file, last)
@@ -100,6 +101,7 @@ func commands(c *cobra.Command) (list [][2]string) {
 
 // environment are the variables that are looked at.
 func environment(root *cobra.Command) (list [][2]string) {
+	// The very list that settings are read by: the page cannot say more, or less.
 	flags := settable(root)
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		_, does := pflag.UnquoteUsage(flags[name])

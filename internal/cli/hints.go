@@ -110,28 +110,33 @@ func hintOperator(err error) error {
 // hintLook says how to look at what is left of a damaged store. doctor cuts it off, since it is what looks.
 const hintLook = "; what is there: unibus doctor"
 
-// Texts that do not depend on anything.
+// Texts that depend on nothing but the situation that their names say.
 const (
+	// Of the command line and the settings.
 	hintServer         = "unibus serve prints where its clients connect: nats://HOST:PORT#BUSID, for unibus join; --server takes what is before the #"
 	hintThroughService = "without --store everything goes through the service"
 	hintSettings       = "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
 	hintVersion        = "unibus version"
-	hintName           = "give another one: --name NAME"
-	hintWhoIsAdmin     = "unibus user ls shows who is an admin"
-	hintUserThere      = "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add"
-	hintWhichStore     = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
-	hintRestoreTo      = "--store sqlite:PATH, or --store nats://HOST:PORT"
-	hintBackupTo       = "unibus backup - >FILE"
-	hintScale          = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
-	hintRepair         = "--store URL, or --keys FILE"
-	hintCopyAgain      = "give the same unibus migrate or restore again"
-	hintMarks          = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
-	hintOtherKeys      = "--keys FILE names others"
-	hintVerifiable     = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
-	hintNoServer       = "leave it out: the servers have a configuration of their own"
-	hintKeyPair        = "both are PEM files, the key that of the certificate"
-	hintExternalKeys   = "--keys FILE; unibus nats-config makes it, and prints the configuration that the servers need with it"
+	// Of identities and the allowlist.
+	hintName       = "give another one: --name NAME"
+	hintWhoIsAdmin = "unibus user ls shows who is an admin"
+	hintUserThere  = "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add"
+	// Of stores: which one, and how it is looked after.
+	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
+	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"
+	hintBackupTo   = "unibus backup - >FILE"
+	hintScale      = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
+	hintRepair     = "--store URL, or --keys FILE"
+	hintCopyAgain  = "give the same unibus migrate or restore again"
+	hintMarks      = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
+	hintOtherKeys  = "--keys FILE names others"
+	// Of files that are to be verified.
+	hintVerifiable = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
+	// Of serve.
+	hintNoServer     = "leave it out: the servers have a configuration of their own"
+	hintKeyPair      = "both are PEM files, the key that of the certificate"
+	hintExternalKeys = "--keys FILE; unibus nats-config makes it, and prints the configuration that the servers need with it"
 )
 
 // hintUseLine is how a command is used.

@@ -18,7 +18,8 @@ import (
 
 // initCommand is init and its flags.
 type initCommand struct {
-	a    *app
+	a *app
+	// name is suggested to admins; empty: the login name.
 	name string
 }
 
@@ -65,7 +66,8 @@ func (i *initCommand) run() error {
 
 // whoamiCommand is whoami and its flags.
 type whoamiCommand struct {
-	a    *app
+	a *app
+	// card prints the card alone, by which someone can be invited who has never connected.
 	card bool
 }
 
@@ -116,6 +118,7 @@ func (w *whoamiCommand) run(ctx context.Context) error {
 		fmt.Fprintln(out, self.Key)
 		return nil
 	}
+	// Offline it has to answer as well, and soon: what was met before is remembered.
 	o.Timeout = min(o.Timeout, quickTimeout)
 	unknown := askBus(ctx, o, &self)
 	if unknown != nil && !errors.Is(unknown, unibus.ErrIntegrity) {

@@ -60,7 +60,8 @@ func entriesOf(ctx context.Context, c *unibus.Client, names []string) ([]unibus.
 	return r.Log(ctx)
 }
 
-// noBusID is the value of a --bus that stands alone, where that is possible.
+// noBusID is the value of a --bus that stands alone, where that is possible. No bus has such an id, and settings are
+// looked for all the same: see given.
 const noBusID = "any"
 
 // defineBusAlone lets --bus stand alone: what it means then is said of a command, unless there is a ROOM.
@@ -85,6 +86,7 @@ func joinBus(root *cobra.Command, args []string) []string {
 	if bus := cmd.LocalNonPersistentFlags().Lookup("bus"); bus == nil || bus.NoOptDefVal == "" {
 		return args
 	}
+	// What follows -- is no flag, and what follows --bus is an id unless it is a flag.
 	var out []string
 	for i := 0; i < len(args); i++ {
 		if args[i] == "--" {

@@ -27,8 +27,10 @@ func parseRole(s string) (unibus.Role, error) {
 
 // inviteCommand is invite and its flags.
 type inviteCommand struct {
-	a    *app
+	a *app
+	// role is what all of them are in the room.
 	role unibus.Role
+	// wait is how long to wait for the cards of those who have never connected: a key can be sealed for nobody else.
 	wait time.Duration
 }
 
@@ -64,6 +66,7 @@ const cardInterval = 500 * time.Millisecond
 
 // retryUntilKnown tries again while a user's card is missing, for a while.
 func retryUntilKnown(ctx context.Context, wait time.Duration, invite func() error) error {
+	// The card comes when they first connect. Nothing tells of that: it is looked for again.
 	until := time.Now().Add(wait)
 	for {
 		err := invite()
@@ -178,6 +181,7 @@ func (m *membersCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room
 	list := r.Members()
 	return m.a.out.value(list, func() {
 		var rows [][]string
+		// Why someone may not connect is the allowlist's to say, not the room's.
 		former := map[unibus.PublicKey]string{}
 		for _, u := range c.Users() {
 			j := newUserJSON(&u)

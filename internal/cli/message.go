@@ -17,8 +17,10 @@ import (
 
 // messageFlags say how messages are shown.
 type messageFlags struct {
+	// raw shows bodies to a terminal as they are, null ends them with NUL, headers shows headers.
 	raw, null, headers bool
-	several            bool // rooms, so that their names are worth telling
+	// several says that there are several rooms, so that their names are worth telling.
+	several bool
 }
 
 // messageJSON is a message as scripts see it: body, or body_base64 where that is no UTF-8.
@@ -68,6 +70,7 @@ func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
 	if !c.out.json && (!c.out.terminal || f.raw || f.null) {
 		return c.out.messageBytes(m, f)
 	}
+	// A large message comes in parts, so that it can be passed on without being copied; here it has to be in one piece.
 	if m.Parts != nil {
 		m.Body, m.Parts = slices.Concat(m.Parts...), nil
 	}
@@ -95,6 +98,7 @@ func (o *output) messageBytes(m *unibus.Message, f messageFlags) error {
 
 // messageLine writes a message for people: time, sender, body.
 func (o *output) messageLine(m *unibus.Message, f messageFlags) {
+	// Colours are only around what is ours or was made visible: bodies bring none of their own.
 	paint := func(c text.Color, s string) string {
 		if o.plain {
 			return s

@@ -21,9 +21,11 @@ import (
 
 // migrateCommand is migrate and its flags.
 type migrateCommand struct {
-	a        *app
+	a *app
+	// from and to are URLs of stores.
 	from, to string
-	dryRun   bool
+	// dryRun only counts what would be copied.
+	dryRun bool
 }
 
 // newMigrate makes migrate.
@@ -69,6 +71,7 @@ func (m *migrateCommand) run(ctx context.Context) error {
 	}
 	defer done()
 	to, done, err := admin.Open(ctx, m.to, o.acc, m.dryRun)
+	// A dry run makes no store: against none, everything is missing.
 	if m.dryRun && errors.Is(err, store.ErrNotFound) {
 		to, done, err = nil, func() {}, nil
 	}

@@ -28,6 +28,8 @@ type operator struct {
 // context or the URL says.
 func (s *session) operator() (*operator, error) {
 	o := &operator{session: s, acc: admin.Access{Context: s.set.context, Timeout: s.set.timeout}}
+	// A file that is named has to be there; the one in the data folder need not: whoever does not run the service on this
+	// machine gets in by other means.
 	file := s.set.keys
 	if file == "" && s.set.context == "" {
 		file = service.KeysFile(s.set.dataDir())
@@ -65,8 +67,10 @@ func (s *session) servers(ctx context.Context) (string, error) {
 // operated is a store that an operator works on, until close.
 type operated struct {
 	store.Backend
-	url    string
-	served bool // it is certainly the one that the service on this machine serves from
+	// url is what it was opened by.
+	url string
+	// served says that it is certainly the one that the service on this machine serves from.
+	served bool
 	close  func()
 }
 
@@ -78,10 +82,13 @@ func (o *operator) storeURL(ctx context.Context) (url string, served bool, err e
 		return "", false, err
 	}
 	switch {
+	// Who names a store means it, whatever is in the data folder.
 	case o.set.store != "":
 		url = o.set.store
+	// Else the data folder says where its bus is kept: in the servers,
 	case kept == service.JetStream:
 		url, err = o.servers(ctx)
+	// or in a file.
 	case kept != "":
 		url, err = o.folderStore(ctx, "sqlite:"+kept)
 	default:
@@ -112,6 +119,7 @@ func whichStore() error {
 // folderStore is the data folder's file, unless keys or a context are named that lead to servers with the store of another
 // bus: then the folder is of something else.
 func (o *operator) folderStore(ctx context.Context, file string) (string, error) {
+	// That the file is gone is told here: opening it would be told as a store in which there is no bus.
 	there := true
 	if _, err := os.Stat(strings.TrimPrefix(file, "sqlite:")); err != nil {
 		there = false
@@ -126,6 +134,8 @@ func (o *operator) folderStore(ctx context.Context, file string) (string, error)
 	if err != nil {
 		return "", err
 	}
+	// Keys or a context are named that need not be those of the data folder. Which of the two stores is meant is told by
+	// whether they hold the same bus.
 	theirs, err := o.busAt(ctx, server)
 	if err != nil {
 		if !there {

@@ -20,11 +20,14 @@ import (
 // are JSON. A command prints one result with value, or many with encode and Flush.
 type output struct {
 	*bufio.Writer
-	raw      *os.File
-	terminal bool
-	plain    bool // no colour
-	width    int  // columns of the terminal; 0: none, or not known
-	json     bool
+	// raw is the file itself, for what draws on a terminal by itself.
+	raw *os.File
+	// terminal says that a person looks at it; plain, that there is to be no colour.
+	terminal, plain bool
+	// width is how many columns the terminal has; 0: there is none, or it is not known, and nothing is made to fit.
+	width int
+	// json says that results are JSON.
+	json bool
 
 	mu sync.Mutex // of print
 }
@@ -71,6 +74,7 @@ func (o *output) encode(v any) error {
 	if err := e.Encode(v); err != nil {
 		return err
 	}
+	// Nearly always there is nothing to escape.
 	if bytes.IndexFunc(line.Bytes(), func(r rune) bool { return r != '\n' && hidden(r) }) < 0 {
 		_, err := o.Write(line.Bytes())
 		return err
@@ -139,6 +143,7 @@ func (o *output) lastWidth(header []string, rows [][]string) int {
 			columns[i] = max(columns[i], text.StringWidthWithoutEscSequences(visible(cell)))
 		}
 	}
+	// Only the last column gives way: those before it are names and roles, which are short and have to be read whole.
 	others := 0
 	for _, w := range columns[:len(columns)-1] {
 		others += w + 2

@@ -17,11 +17,17 @@ import (
 
 // policyFlags are what a room's owner decides about it.
 type policyFlags struct {
-	retain     retention
-	bytes      uint64
-	history    string
-	plain, pad bool
-	rekey      unibus.RekeyAfter
+	// retain and bytes are how long messages are stored, and how much of them; 0 bytes is no limit.
+	retain retention
+	bytes  uint64
+	// history is shared or joined: whether newcomers may read what was stored before them.
+	history string
+	// plain is a room without encryption, which room create alone can make.
+	plain bool
+	// pad hides the sizes of messages.
+	pad bool
+	// rekey is when the key is renewed by itself; zero: never.
+	rekey unibus.RekeyAfter
 }
 
 // define adds the flags of a policy that may change.
@@ -57,12 +63,14 @@ func (f *policyFlags) change(p *unibus.Policy, given func(flag string) bool) {
 	case given("retain") && f.retain.none:
 		p.Retain = nil
 		return
+	// It stored nothing so far: what is not named of what it stores from now on is the default.
 	case p.Retain == nil && (given("retain") || given("max-bytes")):
 		p.Retain = &unibus.Retain{Age: unibus.Number(f.retain.age / time.Second), Bytes: unibus.Number(f.bytes)}
 		return
 	case p.Retain == nil:
 		return
 	}
+	// What is not named stays as it is; the policy of the room that is changed is not written to.
 	kept := *p.Retain
 	if given("retain") {
 		kept.Age = unibus.Number(f.retain.age / time.Second)

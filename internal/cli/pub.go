@@ -27,11 +27,16 @@ type pubCommand struct {
 
 // pubFlags are the flags of pub.
 type pubFlags struct {
-	headers     []string
-	file        string
+	// headers are KEY=VALUE, for every message.
+	headers []string
+	// file is read instead of stdin; empty: stdin.
+	file string
+	// whole takes all of the input for one message; null has messages end with NUL, so that they can hold newlines.
 	whole, null bool
-	count       int
-	ack         string
+	// count is how often MESSAGE is published, or after how many messages of the input it is enough; 0: once, or all.
+	count int
+	// ack is all or none: whether acknowledgements are waited for.
+	ack string
 }
 
 // newPub makes pub.
@@ -79,10 +84,12 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 		if len(message) == 0 {
 			return p.publish(ctx, r, in, headers)
 		}
+		// As an input that says the same several times, ended by NUL so that a message can hold newlines.
 		if p.count > 1 {
 			p.null = true
 			return p.publish(ctx, r, &repeated{line: append([]byte(message[0]), 0), left: p.count}, headers)
 		}
+		// The common case: no publisher, one frame, one acknowledgement.
 		err = r.PublishOnce(ctx, []byte(message[0]), headers...)
 		if errors.Is(err, unibus.ErrUnavailable) {
 			p.tellAcknowledged(0)
@@ -140,6 +147,7 @@ func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, 
 	if err != nil {
 		return err
 	}
+	// However sending ended, what was accepted until then is closed: acknowledged, or told as lost.
 	err = p.send(ctx, in, to, headers)
 	if p.ack == "none" && err == nil && ctx.Err() == nil {
 		return to.Close(ctx)
@@ -195,6 +203,7 @@ func (f *pubFlags) messages(in io.Reader, send func(body []byte) error) (n uint6
 	if f.null {
 		separator = 0
 	}
+	// What fits the buffer is handed on without being copied; what does not is gathered in long.
 	r := bufio.NewReaderSize(in, 256<<10)
 	var long []byte
 	for f.count == 0 || n < uint64(f.count) {

@@ -89,6 +89,7 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 	if !s.named() {
 		return usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew")
 	}
+	// What has no effect in a room without encryption is refused as it is for a new one.
 	s.plain = !r.Info().Policy.Encrypted()
 	if err := s.check(changed("max-bytes")); err != nil {
 		return err

@@ -19,8 +19,10 @@ func newRooms(a *app) *cobra.Command { return newGroup("rooms", "Find rooms", ne
 
 // roomsLsCommand is rooms ls and its flags.
 type roomsLsCommand struct {
-	a      *app
-	all    bool
+	a *app
+	// all is every room of the bus, which admins may see.
+	all bool
+	// member is whose rooms are listed; empty: mine.
 	member string
 }
 
@@ -112,7 +114,9 @@ func roomTable(out *output, list []unibus.RoomInfo) {
 
 // rekeyCommand is rekey and its flags.
 type rekeyCommand struct {
-	a          *app
+	a *app
+	// stale is every room of mine whose key someone holds who no longer should, all every one that I may rekey. Neither
+	// goes with rooms that are named.
 	stale, all bool
 }
 
@@ -175,6 +179,7 @@ func (r *rekeyCommand) chosen(ctx context.Context, c *unibus.Client, names []str
 		return nil, err
 	}
 	for _, room := range mine {
+		// Those whose key cannot be renewed, or need not be, are passed over: nobody named them.
 		i := room.Info()
 		if i.Role.Manages() && i.Policy.Encrypted() && !i.Archived && (i.Stale || !r.stale) {
 			rooms = append(rooms, room)

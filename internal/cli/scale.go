@@ -24,7 +24,8 @@ func newStore(a *app) *cobra.Command {
 
 // storeScaleCommand is store scale and its flags.
 type storeScaleCommand struct {
-	a        *app
+	a *app
+	// replicas is on how many servers everything is to be kept; 0: it was not said.
 	replicas int
 }
 
@@ -60,6 +61,7 @@ func (s *storeScaleCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Only what is in servers can be on several, so without a store these are meant, whatever the data folder says.
 	url := a.set.store
 	if url == "" {
 		if url, err = a.servers(ctx); err != nil {

@@ -60,6 +60,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if err := s.checkStartable(o); err != nil {
 		return err
 	}
+	// Whether there was an identity is looked at before one is made: one that was made now is nobody on an older bus.
 	_, missing := os.Stat(a.set.identityFile())
 	if o.Identity, o.Founder, err = s.founder(); err != nil {
 		return err
@@ -70,6 +71,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 		return s.notStarted(o, err)
 	}
 	defer node.Stop()
+	// From here on logins are answered; what is told now is who may let others in.
 	if node.Founded {
 		a.notice("founded the bus %s; %s (%s) is its first admin", node.Bus, o.Founder, o.Identity.Key())
 	} else if missing != nil {
@@ -151,6 +153,7 @@ func redacted(_ []string, at slog.Attr) slog.Attr {
 
 // notStarted says what helps when a node does not start.
 func (s *serveCommand) notStarted(o service.NodeOptions, err error) error {
+	// The port may have been taken since it was tried, or not have been tried for a folder that was there.
 	if errors.Is(err, unibus.ErrUnavailable) && !s.external {
 		if taken := s.checkFree(); taken != nil {
 			return taken

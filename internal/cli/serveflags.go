@@ -23,10 +23,21 @@ import (
 
 // serveFlags are the flags of serve, all of which are settings.
 type serveFlags struct {
-	listen, sync, http, tlsCert, tlsKey, serverName, natsConfig string
-	replicas, maxRooms                                          int
-	external                                                    bool
-	cluster                                                     bus.Cluster
+	// listen is where NATS clients connect, http where the API is served over TCP; empty http: it is not.
+	listen, http string
+	// sync is always, or an interval that a power failure may take.
+	sync string
+	// tlsCert and tlsKey are files, for clients; serverName is that of this server in its cluster; natsConfig is a file of
+	// further configuration of the embedded server.
+	tlsCert, tlsKey, serverName, natsConfig string
+	// replicas is on how many servers a new store is kept; 0: as many as the shape of the bus asks for.
+	replicas int
+	// maxRooms is how many rooms a user may make.
+	maxRooms int
+	// external is for servers that are there already: no server is embedded then.
+	external bool
+	// cluster is how several of them are one bus; without a name there is none.
+	cluster bus.Cluster
 }
 
 // define makes the flags.
@@ -90,6 +101,7 @@ func (f *serveFlags) checkStartable(o service.NodeOptions) error {
 				hintKeyPair)
 		}
 	}
+	// Beside external servers the keys have to be there: new ones would open nothing.
 	if keys := cmp.Or(o.Keys, service.KeysFile(o.Dir)); f.external {
 		if _, err := os.Stat(keys); errors.Is(err, os.ErrNotExist) {
 			return hinted(fmt.Errorf("serve --external: %w: there is no file %s with the service's keys", unibus.ErrNotFound, keys),
@@ -97,6 +109,7 @@ func (f *serveFlags) checkStartable(o service.NodeOptions) error {
 		}
 		return nil
 	}
+	// A folder that is there is not left behind by a port that is taken, which is then told by the server.
 	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
 		return f.checkFree()
 	}
@@ -114,6 +127,7 @@ func (f *serveFlags) checkFree() error {
 			return hinted(fmt.Errorf("--%s %s: %w: another program listens there", flag[0], flag[1], unibus.ErrUnavailable),
 				hintFreePort(flag[0]))
 		}
+		// It was free: the server will listen there in a moment.
 		if err == nil {
 			l.Close()
 		}

@@ -21,15 +21,25 @@ import (
 // commands that look into serve's folder. What a command does is said where it is called, and not by something
 // that happens to be in the environment.
 
-// settings are the values of the global flags.
+// settings are the values of the global flags. An empty text is a setting that nobody made.
 type settings struct {
+	// server and context say where NATS servers are, context also how to get in; store goes straight to a store instead,
+	// and keys is a file of the service's keys for that.
 	server, context, store, keys string
-	identity, state, output      string
-	bus                          unibus.ID // zero: any
-	timeout                      time.Duration
-	data                         string // of serve, and of commands that look into its folder
-	quiet, verbose, noColor      bool
-	yes                          bool // no setting: it answers for one command
+	// identity is a file, state a folder; identityFile and stateDir are where they are in any case.
+	identity, state string
+	// output is text or json.
+	output string
+	// bus is the one that is insisted on; zero: any.
+	bus unibus.ID
+	// timeout is that of each exchange with a server.
+	timeout time.Duration
+	// data is the folder of serve, also for commands that look into it; dataDir is where it is in any case.
+	data string
+	// quiet silences notices, verbose has serve tell more, noColor prints no colour.
+	quiet, verbose, noColor bool
+	// yes is no setting: it answers for one command.
+	yes bool
 }
 
 // define makes the global flags.
@@ -79,6 +89,7 @@ func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "confi
 // settable are the flags that are settings, by name.
 func settable(root *cobra.Command) map[string]*pflag.Flag {
 	flags := map[string]*pflag.Flag{}
+	// --yes answers for one command: in an environment it would answer for all.
 	add := func(f *pflag.Flag) {
 		if f.Name != "yes" && f.Name != "help" {
 			flags[f.Name] = f
@@ -98,6 +109,7 @@ type sourced struct{ text, place string }
 
 // readSettings gives the settings that the command line does not the values they have elsewhere.
 func readSettings(cmd *cobra.Command) error {
+	// The file is read whole, and first: a name in it that is no setting is told even to who sets everything otherwise.
 	flags := settable(cmd.Root())
 	file := configFile()
 	inFile, err := readConfig(file, flags)
@@ -105,6 +117,8 @@ func readSettings(cmd *cobra.Command) error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		// What the command line gives is not looked for elsewhere, so that a value there that cannot be does not keep a
+		// command from running that does not use it.
 		if given(cmd.Flags().Lookup(name)) {
 			continue
 		}
@@ -168,6 +182,7 @@ func warnMisspelled(root *cobra.Command, notice func(format string, args ...any)
 
 // distance is how many letters have to be changed, added or left out to make one text of the other.
 func distance(a, b string) int {
+	// One row of Levenshtein's table at a time: row[j] is the distance of the beginning of a so far from b[:j].
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

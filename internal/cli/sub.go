@@ -21,11 +21,17 @@ import (
 type subCommand struct {
 	a *app
 	messageFlags
-	all, onlyNew, end bool
-	last, count       int
-	since             time.Time
-	queue             string
-	wait              time.Duration
+	// Where to begin: at most one of these is given, and none means onlyNew.
+	all, onlyNew bool
+	last         int
+	since        time.Time
+	// Where to end: at the end of what is stored; after so many messages, if count is not 0; after so long without one,
+	// if wait is not 0.
+	end   bool
+	count int
+	wait  time.Duration
+	// queue is the group of readers that share the messages, so that each goes to one of them; empty: none.
+	queue string
 }
 
 // newSub makes sub.
@@ -64,6 +70,7 @@ func newSub(a *app) *cobra.Command {
 // options are what the flags say where to begin and to end.
 func (s *subCommand) options() (unibus.SubscribeOptions, error) {
 	o := unibus.SubscribeOptions{All: s.all, Last: s.last, Since: s.since, End: s.end, Queue: s.queue, Parts: true, Notice: s.a.tellNotice}
+	// Two of them would contradict each other, and none is as good as --new.
 	starts := 0
 	for _, given := range []bool{s.onlyNew, s.all, s.last > 0, !s.since.IsZero()} {
 		if given {
@@ -93,6 +100,8 @@ func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, 
 	defer context.AfterFunc(ctx, func() { _ = messages.Close() })() // the error is that of the loop below
 	idle := s.closeWhenIdle(messages)
 	defer idle.stop()
+	// Messages are printed as they come, and go out when none follows at once: a pipe gets them in large pieces, a person
+	// without delay.
 	n := 0
 	for m, err := range messages.Messages() {
 		if err != nil {
@@ -134,8 +143,8 @@ func (s *subCommand) checkComplete(n int, idled bool) error {
 // idleTimer ends a subscription after a while without a message; without a wait it does nothing.
 type idleTimer struct {
 	wait  time.Duration
-	timer *time.Timer
-	fired atomic.Bool
+	timer *time.Timer // nil without a wait
+	fired atomic.Bool // set by the timer's own goroutine
 }
 
 // closeWhenIdle starts the timer of --wait. What is stored is left where it is; what is live is finished.

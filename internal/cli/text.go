@@ -15,6 +15,7 @@ import (
 // visible makes text from others safe for a terminal: control characters, what reorders text, and
 // bytes that are no UTF-8 are written as escapes.
 func visible(s string) string {
+	// Nearly all text is safe, and then costs nothing.
 	safe := true
 	for _, r := range s {
 		if hidden(r) {
@@ -69,6 +70,7 @@ func yesOrNothing(b bool) string {
 // natural compares texts as people order them: numbers in them by what they count.
 func natural(a, b string) int {
 	for a != "" && b != "" {
+		// Where both go on with a number these are compared as numbers: by length without zeros, then digit by digit.
 		x, y := digits(a), digits(b)
 		if x > 0 && y > 0 {
 			m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")

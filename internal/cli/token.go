@@ -11,7 +11,8 @@ import (
 	"github.com/unibus/unibus"
 )
 
-// token prints what lets other programs use the HTTP API as the caller, for a while.
+// token prints what lets other programs use the HTTP API as the caller, for a while. It is signed here; the bus only
+// says which one it is.
 
 // A token's life: unless told otherwise, and what the service accepts at most.
 const (
@@ -21,7 +22,8 @@ const (
 
 // tokenCommand is token and its flags.
 type tokenCommand struct {
-	a   *app
+	a *app
+	// ttl is how long the token may be used.
 	ttl time.Duration
 }
 

@@ -64,7 +64,8 @@ func (u *userJSON) state() string {
 
 // userRevokeCommand is user revoke and its flags.
 type userRevokeCommand struct {
-	a      *app
+	a *app
+	// reason is for the log; empty: none is given.
 	reason string
 }
 
@@ -98,6 +99,7 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 	if err := r.confirm(c, names, keys); err != nil {
 		return err
 	}
+	// Of several the library may find one revoked already; which one, and when, is known here.
 	err = c.RevokeUsers(ctx, r.reason, keys...)
 	if errors.Is(err, unibus.ErrNotFound) && already != nil {
 		return already

@@ -20,10 +20,15 @@ import (
 
 // userAddCommand is user add and its flags.
 type userAddCommand struct {
-	a            *app
-	name, file   string
-	admin        bool
-	expires      time.Time
+	a *app
+	// name is what the one user that is given is called; empty: a name made from the key.
+	name string
+	// file holds a list of users; empty: the argument says whom to add.
+	file string
+	// admin and expires are of everyone who is added; a zero time is no end.
+	admin   bool
+	expires time.Time
+	// skipExisting leaves those out who are there under the same name, so that a list can be given again.
 	skipExisting bool
 }
 
@@ -70,6 +75,7 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 	if err != nil {
 		return err
 	}
+	// They are asked for again, for the name and the end that the bus has them under.
 	shown := make([]userJSON, len(list))
 	for i, one := range list {
 		added, err := c.User(ctx, one.Key.String())

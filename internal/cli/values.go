@@ -22,8 +22,10 @@ import (
 
 // value is a flag's value of a type that parse reads.
 type value[T any] struct {
-	to    *T
-	text  string // as it was given
+	// to is where a command finds the value; text is how it was given.
+	to   *T
+	text string
+	// parse reads it.
 	parse parser[T]
 }
 

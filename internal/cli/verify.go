@@ -24,9 +24,13 @@ type verifyCommand struct {
 
 // verifyFlags say what is verified.
 type verifyFlags struct {
+	// all is every room of mine; bus is the allowlist, when no room is named beside --bus.
 	all, bus bool
-	export   string // a file to write the logs to
-	accept   string // what is taken for what it is instead; empty for nothing
+	// export is a file to write the logs to, when nothing is wrong with them; empty: none.
+	export string
+	// accept is a place, or the beginning of a hash, up to which a person takes what is there for what it is; then nothing
+	// is checked. Empty: nothing is accepted.
+	accept string
 }
 
 // check says what is wrong with them, beside rooms; place says that what is to be accepted is one.
@@ -79,6 +83,7 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	a, ctx := v.a, cmd.Context()
 	v.bus = cmd.Flags().Changed("bus") && len(args) == 0 && !v.all
 	_, place := parsePlace(v.accept)
+	// A file is only meant where nothing else is said: flags are about rooms.
 	file := len(args) == 1 && v.verifyFlags == (verifyFlags{}) && isFile(args[0])
 	if file && isArchive(args[0]) {
 		return v.verifyFile(ctx, args[0])
@@ -89,6 +94,7 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	if err := v.check(args, place); err != nil {
 		return err
 	}
+	// A hash is for the library, which meets the two histories while it connects; a place is settled in the room.
 	if !place {
 		a.acceptHash = v.accept
 	}

@@ -31,6 +31,7 @@ func isArchive(path string) bool {
 		return false
 	}
 	defer f.Close()
+	// Two bytes of the head may be damaged, or all of it but its mark.
 	var head [len(archiveHead)]byte
 	if _, err = io.ReadFull(f, head[:]); err != nil {
 		return false
@@ -57,6 +58,7 @@ func (v *verifyCommand) verifyNamesake(ctx context.Context, name string) error {
 		found = true
 		return v.checkRooms(ctx, []*unibus.Room{r})
 	})
+	// There is a room: what was found of it counts, and the file does not matter.
 	switch {
 	case found:
 		return err

@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/dev"
 )
 
+// version tells what this program is: scripts look at the protocol, people at the version, whoever finds a fault at the
+// commit.
+
 // Version is the program's version, set when it is built.
 var Version = "0.0.0-dev"
 

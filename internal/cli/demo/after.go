@@ -21,6 +21,7 @@ func (d *demo) rekey() (string, error) {
 	if err := d.theirs.Refresh(d.ctx); err != nil {
 		return "", err
 	}
+	// The epoch has to be the next one, and bob has to hold its key: it was sealed for him as well.
 	after := d.theirs.Info().Epoch
 	held, err := d.theirs.HoldsKey(d.ctx)
 	if err != nil {
@@ -39,6 +40,7 @@ func (d *demo) revoke() (string, error) {
 		return "", err
 	}
 	defer live.Close()
+	// alice owns the room, but the allowlist is the operator's.
 	operator, err := d.connect("operator")
 	if err != nil {
 		return "", err
@@ -88,6 +90,7 @@ func (d *demo) shutOut() (string, error) {
 	if info.Epoch != before+1 || info.Members != 1 {
 		return "", mismatch("epoch %d and %d members after alice's next message", info.Epoch, info.Members)
 	}
+	// bob with the server's own database, as if he had stolen it, and nothing that his clients had learned.
 	thief, err := unibus.Connect(d.ctx, unibus.Options{
 		Identity: d.keys["bob"], StateDir: filepath.Join(d.dir, "thief"), Store: "sqlite:" + filepath.Join(d.dir, "server", "unibus.db"),
 	})
@@ -119,6 +122,7 @@ func (d *demo) verify() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// Founding, adding and revoking; and in the room bob's removal, which alice's message brought with the new key.
 	last := room[len(room)-1]
 	if len(bus) != 3 || last.Op != "remove" {
 		return "", mismatch("the bus log has %d entries, and the room's ends with %s", len(bus), last.Op)

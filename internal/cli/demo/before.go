@@ -30,6 +30,7 @@ func (d *demo) found() (string, error) {
 		d.keys[name] = id
 	}
 	var err error
+	// A node as serve starts it, on a port that is free; what it would log is not part of the story.
 	d.node, err = service.StartNode(d.ctx, service.NodeOptions{
 		Listen: "127.0.0.1:0", Dir: filepath.Join(d.dir, "server"), Identity: d.keys["operator"], Founder: "operator",
 		Log: slog.New(slog.DiscardHandler),
@@ -81,6 +82,7 @@ func (d *demo) invite() (string, error) {
 	if err := d.room.Invite(d.ctx, unibus.RoleMember, d.bob.Key()); err != nil {
 		return "", err
 	}
+	// Nobody told bob: he finds the room as any client would.
 	refs, err := d.bob.ListMyRooms(d.ctx)
 	if err != nil {
 		return "", err
@@ -95,6 +97,7 @@ func (d *demo) invite() (string, error) {
 // send publishes every line as alice, and waits until all are acknowledged.
 func (d *demo) send() (string, error) {
 	began := time.Now()
+	// As pub does it: many lines to a frame, and an end only when all are acknowledged.
 	p, err := d.room.Publisher(d.ctx)
 	if err != nil {
 		return "", err
@@ -150,6 +153,7 @@ func (d *demo) receive() (string, error) {
 
 // search looks through everything the server wrote, byte by byte, and shows a piece of it.
 func (d *demo) search() (string, error) {
+	// The beginning of a line is enough to find it by, and it is looked for at every byte of every file.
 	seen := map[string]bool{}
 	for _, line := range d.lines {
 		if len(line) >= 24 { // shorter ones could be found by chance
@@ -177,6 +181,7 @@ func (d *demo) search() (string, error) {
 				return mismatch("line %q lies open in %s", raw[i:i+24], filepath.Base(path))
 			}
 		}
+		// A frame begins with its magic and a header in clear (SPEC.md §5); what is shown are sealed bytes behind it.
 		if i := bytes.Index(raw, []byte("ub1\x01")); i >= 0 && len(raw) > i+84+80 && stored == nil {
 			stored = raw[i+84:]
 		}
@@ -196,6 +201,7 @@ func (d *demo) sideBySide(stored []byte) string {
 	const rows, width = 5, 8
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-26s %s\n", "the server stored", "bob read")
+	// Empty lines would show nothing beside the bytes.
 	shown := 0
 	for _, line := range d.got {
 		if len(bytes.TrimSpace(line)) == 0 {
