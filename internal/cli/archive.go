@@ -100,6 +100,7 @@ func (r *restoreCommand) run(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	// A file is read in place; what is piped has to be spooled, which is removed however this ends.
 	var piped *os.File
 	if file == "-" {
 		if piped, err = spool(a.in); err != nil {

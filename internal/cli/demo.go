@@ -49,6 +49,7 @@ func (d *demoCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	// People are told of each step while the next one runs; a script gets one value at the end.
 	if !out.json {
 		fmt.Fprintln(out, "unibus demo: two people, one bus, one private room, a server that is not trusted")
 		fmt.Fprintln(out)
@@ -97,6 +98,7 @@ func (d *demoCommand) printStep(name, detail string, _ time.Duration) {
 	if out.json {
 		return
 	}
+	// Only the first line stands beside the name; others are what there is to see of the step.
 	mark := "✓"
 	if !out.plain {
 		mark = text.FgGreen.Sprint(mark)

@@ -181,6 +181,7 @@ func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 		if r.Info().Stale {
 			stale = append(stale, ref.Subject)
 		}
+		// A room whose only owner loses the identity can never be changed again.
 		owners := 0
 		for _, m := range r.Members() {
 			if m.Role == unibus.RoleOwner {

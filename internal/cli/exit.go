@@ -86,6 +86,8 @@ func (a *app) printError(err error) {
 		}
 		return
 	}
+	// A reader that has enough, and a command that was told to end, are no news to whoever did it; unless something
+	// helps, as with what has to be done again.
 	hint := a.hint(err)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && hint == "" && a.interrupted() {
 		return

@@ -43,6 +43,7 @@ func refused(place string, f *pflag.Flag, text string, why error) error {
 	if f.Value.Type() == "bool" {
 		why = errors.New("neither true nor false")
 	}
+	// What was given is repeated, so that one sees the mistake, but no password in it.
 	if strings.ContainsAny(text, "@") { // there may be a password before it
 		text = redact.URL(text)
 	}

@@ -26,6 +26,7 @@ func Generate(completions, man string) error {
 			return err
 		}
 	}
+	// What a shell is given by unibus completion, under the name that shells and packages look for.
 	for shell, generate := range shells {
 		var b bytes.Buffer
 		if err := generate(root, &b); err != nil {

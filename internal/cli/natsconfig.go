@@ -46,6 +46,7 @@ func (n *natsConfigCommand) run() error {
 	if made {
 		a.notice("made the service's keys: %s", file)
 	}
+	// What the servers are told of keys is public: the seeds stay in the file.
 	config, err := keys.Config()
 	if err != nil {
 		return err

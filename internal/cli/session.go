@@ -67,6 +67,7 @@ func (s *session) with(ctx context.Context, work func(c *unibus.Client) error, r
 	if err != nil {
 		return err
 	}
+	// From here on the process may hold what others send it.
 	limitMemory(clientMemory)
 	c, err := unibus.Connect(ctx, o)
 	if err != nil {

@@ -96,6 +96,7 @@ const idLength = 32
 
 // abbreviated is how many characters of ids tell them from each other. That many name a room, too.
 func abbreviated(ids []string) int {
+	// Ten characters look like an id and tell a thousand rooms apart; two more at a time, so that they stay easy to compare.
 	for n := 10; ; n += 2 {
 		seen := map[string]bool{}
 		for _, id := range ids {

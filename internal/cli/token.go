@@ -47,6 +47,7 @@ type tokenJSON struct {
 
 // run signs a token. The bus is asked which one it is, for a token is good for one bus alone.
 func (t *tokenCommand) run(_ context.Context, c *unibus.Client, _ []string) error {
+	// Nothing is stored anywhere: the signature is all that there is to check.
 	text, err := c.Token(t.ttl)
 	if err != nil {
 		return err

@@ -205,6 +205,7 @@ func (v *verifyCommand) checkRooms(ctx context.Context, rooms []*unibus.Room) er
 		if err != nil && !errors.Is(err, unibus.ErrIntegrity) {
 			return fmt.Errorf("verify %s: %w", r.Subject(), err)
 		}
+		// Findings in messages were told as they were met; what is wrong with the room itself is told here.
 		if checked.Findings == 0 && err != nil { // of the log, or a room that is frozen
 			v.a.printError(err)
 		}

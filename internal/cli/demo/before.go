@@ -46,6 +46,7 @@ func (d *demo) found() (string, error) {
 
 // allow puts alice and bob on the allowlist, who were refused before.
 func (d *demo) allow() (string, error) {
+	// Before anything else: who is not on the allowlist does not get in, whatever identity they bring.
 	if _, err := d.connect("alice"); !errors.Is(err, unibus.ErrDenied) {
 		return "", mismatch("alice got in before being allowlisted (%v)", err)
 	}
@@ -71,6 +72,7 @@ func (d *demo) create() (string, error) {
 	if d.room, err = d.alice.CreateRoom(d.ctx, "demo.opticks", unibus.DefaultPolicy()); err != nil {
 		return "", err
 	}
+	// bob is on the bus, and not in the room: to him it is as if there were none.
 	if _, err := d.bob.Room(d.ctx, "demo.opticks"); !errors.Is(err, unibus.ErrNotFound) {
 		return "", mismatch("bob sees a room that he is not in (%v)", err)
 	}
@@ -181,7 +183,7 @@ func (d *demo) search() (string, error) {
 				return mismatch("line %q lies open in %s", raw[i:i+24], filepath.Base(path))
 			}
 		}
-		// A frame begins with its magic and a header in clear (SPEC.md §5); what is shown are sealed bytes behind it.
+		// A frame begins with its magic and a header in clear (SPEC.md §6); what is shown are sealed bytes behind it.
 		if i := bytes.Index(raw, []byte("ub1\x01")); i >= 0 && len(raw) > i+84+80 && stored == nil {
 			stored = raw[i+84:]
 		}
