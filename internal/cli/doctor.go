@@ -4,65 +4,77 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
 	"slices"
 	"strings"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
-	"github.com/unibus/unibus/internal/service"
-	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/store/open"
 )
 
-func (a *app) doctorCmd() *cobra.Command {
-	var repair bool
+// doctor looks at everything that this run can reach, and collects checks, a line each: first as every member can, then
+// as the operator of the servers and the store (doctorstore.go). What can be looked at in a store is package admin's.
+
+// doctorCommand is doctor and its flags.
+type doctorCommand struct {
+	a *app
+	// repair puts right what can be: views, streams, and what is remembered of streams.
+	repair bool
+}
+
+// newDoctor makes doctor.
+func newDoctor(a *app) *cobra.Command {
+	o := &doctorCommand{a: a}
 	c := &cobra.Command{
 		Use: "doctor", Short: "Check whether everything is well", Args: cobra.NoArgs,
 		Long: "Check this identity, the bus and the rooms, one check a line: pass, warn or fail. Who runs the servers\nalso sees to them and the store: with the service's keys in the data folder of this machine or in\n--keys, or with --store. The exit code is 1 when a check fails.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &doctor{a: a, repair: repair}
-			if err := d.examine(cmd.Context()); err != nil {
-				return err
-			}
-			if err := d.print(); err != nil {
-				return err
-			}
-			if d.failed > 0 {
-				return errors.New("not everything is well")
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	a.dataFlag(c)
-	c.Flags().BoolVar(&repair, "repair", false, "write all views anew from the logs, make streams that are missing or not as they have to be, and accept those that went back")
+	a.set.defineData(c.Flags())
+	c.Flags().BoolVar(&o.repair, "repair", false, "write all views anew from the logs, make streams that are missing or not as they have to be, and accept those that went back")
 	return c
 }
 
-// doctor collects checks: first as everyone can, then as the operator of the servers and the store.
+// run prints every check, and fails when one of them did: exit code 1, as of a program that found a fault.
+func (o *doctorCommand) run(ctx context.Context) error {
+	d := &doctor{a: o.a, repair: o.repair}
+	if err := d.examine(ctx); err != nil {
+		return err
+	}
+	if err := d.print(); err != nil {
+		return err
+	}
+	if d.failed > 0 {
+		return errors.New("not everything is well")
+	}
+	return nil
+}
+
+// doctor is one examination.
 type doctor struct {
 	a      *app
-	repair bool
+	repair bool // what can be put right is put right
 
+	// checks are what is printed, in this order; failed is how many of them did.
 	checks []admin.Check
 	failed int
 
-	bus     unibus.ID     // the one that is meant; zero: none is known
-	known   string        // why it is that one
-	mine    []admin.Check // of my rooms
-	silent  bool          // the servers do not answer, which was told
-	dark    bool          // the store does not answer; its servers may
-	store   *backend      // nil: none is there to look at
-	covered bool          // all rooms were looked at, mine among them
+	// bus is the one that is meant, and known why it is that one; zero: none is known, and any store will do.
+	bus   unibus.ID
+	known string
+	// mine are checks of my rooms, which are left out when covered: all rooms were looked at, mine among them.
+	mine    []admin.Check
+	covered bool
+	// silent says that the servers do not answer, which was told; dark, that the store does not, though its servers may.
+	silent, dark bool
+	// store is the one that is looked at; nil: there is none.
+	store *operated
 }
 
+// add takes a check as one line, and counts what fails.
 func (d *doctor) add(c admin.Check) {
 	c.Detail = oneLine(c.Detail)
 	d.checks = append(d.checks, c)
@@ -71,8 +83,9 @@ func (d *doctor) add(c admin.Check) {
 	}
 }
 
-func (d *doctor) say(name, status, hint, format string, args ...any) {
-	hint = strings.TrimSuffix(hint, lookWith) // which it does
+// report adds a check that is made here, with what helps.
+func (d *doctor) report(name, status, hint, format string, args ...any) {
+	hint = strings.TrimSuffix(hint, hintLook) // which it does
 	d.add(admin.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
 }
 
@@ -86,17 +99,19 @@ func (d *doctor) failure(name string, err error) {
 		return
 	}
 	d.silent = d.silent || silent
-	d.say(name, admin.Fail, d.a.hint(operatorHint(err)), "%v", err)
+	d.report(name, admin.Fail, d.a.hint(hintOperator(err)), "%v", err)
 }
 
+// examine makes all checks that this run can. An error is one that keeps it from going on; what is wrong with the bus is a
+// check that fails.
 func (d *doctor) examine(ctx context.Context) error {
 	if d.a.set.store == "" {
-		d.peer(ctx)
+		d.lookAsPeer(ctx)
 	}
-	if err := d.meant(ctx); err != nil {
+	if err := d.findMeantBus(ctx); err != nil {
 		return err
 	}
-	if err := d.operator(ctx); err != nil {
+	if err := d.lookAtStore(ctx); err != nil {
 		return err
 	}
 	if !d.covered {
@@ -107,28 +122,29 @@ func (d *doctor) examine(ctx context.Context) error {
 	return nil
 }
 
-// peer looks at what everyone can: who I am, whether I get in, and my rooms.
-func (d *doctor) peer(ctx context.Context) {
+// lookAsPeer looks at what everyone can: who I am, whether I get in, and my rooms.
+func (d *doctor) lookAsPeer(ctx context.Context) {
 	o, err := d.a.options()
 	if err != nil {
-		d.say("identity", admin.Fail, d.a.hint(err), "%v", err)
+		d.report("identity", admin.Fail, d.a.hint(err), "%v", err)
 		return
 	}
-	d.say("identity", admin.Pass, "", "%s", o.Identity.Key())
-	o.Notice = nil
+	d.report("identity", admin.Pass, "", "%s", o.Identity.Key())
+	o.Notice = nil // what it would tell is a check here
 	c, err := unibus.Connect(ctx, o)
+	// Each way of not getting in is another check that fails, and those before it pass: whoever is denied has reached it.
 	switch {
 	case errors.Is(err, unibus.ErrIntegrity):
-		d.say("pins", admin.Fail, d.a.hint(err), "%v", err)
+		d.report("pins", admin.Fail, d.a.hint(err), "%v", err)
 		return
 	case errors.Is(err, unibus.ErrDenied):
-		server, serr := d.a.server(ctx)
-		d.say("reachable", admin.Pass, "", "%s", redact.URL(server))
-		d.say("authorised", admin.Fail, d.a.hint(err), "%v", errors.Join(err, serr))
+		server, serr := d.a.servers(ctx)
+		d.report("reachable", admin.Pass, "", "%s", redact.URL(server))
+		d.report("authorised", admin.Fail, d.a.hint(err), "%v", errors.Join(err, serr))
 		return
 	case d.repair && errors.Is(err, unibus.ErrUnavailable): // a service that is to be repaired need not run
 		d.silent = true
-		d.say("reachable", admin.Warn, "", "%v", err)
+		d.report("reachable", admin.Warn, "", "%v", err)
 		return
 	case err != nil:
 		d.failure("reachable", err)
@@ -136,33 +152,36 @@ func (d *doctor) peer(ctx context.Context) {
 	}
 	defer c.Close()
 	d.bus, d.known = c.Bus(), "the one that answers"
-	d.say("reachable", admin.Pass, "", "the bus %s", c.Bus())
+	d.report("reachable", admin.Pass, "", "the bus %s", c.Bus())
 	me, err := c.User(ctx, o.Identity.Key().String())
 	if err != nil {
-		d.say("authorised", admin.Fail, "", "%v", err)
+		d.report("authorised", admin.Fail, "", "%v", err)
 		return
 	}
-	d.say("authorised", admin.Pass, "", "as %s, %s", me.Name, me.Role)
+	d.report("authorised", admin.Pass, "", "as %s, %s", me.Name, me.Role)
 	admin.Clock("clock", "the service", c.ClockSkew(), d.add)
-	d.rooms(ctx, c)
+	d.lookAtRooms(ctx, c)
 }
 
-func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
+// lookAtRooms looks at my rooms: whether their logs go on from what was verified before, which are stale, and where I am
+// the only owner. What it finds of the last two is left out when the operator's part looks at all rooms.
+func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
-		d.say("rooms", admin.Fail, "", "%v", err)
+		d.report("rooms", admin.Fail, "", "%v", err)
 		return
 	}
 	var stale, sole []string
 	for _, ref := range refs {
 		r, err := c.Room(ctx, ref.ID.String())
 		if err != nil {
-			d.say("pins", admin.Fail, d.a.hint(err), "%v", err)
+			d.report("pins", admin.Fail, d.a.hint(err), "%v", err)
 			return
 		}
 		if r.Info().Stale {
 			stale = append(stale, ref.Subject)
 		}
+		// A room whose only owner loses the identity can never be changed again.
 		owners := 0
 		for _, m := range r.Members() {
 			if m.Role == unibus.RoleOwner {
@@ -173,7 +192,7 @@ func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
 			sole = append(sole, ref.Subject)
 		}
 	}
-	d.say("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
+	d.report("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
 	admin.RoomChecks(len(refs), stale, sole, func(c admin.Check) {
 		if c.Name == "owners" && c.Status == admin.Pass {
 			c.Detail = "no room has me as its only one"
@@ -183,9 +202,9 @@ func (d *doctor) rooms(ctx context.Context, c *unibus.Client) {
 	})
 }
 
-// meant finds out which bus a store has to hold, if the bus itself has not said so: the one that --bus insists on,
+// findMeantBus finds out which bus a store has to hold, if the bus itself has not said so: the one that --bus insists on,
 // or that was met there before, or that was joined.
-func (d *doctor) meant(ctx context.Context) error {
+func (d *doctor) findMeantBus(ctx context.Context) error {
 	if !d.bus.IsZero() {
 		return nil
 	}
@@ -210,186 +229,9 @@ func (d *doctor) meant(ctx context.Context) error {
 	return err
 }
 
-// operator looks at the servers and the store, as far as this run may.
-func (d *doctor) operator(ctx context.Context) error {
-	acc, err := d.a.access()
-	if err != nil {
-		return err
-	}
-	url := d.a.set.store
-	if acc.Keys == nil && acc.Context == "" && url == "" && d.a.data == "" {
-		if d.repair {
-			return hinted(usage("--repair needs the store"), "--store URL, or --keys FILE")
-		}
-		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
-		return nil
-	}
-	acc.Step, acc.Unchecked = d.a.set.timeout, true
-	s, err := d.a.openBackend(ctx, acc)
-	if err != nil {
-		d.failure("store", err)
-	} else {
-		defer s.close()
-		d.store = s
-		if right, err := d.right(ctx, s.url, s); err != nil || !right && !d.dark {
-			return err
-		}
-	}
-	servers := ""                  // with streams to look at
-	served := s != nil && s.served // by servers that the keys on this machine are for
-	if acc.Keys != nil && (url == "" || served) || url != "" && !open.IsFile(url) {
-		if servers = url; servers == "" || open.IsFile(url) {
-			if servers, err = d.a.server(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	if reached := d.servers(ctx, acc, servers); s != nil && !d.dark {
-		look := admin.Look{Repair: d.repair, Served: s.served, Report: d.add}
-		if err := store.Whole(ctx, s.Backend); err != nil {
-			d.say("store", admin.Fail, "give the same unibus migrate or restore again", "%v", err)
-		}
-		if reached {
-			admin.Streams(ctx, acc, servers, s.Backend, look)
-		}
-		admin.Kept(ctx, s.Backend, look)
-		admin.Views(ctx, s.Backend, look)
-		admin.Cards(ctx, s.Backend, look)
-		d.covered = true
-	}
-	return nil
-}
-
-// unnamed reports whether nobody said which store and keys are meant: those on this machine may be of another bus.
-func (d *doctor) unnamed() bool { return d.a.set.store == "" && d.a.set.keys == "" && d.a.data == "" }
-
-// right reports whether a store holds the bus that is meant. Of another one nothing is looked at, or repaired.
-func (d *doctor) right(ctx context.Context, url string, s store.Backend) (bool, error) {
-	held, err := admin.BusOf(ctx, s)
-	if err != nil {
-		hint := ""
-		if errors.Is(err, unibus.ErrNotFound) {
-			hint = d.a.hint(store.ErrDamaged)
-		}
-		d.say("store", admin.Fail, hint, "%s: %v", redact.URL(url), err)
-		d.dark = errors.Is(err, unibus.ErrUnavailable)
-		return false, nil
-	}
-	if d.bus.IsZero() || held == d.bus {
-		d.say("store", admin.Pass, "", "%s, of the bus %s", redact.URL(url), held)
-		return true, nil
-	}
-	status := admin.Fail
-	if d.unnamed() {
-		status = admin.Warn
-	}
-	d.say("store", status, "--store URL or --data DIR for the store of that bus, or --bus "+held.String()+" if this one is meant",
-		"%s holds the bus %s, not %s, %s: it was not looked at", redact.URL(url), held, d.bus, d.known)
-	if status == admin.Warn && d.repair {
-		return false, usage("--repair: which store? The one on this machine is of another bus")
-	}
-	return false, nil
-}
-
-// servers looks at the servers and their machines, and reports whether there are streams to look at.
-func (d *doctor) servers(ctx context.Context, acc admin.Access, servers string) bool {
-	told := d.repair && d.remember()
-	marks, unread := service.LoadMarks(service.MarksFile(d.a.dataDir())) // before the service is asked, which writes it
-	if unread != nil {
-		d.say(keptStreams, admin.Fail, "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair", "%v", unread)
-	}
-	machine := d.add
-	if told || unread != nil {
-		machine = func(c admin.Check) {
-			if c.Name != keptStreams || c.Status == admin.Fail {
-				d.add(c)
-			}
-		}
-	}
-	lost := func(s bus.Status) map[string]string {
-		if unread != nil {
-			return s.Lost
-		}
-		return d.unaccepted(ctx, s, marks)
-	}
-	if servers == "" || acc.Keys == nil {
-		admin.Machines(ctx, nil, d.a.dataDir(), lost, machine)
-		return servers != ""
-	}
-	links, err := acc.Links(servers)
-	if err != nil {
-		switch {
-		case errors.Is(err, unibus.ErrDenied) && d.unnamed():
-			d.say("servers", admin.Warn, "--keys FILE names others", "not looked at: the keys in %s are not theirs", d.a.dataDir())
-		case errors.Is(err, unibus.ErrUnavailable) && open.IsFile(d.a.set.store): // which may be all that is there
-			d.silent = true
-			d.say("servers", admin.Warn, d.a.hint(operatorHint(err)), "not looked at: %v", err)
-		default:
-			d.failure("servers", err)
-		}
-		admin.Machines(ctx, nil, d.a.dataDir(), lost, machine)
-		return false
-	}
-	defer links.Close()
-	admin.Servers(ctx, links, d.add)
-	admin.Machines(ctx, links, d.a.dataDir(), lost, machine)
-	return true
-}
-
-// keptStreams is the check that holds streams against what is remembered of them.
-const keptStreams = "kept streams"
-
-// remember takes the streams as they are for what they have to be, so far as the service on this machine
-// remembers more of them. It reports whether there were any such.
-func (d *doctor) remember() bool {
-	file := service.MarksFile(d.a.dataDir())
-	marks, damaged := service.LoadMarks(file)
-	if damaged != nil {
-		marks = service.Marks{}
-	}
-	accepted := 0
-	for room, mark := range marks {
-		if mark.Short() != "" {
-			marks[room] = mark.Accepted()
-			accepted++
-		}
-	}
-	if damaged == nil && accepted == 0 {
-		return false
-	}
-	if err := marks.Save(file); err != nil {
-		d.say(keptStreams, admin.Fail, "", "what is remembered of the streams: %v", err)
-		return false
-	}
-	if damaged != nil {
-		d.say(keptStreams, admin.Warn, "", "what was remembered of the streams is forgotten, and begins anew (%v)", damaged)
-		return true
-	}
-	d.say(keptStreams, admin.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
-	return true
-}
-
-// unaccepted are the rooms whose streams a service found behind what they were, less those that were accepted since it
-// looked, every some seconds: the marks in its data folder, if that is the one here, say so.
-func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
-	here, err := os.Hostname()
-	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !open.SameFile(s.Folder, d.a.dataDir()) {
-		return s.Lost
-	}
-	left := maps.Clone(s.Lost)
-	for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
-		if err != nil {
-			return s.Lost
-		}
-		if marks[r.ID.String()].Short() == "" {
-			delete(left, r.Subject)
-		}
-	}
-	return left
-}
-
 var statusColors = map[string]text.Color{admin.Pass: text.FgGreen, admin.Warn: text.FgYellow, admin.Fail: text.FgRed}
 
+// print prints the checks, a line each, and below a line what helps.
 func (d *doctor) print() error {
 	return d.a.out.value(d.checks, func() {
 		width := 0

@@ -1,27 +1,29 @@
 package cli
 
 import (
-	"fmt"
-	"strings"
+	"encoding/json"
 	"sync"
 
 	"github.com/unibus/unibus"
 )
 
 // findings are the rooms in which something is wrong, and up to which place of theirs a person would have to take them
-// for what they are. Feeds of several rooms tell of them at once.
+// for what they are. sub and verify collect them while they read; the hint at the end (in hints.go) is made of them.
 type findings struct {
-	mu     sync.Mutex
-	rooms  []string // in the order in which they were met
+	mu sync.Mutex // feeds of several rooms tell of them at once
+	// rooms are in the order in which they were met; places are up to where each would have to be accepted.
+	rooms  []string
 	places map[string]uint64
-	others bool // findings that are none of keys
+	// others says that there is a finding that a new key does not help with.
+	others bool
 }
 
-// note takes note of a finding about a room's messages.
-func (f *findings) note(n unibus.Notice) {
+// add takes note of a finding about a room's messages.
+func (f *findings) add(n unibus.Notice) {
 	if !n.Finding || n.Kind == unibus.NoticeView || n.Kind == unibus.NoticeFork {
 		return // they are not settled by a place
 	}
+	// The place is that of the frame, of the one that tells of it if that comes later, or of the end of what is lost.
 	place := n.Seq
 	switch {
 	case n.By > 0:
@@ -43,34 +45,29 @@ func (f *findings) note(n unibus.Notice) {
 	f.places[n.Subject] = max(f.places[n.Subject], place)
 }
 
-// maxHinted is for how many rooms the commands are given.
-const maxHinted = 3
-
-// hint is what to do about them.
-func (f *findings) hint() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	anew, accept := make([]string, 0, maxHinted), make([]string, 0, maxHinted)
-	for _, room := range f.rooms[:min(len(f.rooms), maxHinted)] {
-		anew = append(anew, fmt.Sprintf("unibus room set %s --anew", quoted(room)))
-		accept = append(accept, fmt.Sprintf("unibus verify %s --accept %d", quoted(room), f.places[room]))
-	}
-	more := ""
-	if len(f.rooms) > maxHinted {
-		more = ", and so on"
-	}
-	if !f.others {
-		return fmt.Sprintf("a backup of the bus has the keys, for whoever runs it; for what is to come an owner or admin hands out a new one: unibus rekey %s%s; to take what cannot be read for lost: %s%s",
-			quoted(f.rooms[0]), more, strings.Join(accept, "; "), more)
-	}
-	return fmt.Sprintf("ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: %s%s; or you for yourself: %s%s",
-		strings.Join(anew, "; "), more, strings.Join(accept, "; "), more)
+// gapJSON is a gap notice as scripts see it, on stderr.
+type gapJSON struct {
+	From   uint64    `json:"from"`
+	Room   unibus.ID `json:"room_id"`
+	Sender string    `json:"sender"`
+	Stream string    `json:"stream"`
+	To     uint64    `json:"to"`
 }
 
-// quoted is a word as a shell takes it for what it is.
-func quoted(word string) string {
-	if strings.Trim(strings.ToLower(word), "abcdefghijklmnopqrstuvwxyz0123456789._-/") == "" && !strings.HasPrefix(word, "-") {
-		return word
+// tellNotice tells on stderr what is missing or wrong in a room. Findings cannot be silenced.
+func (a *app) tellNotice(n unibus.Notice) {
+	a.found.add(n)
+	if a.out.json && n.Kind == unibus.NoticeGap {
+		// Whoever reads messages as JSON has to be able to tell a gap from other notices.
+		gap := gapJSON{Stream: n.Stream.String(), From: n.From, To: n.To, Room: n.Room, Sender: n.Sender}
+		if line, err := json.Marshal(map[string]gapJSON{"gap": gap}); err == nil {
+			a.err.print("%s\n", line)
+		}
+		return
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	if n.Finding {
+		a.err.print("unibus: %s: %s\n", n.Kind, visible(n.String()))
+		return
+	}
+	a.notice("%s: %s", n.Kind, n)
 }

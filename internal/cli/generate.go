@@ -20,13 +20,13 @@ var completionFiles = map[string]string{"bash": "unibus.bash", "zsh": "_unibus",
 
 // Generate writes completion scripts and man pages into two folders.
 func Generate(completions, man string) error {
-	a := &app{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr)}
-	root := a.root()
+	root := newRoot(newApp(os.Stdin, os.Stdout, os.Stderr))
 	for _, dir := range []string{completions, man} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
+	// What a shell is given by unibus completion, under the name that shells and packages look for.
 	for shell, generate := range shells {
 		var b bytes.Buffer
 		if err := generate(root, &b); err != nil {
@@ -50,6 +50,7 @@ func addSections(file string, root *cobra.Command) error {
 		return err
 	}
 	const last = ".SH SEE ALSO"
+	// cobra knows the commands and their flags only: the rest goes in before its list of pages.
 	before, after, found := strings.Cut(string(page), last)
 	if !found {
 		return fmt.Errorf("%s has no %q", file, last)
@@ -72,6 +73,7 @@ type section struct {
 	list        [][2]string
 }
 
+// write writes the section in the language of man pages.
 func (s section) write(b *strings.Builder) {
 	fmt.Fprintf(b, ".SH %s\n", s.title)
 	if s.text != "" {
@@ -100,6 +102,7 @@ func commands(c *cobra.Command) (list [][2]string) {
 
 // environment are the variables that are looked at.
 func environment(root *cobra.Command) (list [][2]string) {
+	// The very list that settings are read by: the page cannot say more, or less.
 	flags := settable(root)
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		_, does := pflag.UnquoteUsage(flags[name])

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,38 +13,78 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 )
 
-func (a *app) initCmd() *cobra.Command {
-	var name string
+// Who I am: init makes an identity, whoami shows it and what the bus knows of it, join introduces it to a bus. Only join
+// needs a bus that answers.
+
+// initCommand is init and its flags.
+type initCommand struct {
+	a *app
+	// name is suggested to admins; empty: the login name.
+	name string
+}
+
+// newInit makes init.
+func newInit(a *app) *cobra.Command {
+	i := &initCommand{a: a}
 	c := &cobra.Command{
 		Use: "init", Short: "Make an identity and print its key", Args: cobra.NoArgs,
 		Long: "Make an identity: one secret seed, in a file that only you may read, from which all keys\nare derived. It never overwrites one. Whoever has the file is you; keep a copy somewhere safe.",
-		RunE: func(*cobra.Command, []string) error {
-			file := a.identityFile()
-			if name == "" {
-				name = unibus.DefaultName()
-			}
-			id, err := unibus.NewIdentity()
-			if err != nil {
-				return err
-			}
-			err = unibus.SaveIdentity(file, id, name)
-			if errors.Is(err, unibus.ErrInvalid) {
-				return hinted(err, "give another one: --name NAME")
-			}
-			if err != nil {
-				return err
-			}
-			a.notice("identity of %s written to %s", name, file)
-			key := id.Key().String()
-			return a.out.value(map[string]string{"key": key, "name": name, "file": file}, func() { fmt.Fprintln(a.out, key) })
-		},
+		RunE: func(*cobra.Command, []string) error { return i.run() },
 	}
-	c.Flags().StringVar(&name, "name", "", "`NAME` to suggest to admins (default the login name)")
+	c.Flags().StringVar(&i.name, "name", "", "`NAME` to suggest to admins (default the login name)")
 	return c
 }
 
-// self is what whoami prints.
-type self struct {
+// identityJSON is an identity that was made, as scripts see it.
+type identityJSON struct {
+	File string `json:"file"`
+	Key  string `json:"key"`
+	Name string `json:"name"`
+}
+
+// run makes an identity. ErrExists when there is one: nothing ever overwrites a seed.
+func (i *initCommand) run() error {
+	file, name := i.a.set.identityFile(), i.name
+	if name == "" {
+		name = unibus.DefaultName()
+	}
+	id, err := unibus.NewIdentity()
+	if err != nil {
+		return err
+	}
+	err = unibus.SaveIdentity(file, id, name)
+	if errors.Is(err, unibus.ErrInvalid) {
+		return hinted(err, hintName)
+	}
+	if err != nil {
+		return err
+	}
+	i.a.notice("identity of %s written to %s", name, file)
+	made := identityJSON{File: file, Key: id.Key().String(), Name: name}
+	return i.a.out.value(made, func() { fmt.Fprintln(i.a.out, made.Key) })
+}
+
+// whoamiCommand is whoami and its flags.
+type whoamiCommand struct {
+	a *app
+	// card prints the card alone, by which someone can be invited who has never connected.
+	card bool
+}
+
+// newWhoami makes whoami.
+func newWhoami(a *app) *cobra.Command {
+	w := &whoamiCommand{a: a}
+	c := &cobra.Command{
+		Use: "whoami", Short: "Print my key, and what the bus knows of me", Args: cobra.NoArgs,
+		Long: "Print the identity's key, always; on a terminal and with -o json also name, role, bus and number of rooms,\nwhen the bus can be asked; else the bus that was met there before, or the only one there is. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return w.run(cmd.Context()) },
+	}
+	c.Flags().BoolVar(&w.card, "card", false, "print the card as one base64 line")
+	return c
+}
+
+// selfJSON is the caller, as scripts see it; what could not be learned is left out.
+type selfJSON struct {
 	Key   string `json:"key"`
 	Name  string `json:"name,omitempty"`
 	Role  string `json:"role,omitempty"`
@@ -53,64 +92,67 @@ type self struct {
 	Rooms *int   `json:"rooms,omitempty"`
 }
 
-func (a *app) whoamiCmd() *cobra.Command {
-	var card bool
-	c := &cobra.Command{
-		Use: "whoami", Short: "Print my key, and what the bus knows of me", Args: cobra.NoArgs,
-		Long: "Print the identity's key, always; on a terminal and with -o json also name, role, bus and number of rooms,\nwhen the bus can be asked; else the bus that was met there before, or the only one there is. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := a.options()
-			if err != nil {
-				return err
-			}
-			if card {
-				raw, err := o.Identity.Card()
-				if err != nil {
-					return err
-				}
-				line := base64.StdEncoding.EncodeToString(raw)
-				return a.out.value(map[string]string{"card": line}, func() { fmt.Fprintln(a.out, line) })
-			}
-			s := self{Key: o.Identity.Key().String()}
-			if !a.out.terminal && !a.out.json { // for another command
-				fmt.Fprintln(a.out, s.Key)
-				return nil
-			}
-			o.Timeout = min(o.Timeout, quick)
-			unknown := a.learn(cmd.Context(), o, &s)
-			if unknown != nil && !errors.Is(unknown, unibus.ErrIntegrity) {
-				known, rerr := unibus.Recall(cmd.Context(), o)
-				if rerr != nil {
-					return rerr
-				}
-				if met := cmp.Or(known.Bus, known.Only); !met.IsZero() {
-					s.Bus = met.String()
-				}
-			}
-			err = a.out.value(s, func() {
-				fmt.Fprintln(a.out, s.Key)
-				switch {
-				case s.Rooms == nil && s.Bus != "":
-					a.out.pairs("bus", s.Bus)
-				case s.Bus != "":
-					a.out.pairs("name", s.Name, "role", s.Role, "bus", s.Bus, "rooms", fmt.Sprint(*s.Rooms))
-				}
-			})
-			if errors.Is(unknown, unibus.ErrIntegrity) {
-				return errors.Join(err, unknown)
-			}
-			if unknown != nil {
-				a.notice("what the bus knows of it was not learned: %v", unknown)
-			}
-			return err
-		},
-	}
-	c.Flags().BoolVar(&card, "card", false, "print the card as one base64 line")
-	return c
+// cardJSON is a card, as scripts see it.
+type cardJSON struct {
+	Card string `json:"card"`
 }
 
-// learn asks the bus about the caller.
-func (a *app) learn(ctx context.Context, o unibus.Options, s *self) error {
+// run prints the key in any case, and asks the bus only for those who look at more: piped, it is the key alone. That a
+// bus was tampered with is told as an error; that it could not be asked, as a notice.
+func (w *whoamiCommand) run(ctx context.Context) error {
+	out := w.a.out
+	o, err := w.a.options()
+	if err != nil {
+		return err
+	}
+	if w.card {
+		raw, err := o.Identity.Card()
+		if err != nil {
+			return err
+		}
+		line := base64.StdEncoding.EncodeToString(raw)
+		return out.value(cardJSON{line}, func() { fmt.Fprintln(out, line) })
+	}
+	self := selfJSON{Key: o.Identity.Key().String()}
+	if !out.terminal && !out.json { // for another command
+		fmt.Fprintln(out, self.Key)
+		return nil
+	}
+	// Offline it has to answer as well, and soon: what was met before is remembered.
+	o.Timeout = min(o.Timeout, quickTimeout)
+	unknown := askBus(ctx, o, &self)
+	if unknown != nil && !errors.Is(unknown, unibus.ErrIntegrity) {
+		known, rerr := unibus.Recall(ctx, o)
+		if rerr != nil {
+			return rerr
+		}
+		if met := cmp.Or(known.Bus, known.Only); !met.IsZero() {
+			self.Bus = met.String()
+		}
+	}
+	err = out.value(self, func() { self.print(out) })
+	if errors.Is(unknown, unibus.ErrIntegrity) {
+		return errors.Join(err, unknown)
+	}
+	if unknown != nil {
+		w.a.notice("what the bus knows of it was not learned: %v", unknown)
+	}
+	return err
+}
+
+// print shows people what is known.
+func (s *selfJSON) print(out *output) {
+	fmt.Fprintln(out, s.Key)
+	switch {
+	case s.Rooms == nil && s.Bus != "":
+		out.pairs("bus", s.Bus)
+	case s.Bus != "":
+		out.pairs("name", s.Name, "role", s.Role, "bus", s.Bus, "rooms", fmt.Sprint(*s.Rooms))
+	}
+}
+
+// askBus adds to what is known of the caller what the bus knows of it. A store in which there is no bus knows nothing.
+func askBus(ctx context.Context, o unibus.Options, s *selfJSON) error {
 	c, err := unibus.Connect(ctx, o)
 	if err != nil {
 		return err
@@ -132,60 +174,40 @@ func (a *app) learn(ctx context.Context, o unibus.Options, s *self) error {
 	return nil
 }
 
-func (a *app) joinCmd() *cobra.Command {
+// joinCommand is join, which has no flags.
+type joinCommand struct{ a *app }
+
+// newJoin makes join.
+func newJoin(a *app) *cobra.Command {
+	j := &joinCommand{a: a}
 	return &cobra.Command{
 		Use: "join URL", Short: "Remember a bus and introduce myself to it", Args: cobra.ExactArgs(1),
 		Long: "Remember the server and the bus id (nats://host:4222#BUSID) for this identity, and publish its\ncard. Without an id, the bus that answers is pinned. Whoever is not on the allowlist yet is told\nthe line to send to an admin; once that has run, everything else works.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.options()
-			if err != nil {
-				return err
-			}
-			c, err := unibus.Join(cmd.Context(), args[0], o)
-			if errors.Is(err, unibus.ErrInvalid) {
-				return hinted(err, serverHint)
-			}
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return a.out.value(map[string]string{"server": redact.URL(args[0]), "bus": c.Bus().String(), "key": c.Key().String()}, func() {
-				fmt.Fprintf(a.out, "joined the bus %s\n", c.Bus())
-			})
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return j.run(cmd.Context(), args[0]) },
 	}
 }
 
-// A token's life: unless told otherwise, and what the service accepts at most.
-const (
-	defaultTokenLife = "10m"
-	maxTokenLife     = 24 * time.Hour
-)
-
-func (a *app) tokenCmd() *cobra.Command {
-	var ttl time.Duration
-	c := &cobra.Command{
-		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
-		Long:    "Print a bearer token: whoever has it may use the HTTP API as you, for as long as --ttl says. Those who check\nit allow five minutes more, for clocks that differ.",
-		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8222/users`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd.Context(), func(c *unibus.Client) error {
-				t, err := c.Token(ttl)
-				if err != nil {
-					return err
-				}
-				return a.out.value(map[string]string{"token": t}, func() { fmt.Fprintln(a.out, t) })
-			})
-		},
-	}
-	c.Flags().Var(newDefault(&ttl, defaultTokenLife, tokenLife), "ttl", "how long it may be used, at most 24h")
-	return c
+// joinedJSON is a bus that was joined, as scripts see it.
+type joinedJSON struct {
+	Bus    string `json:"bus"`
+	Key    string `json:"key"`
+	Server string `json:"server"`
 }
 
-func tokenLife(text string) (time.Duration, error) {
-	d, err := longer(text)
-	if err == nil && d > maxTokenLife {
-		err = errors.New("more than 24h")
+// run joins. Whoever is not on the allowlist yet gets ErrDenied, with the line to send to an admin.
+func (j *joinCommand) run(ctx context.Context, url string) error {
+	o, err := j.a.options()
+	if err != nil {
+		return err
 	}
-	return d, err
+	c, err := unibus.Join(ctx, url, o)
+	if errors.Is(err, unibus.ErrInvalid) {
+		return hinted(err, hintServer)
+	}
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	joined := joinedJSON{Bus: c.Bus().String(), Key: c.Key().String(), Server: redact.URL(url)}
+	return j.a.out.value(joined, func() { fmt.Fprintf(j.a.out, "joined the bus %s\n", joined.Bus) })
 }

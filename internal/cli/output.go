@@ -3,16 +3,12 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
 	"sync"
-	"time"
-	"unicode"
 	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -20,26 +16,31 @@ import (
 	"golang.org/x/term"
 )
 
-// output is stdout or stderr.
+// output is stdout or stderr: a buffer before a file, which knows whether it is a terminal, how wide, and whether results
+// are JSON. A command prints one result with value, or many with encode and Flush.
 type output struct {
 	*bufio.Writer
-	raw      *os.File
-	terminal bool
-	plain    bool // no colour
-	width    int  // columns of the terminal; 0: none, or not known
-	json     bool
+	// raw is the file itself, for what draws on a terminal by itself.
+	raw *os.File
+	// terminal says that a person looks at it; plain, that there is to be no colour.
+	terminal, plain bool
+	// width is how many columns the terminal has; 0: there is none, or it is not known, and nothing is made to fit.
+	width int
+	// json says that results are JSON.
+	json bool
 
-	mu sync.Mutex // of say
+	mu sync.Mutex // of print
 }
 
-// say writes and flushes text at once, from any goroutine.
-func (o *output) say(format string, args ...any) {
+// print writes and flushes text at once, from any goroutine.
+func (o *output) print(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	fmt.Fprintf(o, format, args...)
 	o.Flush()
 }
 
+// newOutput writes to a file, and finds out whether that is a terminal.
 func newOutput(f *os.File) *output {
 	t := isTerminal(f)
 	o := &output{Writer: bufio.NewWriterSize(f, 64<<10), raw: f, terminal: t, plain: !t}
@@ -49,6 +50,7 @@ func newOutput(f *os.File) *output {
 	return o
 }
 
+// isTerminal reports whether a person is at the other end.
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
 // value prints one result: as JSON, or as whatever plain prints.
@@ -72,6 +74,7 @@ func (o *output) encode(v any) error {
 	if err := e.Encode(v); err != nil {
 		return err
 	}
+	// Nearly always there is nothing to escape.
 	if bytes.IndexFunc(line.Bytes(), func(r rune) bool { return r != '\n' && hidden(r) }) < 0 {
 		_, err := o.Write(line.Bytes())
 		return err
@@ -118,19 +121,19 @@ func (o *output) table(header []string, rows [][]string) {
 	for _, row := range rows {
 		t.AppendRow(cells(row))
 	}
-	if last := o.last(header, rows); last > 0 {
-		t.SetColumnConfigs([]table.ColumnConfig{{Number: len(rows[0]), WidthMax: last, WidthMaxEnforcer: fit}})
+	if width := o.lastWidth(header, rows); width > 0 {
+		t.SetColumnConfigs([]table.ColumnConfig{{Number: len(rows[0]), WidthMax: width, WidthMaxEnforcer: wrapCell}})
 	}
 	for line := range strings.Lines(t.Render()) {
 		fmt.Fprintln(o, strings.TrimRight(line, " \n"))
 	}
 }
 
-// leastLast is how narrow the last column of a table may become.
-const leastLast = 12
+// minLastWidth is how narrow the last column of a table may become.
+const minLastWidth = 12
 
-// last is how wide the last column of a table may be so that its lines fit the terminal; 0 when they fit as they are.
-func (o *output) last(header []string, rows [][]string) int {
+// lastWidth is how wide the last column of a table may be so that its lines fit the terminal; 0 when they fit as they are.
+func (o *output) lastWidth(header []string, rows [][]string) int {
 	if o.width == 0 || header == nil || len(rows) == 0 { // what is shown alone is shown whole
 		return 0
 	}
@@ -140,6 +143,7 @@ func (o *output) last(header []string, rows [][]string) int {
 			columns[i] = max(columns[i], text.StringWidthWithoutEscSequences(visible(cell)))
 		}
 	}
+	// Only the last column gives way: those before it are names and roles, which are short and have to be read whole.
 	others := 0
 	for _, w := range columns[:len(columns)-1] {
 		others += w + 2
@@ -147,13 +151,13 @@ func (o *output) last(header []string, rows [][]string) int {
 	if others+columns[len(columns)-1] <= o.width {
 		return 0
 	}
-	return max(o.width-others-2, leastLast)
+	return max(o.width-others-2, minLastWidth)
 }
 
 // wrapped breaks a text between words, so that it fits the terminal where it begins at a column.
 func (o *output) wrapped(s string, column int) string {
 	width := o.width - column
-	if o.width == 0 || width < leastLast {
+	if o.width == 0 || width < minLastWidth {
 		return s
 	}
 	lines := strings.Split(text.WrapSoft(s, width), "\n")
@@ -163,8 +167,8 @@ func (o *output) wrapped(s string, column int) string {
 	return strings.Join(lines, "\n"+strings.Repeat(" ", column))
 }
 
-// fit breaks a cell between words; one that is a single word, as a key, is cut off with a mark instead.
-func fit(cell string, width int) string {
+// wrapCell breaks a cell between words; one that is a single word, as a key, is cut off with a mark instead.
+func wrapCell(cell string, width int) string {
 	if !strings.Contains(cell, " ") {
 		return text.Snip(cell, width, "…")
 	}
@@ -178,96 +182,4 @@ func (o *output) pairs(pairs ...string) {
 		rows = append(rows, pairs[i:i+2])
 	}
 	o.table(nil, rows)
-}
-
-// visible makes text from others safe for a terminal: control characters, what reorders text, and
-// bytes that are no UTF-8 are written as escapes.
-func visible(s string) string {
-	safe := true
-	for _, r := range s {
-		if hidden(r) {
-			safe = false
-			break
-		}
-	}
-	if safe {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case r == '\t':
-			b.WriteString(`\t`)
-		case hidden(r) && r < 0x100:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case hidden(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(s[i : i+size])
-		}
-		i += size
-	}
-	return b.String()
-}
-
-// hidden reports whether a terminal would act on a character rather than show it.
-func hidden(r rune) bool {
-	return r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
-}
-
-// stamp writes a time for people: RFC 3339 UTC, to the second.
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
-}
-
-func yes(b bool) string {
-	if b {
-		return "yes"
-	}
-	return ""
-}
-
-// natural compares texts as people order them: numbers in them by what they count.
-func natural(a, b string) int {
-	for a != "" && b != "" {
-		x, y := digits(a), digits(b)
-		if x > 0 && y > 0 {
-			m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
-			if d := cmp.Or(cmp.Compare(len(m), len(n)), cmp.Compare(m, n), cmp.Compare(x, y)); d != 0 {
-				return d
-			}
-			a, b = a[x:], b[y:]
-			continue
-		}
-		if a[0] != b[0] {
-			return cmp.Compare(a[0], b[0])
-		}
-		a, b = a[1:], b[1:]
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-// digits is how many digits a text begins with.
-func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
-
-// idLength is how many characters an id has.
-const idLength = 32
-
-// abbreviated is how many characters of ids tell them from each other. That many name a room, too.
-func abbreviated(ids []string) int {
-	for n := 10; ; n += 2 {
-		seen := map[string]bool{}
-		for _, id := range ids {
-			seen[id[:n]] = true
-		}
-		if n == idLength || len(seen) == len(ids) {
-			return n
-		}
-	}
 }

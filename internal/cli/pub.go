@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -17,71 +16,89 @@ import (
 	"github.com/unibus/unibus"
 )
 
-// pubFlags are the flags of pub.
-type pubFlags struct {
-	headers     []string
-	file        string
-	whole, null bool
-	count       int
-	ack         string
+// pub: an input is cut into messages (messages), which are handed to a Publisher; what it has acknowledged is told when
+// that is not all.
+
+// pubCommand is pub and its flags.
+type pubCommand struct {
+	a *app
+	pubFlags
 }
 
-func (a *app) pubCmd() *cobra.Command {
-	var f pubFlags
+// pubFlags are the flags of pub.
+type pubFlags struct {
+	// headers are KEY=VALUE, for every message.
+	headers []string
+	// file is read instead of stdin; empty: stdin.
+	file string
+	// whole takes all of the input for one message; null has messages end with NUL, so that they can hold newlines.
+	whole, null bool
+	// count is how often MESSAGE is published, or after how many messages of the input it is enough; 0: once, or all.
+	count int
+	// ack is all or none: whether acknowledgements are waited for.
+	ack string
+}
+
+// newPub makes pub.
+func newPub(a *app) *cobra.Command {
+	p := &pubCommand{a: a}
 	c := &cobra.Command{
-		Use: "pub ROOM [MESSAGE]", Short: "Publish messages", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: a.completeRooms,
+		Use: "pub ROOM [MESSAGE]", Short: "Publish messages", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completer{a}.rooms,
 		Long: "Publish MESSAGE, without reading standard input; or else standard input, a message a line, as it\ncomes. It ends with 0 only when everything is acknowledged; if not, it says how many were. What is not\nacknowledged is sent again for 30 seconds, or --timeout if that is longer.",
 		Example: `  unibus pub ops.alerts "disk full"
   journalctl -fu app | unibus pub ops.alerts
   unibus pub ops.files --whole -H name=report.pdf < report.pdf`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			headers, err := f.check(len(args) == 2)
-			if err != nil {
-				return err
-			}
-			in := io.Reader(a.in)
-			if f.file != "" {
-				file, err := os.Open(f.file)
-				if errors.Is(err, os.ErrNotExist) {
-					return fmt.Errorf("--file: %w: there is no file %s", unibus.ErrNotFound, f.file)
-				}
-				if err != nil {
-					return err
-				}
-				defer file.Close()
-				in = file
-			}
-			return a.with(cmd.Context(), func(c *unibus.Client) error {
-				r, err := c.Room(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				if len(args) == 2 && f.count <= 1 {
-					err := r.PublishOnce(cmd.Context(), []byte(args[1]), headers...)
-					if errors.Is(err, unibus.ErrUnavailable) {
-						a.acknowledged(0)
-					}
-					return err
-				}
-				if len(args) == 2 {
-					in = &repeated{line: append([]byte(args[1]), 0), left: f.count}
-					f.null = true
-				}
-				return a.publish(cmd.Context(), r, in, f, headers)
-			}, args[0])
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), args[0], args[1:]) },
 	}
 	fs := c.Flags()
-	fs.StringArrayVarP(&f.headers, "header", "H", nil, "a header `KEY=VALUE` for every message; may be repeated")
-	fs.StringVar(&f.file, "file", "", "read `FILE` instead of standard input")
-	fs.BoolVar(&f.whole, "whole", false, "all of the input is one message")
-	fs.BoolVar(&f.null, "null", false, "messages are separated by NUL instead of newline")
-	fs.Var(newValue(&f.count, count), "count", "publish MESSAGE `N` times, or the first N messages of the input")
-	fs.Var(newDefault(&f.ack, "all", oneOf("all", "none")), "ack", "all: wait for every acknowledgement; none: only hand over to the server")
-	a.complete(c, "ack", "all", "none")
+	fs.StringArrayVarP(&p.headers, "header", "H", nil, "a header `KEY=VALUE` for every message; may be repeated")
+	fs.StringVar(&p.file, "file", "", "read `FILE` instead of standard input")
+	fs.BoolVar(&p.whole, "whole", false, "all of the input is one message")
+	fs.BoolVar(&p.null, "null", false, "messages are separated by NUL instead of newline")
+	fs.Var(newValue(&p.count, parseCount), "count", "publish MESSAGE `N` times, or the first N messages of the input")
+	fs.Var(newDefault(&p.ack, "all", parseOneOf("all", "none")), "ack", "all: wait for every acknowledgement; none: only hand over to the server")
+	completeValues(c, "ack", "all", "none")
 	return c
 }
 
+// run publishes a message, if there is one, or else an input.
+func (p *pubCommand) run(ctx context.Context, room string, message []string) error {
+	headers, err := p.check(len(message) > 0)
+	if err != nil {
+		return err
+	}
+	in := io.Reader(p.a.in)
+	if p.file != "" {
+		file, err := openNamed("file", p.file)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		in = file
+	}
+	return p.a.with(ctx, func(c *unibus.Client) error {
+		r, err := c.Room(ctx, room)
+		if err != nil {
+			return err
+		}
+		if len(message) == 0 {
+			return p.publish(ctx, r, in, headers)
+		}
+		// As an input that says the same several times, ended by NUL so that a message can hold newlines.
+		if p.count > 1 {
+			p.null = true
+			return p.publish(ctx, r, &repeated{line: append([]byte(message[0]), 0), left: p.count}, headers)
+		}
+		// The common case: no publisher, one frame, one acknowledgement.
+		err = r.PublishOnce(ctx, []byte(message[0]), headers...)
+		if errors.Is(err, unibus.ErrUnavailable) {
+			p.tellAcknowledged(0)
+		}
+		return err
+	}, room)
+}
+
+// check refuses flags that contradict each other, and reads the headers; message says that there is a MESSAGE.
 func (f *pubFlags) check(message bool) ([]unibus.Header, error) {
 	var headers []unibus.Header
 	for _, h := range f.headers {
@@ -107,6 +124,7 @@ type repeated struct {
 	rest []byte
 }
 
+// Read gives the line as often as it is to be read.
 func (r *repeated) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
 		if r.left == 0 {
@@ -120,53 +138,59 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// minClosing is how long pub waits at the end for what is not acknowledged, if --timeout is shorter.
+const minClosing = 30 * time.Second
+
 // publish sends an input, and says how far it came if that is not to the end.
-func (a *app) publish(ctx context.Context, r *unibus.Room, in io.Reader, f pubFlags, headers []unibus.Header) error {
-	p, err := r.Publisher(ctx)
+func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, headers []unibus.Header) error {
+	to, err := r.Publisher(ctx)
 	if err != nil {
 		return err
 	}
-	type result struct {
-		sent uint64
-		err  error
-	}
-	read := make(chan result, 1)
-	go func() { // it may hang in a read for ever, which must not hold up an end
-		sent, err := f.messages(in, func(body []byte) error { return p.Publish(body, headers...) })
-		read <- result{sent, err}
-	}()
-	var got result
-	select {
-	case got = <-read:
-	case <-ctx.Done():
-		got.err = ctx.Err()
-	case <-p.Done():
-	}
-	if f.ack == "none" && got.err == nil && ctx.Err() == nil {
-		return p.Close(ctx)
+	// However sending ended, what was accepted until then is closed: acknowledged, or told as lost.
+	err = p.send(ctx, in, to, headers)
+	if p.ack == "none" && err == nil && ctx.Err() == nil {
+		return to.Close(ctx)
 	}
 	// What was accepted is brought home even when interrupted, for as long as one exchange may take.
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(a.set.timeout, 30*time.Second))
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.a.set.timeout, minClosing))
 	defer cancel()
-	closed := p.Close(closing)
-	if got.err == nil || errors.Is(got.err, unibus.ErrClosed) {
-		got.err = closed
+	closed := to.Close(closing)
+	if err == nil || errors.Is(err, unibus.ErrClosed) {
+		err = closed
 	}
-	if got.err == nil && ctx.Err() == nil {
-		return nil
+	if err == nil {
+		err = ctx.Err()
 	}
-	a.acknowledged(p.Acked())
-	if got.err == nil {
-		got.err = ctx.Err()
+	if err != nil {
+		p.tellAcknowledged(to.Acked())
 	}
-	return got.err
+	return err
 }
 
-func (a *app) acknowledged(n uint64) {
-	a.err.say("unibus: %s acknowledged\n", english.Plural(int(n), "message", ""))
+// send hands an input to a publisher, until its end, an interruption, or what ends the publisher.
+func (p *pubCommand) send(ctx context.Context, in io.Reader, to *unibus.Publisher, headers []unibus.Header) error {
+	read := make(chan error, 1)
+	go func() { // it may hang in a read for ever, which must not hold up an end
+		_, err := p.messages(in, func(body []byte) error { return to.Publish(body, headers...) })
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-to.Done():
+		return nil // Close tells why
+	}
 }
 
-// messages cuts an input into messages.
+// tellAcknowledged says how far it got, also to those who want no notices: it is what a script begins from again.
+func (p *pubCommand) tellAcknowledged(n uint64) {
+	p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(n), "message", ""))
+}
+
+// messages cuts an input into messages, hands each to send, and returns how many it took.
 func (f *pubFlags) messages(in io.Reader, send func(body []byte) error) (n uint64, err error) {
 	if f.whole {
 		body, err := io.ReadAll(io.LimitReader(in, unibus.MaxMessage+1))
@@ -179,6 +203,7 @@ func (f *pubFlags) messages(in io.Reader, send func(body []byte) error) (n uint6
 	if f.null {
 		separator = 0
 	}
+	// What fits the buffer is handed on without being copied; what does not is gathered in long.
 	r := bufio.NewReaderSize(in, 256<<10)
 	var long []byte
 	for f.count == 0 || n < uint64(f.count) {

@@ -1,8 +1,7 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 
 	"github.com/unibus/unibus"
 )
@@ -23,27 +21,38 @@ import (
 // commands that look into serve's folder. What a command does is said where it is called, and not by something
 // that happens to be in the environment.
 
-// settings are the values of the global flags.
+// settings are the values of the global flags. An empty text is a setting that nobody made.
 type settings struct {
+	// server and context say where NATS servers are, context also how to get in; store goes straight to a store instead,
+	// and keys is a file of the service's keys for that.
 	server, context, store, keys string
-	identity, state, output      string
-	bus                          unibus.ID // zero: any
-	timeout                      time.Duration
-	quiet, verbose, noColor      bool
-	yes                          bool // no setting: it answers for one command
+	// identity is a file, state a folder; identityFile and stateDir are where they are in any case.
+	identity, state string
+	// output is text or json.
+	output string
+	// bus is the one that is insisted on; zero: any.
+	bus unibus.ID
+	// timeout is that of each exchange with a server.
+	timeout time.Duration
+	// data is the folder of serve, also for commands that look into it; dataDir is where it is in any case.
+	data string
+	// quiet silences notices, verbose has serve tell more, noColor prints no colour.
+	quiet, verbose, noColor bool
+	// yes is no setting: it answers for one command.
+	yes bool
 }
 
 // define makes the global flags.
 func (s *settings) define(f *pflag.FlagSet) {
-	f.Var(newValue(&s.server, serverList), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
+	f.Var(newValue(&s.server, parseServers), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
 	f.StringVar(&s.context, "context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
 	f.StringVar(&s.store, "store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
 	f.StringVar(&s.keys, "keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
 	f.StringVar(&s.identity, "identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
 	f.StringVar(&s.state, "state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
-	f.Var(newValue(&s.bus, busID), "bus", "insist on the bus with this `ID`")
-	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), longer), "timeout", "for each exchange with the server")
-	f.VarP(newDefault(&s.output, "text", oneOf("text", "json")), "output", "o", "text or json")
+	f.Var(newValue(&s.bus, parseBus), "bus", "insist on the bus with this `ID`")
+	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), parsePositive), "timeout", "for each exchange with the server")
+	f.VarP(newDefault(&s.output, "text", parseOneOf("text", "json")), "output", "o", "text or json")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no notices")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "say more")
 	f.BoolVar(&s.noColor, "no-color", false, "no colour (also NO_COLOR)")
@@ -58,9 +67,29 @@ func (s *settings) busText() string {
 	return s.bus.String()
 }
 
+// defineData makes --data, a flag of serve and of commands that look into the data folder of the service on this machine.
+func (s *settings) defineData(f *pflag.FlagSet) {
+	f.StringVar(&s.data, "data", "", "data `DIR` of the service (default $XDG_DATA_HOME/unibus)")
+}
+
+// identityFile is where the identity is, or would be.
+func (s *settings) identityFile() string {
+	return cmp.Or(s.identity, filepath.Join(xdg.ConfigHome, "unibus", "identity.nk"))
+}
+
+// stateDir is the folder for what was verified.
+func (s *settings) stateDir() string { return cmp.Or(s.state, filepath.Join(xdg.StateHome, "unibus")) }
+
+// dataDir is the data folder of the service on this machine.
+func (s *settings) dataDir() string { return cmp.Or(s.data, filepath.Join(xdg.DataHome, "unibus")) }
+
+// configFile is where the configuration file is, if there is one. No setting moves it.
+func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
+
 // settable are the flags that are settings, by name.
 func settable(root *cobra.Command) map[string]*pflag.Flag {
 	flags := map[string]*pflag.Flag{}
+	// --yes answers for one command: in an environment it would answer for all.
 	add := func(f *pflag.Flag) {
 		if f.Name != "yes" && f.Name != "help" {
 			flags[f.Name] = f
@@ -75,11 +104,12 @@ func settable(root *cobra.Command) map[string]*pflag.Flag {
 	return flags
 }
 
-// found is a setting's value, and where it was found.
-type found struct{ text, place string }
+// sourced is a setting's value, and the place that gives it: a variable, or a name in the file.
+type sourced struct{ text, place string }
 
 // readSettings gives the settings that the command line does not the values they have elsewhere.
 func readSettings(cmd *cobra.Command) error {
+	// The file is read whole, and first: a name in it that is no setting is told even to who sets everything otherwise.
 	flags := settable(cmd.Root())
 	file := configFile()
 	inFile, err := readConfig(file, flags)
@@ -87,6 +117,8 @@ func readSettings(cmd *cobra.Command) error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		// What the command line gives is not looked for elsewhere, so that a value there that cannot be does not keep a
+		// command from running that does not use it.
 		if given(cmd.Flags().Lookup(name)) {
 			continue
 		}
@@ -118,36 +150,18 @@ func variables(name string) []string {
 	return []string{own}
 }
 
-func fromEnvironment(name string) (found, bool) {
+// fromEnvironment looks for a setting among the variables. An empty one counts as not set, as scripts write it.
+func fromEnvironment(name string) (sourced, bool) {
 	for _, variable := range variables(name) {
 		if text := os.Getenv(variable); text != "" {
-			return found{text, variable}, true
+			return sourced{text, variable}, true
 		}
 	}
-	return found{}, false
+	return sourced{}, false
 }
 
-// notYAML says where a file stops being what it has to be, without the words of the library that read it, whose line
-// numbers are not always right: it is the first line after all that can be read.
-func notYAML(file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return usage("%s: %w", file, err)
-	}
-	lines := strings.SplitAfter(string(text), "\n")
-	line := len(lines)
-	for ; line > 1; line-- {
-		v := viper.New()
-		v.SetConfigType("yaml")
-		if v.ReadConfig(strings.NewReader(strings.Join(lines[:line-1], ""))) == nil {
-			break
-		}
-	}
-	return hinted(usage("%s: line %d: not NAME: VALUE", file, line), "a flag's name without dashes, a colon, its value: a line each")
-}
-
-// misspelled tells of variables that are none of ours but nearly are: nobody would look at them.
-func (a *app) misspelled(root *cobra.Command) {
+// warnMisspelled tells of variables that are no settings but are spelled nearly like one: nobody would look at them.
+func warnMisspelled(root *cobra.Command, notice func(format string, args ...any)) {
 	known := map[string]bool{"UNIBUS_FEATURES": true}
 	for name := range settable(root) {
 		known[variables(name)[0]] = true
@@ -161,13 +175,14 @@ func (a *app) misspelled(root *cobra.Command) {
 		}
 		near := slices.MinFunc(names, func(x, y string) int { return distance(name, x) - distance(name, y) })
 		if distance(name, near) <= max(1, len(own)/4) {
-			a.notice("%s is no setting and is not looked at: is %s meant?", name, near)
+			notice("%s is no setting and is not looked at: is %s meant?", name, near)
 		}
 	}
 }
 
 // distance is how many letters have to be changed, added or left out to make one text of the other.
 func distance(a, b string) int {
+	// One row of Levenshtein's table at a time: row[j] is the distance of the beginning of a so far from b[:j].
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -184,40 +199,4 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-func configFile() string { return filepath.Join(xdg.ConfigHome, "unibus", "config.yaml") }
-
-// readConfig reads the configuration file, in which nothing but settings may stand. There need not be one.
-func readConfig(file string, flags map[string]*pflag.Flag) (map[string]found, error) {
-	v := viper.New()
-	v.SetConfigFile(file)
-	var parse viper.ConfigParseError
-	switch err := v.ReadInConfig(); {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
-	case errors.As(err, &parse):
-		return nil, notYAML(file)
-	case err != nil:
-		return nil, usage("%s: %w", file, err)
-	}
-	values := map[string]found{}
-	for _, name := range v.AllKeys() {
-		if flags[name] == nil {
-			return nil, hinted(usage("%s: %s: there is no such setting", file, name), "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help")
-		}
-		place := file + ": " + name
-		switch value := v.Get(name).(type) {
-		case nil: // a name with nothing behind it
-		case []any:
-			var list []string
-			for _, one := range value {
-				list = append(list, fmt.Sprint(one))
-			}
-			values[name] = found{strings.Join(list, ","), place}
-		default:
-			values[name] = found{fmt.Sprint(value), place}
-		}
-	}
-	return values, nil
 }

@@ -10,22 +10,22 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/redact"
 )
 
 // Values of flags are checked as they are set, in one place for the command line, the environment and the
-// configuration file: what cannot be is refused before anything is done.
+// configuration file: what cannot be is refused before anything is done. A flag's value is a value[T] with a parser;
+// what is said of one that cannot be is in flagerror.go.
 
 // value is a flag's value of a type that parse reads.
 type value[T any] struct {
-	to    *T
-	text  string // as it was given
+	// to is where a command finds the value; text is how it was given.
+	to   *T
+	text string
+	// parse reads it.
 	parse parser[T]
 }
 
@@ -53,6 +53,7 @@ func (v *value[T]) Set(text string) error {
 	return err
 }
 
+// String is the value as it was given, or as its default is written; help shows it.
 func (v *value[T]) String() string { return v.text }
 
 // Type is what help calls the value.
@@ -66,8 +67,8 @@ func (v *value[T]) Type() string {
 	return "string"
 }
 
-// between reads a whole number.
-func between(least, most int) parser[int] {
+// parseBetween reads a whole number within bounds.
+func parseBetween(least, most int) parser[int] {
 	return func(text string) (int, error) {
 		if n, err := strconv.Atoi(text); err == nil && n >= least && n <= most {
 			return n, nil
@@ -81,11 +82,11 @@ func between(least, most int) parser[int] {
 
 const maxCount = 1<<31 - 1
 
-// count reads how many of something there are to be.
-var count = between(1, maxCount)
+// parseCount reads how many of something there are to be.
+func parseCount(text string) (int, error) { return parseBetween(1, maxCount)(text) }
 
-// longer reads a duration that is longer than nothing.
-func longer(text string) (time.Duration, error) {
+// parsePositive reads a duration that is longer than nothing.
+func parsePositive(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil || d == 0 {
 		return 0, errors.New("not a duration longer than nothing (500ms, 5s, 2m, 1h)")
@@ -93,8 +94,8 @@ func longer(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// atLeast0 reads a duration, which may be nothing.
-func atLeast0(text string) (time.Duration, error) {
+// parseWait reads a duration, which may be nothing.
+func parseWait(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil {
 		return 0, errors.New("not a duration (500ms, 5s, 2m, 1h)")
@@ -102,8 +103,8 @@ func atLeast0(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// oneOf reads one of some words.
-func oneOf(words ...string) parser[string] {
+// parseOneOf reads one of some words.
+func parseOneOf(words ...string) parser[string] {
 	return func(text string) (string, error) {
 		if !slices.Contains(words, text) {
 			if len(words) == 2 {
@@ -115,8 +116,8 @@ func oneOf(words ...string) parser[string] {
 	}
 }
 
-// byteSize reads a size; 0 is no limit.
-func byteSize(text string) (uint64, error) {
+// parseSize reads a number of bytes; 0 is no limit.
+func parseSize(text string) (uint64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil || n > 1<<53-1 || n > 0 && n < 4<<10 { // half of it has to hold a message
 		return 0, errors.New("not a size of at least 4KiB (100MB, 1GiB), or 0 for no limit")
@@ -124,16 +125,16 @@ func byteSize(text string) (uint64, error) {
 	return n, nil
 }
 
-// syncing reads how often something is synced to disk.
-func syncing(text string) (string, error) {
-	if _, err := longer(text); text != "always" && err != nil {
+// parseSync reads how often something is synced to disk.
+func parseSync(text string) (string, error) {
+	if _, err := parsePositive(text); text != "always" && err != nil {
 		return "", errors.New("neither always nor an interval (10s)")
 	}
 	return text, nil
 }
 
-// listenAddress reads where to listen.
-func listenAddress(text string) (string, error) {
+// parseAddress reads where to listen.
+func parseAddress(text string) (string, error) {
 	_, port, err := net.SplitHostPort(text)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
 		return "", errors.New("not an address and a port (127.0.0.1:4222; port 0 takes a free one)")
@@ -141,33 +142,31 @@ func listenAddress(text string) (string, error) {
 	return text, nil
 }
 
-// routes reads a list of addresses of other servers.
-func routes(text string) ([]string, error) {
+// parseRoutes reads a list of addresses of other servers.
+func parseRoutes(text string) ([]string, error) {
 	list := strings.Split(text, ",")
 	for _, r := range list {
 		_, host, found := strings.Cut(r, "://")
 		if !found {
 			host = r
 		}
-		if _, err := listenAddress(host[strings.LastIndexByte(host, '@')+1:]); err != nil {
+		if _, err := parseAddress(host[strings.LastIndexByte(host, '@')+1:]); err != nil {
 			return nil, errors.New("not addresses and ports of the other servers, with commas between them (10.0.0.2:6222,10.0.0.3:6222)")
 		}
 	}
 	return list, nil
 }
 
-// serverList reads where NATS servers are.
-func serverList(text string) (string, error) {
+// parseServers reads where NATS servers are.
+func parseServers(text string) (string, error) {
 	if err := bus.CheckServers(text); err != nil {
-		return "", hinted(err, serverHint)
+		return "", hinted(err, hintServer)
 	}
 	return text, nil
 }
 
-const serverHint = "unibus serve prints where its clients connect: nats://HOST:PORT#BUSID, for unibus join; --server takes what is before the #"
-
-// busID reads a bus id.
-func busID(text string) (unibus.ID, error) {
+// parseBus reads a bus id.
+func parseBus(text string) (unibus.ID, error) {
 	id, err := crypto.ParseID(text)
 	if err != nil || id.IsZero() { // which would be taken for none given
 		err = errors.New("not the id of a bus: 32 letters and digits, as unibus serve and unibus whoami show it")
@@ -175,46 +174,40 @@ func busID(text string) (unibus.ID, error) {
 	return id, err
 }
 
-// flagError says in our own words what is wrong with a flag.
-func flagError(cmd *cobra.Command, err error) error {
-	var bad *pflag.InvalidValueError
-	var unknown *pflag.NotExistError
-	var lacking *pflag.ValueRequiredError
-	hint := cmd.CommandPath() + " --help shows the flags"
-	switch {
-	case errors.As(err, &bad):
-		return refused("", bad.GetFlag(), bad.GetValue(), bad.Unwrap())
-	case errors.As(err, &unknown):
-		name := "--" + unknown.GetSpecifiedName()
-		if unknown.GetSpecifiedShortnames() != "" {
-			name = name[1:]
-		}
-		if name == "--version" {
-			hint = "unibus version"
-		}
-		return hinted(usage("%s: unknown flag", name), hint)
-	case errors.As(err, &lacking):
-		return hinted(usage("--%s: it needs a value", lacking.GetFlag().Name), hint)
+// parseExpiry reads a duration from now, in days too, or a date.
+func parseExpiry(text string) (time.Time, error) {
+	t, err := parseWhen(text, time.Now(), 1)
+	if err == nil && t.Before(time.Now()) {
+		err = errors.New("that is past")
 	}
-	return hinted(usage("%w", err), hint)
+	return t, err
 }
 
-// refused says that a flag cannot have a value, and where that was given: in place, or on the command line.
-func refused(place string, f *pflag.Flag, text string, why error) error {
-	if f.Value.Type() == "bool" {
-		why = errors.New("neither true nor false")
+// parseSince reads how long ago, or when.
+func parseSince(text string) (time.Time, error) { return parseWhen(text, time.Now(), -1) }
+
+// parseWhen reads a duration before (sign -1) or after now, or a time.
+func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
+	if d, err := parseDuration(s); err == nil {
+		return now.Add(sign * d), nil
 	}
-	if strings.ContainsAny(text, "@") { // there may be a password before it
-		text = redact.URL(text)
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
 	}
-	what := fmt.Sprintf("--%s %s", f.Name, text)
-	if place != "" {
-		what = fmt.Sprintf("%s: %s", place, text)
+	return time.Time{}, errors.New("neither a duration (90m, 24h, 30d) nor a time (2006-01-02, 2006-01-02T15:04:05Z)")
+}
+
+// parseDuration reads Go's durations and whole days.
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
 	}
-	var own hintError
-	if errors.As(why, &own) {
-		return hinted(usage("%s: %w", what, why), own.hint)
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errors.New("negative")
 	}
-	_, does := pflag.UnquoteUsage(f)
-	return hinted(usage("%s: %w", what, why), fmt.Sprintf("--%s: %s", f.Name, does))
+	return d, err
 }

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+)
+
+// What is said of command lines that name no command, or give one what it does not take: cobra finds it, and here it
+// becomes a usage error in our own words.
+
+// Annotations of commands.
+const (
+	// annotationAsks marks commands that ask a question of their own. There --yes is the answer to that, and to
+	// nothing else: whoever means to archive a room has not said that its name may mean another one by now.
+	annotationAsks = "asks"
+	// annotationFounds marks commands that make a store which is not there, and found a bus in it. To all others it
+	// has to be there: a path that was mistyped is no empty bus.
+	annotationFounds = "founds"
+)
+
+// newGroup is a command that only has commands below it.
+func newGroup(use, short string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: showHelp}
+	c.AddCommand(sub...)
+	return c
+}
+
+// showHelp is the run of a command that does nothing by itself.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// checkHelp makes asking for the help of what is no command a usage error; cobra would show that of what is above it.
+func (a *app) checkHelp(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+			a.helpError = wrongArgs(cmd, cmd.Flags().Args())
+			return
+		}
+		help(cmd, args)
+	})
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.RunE = helpOf
+		}
+	}
+}
+
+// helpOf shows the help of the command that is named.
+func helpOf(cmd *cobra.Command, args []string) error {
+	named, rest, err := cmd.Root().Find(args)
+	if err == nil && len(rest) > 0 && named.HasSubCommands() {
+		err = wrongArgs(named, rest)
+	}
+	if err != nil {
+		return err
+	}
+	named.InitDefaultHelpFlag()
+	return named.Help()
+}
+
+// checkArgs makes wrong arguments of a command and of those below it usage errors.
+func checkArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if check(cmd, args) == nil {
+				return nil
+			}
+			return wrongArgs(cmd, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		checkArgs(sub)
+	}
+}
+
+// wrongArgs says that a command does not take the arguments it was given.
+func wrongArgs(cmd *cobra.Command, args []string) error {
+	name := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()))
+	if !cmd.HasSubCommands() {
+		why := "it does not take " + english.Plural(len(args), "argument", "")
+		if len(args) == 0 {
+			why = "it needs an argument"
+		}
+		return hinted(usage("%s: %s", name, why), hintUseLine(cmd))
+	}
+	hint := hintCommands(cmd)
+	if near := nearCommands(cmd, args[0]); len(near) > 0 {
+		hint = hintNear(near)
+	}
+	return hinted(usage("%s: unknown command", strings.TrimSpace(name+" "+args[0])), hint)
+}
+
+// nearCommands are the commands that may have been meant by a name that is none below cmd: those spelled nearly like
+// it, and those of that name in other groups.
+func nearCommands(cmd *cobra.Command, name string) []string {
+	cmd.SuggestionsMinimumDistance = 2
+	near := cmd.SuggestionsFor(name)
+	for i := range near {
+		near[i] = cmd.CommandPath() + " " + near[i]
+	}
+	for _, group := range cmd.Root().Commands() {
+		// One who types room ls means rooms ls; one who types ls at the top may mean any.
+		beside := group.Name() == cmd.Name()+"s" || group.Name()+"s" == cmd.Name() // room and rooms
+		if !beside && group.Parent() != cmd {
+			continue
+		}
+		for _, sub := range group.Commands() {
+			if sub.Name() == name || sub.HasAlias(name) {
+				near = append(near, sub.CommandPath())
+			}
+		}
+	}
+	return near
+}

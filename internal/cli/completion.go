@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+// What a shell completes: completion prints the script that asks this program, and a completer answers with rooms and
+// users of the bus, quickly or not at all.
+
+// shells are those completion scripts exist for.
+var shells = map[string]func(root *cobra.Command, w io.Writer) error{
+	"bash":       func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+	"zsh":        func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) },
+	"fish":       func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) },
+	"powershell": func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) },
+}
+
+// newCompletion makes completion, for the shells that cobra knows.
+func newCompletion(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "completion SHELL", Short: "Print a completion script for bash, zsh, fish or powershell", Args: cobra.ExactArgs(1),
+		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
+		Example:   "  source <(unibus completion bash)",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			generate := shells[args[0]]
+			if generate == nil {
+				return usage("completion %s: bash, zsh, fish or powershell", args[0])
+			}
+			return generate(cmd.Root(), a.out)
+		},
+	}
+}
+
+// completeValues offers fixed values for a flag.
+func completeValues(c *cobra.Command, flag string, values ...string) {
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+}
+
+// completer offers what the bus has.
+type completer struct{ a *app }
+
+// offer connects, and offers what list finds there and begins with a prefix. Nothing is said of what fails: someone is
+// typing.
+func (o completer) offer(cmd *cobra.Command, prefix string, list func(ctx context.Context, c *unibus.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	const done = cobra.ShellCompDirectiveNoFileComp
+	// cobra does not prepare a command that is only being completed.
+	if o.a.prepare(cmd, nil) != nil {
+		return nil, done
+	}
+	options, err := o.a.options()
+	if err != nil {
+		return nil, done
+	}
+	options.Timeout, options.Notice = quickTimeout, nil
+	ctx, cancel := context.WithTimeout(context.Background(), 2*quickTimeout)
+	defer cancel()
+	c, err := unibus.Connect(ctx, options)
+	if err != nil {
+		return nil, done
+	}
+	defer c.Close()
+	all, err := list(ctx, c)
+	if err != nil {
+		return nil, done
+	}
+	var out []string
+	for _, s := range all {
+		if strings.HasPrefix(s, prefix) {
+			out = append(out, s)
+		}
+	}
+	return out, done
+}
+
+// rooms offers the subjects of my rooms.
+func (o completer) rooms(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return o.offer(cmd, prefix, func(ctx context.Context, c *unibus.Client) ([]string, error) {
+		refs, err := c.ListMyRooms(ctx)
+		var out []string
+		for _, r := range refs {
+			out = append(out, r.Subject)
+		}
+		return out, err
+	})
+}
+
+// users offers the names on the allowlist.
+func (o completer) users(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return o.offer(cmd, prefix, func(_ context.Context, c *unibus.Client) ([]string, error) {
+		var out []string
+		for _, u := range c.Users() {
+			if u.Active {
+				out = append(out, u.Name)
+			}
+		}
+		return out, nil
+	})
+}
+
+// roomThenUsers is for ROOM USER….
+func (o completer) roomThenUsers(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return o.rooms(cmd, args, prefix)
+	}
+	return o.users(cmd, args, prefix)
+}
+
+// roomUserRole is for ROOM USER ROLE.
+func (o completer) roomUserRole(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 2 {
+		return roomRoles, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.roomThenUsers(cmd, args, prefix)
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+
+	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/redact"
+)
+
+// console is the person or the script at the other end: stdin, stdout and stderr, what is told to them and what they
+// are asked. Results go to out, everything else to err.
+type console struct {
+	set      *settings // quiet: no notices; yes: the answer to what is asked
+	in       *os.File
+	out, err *output
+}
+
+// notice tells people something, unless they asked for quiet.
+func (c *console) notice(format string, args ...any) {
+	if c.set.quiet {
+		return
+	}
+	c.err.print("%s\n", visible(redact.Text(fmt.Sprintf(format, args...))))
+}
+
+// answers reports whether someone is there who can be asked.
+func (c *console) answers() bool { return isTerminal(c.in) && c.err.terminal }
+
+// confirm asks on a terminal; without one the answer has to be --yes.
+func (c *console) confirm(question string) error {
+	if c.set.yes {
+		return nil
+	}
+	if !c.answers() {
+		return usage("%s: without a terminal this needs --yes", question)
+	}
+	c.err.print("%s? [y/N] ", question)
+	var answer string
+	if _, err := fmt.Fscanln(c.in, &answer); err != nil && !errors.Is(err, io.EOF) || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
+		return errors.New("not confirmed")
+	}
+	return nil
+}
+
+// confirmOnTerminal asks where someone can answer, and goes on where nobody can.
+func (c *console) confirmOnTerminal(question string) error {
+	if !c.answers() {
+		return nil
+	}
+	return c.confirm(question)
+}
+
+// progress shows a bar on a terminal while work is done, and returns the work's error.
+func (c *console) progress(what string, work func(admin.Progress) error) error {
+	if !c.err.terminal || c.set.quiet {
+		return work(func(int64, int64) {})
+	}
+	w := c.progressWriter()
+	t := &progress.Tracker{Message: what}
+	w.AppendTracker(t)
+	// Drawing has ended before this returns, so that nothing is printed into the bar.
+	ended := make(chan struct{})
+	go func() { // ends with Stop, which is waited for
+		defer close(ended)
+		w.Render()
+	}()
+	err := work(func(done, all int64) {
+		t.UpdateTotal(all)
+		t.SetValue(min(done, all-1)) // the end is when all is checked
+	})
+	if err != nil {
+		t.MarkAsErrored()
+	} else {
+		t.MarkAsDone()
+	}
+	w.Stop()
+	<-ended
+	return err
+}
+
+// progressWriter draws a bar on stderr.
+func (c *console) progressWriter() progress.Writer {
+	w := progress.NewWriter()
+	w.SetOutputWriter(c.err.raw)
+	w.SetAutoStop(false)
+	w.SetTrackerLength(20) // a line fits 80 columns, or it could not be written over
+	w.SetMessageLength(12)
+	w.SetUpdateFrequency(100 * time.Millisecond)
+	w.SetStyle(progress.StyleBlocks)
+	w.Style().Visibility.Value = true
+	w.Style().Visibility.ETA = true
+	if c.err.plain {
+		w.SetStyle(progress.StyleDefault)
+	}
+	return w
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/open"
+)
+
+// What doctor sees as an operator: first whether the store is that of the bus which is meant, so that nothing of another
+// one is looked at or repaired; then the servers, their machines and what the service remembers of its streams; then
+// the store itself.
+
+// lookAtStore looks at the servers and the store, as far as this run may.
+func (d *doctor) lookAtStore(ctx context.Context) error {
+	o, err := d.a.operator()
+	if err != nil {
+		return err
+	}
+	acc, url := &o.acc, d.a.set.store
+	if acc.Keys == nil && acc.Context == "" && url == "" && d.a.set.data == "" {
+		if d.repair {
+			return hinted(usage("--repair needs the store"), hintRepair)
+		}
+		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
+		return nil
+	}
+	// A step of the examination may fail without ending it, and a store that is damaged is looked at all the same.
+	acc.Step, acc.Unchecked = d.a.set.timeout, true
+	s, err := o.open(ctx)
+	if err != nil {
+		d.failure("store", err)
+	} else {
+		defer s.close()
+		d.store = s
+		if right, err := d.holdsMeantBus(ctx, s.url, s); err != nil || !right && !d.dark {
+			return err
+		}
+	}
+	// The servers are those of the store, if it is in servers, or those of the bus, if the keys on this machine are theirs:
+	// of others nothing is looked at.
+	servers := ""                  // with streams to look at
+	served := s != nil && s.served // by servers that the keys on this machine are for
+	if acc.Keys != nil && (url == "" || served) || url != "" && !open.IsFile(url) {
+		if servers = url; servers == "" || open.IsFile(url) {
+			if servers, err = d.a.servers(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	// Servers come before the store: that they are down explains what is wrong with it.
+	if reached := d.lookAtServers(ctx, *acc, servers); s != nil && !d.dark {
+		look := admin.Look{Repair: d.repair, Served: s.served, Report: d.add}
+		if err := store.Whole(ctx, s.Backend); err != nil {
+			d.report("store", admin.Fail, hintCopyAgain, "%v", err)
+		}
+		if reached {
+			admin.Streams(ctx, *acc, servers, s.Backend, look)
+		}
+		admin.Kept(ctx, s.Backend, look)
+		admin.Views(ctx, s.Backend, look)
+		admin.Cards(ctx, s.Backend, look)
+		d.covered = true
+	}
+	return nil
+}
+
+// unnamed reports whether nobody said which store and keys are meant: those on this machine may be of another bus.
+func (d *doctor) unnamed() bool {
+	return d.a.set.store == "" && d.a.set.keys == "" && d.a.set.data == ""
+}
+
+// holdsMeantBus reports whether a store holds the bus that is meant. Of another one nothing is looked at, or repaired.
+func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend) (bool, error) {
+	held, err := admin.BusOf(ctx, s)
+	if err != nil {
+		hint := ""
+		if errors.Is(err, unibus.ErrNotFound) {
+			hint = d.a.hint(store.ErrDamaged)
+		}
+		d.report("store", admin.Fail, hint, "%s: %v", redact.URL(url), err)
+		d.dark = errors.Is(err, unibus.ErrUnavailable)
+		return false, nil
+	}
+	if d.bus.IsZero() || held == d.bus {
+		d.report("store", admin.Pass, "", "%s, of the bus %s", redact.URL(url), held)
+		return true, nil
+	}
+	status := admin.Fail
+	if d.unnamed() {
+		status = admin.Warn
+	}
+	d.report("store", status, hintOtherStore(held),
+		"%s holds the bus %s, not %s, %s: it was not looked at", redact.URL(url), held, d.bus, d.known)
+	if status == admin.Warn && d.repair {
+		return false, usage("--repair: which store? The one on this machine is of another bus")
+	}
+	return false, nil
+}
+
+// lookAtServers looks at the servers and their machines, and reports whether there are streams to look at.
+func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers string) bool {
+	told := d.repair && d.acceptMarks()
+	marks, unread := service.LoadMarks(service.MarksFile(d.a.set.dataDir())) // before the service is asked, which writes it
+	if unread != nil {
+		d.report(keptStreams, admin.Fail, hintMarks, "%v", unread)
+	}
+	// What the marks say was told above, if they were accepted or could not be read: from the machines' checks comes only
+	// what fails of it.
+	machine := d.add
+	if told || unread != nil {
+		machine = func(c admin.Check) {
+			if c.Name != keptStreams || c.Status == admin.Fail {
+				d.add(c)
+			}
+		}
+	}
+	lost := func(s bus.Status) map[string]string {
+		if unread != nil {
+			return s.Lost
+		}
+		return d.unaccepted(ctx, s, marks)
+	}
+	if servers == "" || acc.Keys == nil {
+		admin.Machines(ctx, nil, d.a.set.dataDir(), lost, machine)
+		return servers != ""
+	}
+	links, err := acc.Links(servers)
+	if err != nil {
+		switch {
+		case errors.Is(err, unibus.ErrDenied) && d.unnamed():
+			d.report("servers", admin.Warn, hintOtherKeys, "not looked at: the keys in %s are not theirs", d.a.set.dataDir())
+		case errors.Is(err, unibus.ErrUnavailable) && open.IsFile(d.a.set.store): // which may be all that is there
+			d.silent = true
+			d.report("servers", admin.Warn, d.a.hint(hintOperator(err)), "not looked at: %v", err)
+		default:
+			d.failure("servers", err)
+		}
+		admin.Machines(ctx, nil, d.a.set.dataDir(), lost, machine)
+		return false
+	}
+	defer links.Close()
+	admin.Servers(ctx, links, d.add)
+	admin.Machines(ctx, links, d.a.set.dataDir(), lost, machine)
+	return true
+}
+
+// keptStreams is the check that holds streams against what is remembered of them.
+const keptStreams = "kept streams"
+
+// acceptMarks takes the streams as they are for what they have to be, so far as the service on this machine
+// remembers more of them. It reports whether there were any such.
+func (d *doctor) acceptMarks() bool {
+	file := service.MarksFile(d.a.set.dataDir())
+	marks, damaged := service.LoadMarks(file)
+	if damaged != nil {
+		marks = service.Marks{}
+	}
+	accepted := 0
+	for room, mark := range marks {
+		if mark.Short() != "" {
+			marks[room] = mark.Accepted()
+			accepted++
+		}
+	}
+	if damaged == nil && accepted == 0 {
+		return false
+	}
+	if err := marks.Save(file); err != nil {
+		d.report(keptStreams, admin.Fail, "", "what is remembered of the streams: %v", err)
+		return false
+	}
+	if damaged != nil {
+		d.report(keptStreams, admin.Warn, "", "what was remembered of the streams is forgotten, and begins anew (%v)", damaged)
+		return true
+	}
+	d.report(keptStreams, admin.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
+	return true
+}
+
+// unaccepted are the rooms whose streams a service found behind what they were, less those that were accepted since it
+// looked, every some seconds: the marks in its data folder, if that is the one here, say so.
+func (d *doctor) unaccepted(ctx context.Context, s bus.Status, marks service.Marks) map[string]string {
+	here, err := os.Hostname()
+	if err != nil || len(s.Lost) == 0 || d.store == nil || s.Host != here || !open.SameFile(s.Folder, d.a.set.dataDir()) {
+		return s.Lost
+	}
+	// What the service last said is old by some seconds; the marks in its folder are not.
+	left := maps.Clone(s.Lost)
+	for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
+		if err != nil {
+			return s.Lost
+		}
+		if marks[r.ID.String()].Short() == "" {
+			delete(left, r.Subject)
+		}
+	}
+	return left
+}

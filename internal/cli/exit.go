@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/redact"
+)
+
+// How a run ends: an error becomes one line on stderr, a hint, and an exit code. A command returns its error; only
+// what stands here maps its kind to a number. The texts of hints are in hints.go.
+
+// Exit codes, on which scripts depend.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitDenied      = 4
+	exitUnavailable = 5
+	exitIntegrity   = 6
+	exitConflict    = 7
+	exitInterrupted = 130
+)
+
+// usageError is a command line, or a setting, that makes no sense.
+type usageError struct{ error }
+
+// Unwrap lets an error be of its other kinds as well.
+func (u usageError) Unwrap() error { return u.error }
+
+// usage makes a usageError.
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// hintError is an error of the command line with what helps.
+type hintError struct {
+	error
+	hint string
+}
+
+// Unwrap lets an error with a hint be of the kinds that it is without.
+func (h hintError) Unwrap() error { return h.error }
+
+// hinted adds to an error what helps, one of the texts of hints.go.
+func hinted(err error, hint string) error { return hintError{err, hint} }
+
+// exitCode maps an error to the exit code that scripts rely on. The order matters: an error may be of several kinds,
+// and what was tampered with is told even when the run was interrupted as well.
+func exitCode(ctx context.Context, err error) int {
+	var bad usageError
+	switch {
+	case err == nil, errors.Is(err, syscall.EPIPE): // whoever reads stdout has enough
+		return exitDone
+	case errors.Is(err, unibus.ErrIntegrity), errors.Is(err, admin.ErrArchive), errors.Is(err, admin.ErrDiffers):
+		return exitIntegrity
+	// After an interruption all else may be a consequence of it.
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &bad), errors.Is(err, unibus.ErrInvalid):
+		return exitUsage
+	// A file that may not be read is a denial like any; that of a socket only says that nobody answers.
+	case errors.Is(err, unibus.ErrDenied), errors.Is(err, os.ErrPermission) && !errors.Is(err, unibus.ErrUnavailable):
+		return exitDenied
+	case errors.Is(err, unibus.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, unibus.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ENOSPC):
+		return exitUnavailable
+	case errors.Is(err, unibus.ErrExists), errors.Is(err, unibus.ErrConflict):
+		return exitConflict
+	}
+	return exitFailed
+}
+
+// printError prints an error in one line, and what helps in another; of several logs that were rolled back, for each.
+func (a *app) printError(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok && !slices.ContainsFunc(many.Unwrap(), notRolledBack) {
+		for _, one := range many.Unwrap() {
+			a.printError(one)
+		}
+		return
+	}
+	// A reader that has enough, and a command that was told to end, are no news to whoever did it; unless something
+	// helps, as with what has to be done again.
+	hint := a.hint(err)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && hint == "" && a.interrupted() {
+		return
+	}
+	a.err.print("unibus: %s\n", visible(oneLine(redact.Text(err.Error()))))
+	if hint != "" {
+		a.err.print("hint: %s\n", visible(hint))
+	}
+}
+
+// notRolledBack reports whether an error is none that names a log which was rolled back, and what helps with it.
+func notRolledBack(err error) bool {
+	return !errors.Is(err, unibus.ErrLogRolledBack) || unibus.Hint(err) == ""
+}
+
+// oneLine puts the lines of a text one behind the other.
+func oneLine(text string) string {
+	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "; ")
+}

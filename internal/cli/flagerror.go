@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/unibus/unibus/internal/redact"
+)
+
+// What is wrong with a flag, told in one way whether the command line gives it, a variable or the configuration file.
+
+// flagError says in our own words what is wrong with a flag.
+func flagError(cmd *cobra.Command, err error) error {
+	// pflag's errors carry what they are about; its texts, which would name the Go type, are not used.
+	var bad *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	var lacking *pflag.ValueRequiredError
+	hint := hintFlags(cmd)
+	switch {
+	case errors.As(err, &bad):
+		return refused("", bad.GetFlag(), bad.GetValue(), bad.Unwrap())
+	case errors.As(err, &unknown):
+		name := "--" + unknown.GetSpecifiedName()
+		if unknown.GetSpecifiedShortnames() != "" {
+			name = name[1:]
+		}
+		if name == "--version" {
+			hint = hintVersion
+		}
+		return hinted(usage("%s: unknown flag", name), hint)
+	case errors.As(err, &lacking):
+		return hinted(usage("--%s: it needs a value", lacking.GetFlag().Name), hint)
+	}
+	return hinted(usage("%w", err), hint)
+}
+
+// refused says that a flag cannot have a value, and where that was given: in place, or on the command line.
+func refused(place string, f *pflag.Flag, text string, why error) error {
+	if f.Value.Type() == "bool" {
+		why = errors.New("neither true nor false")
+	}
+	// What was given is repeated, so that one sees the mistake, but no password in it.
+	if strings.ContainsAny(text, "@") { // there may be a password before it
+		text = redact.URL(text)
+	}
+	what := fmt.Sprintf("--%s %s", f.Name, text)
+	if place != "" {
+		what = fmt.Sprintf("%s: %s", place, text)
+	}
+	var own hintError
+	if errors.As(why, &own) {
+		return hinted(usage("%s: %w", what, why), own.hint)
+	}
+	return hinted(usage("%s: %w", what, why), hintFlag(f))
+}

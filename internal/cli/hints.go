@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/service"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// What helps, in one place: hint maps the kind of an error, and the facts it carries, to the command or flag that helps.
+// Where only the command at hand knows what helps, it takes a text from here and adds it with hinted. No other file
+// holds such a text, so that a command that is renamed is renamed in what is said of it.
+
+// hint is what helps with an error; empty for nothing. What is most specific comes first: TLS, then what a command
+// added, then what the library says, then kinds.
+func (a *app) hint(err error) string {
+	if hint := hintTLS(err); hint != "" { // the server is running: nothing about starting one
+		return hint
+	}
+	if file := a.set.keys; file != "" && errors.Is(err, unibus.ErrNotFound) {
+		if _, missing := os.Stat(file); errors.Is(missing, os.ErrNotExist) {
+			return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
+		}
+	}
+	var own hintError
+	if errors.As(err, &own) {
+		return own.hint
+	}
+	if hint := unibus.Hint(err); hint != "" {
+		return hint
+	}
+	return a.hintOfKind(err)
+}
+
+// hintOfKind is what helps with an error of which nothing but its kind is known.
+func (a *app) hintOfKind(err error) string {
+	switch {
+	case errors.Is(err, unibus.ErrStateDamaged):
+		return "no server did this: bring back a copy of it that is as new, or " + a.hintForget()
+	case errors.Is(err, unibus.ErrStateNotKept):
+		return "the folder " + a.set.stateDir() + " has to be yours to write, and its disk to have room"
+	case errors.Is(err, unibus.ErrOtherBus):
+		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.hintForget()
+	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
+		return a.found.hint()
+	case errors.Is(err, store.ErrDamagedThere):
+		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
+	case errors.Is(err, store.ErrDamaged):
+		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW" + hintLook
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room on that disk"
+	case errors.Is(err, unibus.ErrNoBus):
+		return "unibus room create or unibus user add makes one there"
+	}
+	return ""
+}
+
+// hintTLS is what helps with a server that does not speak TLS as it has to.
+func hintTLS(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &authority):
+		return "to trust the authority of its certificate: SSL_CERT_FILE=FILE, a file with that authority's certificate, from whoever runs the bus"
+	case errors.As(err, &name):
+		return "go to it by a name that its certificate is for"
+	case errors.As(err, &certificate):
+		return "its certificate is not valid, or this machine's clock is off: ask whoever runs the bus"
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return "it does not speak TLS: nats:// instead of tls://, if that is meant"
+	}
+	return ""
+}
+
+// hintForget says how what was verified is given up, which nothing but a person decides.
+func (a *app) hintForget() string {
+	o, err := a.options()
+	if err != nil {
+		return "use another --state DIR"
+	}
+	return fmt.Sprintf("move %s away while no unibus runs: all that this identity has verified, of every bus, is forgotten with it", o.StateFile())
+}
+
+// hintOperator adds what helps when the servers do not let an operator in.
+func hintOperator(err error) error {
+	switch {
+	case errors.Is(err, bus.ErrUnanswered): // for which the library has the hint that fits
+	case errors.Is(err, unibus.ErrDenied):
+		return hinted(err, "that takes the service's keys, --keys FILE, or a NATS context, --context NAME")
+	case errors.Is(err, unibus.ErrUnavailable):
+		return hinted(err, "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL")
+	}
+	return err
+}
+
+// hintLook says how to look at what is left of a damaged store. doctor cuts it off, since it is what looks.
+const hintLook = "; what is there: unibus doctor"
+
+// Texts that depend on nothing but the situation that their names say.
+const (
+	// Of the command line and the settings.
+	hintServer         = "unibus serve prints where its clients connect: nats://HOST:PORT#BUSID, for unibus join; --server takes what is before the #"
+	hintThroughService = "without --store everything goes through the service"
+	hintSettings       = "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help"
+	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
+	hintVersion        = "unibus version"
+	// Of identities and the allowlist.
+	hintName       = "give another one: --name NAME"
+	hintWhoIsAdmin = "unibus user ls shows who is an admin"
+	hintUserThere  = "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add"
+	// Of stores: which one, and how it is looked after.
+	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
+	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"
+	hintBackupTo   = "unibus backup - >FILE"
+	hintScale      = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
+	hintRepair     = "--store URL, or --keys FILE"
+	hintCopyAgain  = "give the same unibus migrate or restore again"
+	hintMarks      = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
+	hintOtherKeys  = "--keys FILE names others"
+	// Of files that are to be verified.
+	hintVerifiable = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
+	// Of serve.
+	hintNoServer     = "leave it out: the servers have a configuration of their own"
+	hintKeyPair      = "both are PEM files, the key that of the certificate"
+	hintExternalKeys = "--keys FILE; unibus nats-config makes it, and prints the configuration that the servers need with it"
+)
+
+// hintUseLine is how a command is used.
+func hintUseLine(cmd *cobra.Command) string { return "usage: " + cmd.UseLine() }
+
+// hintCommands is where the commands of a group are shown.
+func hintCommands(cmd *cobra.Command) string { return cmd.CommandPath() + " --help shows the commands" }
+
+// hintNear names commands that may have been meant.
+func hintNear(commands []string) string { return "there is " + strings.Join(commands, ", ") }
+
+// hintFlags is where the flags of a command are shown.
+func hintFlags(cmd *cobra.Command) string { return cmd.CommandPath() + " --help shows the flags" }
+
+// hintFlag is what a flag is for.
+func hintFlag(f *pflag.Flag) string {
+	_, does := pflag.UnquoteUsage(f)
+	return fmt.Sprintf("--%s: %s", f.Name, does)
+}
+
+// hintFreePort is for an address at which another program listens.
+func hintFreePort(flag string) string {
+	return "another address: --" + flag + " 127.0.0.1:PORT; port 0 takes a free one"
+}
+
+// hintSecondServe is for a data folder that another unibus serve has in use.
+func hintSecondServe(dir string) string {
+	return "another unibus serve runs on " + dir + ": stop it, or give this one its own --data DIR and --listen ADDRESS"
+}
+
+// hintNotStarted is what helps with a store that serve could not open; empty for nothing. keptThere says that the data
+// folder's bus is kept in the servers.
+func hintNotStarted(o service.NodeOptions, keptThere bool, err error) string {
+	external := o.External != nil
+	switch damaged := errors.Is(err, store.ErrDamaged); {
+	case damaged && (o.Store == service.JetStream || !external && o.Store == "" && keptThere):
+		return admin.BackToServers
+	case o.Store != service.JetStream && (errors.Is(err, store.ErrElsewhere) || external && damaged && keptThere):
+		named := "" // where a folder has a database as well, it has to be said which bus is meant
+		if !external {
+			named = " --bus ID"
+		}
+		return "to serve the bus that is kept in the servers: --store " + service.JetStream + named
+	}
+	return ""
+}
+
+// hintKeys names those who had a name that is nobody's now.
+func hintKeys(keys []string) string { return "name one by key: " + strings.Join(keys, ", ") }
+
+// hintOtherStore is for a store that holds another bus than the one that is meant.
+func hintOtherStore(held unibus.ID) string {
+	return "--store URL or --data DIR for the store of that bus, or --bus " + held.String() + " if this one is meant"
+}
+
+// maxHinted is for how many rooms the commands are given.
+const maxHinted = 3
+
+// hint is what to do about what was found wrong in rooms.
+func (f *findings) hint() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	anew, accept := make([]string, 0, maxHinted), make([]string, 0, maxHinted)
+	for _, room := range f.rooms[:min(len(f.rooms), maxHinted)] {
+		anew = append(anew, fmt.Sprintf("unibus room set %s --anew", quoted(room)))
+		accept = append(accept, fmt.Sprintf("unibus verify %s --accept %d", quoted(room), f.places[room]))
+	}
+	more := ""
+	if len(f.rooms) > maxHinted {
+		more = ", and so on"
+	}
+	if !f.others {
+		return fmt.Sprintf("a backup of the bus has the keys, for whoever runs it; for what is to come an owner or admin hands out a new one: unibus rekey %s%s; to take what cannot be read for lost: %s%s",
+			quoted(f.rooms[0]), more, strings.Join(accept, "; "), more)
+	}
+	return fmt.Sprintf("ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: %s%s; or you for yourself: %s%s",
+		strings.Join(anew, "; "), more, strings.Join(accept, "; "), more)
+}
+
+// quoted is a word as a shell takes it for what it is.
+func quoted(word string) string {
+	if strings.Trim(strings.ToLower(word), "abcdefghijklmnopqrstuvwxyz0123456789._-/") == "" && !strings.HasPrefix(word, "-") {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/unibus/unibus"
+)
+
+// How one message is shown: as JSON, as it is for another program, or as a line for people, on whose terminal nothing of
+// what others wrote may act.
+
+// messageFlags say how messages are shown.
+type messageFlags struct {
+	// raw shows bodies to a terminal as they are, null ends them with NUL, headers shows headers.
+	raw, null, headers bool
+	// several says that there are several rooms, so that their names are worth telling.
+	several bool
+}
+
+// messageJSON is a message as scripts see it: body, or body_base64 where that is no UTF-8.
+type messageJSON struct {
+	Room    string              `json:"room_id"`
+	Subject string              `json:"subject"`
+	Sender  string              `json:"sender"`
+	Name    string              `json:"name"`
+	Time    time.Time           `json:"time"`
+	Epoch   uint32              `json:"epoch"`
+	Stream  string              `json:"stream"`
+	Counter uint64              `json:"counter"`
+	Headers map[string][]string `json:"headers"`
+	Body    *string             `json:"body,omitempty"`
+	Base64  []byte              `json:"body_base64,omitempty"`
+	Former  bool                `json:"former,omitempty"`
+	Late    bool                `json:"late,omitempty"`
+	Unsure  bool                `json:"unsure,omitempty"`
+}
+
+// newMessageJSON makes JSON of a message whose body is in one piece.
+func newMessageJSON(m *unibus.Message) messageJSON {
+	j := messageJSON{
+		Room: m.Room.String(), Subject: m.Subject, Sender: m.Sender.String(), Name: m.Name, Time: m.Time, Epoch: m.Epoch,
+		Stream: m.Stream.String(), Counter: m.Counter, Headers: map[string][]string{}, Former: m.Former, Late: m.Late, Unsure: m.Unsure,
+	}
+	for _, h := range m.Headers {
+		j.Headers[h.Key] = append(j.Headers[h.Key], h.Value)
+	}
+	if body := string(m.Body); utf8.ValidString(body) {
+		j.Body = &body
+	} else {
+		j.Base64 = m.Body
+	}
+	return j
+}
+
+// unsureSize is from how many bytes on it is likely enough that a message came in several frames, to say so when the
+// first may be missing.
+const unsureSize = 64 << 10
+
+// showMessage prints one message; it goes out with the next flush.
+func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
+	if m.Unsure && m.Size() >= unsureSize {
+		c.notice("%s: the frame before a message of %s by %s was not read: that may be only its end", visible(m.Subject), humanize.IBytes(uint64(m.Size())), visible(m.Name))
+	}
+	if !c.out.json && (!c.out.terminal || f.raw || f.null) {
+		return c.out.messageBytes(m, f)
+	}
+	// A large message comes in parts, so that it can be passed on without being copied; here it has to be in one piece.
+	if m.Parts != nil {
+		m.Body, m.Parts = slices.Concat(m.Parts...), nil
+	}
+	if c.out.json {
+		return c.out.encode(newMessageJSON(m))
+	}
+	c.out.messageLine(m, f)
+	return nil
+}
+
+// messageBytes writes a body as it is, with its end; headers are made safe to look at all the same.
+func (o *output) messageBytes(m *unibus.Message, f messageFlags) error {
+	end := byte('\n')
+	if f.null {
+		end = 0
+	}
+	if f.headers {
+		o.headerLines("", m.Headers)
+	}
+	for _, part := range append(m.Parts, m.Body) {
+		_, _ = o.Write(part) // a failed write is kept by the buffer, and returned below
+	}
+	return o.WriteByte(end)
+}
+
+// messageLine writes a message for people: time, sender, body.
+func (o *output) messageLine(m *unibus.Message, f messageFlags) {
+	// Colours are only around what is ours or was made visible: bodies bring none of their own.
+	paint := func(c text.Color, s string) string {
+		if o.plain {
+			return s
+		}
+		return c.Sprint(s)
+	}
+	line := paint(text.FgHiBlack, m.Time.Local().Format(time.TimeOnly)) + " "
+	if f.several {
+		line += paint(text.FgCyan, visible(m.Subject)) + " "
+	}
+	line += paint(text.FgGreen, visible(m.Name))
+	if m.Former {
+		line += paint(text.FgYellow, " (former)")
+	}
+	if m.Late {
+		line += paint(text.FgYellow, " (late, of "+stamp(m.Time)+")")
+	}
+	fmt.Fprintf(o, "%s  %s\n", line, visible(string(m.Body)))
+	if f.headers {
+		o.headerLines("    ", m.Headers)
+	}
+}
+
+// headerLines writes a line for each header, made safe to look at.
+func (o *output) headerLines(indent string, headers []unibus.Header) {
+	for _, h := range headers {
+		fmt.Fprintf(o, "%s%s: %s\n", indent, visible(h.Key), visible(h.Value))
+	}
+}

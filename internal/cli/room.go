@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/unibus/unibus"
+)
+
+// One room: making it, changing it, looking at it and ending it. What its owner decides is in policy.go, who is in it in
+// members.go.
+
+// newRoom makes the group room.
+func newRoom(a *app) *cobra.Command {
+	return newGroup("room", "Make, look at and end rooms", newRoomCreate(a), newRoomSet(a), newRoomShow(a), newRoomArchive(a))
+}
+
+// roomCreateCommand is room create and its flags.
+type roomCreateCommand struct {
+	a *app
+	policyFlags
+}
+
+// newRoomCreate makes room create. Encryption is decided here and never again, which is why room set has no --plain.
+func newRoomCreate(a *app) *cobra.Command {
+	r := &roomCreateCommand{a: a}
+	c := &cobra.Command{
+		Use: "create SUBJECT", Short: "Make a room and print its id", Args: cobra.ExactArgs(1),
+		Annotations: map[string]string{annotationFounds: "a bus, in an empty store"},
+		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
+		PreRunE:     func(cmd *cobra.Command, _ []string) error { return r.check(cmd.Flags().Changed("max-bytes")) },
+		RunE:        a.client(r.run),
+	}
+	r.define(c)
+	c.Flags().BoolVar(&r.plain, "plain", false, "sign only, without encryption")
+	return c
+}
+
+// run makes the room and prints its id. ErrExists when the subject is taken.
+func (r *roomCreateCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
+	room, err := c.CreateRoom(ctx, args[0], r.policy())
+	if err != nil {
+		return err
+	}
+	r.tellRekey(&r.a.console)
+	return r.a.out.value(room.Info(), func() { fmt.Fprintln(r.a.out, room.ID()) })
+}
+
+// roomSetCommand is room set and its flags.
+type roomSetCommand struct {
+	a *app
+	policyFlags
+	anew bool
+}
+
+// newRoomSet makes room set.
+func newRoomSet(a *app) *cobra.Command {
+	s := &roomSetCommand{a: a}
+	c := &cobra.Command{
+		Use: "set ROOM", Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Annotations: map[string]string{annotationAsks: "whether to remove what is stored"},
+		Long: `Change a room that you own. What is not named stays as it is; encryption stays in any case. A room that is to
+store nothing loses what it has stored.
+
+--anew says for everyone that what the room had stored is gone, and that this was meant: a bus that was restored or
+migrated has no messages, and whoever had read or written some would be told so with every command.`,
+		Example: "  unibus room set ops.alerts --retain 30d --max-bytes 4GiB\n  unibus room set ops.alerts --anew",
+		RunE:    a.room(s.run),
+	}
+	s.define(c)
+	c.Flags().BoolVar(&s.anew, "anew", false, "what was stored is gone, and that was meant")
+	return c
+}
+
+// run changes what was named, in one entry. What is checked against the room is checked here, since the flags alone do not
+// tell whether it is encrypted, or stores anything that could be lost.
+func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+	a := s.a
+	changed := a.cmd.Flags().Changed
+	edit := func(p *unibus.Policy) { s.change(p, changed) }
+	set := r.SetPolicy
+	if s.anew {
+		set = r.BeginAnew
+	}
+	if !s.named() {
+		return usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew")
+	}
+	// What has no effect in a room without encryption is refused as it is for a new one.
+	s.plain = !r.Info().Policy.Encrypted()
+	if err := s.check(changed("max-bytes")); err != nil {
+		return err
+	}
+	if s.retain.none && r.Info().Policy.Stored() {
+		if err := a.confirm("remove what " + r.Subject() + " has stored"); err != nil {
+			return err
+		}
+	}
+	if err := set(ctx, edit); err != nil {
+		return err
+	}
+	a.notice("%s: %s", r.Subject(), r.Info().Policy)
+	if s.anew {
+		a.notice("%s begins anew: nobody is told any more that something is missing of what it had stored", r.Subject())
+	}
+	s.tellRekey(&a.console)
+	return nil
+}
+
+// named reports whether the command line names anything that is to change.
+func (s *roomSetCommand) named() (named bool) {
+	s.a.cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) { named = named || flag.Changed })
+	return named
+}
+
+// roomShowCommand is room show, which has no flags.
+type roomShowCommand struct{ a *app }
+
+// newRoomShow makes room show.
+func newRoomShow(a *app) *cobra.Command {
+	s := &roomShowCommand{a: a}
+	return &cobra.Command{
+		Use: "show ROOM", Short: "Show a room as its log says", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		RunE: a.room(s.run),
+	}
+}
+
+// run prints a room as its log says.
+func (s *roomShowCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
+	info := r.Info()
+	return s.a.out.value(info, func() {
+		creator := info.Creator.String()
+		for _, u := range c.Users() {
+			if u.Key == info.Creator {
+				creator = u.Name
+			}
+		}
+		s.a.out.pairs("subject", info.Subject, "id", info.ID.String(), "my role", string(info.Role),
+			"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
+			"stores", info.Policy.Retain.String(), "padding", yesOrNothing(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
+			"epoch", number(uint64(info.Epoch)), "log entries", number(info.Seq),
+			"stale", yesOrNothing(info.Stale), "archived", yesOrNothing(info.Archived), "created", stamp(info.Created)+" by "+creator)
+	})
+}
+
+// roomArchiveCommand is room archive, which has no flags.
+type roomArchiveCommand struct{ a *app }
+
+// newRoomArchive makes room archive.
+func newRoomArchive(a *app) *cobra.Command {
+	e := &roomArchiveCommand{a: a}
+	return &cobra.Command{
+		Use: "archive ROOM", Short: "End a room for good", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Annotations: map[string]string{annotationAsks: "whether to archive it"},
+		Long:        "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
+		RunE:        a.room(e.run),
+	}
+}
+
+// run ends a room, after asking: there is no way back.
+func (e *roomArchiveCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+	if err := e.a.confirm("archive " + r.Subject() + " for good"); err != nil {
+		return err
+	}
+	if err := r.Archive(ctx); err != nil {
+		return err
+	}
+	e.a.notice("archived %s", r.Subject())
+	return nil
+}

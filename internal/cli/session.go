@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/service"
+)
+
+// session is how a run reaches the bus: it opens a client as the settings say, hands it to the command and closes it.
+type session struct {
+	console
+	cmd        *cobra.Command // the command that runs
+	acceptHash string         // of a log that a person takes for what it is (verify --accept)
+}
+
+// quickTimeout is how long completions and whoami wait for a server.
+const quickTimeout = time.Second
+
+// interrupted reports whether the command was told to end.
+func (s *session) interrupted() bool { return s.cmd != nil && s.cmd.Context().Err() != nil }
+
+// options are how this run connects, for the rooms that it will use.
+func (s *session) options(rooms ...string) (unibus.Options, error) {
+	set := s.set
+	if set.store == service.JetStream {
+		return unibus.Options{}, hinted(usage("--store %s: that is for unibus serve", service.JetStream), hintThroughService)
+	}
+	file := set.identityFile()
+	id, err := unibus.LoadIdentity(file)
+	if err != nil {
+		return unibus.Options{}, err
+	}
+	return unibus.Options{
+		Identity: id, Name: unibus.IdentityName(file), StateDir: set.stateDir(),
+		Server: set.server, Context: set.context, Store: set.store, Keys: set.keys, Bus: set.busText(),
+		Make: s.cmd.Annotations[annotationFounds] != "", Timeout: set.timeout, Rooms: rooms,
+		Confirm: set.yes && s.cmd.Annotations[annotationAsks] == "", Accept: s.acceptHash,
+		Notice: func(text string) { s.notice("%s", text) },
+	}, nil
+}
+
+// What the memory of a process is kept below, in bytes, where that can be done by freeing what is not used any more, which
+// a collector in no hurry lets double. A reader holds no more than 128 MiB of what is unfinished (SPEC.md §6); a server
+// keeps what was stored in the last 10 s, in case it is read.
+const (
+	clientMemory = 150 << 20
+	serverMemory = 1 << 30
+)
+
+// limitMemory keeps the memory below a limit, unless the environment gives another.
+func limitMemory(memory int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
+}
+
+// with connects, for rooms that will be used, does the work and closes.
+func (s *session) with(ctx context.Context, work func(c *unibus.Client) error, rooms ...string) error {
+	o, err := s.options(rooms...)
+	if err != nil {
+		return err
+	}
+	// From here on the process may hold what others send it.
+	limitMemory(clientMemory)
+	c, err := unibus.Connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(c), c.Close())
+}
+
+// clientRun is the method run of a command that needs a client.
+type clientRun func(ctx context.Context, c *unibus.Client, args []string) error
+
+// roomRun is the method run of a command whose first argument is a room; args are those that follow.
+type roomRun func(ctx context.Context, c *unibus.Client, r *unibus.Room, args []string) error
+
+// client runs a command with a client.
+func (s *session) client(run clientRun) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return s.with(cmd.Context(), func(c *unibus.Client) error { return run(cmd.Context(), c, args) })
+	}
+}
+
+// room runs a command with the room that its first argument names.
+func (s *session) room(run roomRun) func(*cobra.Command, []string) error {
+	return s.client(func(ctx context.Context, c *unibus.Client, args []string) error {
+		r, err := c.Room(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return run(ctx, c, r, args[1:])
+	})
+}
+
+// userKeys resolves USER arguments.
+func userKeys(ctx context.Context, c *unibus.Client, names []string) ([]unibus.PublicKey, error) {
+	keys := make([]unibus.PublicKey, len(names))
+	for i, name := range names {
+		u, err := c.User(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = u.Key
+	}
+	return keys, nil
+}

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+// The allowlist: who is on it (ls, show) and who is taken off (revoke). Putting people on it is in useradd.go. All see
+// a user as userJSON, which also says in a word what state someone is in.
+
+// newUser makes the group user.
+func newUser(a *app) *cobra.Command {
+	return newGroup("user", "The allowlist: who may connect", newUserAdd(a), newUserRevoke(a), newUserLs(a), newUserShow(a))
+}
+
+// userJSON is a user as scripts see it.
+type userJSON struct {
+	Key     string     `json:"key"`
+	Name    string     `json:"name"`
+	Role    string     `json:"role"`
+	Active  bool       `json:"active"`
+	Expires *time.Time `json:"expires"`
+	AddedBy string     `json:"added_by"`
+	Added   time.Time  `json:"added"`
+	Revoked *time.Time `json:"revoked,omitempty"`
+}
+
+// newUserJSON is a user as of now: who has expired is not active.
+func newUserJSON(u *unibus.User) userJSON {
+	j := userJSON{Key: u.Key.String(), Name: u.Name, Role: string(u.Role), Active: u.ActiveAt(time.Now()), AddedBy: u.AddedBy.String(), Added: u.Added}
+	if !u.Expires.IsZero() {
+		j.Expires = &u.Expires
+	}
+	if !u.Active { // who was added again is not revoked any more
+		j.Revoked = &u.Revoked
+	}
+	return j
+}
+
+// state tells in a word or two whether a user may connect, and until when.
+func (u *userJSON) state() string {
+	switch {
+	case u.Active && u.Expires == nil:
+		return "active"
+	case u.Active && time.Until(*u.Expires) < 48*time.Hour:
+		return "until " + stamp(*u.Expires)
+	case u.Active:
+		return "until " + u.Expires.UTC().Format(time.DateOnly)
+	case u.Revoked != nil:
+		return "revoked"
+	case u.Expires != nil && u.Expires.Before(time.Now()):
+		return "expired"
+	}
+	return "revoked"
+}
+
+// userRevokeCommand is user revoke and its flags.
+type userRevokeCommand struct {
+	a *app
+	// reason is for the log; empty: none is given.
+	reason string
+}
+
+// newUserRevoke makes user revoke.
+func newUserRevoke(a *app) *cobra.Command {
+	r := &userRevokeCommand{a: a}
+	c := &cobra.Command{
+		Use: "revoke USER…", Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completer{a}.users,
+		Annotations: map[string]string{annotationAsks: "whether to revoke them"},
+		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
+		RunE:        a.client(r.run),
+	}
+	c.Flags().StringVar(&r.reason, "reason", "", "a `TEXT` for the log")
+	return c
+}
+
+// revokedJSON is who was revoked, and which rooms are stale for it.
+type revokedJSON struct {
+	Revoked []unibus.PublicKey `json:"revoked"`
+	Stale   []string           `json:"stale"`
+}
+
+// run revokes all of them in one entry, and then lists the rooms whose key they still hold. That these cannot be listed is
+// no failure: who was to be revoked is.
+func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []string) error {
+	a := r.a
+	keys, already, err := revocable(ctx, c, names)
+	if err != nil {
+		return err
+	}
+	if err := r.confirm(c, names, keys); err != nil {
+		return err
+	}
+	// Of several the library may find one revoked already; which one, and when, is known here.
+	err = c.RevokeUsers(ctx, r.reason, keys...)
+	if errors.Is(err, unibus.ErrNotFound) && already != nil {
+		return already
+	}
+	if err != nil {
+		return err
+	}
+	stale, err := staleRooms(ctx, c, keys)
+	if err != nil { // what was to be done is
+		a.notice("the stale rooms could not be listed: %v", err)
+	}
+	return a.out.value(revokedJSON{keys, stale}, func() {
+		for i, key := range keys {
+			a.notice("revoked %s (%s)", names[i], key)
+		}
+		for _, s := range stale {
+			fmt.Fprintln(a.out, s)
+		}
+		if len(stale) > 0 {
+			a.notice("these rooms are stale: an owner or admin of each runs unibus rekey %s", strings.Join(stale, " "))
+		}
+	})
+}
+
+// confirm asks whether they are meant; for whoever revokes themselves there is no way back.
+func (r *userRevokeCommand) confirm(c *unibus.Client, names []string, keys []unibus.PublicKey) error {
+	if i := slices.Index(keys, c.Key()); i >= 0 {
+		return r.a.confirm("revoke " + names[i] + ", which is yourself")
+	}
+	return r.a.confirmOnTerminal("revoke " + strings.Join(names, ", "))
+}
+
+// staleRooms lists the rooms that people were in, and that are stale now.
+func staleRooms(ctx context.Context, c *unibus.Client, keys []unibus.PublicKey) ([]string, error) {
+	stale := []string{}
+	for _, key := range keys {
+		rooms, err := c.RoomsOf(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rooms {
+			if r.Info().Stale {
+				stale = append(stale, r.Subject())
+			}
+		}
+	}
+	return stale, nil
+}
+
+// revocable resolves whom to revoke. Who was revoked already is not there to be revoked, which already says.
+func revocable(ctx context.Context, c *unibus.Client, names []string) (keys []unibus.PublicKey, already, err error) {
+	keys = make([]unibus.PublicKey, len(names))
+	for i, name := range names {
+		u, err := presentOrFormer(ctx, c, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !u.Active && already == nil {
+			already = fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
+		}
+		keys[i] = u.Key
+	}
+	return keys, already, nil
+}
+
+// userLsCommand is user ls, which has no flags.
+type userLsCommand struct{ a *app }
+
+// newUserLs makes user ls.
+func newUserLs(a *app) *cobra.Command {
+	l := &userLsCommand{a: a}
+	return &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List the allowlist", Args: cobra.NoArgs,
+		RunE: a.client(l.run),
+	}
+}
+
+// run lists everyone the allowlist speaks of, also those who were revoked.
+func (l *userLsCommand) run(_ context.Context, c *unibus.Client, _ []string) error {
+	list := []userJSON{}
+	for _, u := range c.Users() {
+		list = append(list, newUserJSON(&u))
+	}
+	return l.a.out.value(list, func() {
+		var rows [][]string
+		for _, u := range list {
+			rows = append(rows, []string{u.Name, u.Role, u.state(), u.Key})
+		}
+		l.a.out.table([]string{"NAME", "ROLE", "STATE", "KEY"}, rows)
+	})
+}
+
+// userShowCommand is user show, which has no flags.
+type userShowCommand struct{ a *app }
+
+// newUserShow makes user show.
+func newUserShow(a *app) *cobra.Command {
+	s := &userShowCommand{a: a}
+	return &cobra.Command{
+		Use: "show USER", Short: "Show one user, also one who was revoked", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.users,
+		RunE: a.client(s.run),
+	}
+}
+
+// run prints one user.
+func (s *userShowCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
+	u, err := presentOrFormer(ctx, c, args[0])
+	if err != nil {
+		return err
+	}
+	j := newUserJSON(&u)
+	return s.a.out.value(j, func() {
+		by := j.AddedBy
+		if adder, err := c.User(ctx, j.AddedBy); err == nil {
+			by = adder.Name + " (" + j.AddedBy + ")"
+		}
+		revoked := ""
+		if j.Revoked != nil {
+			revoked = stamp(*j.Revoked)
+		}
+		s.a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", stamp(u.Expires), "revoked", revoked, "added", stamp(j.Added), "by", by)
+	})
+}
+
+// presentOrFormer finds a user, or else the one who was revoked and had the name: a name is free for another then.
+func presentOrFormer(ctx context.Context, c *unibus.Client, name string) (unibus.User, error) {
+	u, err := c.User(ctx, name)
+	if !errors.Is(err, unibus.ErrNotFound) {
+		return u, err
+	}
+	var keys []string
+	for _, former := range c.Users() {
+		if former.Name == name {
+			u, keys = former, append(keys, former.Key.String())
+		}
+	}
+	switch len(keys) {
+	case 0:
+		return u, err
+	case 1:
+		return u, nil
+	}
+	return u, hinted(fmt.Errorf("user %s: %w: %d who were revoked had that name", name, unibus.ErrInvalid, len(keys)), hintKeys(keys))
+}

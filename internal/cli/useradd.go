@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unibus/unibus"
+)
+
+// user add: whom to add is read whole, from an argument, a file or stdin, before anything is done; then all are added
+// in one entry of the bus log, or none.
+
+// userAddCommand is user add and its flags.
+type userAddCommand struct {
+	a *app
+	// name is what the one user that is given is called; empty: a name made from the key.
+	name string
+	// file holds a list of users; empty: the argument says whom to add.
+	file string
+	// admin and expires are of everyone who is added; a zero time is no end.
+	admin   bool
+	expires time.Time
+	// skipExisting leaves those out who are there under the same name, so that a list can be given again.
+	skipExisting bool
+}
+
+// newUserAdd makes user add.
+func newUserAdd(a *app) *cobra.Command {
+	u := &userAddCommand{a: a}
+	c := &cobra.Command{
+		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
+		Annotations: map[string]string{annotationFounds: "a bus, in an empty store"},
+		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are. Who was revoked before is in those rooms again\nfrom which nobody has kicked them since.",
+		Example: `  unibus user add UA… --name bob
+  unibus user add --file team.txt --skip-existing`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, err := u.list(args)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(c *unibus.Client) error { return u.run(cmd.Context(), c, list) })
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&u.name, "name", "", "`NAME` to call it by (default made from the key)")
+	f.BoolVar(&u.admin, "admin", false, "may change the allowlist as well")
+	f.Var(newValue(&u.expires, parseExpiry), "expires", "when access ends by itself: a duration (720h, 30d) or a `DATE`")
+	f.StringVar(&u.file, "file", "", "add everyone in `FILE`, a KEY [NAME] a line")
+	f.BoolVar(&u.skipExisting, "skip-existing", false, "leave those as they are who are there already, and name them")
+	return c
+}
+
+// run adds those of the list who are to be added, and prints them as the bus has them now. ErrExists when one is there
+// already.
+func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibus.NewUser) (err error) {
+	if u.skipExisting {
+		if list, err = u.absent(c, list); err != nil {
+			return err
+		}
+	}
+	if len(list) > 0 {
+		err = c.AddUsers(ctx, list...)
+	}
+	if errors.Is(err, unibus.ErrExists) {
+		return alreadyThere(ctx, c, err)
+	}
+	if err != nil {
+		return err
+	}
+	// They are asked for again, for the name and the end that the bus has them under.
+	shown := make([]userJSON, len(list))
+	for i, one := range list {
+		added, err := c.User(ctx, one.Key.String())
+		if err != nil {
+			return err
+		}
+		shown[i] = newUserJSON(&added)
+	}
+	return u.a.out.value(shown, func() {
+		for _, one := range shown {
+			fmt.Fprintf(u.a.out, "added %s as %s\n", one.Key, one.Name)
+		}
+	})
+}
+
+// absent are those of a list who are not on the allowlist yet, under the same key and name; who is, is told.
+func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
+	there := map[unibus.PublicKey]string{}
+	for _, known := range c.Users() {
+		if known.Active {
+			there[known.Key] = known.Name
+		}
+	}
+	var out []unibus.NewUser
+	for _, one := range list {
+		name, known := there[one.Key]
+		switch {
+		case !known:
+			out = append(out, one)
+		case one.Name != name && one.Name != withName(unibus.NewUser{Key: one.Key}).Name:
+			return nil, fmt.Errorf("user %s: %w: on the allowlist as %s, not %s", one.Key, unibus.ErrExists, name, one.Name)
+		default:
+			u.a.notice("%s (%s) is there already", name, one.Key)
+		}
+	}
+	return out, nil
+}
+
+// alreadyThere says what helps when someone is there already, to whoever may know what would be there.
+func alreadyThere(ctx context.Context, c *unibus.Client, err error) error {
+	me, uerr := c.User(ctx, c.Key().String())
+	if uerr == nil && me.Role != unibus.RoleAdmin {
+		return hinted(fmt.Errorf("user add: %w: only an admin of the bus adds users", unibus.ErrDenied), hintWhoIsAdmin)
+	}
+	if unibus.Hint(err) != "" {
+		return err
+	}
+	return hinted(err, hintUserThere)
+}
+
+// list reads whom to add, from the arguments or a file, before anything is done.
+func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
+	var list []unibus.NewUser
+	switch {
+	case len(args) == 0 && u.file == "", len(args) == 1 && u.file != "":
+		return nil, usage("give one KEY, a CARD, - for standard input, or --file")
+	case u.file != "" || args[0] == "-":
+		if u.name != "" {
+			return nil, usage("--name is for one user: in a list the name follows the key")
+		}
+		var err error
+		if list, err = u.listed(); err != nil {
+			return nil, err
+		}
+	default:
+		one, err := unibus.ParseUser(args[0])
+		if err != nil {
+			return nil, err
+		}
+		one.Name = u.name
+		list = []unibus.NewUser{withName(one)}
+	}
+	for i := range list {
+		list[i].Admin, list[i].Expires = u.admin, u.expires
+	}
+	return list, nil
+}
+
+// listed reads a list from the file, or from stdin.
+func (u *userAddCommand) listed() ([]unibus.NewUser, error) {
+	if u.file == "" {
+		return parseUserList(u.a.in)
+	}
+	f, err := openNamed("file", u.file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return parseUserList(f)
+}
+
+// parseUserList reads KEY [NAME], or CARD [NAME], a line each; empty lines and those that begin with # are left out.
+func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
+	var out []unibus.NewUser
+	lines := bufio.NewScanner(in)
+	for n := 1; lines.Scan(); n++ {
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		u, err := unibus.ParseUser(fields[0])
+		if err == nil && len(fields) > 2 {
+			err = fmt.Errorf("%w: more than KEY and NAME", unibus.ErrInvalid)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if len(fields) == 2 {
+			u.Name = fields[1]
+		}
+		out = append(out, withName(u))
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if len(out) == 0 {
+		return nil, usage("nobody to add")
+	}
+	return out, nil
+}
+
+// withName gives a user a name made from its key, if it has none.
+func withName(u unibus.NewUser) unibus.NewUser {
+	if u.Name == "" {
+		u.Name = strings.ToLower(u.Key.String()[:12])
+	}
+	return u
+}
+
+// openNamed opens the file that a flag names.
+func openNamed(flag, file string) (*os.File, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("--%s: %w: there is no file %s", flag, unibus.ErrNotFound, file)
+	}
+	return f, err
+}

@@ -1,0 +1,337 @@
+package cli
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus"
+)
+
+// misuses are command lines that make no sense, and parts of what is said of each, with bars between them.
+var misuses = map[string]string{
+	"nonsense":                              "unibus: nonsense: unknown command|hint: unibus --help shows the commands",
+	"user lst":                              "unibus: user lst: unknown command|hint: there is unibus user ls",
+	"room ls":                               "unibus: room ls: unknown command|hint: there is unibus rooms ls",
+	"help user nonsense":                    "unibus: user nonsense: unknown command",
+	"user nonsense --help":                  "unibus: user nonsense: unknown command",
+	"invite r":                              "unibus: invite: it does not take 1 argument|hint: usage: unibus invite",
+	"join":                                  "unibus: join: it needs an argument",
+	"rooms ls --nonsense":                   "unibus: --nonsense: unknown flag|hint: unibus rooms ls --help shows the flags",
+	"rooms ls -z":                           "unibus: -z: unknown flag",
+	"--version":                             "unibus: --version: unknown flag|hint: unibus version",
+	"rooms ls --member":                     "unibus: --member: it needs a value",
+	"rooms ls --all=perhaps":                "unibus: --all perhaps: neither true nor false|hint: --all: every room",
+	"rooms ls --all --member x":             "unibus: --all or --member, not both",
+	"rooms ls --store jetstream":            "unibus: --store jetstream: that is for unibus serve|hint: without --store",
+	"rooms ls --server http://h":            "http is no scheme|hint: unibus serve prints",
+	"role r bob king":                       "unibus: role king: not a role|hint: usage: unibus role",
+	"rekey":                                 "unibus: rekey: rooms, or --stale, or --all",
+	"rekey r --all":                         "unibus: rekey: rooms, or --stale, or --all",
+	"room create r --plain --pad":           "unibus: --pad has no effect",
+	"log":                                   "unibus: log: a ROOM, or --bus",
+	"log r --bus":                           "unibus: log: a ROOM, or --bus",
+	"pub r -H x":                            `unibus: header "x" is not KEY=VALUE`,
+	"pub r --whole --null":                  "unibus: --whole or --null, not both",
+	"pub r m --whole":                       "unibus: with a MESSAGE no input is read",
+	"sub r --all --new":                     "unibus: --new, --all, --last and --since: one of them",
+	"sub r --queue q --all":                 "unibus: --queue shares new messages",
+	"verify":                                "unibus: name the rooms to verify",
+	"verify r --accept x":                   `unibus: --accept "x": it is neither`,
+	"verify r q --accept 5":                 "unibus: --accept is about one room",
+	"verify --bus --accept 5":               "unibus: --accept 5: places are those",
+	"verify r --export f --accept 5":        "unibus: --export writes what was checked",
+	"user add":                              "unibus: give one KEY",
+	"user add --file f --name n":            "unibus: --name is for one user",
+	"migrate":                               "unibus: migrate needs --from and --to",
+	"migrate --from sqlite:a --to sqlite:a": "unibus: migrate: --from and --to are the same store",
+	"restore x":                             "unibus: restore: where to?|hint: --store sqlite:PATH",
+	"backup x":                              "which store? there is none|hint: --data DIR",
+	"store scale":                           "unibus: store scale: --replicas N",
+	"store scale --replicas 3 --store sqlite:x": "unibus: store scale: a file is kept on one machine",
+	"doctor --repair":        "unibus: --repair needs the store|hint: --store URL",
+	"completion tcsh":        "unibus: completion tcsh: bash, zsh",
+	"demo --input /dev/null": "unibus: --input /dev/null: it has no lines",
+	"init --name !":          "hint: give another one: --name NAME",
+}
+
+// TestUsage: command lines that make no sense end with 2, say what is wrong in our own words and how it is right.
+func TestUsage(t *testing.T) {
+	b := newTestBus(t)
+	b.must(exitDone, "admin", "init", "-q")
+	b.write("xdg_config_home/unibus/config.yaml", "timeout: 300ms\n")
+	for called, want := range misuses {
+		if called == "init --name !" {
+			b.t.Setenv("UNIBUS_IDENTITY", b.path("other.nk"))
+		}
+		e := b.exec("admin", "", strings.Fields(called)...)
+		for part := range strings.SplitSeq(want, "|") {
+			if e.code != exitUsage || !strings.Contains(e.err, part) || e.out != "" {
+				t.Errorf("unibus %s: %d, %s%s: not %s", called, e.code, e.out, e.err, part)
+			}
+		}
+	}
+	b.write("xdg_config_home/unibus/config.yaml", "timeout: 1s\na: b: c\n")
+	if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.Contains(e.err, "config.yaml: line 2: not NAME: VALUE\nhint: ") {
+		t.Errorf("what is no YAML: %+v", e)
+	}
+}
+
+// wordsTest is a bus on which commands are run as people run them, without JSON.
+type wordsTest struct{ *testBus }
+
+// says runs a command that ends with a code, and whose stdout and stderr together hold some texts.
+func (w *wordsTest) says(code int, user, called string, want ...string) {
+	w.t.Helper()
+	args := strings.Fields(called)
+	if last := len(args) - 1; args[last] == "_" { // nothing yet, for what completes it
+		args[last] = ""
+	}
+	e := w.exec(user, "", args...)
+	for _, part := range want {
+		if !strings.Contains(e.out+e.err, part) {
+			w.t.Errorf("unibus %s: no %q in\n%s%s", called, part, e.out, e.err)
+		}
+	}
+	if e.code != code {
+		w.t.Errorf("unibus %s: %d instead of %d\n%s%s", called, e.code, code, e.out, e.err)
+	}
+}
+
+// TestWords: what commands tell people.
+func TestWords(t *testing.T) {
+	w := &wordsTest{newTestBus(t)}
+	w.says(exitDone, "admin", "init --name alice", "identity of alice written to")
+	w.says(exitConflict, "admin", "init", "exists")
+	w.says(exitNotFound, "nobody", "whoami", "hint: make one: unibus init")
+	for _, user := range []string{"bob", "carol"} {
+		w.says(exitDone, user, "init -q --name "+user)
+	}
+	_, stop := w.serve("--data", "data")
+	w.members()
+	w.rooms()
+	w.messages()
+	w.completions()
+	w.operators()
+	stop()
+	w.t.Setenv("UNIBUS_TIMEOUT", "300ms")
+	w.says(exitUnavailable, "admin", "rooms ls", "hint: is it running?")
+	w.says(exitFailed, "admin", "doctor", "fail  reachable", "not everything is well")
+	w.says(exitDone, "admin", "doctor --repair --data data", "warn  reachable")
+	w.says(exitDone, "admin", "whoami -o json", `"bus":"`)
+	w.says(exitDone, "admin", "room create alone --store sqlite:alone.db")
+	w.says(exitFailed, "admin", "doctor --store sqlite:data/unibus.db --bus "+strings.Repeat("b", 32), "holds the bus", "hint: --store URL or --data DIR for the store of that bus")
+}
+
+// members are those who get on the allowlist, and off it.
+func (w *wordsTest) members() {
+	bob := strings.TrimSpace(w.must(exitDone, "bob", "whoami"))
+	carol := strings.TrimSpace(w.must(exitDone, "carol", "whoami"))
+	list := w.write("team", "# the team\n\n"+bob+" bob\n"+carol+" carol\n")
+	w.says(exitDenied, "bob", "rooms ls", "hint: ", "unibus user add "+bob)
+	w.says(exitNotFound, "admin", "user add --file none", "there is no file none")
+	w.says(exitUsage, "admin", "user add --file "+w.write("bad", bob+" bob and more\n"), "line 1: ", "more than KEY and NAME")
+	w.says(exitUsage, "admin", "user add --file "+w.write("empty", "# nobody\n"), "nobody to add")
+	w.says(exitDone, "admin", "user add --file "+list, "added "+bob+" as bob")
+	w.says(exitConflict, "admin", "user add "+bob+" --name bob", "hint: unibus user show USER")
+	w.says(exitDone, "admin", "user add --skip-existing --file "+list, "bob ("+bob+") is there already")
+	w.says(exitConflict, "admin", "user add --skip-existing "+bob+" --name rob", "on the allowlist as bob, not rob")
+	for _, user := range []string{"bob", "carol"} {
+		w.says(exitDone, user, "join "+os.Getenv("UNIBUS_SERVER"), "joined the bus")
+	}
+	w.says(exitUsage, "bob", "join http://h", "hint: unibus serve prints")
+	w.says(exitDenied, "bob", "user add "+strings.TrimSpace(w.must(exitDone, "admin", "whoami")), "only an admin")
+	w.says(exitDone, "admin", "user ls", "NAME", "alice", "bob", "active")
+	w.says(exitDone, "admin", "user show bob", "name", "added", "alice (U")
+	w.says(exitUsage, "admin", "user revoke alice", "which is yourself: without a terminal this needs --yes")
+}
+
+// rooms are made, changed and left.
+func (w *wordsTest) rooms() {
+	w.says(exitDone, "admin", "room create ops --rekey-after 10m", "its key is renewed after 10 messages")
+	w.says(exitDone, "admin", "invite ops bob carol --role reader", "invited bob, carol to ops as reader")
+	w.says(exitConflict, "admin", "invite ops bob", "in the room already")
+	w.says(exitDone, "admin", "role ops bob member", "bob is now member of ops")
+	w.says(exitDone, "admin", "room show ops", "subject", "created", " by alice")
+	w.says(exitDone, "admin", "rooms ls", "ROOM", "ops", "owner")
+	w.says(exitDone, "admin", "rooms ls --all", "ops")
+	w.says(exitDone, "admin", "rooms ls --member carol", "ops", "reader")
+	w.says(exitUsage, "admin", "room set ops", "name what is to change")
+	w.says(exitUsage, "admin", "room set ops --retain none", "remove what ops has stored: without a terminal this needs --yes")
+	w.says(exitDone, "admin", "room set ops --pad", "sizes padded")
+	w.says(exitDone, "admin", "room set ops --anew", "ops begins anew")
+	w.says(exitUsage, "admin", "room archive ops", "needs --yes")
+	w.says(exitDone, "admin", "log ops", "SEQ", "create", "invite")
+	w.says(exitDone, "admin", "rekey --all", "ops epoch 2")
+	w.says(exitDone, "admin", "room create live --retain none")
+	w.says(exitDone, "admin", "sub live --all --end", "live stores nothing")
+}
+
+// messages are published, read and checked.
+func (w *wordsTest) messages() {
+	w.says(exitDone, "bob", "pub ops one")
+	w.says(exitDone, "bob", "pub ops more --count 3 -H k=v")
+	if e := w.exec("admin", "two\nthree\n", "pub", "ops"); e.code != exitDone {
+		w.t.Errorf("pub: %+v", e)
+	}
+	w.says(exitDone, "admin", "pub ops --ack none --file "+w.write("lines", "four\n"))
+	w.says(exitNotFound, "admin", "pub ops --file none", "there is no file none")
+	w.says(exitDenied, "carol", "pub ops x", "you are a reader")
+	w.says(exitDone, "admin", "sub ops --all --end --headers", "one\n", "k: v\nmore\n", "three\n")
+	w.says(exitDone, "admin", "sub ops --last 1 --count 1 --null", "\x00")
+	w.says(exitDone, "admin", "sub ops --end", "nothing stored was asked for")
+	w.says(exitUnavailable, "admin", "sub ops --count 1 --wait 50ms", "0 of 1 message came, and none for 50ms")
+	w.says(exitDone, "admin", "verify ops --export logs", "SUBJECT", "logs holds 2 logs")
+	w.says(exitDone, "admin", "verify --bus", "ADMINS")
+	w.says(exitDone, "admin", "verify logs", "LOG", "ops", "yes")
+	w.says(exitDone, "admin", "verify ops --accept 2", "ops is taken for what it is up to place 2")
+	w.says(exitNotFound, "admin", "verify lines", "the file is not an export or a backup")
+	w.says(exitNotFound, "admin", "verify --bus --accept 0000000f", "the bus log ends at entry")
+	w.says(exitDone, "carol", "leave ops", "left ops")
+	w.says(exitDone, "admin", "kick ops bob", "removed bob from ops, now at epoch")
+	w.says(exitDone, "admin", "invite ops bob")
+	w.says(exitDone, "admin", "user revoke bob", "ops\n", "revoked bob (U", "these rooms are stale")
+	w.says(exitNotFound, "admin", "user revoke bob", "revoked already, at 2")
+	w.says(exitDone, "admin", "user show bob", "revoked")
+	w.says(exitDone, "admin", "members ops", "bob", "revoked")
+	w.says(exitDone, "admin", "doctor", "my stale")
+}
+
+// completions are what a shell offers.
+func (w *wordsTest) completions() {
+	w.says(exitDone, "admin", "__complete sub o", "ops\n")
+	w.says(exitDone, "admin", "__complete invite ops _", "carol\n")
+	w.says(exitDone, "admin", "__complete role ops carol _", "reader\n")
+	w.says(exitDone, "admin", "__complete pub r --ack _", "none\n")
+	w.says(exitDone, "nobody", "__complete sub o", ":4\n")
+	w.says(exitDone, "admin", "completion fish", "complete -c unibus")
+	w.says(exitDone, "admin", "help user add", "--skip-existing")
+	w.says(exitDone, "admin", "user", "Available Commands")
+	w.says(exitDone, "admin", "token", "\n")
+	w.says(exitDone, "admin", "version", "protocol v1")
+}
+
+// operators look after the store.
+func (w *wordsTest) operators() {
+	w.says(exitDone, "admin", "doctor --data data", "pass  store", "pass  identity")
+	w.says(exitDone, "admin", "backup all.tar.gz --data data", "backed up the bus")
+	archive := w.exec("admin", "", "backup", "-", "--data", "data", "-q")
+	if e := w.exec("admin", archive.out, "restore", "-", "--store", "sqlite:piped.db"); e.code != exitDone || !strings.Contains(e.out, "restored the bus") {
+		w.t.Errorf("restore -: %+v", e)
+	}
+	w.says(exitIntegrity, "admin", "restore "+w.write("broken", "\x1f\x8b nothing")+" --store sqlite:other.db", "restore: ")
+	w.says(exitDone, "admin", "migrate --from sqlite:piped.db --to sqlite:copy.db --dry-run", "would move")
+	w.says(exitDone, "admin", "migrate --from sqlite:piped.db --to sqlite:copy.db", "migrated the bus")
+	w.says(exitNotFound, "admin", "store scale --replicas 1 --data data", "unibus migrate takes it to JetStream")
+	w.says(exitDone, "admin", "nats-config --data new", "made the service's keys", "auth_callout")
+	w.says(exitDone, "admin", "rooms ls --store sqlite:piped.db", "ops")
+}
+
+// TestStates: the word for each state a user can be in.
+func TestStates(t *testing.T) {
+	past, soon, late := time.Now().Add(-time.Hour), time.Now().Add(time.Hour), time.Now().Add(100*24*time.Hour)
+	for _, c := range []struct {
+		u    userJSON
+		want string
+	}{
+		{userJSON{Active: true}, "active"},
+		{userJSON{Active: true, Expires: &soon}, "until " + stamp(soon)},
+		{userJSON{Active: true, Expires: &late}, "until " + late.UTC().Format(time.DateOnly)},
+		{userJSON{Expires: &past}, "expired"},
+		{userJSON{Expires: &past, Revoked: &past}, "revoked"},
+		{userJSON{}, "revoked"},
+	} {
+		if got := c.u.state(); got != c.want {
+			t.Errorf("%+v: %s instead of %s", c.u, got, c.want)
+		}
+	}
+}
+
+// TestMessageLine: on a terminal nothing of what others wrote acts, and what is special about a message is marked.
+func TestMessageLine(t *testing.T) {
+	b := newTestBus(t)
+	a := newApp(b.temp(""), b.temp(""), b.temp(""))
+	a.out.terminal = true
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	show := func(m unibus.Message, f messageFlags) string {
+		before, _ := os.ReadFile(a.out.raw.Name())
+		if err := a.showMessage(&m, f); err != nil {
+			t.Fatal(err)
+		}
+		a.out.Flush()
+		after, _ := os.ReadFile(a.out.raw.Name())
+		return strings.TrimPrefix(string(after), string(before))
+	}
+	hostile := unibus.Message{
+		Subject: "o\x1bps", Name: "b\x07ob", Time: at, Body: []byte("x\x1b[2J"), Former: true, Late: true,
+		Headers: []unibus.Header{{Key: "k\x1b", Value: "v\x1b"}},
+	}
+	clock := at.Local().Format(time.TimeOnly)
+	want := clock + ` o\x1bps b\x07ob (former) (late, of 2026-01-02T03:04:05Z)  x\x1b[2J` + "\n" + `    k\x1b: v\x1b` + "\n"
+	if got := show(hostile, messageFlags{headers: true, several: true}); got != want {
+		t.Errorf("%q instead of %q", got, want)
+	}
+	a.out.plain = false
+	if got := show(hostile, messageFlags{}); strings.Contains(got, "\x1b[2J") || !strings.Contains(got, "\x1b[32m") {
+		t.Errorf("in colour: %q", got)
+	}
+	if got := show(hostile, messageFlags{raw: true}); got != "x\x1b[2J\n" {
+		t.Errorf("as it is: %q", got)
+	}
+	parts := unibus.Message{Time: at, Name: "bob", Unsure: true, Parts: [][]byte{[]byte(strings.Repeat("a", unsureSize)), []byte("b")}}
+	if got := show(parts, messageFlags{}); !strings.HasSuffix(got, "aab\n") {
+		t.Errorf("in pieces: %.40q", got)
+	}
+	if told, _ := os.ReadFile(a.err.raw.Name()); !strings.Contains(string(told), "that may be only its end") {
+		t.Errorf("an unsure message: %s", told)
+	}
+}
+
+// TestConfirm: --yes answers, a person answers on a terminal, and nothing waits where there is none.
+func TestConfirm(t *testing.T) {
+	b := newTestBus(t)
+	a := newApp(b.temp("y\n"), b.temp(""), b.temp(""))
+	if err := a.confirm("leave"); exitCode(t.Context(), err) != exitUsage {
+		t.Errorf("without a terminal: %v", err)
+	}
+	if err := a.confirmOnTerminal("leave"); err != nil {
+		t.Errorf("what is only asked on a terminal: %v", err)
+	}
+	a.set.yes = true
+	if err := a.confirm("leave"); err != nil {
+		t.Errorf("with --yes: %v", err)
+	}
+}
+
+// TestLogOfNode: passwords do not get into the log of serve.
+func TestLogOfNode(t *testing.T) {
+	b := newTestBus(t)
+	a := newApp(b.temp(""), b.temp(""), b.temp(""))
+	a.set.verbose = true
+	log := (&serveCommand{a: a}).log()
+	log.Info("connected", "to", "nats://u:hush@h:1", "why", usage("nats://u:hush@h:2"), "n", 3)
+	told, _ := os.ReadFile(a.err.raw.Name())
+	if text := string(told); strings.Contains(text, "hush") || !strings.Contains(text, "h:1") || !strings.Contains(text, "h:2") || !strings.Contains(text, "n=3") {
+		t.Errorf("%s", text)
+	}
+}
+
+// TestMisspelled: a variable that is nearly a setting is told, and no other.
+func TestMisspelled(t *testing.T) {
+	b := newTestBus(t)
+	t.Setenv("UNIBUS_TIMEOT", "1s")
+	t.Setenv("UNIBUS_LISTEM", "x")
+	t.Setenv("UNIBUS_SOMETHING", "x")
+	e := b.exec("admin", "", "version")
+	lines := strings.Split(strings.TrimSpace(e.err), "\n")
+	slices.Sort(lines)
+	want := []string{
+		"UNIBUS_LISTEM is no setting and is not looked at: is UNIBUS_LISTEN meant?",
+		"UNIBUS_TIMEOT is no setting and is not looked at: is UNIBUS_TIMEOUT meant?",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("%q instead of %q", lines, want)
+	}
+}
