@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test race lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants
+.PHONY: build test race lint cover bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants lint-workflows systems vuln release-check
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -22,10 +22,36 @@ test:
 race:
 	go test -race -timeout 40m ./...
 
+# Code that no program calls fails, too: what only tests call belongs to tests, as package attack does.
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	@dead="$$(go tool deadcode ./cmd/... ./internal/gen ./bench/... ./examples/... ./test/...)" || exit 1; \
+	dead="$$(echo "$$dead" | grep -v '^internal/attack/')"; test -z "$$dead" || { echo "$$dead"; exit 1; }
+
+# The workflows of .github; it looks at the shell lines too where shellcheck is installed.
+lint-workflows:
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# That everything builds for the systems of a release.
+systems:
+	@for system in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
+	  echo "$$system"; CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} go build ./... || exit 1; \
+	done
+	CGO_ENABLED=0 GOOS=darwin go vet ./...
+
+# Known vulnerabilities in what is called, by the database of the Go project, which it asks over the network.
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+# Everything that a release is made of, in dist/, from what is committed; nothing is published. It needs goreleaser,
+# and syft for the SBOMs: without it they are left out, and it says so.
+release-check:
+	goreleaser check
+	@command -v syft >/dev/null || echo "release-check: syft is not installed: NO SBOMs are made"
+	goreleaser release --snapshot --clean --skip=publish$$(command -v syft >/dev/null || echo ,sbom)
+	@ls dist
 
 # Statements of crypto and ledger that tests run; below 95 % it fails.
 cover:
@@ -64,7 +90,7 @@ install: build
 	for page in man/*.1; do install -Dm644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$$(basename $$page); done
 
 clean:
-	rm -rf bin
+	rm -rf bin dist
 
 # What people see while the leading server is cut off. As root: it makes network namespaces.
 partition: build

@@ -104,6 +104,7 @@ func (s *Servers) List() []Seen {
 // Silent is a failure to reach servers that are known to be there. Who is connected to them is not known.
 type Silent struct{ Servers []Seen }
 
+// Error names the servers, and when each was heard of last.
 func (e *Silent) Error() string {
 	names := make([]string, len(e.Servers))
 	for i, s := range e.Servers {

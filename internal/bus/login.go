@@ -87,9 +87,6 @@ func CheckServers(list string) error {
 	return nil
 }
 
-// Contexts lists the NATS contexts known on this machine.
-func Contexts() []string { return natscontext.KnownContexts() }
-
 func (o DialOptions) where() string {
 	if o.Context != "" {
 		return "the NATS context " + o.Context

@@ -15,8 +15,9 @@ var ErrContent = errors.New("malformed frame content")
 const (
 	timeSize = 8
 
-	// MaxFollows is the most other streams a frame may tell of, and FollowsSize what each takes.
-	MaxFollows  = 16
+	// MaxFollows is the most other streams a frame may tell of.
+	MaxFollows = 16
+	// FollowsSize is how many bytes each of them takes.
 	FollowsSize = 16 + 4*8
 )
 

@@ -27,6 +27,7 @@ type Invalid struct {
 	Why error
 }
 
+// Error says which entry of which log it is, and what is wrong with it.
 func (e *Invalid) Error() string {
 	if e.Log.IsZero() {
 		return fmt.Sprintf("entry %d is not valid: %v", e.Seq, e.Why)
@@ -34,6 +35,7 @@ func (e *Invalid) Error() string {
 	return fmt.Sprintf("entry %d of log %s is not valid: %v", e.Seq, e.Log, e.Why)
 }
 
+// Unwrap returns what is wrong: the rule or the encoding that it breaks.
 func (e *Invalid) Unwrap() error { return e.Why }
 
 // Rules an entry can break; each is wrapped with its particulars.

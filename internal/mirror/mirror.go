@@ -32,6 +32,7 @@ type RolledBack struct {
 	Why string
 }
 
+// Error says which log went back, and how that shows.
 func (r *RolledBack) Error() string {
 	return fmt.Sprintf("log %s: %v: %v: %s", r.Log, store.ErrIntegrity, ErrRolledBack, r.Why)
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command honest does for an hour what honest people, their machines and their operators do to a bus, all at once
 // and at random: slow, new and late readers of rooms that are trimmed all the time, writers that are killed and that
 // share a state directory, clocks that step back, members who come and go, rooms that are archived or store nothing

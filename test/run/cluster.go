@@ -144,6 +144,7 @@ func (c *Cluster) Operator(n *Node) (*nats.Conn, error) {
 // Appender writes to the end of a file, opened for each write: few are made.
 type Appender string
 
+// Write appends to the file, which is made if it is not there.
 func (a Appender) Write(p []byte) (int, error) {
 	f, err := os.OpenFile(string(a), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
