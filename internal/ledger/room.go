@@ -1,8 +1,8 @@
 package ledger
 
 import (
-	"bytes"
 	"maps"
+	"reflect"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -328,16 +328,12 @@ func (m *Remove) apply(s *State, e *Entry) {
 }
 
 // SameChange reports whether two bodies change the same, whatever keys they hand out.
-func SameChange(a, b Body) bool {
-	x, err := crypto.Marshal(withoutKey(a))
-	y, yerr := crypto.Marshal(withoutKey(b))
-	return err == nil && yerr == nil && opOf(a) == opOf(b) && bytes.Equal(x, y)
-}
+func SameChange(a, b Body) bool { return reflect.DeepEqual(withoutKey(a), withoutKey(b)) }
 
 func withoutKey(b Body) any {
 	switch b := b.(type) {
 	case *Rekey:
-		return struct{}{}
+		return Rekey{}
 	case *Invite:
 		return Invite{Members: b.Members}
 	case *Remove:
