@@ -535,7 +535,7 @@ func backOf(s store.Vault) string {
 }
 
 // BackToServers is what helps with a store in NATS servers that is damaged.
-const BackToServers = "where other servers keep it whole, " + bus.Recopy + "; else bring back a backup into servers that keep no bus: unibus restore ARCHIVE --store nats://HOST"
+const BackToServers = "without other servers bring back a backup into one that keeps no bus: unibus restore ARCHIVE --store nats://HOST; else " + bus.Recopy
 
 // back is what helps with a file that is damaged.
 const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
