@@ -466,8 +466,8 @@ func (f *feed) read(again time.Time) error {
 		}
 		return err
 	}
-	if !f.stored {
-		f.kept(&frame)
+	if !f.stored && f.kept(&frame) {
+		return nil
 	}
 	if err := f.handle(f.ctx, frame); err != nil {
 		return err
@@ -475,27 +475,30 @@ func (f *feed) read(again time.Time) error {
 	return f.flush()
 }
 
-// kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the
-// feed goes on as that of a stored room. Else what the server's headers say means nothing: in a room that
-// stores nothing its writers choose them.
-func (f *feed) kept(frame *store.Frame) {
+// kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the feed goes on
+// as that of a stored room: with all that was stored since it last was in one, of which the subscription may not have
+// brought everything. Else what the server's headers say means nothing: in a room that stores nothing its writers choose
+// them.
+func (f *feed) kept(frame *store.Frame) (again bool) {
 	if frame.Seq == 0 {
-		return
+		return false
 	}
 	live, ok := f.src.(*bus.Feed)
 	if !ok || f.o.Queue != "" || !f.r.Info().Policy.Stored() {
 		frame.Seq = 0
-		return
+		return false
 	}
+	from := max(f.next, 1)
 	f.stored = true
-	f.in.SetStored(true, frame.Seq)
+	f.in.SetStored(true, from)
 	if m, err := f.r.remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
 		f.memory = m
 	}
 	f.readStored(live)
 	f.past.followed = true
-	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
-	f.next, f.begun, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq, frame.Seq
+	f.past.next, f.past.first, f.past.last = from, from, max(frame.Seq, from-1)
+	f.next, f.begun, f.from, f.fresh = from, from, from, from
+	return true
 }
 
 // flush hands what was read to the receiver.

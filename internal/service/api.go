@@ -33,8 +33,8 @@ type api struct {
 	logs    *logs
 	bus     crypto.ID
 	cards   *waitingCards
-	stream  func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
-	drop    func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
+	stream  func(ctx context.Context, room crypto.ID) error // makes a room's stream what its log says
+	drop    func(ctx context.Context, n store.Notice) error // ends connections of those whose access an entry ended
 	past    *bus.Past
 	frames  int                                      // bytes of a room's past in one answer
 	endings *rates[crypto.PublicKey]                 // of entries that end others' connections, by author
@@ -393,7 +393,7 @@ func (a *api) createRoom(c *call) (int, any, error) {
 	if err := a.quota.create(c.Context(), change.Entry.By, s.ID, commit); err != nil {
 		return 0, nil, err
 	}
-	if err := a.stream(c.Context(), s.ID, s.Room.Policy); err != nil {
+	if err := a.stream(c.Context(), s.ID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
@@ -408,14 +408,12 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	var policy *ledger.Policy
+	policy := false
 	place, fresh, err := a.logs.append(c.Context(), log, in.Entry, func(s *ledger.State, e *ledger.Entry) error {
 		if s.Room != nil && !c.admin && !s.Room.Known(c.caller) {
 			return fmt.Errorf("room %s: %w", log, store.ErrNotFound)
 		}
-		if p, ok := e.Body.(*ledger.SetPolicy); ok {
-			policy = &p.Policy
-		}
+		_, policy = e.Body.(*ledger.SetPolicy)
 		if s.Room != nil && endsConnections(s.Room, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
 			return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
 		}
@@ -427,8 +425,8 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if policy != nil {
-		if err := a.stream(c.Context(), log, *policy); err != nil {
+	if policy {
+		if err := a.stream(c.Context(), log); err != nil {
 			return 0, nil, err
 		}
 	}

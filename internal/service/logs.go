@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -68,6 +69,24 @@ func (l *logs) with(ctx context.Context, log crypto.ID, f func(s *ledger.State) 
 	e.keep()
 	defer e.keep()
 	return f(e.state)
+}
+
+// policy asks for the policy of a room.
+func (l *logs) policy(room crypto.ID) bus.Logged {
+	return func(ctx context.Context) (p ledger.Policy, err error) {
+		return p, l.with(ctx, room, func(s *ledger.State) error {
+			if s.Room == nil {
+				return fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room)
+			}
+			p = s.Room.Policy
+			return nil
+		})
+	}
+}
+
+// ensure makes rooms' streams what their logs say.
+func (l *logs) ensure(streams *bus.Streams) func(ctx context.Context, room crypto.ID) error {
+	return func(ctx context.Context, room crypto.ID) error { return streams.Ensure(ctx, room, l.policy(room)) }
 }
 
 // reaches makes sure that what the store says is the head of a log is not before what was read of it; ErrDamaged else.

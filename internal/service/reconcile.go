@@ -74,16 +74,7 @@ func (r *reconciler) all(ctx context.Context) error {
 
 // ensure makes a room's stream what it has to be.
 func (r *reconciler) ensure(ctx context.Context, room store.Room) error {
-	return r.streams.EnsureListed(ctx, room.ID, room.Policy, func() (p ledger.Policy, err error) {
-		err = r.logs.with(ctx, room.ID, func(s *ledger.State) error {
-			if s.Room == nil {
-				return fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room.ID)
-			}
-			p = s.Room.Policy
-			return nil
-		})
-		return p, err
-	})
+	return r.streams.EnsureListed(ctx, room.ID, room.Policy, r.logs.policy(room.ID))
 }
 
 // Limits of what the reconciler has before it.

@@ -372,14 +372,16 @@ func ensure(ctx context.Context, nc *nats.Conn, s store.Vault, r store.Room) err
 	if err != nil {
 		return err
 	}
-	state, err := store.Load(ctx, s, r.ID) // what is done may remove messages
-	if err == nil && state.Room == nil {
-		err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, r.ID)
-	}
-	if err != nil {
-		return err
-	}
-	return streams.Ensure(ctx, r.ID, state.Room.Policy)
+	return streams.Ensure(ctx, r.ID, func(ctx context.Context) (ledger.Policy, error) {
+		state, err := store.Load(ctx, s, r.ID)
+		if err == nil && state.Room == nil {
+			err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, r.ID)
+		}
+		if err != nil {
+			return ledger.Policy{}, err
+		}
+		return state.Room.Policy, nil
+	})
 }
 
 // Views checks every log by the rules and every view against its log; in a repair the views are
