@@ -57,7 +57,7 @@ type doctor struct {
 	known   string         // why it is that one
 	mine    []upkeep.Check // of my rooms
 	silent  bool           // the servers do not answer, which was told
-	dark    bool           // the store does not answer; its servers may
+	dark    bool           // the store does not answer as it should; its servers may
 	store   *vault         // nil: none is there to look at
 	covered bool           // all rooms were looked at, mine among them
 }
@@ -266,12 +266,16 @@ func (d *doctor) unnamed() bool { return d.a.set.store == "" && d.a.set.keys == 
 func (d *doctor) right(ctx context.Context, url string, s store.Vault) (bool, error) {
 	held, err := upkeep.BusOf(ctx, s)
 	if err != nil {
+		file := strings.HasPrefix(url, "sqlite:")
 		hint := ""
-		if errors.Is(err, unibus.ErrNotFound) {
+		switch {
+		case file && (errors.Is(err, unibus.ErrNotFound) || errors.Is(err, unibus.ErrIntegrity)):
 			hint = d.a.hint(store.ErrDamaged)
+		case !file && !errors.Is(err, unibus.ErrUnavailable):
+			hint = upkeep.BackToServers
 		}
 		d.say("store", upkeep.Fail, hint, "%s: %v", redact.URL(url), err)
-		d.dark = errors.Is(err, unibus.ErrUnavailable)
+		d.dark = !file || errors.Is(err, unibus.ErrUnavailable) // the servers may tell why
 		return false, nil
 	}
 	if d.bus.IsZero() || held == d.bus {
@@ -331,7 +335,13 @@ func (d *doctor) servers(ctx context.Context, acc upkeep.Access, servers string)
 	}
 	defer links.Close()
 	upkeep.Servers(ctx, links, d.add)
-	upkeep.Machines(ctx, links, d.a.dataDir(), lost, machine)
+	unlike := slices.ContainsFunc(d.checks, func(c upkeep.Check) bool { return c.Name == "copies" && c.Status == upkeep.Fail })
+	upkeep.Machines(ctx, links, d.a.dataDir(), lost, func(c upkeep.Check) {
+		if unlike && c.Name == keptStreams && c.Status == upkeep.Fail { // what one server lacks another may have
+			c.Hint = "first what helps with the copies, as above"
+		}
+		machine(c)
+	})
 	return true
 }
 

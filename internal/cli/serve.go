@@ -186,6 +186,8 @@ func (f *serveFlags) notStarted(o service.NodeOptions, err error) error {
 	kept, kerr := service.KeptIn(o.Dir)
 	keptThere := kerr == nil && kept == service.JetStream
 	switch damaged := errors.Is(err, store.ErrDamaged); {
+	case errors.Is(err, service.ErrOwnCopies):
+		return hinted(err, "empty "+o.Dir+" but for service.nk, and start this server again: it copies what the others have; if several servers say so, empty all of them first")
 	case damaged && (o.Store == service.JetStream || !f.external && o.Store == "" && keptThere):
 		return hinted(err, upkeep.BackToServers)
 	case o.Store != service.JetStream && (errors.Is(err, store.ErrElsewhere) || f.external && damaged && keptThere):

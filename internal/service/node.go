@@ -95,6 +95,11 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 			return err
 		}
 		n.store, replicas = s, s.Replicas
+		if n.server != nil {
+			if err := ownCopies(ctx, n.links.Sys, o.Log); err != nil {
+				return err
+			}
+		}
 	} else {
 		path, err := o.path()
 		if err != nil {

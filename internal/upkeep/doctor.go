@@ -121,16 +121,15 @@ const copiesWait = 2 * time.Second
 
 // copies looks whether the servers hold the same of every stream.
 func copies(ctx context.Context, l *bus.Links, n named) {
-	unlike, err := bus.Unlike(ctx, l.Sys)
-	if err == nil && len(unlike) > 0 {
-		first := unlike
+	before, err := bus.LookAtCopies(ctx, l.Sys)
+	now := before
+	if err == nil && len(before.Unlike(before)) > 0 {
 		if err = tasks.Pause(ctx, copiesWait); err == nil {
-			unlike, err = bus.Unlike(ctx, l.Sys)
+			now, err = bus.LookAtCopies(ctx, l.Sys)
 		}
-		maps.DeleteFunc(unlike, func(name, in string) bool { return first[name] != in })
 	}
 	var list []string
-	for name, in := range unlike {
+	for name, in := range now.Unlike(before) {
 		list = append(list, name+": "+in)
 	}
 	switch {
