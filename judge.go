@@ -49,6 +49,11 @@ func (l facts) Kept(since uint64) (kept ledger.Kept) {
 	return kept
 }
 
+func (l facts) Archived() (over bool) {
+	l.r.read(func(s *ledger.State) { over = s.Room.Archived != 0 })
+	return over
+}
+
 func (l facts) Created() (when time.Time) {
 	l.r.read(func(s *ledger.State) { when = s.Room.EpochAt(1).Time })
 	return when

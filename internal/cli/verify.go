@@ -182,6 +182,7 @@ func (a *app) verify(ctx context.Context, rooms []*unibus.Room) error {
 		}
 		if v.Findings == 0 && err != nil { // of the log, or a room that is frozen
 			a.printError(err)
+			v.Findings = 1
 		}
 		failed = errors.Join(failed, err)
 		found = append(found, v)
