@@ -61,6 +61,7 @@ type feed struct {
 	back    bool    // only the last N messages of batch are wanted
 	memory  *memory // in a stored room
 	waiting waitingRoom
+	pile    pile                    // of what does not authenticate
 	unread  uint64                  // frames without a key
 	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
 	told    map[once]bool           // what is told but once
@@ -203,6 +204,7 @@ func (f *feed) tell(n Notice) {
 // run reads until the feed ends, and says why it did.
 func (f *feed) run() {
 	err := f.follow()
+	f.tellPile()
 	if f.parts != nil {
 		close(f.parts)
 		f.parts = nil
@@ -306,8 +308,12 @@ func (f *feed) step() (over bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if at := f.pile.due(); !at.IsZero() && now.After(at) {
+		f.tellPile()
+	}
+	wake := inbox.Earlier(again, f.pile.due())
 	if f.stored && f.next < f.fresh {
-		return false, f.read(again)
+		return false, f.read(wake)
 	}
 	if f.settled.IsZero() {
 		f.settled = now.Add(patience.Gap)
@@ -326,7 +332,7 @@ func (f *feed) step() (over bool, err error) {
 	if over {
 		return true, nil
 	}
-	return false, f.read(again)
+	return false, f.read(wake)
 }
 
 // release lets the merge of the past go on without this feed, and waits for its end: what comes next comes
@@ -442,6 +448,7 @@ func (f *feed) finish(now time.Time) error {
 	}
 	f.giveUpAllParked()
 	f.in.Finish(now)
+	f.tellPile()
 	return nil
 }
 

@@ -291,15 +291,6 @@ func (f *feed) overWith(frame store.Frame, h crypto.Header) (over bool) {
 	return over || f.memory != nil && frame.Seq > 0 && frame.Seq <= f.memory.accepted
 }
 
-// forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its
-// writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
-// rubbish from anyone.
-func (f *feed) forged(frame store.Frame, why error) {
-	h, _ := crypto.ParseHeader(frame.Data)
-	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	f.note(NoticeForged, f.stored && f.r.known(frame.Sender) && !f.bygone(frame), frame, h, why)
-}
-
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being
 // withheld, unless it may have been left out when its access to the bus had ended.
 func (f *feed) unopened(frame store.Frame, h crypto.Header) {

@@ -253,9 +253,10 @@ func (a *api) getLog(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
+	was := a.logs.reached(log)
 	body.Head, err = store.HeadOf(c.Context(), a.store, log)
 	if err == nil {
-		err = a.logs.reaches(log, body.Head)
+		err = goesOn(log, was, body.Head)
 	}
 	if err != nil || limit == 0 {
 		return http.StatusOK, body, err
@@ -292,6 +293,10 @@ func (a *api) postHeads(c *call) (int, any, error) {
 	}
 	slices.SortFunc(in.Logs, crypto.ID.Compare)
 	logs := slices.Compact(in.Logs)
+	was := make([]ledger.Head, len(logs))
+	for i, log := range logs {
+		was[i] = a.logs.reached(log)
+	}
 	heads, err := a.store.Heads(c.Context(), logs...)
 	if err != nil {
 		return 0, nil, err
@@ -307,7 +312,7 @@ func (a *api) postHeads(c *call) (int, any, error) {
 		}
 		ok, err := may(log)
 		if ok && err == nil {
-			err = a.logs.reaches(log, heads[i])
+			err = goesOn(log, was[i], heads[i])
 		}
 		if err != nil {
 			return 0, nil, err

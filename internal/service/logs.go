@@ -89,15 +89,22 @@ func (l *logs) ensure(streams *bus.Streams) func(ctx context.Context, room crypt
 	return func(ctx context.Context, room crypto.ID) error { return streams.Ensure(ctx, room, l.policy(room)) }
 }
 
-// reaches makes sure that what the store says is the head of a log is not before what was read of it; ErrDamaged else.
-func (l *logs) reaches(log crypto.ID, head ledger.Head) error {
+// reached is the last entry of a log that was read of it so far; zero for none.
+func (l *logs) reached(log crypto.ID) (last ledger.Head) {
 	l.mu.Lock()
-	e := l.states[log]
-	l.mu.Unlock()
-	if e == nil {
-		return nil
+	defer l.mu.Unlock()
+	if e := l.states[log]; e != nil {
+		if head := e.head.Load(); head != nil {
+			last = *head
+		}
 	}
-	if was := e.head.Load(); was != nil && head.Seq < was.Seq {
+	return last
+}
+
+// goesOn makes sure that what the store says is the head of a log is not before what was read of it when the store was
+// asked; ErrDamaged else.
+func goesOn(log crypto.ID, was, head ledger.Head) error {
+	if head.Seq < was.Seq {
 		return fmt.Errorf("log %s: %w: it ends at entry %d, and was read up to entry %d", log, store.ErrDamaged, head.Seq, was.Seq)
 	}
 	return nil
