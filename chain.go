@@ -44,7 +44,10 @@ func (c *Client) peer() *mirror.Peer {
 			if after.Room == nil {
 				return nil
 			}
-			return c.streams.Ensure(ctx, after.ID, after.Room.Policy)
+			return c.streams.Ensure(ctx, after.ID, func(ctx context.Context) (ledger.Policy, error) {
+				room, err := c.store.Room(ctx, after.ID) // somebody else may have changed it again
+				return room.Policy, err
+			})
 		}
 	}
 	return p

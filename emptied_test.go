@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -65,5 +67,50 @@ func TestStoredAfterEmptied(t *testing.T) {
 	store(seal(3, 3))
 	if found, n := read(); len(found) != 1 || found[0].Kind != NoticeGap || n != 4 {
 		t.Errorf("%d messages, %+v", n, found)
+	}
+}
+
+// TestStoredUnheard: whoever follows a room that begins to store messages is given all that it stores, also what the
+// subscription did not bring.
+func TestStoredUnheard(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	ctx := w.ctx
+	live := DefaultPolicy()
+	live.Retain = nil
+	room, err := w.c.CreateRoom(ctx, "room", live)
+	must(err)
+	s, err := room.Subscribe(ctx, SubscribeOptions{Notice: func(n Notice) {
+		if n.Finding {
+			t.Errorf("finding: %v", n)
+		}
+	}})
+	must(err)
+	defer s.Close()
+	must(room.Publish(ctx, []byte("live")))
+	must(room.SetPolicy(ctx, func(p *Policy) { *p = DefaultPolicy() }))
+	js, err := jetstream.New(w.node.Links().Store)
+	must(err)
+	stream, err := js.Stream(ctx, bus.StreamName(room.id))
+	must(err)
+	heard := stream.CachedInfo().Config
+	unheard := heard
+	unheard.RePublish = nil
+	_, err = js.UpdateStream(ctx, unheard)
+	must(err)
+	for _, body := range []string{"unheard 1", "unheard 2"} {
+		must(room.Publish(ctx, []byte(body)))
+	}
+	_, err = js.UpdateStream(ctx, heard)
+	must(err)
+	must(room.Publish(ctx, []byte("heard")))
+	want := []string{"live", "unheard 1", "unheard 2", "heard"}
+	for m, err := range s.Messages() {
+		must(err)
+		if string(m.Body) != want[0] {
+			t.Fatalf("%q, want %q", m.Body, want[0])
+		}
+		if want = want[1:]; len(want) == 0 {
+			return
+		}
 	}
 }

@@ -61,6 +61,7 @@ type feed struct {
 	back    bool    // only the last N messages of batch are wanted
 	memory  *memory // in a stored room
 	waiting waitingRoom
+	pile    pile                    // of what does not authenticate
 	unread  uint64                  // frames without a key
 	keyless map[uint32]time.Time    // epochs whose key is withheld, and when it was last asked for
 	told    map[once]bool           // what is told but once
@@ -203,6 +204,7 @@ func (f *feed) tell(n Notice) {
 // run reads until the feed ends, and says why it did.
 func (f *feed) run() {
 	err := f.follow()
+	f.tellPile()
 	if f.parts != nil {
 		close(f.parts)
 		f.parts = nil
@@ -306,8 +308,12 @@ func (f *feed) step() (over bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if at := f.pile.due(); !at.IsZero() && now.After(at) {
+		f.tellPile()
+	}
+	wake := inbox.Earlier(again, f.pile.due())
 	if f.stored && f.next < f.fresh {
-		return false, f.read(again)
+		return false, f.read(wake)
 	}
 	if f.settled.IsZero() {
 		f.settled = now.Add(patience.Gap)
@@ -326,7 +332,7 @@ func (f *feed) step() (over bool, err error) {
 	if over {
 		return true, nil
 	}
-	return false, f.read(again)
+	return false, f.read(wake)
 }
 
 // release lets the merge of the past go on without this feed, and waits for its end: what comes next comes
@@ -442,6 +448,7 @@ func (f *feed) finish(now time.Time) error {
 	}
 	f.giveUpAllParked()
 	f.in.Finish(now)
+	f.tellPile()
 	return nil
 }
 
@@ -466,8 +473,8 @@ func (f *feed) read(again time.Time) error {
 		}
 		return err
 	}
-	if !f.stored {
-		f.kept(&frame)
+	if !f.stored && f.kept(&frame) {
+		return nil
 	}
 	if err := f.handle(f.ctx, frame); err != nil {
 		return err
@@ -475,27 +482,30 @@ func (f *feed) read(again time.Time) error {
 	return f.flush()
 }
 
-// kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the
-// feed goes on as that of a stored room. Else what the server's headers say means nothing: in a room that
-// stores nothing its writers choose them.
-func (f *feed) kept(frame *store.Frame) {
+// kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the feed goes on
+// as that of a stored room: with all that was stored since it last was in one, of which the subscription may not have
+// brought everything. Else what the server's headers say means nothing: in a room that stores nothing its writers choose
+// them.
+func (f *feed) kept(frame *store.Frame) (again bool) {
 	if frame.Seq == 0 {
-		return
+		return false
 	}
 	live, ok := f.src.(*bus.Feed)
 	if !ok || f.o.Queue != "" || !f.r.Info().Policy.Stored() {
 		frame.Seq = 0
-		return
+		return false
 	}
+	from := max(f.next, 1)
 	f.stored = true
-	f.in.SetStored(true, frame.Seq)
+	f.in.SetStored(true, from)
 	if m, err := f.r.remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
 		f.memory = m
 	}
 	f.readStored(live)
 	f.past.followed = true
-	f.past.next, f.past.first, f.past.last = frame.Seq+1, frame.Seq, frame.Seq
-	f.next, f.begun, f.from, f.fresh = frame.Seq, frame.Seq, frame.Seq, frame.Seq
+	f.past.next, f.past.first, f.past.last = from, from, max(frame.Seq, from-1)
+	f.next, f.begun, f.from, f.fresh = from, from, from, from
+	return true
 }
 
 // flush hands what was read to the receiver.

@@ -43,6 +43,8 @@ func (l facts) StoredSince(at uint64) bool {
 
 func (l facts) Kept(since uint64) ledger.Kept { return l.r.room().Kept(since) }
 
+func (l facts) Archived() bool { return l.r.room().Archived != 0 }
+
 func (l facts) Created() time.Time { return l.r.room().EpochAt(1).Time }
 
 func (l facts) Began() (at uint64, when time.Time) {
@@ -259,15 +261,6 @@ func (f *feed) refuse(ctx context.Context, frame store.Frame, why error) error {
 // up to there, or the sender was removed since and is back.
 func (f *feed) overWith(frame store.Frame, h crypto.Header) bool {
 	return f.r.room().OutSince(frame.Sender, h.At) || f.memory != nil && frame.Seq > 0 && frame.Seq <= f.memory.accepted
-}
-
-// forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its
-// writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
-// rubbish from anyone.
-func (f *feed) forged(frame store.Frame, why error) {
-	h, _ := crypto.ParseHeader(frame.Data)
-	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	f.note(NoticeForged, f.stored && f.r.known(frame.Sender) && !f.bygone(frame), frame, h, why)
 }
 
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being

@@ -101,6 +101,8 @@ func (n Notice) String() string {
 		return fmt.Sprintf("%s: %s", n.Subject, n.Why)
 	case n.Kind == NoticeAhead:
 		return fmt.Sprintf("%s: %d frame(s) by %s %s", n.Subject, n.To, n.Sender, n.Why)
+	case n.Kind == NoticeForged && n.To > n.From: // of whatever streams
+		return fmt.Sprintf("%s: %d more frames by %s %s", n.Subject, n.To, n.Sender, n.Why)
 	case n.Kind == NoticeUnreadable && n.Stream == StreamID{}: // of whatever streams
 		return fmt.Sprintf("%s: %d frame(s), %s", n.Subject, n.To-n.From+1, n.Why)
 	}

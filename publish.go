@@ -12,6 +12,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/outbox"
 	"github.com/unibus/unibus/internal/patience"
@@ -22,10 +23,10 @@ const (
 	// MaxMessage is the most bytes a message may have, headers included.
 	MaxMessage = 64 << 20
 
-	maxHeaders  = 64 << 10    // bytes of a message's headers
-	inFlight    = 16          // frames sent and not yet acknowledged
-	payloadRoom = 512         // of NATS's max_payload, for NATS headers
-	clockBack   = time.Minute // that a clock may be behind the last seal time within a stream
+	maxHeaders  = 64 << 10           // bytes of a message's headers
+	inFlight    = inbox.InFlight - 2 // frames sent that wait for their acknowledgement behind the first; one more is being sent
+	payloadRoom = 512                // of NATS's max_payload, for NATS headers
+	clockBack   = time.Minute        // that a clock may be behind the last seal time within a stream
 )
 
 // ErrClosed says that a publisher was used after Close.

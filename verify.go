@@ -40,6 +40,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 			notice(n)
 		}
 	}
+	v.ID, v.Subject = r.id, r.Subject()
 	if _, err := r.audit(ctx); err != nil {
 		return v, err
 	}

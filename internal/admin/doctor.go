@@ -121,16 +121,15 @@ const copiesWait = 2 * time.Second
 
 // copies looks whether the servers hold the same of every stream.
 func copies(ctx context.Context, l *bus.Links, n named) {
-	unlike, err := bus.Unlike(ctx, l.Sys)
-	if err == nil && len(unlike) > 0 {
-		first := unlike
+	before, err := bus.LookAtCopies(ctx, l.Sys)
+	now := before
+	if err == nil && len(before.Unlike(before)) > 0 {
 		if err = tasks.Pause(ctx, copiesWait); err == nil {
-			unlike, err = bus.Unlike(ctx, l.Sys)
+			now, err = bus.LookAtCopies(ctx, l.Sys)
 		}
-		maps.DeleteFunc(unlike, func(name, in string) bool { return first[name] != in })
 	}
 	var list []string
-	for name, in := range unlike {
+	for name, in := range now.Unlike(before) {
 		list = append(list, name+": "+in)
 	}
 	switch {
@@ -372,14 +371,16 @@ func ensure(ctx context.Context, nc *nats.Conn, s store.Backend, r store.Room) e
 	if err != nil {
 		return err
 	}
-	state, err := store.Load(ctx, s, r.ID) // what is done may remove messages
-	if err == nil && state.Room == nil {
-		err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, r.ID)
-	}
-	if err != nil {
-		return err
-	}
-	return streams.Ensure(ctx, r.ID, state.Room.Policy)
+	return streams.Ensure(ctx, r.ID, func(ctx context.Context) (ledger.Policy, error) {
+		state, err := store.Load(ctx, s, r.ID)
+		if err == nil && state.Room == nil {
+			err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, r.ID)
+		}
+		if err != nil {
+			return ledger.Policy{}, err
+		}
+		return state.Room.Policy, nil
+	})
 }
 
 // Views checks every log by the rules and every view against its log; in a repair the views are
@@ -539,7 +540,7 @@ func backOf(s store.Backend) string {
 }
 
 // BackToServers is what helps with a store in NATS servers that is damaged.
-const BackToServers = "where other servers keep it whole, " + bus.Recopy + "; else bring back a backup into servers that keep no bus: unibus restore ARCHIVE --store nats://HOST"
+const BackToServers = "without other servers bring back a backup into one that keeps no bus: unibus restore ARCHIVE --store nats://HOST; else " + bus.Recopy
 
 // back is what helps with a file that is damaged.
 const back = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"

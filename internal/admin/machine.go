@@ -57,10 +57,13 @@ func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Statu
 		for _, stream := range slices.Sorted(maps.Keys(s.Lacking)) {
 			list = append(list, stream+": "+s.Lacking[stream])
 		}
-		if len(list) > 0 {
-			lacking.fail("where other servers keep it too, "+bus.Recopy+"; else restore the server's data", "in %s: %s", where, bus.Few(list))
-		} else {
+		switch {
+		case len(list) > 0:
+			lacking.fail("without other servers, bring back a backup; else "+bus.Recopy, "in %s: %s", where, bus.Few(list))
+		case s.Looked:
 			lacking.pass("in %s nothing was found to be damaged", where)
+		default:
+			lacking.pass("in %s they are not read through yet since the service started, or are not its own", where)
 		}
 	}
 }

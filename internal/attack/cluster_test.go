@@ -59,21 +59,25 @@ func (w *world) startNodes(t *testing.T, options []service.NodeOptions) []*servi
 	return nodes
 }
 
-// TestCopies: a disk that loses an entry of a log on one server of three is told of, by all of them, and the server is
-// current for all that the others know.
+// TestCopies: a disk that loses a message of a room on one server of three is told of, by all of them, and the server is
+// current for all that the others know. One that has lost some of the store takes no part: it would say of what is there
+// that it is not.
 func TestCopies(t *testing.T) {
 	w := emptyWorld(t, service.JetStream)
 	options := nodeOptions(w, t.TempDir())
 	nodes := w.startNodes(t, options)
 	room, err := w.alice.CreateRoom(w.ctx, "lost", unibus.DefaultPolicy())
 	w.must(err)
+	for range 3 {
+		w.must(room.Publish(w.ctx, []byte("here")))
+	}
+	streams := filepath.Join(options[2].Dir, "jetstream", "jetstream", bus.AccountStore, "streams")
 	nodes[2].Stop()
-	cutEntry(t, filepath.Join(options[2].Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "KV_unibus_log", "msgs"), room.ID())
+	cutRecord(t, filepath.Join(streams, bus.StreamName(room.ID()), "msgs"), bus.StoredSubject(room.ID(), w.aliceID.Key()))
 	said := make(teller, 100)
 	options[2].Log = slog.New(said)
 	again, err := service.StartNode(w.ctx, options[2])
 	w.must(err)
-	t.Cleanup(again.Stop)
 	for told := ""; !strings.Contains(told, "copies of a stream are not alike"); {
 		select {
 		case told = <-said:
@@ -81,15 +85,24 @@ func TestCopies(t *testing.T) {
 			t.Fatal("it does not tell of it")
 		}
 	}
-	unlike, err := bus.Unlike(w.ctx, again.Links().Sys)
-	if what := unlike["KV_unibus_log"]; err != nil || what != "n2 lacks 1 of its messages" {
+	copies, err := bus.LookAtCopies(w.ctx, again.Links().Sys)
+	if what := copies.Unlike(copies)[bus.StreamName(room.ID())]; err != nil || what != "it holds 1 to 3 on n0, 1 to 3 on n1, 2 to 3 on n2" {
 		t.Errorf("%q, %v", what, err)
+	}
+	again.Stop()
+	cutRecord(t, filepath.Join(streams, "KV_unibus_log", "msgs"), "$KV.unibus_log."+room.ID().String()+".1")
+	again, err = service.StartNode(w.ctx, options[2])
+	if !errors.Is(err, service.ErrOwnCopies) || !strings.Contains(err.Error(), "KV_unibus_log: n2 lacks 1 of its messages") {
+		t.Errorf("with a record of the store lost: %v", err)
+	}
+	if err == nil {
+		again.Stop()
 	}
 }
 
-// cutEntry removes the first entry of a log from the files of a stream that has one block, as the server writes it: its
-// length, a place, a time, a subject.
-func cutEntry(t *testing.T, dir string, log unibus.ID) {
+// cutRecord removes the first record of a subject from the files of a stream that has one block, as the server writes it:
+// its length, a place, a time, a subject.
+func cutRecord(t *testing.T, dir, subject string) {
 	t.Helper()
 	file := filepath.Join(dir, "1.blk")
 	block, err := os.ReadFile(file)
@@ -97,9 +110,9 @@ func cutEntry(t *testing.T, dir string, log unibus.ID) {
 		t.Fatal(err)
 	}
 	const before = 4 + 8 + 8 + 2
-	at := bytes.Index(block, []byte("$KV.unibus_log."+log.String()+".1")) - before
+	at := bytes.Index(block, []byte(subject)) - before
 	if at < 0 {
-		t.Fatal("the log is in another block")
+		t.Fatal("it is in another block")
 	}
 	size := binary.LittleEndian.Uint32(block[at:]) &^ (1 << 31)
 	block = slices.Delete(block, at, at+int(size))

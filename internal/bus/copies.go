@@ -27,16 +27,16 @@ type Held struct {
 // clocks may be apart by so much before copies that remove what is old are taken for unlike.
 const clocks = time.Minute
 
-// Unlike asks the servers what each holds of the streams in the store's account, over a connection of the system
-// account, and returns, by stream, in what copies are not alike. A copy that a damaged disk has shortened is current for
-// all that its servers know, and what it lacks is there for some readers and for others not. Copies are unlike for a
-// moment, too, while something is stored: only what is said again some time later is so.
-func Unlike(ctx context.Context, sys *nats.Conn) (map[string]string, error) {
+// Copies is what each server holds of the streams in the store's account, by stream.
+type Copies map[string][]Held
+
+// LookAtCopies asks the servers for that, over a connection of the system account.
+func LookAtCopies(ctx context.Context, sys *nats.Conn) (Copies, error) {
 	ask, err := json.Marshal(server.JSzOptions{Account: AccountStore, Streams: true, Config: true})
 	if err != nil {
 		return nil, err
 	}
-	held := map[string][]Held{}
+	held := Copies{}
 	err = AskServers(ctx, sys, "JSZ", ask, lookWait, func(answer []byte) error {
 		var a struct {
 			Server struct{ Name string }
@@ -58,44 +58,126 @@ func Unlike(ctx context.Context, sys *nats.Conn) (map[string]string, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	return held, err
+}
+
+// Messages is how many messages a server holds, of all streams.
+func (c Copies) Messages(server string) (n uint64) {
+	for _, copies := range c {
+		for _, h := range copies {
+			if h.Server == server {
+				n += h.Messages
+			}
+		}
 	}
+	return n
+}
+
+// Unlike returns, by stream, in what copies are not alike, and were not when they were looked at before. A copy that a
+// damaged disk has shortened is current for all that its servers know, and what it lacks is there for some readers and
+// for others not. While something is stored or removed, servers are at it one after the other: only who lacks what the
+// others had, or still have, at the other look is told of.
+func (c Copies) Unlike(before Copies) map[string]string {
 	unlike := map[string]string{}
-	for name, copies := range held {
-		if said := compare(copies, time.Now()); said != "" {
+	for name, copies := range c {
+		if said := compare(before[name], copies, time.Now()); said != "" {
 			unlike[name] = said
 		}
 	}
-	return unlike, nil
+	return unlike
 }
 
-// compare says in what the copies of a stream are not alike at a time; empty for nothing.
-func compare(copies []Held, now time.Time) string {
-	slices.SortFunc(copies, func(a, b Held) int { return strings.Compare(a.Server, b.Server) })
-	lacks := func(h Held) uint64 { return h.Last + 1 - h.First - h.Messages }
-	least, longest := copies[0], copies[0]
-	for _, h := range copies[1:] {
-		if h.First < longest.First {
-			longest = h
+// Short returns, by stream, in what copies are not alike of which that on a server lacks something, as with Unlike.
+func (c Copies) Short(before Copies, server string) map[string]string {
+	short := map[string]string{}
+	for name, copies := range c {
+		p := newPair(before[name], copies, time.Now())
+		for _, h := range p.copies {
+			if h.Server == server && (p.cut(h) || p.holes(h) > 0) {
+				short[name] = p.String()
+			}
 		}
 	}
-	expires := longest.Age > 0 && now.Sub(longest.Began) >= longest.Age-clocks
-	for _, h := range copies[1:] {
-		if h.Last != copies[0].Last || h.First != copies[0].First && !expires {
-			return reaches(copies)
-		}
-		if lacks(h) < lacks(least) {
-			least = h
-		}
+	return short
+}
+
+// compare says in what the copies of a stream are not alike at a time, and were not before; empty for nothing.
+func compare(before, copies []Held, now time.Time) string {
+	return newPair(before, copies, now).String()
+}
+
+// pair is two looks at the copies of a stream.
+type pair struct {
+	before, copies []Held // by the same servers, by their names
+	was            map[string]Held
+	first          uint64 // that any copy holds now
+	last           uint64 // that every copy has to have now
+	expires        bool   // each server removes what is first by its own clock
+}
+
+func newPair(before, copies []Held, now time.Time) *pair {
+	p := &pair{before: before, was: map[string]Held{}}
+	for _, h := range before {
+		p.was[h.Server] = h
 	}
+	p.copies = slices.DeleteFunc(slices.Clone(copies), func(h Held) bool { _, seen := p.was[h.Server]; return !seen })
+	slices.SortFunc(p.copies, func(a, b Held) int { return strings.Compare(a.Server, b.Server) })
+	if len(p.copies) < 2 {
+		p.copies = nil
+		return p
+	}
+	var last uint64
+	p.first, last = spread(p.copies)
+	_, p.last = spread(before)
+	p.last = min(p.last, last)
+	longest := p.copies[slices.IndexFunc(p.copies, func(h Held) bool { return h.First == p.first })]
+	p.expires = longest.Age > 0 && now.Sub(longest.Began) >= longest.Age-clocks
+	return p
+}
+
+// cut reports whether a copy lacks what others hold before its first or behind its last message.
+func (p *pair) cut(h Held) bool {
+	return h.Last < p.last || p.was[h.Server].First > p.first && !p.expires
+}
+
+// holes is how many messages a copy lacks between these.
+func (p *pair) holes(h Held) uint64 { return min(lacks(p.was[h.Server], p.before), lacks(h, p.copies)) }
+
+// String says in what the copies are not alike.
+func (p *pair) String() string {
 	var short []string
-	for _, h := range copies {
-		if more := lacks(h) - lacks(least); more > 0 {
-			short = append(short, fmt.Sprintf("%s lacks %d of its messages", h.Server, more))
+	for _, h := range p.copies {
+		if p.cut(h) {
+			return reaches(p.copies)
+		}
+		if n := p.holes(h); n > 0 {
+			short = append(short, fmt.Sprintf("%s lacks %d of its messages", h.Server, n))
 		}
 	}
 	return strings.Join(short, ", ")
+}
+
+// spread is the first place that any copy holds, and the last.
+func spread(copies []Held) (first, last uint64) {
+	first = copies[0].First
+	for _, h := range copies {
+		first, last = min(first, h.First), max(last, h.Last)
+	}
+	return first, last
+}
+
+// lacks is how many messages a copy lacks between its first and its last that another has. Of one that has removed more
+// because it is further, others have no more messages.
+func lacks(h Held, copies []Held) uint64 {
+	holes := func(h Held) uint64 { return h.Last + 1 - h.First - h.Messages }
+	least, most := holes(h), h.Messages
+	for _, other := range copies {
+		least, most = min(least, holes(other)), max(most, other.Messages)
+	}
+	if h.Messages == most && h.First == copies[0].First {
+		return 0
+	}
+	return holes(h) - least
 }
 
 // reaches says from where to where the copies of a stream go.

@@ -38,7 +38,26 @@ func TestCompare(t *testing.T) {
 			said:   "a lacks 4 of its messages, c lacks 1 of its messages",
 		},
 	} {
-		if said := compare(c.copies, now); said != c.said {
+		if said := compare(c.copies, c.copies, now); said != c.said {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+	// What differs while the stream changes, from one look to the other.
+	for name, c := range map[string]struct {
+		before, copies []Held
+		said           string
+	}{
+		"b behind":            {before: []Held{h("a", 1, 20, 20), h("b", 1, 10, 10)}, copies: []Held{h("a", 1, 40, 40), h("b", 1, 30, 30)}},
+		"b stands still":      {before: []Held{h("a", 1, 20, 20), h("b", 1, 10, 10)}, copies: []Held{h("a", 1, 40, 40), h("b", 1, 10, 10)}, said: "it holds 1 to 40 on a, 1 to 10 on b"},
+		"b trims later":       {before: []Held{h("a", 11, 20, 10), h("b", 1, 20, 20)}, copies: []Held{h("a", 31, 40, 10), h("b", 21, 40, 20)}},
+		"a lost its begin":    {before: []Held{h("a", 11, 20, 10), h("b", 1, 20, 20)}, copies: []Held{h("a", 11, 40, 30), h("b", 1, 40, 40)}, said: "it holds 11 to 40 on a, 1 to 40 on b"},
+		"keys, b behind":      {before: []Held{h("a", 1, 20, 5), h("b", 1, 18, 5)}, copies: []Held{h("a", 1, 40, 6), h("b", 1, 38, 5)}},
+		"keys, b lost one":    {before: []Held{h("a", 1, 20, 5), h("b", 1, 20, 4)}, copies: []Held{h("a", 1, 41, 6), h("b", 1, 41, 5)}, said: "b lacks 1 of its messages"},
+		"keys, b has nothing": {before: []Held{h("a", 1, 20, 5), h("b", 20, 20, 1)}, copies: []Held{h("a", 1, 41, 6), h("b", 40, 40, 1)}, said: "it holds 1 to 41 on a, 40 to 40 on b"},
+		"b is new":            {before: []Held{h("a", 1, 20, 5)}, copies: []Held{h("a", 1, 41, 6), h("b", 40, 40, 1)}},
+		"a is gone":           {before: []Held{h("a", 1, 20, 5), h("b", 1, 20, 5)}, copies: []Held{h("b", 1, 40, 5)}},
+	} {
+		if said := compare(c.before, c.copies, now); said != c.said {
 			t.Errorf("%s: %q", name, said)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/minio/highwayhash"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -38,9 +40,17 @@ const (
 	scrubRate   = 32 << 20
 )
 
-// Streams are the names of the streams that the embedded server keeps in the store's account.
-func (s *Server) Streams() ([]string, error) {
-	states, err := s.states()
+// hangs is how long the embedded server may take to say what it has: it was seen to hold a stream's lock for ever over
+// some damage to its files. A variable only so that tests wait less.
+var hangs = 30 * time.Second
+
+// ErrHangs is an ErrDamaged: the embedded server does not go on over what its files hold.
+var ErrHangs = fmt.Errorf("%w", store.ErrDamaged)
+
+// Streams are the names of the streams that the embedded server keeps in the store's account. ErrHangs when it does not
+// say.
+func (s *Server) Streams(ctx context.Context) ([]string, error) {
+	states, err := s.states(ctx)
 	var names []string
 	for name := range states {
 		names = append(names, name)
@@ -49,11 +59,26 @@ func (s *Server) Streams() ([]string, error) {
 	return names, err
 }
 
-func (s *Server) states() (map[string]server.StreamState, error) {
+func (s *Server) states(ctx context.Context) (map[string]server.StreamState, error) {
 	if !s.ns.JetStreamEnabled() {
 		return nil, nil
 	}
-	info, err := s.ns.Jsz(&server.JSzOptions{Account: AccountStore, Streams: true})
+	var info *server.JSInfo
+	var err error
+	answered := make(chan struct{})
+	go func() { // ends with the answer, or with the process
+		defer close(answered)
+		info, err = s.ns.Jsz(&server.JSzOptions{Account: AccountStore, Streams: true})
+	}()
+	limit := time.NewTimer(hangs)
+	defer limit.Stop()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-limit.C:
+		return nil, fmt.Errorf("%w: the NATS server of this process has not said for %v what it has: it hangs over damage to its files, of which it tells when it is started again", ErrHangs, hangs)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +91,20 @@ func (s *Server) states() (map[string]server.StreamState, error) {
 	return states, nil
 }
 
-// Scrub reads the files in which the embedded server keeps streams, at 32 MiB a second at most, and says how many of a
-// stream's messages, or of its keys if it is a bucket, they do not hold whole; those that lack nothing are left out. What
-// changes meanwhile may look like that: only what is found again is so.
-func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string]uint64, err error) {
-	before, err := s.states()
+// Lack is what a stream's files do not hold whole.
+type Lack struct {
+	Held uint64 // of its messages, or of its keys if it is a bucket
+	Dead uint64 // records of what was removed or overwritten since: nobody misses them, but a server that was not stopped cleanly gives up what is behind them
+}
+
+// Both is what two looks have found: what changes meanwhile may look as if it lacked.
+func (l Lack) Both(m Lack) Lack { return Lack{min(l.Held, m.Held), min(l.Dead, m.Dead)} }
+
+// Scrub reads the files in which the embedded server keeps streams, at 32 MiB a second at most, and says what of each
+// they do not hold whole; streams that lack nothing are left out. What changes meanwhile may look like that: only what is
+// found again is so.
+func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string]Lack, err error) {
+	before, err := s.states(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,15 +114,15 @@ func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string
 			return nil, err
 		}
 	}
-	after, err := s.states()
+	after, err := s.states(ctx)
 	if err != nil {
 		return nil, err
 	}
-	lacking = map[string]uint64{}
+	lacking = map[string]Lack{}
 	for name, r := range found {
 		if is, still := after[name]; still {
-			if n := r.lacking(is); n > 0 {
-				lacking[name] = n
+			if l := (Lack{r.lacking(is), r.dead}); l != (Lack{}) {
+				lacking[name] = l
 			}
 		}
 	}
@@ -135,6 +169,7 @@ type records struct {
 	latest map[uint64]uint64 // of a bucket: the place of a key's last record, by a hash of the key; and whether it is broken
 	held   uint64            // messages, or keys
 	last   uint64            // of a bucket: the last place
+	dead   uint64            // records that are not whole, and that nothing is to be read from any more
 }
 
 const broken = 1 << 63
@@ -174,17 +209,38 @@ func (r *records) read(block []byte, number string) error {
 func (r *records) add(place uint64, subject []byte, whole bool) {
 	switch {
 	case place == 0, place&(erased|tombstone) != 0:
-	case !r.keys && whole && place >= r.was.FirstSeq && place <= r.was.LastSeq:
-		r.held++
-	case r.keys:
-		key := maphash.Bytes(r.seed, subject)
-		if place > r.latest[key]&^broken {
-			if !whole {
-				place |= broken
-			}
-			r.latest[key] = place
+		if !whole {
+			r.dead++
 		}
+	case !r.keys && place >= r.was.FirstSeq && place <= r.was.LastSeq:
+		if whole {
+			r.held++
+		}
+	case !r.keys:
+		if !whole {
+			r.dead++
+		}
+	default:
+		r.addKey(maphash.Bytes(r.seed, subject), place, whole)
 	}
+}
+
+// addKey takes note of a record of a key, of which only the last is ever read.
+func (r *records) addKey(key, place uint64, whole bool) {
+	before := r.latest[key]
+	if place <= before&^broken {
+		if !whole {
+			r.dead++
+		}
+		return
+	}
+	if before&broken != 0 {
+		r.dead++
+	}
+	if !whole {
+		place |= broken
+	}
+	r.latest[key] = place
 }
 
 // count keeps of a bucket's keys how many there are.

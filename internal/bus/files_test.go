@@ -2,6 +2,8 @@ package bus
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -46,17 +49,17 @@ func TestScrub(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if names, err := s.Streams(); err != nil || !slices.Contains(names, "KV_b") || !slices.Contains(names, "UNIBUS_r") {
+	if names, err := s.Streams(t.Context()); err != nil || !slices.Contains(names, "KV_b") || !slices.Contains(names, "UNIBUS_r") {
 		t.Fatalf("%q, %v", names, err)
 	}
-	lacks := func(name string, want uint64) {
+	lacks := func(name string, want Lack) {
 		t.Helper()
 		if got, err := s.Scrub(t.Context(), name); got[name] != want || err != nil {
-			t.Errorf("%s lacks %d, %v", name, got[name], err)
+			t.Errorf("%s lacks %+v, want %+v, %v", name, got[name], want, err)
 		}
 	}
 	// change changes the file that holds the last of what has a text, and puts it back.
-	change := func(name, text string, how func(b []byte, at int) []byte, want uint64) {
+	change := func(name, text string, how func(b []byte, at int) []byte, want Lack) {
 		t.Helper()
 		files, _ := filepath.Glob(filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs", "*.blk"))
 		for _, file := range slices.Backward(files) {
@@ -81,15 +84,74 @@ func TestScrub(t *testing.T) {
 	}
 	flip := func(b []byte, at int) []byte { b[at+3] ^= 1; return b }
 	end := func(b []byte, at int) []byte { return b[:at] }
-	lacks("UNIBUS_r", 0)
-	lacks("KV_b", 0)
-	change("UNIBUS_r", "message-0490", flip, 1)
-	change("UNIBUS_r", "message-0490", end, 10)
-	change("KV_b", "message-0490", flip, 1)
-	change("KV_b", "message-0490", end, 1)  // at least
-	change("KV_b", "message-0390", flip, 0) // written again since
+	lacks("UNIBUS_r", Lack{})
+	lacks("KV_b", Lack{})
+	change("UNIBUS_r", "message-0490", flip, Lack{Held: 1})
+	change("UNIBUS_r", "message-0490", end, Lack{Held: 10})
+	change("KV_b", "message-0490", flip, Lack{Held: 1})
+	change("KV_b", "message-0490", end, Lack{Held: 1})  // at least
+	change("KV_b", "message-0390", flip, Lack{Dead: 1}) // written again since
 	if err := room.DeleteMsg(t.Context(), 490); err != nil {
 		t.Fatal(err)
 	}
-	lacks("UNIBUS_r", 0)
+	lacks("UNIBUS_r", Lack{})
+}
+
+// TestHangs: a server that hangs over a record with a damaged length is found out, and called damaged.
+func TestHangs(t *testing.T) {
+	was := hangs
+	hangs = time.Second
+	t.Cleanup(func() { hangs = was })
+	keys, err := NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "jetstream")
+	start := func() (*Server, jetstream.JetStream) {
+		s, err := StartServer(t.Context(), ServerOptions{Listen: "127.0.0.1:0", Dir: dir, Keys: keys, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		js, err := jetstream.New(s.Links.Store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, js
+	}
+	s, js := start()
+	bucket, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "b"})
+	for i := 0; err == nil && i < 100; i++ {
+		if _, err = bucket.Put(t.Context(), fmt.Sprint("k", i/10), []byte("value")); err == nil {
+			_, err = bucket.Put(t.Context(), "barrier", nil)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(s.ns.StoreDir(), AccountStore, "streams", "KV_b", "msgs", "1.blk")
+	s.Stop()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := bytes.LastIndex(b, []byte("$KV.b.k5"))
+	barrier := key + bytes.Index(b[key:], []byte("$KV.b.barrier")) - recordHead
+	b[barrier] ^= 0x10 // its length
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, js = start()
+	defer s.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if bucket, err = js.KeyValue(ctx, "b"); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = bucket.Get(ctx, "k0") // its server reads the file, and gives up what is behind the record
+	if _, err := js.Publish(ctx, "$KV.b.barrier", nil); err == nil {
+		t.Fatal("the server does not hang over that any more: what else shows a server that hangs?")
+	}
+	if _, err := s.Streams(t.Context()); !errors.Is(err, ErrHangs) {
+		t.Errorf("%v", err)
+	}
 }

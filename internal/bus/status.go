@@ -24,6 +24,7 @@ type Status struct {
 	Lost   map[string]string `json:"lost,omitempty"` // room subjects, and what is wrong with their streams
 	// Lacking are streams whose files on this machine hold less than its server takes them to hold.
 	Lacking map[string]string `json:"lacking,omitempty"`
+	Looked  bool              `json:"looked"` // these files were read since the service started, those of rooms perhaps not yet
 }
 
 // AskServices asks every service of a bus for its status, over a connection of the system account. It

@@ -58,14 +58,21 @@ func (s *Streams) Holds(ctx context.Context, name string) (bool, error) {
 	return stream.CachedInfo().State.Msgs > 0, nil
 }
 
+// Logged asks what policy a room's log has now, as a quorum of whatever keeps it knows.
+type Logged func(ctx context.Context) (ledger.Policy, error)
+
 // Ensure makes or changes a room's stream, so that it is as the policy says that the room's log has. A stream is never
 // removed: when storing ends it is emptied, which keeps its numbers, so that a place never means two frames.
-func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) error {
-	var err error
-	if p.Stored() {
+func (s *Streams) Ensure(ctx context.Context, room crypto.ID, logged Logged) error {
+	p, err := logged(ctx)
+	if err != nil {
+		return err
+	}
+	if !p.Stored() {
+		p, err = s.empty(ctx, StreamName(room), logged)
+	}
+	if err == nil && p.Stored() {
 		err = s.make(ctx, StreamForm(room, p))
-	} else {
-		err = s.empty(ctx, StreamName(room))
 	}
 	if err != nil {
 		return fmt.Errorf("the stream of room %s: %w", room, failure(err))
@@ -75,16 +82,12 @@ func (s *Streams) Ensure(ctx context.Context, room crypto.ID, p ledger.Policy) e
 
 // EnsureListed is Ensure for a room whose policy the store lists. That only tells whether there is something to do: what
 // is done may remove messages, and is done by the log's.
-func (s *Streams) EnsureListed(ctx context.Context, room crypto.ID, listed ledger.Policy, logged func() (ledger.Policy, error)) error {
+func (s *Streams) EnsureListed(ctx context.Context, room crypto.ID, listed ledger.Policy, logged Logged) error {
 	due, err := s.due(ctx, room, listed)
 	if err != nil || !due {
 		return err
 	}
-	p, err := logged()
-	if err != nil {
-		return err
-	}
-	return s.Ensure(ctx, room, p)
+	return s.Ensure(ctx, room, logged)
 }
 
 // due reports whether a room's stream is not as a policy says.
@@ -158,14 +161,31 @@ func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {
 	return err
 }
 
-// empty removes what a stream holds, if there is one.
-func (s *Streams) empty(ctx context.Context, name string) error {
-	old, err := s.js.Stream(ctx, name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
+// emptyTries is how often what came meanwhile is removed as well.
+const emptyTries = 3
+
+// empty removes what a stream holds, if there is one, unless the room stores messages by now: it returns the policy that
+// it has. Where the stream ends is asked before the log is: what was stored after the room began to store messages again
+// is behind that, however late what removes the others arrives.
+func (s *Streams) empty(ctx context.Context, name string, logged Logged) (p ledger.Policy, err error) {
+	for range emptyTries {
+		old, err := s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return p, nil
+		}
+		if err != nil {
+			return p, err
+		}
+		end := old.CachedInfo().State
+		if end.Msgs == 0 {
+			return p, nil
+		}
+		if p, err = logged(ctx); err != nil || p.Stored() {
+			return p, err
+		}
+		if err := old.Purge(ctx, jetstream.WithPurgeSequence(end.LastSeq+1)); err != nil {
+			return p, err
+		}
 	}
-	if err != nil || old.CachedInfo().State.Msgs == 0 {
-		return err
-	}
-	return old.Purge(ctx)
+	return p, nil
 }

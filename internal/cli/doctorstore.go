@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"slices"
 
 	"github.com/dustin/go-humanize/english"
 
@@ -85,11 +86,14 @@ func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend)
 	held, err := admin.BusOf(ctx, s)
 	if err != nil {
 		hint := ""
-		if errors.Is(err, unibus.ErrNotFound) {
+		switch file := open.IsFile(url); {
+		case file && (errors.Is(err, unibus.ErrNotFound) || errors.Is(err, unibus.ErrIntegrity)):
 			hint = d.a.hint(store.ErrDamaged)
+		case !file && !errors.Is(err, unibus.ErrUnavailable):
+			hint = admin.BackToServers
 		}
 		d.report("store", admin.Fail, hint, "%s: %v", redact.URL(url), err)
-		d.dark = errors.Is(err, unibus.ErrUnavailable)
+		d.dark = !open.IsFile(url) || errors.Is(err, unibus.ErrUnavailable) // the servers may tell why
 		return false, nil
 	}
 	if d.bus.IsZero() || held == d.bus {
@@ -151,7 +155,13 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 	}
 	defer links.Close()
 	admin.Servers(ctx, links, d.add)
-	admin.Machines(ctx, links, d.a.set.dataDir(), lost, machine)
+	unlike := slices.ContainsFunc(d.checks, func(c admin.Check) bool { return c.Name == "copies" && c.Status == admin.Fail })
+	admin.Machines(ctx, links, d.a.set.dataDir(), lost, func(c admin.Check) {
+		if unlike && c.Name == keptStreams && c.Status == admin.Fail { // what one server lacks another may have
+			c.Hint = hintCopiesFirst
+		}
+		machine(c)
+	})
 	return true
 }
 

@@ -123,14 +123,15 @@ const (
 	hintWhoIsAdmin = "unibus user ls shows who is an admin"
 	hintUserThere  = "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add"
 	// Of stores: which one, and how it is looked after.
-	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
-	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"
-	hintBackupTo   = "unibus backup - >FILE"
-	hintScale      = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
-	hintRepair     = "--store URL, or --keys FILE"
-	hintCopyAgain  = "give the same unibus migrate or restore again"
-	hintMarks      = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
-	hintOtherKeys  = "--keys FILE names others"
+	hintWhichStore  = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
+	hintRestoreTo   = "--store sqlite:PATH, or --store nats://HOST:PORT"
+	hintBackupTo    = "unibus backup - >FILE"
+	hintScale       = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
+	hintRepair      = "--store URL, or --keys FILE"
+	hintCopyAgain   = "give the same unibus migrate or restore again"
+	hintCopiesFirst = "first what helps with the copies, as above"
+	hintMarks       = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
+	hintOtherKeys   = "--keys FILE names others"
 	// Of files that are to be verified.
 	hintVerifiable = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
 	// Of serve.
@@ -172,6 +173,8 @@ func hintSecondServe(dir string) string {
 func hintNotStarted(o service.NodeOptions, keptThere bool, err error) string {
 	external := o.External != nil
 	switch damaged := errors.Is(err, store.ErrDamaged); {
+	case errors.Is(err, service.ErrOwnCopies):
+		return "empty " + o.Dir + " but for service.nk, and start this server again: it copies what the others have; if several servers say so, empty all of them first"
 	case damaged && (o.Store == service.JetStream || !external && o.Store == "" && keptThere):
 		return admin.BackToServers
 	case o.Store != service.JetStream && (errors.Is(err, store.ErrElsewhere) || external && damaged && keptThere):

@@ -208,6 +208,7 @@ func (v *verifyCommand) checkRooms(ctx context.Context, rooms []*unibus.Room) er
 		// Findings in messages were told as they were met; what is wrong with the room itself is told here.
 		if checked.Findings == 0 && err != nil { // of the log, or a room that is frozen
 			v.a.printError(err)
+			checked.Findings = 1
 		}
 		wrong = wrong || err != nil
 		found = append(found, checked)

@@ -107,6 +107,8 @@ type Log interface {
 	StoredSince(at uint64) bool
 	// Kept is what was left under the policies in force at an entry or since.
 	Kept(since uint64) ledger.Kept
+	// Archived reports whether the room was archived: nobody can say any more what became of a frame.
+	Archived() bool
 	// Created is when the room was made.
 	Created() time.Time
 	// Began is where and when what the room stores now begins.

@@ -31,7 +31,10 @@ type facts struct {
 	keeps    ledger.Retain
 	joined   time.Duration // before t0
 	anew     time.Duration // what is stored began anew with entry 2, so long before t0; 0: with the first
+	archived bool
 }
+
+func (f facts) Archived() bool { return f.archived }
 
 func (f facts) Owes(epoch uint32) bool { return !strings.Contains(f.notOwed, fmt.Sprint(epoch)) }
 func (f facts) OwesAt(at uint64) bool  { return f.Owes(uint32(at)) } // an epoch an entry
@@ -268,6 +271,12 @@ func TestInbox(t *testing.T) {
 		{"nothing was stored", whole, facts{unstored: 2}, "a0@1 a4@3 +2 end", "a0 a4? unstored(a1-3)"},
 		{"nothing was stored later, and a frame came after it was emptied", whole, facts{unstored: 4}, "a4@3 +2 end", "a4? unstored(a0-3)"},
 		{"nothing was stored before", whole, facts{unstored: 2}, "a0@3 a4@3 +2 end", "a0 a4? !gap(a1-3)"},
+
+		{"on its way when the room was archived", whole, facts{archived: true}, "a0 a2 +2 end", "a0 a2? unacknowledged(a1)"},
+		{"and all that was on its way", whole, facts{archived: true}, "a0 a2 a18 +2 end", "a0 a2? a18? unacknowledged(a1) unacknowledged(a3-17)"},
+		{"longer ago than that", whole, facts{archived: true}, "a0 a2 a19 +2 end", "a0 a2? a19? !gap(a1) unacknowledged(a3-18)"},
+		{"archived after its end", whole, facts{archived: true}, "a0 a2. +2 end", "a0 a2? !gap(a1)"},
+		{"archived, and its writer says that it was stored", whole, facts{archived: true}, "a0 a3 b0[a:2/2] +2 end", "a0 !missing(a1) b0 a3? unacknowledged(a2)"},
 
 		{"the room's beginning is missing", whole, hour, "first=4 skip=4 a0 end a1 finish", "a0 !lost(1-3) a1"},
 		{"all of it is missing", whole, hour, "first=4 finish", "!lost(1-3)"},

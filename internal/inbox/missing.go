@@ -149,6 +149,19 @@ func (b *Inbox) Holds(bytes uint64) { b.held = max(b.held, bytes) }
 // Size is what a frame counts for where a room is limited by bytes.
 func Size(frame int) uint64 { return uint64(frame) + overhead }
 
+// InFlight is how many frames of a stream a writer has on their way at most.
+const InFlight = 18
+
+// cutOff reports whether a frame was on its way when the last one was sent that is known of a stream, which did not end.
+// Of such a stream as much could be left out at its end, and nothing would say so.
+func (s *stream) cutOff(counter uint64) bool {
+	last := s.next
+	if n := len(s.ahead); n > 0 {
+		last = s.ahead[n-1].Header.Counter + 1
+	}
+	return !s.final && last-counter <= InFlight
+}
+
 // excuse says why the frames of a gap are missing.
 func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
 	left := b.before(g)
@@ -165,6 +178,8 @@ func (b *Inbox) excuse(g gap, now time.Time) (Kind, string) {
 		return Expired, "old enough, or behind enough others, to have expired"
 	case !left.known && b.forgot:
 		return Expired, "the beginning of a stream that may have been forgotten for others"
+	case b.log.Archived() && g.s.cutOff(g.from):
+		return Unacknowledged, "on its way when the room was archived, after which its writer could not say whether it was stored"
 	}
 	return Gap, "missing from the room's stream, with frames after it there"
 }

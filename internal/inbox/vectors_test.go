@@ -320,6 +320,8 @@ func (l reader) Began() (at uint64, when time.Time) {
 	at = l.s.Room.Anew
 	return at, l.s.Room.EpochAt(at).Time
 }
+func (l reader) Archived() bool { return l.s.Room.Archived != 0 }
+
 func (l reader) Joined(sender crypto.PublicKey) (uint64, time.Time) {
 	return l.s.Room.Joined(sender)
 }

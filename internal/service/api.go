@@ -33,8 +33,8 @@ type api struct {
 	logs    *logs
 	bus     crypto.ID
 	cards   *waitingCards
-	stream  func(ctx context.Context, room crypto.ID, p ledger.Policy) error // makes a stored room's stream
-	drop    func(ctx context.Context, n store.Notice) error                  // ends connections of those whose access an entry ended
+	stream  func(ctx context.Context, room crypto.ID) error // makes a room's stream what its log says
+	drop    func(ctx context.Context, n store.Notice) error // ends connections of those whose access an entry ended
 	past    *bus.Past
 	frames  int                                      // bytes of a room's past in one answer
 	endings *rates[crypto.PublicKey]                 // of entries that end others' connections, by author
@@ -255,9 +255,10 @@ func (a *api) getLog(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
+	was := a.logs.reached(log)
 	body.Head, err = store.HeadOf(c.Context(), a.store, log)
 	if err == nil {
-		err = a.logs.reaches(log, body.Head)
+		err = goesOn(log, was, body.Head)
 	}
 	if err != nil || limit == 0 {
 		return http.StatusOK, body, err
@@ -294,6 +295,10 @@ func (a *api) postHeads(c *call) (int, any, error) {
 	}
 	slices.SortFunc(in.Logs, crypto.ID.Compare)
 	logs := slices.Compact(in.Logs)
+	was := make([]ledger.Head, len(logs))
+	for i, log := range logs {
+		was[i] = a.logs.reached(log)
+	}
 	heads, err := a.store.Heads(c.Context(), logs...)
 	if err != nil {
 		return 0, nil, err
@@ -309,7 +314,7 @@ func (a *api) postHeads(c *call) (int, any, error) {
 		}
 		ok, err := may(log)
 		if ok && err == nil {
-			err = a.logs.reaches(log, heads[i])
+			err = goesOn(log, was[i], heads[i])
 		}
 		if err != nil {
 			return 0, nil, err
@@ -396,7 +401,7 @@ func (a *api) createRoom(c *call) (int, any, error) {
 	if err := a.quota.create(c.Context(), change.Entry.By, s.ID, commit); err != nil {
 		return 0, nil, err
 	}
-	if err := a.stream(c.Context(), s.ID, s.Room.Policy); err != nil {
+	if err := a.stream(c.Context(), s.ID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
@@ -411,14 +416,12 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	var policy *ledger.Policy
+	policy := false
 	place, fresh, err := a.logs.append(c.Context(), log, in.Entry, func(s *ledger.State, e *ledger.Entry) error {
 		if s.Room != nil && !c.admin && !s.Room.Known(c.caller) {
 			return fmt.Errorf("room %s: %w", log, store.ErrNotFound)
 		}
-		if p, ok := e.Body.(*ledger.SetPolicy); ok {
-			policy = &p.Policy
-		}
+		_, policy = e.Body.(*ledger.SetPolicy)
 		if s.Room != nil && endsConnections(s.Room, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
 			return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
 		}
@@ -430,8 +433,8 @@ func (a *api) appendEntry(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if policy != nil {
-		if err := a.stream(c.Context(), log, *policy); err != nil {
+	if policy {
+		if err := a.stream(c.Context(), log); err != nil {
 			return 0, nil, err
 		}
 	}

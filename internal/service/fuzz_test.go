@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
@@ -35,7 +34,7 @@ func FuzzAPI(f *testing.F) {
 	a := &api{
 		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now,
 		lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), quota: newQuota(s, DefaultMaxRooms, time.Now), staging: newStaging(s, time.Now), log: slog.New(slog.DiscardHandler),
-		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
+		stream: func(context.Context, crypto.ID) error { return nil },
 		drop:   func(context.Context, store.Notice) error { return nil },
 	}
 	token, err := id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &state.ID, From: time.Now(), Until: time.Now().Add(23 * time.Hour)})

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -84,15 +85,41 @@ func (l *logs) read(ctx context.Context, log crypto.ID, e *folded) (*ledger.Stat
 	return s, nil
 }
 
-// reaches makes sure that what the store says is the head of a log is not before what was read of it; ErrDamaged else.
-func (l *logs) reaches(log crypto.ID, head ledger.Head) error {
-	l.mu.Lock()
-	e := l.states[log]
-	l.mu.Unlock()
-	if e == nil {
-		return nil
+// policy asks for the policy of a room.
+func (l *logs) policy(room crypto.ID) bus.Logged {
+	return func(ctx context.Context) (ledger.Policy, error) {
+		s, err := l.state(ctx, room)
+		if err == nil && s.Room == nil {
+			err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room)
+		}
+		if err != nil {
+			return ledger.Policy{}, err
+		}
+		return s.Room.Policy, nil
 	}
-	if was := e.head.Load(); was != nil && head.Seq < was.Seq {
+}
+
+// ensure makes rooms' streams what their logs say.
+func (l *logs) ensure(streams *bus.Streams) func(ctx context.Context, room crypto.ID) error {
+	return func(ctx context.Context, room crypto.ID) error { return streams.Ensure(ctx, room, l.policy(room)) }
+}
+
+// reached is the last entry of a log that was read of it so far; zero for none.
+func (l *logs) reached(log crypto.ID) (last ledger.Head) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.states[log]; e != nil {
+		if head := e.head.Load(); head != nil {
+			last = *head
+		}
+	}
+	return last
+}
+
+// goesOn makes sure that what the store says is the head of a log is not before what was read of it when the store was
+// asked; ErrDamaged else.
+func goesOn(log crypto.ID, was, head ledger.Head) error {
+	if head.Seq < was.Seq {
 		return fmt.Errorf("log %s: %w: it ends at entry %d, and was read up to entry %d", log, store.ErrDamaged, head.Seq, was.Seq)
 	}
 	return nil

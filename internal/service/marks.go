@@ -195,7 +195,8 @@ type marks struct {
 	kept     bool                 // the data folder was one of a bus before the service started
 	lost     map[string]string    // rooms by subject, and what is wrong with their streams
 	behind   map[string]time.Time // streams not current, since when
-	unlike   map[string]string    // streams whose copies were not alike at the last look, and in what
+	copies   bus.Copies           // of streams, at the last look
+	unlike   map[string]string    // streams whose copies were not alike then, and in what
 	patience time.Duration
 }
 
@@ -381,7 +382,7 @@ func (m *marks) tellBehind(w *watch, found map[string]*jetstream.StreamInfo) {
 // tellUnlike tells of streams whose copies were not alike at two looks, in the same: one that a damaged disk has shortened
 // is current for all that its servers know.
 func (m *marks) tellUnlike(ctx context.Context, w *watch) {
-	unlike, err := bus.Unlike(ctx, w.links.Sys)
+	copies, err := bus.LookAtCopies(ctx, w.links.Sys)
 	if ctx.Err() != nil {
 		return
 	}
@@ -389,8 +390,9 @@ func (m *marks) tellUnlike(ctx context.Context, w *watch) {
 		w.say(slog.LevelWarn, "copies", err.Error(), "the copies of streams could not be compared", "error", err)
 		return
 	}
+	unlike := copies.Unlike(m.copies)
 	for name, in := range unlike {
-		if m.unlike[name] == in {
+		if m.unlike[name] == "" { // what it is changes with each message
 			w.say(slog.LevelError, "copies "+name, in, "the copies of a stream are not alike: "+bus.Recopy, "stream", name, "what", in)
 		}
 	}
@@ -400,7 +402,7 @@ func (m *marks) tellUnlike(ctx context.Context, w *watch) {
 		}
 	}
 	w.well("copies", "the copies of streams can be compared again")
-	m.unlike = unlike
+	m.copies, m.unlike = copies, unlike
 }
 
 // save keeps what changed.

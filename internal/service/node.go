@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -74,8 +75,20 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	}
 	n.exposed(o)
 	if n.server != nil {
-		defer newScrub(o.Log, n.server).meanwhile(ctx)()
+		hanging, hung := context.WithCancelCause(ctx)
+		defer hung(nil)
+		defer newScrub(o.Log, n.server).meanwhile(ctx, hung)()
+		err := n.serve(hanging, o)
+		if why := context.Cause(hanging); errors.Is(why, bus.ErrHangs) {
+			return why
+		}
+		return err
 	}
+	return n.serve(ctx, o)
+}
+
+// serve opens the store and starts the service beside it.
+func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if o.Store == JetStream {
 		s, err := openJetStream(ctx, n.links, o)
@@ -83,6 +96,11 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 			return err
 		}
 		n.store, replicas = s, s.Replicas
+		if n.server != nil {
+			if err := ownCopies(ctx, n.links.Sys, o.Log); err != nil {
+				return err
+			}
+		}
 	} else {
 		path, err := o.path()
 		if err != nil {

@@ -190,7 +190,7 @@ func TestRevokedWhileWaiting(t *testing.T) {
 	a := &api{
 		store: s, logs: newLogs(s), bus: state.ID, now: time.Now, log: slog.New(slog.DiscardHandler),
 		quota:  newQuota(revoking{s, revoke}, DefaultMaxRooms, time.Now),
-		stream: func(context.Context, crypto.ID, ledger.Policy) error { return nil },
+		stream: func(context.Context, crypto.ID) error { return nil },
 	}
 	room := new(ledger.State)
 	policy := ledger.DefaultPolicy()

@@ -74,16 +74,7 @@ func (r *reconciler) all(ctx context.Context) error {
 
 // ensure makes a room's stream what it has to be.
 func (r *reconciler) ensure(ctx context.Context, room store.Room) error {
-	return r.streams.EnsureListed(ctx, room.ID, room.Policy, func() (ledger.Policy, error) {
-		s, err := r.logs.state(ctx, room.ID)
-		if err == nil && s.Room == nil {
-			err = fmt.Errorf("%w: the log %s is of no room", store.ErrDamaged, room.ID)
-		}
-		if err != nil {
-			return ledger.Policy{}, err
-		}
-		return s.Room.Policy, nil
-	})
+	return r.streams.EnsureListed(ctx, room.ID, room.Policy, r.logs.policy(room.ID))
 }
 
 // Limits of what the reconciler has before it.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 // When an embedded server's files are read: the store's buckets soon after the start, and again and again; the rooms'
 // messages, which may take hours, once a day.
 const (
+	scrubStart = 5 * time.Second // while a node starts, that its server is asked whether it goes on
 	scrubFirst = 20 * time.Second
 	scrubEvery = 10 * time.Minute
 	scrubRooms = 24 * time.Hour
@@ -34,13 +36,14 @@ type scrub struct {
 
 	mu      sync.Mutex
 	lacking map[string]string // streams, and what is wrong with them
+	once    bool              // those that were there have been read
 }
 
-// found is what was found last.
-func (s *scrub) found() map[string]string {
+// found is what was found last, and whether the streams were looked at yet.
+func (s *scrub) found() (lacking map[string]string, looked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.lacking)
+	return maps.Clone(s.lacking), s.once
 }
 
 func newScrub(log *slog.Logger, server embedded) *scrub {
@@ -48,14 +51,23 @@ func newScrub(log *slog.Logger, server embedded) *scrub {
 }
 
 // meanwhile reads the store's buckets while a node starts, and until stop is called: a damaged file may keep a server from
-// answering, and then nothing else says why.
-func (s *scrub) meanwhile(ctx context.Context) (stop func()) {
+// answering, and then nothing else says why. A server that hangs over one has hung called.
+func (s *scrub) meanwhile(ctx context.Context, hung func(error)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		names, _ := s.server.Streams() // met again when the service runs
-		s.look(ctx, slices.DeleteFunc(names, ofRoom))
+		names, err := s.server.Streams(ctx)
+		if err == nil {
+			s.look(ctx, slices.DeleteFunc(names, ofRoom))
+		}
+		for !errors.Is(err, bus.ErrHangs) {
+			if tasks.Pause(ctx, scrubStart) != nil {
+				return
+			}
+			_, err = s.server.Streams(ctx) // what else it may fail for is met when the service runs
+		}
+		hung(err)
 	}()
 	return func() {
 		cancel()
@@ -69,7 +81,7 @@ func (s *scrub) run(ctx context.Context) {
 		return
 	}
 	for wait := scrubFirst; tasks.Pause(ctx, wait) == nil; wait = scrubEvery {
-		names, err := s.server.Streams()
+		names, err := s.server.Streams(ctx)
 		if err != nil {
 			s.say(slog.LevelWarn, "streams", err.Error(), "the server's files are not looked at", "error", err)
 			continue
@@ -81,6 +93,9 @@ func (s *scrub) run(ctx context.Context) {
 				return
 			}
 		}
+		s.mu.Lock()
+		s.once = true
+		s.mu.Unlock()
 	}
 }
 
@@ -95,7 +110,7 @@ func (s *scrub) look(ctx context.Context, names []string) {
 			first := lacking
 			lacking, err = s.server.Scrub(ctx, slices.Collect(maps.Keys(first))...)
 			for name := range lacking {
-				lacking[name] = min(lacking[name], first[name])
+				lacking[name] = lacking[name].Both(first[name])
 			}
 		}
 	}
@@ -114,15 +129,21 @@ func (s *scrub) look(ctx context.Context, names []string) {
 }
 
 // tell says what is wrong with a stream.
-func (s *scrub) tell(name string, lacking uint64) {
+func (s *scrub) tell(name string, lacking bus.Lack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if lacking == 0 {
+	if lacking == (bus.Lack{}) {
 		delete(s.lacking, name)
 		s.well("stream "+name, "the files of a stream are whole again", "stream", name)
 		return
 	}
-	what := fmt.Sprintf("%d of what it holds cannot be read, or is not there", lacking)
+	what := fmt.Sprintf("%d of what it holds cannot be read, or is not there", lacking.Held)
 	s.lacking[name] = what
-	s.say(slog.LevelError, "stream "+name, what, "this server's disk has damaged or lost some of a stream; where others keep that: "+bus.Recopy+"; else a backup has to be restored", "stream", name, "what", what)
+	if lacking.Held == 0 {
+		what = fmt.Sprintf("%d records of what was removed or overwritten are damaged: nothing is lost yet, but what is behind them is when this server next stops without a clean end", lacking.Dead)
+		s.lacking[name] = what
+		s.say(slog.LevelError, "stream "+name, what, "this server's disk has damaged some of what it does not need any more of a stream; without other servers make a backup now, and restore it into a new data folder, else: "+bus.Recopy, "stream", name, "what", what)
+		return
+	}
+	s.say(slog.LevelError, "stream "+name, what, "this server's disk has damaged or lost some of a stream; without other servers a backup has to be restored, else: "+bus.Recopy, "stream", name, "what", what)
 }

@@ -99,7 +99,7 @@ func (s *Service) start(ctx, run context.Context, o Options) error {
 		return err
 	}
 	a := &api{
-		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: streams.Ensure, past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
+		store: o.Store, logs: folded, bus: s.Bus, cards: &waitingCards{}, stream: folded.ensure(streams), past: s.past, frames: frameLimit(o.Links.API.MaxPayload()),
 		now: time.Now, lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), log: o.Log,
 		endings: newRates[crypto.PublicKey](maxCallers, endingRate, endingBurst),
 		quota:   newQuota(o.Store, cmp.Or(o.MaxRooms, DefaultMaxRooms), time.Now), staging: newStaging(o.Store, time.Now),

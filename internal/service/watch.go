@@ -36,8 +36,8 @@ const (
 type embedded interface {
 	Trouble() <-chan struct{}
 	OutOfFiles() bool
-	Streams() ([]string, error)
-	Scrub(ctx context.Context, names ...string) (lacking map[string]uint64, err error)
+	Streams(ctx context.Context) ([]string, error)
+	Scrub(ctx context.Context, names ...string) (lacking map[string]bus.Lack, err error)
 	NeedsRestart() bool
 	RefuseWrites(refuse bool) error
 	RestartJetStream() error
@@ -194,7 +194,7 @@ func (w *watch) answer(m *nats.Msg) {
 		return
 	}
 	status := *w.status.Load()
-	status.Lacking = w.scrub.found()
+	status.Lacking, status.Looked = w.scrub.found()
 	body, err := json.Marshal(status)
 	if err == nil {
 		_ = m.Respond(body) // who asked may be gone

@@ -494,7 +494,8 @@ func TestScrubTells(t *testing.T) {
 		if !strings.Contains(log.String(), step.says) || step.says == "" && log.Len() > 0 {
 			t.Errorf("it says %q, not %q", log, step.says)
 		}
-		if lacking := len(s.found()) > 0; lacking != (step.says == "damaged or lost") {
+		found, _ := s.found()
+		if lacking := len(found) > 0; lacking != (step.says == "damaged or lost") {
 			t.Errorf("something is lacking: %v", lacking)
 		}
 	}

@@ -1,0 +1,95 @@
+package unibus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Of a member who floods a room with what does not authenticate so many frames are told one by one; the others are
+// counted, and told together every so often. Of further senders, whom only a server can invent, all are told together.
+const (
+	rubbishEach    = 16
+	rubbishEvery   = 10 * time.Second
+	rubbishSenders = 256
+)
+
+// rubbish is what a sender has of it.
+type rubbish struct {
+	each  int // told one by one
+	more  uint64
+	first uint64 // of those that are not told yet, and the last
+	last  uint64
+}
+
+// pile is the rubbish of all senders in a room.
+type pile struct {
+	of    map[PublicKey]*rubbish
+	since time.Time // when the first was counted of those that are not told yet
+}
+
+// takes reports whether one more frame is only counted.
+func (p *pile) takes(frame store.Frame) bool {
+	if p.of == nil {
+		p.of = map[PublicKey]*rubbish{}
+	}
+	sender := frame.Sender
+	if p.of[sender] == nil && len(p.of) >= rubbishSenders {
+		sender = PublicKey{}
+	}
+	r := p.of[sender]
+	if r == nil {
+		r = &rubbish{}
+		p.of[sender] = r
+	}
+	if r.each < rubbishEach {
+		r.each++
+		return false
+	}
+	if r.more == 0 {
+		r.first = frame.Seq
+	}
+	r.more, r.last = r.more+1, frame.Seq
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	return true
+}
+
+// due is when what was counted is to be told; zero for nothing.
+func (p *pile) due() time.Time {
+	if p.since.IsZero() {
+		return time.Time{}
+	}
+	return p.since.Add(rubbishEvery)
+}
+
+// tellPile tells of what was counted.
+func (f *feed) tellPile() {
+	for sender, r := range f.pile.of {
+		if r.more == 0 {
+			continue
+		}
+		f.tell(Notice{
+			Kind: NoticeForged, Finding: true, Sender: f.s.c.nameOf(sender), From: 1, To: r.more, Seq: r.last,
+			Why: fmt.Sprintf("that do not authenticate either, from message %d of the room's stream to message %d; dropped", r.first, r.last),
+		})
+		r.more = 0
+	}
+	f.pile.since = time.Time{}
+}
+
+// forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its
+// writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
+// rubbish from anyone.
+func (f *feed) forged(frame store.Frame, why error) {
+	h, _ := crypto.ParseHeader(frame.Data)
+	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
+	finding := f.stored && f.r.known(frame.Sender) && !f.bygone(frame)
+	if finding && frame.Seq >= f.from && f.pile.takes(frame) {
+		return
+	}
+	f.note(NoticeForged, finding, frame, h, why)
+}
