@@ -28,11 +28,11 @@ var floors = []floor{
 	{"examples", []string{"examples/..."}, []string{"unibus"}},
 	{"tests", []string{"internal/attack", "bench/...", "test/..."}, []string{"tests", "unibus", "service", "admin", "bus", "stores", "store", "ledger", "crypto", "ground"}},
 
-	{"cli", []string{"internal/cli/..."}, []string{"cli", "unibus", "service", "admin", "bus", "store", "ledger", "crypto", "ground"}},
-	{"unibus", []string{"."}, []string{"mirror", "inbox", "outbox", "pins", "bus", "stores", "store", "ledger", "crypto", "ground"}},
+	{"cli", []string{"internal/cli/..."}, []string{"cli", "unibus", "service", "admin", "bus", "open", "store", "ledger", "crypto", "ground"}},
+	{"unibus", []string{"."}, []string{"mirror", "inbox", "outbox", "pins", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
 
-	{"service", []string{"internal/service/..."}, []string{"service", "bus", "stores", "store", "ledger", "crypto", "ground"}},
-	{"admin", []string{"internal/admin/..."}, []string{"admin", "bus", "stores", "store", "ledger", "crypto", "ground"}},
+	{"service", []string{"internal/service/..."}, []string{"service", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
+	{"admin", []string{"internal/admin/..."}, []string{"admin", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
 
 	{"mirror", []string{"internal/mirror"}, []string{"pins", "store", "ledger", "crypto", "ground"}},
 	{"inbox", []string{"internal/inbox"}, []string{"ledger", "crypto"}},
@@ -40,7 +40,8 @@ var floors = []floor{
 	{"pins", []string{"internal/pins"}, []string{"stores", "store", "ledger", "crypto", "ground"}},
 
 	{"bus", []string{"internal/bus"}, []string{"direct", "store", "ledger", "crypto", "ground"}},
-	{"stores", []string{"internal/store/sqlite", "internal/store/jetstream", "internal/store/remote", "internal/store/open", "internal/store/storetest"},
+	{"open", []string{"internal/store/open"}, []string{"stores", "store", "ledger", "crypto", "ground"}},
+	{"stores", []string{"internal/store/sqlite", "internal/store/jetstream", "internal/store/remote", "internal/store/storetest"},
 		[]string{"stores", "direct", "store", "ledger", "crypto", "ground"}},
 	{"direct", []string{"internal/direct"}, []string{"store"}},
 	{"store", []string{"internal/store"}, []string{"ledger", "crypto"}},
@@ -57,7 +58,7 @@ var foreign = []struct {
 	packages []string
 }{
 	{"github.com/nats-io/nats", []string{
-		"internal/bus", "internal/direct", "internal/store/jetstream", "internal/service", "internal/admin",
+		"internal/bus", "internal/direct", "internal/store/jetstream", "internal/store/open", "internal/service", "internal/admin",
 		"internal/attack", "bench/...", "test/...", // which speak NATS themselves
 	}},
 	{"github.com/nats-io/jsm.go", []string{"internal/bus"}},

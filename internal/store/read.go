@@ -58,18 +58,6 @@ func HeadOf(ctx context.Context, s Log, log crypto.ID) (ledger.Head, error) {
 	return heads[0], nil
 }
 
-// CardOf returns the card of one endpoint; ErrNotFound when it is not known.
-func CardOf(ctx context.Context, s Keyring, endpoint crypto.PublicKey) (Card, error) {
-	cards, err := s.Cards(ctx, endpoint)
-	if err == nil && len(cards) == 0 {
-		err = fmt.Errorf("card of %s: %w", endpoint, ErrNotFound)
-	}
-	if err != nil {
-		return Card{}, err
-	}
-	return cards[0], nil
-}
-
 // Load folds a log as the store has it. ErrNotFound for an unknown log, ErrDamaged for a damaged one.
 func Load(ctx context.Context, s Log, log crypto.ID) (*ledger.State, error) {
 	var fold ledger.Fold

@@ -241,7 +241,7 @@ func testCard(t *testing.T, w *world) {
 	card, err := bob.Card()
 	w.must(err)
 	w.must(w.As(bob).PutCards(w.ctx, store.Card{Endpoint: bob.Key(), Statement: card}))
-	got, err := store.CardOf(w.ctx, w.s, bob.Key())
+	got, err := CardOf(w.ctx, w.s, bob.Key())
 	w.must(err)
 	if !bytes.Equal(got.Statement, card) || got.Endpoint != bob.Key() {
 		w.errorf("the card comes back altered")

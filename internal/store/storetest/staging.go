@@ -64,7 +64,7 @@ func testStagedKeys(t *testing.T, w *world) {
 	expire(future, 0)
 	w.opens(bob, s.ID, 1, 1, key)
 	w.opens(bob, s.ID, 2, 2, next)
-	_, err = store.CardOf(w.ctx, v, bob.Key())
+	_, err = CardOf(w.ctx, v, bob.Key())
 	w.must(err)
 }
 

@@ -43,7 +43,7 @@ func testNotFound(t *testing.T, w *world) {
 	note("Key of no epoch", err)
 	_, err = w.As(bob).Key(w.ctx, s.ID, 0, bob.Key())
 	note("Key of no member", err)
-	_, err = store.CardOf(w.ctx, w.s, nobody)
+	_, err = CardOf(w.ctx, w.s, nobody)
 	note("CardOf", err)
 	_, err = w.s.User(w.ctx, nobody)
 	note("User", err)

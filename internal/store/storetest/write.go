@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -41,4 +43,16 @@ func Write(t testing.TB, s store.Store, state *ledger.State, by *crypto.Identity
 	if err := s.Append(t.Context(), Next(t, state, by, body)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// CardOf returns the card of one endpoint; ErrNotFound when it is not known.
+func CardOf(ctx context.Context, s store.Keyring, endpoint crypto.PublicKey) (store.Card, error) {
+	cards, err := s.Cards(ctx, endpoint)
+	if err == nil && len(cards) == 0 {
+		err = fmt.Errorf("card of %s: %w", endpoint, store.ErrNotFound)
+	}
+	if err != nil {
+		return store.Card{}, err
+	}
+	return cards[0], nil
 }
