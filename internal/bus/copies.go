@@ -73,6 +73,17 @@ func (c Copies) Messages(server string) (n uint64) {
 	return n
 }
 
+// Servers is how many servers hold any stream.
+func (c Copies) Servers() int {
+	servers := map[string]bool{}
+	for _, copies := range c {
+		for _, h := range copies {
+			servers[h.Server] = true
+		}
+	}
+	return len(servers)
+}
+
 // Unlike returns, by stream, in what copies are not alike, and were not when they were looked at before. A copy that a
 // damaged disk has shortened is current for all that its servers know, and what it lacks is there for some readers and
 // for others not. While something is stored or removed, servers are at it one after the other: only who lacks what the

@@ -7,8 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/maphash"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,8 +133,48 @@ func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string
 
 // scan reads the files of a stream in a state.
 func (s *Server) scan(ctx context.Context, name string, was server.StreamState) (*records, error) {
+	return scan(ctx, filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs"), name, was)
+}
+
+// Kept is what is kept of a bucket in a folder of which no server runs.
+type Kept struct {
+	Keys    uint64 // of which the last record is whole
+	Damaged bool   // a server would hang over a record, or give up others that are behind it
+}
+
+// LookAtKept reads what an embedded server with a folder would find of a bucket; false when there is nothing, of which it
+// makes a new copy.
+func LookAtKept(ctx context.Context, dir, name string) (Kept, bool, error) {
+	msgs := filepath.Join(dir, "jetstream", AccountStore, "streams", name, "msgs")
+	files, err := os.ReadDir(msgs)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.ContainsFunc(files, func(f fs.DirEntry) bool {
+		return f.Name() == "index.db" || strings.HasSuffix(f.Name(), ".blk")
+	}) {
+		return Kept{}, false, nil
+	}
+	if err != nil {
+		return Kept{}, false, err
+	}
+	found, err := scan(ctx, msgs, name, server.StreamState{LastSeq: math.MaxInt64})
+	if err != nil {
+		return Kept{}, false, err
+	}
+	return Kept{found.held, found.deadly}, true, nil
+}
+
+// Keys are how many keys the embedded server holds of buckets, by its own word.
+func (s *Server) Keys(ctx context.Context, names ...string) (map[string]uint64, error) {
+	states, err := s.states(ctx)
+	keys := map[string]uint64{}
+	for _, name := range names {
+		keys[name] = uint64(states[name].NumSubjects)
+	}
+	return keys, err
+}
+
+// scan reads the files of a stream in a state.
+func scan(ctx context.Context, dir, name string, was server.StreamState) (*records, error) {
 	found := newRecords(name, was)
-	dir := filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs")
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -170,7 +212,12 @@ type records struct {
 	held   uint64            // messages, or keys
 	last   uint64            // of a bucket: the last place
 	dead   uint64            // records that are not whole, and that nothing is to be read from any more
+	place  uint64            // of the last record that was whole
+	deadly bool              // one has a length that leads nowhere, with whole ones behind it, or a place that cannot be
 }
+
+// leap is by how much the place of a record may be above that of the one before, if the first is not whole.
+const leap = 1 << 24
 
 const broken = 1 << 63
 
@@ -181,7 +228,7 @@ func newRecords(name string, was server.StreamState) *records {
 // read reads the block of a number, as far as its lengths lead.
 func (r *records) read(block []byte, number string) error {
 	key := sha256.Sum256([]byte(r.name + "-" + number))
-	hash, err := highwayhash.NewDigest64(key[:])
+	sum, err := highwayhash.NewDigest64(key[:])
 	if err != nil {
 		return err
 	}
@@ -193,17 +240,69 @@ func (r *records) read(block []byte, number string) error {
 			text += 4
 		}
 		if size > len(block) || text > size-recordSum {
+			r.deadly = r.deadly || behind(sum, block)
 			return nil
 		}
-		hash.Reset()
-		_, _ = hash.Write(block[4 : recordHead-2]) // a hash does not fail
-		_, _ = hash.Write(block[recordHead : recordHead+subject])
-		_, _ = hash.Write(block[text : size-recordSum])
-		whole := bytes.Equal(hash.Sum(nil), block[size-recordSum:size])
+		whole := isWhole(sum, block[:size], subject, text)
+		if place := binary.LittleEndian.Uint64(block[4:]) &^ (erased | tombstone); whole {
+			r.place = place
+		} else if place > r.place+leap || behindLength(sum, block, size) {
+			r.deadly = true
+		}
 		r.add(binary.LittleEndian.Uint64(block[4:]), block[recordHead:recordHead+subject], whole)
 		block = block[size:]
 	}
 	return nil
+}
+
+// isWhole reports whether a record has its checksum.
+func isWhole(sum hash.Hash64, record []byte, subject, text int) bool {
+	end := len(record) - recordSum
+	sum.Reset()
+	_, _ = sum.Write(record[4 : recordHead-2]) // a hash does not fail
+	_, _ = sum.Write(record[recordHead : recordHead+subject])
+	_, _ = sum.Write(record[text:end])
+	return bytes.Equal(sum.Sum(nil), record[end:])
+}
+
+// behindLength reports whether the length of a record is wrong: none is whole where it says that the next one begins, and
+// one is somewhere behind. The end of a block, torn as it may be when power fails, is not that.
+func behindLength(sum hash.Hash64, block []byte, size int) bool {
+	if wholeAt(sum, block, size) {
+		return false
+	}
+	return behind(sum, block)
+}
+
+// behind reports whether a whole record begins anywhere behind the first in a block, within the largest there may be.
+func behind(sum hash.Hash64, block []byte) bool {
+	for at := recordHead + recordSum; at < min(len(block), maxRecord); at++ {
+		if wholeAt(sum, block, at) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxRecord is how far behind a record the next one begins at most that is looked for.
+const maxRecord = 64 << 10
+
+// wholeAt reports whether a whole record begins at a place in a block.
+func wholeAt(sum hash.Hash64, block []byte, at int) bool {
+	if at < 0 || at+recordHead+recordSum > len(block) {
+		return false
+	}
+	block = block[at:]
+	length := binary.LittleEndian.Uint32(block)
+	size, subject := int(length&^withHeaders), int(binary.LittleEndian.Uint16(block[recordHead-2:]))
+	text := recordHead + subject
+	if length&withHeaders != 0 {
+		text += 4
+	}
+	if size > len(block) || text > size-recordSum {
+		return false
+	}
+	return isWhole(sum, block[:size], subject, text)
 }
 
 func (r *records) add(place uint64, subject []byte, whole bool) {

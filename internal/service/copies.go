@@ -38,8 +38,13 @@ func ownCopies(ctx context.Context, sys *nats.Conn, log *slog.Logger) error {
 		if err != nil { // what the servers do not say the service meets, too
 			return nil
 		}
-		if before == nil {
-			before = now
+		if before == nil { // what is found at one look alone may be a server's that does not say all of it yet
+			if before = now; now.Servers() > 1 || now.Messages(own) == 0 {
+				if err := tasks.Pause(ctx, copyEvery); err != nil {
+					return err
+				}
+				continue
+			}
 		}
 		lacking := now.Short(before, own)
 		maps.DeleteFunc(lacking, func(name, _ string) bool { return ofRoom(name) })

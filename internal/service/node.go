@@ -55,6 +55,7 @@ type Node struct {
 	links  *bus.Links
 	url    string
 	store  store.Backend
+	held   *heldKeeper // nil unless the server keeps the store
 	log    *slog.Logger
 }
 
@@ -64,6 +65,9 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	}
 	if o.External == nil {
 		if err := o.checkKept(); err != nil {
+			return err
+		}
+		if err := o.checkHeld(ctx); err != nil {
 			return err
 		}
 	}
@@ -120,6 +124,9 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 	})
 	if err == nil && o.External == nil {
 		err = o.remember()
+	}
+	if err == nil && n.server != nil && o.Store == JetStream && (o.Sync == "" || o.Sync == "always") {
+		n.held, err = keepHeldKeys(ctx, o.Dir, n.server, o.Log)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 const (
 	stopHTTP  = 500 * time.Millisecond
 	stopTasks = time.Second
+	stopHeld  = 200 * time.Millisecond
 	stopStore = 500 * time.Millisecond
 	stopLimit = 4500 * time.Millisecond // also for a start that was called off
 )
@@ -77,6 +78,9 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 func (n *Node) Stop() {
 	if n.Service != nil {
 		n.Service.Stop()
+	}
+	if n.held != nil {
+		n.held.stop()
 	}
 	if n.store != nil && !within(stopStore, func() { _ = n.store.Close() }) { // every write was answered with its own outcome
 		left(n.log, "the store", stopStore)

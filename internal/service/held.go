@@ -1,0 +1,135 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/newfile"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// A server answers from what it keeps of the store's buckets as soon as it runs, for whatever others ask of it, and some
+// damage to its files it hangs over, or makes worse by giving up what is behind. So a node looks at these files before its
+// server starts, and holds them against how many keys it held: of these buckets no key is ever removed.
+var growing = []string{"KV_unibus_log", "KV_unibus_rooms", "KV_unibus_users"}
+
+// heldFile is where a data folder remembers how many keys its server held of them.
+const heldFile = "store.held"
+
+// checkHeld looks at what a server would start with. ErrOwnCopies for a node that others have copies for, else ErrDamaged.
+func (o *NodeOptions) checkHeld(ctx context.Context) error {
+	held, err := loadHeld(o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range growing {
+		kept, there, err := bus.LookAtKept(ctx, filepath.Join(o.Dir, "jetstream"), name)
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", name, err)
+		}
+		kind := store.ErrDamaged
+		if o.Cluster.Name != "" {
+			kind = ErrOwnCopies
+		}
+		switch {
+		case !there:
+		case kept.Damaged:
+			return fmt.Errorf("%w: a record of %s is damaged in a way that a server would hang over, or lose what is behind it: it was not started", kind, name)
+		case kept.Keys < held[name]:
+			return fmt.Errorf("%w: this server's disk has lost some of what it kept of the store: %s has %d keys, and had %d; if that was meant, remove %s", kind, name, kept.Keys, held[name], filepath.Join(o.Dir, heldFile))
+		}
+	}
+	return nil
+}
+
+// heldEvery is how often it is remembered how many keys a server holds.
+const heldEvery = time.Minute
+
+// heldKeeper remembers that, now and then and at the end.
+type heldKeeper struct {
+	dir    string
+	server *bus.Server
+	log    *slog.Logger
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// keepHeldKeys begins with what is held now.
+func keepHeldKeys(ctx context.Context, dir string, server *bus.Server, log *slog.Logger) (*heldKeeper, error) {
+	if err := keepHeld(ctx, dir, server); err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	k := &heldKeeper{dir: dir, server: server, log: log, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(k.done)
+		for tasks.Pause(run, heldEvery) == nil {
+			if err := keepHeld(run, dir, server); err != nil && run.Err() == nil {
+				log.Warn("how much the server holds is not remembered", "error", err)
+			}
+		}
+	}()
+	return k, nil
+}
+
+// stop remembers what is held at the end.
+func (k *heldKeeper) stop() {
+	k.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), stopHeld)
+	defer cancel()
+	<-k.done
+	if err := keepHeld(ctx, k.dir, k.server); err != nil {
+		k.log.Warn("how much the server holds is not remembered", "error", err)
+	}
+}
+
+// keepHeld remembers how many keys the server holds; never fewer than before.
+func keepHeld(ctx context.Context, dir string, server *bus.Server) error {
+	now, err := server.Keys(ctx, growing...)
+	if err != nil {
+		return err
+	}
+	held, err := loadHeld(dir)
+	if err != nil {
+		return err
+	}
+	grown := false
+	for name, n := range now {
+		if n > held[name] {
+			held[name], grown = n, true
+		}
+	}
+	if !grown {
+		return nil
+	}
+	body, err := json.Marshal(held)
+	if err != nil {
+		return err
+	}
+	return newfile.Replace(filepath.Join(dir, heldFile), sealed(body))
+}
+
+// loadHeld reads what is remembered; nothing if that is damaged, which says nothing of the store.
+func loadHeld(dir string) (map[string]uint64, error) {
+	held := map[string]uint64{}
+	text, err := os.ReadFile(filepath.Join(dir, heldFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return held, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what is remembered of the store: %w", err)
+	}
+	if body, ok := unsealed(text); ok && json.Unmarshal(body, &held) == nil {
+		return held, nil
+	}
+	return map[string]uint64{}, nil
+}

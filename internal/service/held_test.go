@@ -1,0 +1,87 @@
+package service
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// TestHeld: a node does not start its server on files that have lost some of the store, or over which it would hang.
+func TestHeld(t *testing.T) {
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // barriers, of which only the last counts
+		if _, err := n.store.Bus(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.Stop()
+	file := filepath.Join(o.Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "KV_unibus_log", "msgs", "1.blk")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The second record of a barrier, with others behind it.
+	barrier := []byte("$KV.unibus_log._barrier")
+	at := bytes.Index(good, barrier)
+	at += 1 + bytes.Index(good[at+1:], barrier) - 22
+	for name, c := range map[string]struct {
+		change func(b []byte) []byte
+		says   string
+	}{
+		"a length":       {func(b []byte) []byte { b[at] ^= 0x10; return b }, "hang over"},
+		"a long length":  {func(b []byte) []byte { b[at+2] ^= 0x10; return b }, "hang over"},
+		"a place":        {func(b []byte) []byte { b[at+10] ^= 1; return b }, "hang over"},
+		"its beginning":  {func(b []byte) []byte { return b[at+int(binary.LittleEndian.Uint32(b[at:])):] }, ""},
+		"half of it":     {func(b []byte) []byte { return b[len(b)/2:] }, "KV_unibus_log"},
+		"all of it":      {func([]byte) []byte { return nil }, "has lost some"},
+		"the log itself": {func(b []byte) []byte { return bytes.Replace(b, []byte(".1"), []byte(".2"), 1) }, "has lost some"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(file, c.change(bytes.Clone(good)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := o.checkHeld(t.Context())
+			if c.says == "" {
+				if err != nil {
+					t.Errorf("what nobody misses: %v", err)
+				}
+				return
+			}
+			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v", err)
+			}
+			if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("it starts, or fails with %v", err)
+				if err == nil {
+					n.Stop()
+				}
+			}
+		})
+	}
+	if err := os.WriteFile(file, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err = StartNode(t.Context(), o); err != nil {
+		t.Fatalf("whole again: %v", err)
+	}
+	n.Stop()
+	// What is remembered may be damaged itself, and says nothing then.
+	if err := os.WriteFile(filepath.Join(o.Dir, heldFile), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.checkHeld(t.Context()); err != nil {
+		t.Errorf("with its memory damaged: %v", err)
+	}
+}
