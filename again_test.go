@@ -22,12 +22,12 @@ func (s silent) Append(ctx context.Context, c store.Change) error {
 // made earlier, is not.
 func TestCreateAgain(t *testing.T) {
 	w, must := found(t), orFatal(t)
-	answering, timeout := w.c.store, w.c.o.Timeout
-	w.c.store, w.c.o.Timeout = silent{answering}, 100*time.Millisecond
+	answering, timeout := w.c.link.store, w.c.peer.Timeout
+	w.c.peer.Store, w.c.peer.Timeout = silent{answering}, 100*time.Millisecond
 	if _, err := w.c.CreateRoom(w.ctx, "ops", DefaultPolicy()); !errors.Is(err, ErrUnavailable) {
 		t.Fatal(err)
 	}
-	w.c.store, w.c.o.Timeout = answering, timeout
+	w.c.peer.Store, w.c.peer.Timeout = answering, timeout
 	made, err := answering.RoomBySubject(w.ctx, "ops")
 	must(err)
 	for _, change := range []func(p *Policy){

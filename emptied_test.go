@@ -19,7 +19,7 @@ func TestStoredAfterEmptied(t *testing.T) {
 	must(err)
 	seal := func(stream byte, counter uint64, follows ...crypto.Follows) []byte {
 		t.Helper()
-		h, key, err := room.sealing(ctx)
+		h, key, err := room.r.Writing(ctx)
 		must(err)
 		h.Stream[0], h.Counter = stream, counter
 		content := crypto.AppendContentTime(nil, uint64(time.Now().UnixMicro()))
@@ -27,18 +27,18 @@ func TestStoredAfterEmptied(t *testing.T) {
 			h.Flags = crypto.FlagFollows
 			content = crypto.AppendFollows(content, follows)
 		}
-		frame, err := w.id.SealFrame(nil, room.id, key, h, crypto.AppendRecord(content, nil, []byte{'0' + stream}), [32]byte{stream, byte(counter)})
+		frame, err := w.id.SealFrame(nil, room.ID(), key, h, crypto.AppendRecord(content, nil, []byte{'0' + stream}), [32]byte{stream, byte(counter)})
 		must(err)
 		return frame
 	}
 	behind := seal(1, 3)
-	at := room.head().Seq
+	at := room.r.State().Head.Seq
 	beginning := seal(2, 0, crypto.Follows{Stream: [16]byte{1}, Frames: 3, At: at, Place: 9, Sealed: uint64(time.Now().UnixMicro())})
 	must(room.SetPolicy(ctx, func(p *Policy) { p.Retain = nil }))
 	must(room.SetPolicy(ctx, func(p *Policy) { *p = DefaultPolicy() }))
 	store := func(frame []byte) {
 		t.Helper()
-		_, err := w.node.Links().Store.RequestWithContext(ctx, bus.StoredSubject(room.id, w.id.Key()), frame)
+		_, err := w.node.Links().Store.RequestWithContext(ctx, bus.StoredSubject(room.ID(), w.id.Key()), frame)
 		must(err)
 	}
 	read := func() (found []Notice, read int) {
@@ -90,7 +90,7 @@ func TestStoredUnheard(t *testing.T) {
 	must(room.SetPolicy(ctx, func(p *Policy) { *p = DefaultPolicy() }))
 	js, err := jetstream.New(w.node.Links().Store)
 	must(err)
-	stream, err := js.Stream(ctx, bus.StreamName(room.id))
+	stream, err := js.Stream(ctx, bus.StreamName(room.ID()))
 	must(err)
 	heard := stream.CachedInfo().Config
 	unheard := heard

@@ -9,17 +9,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/store"
 )
 
 // lyingPast says something else of what a room holds than is true.
 type lyingPast struct {
-	pastStore
+	reader.Past
 	lie func(q store.FramesQuery, p *store.Past)
 }
 
 func (s *lyingPast) Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
-	past, err := s.pastStore.Frames(ctx, room, q)
+	past, err := s.Past.Frames(ctx, room, q)
 	s.lie(q, &past)
 	return past, err
 }
@@ -52,11 +53,11 @@ func (w *own) read(t *testing.T, r *Room, o SubscribeOptions) (texts []string, n
 // behind it, which is zero, was passed.
 func TestFarthestPlace(t *testing.T) {
 	w, must := found(t), orFatal(t)
-	w.c.o.Timeout = time.Second
+	w.c.reader.Timeout = time.Second
 	room, err := w.c.CreateRoom(w.ctx, "far", DefaultPolicy())
 	must(err)
 	must(room.PublishOnce(w.ctx, []byte("here")))
-	past := w.c.past
+	past := w.c.reader.Past
 	for name, lie := range map[string]func(p *store.Past){
 		"last":   func(p *store.Past) { p.Last = math.MaxUint64 },
 		"empty":  func(p *store.Past) { p.Last, p.Frames = math.MaxUint64, nil },
@@ -72,7 +73,7 @@ func TestFarthestPlace(t *testing.T) {
 			"all": {All: true}, "last": {Last: 2}, "since": {Since: time.Now().Add(-time.Hour)},
 		} {
 			t.Run(name+"/"+start, func(t *testing.T) {
-				w.c.past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) { lie(p) }}
+				w.c.reader.Past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) { lie(p) }}
 				if texts, _, err := w.read(t, room, o); !errors.Is(err, ErrUnavailable) {
 					t.Errorf("reading ended with %q, %v", texts, err)
 				}
@@ -89,7 +90,7 @@ func TestFalseBeginning(t *testing.T) {
 	room, err := w.c.CreateRoom(w.ctx, "beginning", DefaultPolicy())
 	must(err)
 	var all []string
-	for i := range 3 * contextFrames {
+	for i := range 3 * 32 {
 		all = append(all, fmt.Sprint(i))
 	}
 	p, err := room.Publisher(w.ctx)
@@ -103,7 +104,7 @@ func TestFalseBeginning(t *testing.T) {
 		must(p.Flush(w.ctx))
 	}
 	must(p.Close(w.ctx))
-	past := w.c.past
+	past := w.c.reader.Past
 	later := func(first uint64) func(q store.FramesQuery, p *store.Past) {
 		return func(_ store.FramesQuery, p *store.Past) {
 			p.First = first
@@ -133,7 +134,7 @@ func TestFalseBeginning(t *testing.T) {
 		"nothing": {SubscribeOptions{Since: since}, func(store.FramesQuery, *store.Past) {}, all[10:], ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.c.past = &lyingPast{past, v.lie}
+			w.c.reader.Past = &lyingPast{past, v.lie}
 			texts, notices, err := w.read(t, room, v.o)
 			if !slices.Equal(texts, v.want) {
 				t.Errorf("delivered %q, want %q", texts, v.want)

@@ -2,14 +2,9 @@ package unibus
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"slices"
 	"testing"
-
-	"golang.org/x/sync/semaphore"
-
-	"github.com/unibus/unibus/internal/inbox"
 )
 
 // TestLargeMessages: a message that came in several frames is whole, joined or in parts, in its order.
@@ -44,69 +39,7 @@ func TestLargeMessages(t *testing.T) {
 			if !slices.EqualFunc(got, sent, bytes.Equal) {
 				t.Errorf("%d messages are not those that were sent", len(got))
 			}
-			if n := s.held.Load(); n != 0 {
-				t.Errorf("%d bytes are held when all was received", n)
-			}
 		})
-	}
-}
-
-// TestGiven: what is given to a receiver ahead of it is bounded, and it is alone with a large message.
-func TestGiven(t *testing.T) {
-	s := &Subscription{out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes)}
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	must := orFatal(t)
-	half := batch{size: batchBytes, messages: make([]Message, 1)}
-	for range givenBytes / batchBytes {
-		must(s.give(t.Context(), half))
-	}
-	if err := s.give(over, half); !errors.Is(err, context.Canceled) {
-		t.Errorf("more than fits is given: %v", err)
-	}
-	for len(s.out) > 0 {
-		s.received(<-s.out)
-	}
-	large := batch{size: 4 * givenBytes}
-	s.held.Add(int64(large.size))
-	given := make(chan error, 1)
-	go func() { given <- s.give(t.Context(), large) }()
-	b := <-s.out
-	if s.given.TryAcquire(1) {
-		t.Error("something is given beside a large message")
-	}
-	select {
-	case <-given:
-		t.Error("it is taken for received")
-	default:
-	}
-	s.received(b)
-	must(<-given)
-	if n := s.held.Load(); n != 0 || !s.given.TryAcquire(givenBytes) {
-		t.Errorf("%d bytes are held after that", n)
-	}
-}
-
-// TestShed: a message that was given up for want of memory, and came to be whole, is no silent loss.
-func TestShed(t *testing.T) {
-	w := found(t)
-	must := orFatal(t)
-	room, err := w.c.CreateRoom(w.ctx, "room", DefaultPolicy())
-	must(err)
-	s, err := room.Subscribe(w.ctx, SubscribeOptions{})
-	must(err)
-	s.held.Add(inbox.Budget) // as other rooms may
-	must(room.PublishOnce(w.ctx, make([]byte, 3<<20)))
-	must(room.PublishOnce(w.ctx, []byte("small")))
-	for m, err := range s.Messages() {
-		must(err)
-		if string(m.Body) != "small" {
-			t.Errorf("%d bytes were delivered", len(m.Body))
-		}
-		break
-	}
-	if err := s.Close(); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("the subscription ends with %v", err)
 	}
 }
 

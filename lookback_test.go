@@ -29,7 +29,7 @@ func TestMetInTheMiddle(t *testing.T) {
 				must(long.Flush(w.ctx))
 			}
 			others := func() {
-				for i := range 3 * contextFrames {
+				for i := range 3 * 32 {
 					must(room.PublishOnce(w.ctx, fmt.Append(nil, i)))
 				}
 			}
@@ -39,7 +39,7 @@ func TestMetInTheMiddle(t *testing.T) {
 			if lose {
 				s, err := js.Stream(w.ctx, bus.StreamName(room.ID()))
 				must(err)
-				must(s.DeleteMsg(w.ctx, 2+3*contextFrames))
+				must(s.DeleteMsg(w.ctx, 2+3*32))
 			}
 			others()
 			notices := make(chan Notice, 16)

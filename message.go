@@ -7,6 +7,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
+	"github.com/unibus/unibus/internal/reader"
 )
 
 // Header is one header of a message; keys may repeat.
@@ -36,7 +37,6 @@ type Message struct {
 	Late    bool     // it came as new, but was sealed more than ten minutes before
 	Unsure  bool     // the frame before it was not read, so that it may be only the end of a message
 
-	place uint64 // of the frame it ends in, in the room's stream
 }
 
 // Size is how many bytes the body has, in Body or in Parts.
@@ -64,15 +64,15 @@ const (
 	NoticeOpen           = NoticeKind(inbox.Open)           // a message was not whole when everything stored was read
 	NoticeLost           = NoticeKind(inbox.Lost)           // the room's stream itself lacks places; From and To are these
 
-	NoticeRolledBack NoticeKind = "rolled-back" // the room reached further before, From and To are places, or had another frame at one
+	NoticeRolledBack = NoticeKind(reader.RolledBack) // the room reached further before, From and To are places, or had another frame at one
 
-	NoticeForged   NoticeKind = "forged"   // a frame does not authenticate, and was dropped
-	NoticeRefused  NoticeKind = "refused"  // an authentic frame that its sender was not allowed
-	NoticeFork     NoticeKind = "fork"     // a sender holds another history of the room
-	NoticeWithheld NoticeKind = "withheld" // a frame refers to log entries the store does not give
-	NoticeAhead    NoticeKind = "ahead"    // so many frames, From 1 To n, did so and could not be verified
-	NoticeKey      NoticeKind = "key"      // the key of an epoch, which the log says is for this client, is not to be had
-	NoticeView     NoticeKind = "view"     // the store lists something that the log does not bear out
+	NoticeForged              = NoticeKind(reader.Forged)   // a frame does not authenticate, and was dropped
+	NoticeRefused             = NoticeKind(reader.Refused)  // an authentic frame that its sender was not allowed
+	NoticeFork                = NoticeKind(reader.Fork)     // a sender holds another history of the room
+	NoticeWithheld            = NoticeKind(reader.Withheld) // a frame refers to log entries the store does not give
+	NoticeAhead               = NoticeKind(reader.Ahead)    // so many frames, From 1 To n, did so and could not be verified
+	NoticeKey                 = NoticeKind(reader.Key)      // the key of an epoch, which the log says is for this client, is not to be had
+	NoticeView     NoticeKind = "view"                      // the store lists something that the log does not bear out
 )
 
 // Notice is something a reader should know about what it was, or was not, given.

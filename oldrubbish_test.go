@@ -15,9 +15,9 @@ import (
 // so: not behind a message of after that, nor at a place where this client knows what was.
 func TestOldRubbish(t *testing.T) {
 	w, must := found(t), orFatal(t)
-	past := w.c.past
+	past := w.c.reader.Past
 	renewed := func(i int) *Room {
-		w.c.past = past
+		w.c.reader.Past = past
 		room, err := w.c.CreateRoom(w.ctx, fmt.Sprintf("anew.%d", i), DefaultPolicy())
 		must(err)
 		must(room.PublishOnce(w.ctx, []byte("before")))
@@ -58,7 +58,7 @@ func TestOldRubbish(t *testing.T) {
 		{"nothing there any more, to a reader of what is new", drop, following, NoticeLost},
 	} {
 		room := renewed(i)
-		w.c.past = &lyingPast{past, v.lie}
+		w.c.reader.Past = &lyingPast{past, v.lie}
 		texts, notices, err := w.read(t, room, v.o)
 		found := slices.ContainsFunc(notices, func(n Notice) bool { return n.Finding && n.Kind == v.want })
 		if found != (v.want != "") || errors.Is(err, ErrIntegrity) != found {
@@ -71,12 +71,12 @@ func TestOldRubbish(t *testing.T) {
 // missing of after that is.
 func TestHoleOfBefore(t *testing.T) {
 	w, must := found(t), orFatal(t)
-	past := w.c.past
+	past := w.c.reader.Past
 	for _, v := range []struct {
 		place uint64 // that is missing
 		want  NoticeKind
 	}{{2, ""}, {4, NoticeMissing}, {5, NoticeLost}, {6, NoticeLost}} {
-		w.c.past = past
+		w.c.reader.Past = past
 		room, err := w.c.CreateRoom(w.ctx, fmt.Sprintf("hole.%d", v.place), DefaultPolicy())
 		must(err)
 		for place := range 6 {
@@ -85,7 +85,7 @@ func TestHoleOfBefore(t *testing.T) {
 			}
 			must(room.PublishOnce(w.ctx, []byte("message")))
 		}
-		w.c.past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) {
+		w.c.reader.Past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) {
 			p.Frames = slices.DeleteFunc(p.Frames, func(f store.Frame) bool { return f.Seq == v.place })
 			p.Lost = v.place
 		}}

@@ -69,7 +69,11 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets := [][]byte{[]byte("nobody may find"), []byte("a header key"), []byte("a header value"), seed}
-	for _, key := range room.keys.keys {
+	for _, e := range room.r.Says().Epochs {
+		key, err := room.r.Keys.Get(ctx, room.r.Says().Epochs, e.Number)
+		if err != nil {
+			t.Fatal(err)
+		}
 		secrets = append(secrets, key[:])
 	}
 	if len(secrets) != 4+4 {

@@ -30,17 +30,17 @@ func TestLiveIsFresh(t *testing.T) {
 	defer sub.Close()
 	show := func(stream byte, sealed time.Time, text string) {
 		t.Helper()
-		h, key, err := room.sealing(ctx)
+		h, key, err := room.r.Writing(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.Stream[0] = stream
 		content := crypto.AppendRecord(crypto.AppendContentTime(nil, uint64(sealed.UnixMicro())), nil, []byte(text))
-		frame, err := id.SealFrame(nil, room.id, key, h, content, [32]byte{stream})
+		frame, err := id.SealFrame(nil, room.ID(), key, h, content, [32]byte{stream})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.node.Links().Store.Publish(bus.LiveSubject(room.id, id.Key()), frame); err != nil {
+		if err := w.node.Links().Store.Publish(bus.LiveSubject(room.ID(), id.Key()), frame); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,7 +100,7 @@ func TestAging(t *testing.T) {
 	w := found(t)
 	must := orFatal(t)
 	alices, bobs, said := w.ageing(t, "aging", RekeyAfter{Age: 3600})
-	bob := bobs.c
+	bob := bobs.c.self
 	begun := time.Now()
 	for _, c := range []struct {
 		age  time.Duration
@@ -112,21 +112,21 @@ func TestAging(t *testing.T) {
 		{74 * time.Minute, false, nil}, // once is enough
 		{76 * time.Minute, false, ErrDenied},
 	} {
-		bob.now = func() time.Time { return begun.Add(c.age) }
+		bob.Now = func() time.Time { return begun.Add(c.age) }
 		err := bobs.PublishOnce(w.ctx, []byte("x"))
 		warned := false
 		for len(said) > 0 {
-			warned = strings.Contains(<-said, "unibus rekey aging") || warned
+			warned = strings.Contains(<-said, "the key of aging is due") || warned
 		}
 		if !errors.Is(err, c.err) || warned != c.warn {
 			t.Errorf("after %v: %v, warned: %v", c.age, err, warned)
 		}
 	}
-	w.c.now = bob.now
+	w.c.self.Now = bob.Now
 	if err := alices.PublishOnce(w.ctx, []byte("x")); err != nil || alices.Info().Epoch != 2 {
 		t.Errorf("its owner publishes in epoch %d, %v", alices.Info().Epoch, err)
 	}
-	bob.now = time.Now
+	bob.Now = time.Now
 	must(bobs.Refresh(w.ctx))
 	must(bobs.PublishOnce(w.ctx, []byte("x")))
 }
@@ -149,7 +149,7 @@ func TestUsed(t *testing.T) {
 	}
 	told := 0
 	for len(warned) > 0 {
-		if strings.Contains(<-warned, "unibus rekey used") {
+		if strings.Contains(<-warned, "the key of used is due") {
 			told++
 		}
 	}

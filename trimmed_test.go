@@ -11,18 +11,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/store"
 )
 
 // trimming gives one frame, and what it has not given is gone after that.
 type trimming struct {
-	pastStore
+	reader.Past
 	trim func(ctx context.Context) error
 	left int // frames that are given
 }
 
 func (s *trimming) Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
-	past, err := s.pastStore.Frames(ctx, room, q)
+	past, err := s.Past.Frames(ctx, room, q)
 	if err != nil || q.None || len(past.Frames) == 0 {
 		return past, err
 	}
@@ -38,7 +39,7 @@ func TestTrimmedWhileRead(t *testing.T) {
 	must(err)
 	p := DefaultPolicy()
 	p.Retain.Age = 600 // what is gone may have expired
-	stored := w.c.past
+	stored := w.c.reader.Past
 	for name, v := range map[string]struct {
 		o    SubscribeOptions
 		left int
@@ -50,13 +51,13 @@ func TestTrimmedWhileRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			must := orFatal(t)
-			w.c.past = stored
+			w.c.reader.Past = stored
 			room, err := w.c.CreateRoom(w.ctx, "room."+name, p)
 			must(err)
 			for i := range 5 {
 				must(room.PublishOnce(w.ctx, fmt.Append(nil, i)))
 			}
-			w.c.past = &trimming{stored, func(ctx context.Context) error {
+			w.c.reader.Past = &trimming{stored, func(ctx context.Context) error {
 				s, err := js.Stream(ctx, bus.StreamName(room.ID()))
 				if err == nil {
 					err = s.Purge(ctx)
@@ -87,11 +88,11 @@ func TestTrimmedAhead(t *testing.T) {
 		}
 	}
 	write()
-	past := w.c.past
+	past := w.c.reader.Past
 	for name, o := range map[string]SubscribeOptions{"all": {All: true}, "last": {Last: 30}, "since": {Since: time.Now().Add(-time.Hour)}} {
 		t.Run(name, func(t *testing.T) {
 			once := sync.OnceFunc(write) // after the first answer
-			w.c.past = &lyingPast{past, func(q store.FramesQuery, _ *store.Past) {
+			w.c.reader.Past = &lyingPast{past, func(q store.FramesQuery, _ *store.Past) {
 				once()
 				if q.None { // whoever asks for the places of what is there will find others
 					write()
@@ -105,26 +106,17 @@ func TestTrimmedAhead(t *testing.T) {
 	must(pub.Close(w.ctx))
 }
 
-// TestNothingNew: an answer that holds only what was read already, as one does that is asked about a frame in doubt, is
-// the end of what was to be read, and not waited behind.
-func TestNothingNew(t *testing.T) {
-	s := &storedSource{page: []store.Frame{{Seq: 1}}, next: 2, last: 1}
-	if f, err := s.Next(t.Context()); !errors.Is(err, errTrimmed) || s.next != 2 {
-		t.Errorf("%v, %v, and goes on at %d", f, err, s.next)
-	}
-}
-
 // TestSaidToEndBefore: a room that was said to reach to a place, and then is said to end before it, has not been read as
 // far as it was to be; one that was emptied meanwhile has.
 func TestSaidToEndBefore(t *testing.T) {
 	w, must := found(t), orFatal(t)
-	w.c.o.Timeout = 3 * time.Second
+	w.c.reader.Timeout = 3 * time.Second
 	room, err := w.c.CreateRoom(w.ctx, "short", DefaultPolicy())
 	must(err)
 	for range 5 {
 		must(room.PublishOnce(w.ctx, []byte("x")))
 	}
-	past := w.c.past
+	past := w.c.reader.Past
 	for name, c := range map[string]struct {
 		lie  func(asked int, p *store.Past)
 		read int
@@ -148,7 +140,7 @@ func TestSaidToEndBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0
-			w.c.past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) { asked++; c.lie(asked, p) }}
+			w.c.reader.Past = &lyingPast{past, func(_ store.FramesQuery, p *store.Past) { asked++; c.lie(asked, p) }}
 			texts, notices, err := w.read(t, room, SubscribeOptions{All: true})
 			if len(texts) != c.read || !errors.Is(err, c.err) {
 				t.Errorf("%q, %v, %v", texts, notices, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -49,9 +50,6 @@ func ParseUser(s string) (NewUser, error) {
 // AddUsers puts users on the allowlist, as many as one likes. ErrExists when a key or a name is
 // taken: then none of the entry they were to be in is added.
 func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
-	if err := c.founded(ctx); err != nil {
-		return err
-	}
 	for batch := range slices.Chunk(users, usersPerEntry) {
 		if err := c.addUsers(ctx, batch); err != nil {
 			return err
@@ -66,7 +64,7 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 	if len(cards) == 0 {
 		return nil
 	}
-	if err := c.store.PutCards(ctx, cards...); err != nil {
+	if err := c.link.store.PutCards(ctx, cards...); err != nil {
 		return fmt.Errorf("publish the cards of who was added: %w", err)
 	}
 	return nil
@@ -81,14 +79,14 @@ func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
 			return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
 		}
 	}
-	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		add := &ledger.Add{}
 		for _, u := range users {
 			if old := s.Bus.User(u.Key); old != nil && old.Active {
 				return nil, fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, old.Name)
 			}
 			if old := s.Bus.ByName(u.Name); old != nil {
-				return nil, withHint(fmt.Errorf("user %s: %w: the name is that of %s", u.Name, ErrExists, old.Key), "give another one: --name NAME")
+				return nil, remedy.With(fmt.Errorf("user %s: %w: the name is that of %s", u.Name, ErrExists, old.Key), remedy.Remedy{Kind: remedy.NameOtherwise, User: u.Name, Key: old.Key})
 			}
 			entry := ledger.NewUser{Key: u.Key, Name: u.Name, Role: RoleUser}
 			if u.Admin {
@@ -106,7 +104,7 @@ func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
 		return c.adminOnly(err)
 	}
 	for _, u := range users {
-		if err := c.pins.PinName(ctx, c.bus.id, u.Name, u.Key, true); err != nil {
+		if err := c.pins.PinName(ctx, c.Bus(), u.Name, u.Key, true); err != nil {
 			return err
 		}
 	}
@@ -115,17 +113,14 @@ func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
 
 func (c *Client) adminOnly(err error) error {
 	if errors.Is(err, ledger.ErrNotAllowed) {
-		return withHint(err, "an admin of the bus can do it: unibus user ls shows who is one")
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AskAdmin})
 	}
 	return err
 }
 
 // RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it.
 func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
-	if c.bus.id.IsZero() {
-		return fmt.Errorf("revoke: %w: %w", ErrNotFound, ErrNoBus)
-	}
-	err := c.bus.append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		for _, key := range keys {
 			if u := s.Bus.User(key); u == nil || !u.Active {
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
@@ -143,10 +138,8 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 // Users lists everyone the allowlist speaks of, by name.
 func (c *Client) Users() []User {
 	var out []User
-	if bus := c.bus.state().Bus; bus != nil {
-		for u := range bus.Users {
-			out = append(out, *u)
-		}
+	for u := range c.self.Allowlist().Users {
+		out = append(out, *u)
 	}
 	slices.SortFunc(out, func(a, b User) int {
 		if d := strings.Compare(a.Name, b.Name); d != 0 {
@@ -160,16 +153,13 @@ func (c *Client) Users() []User {
 // User finds a user by key, in any case, or by the name of someone active. ErrIntegrity when the
 // name meant another key before.
 func (c *Client) User(ctx context.Context, name string) (User, error) {
-	bus := c.bus.state().Bus
-	if bus == nil {
-		bus = new(ledger.Bus)
-	}
+	bus := c.self.Allowlist()
 	key, err := crypto.ParsePublicKey(name)
 	switch {
 	case err == nil:
 		u := bus.User(key)
 		if u == nil {
-			return User{}, withHint(fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound), "an admin allows it: unibus user add %s", key)
+			return User{}, remedy.With(fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
 		}
 		return *u, nil
 	case errors.Is(err, crypto.ErrSeed), crypto.LooksLikeKey(name):
@@ -179,19 +169,11 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 	}
 	u := bus.ByName(name)
 	if u == nil {
-		return User{}, withHint(fmt.Errorf("user %s: %w", name, ErrNotFound), "unibus user ls shows who is on the allowlist")
+		return User{}, remedy.With(fmt.Errorf("user %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListUsers})
 	}
-	err = c.pins.PinName(ctx, c.bus.id, name, u.Key, c.o.Confirm)
+	err = c.pins.PinName(ctx, c.Bus(), name, u.Key, c.o.Confirm)
 	if errors.Is(err, pins.ErrContradiction) {
-		err = withHint(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key),
-			"if that is intended, say so once: unibus user show %s --yes", name)
+		err = remedy.With(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key), remedy.Remedy{Kind: remedy.ConfirmName, User: name})
 	}
 	return *u, err
-}
-
-// Token signs a bearer token for the membership API.
-func (c *Client) Token(ttl time.Duration) (string, error) {
-	now := time.Now()
-	bus := c.bus.id
-	return c.id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &bus, From: now, Until: now.Add(ttl)})
 }

@@ -40,24 +40,24 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 			notice(n)
 		}
 	}
-	v.ID, v.Subject = r.id, r.Subject()
-	if _, err := r.audit(ctx); err != nil {
+	v.ID, v.Subject = r.r.ID, r.Subject()
+	if _, err := r.r.Log.Audit(ctx); err != nil {
 		return v, err
 	}
-	head, info := r.head(), r.Info()
-	v = Verification{ID: r.id, Subject: info.Subject, Entries: head.Seq, Head: fmt.Sprintf("%x", head.Hash[:])}
+	head, info := r.r.State().Head, r.Info()
+	v = Verification{ID: r.r.ID, Subject: info.Subject, Entries: head.Seq, Head: fmt.Sprintf("%x", head.Hash[:])}
 	if err := r.checkViews(ctx, head, count); err != nil {
 		return v, err
 	}
-	at, err := r.remember(ctx)
+	at, err := r.r.Remember(ctx)
 	if err != nil {
 		return v, err
 	}
-	v.Pinned, v.Accepted = at.pinned, at.accepted
+	v.Pinned, v.Accepted = at.Pinned, at.Accepted
 	if !info.Policy.Stored() {
-		return v, cmp.Or(r.readable(), v.found())
+		return v, cmp.Or(r.r.Readable(), v.found())
 	}
-	past, err := r.c.pastFrames(ctx, r.id, store.FramesQuery{None: true})
+	past, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{None: true})
 	if err != nil {
 		return v, err
 	}
@@ -69,7 +69,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 		return v, err
 	}
 	defer s.Close()
-	defer context.AfterFunc(ctx, func() { s.stop(ctx.Err()) })()
+	defer context.AfterFunc(ctx, func() { s.s.Fail(ctx.Err()) })()
 	streams, senders := map[StreamID]bool{}, map[PublicKey]bool{}
 	for m, err := range s.Messages() {
 		if err != nil {
@@ -94,22 +94,22 @@ func (v *Verification) found() error {
 // checkViews compares what the store says of a room, for finding things, with the room's log.
 func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Notice)) error {
 	c := r.c
-	room, err := c.store.Room(ctx, r.id)
+	room, err := c.link.store.Room(ctx, r.r.ID)
 	if err != nil {
 		return err
 	}
-	members, err := c.store.Members(ctx, r.id)
+	members, err := c.link.store.Members(ctx, r.r.ID)
 	if err != nil {
 		return err
 	}
-	if r.head() != head || room.Seq > head.Seq {
+	if r.r.State().Head != head || room.Seq > head.Seq {
 		return nil // the log has grown meanwhile
 	}
 	info := r.Info()
 	wrong := func(format string, args ...any) {
-		notice(Notice{Kind: NoticeView, Finding: true, Room: r.id, Subject: info.Subject, Why: fmt.Sprintf(format, args...)})
+		notice(Notice{Kind: NoticeView, Finding: true, Room: r.r.ID, Subject: info.Subject, Why: fmt.Sprintf(format, args...)})
 	}
-	if !room.Is(r.room()) {
+	if !room.Is(r.r.Says()) {
 		wrong("the store's record of the room is not what its log says")
 	}
 	listed := map[PublicKey]Role{}
@@ -118,12 +118,12 @@ func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Not
 	}
 	for _, m := range r.Members() {
 		if listed[m.Key] != m.Role {
-			wrong("the store does not list %s as %s", c.nameOf(m.Key), m.Role)
+			wrong("the store does not list %s as %s", c.self.NameOf(m.Key), m.Role)
 		}
 		delete(listed, m.Key)
 	}
 	for key, role := range listed {
-		wrong("the store lists %s as %s, the log does not", c.nameOf(key), role)
+		wrong("the store lists %s as %s, the log does not", c.self.NameOf(key), role)
 	}
 	return nil
 }
@@ -147,10 +147,10 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 		return v, err
 	}
 	last := entries[len(entries)-1]
-	v = BusVerification{ID: c.bus.id, Entries: last.Seq, Head: last.Hash}
+	v = BusVerification{ID: c.Bus(), Entries: last.Seq, Head: last.Hash}
 	known := map[PublicKey]User{}
-	v.Name = c.bus.state().Bus.Name
-	now := c.now()
+	v.Name = c.self.Allowlist().Name
+	now := c.self.Now()
 	for _, u := range c.Users() {
 		known[u.Key] = u
 		if u.ActiveAt(now) {
@@ -166,13 +166,13 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 			notice(Notice{Kind: NoticeView, Finding: true, Subject: "the bus", Why: fmt.Sprintf(format, args...)})
 		}
 	}
-	for u, err := range c.store.Users(ctx, PublicKey{}) {
+	for u, err := range c.link.store.Users(ctx, PublicKey{}) {
 		if err != nil {
 			return v, err
 		}
 		own, ok := known[u.Key]
 		switch {
-		case !ok && c.bus.head().Seq == last.Seq:
+		case !ok && c.self.Bus.State().Head.Seq == last.Seq:
 			wrong("the store lists %s, the log does not", u.Key)
 		case ok && !own.Same(&u):
 			wrong("the store's record of %s is not what the log says", own.Name)
@@ -192,23 +192,23 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 // damaged up to there is no finding any more, nor is that the room reached further before; of one that went back, what
 // is said of the places up to which it had reached. ErrInvalid when the room does not reach so far.
 func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
-	m, err := r.remember(ctx)
+	m, err := r.r.Remember(ctx)
 	if err != nil {
 		return err
 	}
-	past, err := r.c.pastFrames(ctx, r.id, store.FramesQuery{None: true})
+	past, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{None: true})
 	if err != nil {
 		return err
 	}
 	if place > past.Last {
 		return fmt.Errorf("place %d: %w: the room ends at place %d", place, ErrInvalid, past.Last)
 	}
-	at := m.known
-	at.Anew, at.Accepted = r.anew(), max(place, m.accepted)
-	if place == m.pinned || m.pinned > past.Last { // the frame there is taken for what was there
-		at = pins.Place{Anew: at.Anew, Accepted: max(place, m.pinned)}
+	at := m.Known
+	at.Anew, at.Accepted = r.r.Says().Anew, max(place, m.Accepted)
+	if place == m.Pinned || m.Pinned > past.Last { // the frame there is taken for what was there
+		at = pins.Place{Anew: at.Anew, Accepted: max(place, m.Pinned)}
 		if place > 0 {
-			page, err := r.c.pastFrames(ctx, r.id, store.FramesQuery{After: place - 1})
+			page, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{After: place - 1})
 			if err != nil {
 				return err
 			}
@@ -217,5 +217,5 @@ func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
 			}
 		}
 	}
-	return r.c.pins.Accept(ctx, r.id, at)
+	return r.c.pins.Accept(ctx, r.r.ID, at)
 }

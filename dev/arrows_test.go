@@ -28,13 +28,18 @@ var floors = []floor{
 	{"examples", []string{"examples/..."}, []string{"unibus"}},
 	{"tests", []string{"internal/attack", "bench/...", "test/..."}, []string{"tests", "unibus", "service", "admin", "bus", "stores", "store", "ledger", "crypto", "ground"}},
 
-	{"cli", []string{"internal/cli/..."}, []string{"cli", "unibus", "service", "admin", "bus", "open", "store", "ledger", "crypto", "ground"}},
-	{"unibus", []string{"."}, []string{"mirror", "inbox", "outbox", "pins", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
+	{"cli", []string{"internal/cli/..."}, []string{"cli", "unibus", "service", "admin", "bus", "open", "store", "ledger", "remedy", "crypto", "ground"}},
+	{"unibus", []string{"."}, []string{"reader", "writer", "room", "mirror", "inbox", "pins", "bus", "open", "stores", "store", "ledger", "remedy", "crypto", "ground"}},
+
+	{"roomtest", []string{"internal/roomtest"}, []string{"room", "mirror", "pins", "service", "bus", "stores", "store", "ledger", "crypto", "ground"}},
+	{"reader", []string{"internal/reader"}, []string{"room", "inbox", "pins", "bus", "store", "ledger", "remedy", "crypto", "ground"}},
+	{"writer", []string{"internal/writer"}, []string{"room", "outbox", "bus", "store", "ledger", "crypto", "ground"}},
+	{"room", []string{"internal/room"}, []string{"mirror", "pins", "store", "ledger", "remedy", "crypto", "ground"}},
 
 	{"service", []string{"internal/service/..."}, []string{"service", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
 	{"admin", []string{"internal/admin/..."}, []string{"admin", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
 
-	{"mirror", []string{"internal/mirror"}, []string{"pins", "store", "ledger", "crypto", "ground"}},
+	{"mirror", []string{"internal/mirror"}, []string{"pins", "store", "ledger", "remedy", "crypto", "ground"}},
 	{"inbox", []string{"internal/inbox"}, []string{"ledger", "crypto"}},
 	{"outbox", []string{"internal/outbox"}, []string{"crypto"}},
 	{"pins", []string{"internal/pins"}, []string{"stores", "store", "ledger", "crypto", "ground"}},
@@ -46,6 +51,7 @@ var floors = []floor{
 	{"direct", []string{"internal/direct"}, []string{"store"}},
 	{"store", []string{"internal/store"}, []string{"ledger", "crypto"}},
 	{"ledger", []string{"internal/ledger"}, []string{"crypto"}},
+	{"remedy", []string{"internal/remedy"}, []string{"crypto"}},
 	{"crypto", []string{"internal/crypto"}, nil},
 
 	// What knows nothing of unibus: a library might have it.

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -138,12 +139,16 @@ func (s *scene) connect(p *person) (*person, error) {
 	case !s.straight:
 		o.Server = s.url
 	case s.carries:
-		o.Store, o.Keys, o.Make = s.url, s.keys(), true
+		o.Store, o.Keys = s.url, s.keys()
 	default:
-		o.Store, o.Make = "sqlite:"+s.file(), true
+		o.Store = "sqlite:" + s.file()
 	}
 	var err error
-	p.Client, err = unibus.Connect(s.ctx, o)
+	if p.Client, err = unibus.Connect(s.ctx, o); errors.Is(err, unibus.ErrNoBus) && s.straight {
+		if err = unibus.Found(s.ctx, o); err == nil {
+			p.Client, err = unibus.Connect(s.ctx, o)
+		}
+	}
 	if c := p.Client; err == nil {
 		s.Cleanup(func() { c.Close() })
 	}

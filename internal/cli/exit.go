@@ -12,6 +12,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // How a run ends: an error becomes one line on stderr, a hint, and an exit code. A command returns its error; only
@@ -100,7 +101,7 @@ func (a *app) printError(err error) {
 
 // notRolledBack reports whether an error is none that names a log which was rolled back, and what helps with it.
 func notRolledBack(err error) bool {
-	return !errors.Is(err, unibus.ErrLogRolledBack) || unibus.Hint(err) == ""
+	return !errors.Is(err, unibus.ErrLogRolledBack) || remedy.Of(err).Kind == remedy.None
 }
 
 // oneLine puts the lines of a text one behind the other.

@@ -16,6 +16,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -39,7 +40,7 @@ func (a *app) hint(err error) string {
 	if errors.As(err, &own) {
 		return own.hint
 	}
-	if hint := unibus.Hint(err); hint != "" {
+	if hint := hintRemedy(remedy.Of(err)); hint != "" {
 		return hint
 	}
 	return a.hintOfKind(err)

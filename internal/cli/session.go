@@ -40,7 +40,7 @@ func (s *session) options(rooms ...string) (unibus.Options, error) {
 	return unibus.Options{
 		Identity: id, Name: unibus.IdentityName(file), StateDir: set.stateDir(),
 		Server: set.server, Context: set.context, Store: set.store, Keys: set.keys, Bus: set.busText(),
-		Make: s.cmd.Annotations[annotationFounds] != "", Timeout: set.timeout, Rooms: rooms,
+		Timeout: set.timeout, Rooms: rooms,
 		Confirm: set.yes && s.cmd.Annotations[annotationAsks] == "", Accept: s.acceptHash,
 		Notice: func(text string) { s.notice("%s", text) },
 	}, nil
@@ -70,6 +70,11 @@ func (s *session) with(ctx context.Context, work func(c *unibus.Client) error, r
 	// From here on the process may hold what others send it.
 	limitMemory(clientMemory)
 	c, err := unibus.Connect(ctx, o)
+	if errors.Is(err, unibus.ErrNoBus) && o.Store != "" && s.cmd.Annotations[annotationFounds] != "" {
+		if err = unibus.Found(ctx, o); err == nil {
+			c, err = unibus.Connect(ctx, o)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // user add: whom to add is read whole, from an argument, a file or stdin, before anything is done; then all are added
@@ -120,7 +121,7 @@ func alreadyThere(ctx context.Context, c *unibus.Client, err error) error {
 	if uerr == nil && me.Role != unibus.RoleAdmin {
 		return hinted(fmt.Errorf("user add: %w: only an admin of the bus adds users", unibus.ErrDenied), hintWhoIsAdmin)
 	}
-	if unibus.Hint(err) != "" {
+	if remedy.Of(err).Kind != remedy.None {
 		return err
 	}
 	return hinted(err, hintUserThere)

@@ -10,6 +10,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -53,7 +54,7 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 	if err := first.offer(ctx, d); err != nil {
 		return first.Log, err
 	}
-	return first.Log, first.accept(ctx, d.After)
+	return first.Log, first.takeIn(ctx, d.After)
 }
 
 // Append writes the entry that next decides on; the log holds still meanwhile. When another entry takes the place next
@@ -62,6 +63,13 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 //
 // With any other error the entry is kept, and offered again by the next Append.
 func (l *Log) Append(ctx context.Context, next Next) error {
+	if l.peer.Turn == nil {
+		return l.append(ctx, next)
+	}
+	return l.peer.Turn(ctx, func() error { return l.append(ctx, next) })
+}
+
+func (l *Log) append(ctx context.Context, next Next) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	a := &appending{Log: l, began: time.Now(), next: next}
@@ -216,7 +224,7 @@ func (a *appending) commit(ctx context.Context, d *ledger.Draft) error {
 	step("answered")
 	switch {
 	case err == nil:
-		return a.accept(ctx, d.After)
+		return a.takeIn(ctx, d.After)
 	case !errors.Is(err, store.ErrConflict):
 		return fmt.Errorf("%w; the entry is kept, and offered again before the next change of this log", err)
 	}
@@ -248,8 +256,8 @@ func (a *appending) offer(ctx context.Context, d *ledger.Draft) error {
 	}
 }
 
-// accept takes in one's own entry, which stands.
-func (a *appending) accept(ctx context.Context, after *ledger.State) error {
+// takeIn takes in one's own entry, which stands.
+func (a *appending) takeIn(ctx context.Context, after *ledger.State) error {
 	if err := a.pin(ctx, after); err != nil {
 		return err
 	}
@@ -308,8 +316,9 @@ func (a *appending) offerKept(ctx context.Context, o *pins.Offer, d *ledger.Draf
 	case age < underWay && time.Since(a.began) < underWay:
 		return fmt.Errorf("log %s: %w: another process of this identity is at it", a.id, store.ErrConflict)
 	case age >= old && !a.peer.Confirm:
-		return fmt.Errorf("log %s: %w: its entry %d (%s), which you signed %s ago, was never answered, or was taken back, and has to be offered before any other",
+		err := fmt.Errorf("log %s: %w: its entry %d (%s), which you signed %s ago, was never answered, or was taken back, and has to be offered before any other",
 			a.id, ErrKept, o.Seq, d.Entry.Op, age.Round(time.Minute))
+		return remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmEntry})
 	}
 	a.peer.Tell(d.Entry, age, false)
 	if o.Key != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -24,21 +25,6 @@ var (
 	// ErrKept is a store.ErrConflict: an entry that was signed long ago has to be offered first.
 	ErrKept = fmt.Errorf("%w", store.ErrConflict)
 )
-
-// RolledBack is an ErrRolledBack, with what is known of the log that a store offers.
-type RolledBack struct {
-	Log crypto.ID
-	End ledger.Head // the last entry of what is offered, by the store's word; zero: it offers nothing
-	Why string
-}
-
-// Error says which log went back, and how that shows.
-func (r *RolledBack) Error() string {
-	return fmt.Sprintf("log %s: %v: %v: %s", r.Log, store.ErrIntegrity, ErrRolledBack, r.Why)
-}
-
-// Unwrap returns its kinds.
-func (r *RolledBack) Unwrap() []error { return []error{store.ErrIntegrity, ErrRolledBack} }
 
 // fresh is for how long a log that the store has confirmed counts as up to date.
 const fresh = time.Minute
@@ -59,6 +45,13 @@ type Peer struct {
 	Tell func(e *ledger.Entry, age time.Duration, lost bool)
 	// Accepted is told of an entry of one's own that stands, with the log as it is then. Nil: nobody is.
 	Accepted func(ctx context.Context, after *ledger.State) error
+	// Turn does what is costly when it is this process's turn among those of the identity. Nil: at once.
+	Turn func(ctx context.Context, do func() error) error
+
+	// Accept reports whether a person takes a log that went back, or is another than was verified, for what it is by the
+	// hash of its last entry; nil: no log. Returned is told of a log that is taken so.
+	Accept   func(crypto.Hash) bool
+	Returned func(id crypto.ID, end ledger.Head)
 }
 
 // Log is one log. It is safe for concurrent use.
@@ -95,11 +88,11 @@ func (l *Log) State() *ledger.State { return l.state.Load() }
 
 // Sync brings the log up to date with the store, and pins what it verified. ErrNotFound when neither the store nor
 // the pins know it; ErrIntegrity, ErrRolledBack among it, when the store offers a shorter, a different or a broken
-// history: the state then stays as it was.
+// history: the state then stays as it was, unless a person accepts that.
 func (l *Log) Sync(ctx context.Context) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	return l.sync(ctx)
+	return l.accept(ctx, l.sync(ctx))
 }
 
 // Confirm syncs if the store has not confirmed the head for a minute.
@@ -127,7 +120,7 @@ func (l *Log) agreed() {
 func (l *Log) SyncTo(ctx context.Context, before, head ledger.Head) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	return l.syncTo(ctx, before, head)
+	return l.accept(ctx, l.syncTo(ctx, before, head))
 }
 
 func (l *Log) sync(ctx context.Context) error {
@@ -264,22 +257,23 @@ func (l *Log) stored(ctx context.Context) (*ledger.State, []*ledger.Entry, error
 	return fold.State(), entries, nil
 }
 
-// Return takes the store's log for what it is, although it ends before what was verified or is another from some
-// entry on, if its last entry has the hash that a person named; taken is false, and nothing changes, when that entry
-// has another hash.
-func (l *Log) Return(ctx context.Context, named func(crypto.Hash) bool) (taken bool, err error) {
-	l.changing.Lock()
-	defer l.changing.Unlock()
+// accept takes the store's log for what it is, although it ends before what was verified or is another from some entry
+// on, if a person has named the hash of its last entry. Else synced is what came of bringing the log up to date.
+func (l *Log) accept(ctx context.Context, synced error) error {
+	if l.peer.Accept == nil || !errors.Is(synced, store.ErrIntegrity) {
+		return synced
+	}
 	s, _, err := l.stored(ctx)
-	if err != nil || !named(s.Head.Hash) {
-		return false, err
+	if err != nil || !l.peer.Accept(s.Head.Hash) {
+		return synced
 	}
 	if err := l.peer.Pins.Return(ctx, s); err != nil {
-		return false, err
+		return err
 	}
 	l.state.Store(s)
 	l.agreed()
-	return true, nil
+	l.peer.Returned(l.id, s.Head)
+	return nil
 }
 
 // invalid gives an entry that a store gave, and that breaks a rule, its kind.
@@ -297,8 +291,17 @@ func (l *Log) broken(format string, args ...any) error {
 	return fmt.Errorf("log %s: %w: %s", l.id, store.ErrIntegrity, fmt.Sprintf(format, args...))
 }
 
+// rolledBack is an ErrRolledBack of a log that is said to end at an entry; zero: that it is not there.
 func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
-	return &RolledBack{Log: l.id, End: end, Why: fmt.Sprintf(format, args...)}
+	name, r := "the allowlist", remedy.Remedy{Kind: remedy.AcceptLog, Hash: end.Hash}
+	if room := l.State().Room; room != nil {
+		name = "room " + room.Subject
+		r.Room, r.RoomID = room.Subject, l.id
+	}
+	if end.Seq == 0 {
+		r.Kind = remedy.AskOperator
+	}
+	return remedy.With(fmt.Errorf("%s: %w: %w: %s", name, store.ErrIntegrity, ErrRolledBack, fmt.Sprintf(format, args...)), r)
 }
 
 func (l *Log) pin(ctx context.Context, s *ledger.State) error {

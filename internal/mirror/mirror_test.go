@@ -18,6 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
 	"github.com/unibus/unibus/internal/store/storetest"
@@ -105,8 +106,15 @@ func (w *world) is(err, kind error) {
 type process struct {
 	*world
 	*Peer
-	liar *liar
-	told []string
+	liar     *liar
+	told     []string
+	returned ledger.Head // the end of a log that was taken for what it is
+}
+
+// accept has a person take a log for what it is, if it ends with a hash.
+func (p *process) accept(named crypto.Hash) {
+	p.Accept = func(h crypto.Hash) bool { return h == named }
+	p.Returned = func(_ crypto.ID, end ledger.Head) { p.returned = end }
 }
 
 func (w *world) process(id *crypto.Identity, state string) *process {
@@ -501,13 +509,14 @@ func TestReturn(t *testing.T) {
 	w.is(p.add("dave"), ErrRolledBack)
 	_, err := l.Audit(t.Context())
 	w.is(err, ErrRolledBack)
-	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == l.State().Head.Hash }); taken || err != nil {
-		t.Errorf("with the hash of what is gone: %v, %v", taken, err)
-	}
+	p.accept(l.State().Head.Hash) // that of what is gone
 	w.is(l.Sync(t.Context()), ErrRolledBack)
-	if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == before.State().Head.Hash }); !taken || err != nil {
-		t.Fatalf("with the right one: %v, %v", taken, err)
+	p.accept(before.State().Head.Hash)
+	w.must(l.Sync(t.Context()))
+	if end := before.State().Head; l.State().Head != end || p.returned != end {
+		t.Errorf("it was taken to %v, as is told to %v, want %v", l.State().Head, p.returned, end)
 	}
+	p.Accept = nil
 	w.must(l.Sync(t.Context()))
 	p = w.process(w.admin, "state")
 	w.must(p.add("dave"))
@@ -536,13 +545,10 @@ func TestParted(t *testing.T) {
 		w.is(err, ErrRolledBack)
 		end := other.open(w.bus)
 		w.must(end.Sync(t.Context()))
-		var back *RolledBack
-		if !errors.As(err, &back) || back.End != end.State().Head {
-			t.Errorf("with %q since: %v, want one that ends at %v", since, err, end.State().Head)
+		if r := remedy.Of(err); r != (remedy.Remedy{Kind: remedy.AcceptLog, Hash: end.State().Head.Hash}) {
+			t.Errorf("with %q since: %v, %+v, want one that ends at %v", since, err, r, end.State().Head)
 		}
-		if taken, err := l.Return(t.Context(), func(h crypto.Hash) bool { return h == end.State().Head.Hash }); !taken || err != nil {
-			t.Errorf("with %q since: %v, %v", since, taken, err)
-		}
+		p.accept(end.State().Head.Hash)
 		w.must(l.Sync(t.Context()))
 	}
 }
@@ -573,16 +579,13 @@ func TestTakenBack(t *testing.T) {
 	w.forgetting(w.bus, 2)
 	p = w.process(w.admin, "state")
 	l := p.open(w.bus)
-	taken, err := l.Return(t.Context(), func(crypto.Hash) bool { return true })
-	if !taken || err != nil {
-		t.Fatalf("%v, %v", taken, err)
-	}
+	stored, _, err := l.stored(t.Context())
+	w.must(err)
+	p.accept(stored.Head.Hash)
+	w.must(l.Sync(t.Context()))
 	p.liar.lie = func(store.Change, func() error) error { return store.ErrUnavailable }
 	w.is(p.add("mallory"), store.ErrUnavailable)
-	taken, err = l.Return(t.Context(), func(crypto.Hash) bool { return true })
-	if !taken || err != nil {
-		t.Fatalf("again: %v, %v", taken, err)
-	}
+	w.must(p.Pins.Return(t.Context(), l.State())) // as by another process of theirs
 	w.later("state", old)
 	p.liar.lie = nil
 	w.is(p.add("erin"), ErrKept)

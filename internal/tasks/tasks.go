@@ -3,6 +3,7 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -57,6 +58,21 @@ func (g *Group) Seal() {
 func (g *Group) Wait() {
 	g.Seal()
 	g.wait.Wait()
+}
+
+// ForEach calls f for the numbers from 0 up to n, at most so many at once, and returns all errors. The numbers whose turn
+// has not come when ctx ends have its error.
+func ForEach(ctx context.Context, atOnce, n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var working Group
+	run := working.Limit(atOnce)
+	for i := range n {
+		if !run(ctx, func() { errs[i] = f(i) }) {
+			errs[i] = ctx.Err()
+		}
+	}
+	working.Wait()
+	return errors.Join(errs...)
 }
 
 // Pause waits, and returns ctx's error when that ends first.

@@ -1,4 +1,4 @@
-package unibus
+package reader
 
 import (
 	"context"
@@ -21,33 +21,41 @@ const (
 	lookEmpty  = 8           // answers one after the other without a frame, while the room is trimmed
 )
 
+// looking looks at what is stored besides what a feed reads in its course.
+type looking struct {
+	f       *feed
+	needed  uint64                         // how many bytes the room had to hold, when that was found out last
+	weighed time.Time                      // and when that was
+	looked  map[crypto.PublicKey]time.Time // when a stream of somebody's was last looked for before the feed began
+}
+
 // lookBack reads on backwards when a stream is met in its middle: its frame before must have been stored before reading
 // began, unless it was lost or withheld. What is found tells the inbox where the stream was; a stream of which nothing
 // is found not too long ago is taken as it comes. That what is to be read cannot be had is met elsewhere.
-func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header) error {
-	known := f.whole || f.back || h.Counter == 0 || frame.Seq < f.from || f.in.Knows(frame.Sender, h.Stream)
-	if !f.stored || known || time.Since(f.looked[frame.Sender]) < lookEvery {
+func (l *looking) lookBack(ctx context.Context, frame store.Frame, h crypto.Header) error {
+	known := l.f.whole || l.f.out.back || h.Counter == 0 || frame.Seq < l.f.from || l.f.in.Knows(frame.Sender, h.Stream)
+	if !l.f.stored || known || time.Since(l.looked[frame.Sender]) < lookEvery {
 		return nil
 	}
-	f.looked[frame.Sender] = time.Now()
+	l.looked[frame.Sender] = time.Now()
 	ask := func(ctx context.Context, q store.FramesQuery) (store.Past, error) {
-		return f.s.c.pastFrames(ctx, f.r.id, q)
+		return l.f.s.rd.Frames(ctx, l.f.r.ID, q)
 	}
 	var found *inbox.Frame
-	least := max(f.past.first, f.begun-min(f.begun, lookPlaces))
-	for end, window := f.begun, uint64(contextFrames); end > least; window *= 4 {
+	least := max(l.f.past.first, l.f.begun-min(l.f.begun, lookPlaces))
+	for end, window := l.f.begun, uint64(contextFrames); end > least; window *= 4 {
 		begin := max(least, end-min(end, window))
-		err := f.search(ctx, ask, begin, end, func(past store.Frame, v *ledger.Verdict) (enough bool) {
+		err := l.search(ctx, ask, begin, end, func(past store.Frame, v *ledger.Verdict) (enough bool) {
 			ours := past.Sender == frame.Sender && v.Header.Stream == h.Stream && v.Header.Counter < h.Counter
 			if ours && (found == nil || v.Header.Counter > found.Header.Counter) {
 				found = &inbox.Frame{
-					Sender: past.Sender, Header: v.Header, Content: v.Content, Size: len(past.Data), Sum: maphash.Bytes(f.seed, past.Data),
+					Sender: past.Sender, Header: v.Header, Content: v.Content, Size: len(past.Data), Sum: maphash.Bytes(l.f.seed, past.Data),
 					Place: past.Seq, Former: v.Former, Refused: v.Refused != nil, Context: true,
 				}
 			}
 			return false
 		})
-		if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		if errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil {
 			return nil
 		}
 		if err != nil {
@@ -59,60 +67,60 @@ func (f *feed) lookBack(ctx context.Context, frame store.Frame, h crypto.Header)
 		end = begin
 	}
 	if found != nil {
-		f.in.Take(*found, time.Now())
+		l.f.in.Take(*found, time.Now())
 	}
 	return nil
 }
 
 // weigh finds out, before what is missing is judged, what the room's log says by now, and how much the room holds,
-// where that decides whether it may have expired. ErrUnavailable when that cannot be had.
-func (f *feed) weigh(ctx context.Context, now time.Time) error {
-	if !f.in.Judges(now) {
+// where that decides whether it may have expired. store.ErrUnavailable when that cannot be had.
+func (l *looking) weigh(ctx context.Context, now time.Time) error {
+	if !l.f.in.Judges(now) {
 		return nil
 	}
-	if now.Sub(f.weighed) >= weighEvery {
-		if err := f.r.sync(ctx); err != nil {
+	if now.Sub(l.weighed) >= weighEvery {
+		if err := l.f.r.Sync(ctx); err != nil {
 			return err
 		}
-		f.weighed, f.needed = now, 0
+		l.weighed, l.needed = now, 0
 	}
-	need := f.in.Doubts(now)
-	if need <= f.needed { // nothing, or no more than was asked just now
+	need := l.f.in.Doubts(now)
+	if need <= l.needed { // nothing, or no more than was asked just now
 		return nil
 	}
-	past, err := f.look(ctx, store.FramesQuery{None: true})
+	past, err := l.f.look(ctx, store.FramesQuery{None: true})
 	if err != nil {
 		return err
 	}
 	held := uint64(0)
 	// What is stored while it is counted counts as well: where much is written, all that was there before may be trimmed
 	// by then.
-	err = f.search(ctx, f.look, past.First, crypto.MaxNumber, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
+	err = l.search(ctx, l.f.look, past.First, crypto.MaxNumber, func(frame store.Frame, _ *ledger.Verdict) (enough bool) {
 		held += inbox.Size(len(frame.Data))
 		return held >= need
 	})
-	f.in.Holds(held)
+	l.f.in.Holds(held)
 	if err == nil {
-		f.needed = need
+		l.needed = need
 	}
 	return err
 }
 
 // search looks at the authentic frames that are stored from a place on, up to another one or to the last, until it has
 // seen enough.
-func (f *feed) search(ctx context.Context, ask func(context.Context, store.FramesQuery) (store.Past, error), begin, end uint64,
+func (l *looking) search(ctx context.Context, ask func(context.Context, store.FramesQuery) (store.Past, error), begin, end uint64,
 	look func(frame store.Frame, v *ledger.Verdict) (enough bool),
 ) error {
 	empty := 0
 	for next, last := begin, end; next < end && next <= last; {
-		past, err := ask(ctx, store.FramesQuery{After: next - 1, Bytes: f.page})
+		past, err := ask(ctx, store.FramesQuery{After: next - 1, Bytes: l.f.page})
 		if err != nil {
 			return err
 		}
 		last = past.Last
 		if len(past.Frames) == 0 { // what was there is trimmed or lost
 			if empty++; next <= last && max(past.First, past.Lost+1) <= next || empty > lookEmpty {
-				return fmt.Errorf("%w: an answer without any of the messages from place %d on", ErrUnavailable, next)
+				return fmt.Errorf("%w: an answer without any of the messages from place %d on", store.ErrUnavailable, next)
 			}
 			next = max(past.First, past.Lost+1, next+1)
 			continue
@@ -122,7 +130,7 @@ func (f *feed) search(ctx context.Context, ask func(context.Context, store.Frame
 			if frame.Seq >= end {
 				return nil
 			}
-			v, err := f.judge(ctx, frame, false)
+			v, err := l.f.judging.judge(ctx, frame, false)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -1,10 +1,11 @@
-package unibus
+package reader
 
 import (
 	"fmt"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -26,18 +27,18 @@ type rubbish struct {
 
 // pile is the rubbish of all senders in a room.
 type pile struct {
-	of    map[PublicKey]*rubbish
+	of    map[crypto.PublicKey]*rubbish
 	since time.Time // when the first was counted of those that are not told yet
 }
 
 // takes reports whether one more frame is only counted.
 func (p *pile) takes(frame store.Frame) bool {
 	if p.of == nil {
-		p.of = map[PublicKey]*rubbish{}
+		p.of = map[crypto.PublicKey]*rubbish{}
 	}
 	sender := frame.Sender
 	if p.of[sender] == nil && len(p.of) >= rubbishSenders {
-		sender = PublicKey{}
+		sender = crypto.PublicKey{}
 	}
 	r := p.of[sender]
 	if r == nil {
@@ -67,29 +68,29 @@ func (p *pile) due() time.Time {
 }
 
 // tellPile tells of what was counted.
-func (f *feed) tellPile() {
-	for sender, r := range f.pile.of {
+func (j *judging) tellPile() {
+	for sender, r := range j.pile.of {
 		if r.more == 0 {
 			continue
 		}
-		f.tell(Notice{
-			Kind: NoticeForged, Finding: true, Sender: f.s.c.nameOf(sender), From: 1, To: r.more, Seq: r.last,
+		j.f.tell(inbox.Notice{
+			Kind: Forged, Finding: true, Sender: sender, From: 1, To: r.more, Place: r.last,
 			Why: fmt.Sprintf("that do not authenticate either, from message %d of the room's stream to message %d; dropped", r.first, r.last),
 		})
 		r.more = 0
 	}
-	f.pile.since = time.Time{}
+	j.pile.since = time.Time{}
 }
 
 // forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its
 // writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
 // rubbish from anyone.
-func (f *feed) forged(frame store.Frame, why error) {
+func (j *judging) forged(frame store.Frame, why error) {
 	h, _ := crypto.ParseHeader(frame.Data)
-	f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	finding := f.stored && f.r.known(frame.Sender) && !f.bygone(frame)
-	if finding && frame.Seq >= f.from && f.pile.takes(frame) {
+	j.f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
+	finding := j.f.stored && j.f.facts().Known(frame.Sender) && !j.bygone(frame)
+	if finding && frame.Seq >= j.f.from && j.pile.takes(frame) {
 		return
 	}
-	f.note(NoticeForged, finding, frame, h, why)
+	j.note(Forged, finding, frame, h, why)
 }

@@ -1,4 +1,4 @@
-package unibus
+package reader
 
 import "context"
 
@@ -20,7 +20,7 @@ func (b *batch) large() bool { return b.size > 2*batchBytes }
 
 // give hands messages to the receiver, when what it was given before leaves room for them. Large ones have been
 // received when it returns.
-func (s *Subscription) give(ctx context.Context, b batch) error {
+func (s *Reading) give(ctx context.Context, b batch) error {
 	b.weight = int64(min(max(b.size, 1), givenBytes))
 	if err := s.given.Acquire(ctx, b.weight); err != nil {
 		return err
@@ -42,14 +42,14 @@ func (s *Subscription) give(ctx context.Context, b batch) error {
 }
 
 // received takes note that the receiver has what it was given.
-func (s *Subscription) received(b batch) {
+func (s *Reading) received(b batch) {
 	s.given.Release(b.weight)
 	if b.large() {
 		s.held.Add(-int64(b.size))
 	}
 }
 
-func (s *Subscription) yield(b batch, yield func(Message, error) bool) bool {
+func (s *Reading) yield(b batch, yield func(Message, error) bool) bool {
 	defer s.received(b)
 	for _, m := range b.messages {
 		if !yield(m, nil) {

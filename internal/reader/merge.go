@@ -1,4 +1,4 @@
-package unibus
+package reader
 
 import (
 	"container/heap"
@@ -33,7 +33,7 @@ func (h *partHeap) Pop() any {
 // merge hands on what feeds read of the past in the order in which it was stored: the next part to hand on
 // is known when every feed that has more has said what comes next there. It ends when all have read what was
 // stored when they began, or with the subscription.
-func (s *Subscription) merge(feeds []chan part) {
+func (s *Reading) merge(feeds []chan part) {
 	defer close(s.merged)
 	var next partHeap
 	for _, f := range feeds {
@@ -56,7 +56,7 @@ func (s *Subscription) merge(feeds []chan part) {
 }
 
 // nextPart waits for what a feed reads next of the past; false when it has read all of it.
-func (s *Subscription) nextPart(from <-chan part) (part, bool) {
+func (s *Reading) nextPart(from <-chan part) (part, bool) {
 	select {
 	case p, ok := <-from:
 		return p, ok

@@ -1,4 +1,4 @@
-package unibus
+package reader
 
 import (
 	"cmp"
@@ -11,29 +11,13 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/patience"
+	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// pastStore reads what stored rooms hold: the service's API, or the streams themselves straight at a store.
-type pastStore interface {
-	Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error)
-}
-
-// directPast is a pastStore straight at a store.
-type directPast struct{ *bus.Past }
-
-// directPage is how many bytes directPast reads at once.
-const directPage = 4 << 20
-
-// Frames returns a part of a room's past.
-func (d directPast) Frames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
-	return d.Past.Frames(ctx, room, q, directPage)
-}
-
 // Limits of reading stored rooms.
 const (
-	fetchAtOnce = 8                     // requests for the past under way, of all rooms of a client
 	tailAfter   = time.Second           // without a frame, before the past is asked whether there is one
 	tailEvery   = 15 * time.Second      // and again, in a room where nothing happens
 	tailPerRoom = 50 * time.Millisecond // more for each room of the client, so that many are not asked more often
@@ -44,8 +28,8 @@ const (
 // that the past has to be asked again, which it also is when nothing has come for a while, and when the
 // connection broke: a frame may be stored and published to nobody (SPEC.md §6).
 type storedSource struct {
-	c    *Client
-	room *Room
+	rd   *Reader
+	r    *room.Room
 	live *bus.Feed
 	seed maphash.Seed
 	life context.Context // of the feed: what is fetched ahead outlives one call of Next
@@ -156,9 +140,9 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 		case err != nil && (wait.Err() == nil || ctx.Err() != nil):
 			return f, err
 		case err != nil: // quiet for long enough, or the connection broke
-			s.quiet = s.c.tailEvery()
+			s.quiet = s.rd.tailEvery()
 			return store.Frame{}, s.tail(ctx)
-		case f.Seq == 0 && !s.room.Info().Policy.Stored():
+		case f.Seq == 0 && !s.r.Says().Policy.Stored():
 			return f, errUnstored
 		case f.Seq < s.next && back: // the place was used before
 			s.doubt()
@@ -221,7 +205,7 @@ func (s *storedSource) compare(past store.Past) error {
 	if len(past.Frames) > 0 && past.Frames[0].Seq == d.place {
 		s.doubted = standing{}
 		if maphash.Bytes(s.seed, past.Frames[0].Data) != d.sum {
-			return s.room.rolledBack(d.place, "the message at place %d of the room's stream was read, and now there is another", d.place)
+			return s.r.RolledBack(d.place, "the message at place %d of the room's stream was read, and now there is another", d.place)
 		}
 	} else if past.First > d.place {
 		s.doubted = standing{} // it was trimmed
@@ -236,7 +220,7 @@ func (s *storedSource) tail(ctx context.Context) error {
 		return err
 	}
 	past, err := s.ask(ctx)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, store.ErrUnavailable) {
 		s.quiet = tailAfter
 		return nil
 	}
@@ -244,13 +228,6 @@ func (s *storedSource) tail(ctx context.Context) error {
 		return err
 	}
 	return s.accept(ctx, past)
-}
-
-// tailEvery is how often a room in which nothing happens is looked at.
-func (c *Client) tailEvery() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return tailEvery + time.Duration(len(c.rooms))*tailPerRoom
 }
 
 // What cannot be read is asked for again after a while, the longer the more often it could not.
@@ -268,15 +245,15 @@ func (s *storedSource) fetch(ctx context.Context) error {
 		if err == nil {
 			err = s.accept(ctx, past)
 		}
-		late := time.Since(began) > s.c.o.Timeout
+		late := time.Since(began) > s.rd.Timeout
 		switch {
-		case err == nil || !errors.Is(err, ErrUnavailable):
+		case err == nil || !errors.Is(err, store.ErrUnavailable):
 			return err
 		case late && !s.followed:
 			return fmt.Errorf("%w (%d of %d places could be read)", err, s.next-1, s.last)
 		case late && !told:
 			told = true
-			s.c.say("waiting for messages that came meanwhile: %v", err)
+			s.rd.Tell("waiting for messages that came meanwhile: %v", err)
 		}
 		if err := tasks.Pause(ctx, wait); err != nil {
 			return err
@@ -309,32 +286,11 @@ func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
 // part reads a part of the past. A room that is said to store nothing, though its log says that it does, has begun to
 // just now: its stream is not there yet.
 func (s *storedSource) part(ctx context.Context, q store.FramesQuery) (store.Past, error) {
-	past, err := s.c.pastFrames(ctx, s.room.id, q)
-	if errors.Is(err, ErrNotFound) && s.room.sync(ctx) == nil && s.room.readable() == nil && s.room.stores() {
-		err = fmt.Errorf("%w: %v", ErrUnavailable, err)
+	past, err := s.rd.Frames(ctx, s.r.ID, q)
+	if errors.Is(err, store.ErrNotFound) && s.r.Sync(ctx) == nil && s.r.Readable() == nil && s.r.Says().Policy.Stored() {
+		err = fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 	}
 	return past, err
-}
-
-// pastFrames asks for a part of the past, when it is this request's turn. An answer that cannot be is none.
-func (c *Client) pastFrames(ctx context.Context, room ID, q store.FramesQuery) (store.Past, error) {
-	select {
-	case c.fetching <- struct{}{}:
-	case <-ctx.Done():
-		return store.Past{}, ctx.Err()
-	}
-	defer func() { <-c.fetching }()
-	past, err := c.past.Frames(ctx, room, q)
-	end := max(past.Last, past.End())
-	switch {
-	case err != nil:
-		return past, err
-	case end > crypto.MaxNumber: // behind the last there would be no place
-		return store.Past{}, fmt.Errorf("%w: the room is said to reach to place %d", ErrUnavailable, end)
-	case past.First == 0, past.First > end+1:
-		return store.Past{}, fmt.Errorf("%w: the room is said to reach from place %d to %d", ErrUnavailable, past.First, end)
-	}
-	return past, nil
 }
 
 // accept takes an answer over, and asks for what comes after it meanwhile.
@@ -349,7 +305,7 @@ func (s *storedSource) accept(ctx context.Context, past store.Past) error {
 	if len(past.Frames) == 0 {
 		s.lost = past.Lost >= s.next
 		if s.next = max(s.next, past.First, past.Lost+1); s.next <= past.Last && !s.lost {
-			return fmt.Errorf("%w: an answer without any of the messages from place %d on", ErrUnavailable, s.next)
+			return fmt.Errorf("%w: an answer without any of the messages from place %d on", store.ErrUnavailable, s.next)
 		}
 		return nil
 	}
@@ -375,7 +331,7 @@ func (s *storedSource) fetchAhead(after uint64) {
 		return
 	}
 	ahead := make(chan fetched, 1)
-	started := s.c.wait.Go(func() {
+	started := s.rd.Tasks.Go(func() {
 		past, err := s.part(s.life, store.FramesQuery{After: after, Bytes: s.bytes})
 		ahead <- fetched{past, err}
 	})
@@ -385,7 +341,7 @@ func (s *storedSource) fetchAhead(after uint64) {
 }
 
 // reaching asks again, for a while, as long as a room is said to end before a place that it had reached: whoever
-// said so may be behind. It returns the last that was said; ErrUnavailable when nothing could be had at last.
+// said so may be behind. It returns the last that was said; store.ErrUnavailable when nothing could be had at last.
 func reaching(outer context.Context, place uint64, past store.Past, ask func(context.Context) (store.Past, error)) (store.Past, error) {
 	ctx, cancel := context.WithTimeout(outer, patience.RolledBack)
 	defer cancel()
@@ -397,7 +353,7 @@ func reaching(outer context.Context, place uint64, past store.Past, ask func(con
 		again, err := ask(ctx)
 		switch {
 		case ctx.Err() != nil: // which says nothing about the room
-		case errors.Is(err, ErrUnavailable):
+		case errors.Is(err, store.ErrUnavailable):
 			missed = err
 		case err != nil:
 			return past, err
@@ -408,17 +364,6 @@ func reaching(outer context.Context, place uint64, past store.Past, ask func(con
 	return past, nil
 }
 
-// rolledBack is what ends whoever reads or writes in a room that went back; place is up to where a person would have to
-// take it for what it is.
-func (r *Room) rolledBack(place uint64, format string, args ...any) error {
-	err := fmt.Errorf("room %s: %w: %w: %s", r.Subject(), ErrIntegrity, ErrMessagesRolledBack, fmt.Sprintf(format, args...))
-	name := r.Subject()
-	if !plainWord(name) {
-		name = r.id.String()
-	}
-	return withHint(err, "ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: unibus room set %s --anew; or you for yourself: unibus verify %s --accept %d", name, name, place)
-}
-
 // wentBack deals with a room that ends before what was read of it. That is asked for again, in case whoever
 // said so was behind.
 func (s *storedSource) wentBack(ctx context.Context, past store.Past) error {
@@ -427,10 +372,10 @@ func (s *storedSource) wentBack(ctx context.Context, past store.Past) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil && !errors.Is(err, ErrUnavailable):
+	case err != nil && !errors.Is(err, store.ErrUnavailable):
 		return err
 	case past.Last < read:
-		return s.room.rolledBack(past.Last, "messages up to place %d of the room's stream were read, and now it ends at %d", read, past.Last)
+		return s.r.RolledBack(past.Last, "messages up to place %d of the room's stream were read, and now it ends at %d", read, past.Last)
 	}
 	return s.accept(ctx, past)
 }

@@ -1,4 +1,4 @@
-package unibus
+package writer
 
 import (
 	"slices"
@@ -10,21 +10,16 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 )
 
 // TestUsedMessageID: a stream that knows the id of a frame that was sent once has not stored that frame. It goes
 // out again, under another id, and is stored; under its own id it is stored once, however often it is sent.
 func TestUsedMessageID(t *testing.T) {
-	w := found(t)
-	room, err := w.c.CreateRoom(w.ctx, "ids", DefaultPolicy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := room.Publisher(w.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	js, err := jetstream.New(w.node.Links().Store)
+	w := newWorld(t)
+	r := w.Room("ids", ledger.DefaultPolicy())
+	p := w.begin(r)
+	js, err := jetstream.New(w.Node.Links().Store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,17 +43,17 @@ func TestUsedMessageID(t *testing.T) {
 	}
 	// Somebody in the same room is quicker, and knows the id: with an earlier frame, which readers drop.
 	send(frame("zero", 0))
-	zero, err := js.Stream(w.ctx, bus.StreamName(room.id))
+	zero, err := js.Stream(w.Ctx, bus.StreamName(r.ID))
 	if err != nil {
 		t.Fatal(err)
 	}
-	repeated, err := zero.GetMsg(w.ctx, 1)
+	repeated, err := zero.GetMsg(w.Ctx, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	one := frame("one", 1)
-	rubbish := &nats.Msg{Subject: bus.StoredSubject(room.id, w.id.Key()), Header: nats.Header{nats.MsgIdHdr: {one.id}}, Data: repeated.Data}
-	if _, err := js.PublishMsg(w.ctx, rubbish); err != nil {
+	rubbish := &nats.Msg{Subject: bus.StoredSubject(r.ID, w.ID.Key()), Header: nats.Header{nats.MsgIdHdr: {one.id}}, Data: repeated.Data}
+	if _, err := js.PublishMsg(w.Ctx, rubbish); err != nil {
 		t.Fatal(err)
 	}
 	send(one)
@@ -68,28 +63,19 @@ func TestUsedMessageID(t *testing.T) {
 	if two.ack, err = p.transmit(&two); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := two.ack.Wait(w.ctx); err != bus.ErrDuplicate {
+	if _, err := two.ack.Wait(w.Ctx); err != bus.ErrDuplicate {
 		t.Errorf("a repetition is acknowledged with %v", err)
 	}
-	var got []string
-	sub, err := room.Subscribe(w.ctx, SubscribeOptions{All: true, End: true, Notice: func(n Notice) {
+	texts, notices, err := w.read(r)
+	for _, n := range notices {
 		if n.Finding {
-			t.Errorf("%v", n)
+			t.Errorf("%+v", n)
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
 	}
-	for m, err := range sub.Messages() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, string(m.Body))
+	if err != nil || !slices.Equal(texts, []string{"zero", "one", "two"}) {
+		t.Errorf("stored are %q, %v", texts, err)
 	}
-	if !slices.Equal(got, []string{"zero", "one", "two"}) {
-		t.Errorf("stored are %q", got)
-	}
-	if info, err := zero.Info(w.ctx); err != nil || info.State.Msgs != 4 {
+	if info, err := zero.Info(w.Ctx); err != nil || info.State.Msgs != 4 {
 		t.Errorf("the stream holds %v, %v", info, err)
 	}
 }

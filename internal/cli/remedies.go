@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/unibus/unibus/internal/remedy"
+)
+
+// This file makes commands of what the library knows would help.
+
+// remedies are those that have no facts.
+var remedies = map[remedy.Kind]string{
+	remedy.MakeIdentity:     "make one: unibus init",
+	remedy.StartServer:      "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL",
+	remedy.LookAtService:    "the server answers, but its service does not: it has no quorum, or is not running; whoever runs it looks with unibus doctor --keys FILE",
+	remedy.NameStore:        hintRestoreTo,
+	remedy.StoreCredentials: "a store is for who runs the servers: --context NAME, or --keys FILE for those of a service",
+	remedy.UseServer:        "leave out --store",
+	remedy.AskAdmin:         "an admin of the bus can do it: unibus user ls shows who is one",
+	remedy.ListRooms:        "unibus rooms ls shows the rooms you are in",
+	remedy.ListUsers:        "unibus user ls shows who is on the allowlist",
+	remedy.NameOtherwise:    "give another one: --name NAME",
+	remedy.ConfirmEntry:     "if it is still meant, say so: --yes",
+	remedy.LeaveOut:         "leave them out",
+	remedy.AskOperator:      hintAskRestored,
+	remedy.JoinAnew:         "a client believes what it verified first; who wants the other history joins with a state directory of its own: --state DIR",
+	remedy.ReadFewer:        "read fewer rooms at once",
+}
+
+const hintAskRestored = "ask whoever runs the bus whether it was restored from a backup"
+
+// hintRemedy is a remedy as commands; empty for none.
+func hintRemedy(r remedy.Remedy) string {
+	if hint, ok := remedies[r.Kind]; ok {
+		return hint
+	}
+	switch r.Kind {
+	case remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
+		return hintHistory(r)
+	case remedy.AllowSelf, remedy.AllowUser, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
+		return hintUser(r)
+	case remedy.MakePrivate:
+		return "if it is still yours alone: chmod 600 " + r.Path
+	case remedy.ConfirmSubject:
+		return fmt.Sprintf("if that is intended, say so once: unibus room show %s --yes", r.Room)
+	case remedy.LookAgain:
+		return "it may have been made all the same: unibus room show " + r.Room
+	case remedy.LetIn:
+		return fmt.Sprintf("an owner or admin of the room can let you in: unibus invite %s %s", r.Room, r.User)
+	case remedy.LetWrite:
+		return fmt.Sprintf("an owner can change that: unibus role %s %s member", r.Room, r.User)
+	case remedy.RenewKey:
+		return "an owner or admin renews it: unibus rekey " + r.Room
+	case remedy.HandOutKey:
+		return "an owner or admin hands out a new one: unibus rekey " + r.Room
+	case remedy.HandOutOrMend:
+		return fmt.Sprintf("an owner or admin hands out a new key: unibus rekey %s; a damaged disk: unibus doctor", r.Room)
+	}
+	return ""
+}
+
+// hintUser is a remedy that is about a user.
+func hintUser(r remedy.Remedy) string {
+	switch r.Kind {
+	case remedy.AllowSelf:
+		return fmt.Sprintf("if the clock of this machine is right (date -u), ask an admin to run: unibus user add %s --name %s", r.Key, cmp.Or(r.User, "NAME"))
+	case remedy.AllowUser:
+		return fmt.Sprintf("an admin allows it: unibus user add %s", r.Key)
+	case remedy.ConfirmName:
+		return fmt.Sprintf("if that is intended, say so once: unibus user show %s --yes", r.User)
+	case remedy.PublishCard:
+		return fmt.Sprintf("%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait 5m waits for it", r.User)
+	}
+	return r.User + " gives the bus a whole one with unibus join"
+}
+
+// hintHistory is a remedy that takes a log or a room for what it is.
+func hintHistory(r remedy.Remedy) string {
+	room := r.Room
+	if room == "" {
+		room = "--bus"
+	} else if quoted(room) != room { // the id means only itself in any shell
+		room = r.RoomID.String()
+	}
+	switch r.Kind {
+	case remedy.AcceptLog:
+		return fmt.Sprintf("%s; to accept it as it is now: unibus verify %s --accept %x", hintAskRestored, room, r.Hash[:8])
+	case remedy.AcceptPlace:
+		return fmt.Sprintf("ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: unibus room set %s --anew; or you for yourself: unibus verify %s --accept %d", room, room, r.Place)
+	}
+	return fmt.Sprintf("compare with the others: unibus log %s; to go on with this one: unibus verify %s --accept %x", room, room, r.Hash[:8])
+}

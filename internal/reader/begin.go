@@ -1,0 +1,228 @@
+package reader
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// beginning finds where a feed begins.
+type beginning struct{ f *feed }
+
+// begin finds where to begin in a stored room. What is fresh is what was stored after this. What the room reached
+// to before is known before its end is asked for.
+func (b *beginning) begin(ctx context.Context) (err error) {
+	if b.f.reach, err = b.f.r.Remember(ctx); err != nil {
+		return err
+	}
+	q := store.FramesQuery{Last: contextFrames}
+	goOn := b.f.o.goOn.place
+	before := goOn - min(goOn, contextFrames+1)
+	switch {
+	case goOn > 0:
+		q = store.FramesQuery{After: before}
+	case b.f.o.All:
+		q = store.FramesQuery{}
+	case b.f.o.Last > 0:
+		q = store.FramesQuery{None: true}
+	case !b.f.o.Since.IsZero():
+		q = store.FramesQuery{Since: b.f.o.Since}
+	}
+	past, err := b.f.look(ctx, q)
+	if err == nil {
+		past, err = reaching(ctx, b.f.reach.Pinned, past, func(ctx context.Context) (store.Past, error) { return b.f.look(ctx, q) })
+	}
+	if err != nil {
+		return err
+	}
+	if past.Last < b.f.reach.Pinned {
+		b.f.tell(inbox.Notice{
+			Kind: RolledBack, Finding: true, From: past.Last + 1, To: b.f.reach.Pinned,
+			Why: fmt.Sprintf("the room reached to place %d before, and now it ends at %d", b.f.reach.Pinned, past.Last),
+		})
+	}
+	if place := b.f.reach.Disputed; place > b.f.reach.Accepted {
+		b.f.tell(inbox.Notice{Kind: RolledBack, Finding: true, From: place, To: place, Place: place, Why: room.AnotherFrame(place)})
+	}
+	b.f.fresh = past.Last + 1
+	switch {
+	case goOn > 0:
+		begin := max(past.First, before+1)
+		b.f.from = max(begin, goOn)
+		return b.start(begin, begin == past.First, past)
+	case b.f.o.All:
+		b.f.from = past.First
+		return b.start(past.First, true, past)
+	case b.f.o.Last > 0:
+		return b.beginLast(ctx, past.First)
+	case !b.f.o.Since.IsZero():
+		return b.beginSince(ctx, past)
+	}
+	b.f.from = b.f.fresh
+	begin := b.f.fresh
+	if len(past.Frames) > 0 {
+		begin = past.Frames[0].Seq
+	}
+	return b.start(begin, false, past)
+}
+
+// start goes on at a place, which may be the first there is, with an answer that was read already.
+func (b *beginning) start(at uint64, first bool, past store.Past) error {
+	from := at
+	if first {
+		from = 0 // whatever the server says is the first
+	}
+	b.f.open(first, from)
+	b.f.begun, b.f.whole = at, first
+	b.f.next, b.f.past.next, b.f.handled = at, at, at
+	b.f.past.first, b.f.past.last, b.f.past.page = past.First, past.Last, past.Frames
+	if n := len(past.Frames); n > 0 && past.End() < past.Last {
+		b.f.past.fetchAhead(past.End())
+	}
+	return nil
+}
+
+// look asks for a part of the past, which may not be there to be read right after the room was made.
+func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.s.rd.Timeout)
+	defer cancel()
+	q.Bytes = f.page
+	for wait := firstPause; ; wait = min(2*wait, maxPause) {
+		past, err := f.s.rd.Frames(ctx, f.r.ID, q)
+		if err == nil || !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotFound) {
+			return past, err
+		}
+		if tasks.Pause(ctx, wait) != nil {
+			return past, err
+		}
+	}
+}
+
+// beginSince begins with what was stored at a time or later, as an answer of the past says, or was sealed then, as its
+// writers say: a server that leaves out the first of it is found out by what it has stored before its answer.
+func (b *beginning) beginSince(ctx context.Context, past store.Past) error {
+	b.f.from = b.f.fresh
+	if len(past.Frames) > 0 {
+		b.f.from = past.Frames[0].Seq
+	}
+	for window := uint64(contextFrames); ; window *= 4 {
+		begin := max(past.First, b.f.from-min(b.f.from, window))
+		sealed, page, err := b.sealedSince(ctx, begin, past)
+		if err != nil {
+			return err
+		}
+		if sealed == 0 {
+			return b.start(begin, begin == past.First, page)
+		}
+		b.f.from = sealed
+	}
+}
+
+// sealedSince finds the first frame from a place on, before those to deliver, that was sealed since the time from
+// which on they are wanted; 0 when there is none. It returns the part of the past in which the search began.
+func (b *beginning) sealedSince(ctx context.Context, begin uint64, known store.Past) (place uint64, page store.Past, err error) {
+	page = store.Past{First: known.First, Last: known.Last}
+	wanted := uint64(max(b.f.o.Since.UnixMicro(), 0))
+	ask := func(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+		past, err := b.f.look(ctx, q)
+		if q.After == begin-1 {
+			page = past
+		}
+		return past, err
+	}
+	err = b.f.looking.search(ctx, ask, begin, b.f.from, func(frame store.Frame, v *ledger.Verdict) (enough bool) {
+		if v.Content.Time >= wanted {
+			place = frame.Seq
+		}
+		return place > 0
+	})
+	return place, page, err
+}
+
+// beginLast reads back as far as the last N messages need.
+func (b *beginning) beginLast(ctx context.Context, first uint64) error {
+	for window := uint64(b.f.o.Last) + contextFrames; ; window *= 4 {
+		begin := max(first, b.f.fresh-min(b.f.fresh, window))
+		enough, err := b.tail(ctx, begin, begin == first)
+		if err != nil || enough {
+			return err
+		}
+	}
+}
+
+// tail reads from a place to the end of what is stored, and keeps the last N messages. It is not
+// enough when they may reach back beyond that place; all says that nothing is stored before it.
+func (b *beginning) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
+	b.f.out.batch, b.f.out.size, b.f.from, b.f.out.back = nil, 0, begin, true
+	var notices []Notice
+	b.f.notice = func(n Notice) { notices = append(notices, n) }
+	clear(b.f.judging.told) // those of a try that did not reach back far enough were told to nobody
+	defer func() { b.f.notice, b.f.out.back, b.f.out.size = b.f.s.notice, false, 0 }()
+	if err := b.start(begin, all, store.Past{First: begin, Last: b.f.fresh - 1}); err != nil {
+		return false, err
+	}
+	for b.f.past.next < b.f.fresh {
+		if err := b.readBack(ctx); err != nil {
+			return false, err
+		}
+	}
+	b.f.in.Release(time.Now()) // frames behind a gap are among the last, too
+	byPlace(b.f.out.batch)
+	b.f.out.batch = b.f.out.batch[max(0, len(b.f.out.batch)-b.f.o.Last):]
+	unsure := slices.ContainsFunc(b.f.out.batch, func(m Message) bool { return m.Unsure })
+	if !all && (unsure || len(b.f.out.batch) < b.f.o.Last) {
+		return false, nil
+	}
+	for _, n := range notices {
+		b.f.s.notice(n)
+	}
+	return true, nil
+}
+
+// readBack reads one frame of those that are to be read, or finds out that fewer are there.
+func (b *beginning) readBack(ctx context.Context) error {
+	step := ctx
+	if b.f.past.read() {
+		if err := b.f.fallsShort(time.Now()); err != nil {
+			return err
+		}
+		var cancel context.CancelFunc
+		step, cancel = context.WithTimeout(ctx, 2*tailAfter)
+		defer cancel()
+	}
+	frame, err := b.f.src.Next(step)
+	switch {
+	case b.f.skipped(err), err != nil && step.Err() != nil && ctx.Err() == nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	return b.f.handle(ctx, frame)
+}
+
+// byPlace sorts messages by where they are stored, but those of a stream, which came in its order, stay in that: a frame
+// that was sent again is stored behind its successors.
+func byPlace(batch []Message) {
+	type stream struct {
+		sender crypto.PublicKey
+		id     [16]byte
+	}
+	reached := map[stream]uint64{}
+	for i := range batch {
+		m := &batch[i]
+		of := stream{m.Sender, m.Stream}
+		m.Place = max(m.Place, reached[of])
+		reached[of] = m.Place
+	}
+	slices.SortStableFunc(batch, func(a, b Message) int { return cmp.Compare(a.Place, b.Place) })
+}

@@ -1,0 +1,150 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// lookBack is how far before the last look at the list of rooms a room found later is read, for
+// clocks that differ.
+const lookBack = 5 * time.Second
+
+// growth adds to a reading with patterns the rooms that these come to mean.
+type growth struct {
+	s        *Reading
+	patterns []string
+	arrivals chan struct{} // there may be another room that the patterns mean
+}
+
+// IsPattern reports whether a name has wildcards.
+func IsPattern(name string) bool { return strings.ContainsAny(name, "*>") }
+
+// ValidPattern checks a NATS subject pattern.
+func ValidPattern(pattern string) error {
+	tokens := strings.Split(pattern, ".")
+	for i, t := range tokens {
+		if t == "" || t != "*" && t != ">" && strings.ContainsAny(t, "*>") || t == ">" && i < len(tokens)-1 {
+			return fmt.Errorf("pattern %q: %w: * is a whole token, and > the last one", pattern, store.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// matches reports whether a subject matches a NATS pattern.
+func matches(pattern, subject string) bool {
+	p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
+	for i, t := range p {
+		if t == ">" {
+			return len(s) > i
+		}
+		if i >= len(s) || t != "*" && t != s[i] {
+			return false
+		}
+	}
+	return len(p) == len(s)
+}
+
+// begin lists the rooms that the patterns mean now, and tells of patterns that mean none. When the reading ends with what
+// is stored there is nothing to wait for: ErrNotFound, as for a room's name.
+func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
+	if len(g.patterns) == 0 {
+		return nil, nil
+	}
+	rooms, err := g.matching(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, pattern := range g.patterns {
+		switch {
+		case slices.ContainsFunc(rooms, func(r *room.Room) bool { return matches(pattern, r.Subject()) }):
+		case g.s.o.End:
+			err := fmt.Errorf("subscribe to %s: %w: it matches none of your rooms", pattern, store.ErrNotFound)
+			return nil, remedy.With(err, remedy.Remedy{Kind: remedy.ListRooms})
+		default:
+			g.s.rd.Tell("%s matches none of your rooms yet", pattern)
+		}
+	}
+	return rooms, nil
+}
+
+// matching lists the caller's rooms that the patterns mean.
+func (g *growth) matching(ctx context.Context) ([]*room.Room, error) {
+	mine, err := g.s.rd.Mine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(mine, func(r *room.Room) bool {
+		subject := r.Subject()
+		return !slices.ContainsFunc(g.patterns, func(p string) bool { return matches(p, subject) })
+	}), nil
+}
+
+// run adds rooms that the caller is invited to later.
+func (g *growth) run() {
+	s, looked := g.s, time.Now()
+	for {
+		select {
+		case <-s.finishing.Done():
+			return
+		case <-g.arrivals:
+		}
+		since := looked.Add(-lookBack)
+		looked = time.Now()
+		rooms, err := g.matching(s.ctx)
+		if err != nil {
+			if errors.Is(err, store.ErrIntegrity) {
+				s.stop(err)
+			}
+			continue // the next notice or reconnection asks again
+		}
+		s.mu.Lock()
+		rooms = slices.DeleteFunc(rooms, func(r *room.Room) bool { return s.feeds[r.ID] != nil })
+		s.mu.Unlock()
+		g.join(rooms, since)
+	}
+}
+
+// join begins to read rooms that were found later, and goes on in those that it was in before.
+func (g *growth) join(rooms []*room.Room, since time.Time) {
+	s, o := g.s, g.s.o
+	o.Last, o.All, o.Since = 0, false, since
+	for _, r := range rooms {
+		s.mu.Lock()
+		o.goOn = s.left[r.ID]
+		s.mu.Unlock()
+		err := s.add(s.ctx, []*room.Room{r}, o)
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case err != nil:
+			s.rd.Tell("cannot read %s yet: %v", r.Subject(), err)
+		default:
+			s.rd.Tell("now reading %s too", r.Subject())
+		}
+	}
+}
+
+// lookForRooms has it looked whether there are other rooms that the patterns mean.
+func (s *Reading) lookForRooms() {
+	select {
+	case s.growth.arrivals <- struct{}{}:
+	default: // it will be
+	}
+}
+
+// hasLeft reports whether a room was read, and is not any more.
+func (s *Reading) hasLeft(room crypto.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, left := s.left[room]
+	return left
+}

@@ -1,0 +1,160 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/patience"
+	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/roomtest"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/writer"
+)
+
+func TestMain(m *testing.M) {
+	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
+	goleak.VerifyTestMain(m)
+}
+
+// world is a bus, with what reads and writes on it.
+type world struct {
+	*roomtest.World
+	reader *Reader
+	writer *writer.Writer
+}
+
+func newWorld(t *testing.T) *world {
+	w := roomtest.New(t)
+	return &world{
+		World: w,
+		reader: &Reader{
+			Conn: w.Conn, Past: w.Store, Timeout: roomtest.Timeout, Context: w.Ctx, Tasks: &w.Tasks, Tell: w.Logf, Refused: w.Refused,
+			Follow: w.Follow, Rooms: func() int { return 1 },
+		},
+		writer: &writer.Writer{Conn: w.Conn, Timeout: roomtest.Timeout, Context: w.Ctx, Tasks: &w.Tasks, Refused: w.Refused, Follow: w.Follow},
+	}
+}
+
+// publish sends a message as a stream of its own.
+func (w *world) publish(r *room.Room, body []byte) {
+	w.Helper()
+	s, err := w.writer.Begin(w.Ctx, r)
+	w.Must(err)
+	w.Must(s.Once(w.Ctx, body))
+}
+
+// read begins to read a room.
+func (w *world) read(r *room.Room, o Options) *Reading {
+	w.Helper()
+	s, err := w.reader.Read(w.Ctx, []*room.Room{r}, nil, o)
+	w.Must(err)
+	w.Cleanup(func() { s.Close() })
+	return s
+}
+
+// TestHeld: when all was received, no memory is counted as used.
+func TestHeld(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("large", ledger.DefaultPolicy())
+	w.publish(r, make([]byte, 3<<20))
+	s := w.read(r, Options{All: true, End: true})
+	for _, err := range s.Messages() {
+		w.Must(err)
+	}
+	if n := s.held.Load(); n != 0 {
+		t.Errorf("%d bytes are held", n)
+	}
+}
+
+// TestGiven: what is given to a receiver ahead of it is bounded, and it is alone with a large message.
+func TestGiven(t *testing.T) {
+	s := &Reading{out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes)}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	half := batch{size: batchBytes, messages: make([]Message, 1)}
+	for range givenBytes / batchBytes {
+		must(s.give(t.Context(), half))
+	}
+	if err := s.give(over, half); !errors.Is(err, context.Canceled) {
+		t.Errorf("more than fits is given: %v", err)
+	}
+	for len(s.out) > 0 {
+		s.received(<-s.out)
+	}
+	large := batch{size: 4 * givenBytes}
+	s.held.Add(int64(large.size))
+	given := make(chan error, 1)
+	go func() { given <- s.give(t.Context(), large) }()
+	b := <-s.out
+	if s.given.TryAcquire(1) {
+		t.Error("something is given beside a large message")
+	}
+	select {
+	case <-given:
+		t.Error("it is taken for received")
+	default:
+	}
+	s.received(b)
+	must(<-given)
+	if n := s.held.Load(); n != 0 || !s.given.TryAcquire(givenBytes) {
+		t.Errorf("%d bytes are held after that", n)
+	}
+}
+
+// TestShed: a message that was given up for want of memory, and came to be whole, is no silent loss.
+func TestShed(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("shed", ledger.DefaultPolicy())
+	s := w.read(r, Options{})
+	s.held.Add(inbox.Budget) // as other rooms may
+	w.publish(r, make([]byte, 3<<20))
+	w.publish(r, []byte("small"))
+	for m, err := range s.Messages() {
+		w.Must(err)
+		if string(m.Body) != "small" {
+			t.Errorf("%d bytes were delivered", len(m.Body))
+		}
+		break
+	}
+	if err := s.Close(); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the reading ends with %v", err)
+	}
+}
+
+// TestNothingNew: an answer that holds only what was read already, as one does that is asked about a frame in doubt, is
+// the end of what was to be read, and not waited behind.
+func TestNothingNew(t *testing.T) {
+	s := &storedSource{page: []store.Frame{{Seq: 1}}, next: 2, last: 1}
+	if f, err := s.Next(t.Context()); !errors.Is(err, errTrimmed) || s.next != 2 {
+		t.Errorf("%v, %v, and goes on at %d", f, err, s.next)
+	}
+}
+
+// TestPileIsBounded: however many senders a server invents, only so many are told apart.
+func TestPileIsBounded(t *testing.T) {
+	var p pile
+	each := 0
+	for i := range 2 * rubbishSenders * (16 + 1) {
+		frame := store.Frame{Sender: crypto.PublicKey{byte(i), byte(i >> 8)}}
+		if !p.takes(frame) {
+			each++
+		}
+	}
+	if len(p.of) > rubbishSenders+1 || each > (rubbishSenders+1)*16 || p.due().IsZero() {
+		t.Errorf("%d senders, %d told one by one", len(p.of), each)
+	}
+}

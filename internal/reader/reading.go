@@ -1,0 +1,306 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// ErrClosed says that a client is closed.
+var ErrClosed = errors.New("the client is closed")
+
+// Options say where to begin and what to be told. The zero value begins with what comes after Read returns, and follows.
+type Options struct {
+	All    bool         // from the first message stored
+	Last   int          // with the last N messages stored in each room
+	Since  time.Time    // from the first message stored at this time or later
+	End    bool         // end when everything stored has been read
+	Queue  string       // share new messages with others who name the same queue; nothing is checked for gaps
+	Parts  bool         // leave large messages in Parts: to join one takes its size once more
+	Notice func(Notice) // told what is missing or wrong; nil: it is only counted
+
+	goOn stop // from here, where the room was left; zero: it was not
+}
+
+// contextFrames is how many frames before the first wanted are read, so as to know what it continues.
+const contextFrames = 32
+
+// syncAtOnce is how many rooms are begun to be read at the same time.
+const syncAtOnce = 8
+
+// Reading yields the verified messages of one or more rooms. Those of one sender's stream come in order. What was stored
+// when it began comes in the order in which it was stored, across its rooms too; after that they are merged as they come.
+// With End it has ended when every room has been read to where it reached, each whole: what cannot be read so far ends it
+// with ErrUnavailable.
+type Reading struct {
+	rd        *Reader
+	o         Options
+	growth    growth
+	out       chan batch
+	given     *semaphore.Weighted // bytes in out, or being received
+	ctx       context.Context
+	cancel    context.CancelFunc
+	finishing context.Context // done when it is to end with what is stored
+	finish    context.CancelFunc
+	findings  atomic.Int64
+	wentBack  atomic.Bool  // a room did, by one of the findings
+	held      atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
+	shed      atomic.Int64 // messages that were given up for want of memory
+
+	merged chan struct{} // closed when the past of the first feeds has been merged
+
+	mu    sync.Mutex
+	feeds map[crypto.ID]*feed
+	left  map[crypto.ID]stop // rooms that a pattern means and that were left, and where
+	open  int                // feeds that run
+	err   error
+	done  chan struct{}
+}
+
+// Read begins to read rooms, and every room of the client's that a pattern with the NATS wildcards * and > matches, also
+// those it is invited to later. ErrDenied when this client is no member of one; ErrNotFound, with End, when a pattern
+// matches none.
+func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []string, o Options) (*Reading, error) {
+	s := &Reading{
+		rd: rd, o: o, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), done: make(chan struct{}), merged: make(chan struct{}),
+		feeds: map[crypto.ID]*feed{}, left: map[crypto.ID]stop{}, growth: growth{patterns: patterns, arrivals: make(chan struct{}, 1)},
+	}
+	s.growth.s = s
+	s.ctx, s.cancel = context.WithCancel(rd.Context)
+	s.finishing, s.finish = context.WithCancel(s.ctx)
+	if o.End {
+		s.finish()
+	}
+	rd.register(s) // before rooms are listed, so that none falls between
+	matching, err := s.growth.begin(ctx)
+	if err != nil {
+		s.cancel()
+		return nil, err
+	}
+	for _, r := range matching {
+		if !slices.Contains(rooms, r) {
+			rooms = append(rooms, r)
+		}
+	}
+	if err := errors.Join(rd.Follow(ctx), s.add(ctx, rooms, o)); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if len(patterns) > 0 && !o.End && !rd.Tasks.Go(s.growth.run) {
+		return nil, ErrClosed
+	}
+	return s, nil
+}
+
+// add begins to read rooms. Every feed stands before the first one runs, so that none ends while another is
+// still to come; what they read of the past is put in the order in which it was stored.
+func (s *Reading) add(ctx context.Context, rooms []*room.Room, o Options) error {
+	ids := make([]crypto.ID, len(rooms))
+	for i, r := range rooms {
+		if err := r.Readable(); err != nil {
+			return err
+		}
+		ids[i] = r.ID
+	}
+	if err := s.rd.Conn.Grant(ctx, ids...); err != nil {
+		return err
+	}
+	feeds, err := s.prepareAll(ctx, rooms, o)
+	if err != nil {
+		for _, f := range feeds {
+			f.drop()
+		}
+		return err
+	}
+	s.mu.Lock()
+	s.open += len(feeds)
+	for _, f := range feeds {
+		s.feeds[f.r.ID] = f
+		delete(s.left, f.r.ID)
+	}
+	s.mu.Unlock()
+	if len(feeds) > 1 {
+		parts := make([]chan part, len(feeds))
+		for i, f := range feeds {
+			f.out.parts = make(chan part)
+			parts[i] = f.out.parts
+		}
+		if !s.rd.Tasks.Go(func() { s.merge(parts) }) {
+			return ErrClosed
+		}
+	}
+	for _, f := range feeds {
+		if !s.rd.Tasks.Go(f.run) {
+			return ErrClosed
+		}
+	}
+	return nil
+}
+
+// pageBudget is how many bytes of the past all feeds of a reading hold together, if frames are small.
+const pageBudget = 64 << 20
+
+// prepareAll makes feeds, some at a time. It returns those it made, also with an error.
+func (s *Reading) prepareAll(ctx context.Context, rooms []*room.Room, o Options) ([]*feed, error) {
+	made := make([]*feed, len(rooms))
+	page := max(pageBudget/max(len(rooms), 1)/2, 32<<10)
+	err := tasks.ForEach(ctx, syncAtOnce, len(rooms), func(i int) (err error) {
+		if made[i], err = s.prepare(ctx, rooms[i], o, page); err != nil {
+			err = fmt.Errorf("subscribe to %s: %w", rooms[i].Subject(), err)
+		}
+		return err
+	})
+	return slices.DeleteFunc(made, func(f *feed) bool { return f == nil }), err
+}
+
+// ended takes note that a feed has ended. A reading with patterns goes on without a room that may not be read any more.
+func (s *Reading) ended(f *feed, err error) {
+	if err != nil && s.ctx.Err() == nil {
+		f.r.LostRights(err)
+		if !s.goesOnWithout(f, err) {
+			s.stop(err)
+		} else {
+			s.rd.Tell("no longer reading %s: %v", f.r.Subject(), err)
+			s.mu.Lock()
+			delete(s.feeds, f.r.ID)
+			s.mu.Unlock()
+			s.lookForRooms() // it may be there again already
+		}
+	}
+	s.mu.Lock()
+	s.open--
+	over := s.open == 0 && s.finishing.Err() != nil
+	s.mu.Unlock()
+	if over {
+		s.stop(nil)
+	}
+}
+
+func (s *Reading) goesOnWithout(f *feed, err error) bool {
+	over := errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrNotFound)
+	return over && !errors.Is(err, store.ErrIntegrity) && len(s.growth.patterns) > 0 && f.r.Active(f.r.Key())
+}
+
+// Messages yields messages until the reading ends, then the error that ended it, if one did: ErrDenied for a membership
+// that ended, ErrIntegrity when there were findings. Bodies are the receiver's to keep.
+func (s *Reading) Messages() iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			select {
+			case b := <-s.out:
+				if !s.yield(b, yield) {
+					return
+				}
+				continue
+			default:
+			}
+			select {
+			case b := <-s.out:
+				if !s.yield(b, yield) {
+					return
+				}
+			case <-s.done:
+				if len(s.out) > 0 {
+					continue
+				}
+				if err := s.Err(); err != nil {
+					yield(Message{}, err)
+				}
+				return
+			}
+		}
+	}
+}
+
+// Waiting reports whether more messages have arrived already.
+func (s *Reading) Waiting() bool { return len(s.out) > 0 }
+
+// Err returns why the reading ended, or what is wrong with what it was given so far.
+func (s *Reading) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if n := s.findings.Load(); n > 0 {
+		err := fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", store.ErrIntegrity, n)
+		if s.wentBack.Load() {
+			return &alsoError{err, room.ErrRolledBack}
+		}
+		return err
+	}
+	if n := s.shed.Load(); n > 0 {
+		err := fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, n)
+		return remedy.With(err, remedy.Remedy{Kind: remedy.ReadFewer})
+	}
+	return nil
+}
+
+// alsoError is an error of another kind besides, which its text need not repeat.
+type alsoError struct {
+	error
+	also error
+}
+
+func (e *alsoError) Unwrap() []error { return []error{e.error, e.also} }
+
+// Finish has the reading end as with End: when everything that is stored by now has been read, and what waits for
+// something before it is given or missed for good, which takes up to half a minute. ErrUnavailable, by Messages and
+// Err, when that cannot be had.
+func (s *Reading) Finish() {
+	s.finish()
+	s.mu.Lock()
+	over := s.open == 0
+	s.mu.Unlock()
+	if over {
+		s.stop(nil)
+	}
+}
+
+// Close ends the reading at once, and returns what Err does. What waits for something before it is not given any
+// more: Finish gives it.
+func (s *Reading) Close() error {
+	s.stop(nil)
+	return s.Err()
+}
+
+// Fail ends the reading at once, for a reason of the caller's.
+func (s *Reading) Fail(why error) { s.stop(why) }
+
+func (s *Reading) stop(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		return
+	default:
+	}
+	s.err = err
+	close(s.done)
+	s.cancel()
+}
+
+func (s *Reading) notice(n Notice) {
+	if n.Finding {
+		s.findings.Add(1)
+		if n.Kind == RolledBack {
+			s.wentBack.Store(true)
+		}
+	}
+	if s.o.Notice != nil {
+		s.o.Notice(n)
+	}
+}

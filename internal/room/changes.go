@@ -1,0 +1,252 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Changes changes a room's log, one entry a call. Each is ErrDenied for who may not, ErrUnavailable when nobody knows
+// whether it stands, and ErrConflict when others were quicker all the time.
+type Changes struct{ *Room }
+
+// change appends an entry to the room's log, with the bus log up to date.
+func (r Changes) change(ctx context.Context, next mirror.Next) error {
+	if err := r.Bus.Sync(ctx); err != nil {
+		return err
+	}
+	if !r.Active(r.Key()) {
+		return r.Excluded()
+	}
+	if err := r.Log.Append(ctx, next); errors.Is(err, mirror.ErrRolledBack) { // which names the room
+		return err
+	} else if err != nil {
+		return fmt.Errorf("room %s: %w", r.Subject(), err)
+	}
+	return nil
+}
+
+// manages refuses what only an owner or admin may do, before keys are made for it.
+func (r Changes) manages(s *ledger.State) error {
+	if role := s.Room.Role(r.Key()); !role.Manages() {
+		if role == "" {
+			role = "not a member"
+		}
+		return fmt.Errorf("%w: only an owner or admin may, and you are %s", store.ErrDenied, article(role))
+	}
+	return nil
+}
+
+func article(role ledger.Role) string {
+	switch role {
+	case ledger.RoleOwner, ledger.RoleAdmin:
+		return "an " + string(role)
+	case ledger.RoleMember, ledger.RoleReader:
+		return "a " + string(role)
+	}
+	return string(role)
+}
+
+// Freshen rekeys the room if it is stale and the caller may, removing revoked members in the same
+// entry where its role allows. It reports whether there was anything to do.
+func (r Changes) Freshen(ctx context.Context) (bool, error) {
+	if !r.outdated() {
+		return false, nil
+	}
+	did := false
+	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		did = false
+		stale, gone := r.stale(s)
+		if !stale && len(gone) == 0 || !s.Room.Role(r.Key()).Manages() {
+			return nil, nil
+		}
+		did = true
+		return r.rekeyWithout(ctx, s, gone)
+	})
+	return did && err == nil, err
+}
+
+// outdated reports whether Freshen would find something to do.
+func (r Changes) outdated() bool {
+	s := r.State()
+	stale, gone := r.stale(s)
+	return (stale || len(gone) > 0) && s.Room.Role(r.Key()).Manages()
+}
+
+// stale says whether a room is stale, and which revoked members the caller may remove.
+func (r Changes) stale(s *ledger.State) (stale bool, gone []crypto.PublicKey) {
+	if !s.Room.Policy.Encrypted() || s.Room.Archived != 0 {
+		return false, nil
+	}
+	now, bus := time.Now(), r.Allowlist()
+	return ledger.Stale(s.Room, bus, now), ledger.Removable(s.Room, bus, r.Key(), now)
+}
+
+// strangers is store.ErrExists when some are members.
+func (r Changes) strangers(s *ledger.State, keys []crypto.PublicKey) error {
+	var there []string
+	for _, key := range keys {
+		if s.Room.Role(key) != "" {
+			there = append(there, r.NameOf(key))
+		}
+	}
+	switch {
+	case len(there) == 0:
+		return nil
+	case len(there) < len(keys):
+		return remedy.With(fmt.Errorf("%s: %w: in the room already; nobody was invited", strings.Join(there, ", "), store.ErrExists), r.Remedy(remedy.LeaveOut))
+	}
+	return fmt.Errorf("%s: %w: in the room already", strings.Join(there, ", "), store.ErrExists)
+}
+
+// Invite adds members, all in one entry. In a room whose history is joined, and in a stale one,
+// the same entry rekeys. store.ErrExists when one is a member already, store.ErrNotFound when one's card is
+// not known yet, store.ErrDenied when one is not on the allowlist.
+func (r Changes) Invite(ctx context.Context, role ledger.Role, keys ...crypto.PublicKey) error {
+	if _, err := r.Freshen(ctx); err != nil { // else the newcomers' role would wait behind the old ones' removal
+		return err
+	}
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if err := r.manages(s); err != nil {
+			return nil, err
+		}
+		if err := r.strangers(s, keys); err != nil {
+			return nil, err
+		}
+		invite := &ledger.Invite{}
+		for _, key := range keys {
+			if !r.Active(key) {
+				return nil, remedy.With(fmt.Errorf("%s: %w: not on the allowlist", key, store.ErrDenied), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
+			}
+			invite.Members = append(invite.Members, ledger.NewMember{Key: key, Role: role})
+		}
+		p := &mirror.Proposal{Body: invite}
+		if !s.Room.Policy.Encrypted() {
+			return p, nil
+		}
+		var err error
+		if s.Room.Policy.History == ledger.HistoryJoined {
+			invite.Rekey, p.Key, err = r.rekey(ctx, s, ledger.HistoryJoined)
+			return p, err
+		}
+		p.Key = &mirror.Key{Epoch: s.Room.Epoch().Number}
+		p.Key.Key, err = r.Keys.Get(ctx, s.Room.Epochs, p.Key.Epoch)
+		return p, err
+	})
+}
+
+// Kick removes members and rekeys in the same entry, so that they can read nothing from then on.
+// store.ErrNotFound when one is no member.
+func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if err := r.manages(s); err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if s.Room.Role(key) == "" {
+				return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
+			}
+		}
+		remove := &ledger.Remove{Keys: keys}
+		if _, gone := r.stale(s); len(gone) > 0 {
+			for _, key := range gone {
+				if !slices.Contains(remove.Keys, key) {
+					remove.Keys = append(slices.Clone(remove.Keys), key)
+				}
+			}
+		}
+		p := &mirror.Proposal{Body: remove}
+		if !s.Room.Policy.Encrypted() {
+			return p, nil
+		}
+		var err error
+		remove.Rekey, p.Key, err = r.rekey(ctx, s, s.Room.Policy.History)
+		return p, err
+	})
+}
+
+// Leave ends the caller's own membership.
+func (r Changes) Leave(ctx context.Context) error {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if s.Room.Role(r.Key()) == "" {
+			return nil, fmt.Errorf("%w: you are not a member", store.ErrNotFound)
+		}
+		return &mirror.Proposal{Body: &ledger.Leave{}}, nil
+	})
+}
+
+// SetRole changes a member's role. store.ErrNotFound when it is no member.
+func (r Changes) SetRole(ctx context.Context, key crypto.PublicKey, role ledger.Role) error {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		switch s.Room.Role(key) {
+		case "":
+			return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
+		case role:
+			return nil, nil
+		}
+		return &mirror.Proposal{Body: &ledger.MemberRole{Key: key, Role: role}}, nil
+	})
+}
+
+// Rekey begins a new epoch for the present members, without the revoked ones where the caller may
+// remove them.
+func (r Changes) Rekey(ctx context.Context) error {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if err := r.manages(s); err != nil {
+			return nil, err
+		}
+		if !s.Room.Policy.Encrypted() {
+			return nil, fmt.Errorf("%w: a room without encryption has no key", store.ErrInvalid)
+		}
+		_, gone := r.stale(s)
+		return r.rekeyWithout(ctx, s, gone)
+	})
+}
+
+// SetPolicy replaces the room's policy; edit changes a copy of the present one.
+func (r Changes) SetPolicy(ctx context.Context, edit func(p *ledger.Policy)) error {
+	return r.setPolicy(ctx, edit, false)
+}
+
+// BeginAnew says for everyone, as an owner may, that what the room had stored is gone, and that this was meant: the
+// messages of a bus that was restored or migrated do not come with it. The policy is changed as with SetPolicy.
+func (r Changes) BeginAnew(ctx context.Context, edit func(p *ledger.Policy)) error {
+	return r.setPolicy(ctx, edit, true)
+}
+
+func (r Changes) setPolicy(ctx context.Context, edit func(p *ledger.Policy), anew bool) error {
+	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		p := s.Room.Policy
+		edit(&p)
+		set := &ledger.SetPolicy{Policy: p, Anew: anew}
+		proposal := &mirror.Proposal{Body: set}
+		if s.Room.Role(r.Key()) != ledger.RoleOwner {
+			return nil, fmt.Errorf("%w: only an owner changes the policy", store.ErrDenied)
+		}
+		if p.Encrypted() && p.History != s.Room.Policy.History {
+			var err error
+			set.Rekey, proposal.Key, err = r.rekey(ctx, s, p.History)
+			return proposal, err
+		}
+		return proposal, nil
+	})
+}
+
+// Archive ends the room for good: what is stored can be read until it expires.
+func (r Changes) Archive(ctx context.Context) error {
+	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if s.Room.Archived != 0 {
+			return nil, fmt.Errorf("%w: archived", store.ErrExists)
+		}
+		return &mirror.Proposal{Body: &ledger.Archive{}}, nil
+	})
+}

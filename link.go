@@ -1,0 +1,260 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/reader"
+	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/open"
+	"github.com/unibus/unibus/internal/store/remote"
+)
+
+// link is how a client reaches a bus: through its service, or straight at a store.
+type link struct {
+	o         *Options
+	pins      *pins.Pins
+	makes     bool   // a store that is not there is made
+	connected func() // called when the connection stands again
+
+	store   store.Store
+	conn    *bus.Conn    // nil straight at a SQLite store
+	streams *bus.Streams // of rooms, straight at a JetStream store
+	past    reader.Past  // nil straight at a SQLite store
+
+	mu   sync.Mutex
+	away *time.Timer // runs while the connection is broken
+}
+
+// open connects, and returns which bus is there.
+func (l *link) open(ctx context.Context) (ID, error) {
+	if l.o.Store == "" {
+		return l.openService(ctx)
+	}
+	if err := l.openStore(ctx); err != nil {
+		return ID{}, err
+	}
+	address, err := l.o.address()
+	if err != nil {
+		return ID{}, err
+	}
+	statement, err := l.store.Bus(ctx)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return ID{}, fmt.Errorf("store %s: %w: %w", address, ErrNotFound, ErrNoBus)
+	case err != nil:
+		return ID{}, err
+	}
+	return l.checkBus(ctx, address, statement)
+}
+
+// openService logs in to the bus at a server.
+func (l *link) openService(ctx context.Context) (ID, error) {
+	var err error
+	if l.o.Server == "" && l.o.Context == "" {
+		if l.o.Server, err = joined(ctx, l.pins); err != nil {
+			return ID{}, err
+		}
+	}
+	address, err := l.o.address()
+	if err != nil {
+		return ID{}, err
+	}
+	id, err := l.pins.Server(ctx, address)
+	if err != nil {
+		return ID{}, err
+	}
+	if id.IsZero() || l.o.Bus != "" && !strings.EqualFold(l.o.Bus, id.String()) {
+		if id, err = l.hello(ctx); err != nil {
+			return ID{}, err
+		}
+	}
+	if err := l.login(ctx, id); err != nil {
+		return ID{}, err
+	}
+	service := remote.New(remote.Options{
+		Transport: l.conn, Identity: l.o.Identity, Bus: id, Inbox: l.conn.Inbox(), Watcher: l.conn, OpTimeout: l.o.Timeout,
+	})
+	l.store, l.past = service, service
+	return id, nil
+}
+
+func (l *link) dialOptions() bus.DialOptions {
+	return bus.DialOptions{
+		Servers: l.o.Server, Context: l.o.Context, Identity: l.o.Identity, Timeout: l.o.Timeout,
+		Connected: l.back, Lost: l.lost,
+	}
+}
+
+// lostNotice is how long a connection may be away before people are told: it also breaks for a moment when
+// the rooms that it is for change.
+const lostNotice = 2 * time.Second
+
+// lost tells that the connection broke, unless it stands again soon.
+func (l *link) lost(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.away == nil {
+		l.away = time.AfterFunc(lostNotice, func() { l.o.tell("connection lost (%v); reconnecting", redact.Error(err)) })
+	}
+}
+
+// back takes note that the connection stands again.
+func (l *link) back() {
+	l.mu.Lock()
+	away := l.away
+	l.away = nil
+	l.mu.Unlock()
+	if away != nil && !away.Stop() {
+		l.o.tell("connected again")
+	}
+	l.connected()
+}
+
+// disconnect ends the connection.
+func (l *link) disconnect() {
+	l.mu.Lock()
+	if l.away != nil {
+		l.away.Stop()
+	}
+	l.mu.Unlock()
+	if l.conn != nil {
+		l.conn.Close()
+	}
+}
+
+// hello asks the server which bus it is, and checks the answer.
+func (l *link) hello(ctx context.Context) (ID, error) {
+	statement, err := bus.Hello(ctx, l.dialOptions())
+	if err != nil {
+		return ID{}, l.o.explain(err)
+	}
+	address, err := l.o.address()
+	if err != nil {
+		return ID{}, err
+	}
+	return l.checkBus(ctx, address, statement)
+}
+
+// login connects, for the rooms that are known to be used.
+func (l *link) login(ctx context.Context, id ID) error {
+	o := l.dialOptions()
+	o.Bus = id
+	for _, name := range l.o.Rooms {
+		room, err := crypto.ParseID(name)
+		if err != nil {
+			if room, err = l.pins.Subject(ctx, id, name); err != nil {
+				return err
+			}
+		}
+		if !room.IsZero() {
+			o.Rooms = append(o.Rooms, room)
+		}
+	}
+	var err error
+	if l.conn, err = bus.Dial(o); err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrDenied) { // by this bus, or by another that is there now
+		if _, changed := l.hello(ctx); changed != nil {
+			return changed
+		}
+	}
+	return l.o.explain(err)
+}
+
+// checkBus verifies a bus log's first statement, and that it is the bus this address, and this
+// client, are known to belong to. The first contact pins it and says so.
+func (l *link) checkBus(ctx context.Context, address string, statement []byte) (ID, error) {
+	e, err := new(ledger.State).Check(statement)
+	if err != nil || e.Op != "found" {
+		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
+	}
+	first := new(ledger.State).With(e)
+	if l.o.Bus != "" {
+		want, err := crypto.ParseID(l.o.Bus)
+		if err != nil {
+			return ID{}, fmt.Errorf("bus %q: %w: %v", l.o.Bus, ErrInvalid, err)
+		}
+		if want != first.ID {
+			return ID{}, fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
+		}
+	}
+	pinned, err := l.pins.Server(ctx, address)
+	switch {
+	case err != nil:
+		return ID{}, err
+	case pinned.IsZero():
+		return first.ID, l.firstContact(ctx, address, first, e.By)
+	case pinned != first.ID:
+		return ID{}, fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
+	}
+	return first.ID, nil
+}
+
+// firstContact pins the bus at an address, and tells of it.
+func (l *link) firstContact(ctx context.Context, address string, first *ledger.State, founder PublicKey) error {
+	if err := l.pins.PinServer(ctx, address, first.ID); err != nil {
+		return err
+	}
+	known, err := l.pins.State(ctx, first.ID)
+	if err != nil {
+		return err
+	}
+	if known.Head.Seq > 0 {
+		l.o.tell("%s is another address of the bus %s, which is known already; pinned", address, first.ID)
+	} else {
+		l.o.tell("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, founder)
+	}
+	return nil
+}
+
+// refused says why the bus ended the connection for good, and what to do about it; nil while it has not.
+// Whatever fails meanwhile may only say that the connection is gone.
+func (l *link) refused() error { return l.o.explain(l.conn.Err()) }
+
+// explain says what to do about a refused or failed connection.
+func (o *Options) explain(err error) error {
+	switch {
+	case o.Store != "":
+	case errors.Is(err, ErrDenied):
+		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, o.Identity.Key())
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: o.Identity.Key(), User: o.Name})
+	case errors.Is(err, bus.ErrUnanswered):
+		return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtService})
+	case errors.Is(err, ErrUnavailable):
+		return remedy.With(err, remedy.Remedy{Kind: remedy.StartServer})
+	}
+	return err
+}
+
+// address is where the options lead, as it is pinned: without what only the servers may know.
+func (o *Options) address() (string, error) {
+	if o.Store != "" {
+		u, err := open.Parse(o.Store)
+		if err != nil {
+			return "", err
+		}
+		return u.Address(o.Context)
+	}
+	if o.Context != "" {
+		return "context:" + o.Context, nil
+	}
+	return redact.URL(o.Server), nil
+}
+
+// StateFile is where what the identity has verified is kept.
+func (o *Options) StateFile() string {
+	return filepath.Join(o.StateDir, o.Identity.Key().String()+".db")
+}

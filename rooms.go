@@ -1,0 +1,287 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// syncAtOnce is how many logs are brought up to date at the same time.
+const syncAtOnce = 8
+
+// minPrefix is how many characters of a room's id name it at least.
+const minPrefix = 6
+
+// rooms are those that a client has opened.
+type rooms struct {
+	c *Client
+
+	mu   sync.Mutex
+	open map[ID]*Room
+}
+
+func newRooms(c *Client) *rooms { return &rooms{c: c, open: map[ID]*Room{}} }
+
+// known returns a room if it is open; nil if it is not.
+func (o *rooms) known(id ID) *Room {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.open[id]
+}
+
+// all returns those that are open.
+func (o *rooms) all() []*Room {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(o.open))
+}
+
+// count is how many are open.
+func (o *rooms) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.open)
+}
+
+// mine are those that this client is a member of, opened for the reader.
+func (o *rooms) mine(ctx context.Context) ([]*room.Room, error) {
+	mine, err := o.c.MyRooms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*room.Room, len(mine))
+	for i, r := range mine {
+		out[i] = r.r
+	}
+	return out, nil
+}
+
+// byID verifies a room's log, once per client; later calls bring it up to date.
+func (o *rooms) byID(ctx context.Context, id ID) (*Room, error) {
+	r, err := o.pinned(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return o.opened(r, r.r.Sync(ctx))
+}
+
+// pinned is a room as open already, or as pinned, not brought up to date.
+func (o *rooms) pinned(ctx context.Context, id ID) (*Room, error) {
+	if r := o.known(id); r != nil {
+		return r, nil
+	}
+	log, err := o.c.peer.Open(ctx, id, o.c.Bus())
+	if err != nil {
+		return nil, err
+	}
+	r, err := o.c.self.Open(ctx, log)
+	return &Room{c: o.c, r: r, changes: room.Changes{Room: r}}, err
+}
+
+// opened remembers a room that was brought up to date, if it is one; synced is what came of that.
+func (o *rooms) opened(r *Room, synced error) (*Room, error) {
+	if errors.Is(synced, ErrNotFound) {
+		return nil, remedy.With(fmt.Errorf("room %s: %w", r.r.ID, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
+	}
+	if synced != nil {
+		return nil, synced
+	}
+	if r.r.Says() == nil {
+		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", r.r.ID, ErrInvalid)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if open := o.open[r.r.ID]; open != nil {
+		return open, nil
+	}
+	o.open[r.r.ID] = r
+	return r, nil
+}
+
+// byIDs opens rooms, asking the store once where all of their logs end, and for entries only of those that
+// have grown.
+func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) {
+	rooms := make([]*Room, len(ids))
+	before := make([]ledger.Head, len(ids))
+	err := tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
+		if rooms[i], err = o.pinned(ctx, ids[i]); err == nil {
+			before[i] = rooms[i].r.State().Head
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	heads, err := o.c.link.store.Heads(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	err = tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
+		r := rooms[i]
+		rooms[i], err = o.opened(r, r.r.Log.SyncTo(ctx, before[i], heads[i]))
+		return err
+	})
+	return rooms, err
+}
+
+// stillNamed checks that a subject means the pinned room in the store as well.
+func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) error {
+	now, err := o.c.link.store.RoomBySubject(ctx, subject)
+	if errors.Is(err, ErrNotFound) {
+		return nil // a room that is gone shows at its log, and one that was left is not shown
+	}
+	if err != nil {
+		return err
+	}
+	if now.ID == pinned {
+		return nil
+	}
+	if o.c.o.Confirm {
+		return o.c.pins.PinSubject(ctx, o.c.Bus(), subject, now.ID, true)
+	}
+	err = fmt.Errorf("room %s: %w: the subject meant the room %s and now means %s", subject, ErrIntegrity, pinned, now.ID)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
+}
+
+func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
+	found, err := o.c.link.store.RoomBySubject(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		id, err := o.prefixed(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return o.byID(ctx, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := o.byID(ctx, found.ID)
+	if err != nil {
+		return nil, err
+	}
+	if r.Subject() != name {
+		return nil, fmt.Errorf("room %s: %w: the store gave the room %s instead", name, ErrIntegrity, r.Subject())
+	}
+	return r, o.c.pins.PinSubject(ctx, o.c.Bus(), name, r.r.ID, false)
+}
+
+// prefixed finds the one of the caller's rooms whose id begins so.
+func (o *rooms) prefixed(ctx context.Context, prefix string) (ID, error) {
+	missing := remedy.With(fmt.Errorf("room %s: %w", prefix, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
+	if len(prefix) < minPrefix {
+		return ID{}, missing
+	}
+	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, o.c.Key())
+	if err != nil {
+		return ID{}, err
+	}
+	var match []ID
+	for _, ref := range refs {
+		if strings.HasPrefix(ref.ID.String(), strings.ToLower(prefix)) {
+			match = append(match, ref.ID)
+		}
+	}
+	switch len(match) {
+	case 0:
+		return ID{}, missing
+	case 1:
+		return match[0], nil
+	}
+	return ID{}, fmt.Errorf("room %s: %w: %d of your rooms have ids that begin so", prefix, ErrInvalid, len(match))
+}
+
+// Room opens a room by subject, id, or a prefix of at least 6 characters of the id of one of the
+// caller's rooms, and verifies its log. ErrNotFound covers rooms that are none of the caller's
+// business.
+func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
+	if id, err := crypto.ParseID(name); err == nil {
+		return c.rooms.byID(ctx, id)
+	}
+	if err := ledger.ValidSubject(name); err != nil {
+		return nil, fmt.Errorf("room %q: %w: it is neither a subject nor an id", name, ErrInvalid)
+	}
+	pinned, err := c.pins.Subject(ctx, c.Bus(), name)
+	if err != nil {
+		return nil, err
+	}
+	if pinned.IsZero() {
+		return c.rooms.bySubject(ctx, name)
+	}
+	// The store is asked all the same, beside the work: it must not say anything else now.
+	asked := make(chan error, 1)
+	go func() { asked <- c.rooms.stillNamed(ctx, name, pinned) }()
+	r, err := c.rooms.byID(ctx, pinned)
+	if named := <-asked; named != nil {
+		return nil, named
+	}
+	return r, err
+}
+
+// ListMyRooms lists the rooms this client is a member of, by room id, as their logs say.
+func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
+	rooms, err := c.MyRooms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]RoomRef, len(rooms))
+	for i, r := range rooms {
+		info := r.Info()
+		refs[i] = RoomRef{ID: info.ID, Subject: info.Subject, Epoch: info.Epoch, Policy: info.Policy, Role: info.Role}
+	}
+	return refs, nil
+}
+
+// MyRooms opens every room this client is a member of, by room id.
+func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
+	rooms, err := c.RoomsOf(ctx, c.Key())
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(rooms, func(r *Room) bool { return r.r.Says().Role(c.Key()) == "" }), nil
+}
+
+// RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
+// learns. What the store's view lists but the log does not bear out is ErrIntegrity.
+func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
+	refs, err := c.link.store.ListRoomsForEndpoint(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]ID, len(refs))
+	for i, ref := range refs {
+		ids[i] = ref.ID
+	}
+	rooms, err := c.rooms.byIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rooms {
+		if says := r.r.Says(); !says.Known(key) || says.Subject != refs[i].Subject {
+			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
+		}
+	}
+	return rooms, nil
+}
+
+// AllRooms opens every room of the bus, by room id; for bus admins.
+func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
+	var ids []ID
+	for r, err := range c.link.store.Rooms(ctx, ID{}) {
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, r.ID)
+	}
+	slices.SortFunc(ids, ID.Compare)
+	return c.rooms.byIDs(ctx, ids)
+}
