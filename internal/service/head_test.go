@@ -52,6 +52,12 @@ func TestSeen(t *testing.T) {
 	if err := errors.Join(os.RemoveAll(kept), os.Rename(before, kept)); err != nil {
 		t.Fatal(err)
 	}
+	if err := o.checkHeld(t.Context()); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("that it holds less than it did is not noticed: %v", err)
+	}
+	if err := os.Remove(filepath.Join(o.Dir, heldFile)); err != nil { // how far the log was seen counts by itself
+		t.Fatal(err)
+	}
 	if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
 		n.Stop()
 		t.Fatalf("it is served: %v", err)
