@@ -41,7 +41,7 @@ func (r *Room) Info() RoomInfo {
 	s := r.r.State()
 	first := s.Room.Epochs[0]
 	return RoomInfo{
-		ID: s.ID, Subject: s.Room.Subject, Epoch: s.Room.Epoch().Number, Policy: s.Room.Policy,
+		ID: s.ID, Subject: s.Room.Subject, Epoch: s.Room.Epoch().Number, Policy: s.Room.Policy.Copy(),
 		Role: s.Room.Role(r.c.Key()), Members: len(s.Room.Members()), Seq: s.Head.Seq,
 		Archived: s.Room.Archived != 0, Created: first.Time, Creator: first.By,
 		Stale: ledger.Stale(s.Room, r.c.self.Allowlist(), time.Now()),
@@ -66,7 +66,7 @@ type Member struct {
 func (r *Room) Members() []Member {
 	var out []Member
 	now, bus := time.Now(), r.c.self.Allowlist()
-	for key, role := range r.r.Says().Members() {
+	for key, role := range r.r.Ledger().Members() {
 		m := Member{Key: key, Role: role}
 		if u := bus.User(key); u != nil {
 			m.Name, m.Active = u.Name, u.ActiveAt(now)

@@ -96,7 +96,7 @@ func (o *rooms) opened(r *Room, synced error) (*Room, error) {
 	if synced != nil {
 		return nil, synced
 	}
-	if r.r.Says() == nil {
+	if r.r.Ledger() == nil {
 		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", r.r.ID, ErrInvalid)
 	}
 	o.mu.Lock()
@@ -247,7 +247,7 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(rooms, func(r *Room) bool { return r.r.Says().Role(c.Key()) == "" }), nil
+	return slices.DeleteFunc(rooms, func(r *Room) bool { return r.r.Ledger().Role(c.Key()) == "" }), nil
 }
 
 // RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
@@ -266,7 +266,7 @@ func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 		return nil, err
 	}
 	for i, r := range rooms {
-		if says := r.r.Says(); !says.Known(key) || says.Subject != refs[i].Subject {
+		if log := r.r.Ledger(); !log.Known(key) || log.Subject != refs[i].Subject {
 			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
 		}
 	}

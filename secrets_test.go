@@ -69,8 +69,8 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets := [][]byte{[]byte("nobody may find"), []byte("a header key"), []byte("a header value"), seed}
-	for _, e := range room.r.Says().Epochs {
-		key, err := room.r.Keys.Get(ctx, room.r.Says().Epochs, e.Number)
+	for _, e := range room.r.Ledger().Epochs {
+		key, err := room.r.Keys.Get(ctx, room.r.Ledger().Epochs, e.Number)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Not
 	wrong := func(format string, args ...any) {
 		notice(Notice{Kind: NoticeView, Finding: true, Room: r.r.ID, Subject: info.Subject, Why: fmt.Sprintf(format, args...)})
 	}
-	if !room.Is(r.r.Says()) {
+	if !room.Is(r.r.Ledger()) {
 		wrong("the store's record of the room is not what its log says")
 	}
 	listed := map[PublicKey]Role{}
@@ -204,7 +204,7 @@ func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
 		return fmt.Errorf("place %d: %w: the room ends at place %d", place, ErrInvalid, past.Last)
 	}
 	at := m.Known
-	at.Anew, at.Accepted = r.r.Says().Anew, max(place, m.Accepted)
+	at.Anew, at.Accepted = r.r.Ledger().Anew, max(place, m.Accepted)
 	if place == m.Pinned || m.Pinned > past.Last { // the frame there is taken for what was there
 		at = pins.Place{Anew: at.Anew, Accepted: max(place, m.Pinned)}
 		if place > 0 {

@@ -43,6 +43,15 @@ func DefaultPolicy() Policy {
 	}
 }
 
+// Copy returns a policy that may be changed without this one.
+func (p Policy) Copy() Policy {
+	if p.Retain != nil {
+		retain := *p.Retain
+		p.Retain = &retain
+	}
+	return p
+}
+
 // Encrypted reports whether messages are encrypted end to end.
 func (p Policy) Encrypted() bool { return p.Encryption == EncryptionE2E }
 

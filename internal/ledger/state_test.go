@@ -125,3 +125,18 @@ func TestEntryWords(t *testing.T) {
 		})
 	}
 }
+
+// TestPolicyCopy: whoever changes a copy of a policy changes no state.
+func TestPolicyCopy(t *testing.T) {
+	p := DefaultPolicy()
+	q := p.Copy()
+	q.Retain.Age = 1
+	q.Pad = true
+	if *p.Retain != *DefaultPolicy().Retain || p.Pad {
+		t.Errorf("%v", p)
+	}
+	p.Retain = nil
+	if p.Copy().Retain != nil {
+		t.Error("a policy that stores nothing does")
+	}
+}

@@ -66,7 +66,7 @@ type feed struct {
 // prepare makes a feed up to the point where nothing new can be missed.
 func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int) (*feed, error) {
 	f := &feed{
-		s: s, r: r, o: o, page: page, stored: r.Says().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(), notice: s.notice, subject: r.Subject(),
+		s: s, r: r, o: o, page: page, stored: r.Ledger().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(), notice: s.notice, subject: r.Subject(),
 	}
 	f.out.f, f.waiting.f = f, f
 	f.judging = judging{f: f, keyless: map[uint32]time.Time{}, told: map[once]bool{}}

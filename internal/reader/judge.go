@@ -218,7 +218,7 @@ func (j *judging) refuse(ctx context.Context, frame store.Frame, why error) erro
 // overWith reports whether what a sender says of another history is of the past: a person takes the room for what it is
 // up to there, or the sender was removed since and is back.
 func (j *judging) overWith(frame store.Frame, h crypto.Header) bool {
-	return j.f.r.Says().OutSince(frame.Sender, h.At) || j.f.reach != nil && frame.Seq > 0 && frame.Seq <= j.f.reach.Accepted
+	return j.f.r.Ledger().OutSince(frame.Sender, h.At) || j.f.reach != nil && frame.Seq > 0 && frame.Seq <= j.f.reach.Accepted
 }
 
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being

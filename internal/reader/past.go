@@ -142,7 +142,7 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 		case err != nil: // quiet for long enough, or the connection broke
 			s.quiet = s.rd.tailEvery()
 			return store.Frame{}, s.tail(ctx)
-		case f.Seq == 0 && !s.r.Says().Policy.Stored():
+		case f.Seq == 0 && !s.r.Ledger().Policy.Stored():
 			return f, errUnstored
 		case f.Seq < s.next && back: // the place was used before
 			s.doubt()
@@ -287,7 +287,7 @@ func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
 // just now: its stream is not there yet.
 func (s *storedSource) part(ctx context.Context, q store.FramesQuery) (store.Past, error) {
 	past, err := s.rd.Frames(ctx, s.r.ID, q)
-	if errors.Is(err, store.ErrNotFound) && s.r.Sync(ctx) == nil && s.r.Readable() == nil && s.r.Says().Policy.Stored() {
+	if errors.Is(err, store.ErrNotFound) && s.r.Sync(ctx) == nil && s.r.Readable() == nil && s.r.Ledger().Policy.Stored() {
 		err = fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 	}
 	return past, err

@@ -86,7 +86,7 @@ func (f *feed) explain(err error) error {
 		if why := f.r.Readable(); why != nil {
 			return why
 		}
-		if f.stored && !f.r.Says().Policy.Stored() { // that is why there is no past
+		if f.stored && !f.r.Ledger().Policy.Stored() { // that is why there is no past
 			f.goLive()
 			return nil
 		}
@@ -211,7 +211,7 @@ func (f *feed) kept(frame *store.Frame) (again bool) {
 		return false
 	}
 	live, ok := f.src.(*bus.Feed)
-	if !ok || f.o.Queue != "" || !f.r.Says().Policy.Stored() {
+	if !ok || f.o.Queue != "" || !f.r.Ledger().Policy.Stored() {
 		frame.Seq = 0
 		return false
 	}

@@ -225,7 +225,7 @@ func (r Changes) BeginAnew(ctx context.Context, edit func(p *ledger.Policy)) err
 
 func (r Changes) setPolicy(ctx context.Context, edit func(p *ledger.Policy), anew bool) error {
 	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
-		p := s.Room.Policy
+		p := s.Room.Policy.Copy()
 		edit(&p)
 		set := &ledger.SetPolicy{Policy: p, Anew: anew}
 		proposal := &mirror.Proposal{Body: set}

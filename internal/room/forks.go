@@ -57,7 +57,7 @@ func (r *Room) Frozen() error {
 		if f.Settled {
 			continue
 		}
-		if r.Says().OutSince(f.Sender, f.At) {
+		if r.Ledger().OutSince(f.Sender, f.At) {
 			continue
 		}
 		own, _ := r.State().HashAt(f.At)

@@ -189,7 +189,7 @@ func (k *Keys) sealed(ctx context.Context, e ledger.Epoch) (crypto.RoomKey, erro
 // HoldsKey reports whether this client was given the key of the room's present epoch. In a room
 // without encryption everyone holds it.
 func (r *Room) HoldsKey(ctx context.Context) (bool, error) {
-	room := r.Says()
+	room := r.Ledger()
 	if !room.Policy.Encrypted() {
 		return true, nil
 	}

@@ -65,7 +65,7 @@ func (r *Room) Remember(ctx context.Context) (*Reach, error) {
 		return nil, err
 	}
 	m := &Reach{r: r}
-	if at.Anew == r.Says().Anew {
+	if at.Anew == r.Ledger().Anew {
 		m.Known, m.Pinned, m.Accepted, m.Disputed = at, max(at.Seq, at.Own), at.Accepted, at.Disputed
 	}
 	return m, nil
@@ -176,7 +176,7 @@ func (m *Reach) Write(ctx context.Context) error {
 	}
 	hash := sha256.Sum256(m.frame)
 	m.frame = nil
-	at := pins.Place{Anew: m.r.Says().Anew}
+	at := pins.Place{Anew: m.r.Ledger().Anew}
 	if m.own {
 		at.Own, at.OwnHash = m.place, hash
 	} else {

@@ -47,11 +47,11 @@ func (s *Self) Open(ctx context.Context, log *mirror.Log) (*Room, error) {
 // State is the state of the room's log, as last verified.
 func (r *Room) State() *ledger.State { return r.Log.State() }
 
-// Says is what the room's log says, as last verified; nil for a log that is of no room.
-func (r *Room) Says() *ledger.Room { return r.Log.State().Room }
+// Ledger is what the room's log folds to, as last verified; nil for a log that is of no room.
+func (r *Room) Ledger() *ledger.Room { return r.Log.State().Room }
 
 // Subject is the room's subject.
-func (r *Room) Subject() string { return r.Says().Subject }
+func (r *Room) Subject() string { return r.Ledger().Subject }
 
 // Sync brings the room up to date with the store.
 func (r *Room) Sync(ctx context.Context) error { return r.Log.Sync(ctx) }
@@ -66,16 +66,16 @@ func (r *Room) Readable() error {
 	if frozen := r.Frozen(); frozen != nil {
 		return frozen
 	}
-	me, says := r.Key(), r.Says()
+	me, log := r.Key(), r.Ledger()
 	switch {
-	case says.Role(me) != "" && r.Active(me):
+	case log.Role(me) != "" && r.Active(me):
 		return nil
-	case says.Role(me) != "":
+	case log.Role(me) != "":
 		return r.Excluded()
 	}
-	err := fmt.Errorf("room %s: %w: you are not a member", says.Subject, store.ErrDenied)
-	if says.Known(me) {
-		err = fmt.Errorf("room %s: %w: you are no longer a member", says.Subject, store.ErrDenied)
+	err := fmt.Errorf("room %s: %w: you are not a member", log.Subject, store.ErrDenied)
+	if log.Known(me) {
+		err = fmt.Errorf("room %s: %w: you are no longer a member", log.Subject, store.ErrDenied)
 	}
 	help := r.Remedy(remedy.LetIn)
 	help.User = r.NameOf(me)

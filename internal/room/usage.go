@@ -13,7 +13,7 @@ import (
 // Renew rekeys a room whose epoch has outlived its policy, if this client may; if not it warns, once an epoch, and
 // refuses past a quarter more (SPEC.md §6).
 func (r Changes) Renew(ctx context.Context) error {
-	room := r.Says()
+	room := r.Ledger()
 	epoch := room.Epoch().Number
 	age, manages := room.Ageing(r.Now(), r.Used.Of(epoch)), room.Role(r.Key()).Manages()
 	switch {

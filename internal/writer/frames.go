@@ -79,7 +79,7 @@ func (p *Stream) launch(flags byte) error {
 		}
 	}
 	p.mu.Lock()
-	p.out.SetMost(together(&p.r.Says().Policy)) // the policy may have changed
+	p.out.SetMost(together(&p.r.Ledger().Policy)) // the policy may have changed
 	p.busy = false
 	if err != nil && p.failed == nil {
 		p.failed = err // collect ends the rest, when it has the acknowledgements of what is on its way
@@ -100,7 +100,7 @@ func (p *Stream) seal(content []byte, flags byte, counter uint64, messages int) 
 		return flight{}, err
 	}
 	now := uint64(p.r.Now().UnixMicro())
-	if stored := p.r.Says().Policy.Stored(); stored != p.stored || now+uint64(clockBack.Microseconds()) < p.sealed {
+	if stored := p.r.Ledger().Policy.Stored(); stored != p.stored || now+uint64(clockBack.Microseconds()) < p.sealed {
 		counter = p.begin(stored)
 		p.sealed = 0
 	}
@@ -253,7 +253,7 @@ func (p *Stream) awaitAck(f flight) (place uint64, err error) {
 			if _, _, err := p.r.Writing(p.ctx); err != nil {
 				return 0, err
 			}
-			f.stored = p.r.Says().Policy.Stored() // the right to publish follows the room's policy
+			f.stored = p.r.Ledger().Policy.Stored() // the right to publish follows the room's policy
 		}
 		if err := tasks.Pause(p.ctx, wait); err != nil {
 			return 0, err

@@ -92,7 +92,7 @@ func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
 	if _, _, err := r.Writing(ctx); err != nil {
 		return nil, err
 	}
-	policy := r.Says().Policy
+	policy := r.Ledger().Policy
 	most := mostOf(policy)
 	p := &Stream{
 		w: w, r: r, stream: newID(), stored: policy.Stored(), flying: make(chan flight, inFlight), most: most,
