@@ -302,6 +302,29 @@ type streamForm struct {
 	config jetstream.StreamConfig
 }
 
+// Copies are behind for a moment whenever something is stored: it is looked again at those that were.
+const (
+	behindLooks = 5
+	behindWait  = 300 * time.Millisecond
+)
+
+// stillBehind returns those of some streams whose copies are not current at any of a few more looks.
+func stillBehind(ctx context.Context, js jetstream.JetStream, behind []string) ([]string, error) {
+	for range behindLooks {
+		if len(behind) == 0 {
+			break
+		}
+		if err := tasks.Pause(ctx, behindWait); err != nil {
+			return nil, err
+		}
+		behind = slices.DeleteFunc(behind, func(name string) bool {
+			s, err := js.Stream(ctx, name)
+			return err == nil && bus.Current(s.CachedInfo())
+		})
+	}
+	return behind, nil
+}
+
 // replicas looks at the copies of all streams that are a bus's, and returns what streams there are.
 func replicas(ctx context.Context, nc *nats.Conn, step time.Duration, n named) (found []streamForm, err error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(step))
@@ -323,6 +346,9 @@ func replicas(ctx context.Context, nc *nats.Conn, step time.Duration, n named) (
 		}
 	}
 	if err := list.Err(); err != nil {
+		return nil, err
+	}
+	if behind, err = stillBehind(ctx, js, behind); err != nil {
 		return nil, err
 	}
 	switch {

@@ -32,12 +32,14 @@ type Mark struct {
 	Last    uint64        `json:"last"`
 	Created time.Time     `json:"created"` // of the stream
 	Age     time.Duration `json:"age,omitzero"`
-	Bytes   int64         `json:"bytes,omitzero"` // that it may hold
-	Seq     uint64        `json:"seq,omitzero"`   // of the room's log
-	Lost    uint64        `json:"lost,omitzero"`  // the place it once was at, if it was later found behind it
-	Begun   uint64        `json:"begun,omitzero"` // the place it once began at, if that was gone before its time
-	Holes   uint64        `json:"holes,omitzero"` // places between First and Last without a message: a room has none
-	Taken   uint64        `json:"taken,omitzero"` // of these, as many as a person has accepted
+	Bytes   int64         `json:"bytes,omitzero"`   // that it may hold
+	Seq     uint64        `json:"seq,omitzero"`     // of the room's log
+	Lost    uint64        `json:"lost,omitzero"`    // the place it once was at, if it was later found behind it
+	Begun   uint64        `json:"begun,omitzero"`   // the place it once began at, if that was gone before its time
+	Holes   uint64        `json:"holes,omitzero"`   // places between First and Last without a message: a room has none
+	Taken   uint64        `json:"taken,omitzero"`   // of these, as many as a person has accepted
+	Before  uint64        `json:"before,omitempty"` // what Seq was before it last grew
+	Grown   time.Time     `json:"grown,omitzero"`   // and when that was noticed
 }
 
 // Marks are what is remembered of the rooms' streams, by room, so that one which was made anew or went
@@ -85,6 +87,10 @@ func unsealed(text []byte) (body []byte, ok bool) {
 	return body, string(sum) == hex.EncodeToString(want[:])
 }
 
+// emptyWithin is how long after a room ceased to store messages, and began again perhaps, its stream may be emptied of what
+// was there before: a service that is at it may be slow.
+const emptyWithin = 2 * time.Minute
+
 // Compare holds the stream of a room, whose log is at seq, against its mark at a time, and remembers what it is now.
 // It returns what to tell, if there is something; nil for a stream that is not there. Changed reports whether the room's
 // policy was changed after an entry of its log.
@@ -102,6 +108,14 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 		Holes: holes(now.State),
 	}
 	next.Taken = min(was.Taken, next.Holes)
+	next.Before, next.Grown = was.Before, was.Grown
+	since := was.Seq
+	if at.Sub(was.Grown) < emptyWithin {
+		since = was.Before
+	}
+	if known && seq != was.Seq {
+		next.Before, next.Grown = since, at
+	}
 	var tell string
 	switch {
 	case known && next.Last < was.Last && !next.Created.Equal(was.Created):
@@ -112,7 +126,7 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	if tell != "" {
 		next.Lost = max(next.Lost, was.Last)
 	}
-	if was.early(next, now.State.Bytes, at) && (next.Seq == was.Seq || !changed(was.Seq)) {
+	if was.early(next, now.State.Bytes, at) && !changed(since) {
 		next.Begun = cmp.Or(next.Begun, was.First)
 		tell = cmp.Or(tell, fmt.Sprintf("its stream lost its beginning: it begins at %d, and began at %d", next.First, was.First))
 	}

@@ -292,6 +292,8 @@ func TestLostBeginning(t *testing.T) {
 		{"trimmed for nothing new", 0, largest, 1, 301, nil, day, true, 0},
 		{"emptied by the log", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, false, 7},
 		{"after a change of the log that is none of the policy", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, true, 6},
+		{"emptied by a service that was slow", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Before, m.Grown = 6, began.Add(day-time.Minute) }, day, false, 7},
+		{"long after that", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Before, m.Grown = 6, began }, day, true, 7},
 		{"made anew", 0, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Created = began.Add(1) }, day, false, 0},
 		{"with another age", day, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxAge = 2 * day }, day / 2, false, 0},
 		{"with another size", 0, 2000, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxBytes = 3000 }, day, false, 0},
