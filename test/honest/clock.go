@@ -46,13 +46,9 @@ func newClock(ctx context.Context, dir string) (*clock, error) {
 		return nil, fmt.Errorf("go list: %w", err)
 	}
 	source := filepath.Join(string(bytes.TrimSpace(root)), "client.go")
-	client, err := os.ReadFile(source)
+	changed, err := withShiftedClock(source)
 	if err != nil {
 		return nil, err
-	}
-	changed := bytes.Replace(client, []byte("now: time.Now,"), []byte("now: shiftedNow,"), 1)
-	if bytes.Equal(changed, client) {
-		return nil, fmt.Errorf("%s: the clock is not where it was", source)
 	}
 	file, err := run.Overlay(dir, map[string][]byte{
 		source: changed,
@@ -67,6 +63,19 @@ func newClock(ctx context.Context, dir string) (*clock, error) {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	return c, nil
+}
+
+// withShiftedClock is the client.go at source with the clock of shifted.
+func withShiftedClock(source string) ([]byte, error) {
+	client, err := os.ReadFile(source)
+	if err != nil {
+		return nil, err
+	}
+	changed := bytes.Replace(client, []byte("Now: time.Now,"), []byte("Now: shiftedNow,"), 1)
+	if bytes.Equal(changed, client) {
+		return nil, fmt.Errorf("%s: the clock is not where it was", source)
+	}
+	return changed, nil
 }
 
 // of is a peer whose clock is set by set, by a name that nobody else uses.
