@@ -46,7 +46,8 @@ func (p *Publisher) Close(ctx context.Context) error { return p.s.Close(ctx) }
 // Done is closed when the publisher can send no more: it failed, or was closed.
 func (p *Publisher) Done() <-chan struct{} { return p.s.Done() }
 
-// Acked is how many messages the server has acknowledged so far.
+// Acked is how many messages the server has acknowledged so far, from the first on: after a failure, whoever goes on
+// behind the first so many leaves none out, and may repeat some.
 func (p *Publisher) Acked() uint64 { return p.s.Acked() }
 
 // Publish sends one message on the client's lasting stream in the room and waits until it is

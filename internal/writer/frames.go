@@ -206,12 +206,7 @@ func (p *Stream) collect() {
 				err = reach.Acknowledged(p.ctx, &f.Sent, place)
 			}
 			p.mu.Lock()
-			if err != nil {
-				p.fail(err)
-			} else {
-				p.acked += uint64(f.messages)
-				p.again = p.again && len(p.flying) > 0
-			}
+			p.account(&f, err)
 			p.wake.Broadcast()
 			p.mu.Unlock()
 		case <-write.C:
@@ -220,6 +215,20 @@ func (p *Stream) collect() {
 			}
 		}
 	}
+}
+
+// account counts a frame's messages if it was acknowledged and every one before it was: whoever goes on behind the
+// first so many messages leaves none out. p.mu is held.
+func (p *Stream) account(f *flight, err error) {
+	if err != nil {
+		p.missed = true
+		p.fail(err)
+		return
+	}
+	if !p.missed {
+		p.acked += uint64(f.messages)
+	}
+	p.again = p.again && len(p.flying) > 0
 }
 
 // awaitAck gets one frame acknowledged. In a stored room the same frame may be sent any number of

@@ -60,7 +60,8 @@ type Stream struct {
 	failed  error
 	unacked error  // why the last try to have a frame stored failed
 	sent    uint64 // messages in frames made so far
-	acked   uint64 // messages acknowledged
+	acked   uint64 // messages acknowledged, from the first on
+	missed  bool   // a frame was not acknowledged: what was after it does not count
 	counter uint64
 	busy    bool // a frame is being made or sent
 	again   bool // frames are being sent again, which those behind them wait for
@@ -246,7 +247,8 @@ func (p *Stream) pieces(body []byte, headers []crypto.Field) error {
 // Done is closed when the publisher can send no more: it failed, or was closed.
 func (p *Stream) Done() <-chan struct{} { return p.ctx.Done() }
 
-// Acked is how many messages the server has acknowledged so far.
+// Acked is how many messages the server has acknowledged so far, from the first on: the first that it has not
+// acknowledged ends the count, whatever became of those behind it.
 func (p *Stream) Acked() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
