@@ -8,24 +8,25 @@ import (
 )
 
 // cardSetting is what remembers that the bus has the card.
-func (c *Client) cardSetting() string { return "card published to " + c.Bus().String() }
+func cardSetting(bus ID) string { return "card published to " + bus.String() }
 
 // firstCard publishes the card once per bus: it never changes.
-func (c *Client) firstCard(ctx context.Context) error {
-	done, err := c.pins.Setting(ctx, c.cardSetting())
+func (l *link) firstCard(ctx context.Context, bus ID) error {
+	done, err := l.pins.Setting(ctx, cardSetting(bus))
 	if err != nil || done != "" {
 		return err
 	}
-	return c.publishCard(ctx)
+	return l.publishCard(ctx, bus)
 }
 
-func (c *Client) publishCard(ctx context.Context) error {
-	card, err := c.o.Identity.Card()
+// publishCard gives the store the card that others seal keys for.
+func (l *link) publishCard(ctx context.Context, bus ID) error {
+	card, err := l.o.Identity.Card()
 	if err != nil {
 		return err
 	}
-	if err := c.link.store.PutCards(ctx, store.Card{Endpoint: c.Key(), Statement: card}); err != nil {
+	if err := l.store.PutCards(ctx, store.Card{Endpoint: l.o.Identity.Key(), Statement: card}); err != nil {
 		return fmt.Errorf("publish the card: %w", err)
 	}
-	return c.pins.Set(ctx, c.cardSetting(), "yes")
+	return l.pins.Set(ctx, cardSetting(bus), "yes")
 }

@@ -9,9 +9,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
-	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/redact"
@@ -89,7 +87,12 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{o: o, pins: p}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := c.inTurn(ctx, func() error { return c.connect(ctx) }); err != nil {
+	c.link = &link{o: &c.o, pins: p, connected: func() {
+		if c.entered.Load() {
+			c.following.reconnected()
+		}
+	}}
+	if err := c.link.inTurn(ctx, func() error { return c.connect(ctx) }); err != nil {
 		_ = c.Close() // why it failed is said
 		return nil, err
 	}
@@ -124,26 +127,8 @@ func (o *Options) openPins(ctx context.Context) (*pins.Pins, error) {
 	return p, nil
 }
 
-// inTurn does what is costly, when not too many other processes of the identity are at it.
-func (c *Client) inTurn(ctx context.Context, do func() error) error {
-	atMost := patience.Turns * c.o.Timeout
-	done, err := c.pins.Turn(ctx, atMost, func() {
-		c.o.tell("other processes of this identity are at work: waiting for a turn, at most %v", atMost)
-	})
-	if err != nil {
-		return err
-	}
-	defer done()
-	return do()
-}
-
 // connect goes to the servers or the store, learns which bus is there, and makes what works on it.
 func (c *Client) connect(ctx context.Context) error {
-	c.link = &link{o: &c.o, pins: c.pins, connected: func() {
-		if c.entered.Load() {
-			c.following.reconnected()
-		}
-	}}
 	id, err := c.link.open(ctx)
 	if err != nil {
 		return err
@@ -152,7 +137,7 @@ func (c *Client) connect(ctx context.Context) error {
 		Identity: c.o.Identity, Keyring: c.link.store, Pins: c.pins, Now: time.Now, Tell: c.o.tell,
 		Excluded: func() error { return c.o.explain(ErrDenied) },
 	}
-	c.peer = c.newPeer()
+	c.peer = c.link.peer(c.self)
 	if c.self.Bus, err = c.peer.Open(ctx, id, ID{}); err == nil {
 		err = c.self.Bus.Sync(ctx)
 	}
@@ -174,46 +159,7 @@ func (c *Client) connect(ctx context.Context) error {
 		Conn: c.link.conn, Timeout: c.o.Timeout, Context: c.ctx, Tasks: &c.tasks, Refused: c.link.refused, Follow: c.following.begin,
 	}
 	c.tasks.Go(c.following.awaitEnd)
-	return c.firstCard(ctx)
-}
-
-// newPeer is what this client's logs have in common.
-func (c *Client) newPeer() *mirror.Peer {
-	p := &mirror.Peer{
-		Identity: c.o.Identity, Store: c.link.store, Pins: c.pins, Timeout: c.o.Timeout, Confirm: c.o.Confirm,
-		Stage: c.self.Stage, Tell: c.tellKept, Turn: c.inTurn,
-	}
-	if c.o.Accept != "" {
-		p.Accept = func(h crypto.Hash) bool { return room.Begins(h, c.o.Accept) }
-		p.Returned = func(id ID, end ledger.Head) {
-			c.o.tell("log %s is taken for what it is: it ends at entry %d (%x)", id, end.Seq, end.Hash[:8])
-		}
-	}
-	if streams := c.link.streams; streams != nil { // no service makes them
-		p.Accepted = func(ctx context.Context, after *ledger.State) error {
-			if after.Room == nil {
-				return nil
-			}
-			return streams.Ensure(ctx, after.ID, func(ctx context.Context) (Policy, error) {
-				room, err := c.link.store.Room(ctx, after.ID) // somebody else may have changed it again
-				return room.Policy, err
-			})
-		}
-	}
-	return p
-}
-
-// tellKept tells of an entry that an earlier process signed and never had answered.
-func (c *Client) tellKept(e *ledger.Entry, age time.Duration, lost bool) {
-	what, when := e.Op, age.Round(time.Second)
-	if words := e.Words(c.self.NameOf); words != "" {
-		what += " " + words
-	}
-	if lost {
-		c.o.tell("entry %d of log %s, which you signed %v ago and which was never answered (%s), lost its place to another and is given up", e.Seq, e.Log, when, what)
-		return
-	}
-	c.o.tell("entry %d of log %s, which you signed %v ago, was never answered, or was taken back, and is offered again: %s", e.Seq, e.Log, when, what)
+	return c.link.firstCard(ctx, id)
 }
 
 // Close ends subscriptions and the connection. Publishers that are still open are cut off.
@@ -221,18 +167,16 @@ func (c *Client) Close() error {
 	if c.rooms != nil {
 		ctx, cancel := context.WithTimeout(c.ctx, c.o.Timeout)
 		for _, r := range c.rooms.all() {
-			r.closeLasting(ctx)
+			r.lasting.close(ctx)
 		}
 		cancel()
 	}
 	c.tasks.Seal()
 	c.cancel()
-	if c.link != nil {
-		c.link.disconnect()
-	}
+	c.link.disconnect()
 	c.tasks.Wait()
 	var err error
-	if c.link != nil && c.link.store != nil {
+	if c.link.store != nil {
 		err = c.link.store.Close()
 	}
 	return errors.Join(err, c.pins.Close())

@@ -23,7 +23,7 @@ func (o *rooms) create(ctx context.Context, subject string, p Policy) (*mirror.L
 		create.Commit = &commit
 	}
 	var log *mirror.Log
-	err := o.c.inTurn(ctx, func() (err error) {
+	err := o.c.link.inTurn(ctx, func() (err error) {
 		log, err = o.c.peer.Create(ctx, proposal, o.c.Bus())
 		return err
 	})

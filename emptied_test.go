@@ -34,8 +34,8 @@ func TestStoredAfterEmptied(t *testing.T) {
 	behind := seal(1, 3)
 	at := room.r.State().Head.Seq
 	beginning := seal(2, 0, crypto.Follows{Stream: [16]byte{1}, Frames: 3, At: at, Place: 9, Sealed: uint64(time.Now().UnixMicro())})
-	must(room.SetPolicy(ctx, func(p *Policy) { p.Retain = nil }))
-	must(room.SetPolicy(ctx, func(p *Policy) { *p = DefaultPolicy() }))
+	must(room.SetPolicy(ctx, func(p *PolicyChange) { p.Retain = nil }))
+	must(room.SetPolicy(ctx, func(p *PolicyChange) { p.Policy = DefaultPolicy() }))
 	store := func(frame []byte) {
 		t.Helper()
 		_, err := w.node.Links().Store.RequestWithContext(ctx, bus.StoredSubject(room.ID(), w.id.Key()), frame)
@@ -87,7 +87,7 @@ func TestStoredUnheard(t *testing.T) {
 	must(err)
 	defer s.Close()
 	must(room.Publish(ctx, []byte("live")))
-	must(room.SetPolicy(ctx, func(p *Policy) { *p = DefaultPolicy() }))
+	must(room.SetPolicy(ctx, func(p *PolicyChange) { p.Policy = DefaultPolicy() }))
 	js, err := jetstream.New(w.node.Links().Store)
 	must(err)
 	stream, err := js.Stream(ctx, bus.StreamName(room.ID()))

@@ -52,7 +52,7 @@ func (f *following) noticed(n store.Notice) {
 	if r.r.State().Head.Seq < n.Seq {
 		f.refresh(r.r.Log)
 	}
-	r.judgeSelf()
+	r.r.EndUnreadable()
 	f.c.reader.ChangedRoom(n.Log)
 }
 
@@ -63,7 +63,7 @@ func (f *following) reconnected() {
 		f.refresh(f.c.self.Bus)
 		for _, r := range f.c.rooms.all() {
 			f.refresh(r.r.Log)
-			r.judgeSelf()
+			r.r.EndUnreadable()
 		}
 		f.c.reader.LookForRooms()
 	})

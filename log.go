@@ -6,6 +6,7 @@ import (
 
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
+	"github.com/unibus/unibus/internal/room"
 )
 
 // LogEntry is one verified entry of a log, for people and audits.
@@ -23,23 +24,24 @@ type LogEntry struct {
 }
 
 // Log fetches a room's whole log from the store and verifies it from its first entry.
-func (r *Room) Log(ctx context.Context) ([]LogEntry, error) { return r.c.audit(ctx, r.r.Log) }
+func (r *Room) Log(ctx context.Context) ([]LogEntry, error) { return audit(ctx, r.r.Log, r.c.self) }
 
 // BusLog fetches the whole bus log from the store and verifies it from its first entry.
 func (c *Client) BusLog(ctx context.Context) ([]LogEntry, error) {
-	return c.audit(ctx, c.self.Bus)
+	return audit(ctx, c.self.Bus, c.self)
 }
 
 // audit verifies the store's log afresh.
-func (c *Client) audit(ctx context.Context, l *mirror.Log) ([]LogEntry, error) {
+func audit(ctx context.Context, l *mirror.Log, self *room.Self) ([]LogEntry, error) {
 	entries, err := l.Audit(ctx)
 	out := make([]LogEntry, len(entries))
 	for i, e := range entries {
-		out[i] = c.logEntry(e)
+		out[i] = logEntry(e, self.NameOf)
 	}
 	return out, err
 }
 
-func (c *Client) logEntry(e *ledger.Entry) LogEntry {
-	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: c.self.NameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement, Summary: e.Words(c.self.NameOf)}
+// logEntry is an entry as callers know it, with what people call its author.
+func logEntry(e *ledger.Entry, nameOf func(PublicKey) string) LogEntry {
+	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement, Summary: e.Words(nameOf)}
 }

@@ -222,9 +222,9 @@ func TestBeginsAndCeasesToStore(t *testing.T) {
 		}
 	}
 	say("stored")
-	w.must(alices.SetPolicy(w.ctx, func(p *unibus.Policy) { p.Retain = nil }))
+	w.must(alices.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Retain = nil }))
 	say("live")
-	w.must(alices.SetPolicy(w.ctx, func(p *unibus.Policy) { *p = unibus.DefaultPolicy() }))
+	w.must(alices.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Policy = unibus.DefaultPolicy() }))
 	say("stored again")
 	w.must(p.Close(w.ctx))
 	w.must(sub.Close())

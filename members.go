@@ -2,6 +2,8 @@ package unibus
 
 import (
 	"context"
+
+	"github.com/unibus/unibus/internal/room"
 )
 
 // Invite adds members, all in one entry. In a room whose history is joined, and in a stale one,
@@ -29,24 +31,14 @@ func (r *Room) SetRole(ctx context.Context, key PublicKey, role Role) error {
 // remove them.
 func (r *Room) Rekey(ctx context.Context) error { return r.changes.Rekey(ctx) }
 
-// SetPolicy replaces the room's policy; edit changes a copy of the present one.
-func (r *Room) SetPolicy(ctx context.Context, edit func(p *Policy)) error {
-	return r.changes.SetPolicy(ctx, edit)
-}
+// PolicyChange is what SetPolicy changes: the policy, and whether what is stored begins anew.
+type PolicyChange = room.PolicyChange
 
-// BeginAnew says for everyone, as an owner may, that what the room had stored is gone, and that this was meant: the
-// messages of a bus that was restored or migrated do not come with it. The policy is changed as with SetPolicy.
-func (r *Room) BeginAnew(ctx context.Context, edit func(p *Policy)) error {
-	return r.changes.BeginAnew(ctx, edit)
+// SetPolicy replaces the room's policy, and says, if that is wanted, that what it had stored is gone: edit changes a copy
+// of the present policy. ErrDenied for who is no owner.
+func (r *Room) SetPolicy(ctx context.Context, edit func(p *PolicyChange)) error {
+	return r.changes.SetPolicy(ctx, edit)
 }
 
 // Archive ends the room for good: what is stored can be read until it expires.
 func (r *Room) Archive(ctx context.Context) error { return r.changes.Archive(ctx) }
-
-// AcceptHistory goes on, in a room of which two histories are proven, with the one that this client has verified:
-// hash is that of its entry at which they part, or how it begins, in hexadecimal. Frames of the other are refused.
-// ErrNotFound when no fork is known there, ErrInvalid when the hash is the other's. It does nothing in a room whose log
-// ends with that hash, as one does that went back and was accepted (Options.Accept).
-func (r *Room) AcceptHistory(ctx context.Context, hash string) error {
-	return r.r.AcceptHistory(ctx, hash)
-}

@@ -21,7 +21,7 @@ func TestOldRubbish(t *testing.T) {
 		room, err := w.c.CreateRoom(w.ctx, fmt.Sprintf("anew.%d", i), DefaultPolicy())
 		must(err)
 		must(room.PublishOnce(w.ctx, []byte("before")))
-		must(room.BeginAnew(w.ctx, func(*Policy) {}))
+		must(room.SetPolicy(w.ctx, func(p *PolicyChange) { p.Anew = true }))
 		for _, text := range []string{"one", "two", "three"} {
 			must(room.PublishOnce(w.ctx, []byte(text)))
 		}
@@ -81,7 +81,7 @@ func TestHoleOfBefore(t *testing.T) {
 		must(err)
 		for place := range 6 {
 			if place == 3 {
-				must(room.BeginAnew(w.ctx, func(*Policy) {}))
+				must(room.SetPolicy(w.ctx, func(p *PolicyChange) { p.Anew = true }))
 			}
 			must(room.PublishOnce(w.ctx, []byte("message")))
 		}

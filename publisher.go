@@ -3,6 +3,7 @@ package unibus
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
@@ -53,7 +54,7 @@ func (p *Publisher) Acked() uint64 { return p.s.Acked() }
 // Publish sends one message on the client's lasting stream in the room and waits until it is
 // acknowledged. For many messages, Publisher is much faster.
 func (r *Room) Publish(ctx context.Context, body []byte, headers ...Header) error {
-	p, err := r.lastingPublisher(ctx)
+	p, err := r.lasting.get(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -73,11 +74,15 @@ func (r *Room) PublishOnce(ctx context.Context, body []byte, headers ...Header) 
 	return p.s.Once(ctx, body, headers...)
 }
 
-// lastingPublisher is the publisher behind Publish, made anew after a failure.
-func (r *Room) lastingPublisher(ctx context.Context) (*Publisher, error) {
-	r.mu.Lock()
-	p := r.lasting
-	r.mu.Unlock()
+// lasting is the publisher behind Room.Publish, begun when it is first needed. The zero value is ready.
+type lasting struct {
+	mu sync.Mutex
+	p  *Publisher // nil: none yet
+}
+
+// get returns the publisher, made anew after a failure.
+func (l *lasting) get(ctx context.Context, r *Room) (*Publisher, error) {
+	p := l.current()
 	if p != nil && p.s.Usable() {
 		return p, nil
 	}
@@ -85,22 +90,26 @@ func (r *Room) lastingPublisher(ctx context.Context) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lasting != p { // someone else was quicker
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.p != p { // someone else was quicker
 		fresh.s.Discard()
-		return r.lasting, nil
+		return l.p, nil
 	}
-	r.lasting = fresh
+	l.p = fresh
 	return fresh, nil
 }
 
-// closeLasting closes the publisher behind Publish, if there is one.
-func (r *Room) closeLasting(ctx context.Context) {
-	r.mu.Lock()
-	p := r.lasting
-	r.mu.Unlock()
-	if p != nil {
+// current is the publisher that there is.
+func (l *lasting) current() *Publisher {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.p
+}
+
+// close closes the publisher, if there is one.
+func (l *lasting) close(ctx context.Context) {
+	if p := l.current(); p != nil {
 		_ = p.Close(ctx) // what it sent was acknowledged to whoever sent it
 	}
 }

@@ -100,7 +100,7 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 	}
 	c, err := Connect(ctx, o)
 	if err == nil {
-		if err = c.publishCard(ctx); err != nil {
+		if err = c.link.publishCard(ctx, c.Bus()); err != nil {
 			_ = c.Close() // the card is what failed
 			return nil, err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/ledger"
@@ -16,9 +15,7 @@ type Room struct {
 	c       *Client
 	r       *room.Room
 	changes room.Changes
-
-	mu      sync.Mutex
-	lasting *Publisher // the one behind Publish; nil: none yet
+	lasting lasting // the publisher behind Publish
 }
 
 // RoomInfo is what a room's log says of it.
@@ -92,11 +89,3 @@ func (r *Room) Refresh(ctx context.Context) error { return r.r.Sync(ctx) }
 // HoldsKey reports whether this client was given the key of the room's present epoch. In a room
 // without encryption everyone holds it.
 func (r *Room) HoldsKey(ctx context.Context) (bool, error) { return r.r.HoldsKey(ctx) }
-
-// judgeSelf ends the subscriptions of a room that this client may not read any more, or that has
-// ended.
-func (r *Room) judgeSelf() {
-	if why := r.r.Readable(); why != nil {
-		r.r.End(why)
-	}
-}

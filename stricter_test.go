@@ -28,7 +28,7 @@ func TestStricter(t *testing.T) {
 	}
 	keep := func(bytes uint64) {
 		t.Helper()
-		w.must(alices.SetPolicy(w.ctx, func(p *unibus.Policy) { p.Retain = &unibus.Retain{Bytes: unibus.Number(bytes)} }))
+		w.must(alices.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Retain = &unibus.Retain{Bytes: unibus.Number(bytes)} }))
 	}
 	well("before", 3)
 	keep(4 << 10)
@@ -36,7 +36,7 @@ func TestStricter(t *testing.T) {
 	keep(0)
 	w.must(alices.PublishOnce(w.ctx, []byte("after")))
 	well("without a limit again", 1)
-	w.must(alices.BeginAnew(w.ctx, func(*unibus.Policy) {}))
+	w.must(alices.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Anew = true }))
 	w.must(alices.PublishOnce(w.ctx, []byte("anew")))
 	well("begun anew", 2)
 }
@@ -60,12 +60,12 @@ func TestAnewSettlesBeginning(t *testing.T) {
 	}
 	is(alices, "lost", unibus.ErrIntegrity)
 	is(bobs, "lost", unibus.ErrIntegrity)
-	w.must(bobs.AcceptPlace(w.ctx, 1))
+	w.must(bobs.Accept(w.ctx, unibus.AcceptPlace(1)))
 	is(bobs, "accepted", nil)
 	w.must(alices.PublishOnce(w.ctx, []byte("four"))) // says that there were others
 	is(bobs, "accepted, and told of again", nil)
 	is(alices, "still", unibus.ErrIntegrity)
-	w.must(alices.BeginAnew(w.ctx, func(*unibus.Policy) {}))
+	w.must(alices.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Anew = true }))
 	w.must(alices.PublishOnce(w.ctx, []byte("five")))
 	is(alices, "begun anew", nil)
 	is(bobs, "begun anew", nil)

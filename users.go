@@ -47,18 +47,57 @@ func ParseUser(s string) (NewUser, error) {
 	return NewUser{Key: key}, err
 }
 
-// AddUsers puts users on the allowlist, as many as one likes. ErrExists when a key or a name is
-// taken: then none of the entry they were to be in is added.
+// check refuses what the ledger would, before anything is asked of the store.
+func (u *NewUser) check() error {
+	if err := ledger.ValidName(u.Name); err != nil {
+		return fmt.Errorf("user %q: %w: %w", u.Name, ErrInvalid, err)
+	}
+	if crypto.LooksLikeKey(u.Name) {
+		return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
+	}
+	return nil
+}
+
+// entry is the user as an entry of the bus log adds it. ErrExists when its key or name is taken there.
+func (u *NewUser) entry(on *ledger.Bus) (ledger.NewUser, error) {
+	if old := on.User(u.Key); old != nil && old.Active {
+		return ledger.NewUser{}, fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, old.Name)
+	}
+	if old := on.ByName(u.Name); old != nil {
+		err := fmt.Errorf("user %s: %w: the name is that of %s", u.Name, ErrExists, old.Key)
+		return ledger.NewUser{}, remedy.With(err, remedy.Remedy{Kind: remedy.NameOtherwise, User: u.Name, Key: old.Key})
+	}
+	entry := ledger.NewUser{Key: u.Key, Name: u.Name, Role: RoleUser}
+	if u.Admin {
+		entry.Role = RoleAdmin
+	}
+	if !u.Expires.IsZero() {
+		ms := crypto.Number(u.Expires.UnixMilli())
+		entry.Expires = &ms
+	}
+	return entry, nil
+}
+
+// AddUsers puts users on the allowlist, as many as one likes, 2,000 to an entry. ErrInvalid when one cannot be, with
+// nothing done; ErrExists when a key or a name is taken: then none of the entry they were to be in is added.
 func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
-	for batch := range slices.Chunk(users, usersPerEntry) {
-		if err := c.addUsers(ctx, batch); err != nil {
+	var cards []store.Card
+	for i := range users {
+		if err := users[i].check(); err != nil {
 			return err
 		}
-	}
-	var cards []store.Card
-	for _, u := range users {
-		if u.Card != nil {
+		if u := &users[i]; u.Card != nil {
 			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
+		}
+	}
+	for batch := range slices.Chunk(users, usersPerEntry) {
+		if err := c.self.Bus.Append(ctx, adding(batch)); err != nil {
+			return askAdmin(err)
+		}
+		for _, u := range batch {
+			if err := c.pins.PinName(ctx, c.Bus(), u.Name, u.Key, true); err != nil {
+				return err
+			}
 		}
 	}
 	if len(cards) == 0 {
@@ -70,48 +109,23 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 	return nil
 }
 
-func (c *Client) addUsers(ctx context.Context, users []NewUser) error {
-	for _, u := range users { // before anything is asked of the store
-		if err := ledger.ValidName(u.Name); err != nil {
-			return fmt.Errorf("user %q: %w: %w", u.Name, ErrInvalid, err)
-		}
-		if crypto.LooksLikeKey(u.Name) {
-			return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
-		}
-	}
-	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+// adding makes the entry of the bus log that adds users.
+func adding(users []NewUser) mirror.Next {
+	return func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		add := &ledger.Add{}
-		for _, u := range users {
-			if old := s.Bus.User(u.Key); old != nil && old.Active {
-				return nil, fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, old.Name)
-			}
-			if old := s.Bus.ByName(u.Name); old != nil {
-				return nil, remedy.With(fmt.Errorf("user %s: %w: the name is that of %s", u.Name, ErrExists, old.Key), remedy.Remedy{Kind: remedy.NameOtherwise, User: u.Name, Key: old.Key})
-			}
-			entry := ledger.NewUser{Key: u.Key, Name: u.Name, Role: RoleUser}
-			if u.Admin {
-				entry.Role = RoleAdmin
-			}
-			if !u.Expires.IsZero() {
-				ms := crypto.Number(u.Expires.UnixMilli())
-				entry.Expires = &ms
+		for i := range users {
+			entry, err := users[i].entry(s.Bus)
+			if err != nil {
+				return nil, err
 			}
 			add.Users = append(add.Users, entry)
 		}
 		return &mirror.Proposal{Body: add}, nil
-	})
-	if err != nil {
-		return c.adminOnly(err)
 	}
-	for _, u := range users {
-		if err := c.pins.PinName(ctx, c.Bus(), u.Name, u.Key, true); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-func (c *Client) adminOnly(err error) error {
+// askAdmin says whom to ask for what only a bus admin may do.
+func askAdmin(err error) error {
 	if errors.Is(err, ledger.ErrNotAllowed) {
 		return remedy.With(err, remedy.Remedy{Kind: remedy.AskAdmin})
 	}
@@ -132,7 +146,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 		}
 		return &mirror.Proposal{Body: revoke}, nil
 	})
-	return c.adminOnly(err)
+	return askAdmin(err)
 }
 
 // Users lists everyone the allowlist speaks of, by name.

@@ -3,11 +3,9 @@ package unibus
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"fmt"
 
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -46,7 +44,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 	}
 	head, info := r.r.State().Head, r.Info()
 	v = Verification{ID: r.r.ID, Subject: info.Subject, Entries: head.Seq, Head: fmt.Sprintf("%x", head.Hash[:])}
-	if err := r.checkViews(ctx, head, count); err != nil {
+	if err := compareViews(ctx, r, head, count); err != nil {
 		return v, err
 	}
 	at, err := r.r.Remember(ctx)
@@ -91,8 +89,8 @@ func (v *Verification) found() error {
 	return nil
 }
 
-// checkViews compares what the store says of a room, for finding things, with the room's log.
-func (r *Room) checkViews(ctx context.Context, head ledger.Head, notice func(Notice)) error {
+// compareViews compares what the store says of a room, for finding things, with the room's log.
+func compareViews(ctx context.Context, r *Room, head ledger.Head, notice func(Notice)) error {
 	c := r.c
 	room, err := c.link.store.Room(ctx, r.r.ID)
 	if err != nil {
@@ -186,36 +184,4 @@ func (c *Client) VerifyBus(ctx context.Context, notice func(Notice)) (v BusVerif
 		return v, fmt.Errorf("the bus: %w: %d findings", ErrIntegrity, v.Findings)
 	}
 	return v, nil
-}
-
-// AcceptPlace takes, for this client, a stored room for what it is up to a place of its stream: what is missing or
-// damaged up to there is no finding any more, nor is that the room reached further before; of one that went back, what
-// is said of the places up to which it had reached. ErrInvalid when the room does not reach so far.
-func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
-	m, err := r.r.Remember(ctx)
-	if err != nil {
-		return err
-	}
-	past, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{None: true})
-	if err != nil {
-		return err
-	}
-	if place > past.Last {
-		return fmt.Errorf("place %d: %w: the room ends at place %d", place, ErrInvalid, past.Last)
-	}
-	at := m.Known
-	at.Anew, at.Accepted = r.r.Ledger().Anew, max(place, m.Accepted)
-	if place == m.Pinned || m.Pinned > past.Last { // the frame there is taken for what was there
-		at = pins.Place{Anew: at.Anew, Accepted: max(place, m.Pinned)}
-		if place > 0 {
-			page, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{After: place - 1})
-			if err != nil {
-				return err
-			}
-			if len(page.Frames) > 0 && page.Frames[0].Seq == place {
-				at.Seq, at.Hash = place, sha256.Sum256(page.Frames[0].Data)
-			}
-		}
-	}
-	return r.c.pins.Accept(ctx, r.r.ID, at)
 }

@@ -49,7 +49,7 @@ func TestWithheldKeyBefore(t *testing.T) {
 	s.told(s.bob.id, "withheld", since, unibus.NoticeKey)
 
 	_, r := s.fresh(s.bob.id, "withheld") // what was settled says nothing of what is stored later
-	s.must(r.AcceptPlace(s.ctx, 3+20))
+	s.must(r.Accept(s.ctx, unibus.AcceptPlace(3 + 20)))
 	if _, notices, err := s.stored(r, unibus.SubscribeOptions{All: true}); !errors.Is(err, unibus.ErrIntegrity) {
 		t.Errorf("%v, %v", notices, err)
 	}
@@ -94,7 +94,7 @@ func TestAlarmIsOver(t *testing.T) {
 			_, err := s.js.Publish(s.ctx, bus.StoredSubject(alices.ID(), s.bob.Key()), b.frame(&another, 1, b.key(1), "elsewhere"))
 			s.must(err)
 			if way == "accepted" {
-				s.must(alices.AcceptPlace(s.ctx, 1))
+				s.must(alices.Accept(s.ctx, unibus.AcceptPlace(1)))
 			} else {
 				s.must(alices.Kick(s.ctx, s.bob.Key()))
 				s.must(alices.Invite(s.ctx, unibus.RoleMember, s.bob.Key()))
@@ -129,7 +129,7 @@ func TestAheadForGood(t *testing.T) {
 			t.Errorf("%s: %q, %v, %v", way, got, notices, err)
 		}
 	}
-	s.must(alices.AcceptPlace(s.ctx, 3))
+	s.must(alices.Accept(s.ctx, unibus.AcceptPlace(3)))
 	s.must(bobs.PublishOnce(s.ctx, []byte("on")))
 	if got, notices, err := s.stored(alices, unibus.SubscribeOptions{All: true}); err != nil || len(got) != 3 {
 		t.Errorf("accepted, and %q, %v, %v", got, notices, err)

@@ -34,7 +34,7 @@ func TestLeftBeside(t *testing.T) {
 		}
 	}
 	read("restored", true, "old")
-	s.must(alices.BeginAnew(s.ctx, func(*unibus.Policy) {}))
+	s.must(alices.SetPolicy(s.ctx, func(p *unibus.PolicyChange) { p.Anew = true }))
 	read("anew", false, "old")
 	s.send(alices, "new")
 	read("goes on", false, "old", "new")

@@ -187,7 +187,7 @@ func TestAnotherEnd(t *testing.T) {
 			t.Errorf("%+v: %v, %v", o, notices, err)
 		}
 	}
-	s.must(bobs.AcceptPlace(s.ctx, 5))
+	s.must(bobs.Accept(s.ctx, unibus.AcceptPlace(5)))
 	bobs = s.again(s.bob, "another")
 	if _, notices, err := s.stored(bobs, unibus.SubscribeOptions{All: true}); err != nil {
 		t.Errorf("accepted, and %v, %v", notices, err)

@@ -117,11 +117,11 @@ func (s *scene) decide(subject string, _ unibus.PublicKey) {
 	log, err := bobs.Log(s.ctx)
 	s.must(err)
 	for _, hash := range []string{"", "12345678", log[0].Hash} {
-		if err := bobs.AcceptHistory(s.ctx, hash); err == nil {
+		if err := bobs.Accept(s.ctx, unibus.AcceptHistory(hash)); err == nil {
 			s.Errorf("the history %q is accepted", hash)
 		}
 	}
-	s.must(bobs.AcceptHistory(s.ctx, log[len(log)-1].Hash))
+	s.must(bobs.Accept(s.ctx, unibus.AcceptHistory(log[len(log)-1].Hash)))
 	for range 2 {
 		got, notices, err := s.stored(bobs, unibus.SubscribeOptions{All: true})
 		if err != nil || !slices.Contains(got, "by bob") || slices.Contains(got, "seen by whom?") {

@@ -81,11 +81,6 @@ migrated has no messages, and whoever had read or written some would be told so 
 func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 	a := s.a
 	changed := a.cmd.Flags().Changed
-	edit := func(p *unibus.Policy) { s.change(p, changed) }
-	set := r.SetPolicy
-	if s.anew {
-		set = r.BeginAnew
-	}
 	if !s.named() {
 		return usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew")
 	}
@@ -99,7 +94,11 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 			return err
 		}
 	}
-	if err := set(ctx, edit); err != nil {
+	err := r.SetPolicy(ctx, func(p *unibus.PolicyChange) {
+		s.change(&p.Policy, changed)
+		p.Anew = s.anew
+	})
+	if err != nil {
 		return err
 	}
 	a.notice("%s: %s", r.Subject(), r.Info().Policy)

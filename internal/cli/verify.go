@@ -151,13 +151,13 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 // acceptRoom settles what a person has looked into in a room.
 func (v *verifyCommand) acceptRoom(ctx context.Context, r *unibus.Room) error {
 	if place, ok := parsePlace(v.accept); ok {
-		if err := r.AcceptPlace(ctx, place); err != nil {
+		if err := r.Accept(ctx, unibus.AcceptPlace(place)); err != nil {
 			return err
 		}
 		v.a.notice("%s is taken for what it is up to place %d", r.Subject(), place)
 		return nil
 	}
-	if err := r.AcceptHistory(ctx, v.accept); err != nil {
+	if err := r.Accept(ctx, unibus.AcceptHistory(v.accept)); err != nil {
 		return err
 	}
 	v.a.notice("%s goes on with the history that is verified here", r.Subject())

@@ -63,35 +63,37 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 //
 // With any other error the entry is kept, and offered again by the next Append.
 func (l *Log) Append(ctx context.Context, next Next) error {
+	a := &appending{Log: l, next: next}
 	if l.peer.Turn == nil {
-		return l.append(ctx, next)
+		return a.run(ctx)
 	}
-	return l.peer.Turn(ctx, func() error { return l.append(ctx, next) })
+	return l.peer.Turn(ctx, func() error { return a.run(ctx) })
 }
 
-func (l *Log) append(ctx context.Context, next Next) error {
-	l.changing.Lock()
-	defer l.changing.Unlock()
-	a := &appending{Log: l, began: time.Now(), next: next}
+// appending is one Append, which holds the log while it runs.
+type appending struct {
+	*Log
+	began time.Time // to run
+	next  Next
+}
+
+// run tries until the entry stands, cannot be made, or the timeout is over.
+func (a *appending) run(ctx context.Context) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.began = time.Now()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		err := a.try(ctx)
 		if !errors.Is(err, store.ErrConflict) || errors.Is(err, ErrKept) {
 			return err
 		}
-		if time.Since(a.began) > l.peer.Timeout {
-			return fmt.Errorf("log %s: %w: others were quicker for %v", l.id, store.ErrConflict, l.peer.Timeout)
+		if time.Since(a.began) > a.peer.Timeout {
+			return fmt.Errorf("log %s: %w: others were quicker for %v", a.id, store.ErrConflict, a.peer.Timeout)
 		}
 		if err := tasks.Pause(ctx, rand.N(pause)); err != nil {
 			return err
 		}
 	}
-}
-
-// appending is one Append, which holds the log.
-type appending struct {
-	*Log
-	began time.Time
-	next  Next
 }
 
 // try is one attempt. It is ErrConflict too when next had keys for an epoch that has passed.

@@ -29,6 +29,7 @@ type source interface {
 type feed struct {
 	s       *Reading
 	r       *room.Room
+	facts   room.Facts // what the room's log says of what is missing
 	o       Options
 	subject string
 	ctx     context.Context
@@ -66,7 +67,7 @@ type feed struct {
 // prepare makes a feed up to the point where nothing new can be missed.
 func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int) (*feed, error) {
 	f := &feed{
-		s: s, r: r, o: o, page: page, stored: r.Ledger().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(), notice: s.notice, subject: r.Subject(),
+		s: s, r: r, facts: room.Facts{Room: r}, o: o, page: page, stored: r.Ledger().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(), notice: s.notice, subject: r.Subject(),
 	}
 	f.out.f, f.waiting.f = f, f
 	f.judging = judging{f: f, keyless: map[uint32]time.Time{}, told: map[once]bool{}}
@@ -129,7 +130,7 @@ func (f *feed) open(start bool, from uint64) {
 	if f.stored {
 		o.Patience = patience.Gap
 	}
-	f.in = inbox.New(o, f.facts(), f.out.deliver, f.tell)
+	f.in = inbox.New(o, f.facts, f.out.deliver, f.tell)
 }
 
 // tell tells of something in the room.
@@ -148,9 +149,6 @@ func (f *feed) tell(n inbox.Notice) {
 	}
 	f.notice(Notice{Notice: n, Room: f.r.ID, Subject: f.subject, Name: name})
 }
-
-// facts is what the room's log says of what is missing.
-func (f *feed) facts() room.Facts { return room.Facts{Room: f.r} }
 
 // run reads until the feed ends, and says why it did.
 func (f *feed) run() {

@@ -46,7 +46,7 @@ func (j *judging) take(ctx context.Context, frame store.Frame) error {
 		}
 		return nil
 	}
-	if j.f.r.Alarmed(frame.Sender) {
+	if j.f.r.Alarms.Has(frame.Sender) {
 		h, _ := crypto.ParseHeader(frame.Data)
 		j.noteOnce(frame.Sender, Fork, true, frame, h, errAlarmed)
 		return nil
@@ -75,8 +75,8 @@ func (j *judging) take(ctx context.Context, frame store.Frame) error {
 
 // accept gives an authentic frame to the inbox, with what is to be said against it.
 func (j *judging) accept(ctx context.Context, frame store.Frame, v *ledger.Verdict, live bool) error {
-	j.bygones = j.f.facts().BeforeAnew(v.Header.At)
-	j.renewed = j.renewed || j.f.facts().SinceAnew(v.Header.At)
+	j.bygones = j.f.facts.BeforeAnew(v.Header.At)
+	j.renewed = j.renewed || j.f.facts.SinceAnew(v.Header.At)
 	if err := j.f.looking.lookBack(ctx, frame, v.Header); err != nil {
 		return err
 	}
@@ -123,14 +123,14 @@ func (j *judging) leftover(frame store.Frame, v *ledger.Verdict, err error) bool
 	case err == nil || !j.f.stored:
 		return false
 	case v != nil:
-		return j.f.facts().Bygone(crypto.Micros(v.Content.Time))
+		return j.f.facts.Bygone(crypto.Micros(v.Content.Time))
 	}
 	return errors.Is(err, ledger.ErrAhead) && j.bygone(frame)
 }
 
 // bygone reports whether a frame that is not authentic may be of before the room began anew, as the server says by the
 // time that it gives. Behind a frame of after that there is none of before it, whatever the server says.
-func (j *judging) bygone(frame store.Frame) bool { return !j.renewed && j.f.facts().Bygone(frame.Time) }
+func (j *judging) bygone(frame store.Frame) bool { return !j.renewed && j.f.facts.Bygone(frame.Time) }
 
 // unproven reports whether a frame may be anybody's: it did not open, or not verify.
 func unproven(err error) bool {
@@ -199,7 +199,7 @@ func (j *judging) refuse(ctx context.Context, frame store.Frame, why error) erro
 		return err
 	case errors.Is(why, ledger.ErrForkClaimed):
 		if !j.overWith(frame, h) {
-			j.f.r.Alarm(frame.Sender)
+			j.f.r.Alarms.Add(frame.Sender)
 		}
 		j.noteOnce(frame.Sender, Fork, true, frame, h, why)
 	case errors.Is(why, room.ErrNoKey):
@@ -224,7 +224,7 @@ func (j *judging) overWith(frame store.Frame, h crypto.Header) bool {
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being
 // withheld, unless it may have been left out when its access to the bus had ended.
 func (j *judging) unopened(frame store.Frame, h crypto.Header) {
-	if !j.f.facts().Owes(h.Epoch) {
+	if !j.f.facts.Owes(h.Epoch) {
 		j.unread++
 		return
 	}
@@ -244,7 +244,7 @@ func (b *badKey) Unwrap() error { return b.error }
 
 // mayFetch reports whether an epoch's key is to be asked for: it is for this client, and was not just asked for.
 func (j *judging) mayFetch(epoch uint32) bool {
-	return j.f.facts().Owes(epoch) && time.Since(j.keyless[epoch]) >= askEvery
+	return j.f.facts.Owes(epoch) && time.Since(j.keyless[epoch]) >= askEvery
 }
 
 // note tells of a frame.

@@ -57,7 +57,7 @@ type asker struct {
 // mayAsk reports whether a frame that is ahead may have the log's head asked for. A liar who names far places does
 // not make us ask all the time, and does not keep others' frames from it.
 func (w *waiting) mayAsk(sender crypto.PublicKey, verified bool) bool {
-	if !w.f.facts().Known(sender) {
+	if !w.f.facts.Known(sender) {
 		sender = crypto.PublicKey{}
 	}
 	now := time.Now()
@@ -154,7 +154,7 @@ func (w *waiting) giveUpParked(p parked) {
 		if len(w.dropped) < maxAskers {
 			d := w.dropped[p.frame.Sender]
 			waited := w.synced.After(p.until.Add(-patience.Log))
-			w.dropped[p.frame.Sender] = inVain{d.frames + 1, max(d.place, p.frame.Seq), d.finding || w.f.stored && w.f.facts().Known(p.frame.Sender) && waited}
+			w.dropped[p.frame.Sender] = inVain{d.frames + 1, max(d.place, p.frame.Seq), d.finding || w.f.stored && w.f.facts.Known(p.frame.Sender) && waited}
 		}
 		return
 	}

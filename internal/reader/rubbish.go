@@ -88,7 +88,7 @@ func (j *judging) tellPile() {
 func (j *judging) forged(frame store.Frame, why error) {
 	h, _ := crypto.ParseHeader(frame.Data)
 	j.f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
-	finding := j.f.stored && j.f.facts().Known(frame.Sender) && !j.bygone(frame)
+	finding := j.f.stored && j.f.facts.Known(frame.Sender) && !j.bygone(frame)
 	if finding && frame.Seq >= j.f.from && j.pile.takes(frame) {
 		return
 	}

@@ -212,22 +212,20 @@ func (r Changes) Rekey(ctx context.Context) error {
 	})
 }
 
+// PolicyChange is what a room's owner changes at once.
+type PolicyChange struct {
+	ledger.Policy
+	// Anew says for everyone that what the room had stored is gone, and that this was meant: the messages of a bus that
+	// was restored or migrated do not come with it (SPEC.md §6).
+	Anew bool
+}
+
 // SetPolicy replaces the room's policy; edit changes a copy of the present one.
-func (r Changes) SetPolicy(ctx context.Context, edit func(p *ledger.Policy)) error {
-	return r.setPolicy(ctx, edit, false)
-}
-
-// BeginAnew says for everyone, as an owner may, that what the room had stored is gone, and that this was meant: the
-// messages of a bus that was restored or migrated do not come with it. The policy is changed as with SetPolicy.
-func (r Changes) BeginAnew(ctx context.Context, edit func(p *ledger.Policy)) error {
-	return r.setPolicy(ctx, edit, true)
-}
-
-func (r Changes) setPolicy(ctx context.Context, edit func(p *ledger.Policy), anew bool) error {
+func (r Changes) SetPolicy(ctx context.Context, edit func(p *PolicyChange)) error {
 	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
-		p := s.Room.Policy.Copy()
+		p := PolicyChange{Policy: s.Room.Policy.Copy()}
 		edit(&p)
-		set := &ledger.SetPolicy{Policy: p, Anew: anew}
+		set := &ledger.SetPolicy{Policy: p.Policy, Anew: p.Anew}
 		proposal := &mirror.Proposal{Body: set}
 		if s.Room.Role(r.Key()) != ledger.RoleOwner {
 			return nil, fmt.Errorf("%w: only an owner changes the policy", store.ErrDenied)

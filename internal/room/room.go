@@ -28,18 +28,18 @@ type Room struct {
 	ID  crypto.ID
 	Log *mirror.Log
 
-	Keys Keys
-	Used Usage
+	Keys   Keys
+	Used   Usage
+	Alarms Alarms
 
-	mu     sync.Mutex
-	forks  []pins.Fork // proven: unless settled, nothing is delivered or published any more
-	alarms map[crypto.PublicKey]bool
-	ends   map[*func(error)]bool // of who reads and writes in it
+	mu    sync.Mutex
+	forks []pins.Fork           // proven: unless settled, nothing is delivered or published any more
+	ends  map[*func(error)]bool // of who reads and writes in it
 }
 
 // Open starts a room from what is pinned of its log, which has to be brought up to date before anything is asked of it.
 func (s *Self) Open(ctx context.Context, log *mirror.Log) (*Room, error) {
-	r := &Room{Self: s, ID: log.ID(), Log: log, alarms: map[crypto.PublicKey]bool{}, ends: map[*func(error)]bool{}}
+	r := &Room{Self: s, ID: log.ID(), Log: log, ends: map[*func(error)]bool{}}
 	r.Keys.room, r.Keys.turn = r, make(chan struct{}, 1)
 	return r, r.loadForks(ctx)
 }
@@ -155,6 +155,13 @@ func (r *Room) End(why error) {
 	}
 }
 
+// EndUnreadable ends it all if this client may not read the room any more, or the room has ended.
+func (r *Room) EndUnreadable() {
+	if why := r.Readable(); why != nil {
+		r.End(why)
+	}
+}
+
 // LostRights has the connection's rights in the room gained anew by whoever uses it next, if why says that they ended.
 func (r *Room) LostRights(why error) {
 	if errors.Is(why, store.ErrDenied) && r.Release != nil {
@@ -162,16 +169,25 @@ func (r *Room) LostRights(why error) {
 	}
 }
 
-// Alarm has a sender's frames refused from now on.
-func (r *Room) Alarm(sender crypto.PublicKey) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.alarms[sender] = true
+// Alarms are senders of whom nothing is believed any more. The zero value is ready, and safe for concurrent use.
+type Alarms struct {
+	mu   sync.Mutex
+	keys map[crypto.PublicKey]bool
 }
 
-// Alarmed reports whether a sender's frames are refused.
-func (r *Room) Alarmed(sender crypto.PublicKey) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.alarms[sender]
+// Add has a sender's frames refused from now on.
+func (a *Alarms) Add(sender crypto.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.keys == nil {
+		a.keys = map[crypto.PublicKey]bool{}
+	}
+	a.keys[sender] = true
+}
+
+// Has reports whether a sender's frames are refused.
+func (a *Alarms) Has(sender crypto.PublicKey) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.keys[sender]
 }

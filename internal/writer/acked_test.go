@@ -14,12 +14,12 @@ func TestAckedIsABeginning(t *testing.T) {
 	w := newWorld(t)
 	r := w.Room("acked", ledger.DefaultPolicy())
 	p := w.begin(r)
-	frame, err := p.seal(crypto.AppendRecord(crypto.AppendContentTime(nil, 1), nil, []byte("text")), 0, 0, 1)
+	frame, err := p.seal.frame(w.Ctx, crypto.AppendRecord(crypto.AppendContentTime(nil, 1), nil, []byte("text")), 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	first, second, third := frame, frame, frame
-	if first.ack, err = p.transmit(&first); err != nil {
+	if err = first.transmit(p); err != nil {
 		t.Fatal(err)
 	}
 	second.ack = w.Conn.Store(crypto.ID{1}, newMessageID(), frame.Frame) // no stream takes it

@@ -25,16 +25,14 @@ func TestKilledWhileLeadersChange(t *testing.T) {
 			made := uint64(0)
 			frame := func() flight {
 				content := crypto.AppendRecord(crypto.AppendContentTime(nil, 0), nil, fmt.Append(nil, made))
-				f, err := p.seal(content, 0, made, 1)
+				f, err := p.seal.frame(w.Ctx, content, 0, 1)
 				must(err)
 				made++
 				return f
 			}
 			stored := func(f flight) (place uint64) {
-				var err error
-				f.ack, err = p.transmit(&f)
-				must(err)
-				place, err = p.awaitAck(f)
+				must(f.transmit(p))
+				place, err := f.await(p)
 				must(err)
 				return place
 			}

@@ -45,13 +45,11 @@ type Writer struct {
 // Stream is one stream of messages to a room, in order. Messages that are waiting go into one frame; a lone one goes at
 // once. It is safe for concurrent use, and holds at most 32 frames.
 type Stream struct {
-	w      *Writer
-	r      *room.Room
-	stream [16]byte
-	stored bool
-	sealed uint64 // when the last frame was, in Unix µs
-	most   int    // bytes of a message
-	reach  *room.Reach
+	w     *Writer
+	r     *room.Room
+	most  int // bytes of a message
+	reach *room.Reach
+	seal  sealer // used by whoever has made the stream busy
 
 	mu      sync.Mutex
 	wake    sync.Cond // room in the outbox, something in it, or an end
@@ -62,10 +60,10 @@ type Stream struct {
 	sent    uint64 // messages in frames made so far
 	acked   uint64 // messages acknowledged, from the first on
 	missed  bool   // a frame was not acknowledged: what was after it does not count
-	counter uint64
-	busy    bool // a frame is being made or sent
-	again   bool // frames are being sent again, which those behind them wait for
-	split   bool // a message is being sent in pieces, which nothing may come between
+	stored  bool   // the room stores what was sent last
+	busy    bool   // a frame is being made or sent
+	again   bool   // frames are being sent again, which those behind them wait for
+	split   bool   // a message is being sent in pieces, which nothing may come between
 
 	flying chan flight
 	ctx    context.Context
@@ -96,9 +94,10 @@ func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
 	policy := r.Ledger().Policy
 	most := mostOf(policy)
 	p := &Stream{
-		w: w, r: r, stream: newID(), stored: policy.Stored(), flying: make(chan flight, inFlight), most: most,
+		w: w, r: r, stored: policy.Stored(), flying: make(chan flight, inFlight), most: most,
 		out: outbox.New(min(crypto.MaxFrame, w.Conn.MaxPayload()-payloadRoom, most), policy.Pad),
 	}
+	p.seal = sealer{w: w, r: r, out: p.out, stream: newID(), stored: p.stored}
 	if p.out.Limit() < outbox.MinLimit {
 		return nil, fmt.Errorf("publish: %w: a frame does not fit into what the server takes (max_payload, %d bytes), or into half of what the room keeps", store.ErrInvalid, w.Conn.MaxPayload())
 	}

@@ -1,0 +1,99 @@
+package writer
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/outbox"
+	"github.com/unibus/unibus/internal/room"
+)
+
+// sealer makes the frames of a stream, one at a time. It goes on with a stream of its own where readers could not check
+// them as one.
+type sealer struct {
+	w   *Writer
+	r   *room.Room
+	out *outbox.Outbox
+
+	stream  [16]byte
+	counter uint64 // of the next frame
+	stored  bool   // the room stores the stream's frames
+	sealed  uint64 // when the last frame was, in Unix µs
+}
+
+// frame makes a frame of content, in which so many messages end, after a look at the log.
+func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages int) (flight, error) {
+	if s.counter > 0 {
+		if err := s.confirm(ctx); err != nil {
+			return flight{}, err
+		}
+	}
+	h, key, err := s.r.Writing(ctx)
+	if err != nil {
+		return flight{}, err
+	}
+	now := uint64(s.r.Now().UnixMicro())
+	if stored := s.r.Ledger().Policy.Stored(); stored != s.stored || now+uint64(clockBack.Microseconds()) < s.sealed {
+		s.begin(stored)
+	}
+	s.sealed = max(s.sealed, now)
+	var follows []crypto.Follows
+	if s.counter == 0 && s.stored {
+		if follows, err = s.r.Pins.Streams(ctx, s.r.ID, s.stream); err != nil {
+			return flight{}, err
+		}
+	}
+	content, told := s.out.Finish(content, s.sealed, follows)
+	if told > 0 {
+		flags |= crypto.FlagFollows
+	}
+	h.Stream, h.Counter, h.Flags = s.stream, s.counter, flags
+	frame := make([]byte, 0, len(content)+crypto.FrameOverhead)
+	var seed [32]byte
+	_, _ = rand.Read(seed[:])
+	frame, err = s.r.Identity.SealFrame(frame, s.r.ID, key, h, content, seed)
+	if err != nil {
+		return flight{}, err
+	}
+	s.r.Used.Add(h.Epoch, messages)
+	mark := crypto.Follows{Stream: s.stream, Frames: s.counter + 1, At: h.At, Sealed: s.sealed}
+	s.counter++
+	return flight{Sent: room.Sent{Frame: frame, Mark: mark, Told: follows[:told]}, stored: s.stored, id: newMessageID(), messages: messages}, nil
+}
+
+// begin goes on with a stream of its own in a room that has begun, or has ceased, to store messages, since readers
+// check the two differently, and with a clock that was set back.
+func (s *sealer) begin(stored bool) {
+	if s.counter > 0 {
+		s.stream, s.counter = newID(), 0
+	}
+	s.stored, s.sealed = stored, 0
+}
+
+// confirm confirms the head of the log when it has not been for a while.
+func (s *sealer) confirm(ctx context.Context) error {
+	if err := s.w.Follow(ctx); err != nil {
+		return err
+	}
+	if s.r.Log.Confirmed() {
+		return room.Changes{Room: s.r}.Renew(ctx)
+	}
+	if err := errors.Join(s.r.Bus.Sync(ctx), s.r.Sync(ctx)); err != nil {
+		return err
+	}
+	return fresh(ctx, s.r)
+}
+
+// newMessageID makes an id that nobody can use up beforehand: ids are a stream's, not a sender's.
+func newMessageID() string {
+	id := newID()
+	return hex.EncodeToString(id[:])
+}
+
+func newID() (id [16]byte) {
+	_, _ = rand.Read(id[:]) // it never fails: it ends the process instead
+	return id
+}
