@@ -29,8 +29,14 @@ func AcceptPlace(place uint64) Acceptance {
 	return Acceptance{func(ctx context.Context, r *Room) error { return acceptPlace(ctx, r, place) }}
 }
 
-// Accept settles, for this client, what a person has looked into in the room.
-func (r *Room) Accept(ctx context.Context, a Acceptance) error { return a.settle(ctx, r) }
+// Accept settles, for this client, what a person has looked into in the room. ErrInvalid when that is neither a history
+// nor a place.
+func (r *Room) Accept(ctx context.Context, a Acceptance) error {
+	if a.settle == nil {
+		return fmt.Errorf("accept: %w: neither a history nor a place", ErrInvalid)
+	}
+	return a.settle(ctx, r)
+}
 
 // acceptPlace pins a place up to which a room is taken for what it is.
 func acceptPlace(ctx context.Context, r *Room, place uint64) error {

@@ -49,7 +49,7 @@ func TestWithheldKeyBefore(t *testing.T) {
 	s.told(s.bob.id, "withheld", since, unibus.NoticeKey)
 
 	_, r := s.fresh(s.bob.id, "withheld") // what was settled says nothing of what is stored later
-	s.must(r.Accept(s.ctx, unibus.AcceptPlace(3 + 20)))
+	s.must(r.Accept(s.ctx, unibus.AcceptPlace(3+20)))
 	if _, notices, err := s.stored(r, unibus.SubscribeOptions{All: true}); !errors.Is(err, unibus.ErrIntegrity) {
 		t.Errorf("%v, %v", notices, err)
 	}
