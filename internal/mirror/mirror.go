@@ -278,10 +278,7 @@ func (l *Log) accept(ctx context.Context, synced error) error {
 
 // invalid gives an entry that a store gave, and that breaks a rule, its kind.
 func invalid(log crypto.ID, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, ledger.ErrNewer):
+	if errors.Is(err, ledger.ErrNewer) {
 		return fmt.Errorf("log %s: %w: %w", log, store.ErrInvalid, err)
 	}
 	return fmt.Errorf("%w: %w", store.ErrIntegrity, err)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,45 @@ type liar struct {
 	store.Store
 	seen string // file of everything it was offered
 	lie  func(c store.Change, honest func() error) error
+
+	heads   func(honest []ledger.Head) ([]ledger.Head, error) // nil: it is honest about them
+	entries func(honest []store.Entry) ([]store.Entry, error) // likewise; what there is is given before the error
+	asked   int                                               // how often for heads
+}
+
+func (l *liar) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	l.asked++
+	heads, err := l.Store.Heads(ctx, logs...)
+	if err == nil && l.heads != nil {
+		return l.heads(heads)
+	}
+	return heads, err
+}
+
+func (l *liar) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
+	honest := l.Store.Entries(ctx, log, after)
+	if l.entries == nil {
+		return honest
+	}
+	return func(yield func(store.Entry, error) bool) {
+		var all []store.Entry
+		for e, err := range honest {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			all = append(all, e)
+		}
+		all, err := l.entries(all)
+		for _, e := range all {
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(store.Entry{}, err)
+		}
+	}
 }
 
 func (l *liar) Append(ctx context.Context, c store.Change) error {
