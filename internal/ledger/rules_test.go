@@ -249,12 +249,43 @@ func TestPlaces(t *testing.T) {
 	if !errors.As(err, &invalid) || !strings.Contains(invalid.Error(), "entry 3 of log "+s.ID.String()) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestHas: a log has its entries, each at its place, and no others.
+func TestHas(t *testing.T) {
+	s, other := play(t, "alice create r\nalice invite bob:member"), play(t, "alice create other\nalice invite bob:member\nalice archive")
 	if h, ok := s.HashAt(0); ok || !h.IsZero() {
 		t.Error("there is no entry 0")
 	}
 	if _, ok := s.HashAt(3); ok {
 		t.Error("there is no entry 3 yet")
 	}
+	first, _ := s.HashAt(1)
+	for name, v := range map[string]struct {
+		head Head
+		has  bool
+	}{
+		"the last":           {s.Head, true},
+		"the first":          {Head{1, first}, true},
+		"the first, as last": {Head{2, first}, false},
+		"that of another":    {Head{2, hashAt(t, other, 2)}, false},
+		"one beyond":         {other.Head, false},
+		"none, at none":      {Head{}, false},
+	} {
+		if s.Has(v.head) != v.has {
+			t.Errorf("%s: it has it is %v", name, !v.has)
+		}
+	}
+}
+
+// hashAt is the hash of an entry that is there.
+func hashAt(t *testing.T, s *State, seq uint64) crypto.Hash {
+	t.Helper()
+	h, ok := s.HashAt(seq)
+	if !ok {
+		t.Fatalf("there is no entry %d", seq)
+	}
+	return h
 }
 
 func TestPlace(t *testing.T) {
