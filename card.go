@@ -12,7 +12,7 @@ func (c *Client) cardSetting() string { return "card published to " + c.Bus().St
 
 // firstCard publishes the card once per bus: it never changes.
 func (c *Client) firstCard(ctx context.Context) error {
-	done, err := c.pins.Setting(ctx, c.cardSetting())
+	done, err := c.pins.Settings.Get(ctx, c.cardSetting())
 	if err != nil || done != "" {
 		return err
 	}
@@ -27,5 +27,5 @@ func (c *Client) publishCard(ctx context.Context) error {
 	if err := c.link.store.PutCards(ctx, store.Card{Endpoint: c.Key(), Statement: card}); err != nil {
 		return fmt.Errorf("publish the card: %w", err)
 	}
-	return c.pins.Set(ctx, c.cardSetting(), "yes")
+	return c.pins.Settings.Set(ctx, c.cardSetting(), "yes")
 }

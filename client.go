@@ -118,7 +118,7 @@ func (o *Options) openPins(ctx context.Context) (*pins.Pins, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Of(ctx, o.Identity.Key()); err != nil {
+	if err := p.CheckOwner(ctx, o.Identity.Key()); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -127,7 +127,7 @@ func (o *Options) openPins(ctx context.Context) (*pins.Pins, error) {
 // inTurn does what is costly, when not too many other processes of the identity are at it.
 func (c *Client) inTurn(ctx context.Context, do func() error) error {
 	atMost := patience.Turns * c.o.Timeout
-	done, err := c.pins.Turn(ctx, atMost, func() {
+	done, err := c.pins.Turns.Take(ctx, atMost, func() {
 		c.o.tell("other processes of this identity are at work: waiting for a turn, at most %v", atMost)
 	})
 	if err != nil {

@@ -217,5 +217,5 @@ func (r *Room) AcceptPlace(ctx context.Context, place uint64) error {
 			}
 		}
 	}
-	return r.c.pins.Accept(ctx, r.r.ID, at)
+	return r.c.pins.Places.Accept(ctx, r.r.ID, at)
 }

@@ -107,7 +107,7 @@ func (p *Stream) seal(content []byte, flags byte, counter uint64, messages int) 
 	p.sealed = max(p.sealed, now)
 	var follows []crypto.Follows
 	if counter == 0 && p.stored {
-		if follows, err = p.r.Pins.Streams(p.ctx, p.r.ID, p.stream); err != nil {
+		if follows, err = p.r.Pins.Streams.Untold(p.ctx, p.r.ID, p.stream); err != nil {
 			return flight{}, err
 		}
 	}
