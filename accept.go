@@ -65,5 +65,5 @@ func acceptPlace(ctx context.Context, r *Room, place uint64) error {
 			}
 		}
 	}
-	return r.c.pins.Accept(ctx, r.r.ID, at)
+	return r.c.pins.Places.Accept(ctx, r.r.ID, at)
 }

@@ -12,7 +12,7 @@ func cardSetting(bus ID) string { return "card published to " + bus.String() }
 
 // firstCard publishes the card once per bus: it never changes.
 func (l *link) firstCard(ctx context.Context, bus ID) error {
-	done, err := l.pins.Setting(ctx, cardSetting(bus))
+	done, err := l.pins.Settings.Get(ctx, cardSetting(bus))
 	if err != nil || done != "" {
 		return err
 	}
@@ -28,5 +28,5 @@ func (l *link) publishCard(ctx context.Context, bus ID) error {
 	if err := l.store.PutCards(ctx, store.Card{Endpoint: l.o.Identity.Key(), Statement: card}); err != nil {
 		return fmt.Errorf("publish the card: %w", err)
 	}
-	return l.pins.Set(ctx, cardSetting(bus), "yes")
+	return l.pins.Settings.Set(ctx, cardSetting(bus), "yes")
 }

@@ -121,7 +121,7 @@ func (o *Options) openPins(ctx context.Context) (*pins.Pins, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Of(ctx, o.Identity.Key()); err != nil {
+	if err := p.CheckOwner(ctx, o.Identity.Key()); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil

@@ -38,7 +38,7 @@ func (o *rooms) making(subject string) string {
 // madeBefore returns the room that has a subject, if it is the one whose making was not answered, and has the policy that
 // is wanted; ErrExists for another.
 func (o *rooms) madeBefore(ctx context.Context, subject string, there ID, p Policy) (*Room, error) {
-	made, err := o.c.pins.Setting(ctx, o.making(subject))
+	made, err := o.c.pins.Settings.Get(ctx, o.making(subject))
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (o *rooms) madeBefore(ctx context.Context, subject string, there ID, p Poli
 	if !reflect.DeepEqual(r.Info().Policy, p) {
 		return nil, fmt.Errorf("room %s: %w, with another policy", subject, ErrExists)
 	}
-	return r, errors.Join(o.c.pins.PinSubject(ctx, o.c.Bus(), subject, there, true), o.c.pins.Set(ctx, o.making(subject), "made"))
+	return r, errors.Join(o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, there), o.c.pins.Settings.Set(ctx, o.making(subject), "made"))
 }
 
 // CreateRoom makes a room with the caller as its owner. ErrExists when the subject is taken.
@@ -71,7 +71,7 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	}
 	log, err := c.rooms.create(ctx, subject, p)
 	if err == nil {
-		err = c.pins.PinSubject(ctx, c.Bus(), subject, log.ID(), true)
+		err = c.pins.Subjects.Replace(ctx, c.Bus(), subject, log.ID())
 	}
 	var r *Room
 	if err == nil {
@@ -82,7 +82,7 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 		return nil, fmt.Errorf("room %s: %w", subject, ErrExists)
 	case errors.Is(err, ErrUnavailable):
 		if log != nil {
-			err = errors.Join(err, c.pins.Set(context.WithoutCancel(ctx), c.rooms.making(subject), log.ID().String()))
+			err = errors.Join(err, c.pins.Settings.Set(context.WithoutCancel(ctx), c.rooms.making(subject), log.ID().String()))
 		}
 		return nil, remedy.With(fmt.Errorf("room %s: %w", subject, err), remedy.Remedy{Kind: remedy.LookAgain, Room: subject})
 	}

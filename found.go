@@ -57,7 +57,7 @@ func Found(ctx context.Context, o Options) error {
 	o.tell("founded the bus %s; %s (%s) is its first admin", s.ID, name, o.Identity.Key())
 	address, err := o.address()
 	if err == nil {
-		err = p.PinServer(ctx, address, s.ID) // what it meets there later has to be this bus
+		err = p.Servers.Pin(ctx, address, s.ID) // what it meets there later has to be this bus
 	}
 	return err
 }

@@ -71,7 +71,7 @@ func (l *link) openService(ctx context.Context) (ID, error) {
 	if err != nil {
 		return ID{}, err
 	}
-	id, err := l.pins.Server(ctx, address)
+	id, err := l.pins.Servers.Bus(ctx, address)
 	if err != nil {
 		return ID{}, err
 	}
@@ -154,7 +154,7 @@ func (l *link) login(ctx context.Context, id ID) error {
 	for _, name := range l.o.Rooms {
 		room, err := crypto.ParseID(name)
 		if err != nil {
-			if room, err = l.pins.Subject(ctx, id, name); err != nil {
+			if room, err = l.pins.Subjects.Room(ctx, id, name); err != nil {
 				return err
 			}
 		}
@@ -191,7 +191,7 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 			return ID{}, fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
 		}
 	}
-	pinned, err := l.pins.Server(ctx, address)
+	pinned, err := l.pins.Servers.Bus(ctx, address)
 	switch {
 	case err != nil:
 		return ID{}, err
@@ -205,10 +205,10 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 
 // firstContact pins the bus at an address, and tells of it.
 func (l *link) firstContact(ctx context.Context, address string, first *ledger.State, founder PublicKey) error {
-	if err := l.pins.PinServer(ctx, address, first.ID); err != nil {
+	if err := l.pins.Servers.Pin(ctx, address, first.ID); err != nil {
 		return err
 	}
-	known, err := l.pins.State(ctx, first.ID)
+	known, err := l.pins.Logs.State(ctx, first.ID)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func tellKept(self *room.Self, e *ledger.Entry, age time.Duration, lost bool) {
 // inTurn does what is costly, when not too many other processes of the identity are at it.
 func (l *link) inTurn(ctx context.Context, do func() error) error {
 	atMost := patience.Turns * l.o.Timeout
-	done, err := l.pins.Turn(ctx, atMost, func() {
+	done, err := l.pins.Turns.Take(ctx, atMost, func() {
 		l.o.tell("other processes of this identity are at work: waiting for a turn, at most %v", atMost)
 	})
 	if err != nil {

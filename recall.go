@@ -40,12 +40,12 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 	}
 	address, err := o.address()
 	if err == nil {
-		known.Bus, err = p.Server(ctx, address)
+		known.Bus, err = p.Servers.Bus(ctx, address)
 	}
 	if err != nil {
 		return known, err
 	}
-	met, err := p.Buses(ctx)
+	met, err := p.Servers.Buses(ctx)
 	if err == nil && len(met) == 1 {
 		known.Only = met[0]
 	}
@@ -63,7 +63,7 @@ func RecallLog(ctx context.Context, o Options, log ID) (hash func(seq uint64) (h
 		return nothing, err
 	}
 	defer p.Close()
-	s, err := p.State(ctx, log)
+	s, err := p.Logs.State(ctx, log)
 	if err != nil {
 		return nothing, err
 	}
@@ -77,7 +77,7 @@ const joinedServer = "joined server"
 
 // joined is the server to go to when none is named.
 func joined(ctx context.Context, p *pins.Pins) (string, error) {
-	server, err := p.Setting(ctx, joinedServer)
+	server, err := p.Settings.Get(ctx, joinedServer)
 	return cmp.Or(server, DefaultServer), err
 }
 
@@ -115,10 +115,10 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 		return c, errors.Join(err, perr)
 	}
 	if err != nil {
-		known, serr := p.Setting(ctx, joinedServer)
+		known, serr := p.Settings.Get(ctx, joinedServer)
 		if serr != nil || known != "" {
 			return c, errors.Join(err, serr, p.Close())
 		}
 	}
-	return c, errors.Join(err, p.Set(ctx, joinedServer, redact.URL(server)), p.Close())
+	return c, errors.Join(err, p.Settings.Set(ctx, joinedServer, redact.URL(server)), p.Close())
 }

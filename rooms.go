@@ -147,7 +147,7 @@ func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) error
 		return nil
 	}
 	if o.c.o.Confirm {
-		return o.c.pins.PinSubject(ctx, o.c.Bus(), subject, now.ID, true)
+		return o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, now.ID)
 	}
 	err = fmt.Errorf("room %s: %w: the subject meant the room %s and now means %s", subject, ErrIntegrity, pinned, now.ID)
 	return remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
@@ -172,7 +172,7 @@ func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
 	if r.Subject() != name {
 		return nil, fmt.Errorf("room %s: %w: the store gave the room %s instead", name, ErrIntegrity, r.Subject())
 	}
-	return r, o.c.pins.PinSubject(ctx, o.c.Bus(), name, r.r.ID, false)
+	return r, o.c.pins.Subjects.Pin(ctx, o.c.Bus(), name, r.r.ID)
 }
 
 // prefixed finds the one of the caller's rooms whose id begins so.
@@ -210,7 +210,7 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if err := ledger.ValidSubject(name); err != nil {
 		return nil, fmt.Errorf("room %q: %w: it is neither a subject nor an id", name, ErrInvalid)
 	}
-	pinned, err := c.pins.Subject(ctx, c.Bus(), name)
+	pinned, err := c.pins.Subjects.Room(ctx, c.Bus(), name)
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 			return askAdmin(err)
 		}
 		for _, u := range batch {
-			if err := c.pins.PinName(ctx, c.Bus(), u.Name, u.Key, true); err != nil {
+			if err := c.pins.Names.Replace(ctx, c.Bus(), u.Name, u.Key); err != nil {
 				return err
 			}
 		}
@@ -185,7 +185,11 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 	if u == nil {
 		return User{}, remedy.With(fmt.Errorf("user %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListUsers})
 	}
-	err = c.pins.PinName(ctx, c.Bus(), name, u.Key, c.o.Confirm)
+	pin := c.pins.Names.Pin
+	if c.o.Confirm {
+		pin = c.pins.Names.Replace
+	}
+	err = pin(ctx, c.Bus(), name, u.Key)
 	if errors.Is(err, pins.ErrContradiction) {
 		err = remedy.With(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key), remedy.Remedy{Kind: remedy.ConfirmName, User: name})
 	}

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"cmp"
-	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -43,11 +42,6 @@ func (r *Room) during(key crypto.PublicKey, i int, kind func(Role) bool) bool {
 		}
 	}
 	return false
-}
-
-// OutSince reports whether somebody was no member at some time after an entry, or is none.
-func (r *Room) OutSince(key crypto.PublicKey, seq uint64) bool {
-	return r.Role(key) == "" || slices.ContainsFunc(r.history[key], func(sp span) bool { return sp.Seq > seq && sp.Role == "" })
 }
 
 // MaySeal reports whether a copy of an epoch's key counts that somebody sealed for a member: the member itself, the

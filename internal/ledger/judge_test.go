@@ -19,16 +19,7 @@ func TestJudge(t *testing.T) {
 	open, archived := play(t, log), play(t, log+"alice archive")
 	plain := play(t, "alice create ops none")
 	noKeys := errors.New("no keys")
-	for name, v := range map[string]struct {
-		of     *State
-		who    string
-		at     uint64
-		epoch  uint32
-		live   bool
-		change func(f *drawnFrame)
-		err    error // without a verdict, but for the forks and what is withheld
-		why    error // refused
-	}{
+	for name, v := range map[string]judged{
 		"as it should be":               {of: open, who: "alice", at: 4, epoch: 3, live: true},
 		"made before":                   {of: open, who: "bob", at: 2, epoch: 1},
 		"before its sender was gone":    {of: open, who: "dave", at: 3, epoch: 2},
@@ -58,36 +49,50 @@ func TestJudge(t *testing.T) {
 		"in it, and signed by another":  {of: plain, who: "alice", at: 1, epoch: 1, change: func(f *drawnFrame) { f.plain, f.signer = true, "bob" }, err: crypto.ErrSignature},
 		"without a key":                 {of: open, who: "alice", at: 4, epoch: 3, change: func(f *drawnFrame) { f.noKeys = noKeys }, err: noKeys},
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := drawnFrame{signer: v.who, key: crypto.RoomKey{byte(v.epoch)}, content: crypto.AppendContentTime(nil, 1)}
-			f.h = crypto.Header{Epoch: v.epoch, At: v.at}
-			if own, ok := v.of.HashAt(v.at); ok {
-				copy(f.h.Head[:], own[:])
-			}
-			if v.change != nil {
-				v.change(&f)
-			}
-			keys := func(epoch uint32) (*crypto.FrameKey, error) {
-				if f.noKeys != nil {
-					return nil, f.noKeys
-				}
-				return crypto.NewFrameKey(crypto.RoomKey{byte(epoch)}, v.of.ID, epoch)
-			}
-			got, err := v.of.Judge(f.seal(t, v.of.ID), key(v.who), keys, v.live)
-			if !errors.Is(err, v.err) {
-				t.Fatalf("the error is %v, want %v", err, v.err)
-			}
-			told := err == nil || errors.Is(err, ErrForkClaimed) || errors.Is(err, ErrForkProven) || errors.Is(err, ErrWithheld)
-			if told != (got != nil) {
-				t.Fatalf("the verdict is %+v, the error %v", got, err)
-			}
-			if err == nil && (!errors.Is(got.Refused, v.why) || got.Former != (v.who == "dave" || v.who == "carol")) {
-				t.Errorf("refused as %v, want %v; former %v", got.Refused, v.why, got.Former)
-			}
-		})
+		t.Run(name, v.judge)
 	}
 	if _, err := open.Judge([]byte("no frame"), key("alice"), nil, false); !errors.Is(err, ErrForged) || !errors.Is(err, crypto.ErrHeader) {
 		t.Errorf("what is no frame: %v", err)
+	}
+}
+
+// judged is a frame, and what is to be said of it.
+type judged struct {
+	of     *State
+	who    string
+	at     uint64
+	epoch  uint32
+	live   bool
+	change func(f *drawnFrame)
+	err    error // without a verdict, but for the forks and what is withheld
+	why    error // refused
+}
+
+func (v judged) judge(t *testing.T) {
+	f := drawnFrame{signer: v.who, key: crypto.RoomKey{byte(v.epoch)}, content: crypto.AppendContentTime(nil, 1)}
+	f.h = crypto.Header{Epoch: v.epoch, At: v.at}
+	if own, ok := v.of.HashAt(v.at); ok {
+		copy(f.h.Head[:], own[:])
+	}
+	if v.change != nil {
+		v.change(&f)
+	}
+	keys := func(epoch uint32) (*crypto.FrameKey, error) {
+		if f.noKeys != nil {
+			return nil, f.noKeys
+		}
+		return crypto.NewFrameKey(crypto.RoomKey{byte(epoch)}, v.of.ID, epoch)
+	}
+	got, err := v.of.Judge(f.seal(t, v.of.ID), key(v.who), keys, v.live)
+	if !errors.Is(err, v.err) {
+		t.Fatalf("the error is %v, want %v", err, v.err)
+	}
+	told := err == nil || errors.Is(err, ErrForkClaimed) || errors.Is(err, ErrForkProven) || errors.Is(err, ErrWithheld)
+	if told != (got != nil) {
+		t.Fatalf("the verdict is %+v, the error %v", got, err)
+	}
+	if err == nil && (!errors.Is(got.Refused, v.why) || got.Former != (v.who == "dave" || v.who == "carol")) {
+		t.Errorf("refused as %v, want %v; former %v", got.Refused, v.why, got.Former)
 	}
 }
 

@@ -41,7 +41,7 @@ func (c *Create) apply(s *State, e *Entry) {
 	}
 	s.Room = &Room{
 		Bus: c.Bus, Subject: c.Subject, Epochs: []Epoch{first}, Anew: 1,
-		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
+		roster: newRoster(),
 	}
 	s.Room.setPolicy(c.Policy, 1)
 	s.Room.set(e.By, RoleOwner, 1)

@@ -66,8 +66,8 @@ type memberSnapshot struct {
 
 // Snapshot encodes the state so that LoadSnapshot gives it back.
 func (s *State) Snapshot() ([]byte, error) {
-	out := snapshot{V: 4, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.hashes))}
-	for _, h := range s.hashes {
+	out := snapshot{V: 4, ID: s.ID, Hashes: make([]byte, 0, 32*len(s.chain))}
+	for _, h := range s.chain {
 		out.Hashes = append(out.Hashes, h[:]...)
 	}
 	if b := s.Bus; b != nil {
@@ -120,9 +120,9 @@ func LoadSnapshot(data []byte) (*State, error) {
 	}
 	s := &State{ID: in.ID}
 	for h := range slices.Chunk(in.Hashes, 32) {
-		s.hashes = append(s.hashes, crypto.Hash(h))
+		s.chain = append(s.chain, crypto.Hash(h))
 	}
-	s.Head = Head{uint64(len(s.hashes)), s.hashes[len(s.hashes)-1]}
+	s.Head = s.chain.head()
 	if in.Bus != nil {
 		s.Bus = in.Bus.load()
 		return s, nil
@@ -157,7 +157,7 @@ func (in *busSnapshot) load() *Bus {
 func (in *roomSnapshot) load() *Room {
 	r := &Room{
 		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left, Anew: in.Anew, AnewTime: fromMillis(in.AnewTime),
-		members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{},
+		roster: newRoster(),
 	}
 	for _, t := range in.Terms {
 		r.setPolicy(t.Policy, t.Seq)

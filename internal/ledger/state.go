@@ -16,7 +16,7 @@ type State struct {
 	Bus  *Bus  // set by the first entry of a bus log
 	Room *Room // set by the first entry of a room log
 
-	hashes []crypto.Hash // of every entry, from seq 1
+	chain
 }
 
 // With returns the state once e stands, which Check or Draft of this state has returned. It takes as long as the state is
@@ -29,7 +29,7 @@ func (s *State) With(e *Entry) *State {
 
 // copy returns a state that may be changed.
 func (s *State) copy() *State {
-	next := &State{ID: s.ID, Head: s.Head, hashes: slices.Clone(s.hashes)}
+	next := &State{ID: s.ID, Head: s.Head, chain: slices.Clone(s.chain)}
 	if s.Bus != nil {
 		next.Bus = s.Bus.copy()
 	}
@@ -42,7 +42,7 @@ func (s *State) copy() *State {
 // fold takes in an entry that was judged.
 func (s *State) fold(e *Entry) {
 	s.ID, s.Head = e.Log, Head{e.Seq, e.Hash}
-	s.hashes = append(s.hashes, e.Hash)
+	s.chain = append(s.chain, e.Hash)
 	e.Body.apply(s, e)
 }
 
@@ -145,19 +145,25 @@ func (s *State) Read(statement []byte) (*Entry, error) {
 	return e, nil
 }
 
-// HashAt returns the hash of the entry at seq, and whether the state reaches that far.
-func (s *State) HashAt(seq uint64) (crypto.Hash, bool) {
-	if seq == 0 || seq > uint64(len(s.hashes)) {
+// chain is the hashes of a log's entries: that of seq 1 comes first.
+type chain []crypto.Hash
+
+// HashAt returns the hash of the entry at seq, and whether the log reaches that far.
+func (c chain) HashAt(seq uint64) (crypto.Hash, bool) {
+	if seq == 0 || seq > uint64(len(c)) {
 		return crypto.Hash{}, false
 	}
-	return s.hashes[seq-1], true
+	return c[seq-1], true
 }
 
 // Has reports whether the log has an entry with this hash at this place.
-func (s *State) Has(h Head) bool {
-	hash, reached := s.HashAt(h.Seq)
+func (c chain) Has(h Head) bool {
+	hash, reached := c.HashAt(h.Seq)
 	return reached && hash == h.Hash
 }
+
+// head is the last entry of a log that has one.
+func (c chain) head() Head { return Head{uint64(len(c)), c[len(c)-1]} }
 
 // Verify folds a whole log from its first entry. The error, an *Invalid, comes with the state before the entry that
 // breaks a rule.

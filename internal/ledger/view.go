@@ -44,7 +44,7 @@ func (UserView) isView()   {}
 // the same, so that views can be rebuilt from the log anywhere.
 func (s *State) Views(e *Entry) []View {
 	if s.Bus != nil {
-		return s.userViews(e)
+		return s.Bus.views(e)
 	}
 	r := s.Room
 	epoch := r.Epoch()
@@ -58,6 +58,7 @@ func (s *State) Views(e *Entry) []View {
 	return views
 }
 
+// roomView is the room's record as of the last entry.
 func (s *State) roomView() RoomView {
 	r := s.Room
 	return RoomView{
@@ -88,10 +89,11 @@ func (s *State) AllViews() []View {
 	return views
 }
 
-func (s *State) userViews(e *Entry) []View {
+// views are the records of the users whom an entry touches.
+func (b *Bus) views(e *Entry) []View {
 	var views []View
 	for _, key := range e.Touches() {
-		views = append(views, UserView{*s.Bus.users[key]})
+		views = append(views, UserView{*b.users[key]})
 	}
 	return views
 }

@@ -115,11 +115,11 @@ func (a *appending) try(ctx context.Context) error {
 			before, kept = a.unanswered(ctx)
 		}
 		if kept != nil && asked(ctx, a.next, before, kept) {
-			return a.peer.Pins.Answered(ctx, a.id, kept.Seq)
+			return a.peer.Pins.Offers.MarkAnswered(ctx, a.id, kept.Seq)
 		}
 		return err
 	}
-	err = a.peer.Pins.Offer(ctx, a.id, d.Entry.Seq, func() (o pins.Offer, err error) {
+	err = a.peer.Pins.Offers.Sign(ctx, a.id, d.Entry.Seq, func() (o pins.Offer, err error) {
 		o.At = time.Now()
 		if p.Key != nil {
 			o.Epoch = p.Key.Epoch
@@ -152,7 +152,7 @@ func asked(ctx context.Context, next Next, before *ledger.State, kept *ledger.En
 // while ago without knowing that; and the log as it was before. It only helps to say what a command has done: nil when
 // anything is in the way.
 func (a *appending) unanswered(ctx context.Context) (before *ledger.State, e *ledger.Entry) {
-	o, err := a.peer.Pins.Unanswered(ctx, a.id)
+	o, err := a.peer.Pins.Offers.Unanswered(ctx, a.id)
 	if err != nil || o == nil || time.Since(o.At) >= old {
 		return nil, nil
 	}
@@ -237,7 +237,7 @@ func (a *appending) commit(ctx context.Context, d *ledger.Draft) error {
 		return a.broken("the store says that entry %d is another's, and has none", d.Entry.Seq)
 	}
 	if a.State().Has(ledger.Head{Seq: d.Entry.Seq, Hash: d.Entry.Hash}) {
-		return errors.Join(a.peer.Pins.Answered(ctx, a.id, d.Entry.Seq), a.accepted(ctx))
+		return errors.Join(a.peer.Pins.Offers.MarkAnswered(ctx, a.id, d.Entry.Seq), a.accepted(ctx))
 	}
 	return err
 }
@@ -267,7 +267,7 @@ func (a *appending) takeIn(ctx context.Context, after *ledger.State) error {
 	a.state.Store(after)
 	a.agreed()
 	step("taken in")
-	if err := a.peer.Pins.Answered(ctx, a.id, after.Head.Seq); err != nil {
+	if err := a.peer.Pins.Offers.MarkAnswered(ctx, a.id, after.Head.Seq); err != nil {
 		return err
 	}
 	return a.accepted(ctx)
@@ -283,7 +283,7 @@ func (a *appending) accepted(ctx context.Context) error {
 // settle brings the log up to date, and offers again an entry that an earlier process signed for it and of which
 // nobody knows whether it stands. It returns that entry, if it stands now, and the log as it was before.
 func (a *appending) settle(ctx context.Context) (before *ledger.State, kept *ledger.Entry, err error) {
-	o, err := a.peer.Pins.Offered(ctx, a.id)
+	o, err := a.peer.Pins.Offers.Pending(ctx, a.id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -374,7 +374,7 @@ func (a *appending) openOwn(o *pins.Offer, after *ledger.State) (*Key, error) {
 
 // catchUp takes over what another process of this identity has verified and pinned meanwhile.
 func (a *appending) catchUp(ctx context.Context) error {
-	s, err := a.peer.Pins.State(ctx, a.id)
+	s, err := a.peer.Pins.Logs.State(ctx, a.id)
 	if err != nil {
 		return err
 	}

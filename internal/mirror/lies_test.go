@@ -311,7 +311,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.kind)
 		}
 	}
-	if o, err := p.Pins.Offered(t.Context(), w.bus); o != nil || err != nil {
+	if o, err := p.Pins.Offers.Pending(t.Context(), w.bus); o != nil || err != nil {
 		t.Errorf("kept: %+v, %v", o, err)
 	}
 }
@@ -378,7 +378,7 @@ func TestWinnerWithheld(t *testing.T) {
 	}
 	err := p.add("bob")
 	w.is(err, store.ErrUnavailable)
-	if o, kerr := p.Pins.Offered(t.Context(), w.bus); o == nil || kerr != nil || !strings.Contains(err.Error(), "entry 2 is kept") {
+	if o, kerr := p.Pins.Offers.Pending(t.Context(), w.bus); o == nil || kerr != nil || !strings.Contains(err.Error(), "entry 2 is kept") {
 		t.Errorf("kept is %+v, %v: %v", o, kerr, err)
 	}
 }
@@ -414,7 +414,7 @@ func TestKeptRubbish(t *testing.T) {
 				policy.Pad = !policy.Pad
 				return &Proposal{Body: &ledger.SetPolicy{Policy: policy}}, nil
 			}))
-			w.must(p.Pins.Offer(t.Context(), l.ID(), 3, func() (pins.Offer, error) {
+			w.must(p.Pins.Offers.Sign(t.Context(), l.ID(), 3, func() (pins.Offer, error) {
 				o := c.offer(w, p, l)
 				o.At = time.Now().Add(-time.Minute)
 				return o, nil
@@ -453,7 +453,7 @@ func TestNotStaged(t *testing.T) {
 	stage := p.Stage
 	p.Stage = func(context.Context, *ledger.State, *ledger.Entry, *Key) error { return store.ErrUnavailable }
 	w.is(l.Append(t.Context(), rekeying(crypto.RoomKey{2})), store.ErrUnavailable)
-	if o, err := p.Pins.Offered(t.Context(), l.ID()); o != nil || err != nil {
+	if o, err := p.Pins.Offers.Pending(t.Context(), l.ID()); o != nil || err != nil {
 		t.Errorf("kept: %+v, %v", o, err)
 	}
 	// Nor is one that is kept.

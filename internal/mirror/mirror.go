@@ -67,7 +67,7 @@ type Log struct {
 
 // Open starts a log from what is pinned of it. A room's has to be of that bus.
 func (p *Peer) Open(ctx context.Context, id, bus crypto.ID) (*Log, error) {
-	s, err := p.Pins.State(ctx, id)
+	s, err := p.Pins.Logs.State(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +267,7 @@ func (l *Log) accept(ctx context.Context, synced error) error {
 	if err != nil || !l.peer.Accept(s.Head.Hash) {
 		return synced
 	}
-	if err := l.peer.Pins.Return(ctx, s); err != nil {
+	if err := l.peer.Pins.Logs.Return(ctx, s); err != nil {
 		return err
 	}
 	l.state.Store(s)
@@ -302,7 +302,7 @@ func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
 }
 
 func (l *Log) pin(ctx context.Context, s *ledger.State) error {
-	err := l.peer.Pins.Advance(ctx, s)
+	err := l.peer.Pins.Logs.Advance(ctx, s)
 	if errors.Is(err, pins.ErrContradiction) {
 		return fmt.Errorf("%w: %w", store.ErrIntegrity, err)
 	}

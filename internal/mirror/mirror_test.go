@@ -324,7 +324,7 @@ func TestAnswers(t *testing.T) {
 			if !a.stands && len(p.told) == 0 {
 				t.Error("nobody is told what is offered again")
 			}
-			if o, err := p.Pins.Offered(t.Context(), w.bus); o != nil || err != nil {
+			if o, err := p.Pins.Offers.Pending(t.Context(), w.bus); o != nil || err != nil {
 				t.Errorf("still kept: %+v, %v", o, err)
 			}
 		})
@@ -625,7 +625,7 @@ func TestTakenBack(t *testing.T) {
 	w.must(l.Sync(t.Context()))
 	p.liar.lie = func(store.Change, func() error) error { return store.ErrUnavailable }
 	w.is(p.add("mallory"), store.ErrUnavailable)
-	w.must(p.Pins.Return(t.Context(), l.State())) // as by another process of theirs
+	w.must(p.Pins.Logs.Return(t.Context(), l.State())) // as by another process of theirs
 	w.later("state", old)
 	p.liar.lie = nil
 	w.is(p.add("erin"), ErrKept)

@@ -48,88 +48,149 @@ func (files pinned) put(t *testing.T, part string, data []byte) (path string) {
 	return path
 }
 
-// TestGoneBack: whatever part of what was written last is taken back, pins never say what they said before.
-func TestGoneBack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pins.db")
-	p := open(t, path)
-	s := states(t, "bob", "carol")
-	key := crypto.PublicKey{1}
-	remember := func(s *ledger.State, n uint64) {
-		t.Helper()
-		if err := errors.Join(
-			p.Of(t.Context(), key), p.Advance(t.Context(), s), p.PinServer(t.Context(), "here", s.ID), p.PinName(t.Context(), s.ID, "bob", crypto.PublicKey{byte(n)}, true),
-			p.PinSubject(t.Context(), s.ID, "ops", s.ID, false), p.Reached(t.Context(), s.ID, Place{Seq: n}),
-		); err != nil {
-			t.Fatal(err)
-		}
-	}
-	checkpoint := func() {
-		t.Helper()
-		if _, err := p.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	remember(s[0], 1)
-	checkpoint()
-	before := take(t, path)
-	remember(s[1], 2)
-	after := take(t, path)
-	checkpoint()
-	settled := take(t, path)
+// history is pins whose last change may be taken back: their files before it, after it, and once SQLite has moved it from
+// its log to the file.
+type history struct {
+	states                 []*ledger.State
+	before, after, settled pinned
+}
 
-	told := 0
-	try := func(what, path string) {
-		t.Helper()
-		p, err := Open(t.Context(), path)
-		var now *ledger.State
-		var at Place
-		if err == nil {
-			now, err = p.State(t.Context(), s[0].ID)
-			if err == nil {
-				at, err = p.Place(t.Context(), s[0].ID)
-			}
-			err = errors.Join(err, p.PinName(t.Context(), s[0].ID, "bob", crypto.PublicKey{2}, false), p.Close())
-		}
-		switch {
-		case errors.Is(err, ErrDamaged):
-			told++
-		case err != nil:
-			t.Errorf("%s: %v", what, err)
-		case now.Head != s[1].Head || at.Seq != 2:
-			t.Errorf("%s: it says what it said before: %v, %v", what, now.Head, at)
-		}
-	}
-	try("nothing", after.put(t, "", after[""]))
-	if told > 0 {
-		t.Fatal("what is whole is damaged")
-	}
-	try("all but the count of changes", before.put(t, changesSuffix, after[changesSuffix]))
-	try("the log of SQLite", after.put(t, "-wal", nil))
-	for at := 0; at < len(after["-wal"]); at += 211 {
-		flipped := bytes.Clone(after["-wal"])
-		flipped[at] ^= 1 << (at % 8)
-		try("a bit of the log", after.put(t, "-wal", flipped))
-		try("the end of the log", after.put(t, "-wal", flipped[:at]))
-	}
-	const page = 4096
-	for at := 0; at < len(settled[""]) && at < len(before[""]); at += page {
-		stale := bytes.Clone(settled[""])
-		copy(stale[at:], before[""][at:min(at+page, len(before[""]))])
-		try("a page", settled.put(t, "", stale))
-	}
-	for at := range changesSize {
-		flipped := bytes.Clone(after[changesSuffix])
-		flipped[at] ^= 1
-		try("the count of changes", after.put(t, changesSuffix, flipped))
-	}
-	try("the count of changes, emptied", after.put(t, changesSuffix, []byte{}))
-	if told < 100 {
-		t.Errorf("%d times it was told", told)
-	}
-	if err := os.Remove(path); err != nil { // a person wants to begin anew
+// named is the key that a name means after a change.
+func named(n uint64) crypto.PublicKey { return crypto.PublicKey{byte(n)} }
+
+// remember tells pins one thing of each kind, as of a state.
+func remember(t *testing.T, p *Pins, s *ledger.State, n uint64) {
+	t.Helper()
+	if err := errors.Join(
+		p.CheckOwner(t.Context(), named(1)), p.Logs.Advance(t.Context(), s), p.Servers.Pin(t.Context(), "here", s.ID), p.Names.Replace(t.Context(), s.ID, "bob", named(n)),
+		p.Subjects.Pin(t.Context(), s.ID, "ops", s.ID), p.Places.Reached(t.Context(), s.ID, Place{Seq: n}),
+	); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := open(t, path).State(t.Context(), s[0].ID); err != nil || now.Head.Seq != 0 {
+}
+
+func newHistory(t *testing.T) *history {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	checkpoint := func() {
+		t.Helper()
+		if _, err := p.db.handles[durable].Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := &history{states: states(t, "bob", "carol")}
+	remember(t, p, h.states[0], 1)
+	checkpoint()
+	h.before = take(t, path)
+	remember(t, p, h.states[1], 2)
+	h.after = take(t, path)
+	checkpoint()
+	h.settled = take(t, path)
+	return h
+}
+
+// told reports whether pins that were written at a path say that they are damaged. Else they have to say what they were
+// told last.
+func (h *history) told(t *testing.T, path string) bool {
+	t.Helper()
+	log := h.states[0].ID
+	p, err := Open(t.Context(), path)
+	var now *ledger.State
+	var at Place
+	if err == nil {
+		now, err = p.Logs.State(t.Context(), log)
+		if err == nil {
+			at, err = p.Places.Of(t.Context(), log)
+		}
+		err = errors.Join(err, p.Names.Pin(t.Context(), log, "bob", named(2)), p.Close())
+	}
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return true
+	case err != nil:
+		t.Error(err)
+	case now.Head != h.states[1].Head || at.Seq != 2:
+		t.Errorf("it says what it said before: %v, %v", now.Head, at)
+	}
+	return false
+}
+
+// TestGoneBack: whatever part of what was written last is taken back, pins never say what they said before.
+func TestGoneBack(t *testing.T) {
+	h := newHistory(t)
+	if h.told(t, h.after.put(t, "", h.after[""])) {
+		t.Fatal("what is whole is damaged")
+	}
+	t.Run("all but the count of changes", func(t *testing.T) {
+		if !h.told(t, h.before.put(t, changesSuffix, h.after[changesSuffix])) {
+			t.Error("not told")
+		}
+	})
+	t.Run("the log of SQLite", func(t *testing.T) {
+		if !h.told(t, h.after.put(t, "-wal", nil)) {
+			t.Error("not told")
+		}
+	})
+	t.Run("a part of that log", func(t *testing.T) {
+		told := 0
+		for at := 0; at < len(h.after["-wal"]); at += 211 {
+			flipped := bytes.Clone(h.after["-wal"])
+			flipped[at] ^= 1 << (at % 8)
+			for _, damaged := range [][]byte{flipped, flipped[:at]} {
+				if h.told(t, h.after.put(t, "-wal", damaged)) {
+					told++
+				}
+			}
+		}
+		if told < 100 {
+			t.Errorf("%d times it was told", told)
+		}
+	})
+	t.Run("a page", func(t *testing.T) {
+		const page = 4096
+		for at := 0; at < len(h.settled[""]) && at < len(h.before[""]); at += page {
+			stale := bytes.Clone(h.settled[""])
+			copy(stale[at:], h.before[""][at:min(at+page, len(h.before[""]))])
+			h.told(t, h.settled.put(t, "", stale))
+		}
+	})
+}
+
+// TestChangesDamaged: a count of changes that is damaged is no count, and says nothing of what there was.
+func TestChangesDamaged(t *testing.T) {
+	h := newHistory(t)
+	for at := range changesSize {
+		flipped := bytes.Clone(h.after[changesSuffix])
+		flipped[at] ^= 1
+		if !h.told(t, h.after.put(t, changesSuffix, flipped)) {
+			t.Errorf("with bit 0 of byte %d flipped it is taken for one", at)
+		}
+	}
+	if !h.told(t, h.after.put(t, changesSuffix, []byte{})) {
+		t.Error("emptied it is taken for one")
+	}
+}
+
+// TestChangesBehind: pins that were changed more often than the file beside them says were written by a process that was
+// killed before it said so.
+func TestChangesBehind(t *testing.T) {
+	h := newHistory(t)
+	if h.told(t, h.after.put(t, changesSuffix, h.before[changesSuffix])) {
+		t.Error("they are taken for damaged")
+	}
+}
+
+// TestRemoved: pins that a person has removed, to begin anew, remember nothing, whatever is left beside them.
+func TestRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.db")
+	s := states(t, "bob")
+	p := open(t, path)
+	remember(t, p, s[1], 1)
+	if err := errors.Join(p.Close(), os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := open(t, path).Logs.State(t.Context(), s[0].ID); err != nil || now.Head.Seq != 0 {
 		t.Errorf("what was removed is remembered: %v, %v", now, err)
 	}
 }

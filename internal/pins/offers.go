@@ -29,19 +29,20 @@ type Offer struct {
 	Key   []byte
 }
 
-// Offered returns the entry that is kept for a log; nil for none.
-func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
-	if err := p.sound(ctx, p.db, "offers"); err != nil {
-		return nil, err
-	}
+// Offers are the entries that are kept, and those that were and have been settled since. One is kept at a time of each
+// log; it is settled when its log's state is pinned with an entry at its place (logs.go).
+type Offers struct{ db *database }
+
+// Pending returns the entry that is kept for a log; nil for none.
+func (f Offers) Pending(ctx context.Context, log crypto.ID) (*Offer, error) {
 	var o Offer
 	var at int64
-	err := p.db.QueryRowContext(ctx, `SELECT seq, statement, at, epoch, key FROM intact_offers WHERE log = ?`, log[:]).Scan(&o.Seq, &o.Statement, &at, &o.Epoch, &o.Key)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, p.absent(ctx, p.db, "offers")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the entry kept for log %s: %w", log, failure(err))
+	known, err := f.db.find(ctx, durable, row{
+		"offers", fmt.Sprintf("the entry kept for log %s", log),
+		`SELECT seq, statement, at, epoch, key FROM intact_offers WHERE log = ?`, []any{log[:]},
+	}, &o.Seq, &o.Statement, &at, &o.Epoch, &o.Key)
+	if err != nil || !known {
+		return nil, err
 	}
 	o.At = time.UnixMilli(at)
 	return &o, nil
@@ -49,14 +50,14 @@ func (p *Pins) Offered(ctx context.Context, log crypto.ID) (*Offer, error) {
 
 // Unanswered returns the last entry that this identity signed for a log, if whoever signed it does not know what came of
 // it; nil for none.
-func (p *Pins) Unanswered(ctx context.Context, log crypto.ID) (*Offer, error) {
-	if err := p.sound(ctx, p.db, "signed"); err != nil {
+func (f Offers) Unanswered(ctx context.Context, log crypto.ID) (*Offer, error) {
+	if err := f.db.sound(ctx, f.db.handles[durable], "signed"); err != nil {
 		return nil, err
 	}
 	var o Offer
 	var at int64
 	var answered bool
-	err := p.db.QueryRowContext(ctx, `SELECT seq, statement, at, answered FROM intact_signed WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&o.Seq, &o.Statement, &at, &answered)
+	err := f.db.handles[durable].QueryRowContext(ctx, `SELECT seq, statement, at, answered FROM intact_signed WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&o.Seq, &o.Statement, &at, &answered)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && answered {
 		return nil, nil
 	}
@@ -67,9 +68,9 @@ func (p *Pins) Unanswered(ctx context.Context, log crypto.ID) (*Offer, error) {
 	return &o, nil
 }
 
-// Answered remembers that whoever signed an entry knows that it stands.
-func (p *Pins) Answered(ctx context.Context, log crypto.ID, seq uint64) error {
-	if err := p.write(ctx, p.lax, `UPDATE signed SET answered = 1 WHERE log = ? AND seq = ?`, log[:], seq); err != nil {
+// MarkAnswered remembers that whoever signed an entry knows that it stands.
+func (f Offers) MarkAnswered(ctx context.Context, log crypto.ID, seq uint64) error {
+	if err := f.db.write(ctx, lax, `UPDATE signed SET answered = 1 WHERE log = ? AND seq = ?`, log[:], seq); err != nil {
 		return fmt.Errorf("remember the answer for log %s: %w", log, err)
 	}
 	return nil
@@ -78,8 +79,8 @@ func (p *Pins) Answered(ctx context.Context, log crypto.ID, seq uint64) error {
 // maxSigned is how many of its own last entries of a log an identity remembers, in case that goes back.
 const maxSigned = 64
 
-// letGo offers no more what was offered for the places of a log up to one.
-func letGo(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
+// settleOffers offers no more what was offered for the places of a log up to one, and remembers it as signed.
+func settleOffers(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
 	for _, statement := range []string{
 		`INSERT INTO signed (log, seq, statement, at, epoch, key, answered) SELECT *, 0 FROM intact_offers WHERE log = ?1 AND seq <= ?2
 			ON CONFLICT DO UPDATE SET statement = excluded.statement, at = excluded.at, epoch = excluded.epoch, key = excluded.key, answered = 0`,
@@ -93,25 +94,25 @@ func letGo(ctx context.Context, tx *sql.Tx, log crypto.ID, upTo uint64) error {
 	return nil
 }
 
-// Offer has an entry signed for a place of a log, and keeps it: sign is called only when no other is kept, and no
+// Sign has an entry signed for a place of a log, and keeps it: sign is called only when no other is kept, and no
 // verified one stands there, and what it returns is on the disk before anyone can have seen it. ErrTaken otherwise.
 // One that was signed before to go on from where the log ends now, as in a log that went back since, is kept again, and
 // is ErrTaken too: a place is signed for once.
-func (p *Pins) Offer(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
-	if err := p.offer(ctx, log, seq, sign); err != nil {
+func (f Offers) Sign(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
+	if err := f.trySign(ctx, log, seq, sign); err != nil {
 		return fmt.Errorf("keep an entry for log %s: %w", log, failure(err))
 	}
 	return nil
 }
 
-func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
-	tx, err := p.db.BeginTx(ctx, nil) // immediate: one process at a time
+func (f Offers) trySign(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
+	tx, err := f.db.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
 	for _, table := range []string{"offers", "signed"} {
-		if err := p.absent(ctx, tx, table); err != nil {
+		if err := f.db.absent(ctx, tx, table); err != nil {
 			return err
 		}
 	}
@@ -127,7 +128,7 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 	case err != nil:
 		return err
 	case again:
-		return cmp.Or(p.commit(ctx, tx), ErrTaken)
+		return cmp.Or(f.db.commit(ctx, tx), ErrTaken)
 	}
 	o, err := sign()
 	if err != nil {
@@ -138,7 +139,7 @@ func (p *Pins) offer(ctx context.Context, log crypto.ID, seq uint64, sign func()
 	if err != nil {
 		return err
 	}
-	return p.commit(ctx, tx)
+	return f.db.commit(ctx, tx)
 }
 
 // signedBefore offers again what was signed for a place before, if the log as it is pinned can go on with it.

@@ -1,8 +1,6 @@
 package pins
 
 import (
-	"context"
-	"database/sql"
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
@@ -137,50 +135,4 @@ func checksum(row []driver.Value) driver.Value {
 		sum.Write(content)
 	}
 	return int64(sum.Sum32())
-}
-
-// querier is the file, or a transaction of it.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// How well a table was looked at.
-const (
-	counted = iota + 1 // it has as many rows as were written, with the checksums that they were given
-	whole              // and each row is what its checksum says
-)
-
-// sound makes sure, once, that a table is what was written last: ErrDamaged when it is not.
-func (p *Pins) sound(ctx context.Context, in querier, table string) error {
-	return p.look(ctx, in, table, counted, "SELECT count(*) AS n, coalesce(sum(checksum), 0) AS sum FROM "+table)
-}
-
-// absent makes sure, once, that a row which is not found in a table never was: ErrDamaged when one that was written
-// is gone, or could not be found because its key is another now.
-func (p *Pins) absent(ctx context.Context, in querier, table string) error {
-	return p.look(ctx, in, table, whole, "SELECT count(*) AS n, (SELECT coalesce(sum(checksum), 0) FROM "+table+") AS sum FROM intact_"+table)
-}
-
-func (p *Pins) look(ctx context.Context, in querier, table string, how int, query string) error {
-	p.mu.Lock()
-	looked := p.looked[table]
-	p.mu.Unlock()
-	if looked >= how {
-		return nil
-	}
-	var n, rows, sum, checksums int64
-	err := in.QueryRowContext(ctx, "SELECT n, rows, sum, checksums FROM counts, ("+query+") WHERE name = ?", table).Scan(&n, &rows, &sum, &checksums)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%w: nothing says how many %s there are", ErrDamaged, table)
-	}
-	if err != nil {
-		return fmt.Errorf("look through the %s: %w", table, failure(err))
-	}
-	if n != rows || sum != checksums {
-		return fmt.Errorf("%w: its %s are not those that were written last: %d rows, of %d", ErrDamaged, table, n, rows)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.looked[table] = max(p.looked[table], how)
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -16,14 +17,21 @@ const turns = 8
 // longWait is how long one waits for a turn before people are told.
 const longWait = 3 * time.Second
 
-// Turn waits until only a few other processes of this identity have their turn, and returns what ends this one: a hundred
+// Turns are what the processes of one identity have when they do what is costly: locks beside the file, of which each has
+// one at a time.
+type Turns struct {
+	path   string      // of the pins
+	waited atomic.Bool // in vain, so that nobody waits again
+}
+
+// Take waits until only a few other processes of this identity have their turn, and returns what ends this one: a hundred
 // that connect at once, on a small machine, would all be too slow for what any of them waits for. It waits for atMost and
 // then goes ahead, as it does where files cannot be locked; whoever did that once waits no more. It calls waiting when
 // it has waited for a while. The error is that of ctx.
-func (p *Pins) Turn(ctx context.Context, atMost time.Duration, waiting func()) (done func(), err error) {
+func (t *Turns) Take(ctx context.Context, atMost time.Duration, waiting func()) (done func(), err error) {
 	mine := rand.N(turns)
 	for i := range turns {
-		lock := p.turn((mine + i) % turns)
+		lock := t.lock((mine + i) % turns)
 		if info, err := os.Lstat(lock.Path()); err == nil && !info.Mode().IsRegular() {
 			return func() {}, nil
 		}
@@ -32,12 +40,12 @@ func (p *Pins) Turn(ctx context.Context, atMost time.Duration, waiting func()) (
 		}
 		_ = lock.Close()
 	}
-	if p.waited.Load() {
+	if t.waited.Load() {
 		return func() {}, nil
 	}
 	long := time.AfterFunc(longWait, waiting)
 	defer long.Stop()
-	lock, got, gone := p.turn(mine), make(chan struct{}), make(chan struct{})
+	lock, got, gone := t.lock(mine), make(chan struct{}), make(chan struct{})
 	go func() {
 		_ = lock.Lock() // nothing ends this but its turn
 		select {
@@ -54,12 +62,12 @@ func (p *Pins) Turn(ctx context.Context, atMost time.Duration, waiting func()) (
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-over.C:
-		p.waited.Store(true)
+		t.waited.Store(true)
 	}
 	close(gone)
 	return func() {}, err
 }
 
-func (p *Pins) turn(n int) *flock.Flock {
-	return flock.New(fmt.Sprintf("%s.turn%d", p.path, n), flock.SetPermissions(0o600))
+func (t *Turns) lock(n int) *flock.Flock {
+	return flock.New(fmt.Sprintf("%s.turn%d", t.path, n), flock.SetPermissions(0o600))
 }

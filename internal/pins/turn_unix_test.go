@@ -14,11 +14,11 @@ func TestTurnFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.db")
 	p := open(t, path)
 	for n := range turns {
-		if err := syscall.Mkfifo(p.turn(n).Path(), 0o600); err != nil {
+		if err := syscall.Mkfifo(p.Turns.lock(n).Path(), 0o600); err != nil {
 			t.Skip(err)
 		}
 	}
-	end, err := p.Turn(t.Context(), time.Hour, quiet)
+	end, err := p.Turns.Take(t.Context(), time.Hour, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

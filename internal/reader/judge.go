@@ -113,7 +113,7 @@ func (j *judging) compare(frame store.Frame) error {
 		return nil
 	}
 	j.f.tell(inbox.Notice{Kind: RolledBack, Finding: true, From: frame.Seq, To: frame.Seq, Place: frame.Seq, Why: room.AnotherFrame(frame.Seq)})
-	return j.f.r.Pins.Dispute(j.f.ctx, j.f.r.ID, frame.Seq)
+	return j.f.r.Pins.Places.Dispute(j.f.ctx, j.f.r.ID, frame.Seq)
 }
 
 // leftover reports whether a frame that does not fit the log is of before the room began anew: by its sender's word, if

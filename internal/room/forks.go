@@ -16,7 +16,7 @@ import (
 // Forked stops the room: two histories of it are proven, for this process and all later ones. Forks about which a
 // person has decided stop nothing, as is said.
 func (r *Room) Forked(ctx context.Context, f pins.Fork) (settled bool, err error) {
-	if err := r.Pins.Forked(ctx, r.ID, f); err != nil {
+	if err := r.Pins.Forks.Add(ctx, r.ID, f); err != nil {
 		return false, err
 	}
 	r.mu.Lock()
@@ -25,7 +25,7 @@ func (r *Room) Forked(ctx context.Context, f pins.Fork) (settled bool, err error
 	}
 	r.mu.Unlock()
 	if settled {
-		return true, r.Pins.Settle(ctx, r.ID)
+		return true, r.Pins.Forks.Settle(ctx, r.ID)
 	}
 	if err := r.loadForks(ctx); err != nil {
 		return false, err
@@ -37,7 +37,7 @@ func (r *Room) Forked(ctx context.Context, f pins.Fork) (settled bool, err error
 
 // loadForks reads what is known of forks.
 func (r *Room) loadForks(ctx context.Context) error {
-	forks, err := r.Pins.Forks(ctx, r.ID)
+	forks, err := r.Pins.Forks.Of(ctx, r.ID)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (r *Room) AcceptHistory(ctx context.Context, hash string) error {
 	for _, f := range forks {
 		own, _ := r.State().HashAt(f.At)
 		if Begins(own, hash) {
-			if err := r.Pins.Settle(ctx, r.ID); err != nil {
+			if err := r.Pins.Forks.Settle(ctx, r.ID); err != nil {
 				return err
 			}
 			return r.loadForks(ctx)

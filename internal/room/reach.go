@@ -60,7 +60,7 @@ type Sent struct {
 // Remember reads what is known of a room; before anything is sent there or read, since what other processes do
 // meanwhile is known to them alone.
 func (r *Room) Remember(ctx context.Context) (*Reach, error) {
-	at, err := r.Pins.Place(ctx, r.ID)
+	at, err := r.Pins.Places.Of(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (m *Reach) Acknowledged(ctx context.Context, f *Sent, place uint64) error {
 	}
 	m.recent = append(m.recent, place)
 	if len(f.Told) > 0 {
-		if err := m.r.Pins.Told(ctx, m.r.ID, f.Told, m.r.Now()); err != nil {
+		if err := m.r.Pins.Streams.Told(ctx, m.r.ID, f.Told, m.r.Now()); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (m *Reach) Sending(ctx context.Context, f *Sent) error {
 // record remembers how much of a stream was acknowledged; m.mu is held.
 func (m *Reach) record(ctx context.Context, stream crypto.Follows) error {
 	m.recorded, m.when = stream.Stream, time.Now()
-	return m.r.Pins.Stored(ctx, m.r.ID, stream, m.ended, m.r.Now())
+	return m.r.Pins.Streams.Stored(ctx, m.r.ID, stream, m.ended, m.r.Now())
 }
 
 // End writes what it knows at last; whole says that everything that was sent was acknowledged.
@@ -182,7 +182,7 @@ func (m *Reach) Write(ctx context.Context) error {
 	} else {
 		at.Seq, at.Hash = m.place, hash
 	}
-	return m.r.Pins.Reached(ctx, m.r.ID, at)
+	return m.r.Pins.Places.Reached(ctx, m.r.ID, at)
 }
 
 // acked records how much of one's own stream was acknowledged.

@@ -42,7 +42,7 @@ func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages
 	s.sealed = max(s.sealed, now)
 	var follows []crypto.Follows
 	if s.counter == 0 && s.stored {
-		if follows, err = s.r.Pins.Streams(ctx, s.r.ID, s.stream); err != nil {
+		if follows, err = s.r.Pins.Streams.Untold(ctx, s.r.ID, s.stream); err != nil {
 			return flight{}, err
 		}
 	}

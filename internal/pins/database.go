@@ -1,0 +1,235 @@
+package pins
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// busy is how long a call waits for another process of the same identity.
+const busy = 10 * time.Second
+
+// emptiest is how long a SQLite file is at least that holds anything.
+const emptiest = 512
+
+// database is the SQLite file. Before a table is used it is held against what was written last, and after each change the
+// file of changes is brought up to it, so that a disk which forgets is found out (schema.go, changes.go).
+type database struct {
+	path    string
+	handles [2]*sql.DB // by durability
+	changes changesFile
+
+	mu     sync.Mutex
+	looked map[string]trust // by table
+}
+
+// durability is how a change is written.
+type durability int
+
+const (
+	durable durability = iota // it waits for the disk
+	lax                       // it does not: it may be lost with the machine's power, and costs only a check then
+)
+
+// trust is how well a table was looked at.
+type trust int
+
+const (
+	counted trust = iota + 1 // it has as many rows as were written, with the checksums that they were given
+	whole                    // and each row is what its checksum says
+)
+
+func openDatabase(path string) (*database, error) {
+	full, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Full))
+	if err != nil {
+		return nil, err
+	}
+	normal, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Normal))
+	if err != nil {
+		return nil, errors.Join(err, full.Close())
+	}
+	full.SetMaxOpenConns(1)
+	normal.SetMaxOpenConns(1)
+	return &database{
+		path: path, handles: [...]*sql.DB{durable: full, lax: normal}, changes: changesFile{path + changesSuffix}, looked: map[string]trust{},
+	}, nil
+}
+
+// Close closes the file.
+func (d *database) Close() error {
+	return errors.Join(d.handles[durable].Close(), d.handles[lax].Close())
+}
+
+// check refuses a file of another form, an empty one, and one that has lost changes.
+func (d *database) check(ctx context.Context) error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	if info.Size() < emptiest {
+		return fmt.Errorf("%w: the file has %d bytes", ErrDamaged, info.Size())
+	}
+	before, err := d.changes.read()
+	if err == nil {
+		err = sqlite.Migrate(ctx, d.handles[durable], schema, migrations())
+	}
+	if err != nil {
+		return err
+	}
+	switch now, err := countChanges(ctx, d.handles[durable]); {
+	case err != nil:
+		return err
+	case now < before:
+		return fmt.Errorf("%w: its last %d changes are gone", ErrDamaged, before-now)
+	}
+	return nil
+}
+
+// querier is the file, or a transaction of it.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// sound makes sure, once, that a table is what was written last: ErrDamaged when it is not.
+func (d *database) sound(ctx context.Context, in querier, table string) error {
+	return d.look(ctx, in, table, counted, "SELECT count(*) AS n, coalesce(sum(checksum), 0) AS sum FROM "+table)
+}
+
+// absent makes sure, once, that a row which is not found in a table never was: ErrDamaged when one that was written
+// is gone, or could not be found because its key is another now.
+func (d *database) absent(ctx context.Context, in querier, table string) error {
+	return d.look(ctx, in, table, whole, "SELECT count(*) AS n, (SELECT coalesce(sum(checksum), 0) FROM "+table+") AS sum FROM intact_"+table)
+}
+
+func (d *database) look(ctx context.Context, in querier, table string, how trust, query string) error {
+	d.mu.Lock()
+	looked := d.looked[table]
+	d.mu.Unlock()
+	if looked >= how {
+		return nil
+	}
+	var n, rows, sum, checksums int64
+	err := in.QueryRowContext(ctx, "SELECT n, rows, sum, checksums FROM counts, ("+query+") WHERE name = ?", table).Scan(&n, &rows, &sum, &checksums)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: nothing says how many %s there are", ErrDamaged, table)
+	}
+	if err != nil {
+		return fmt.Errorf("look through the %s: %w", table, failure(err))
+	}
+	if n != rows || sum != checksums {
+		return fmt.Errorf("%w: its %s are not those that were written last: %d rows, of %d", ErrDamaged, table, n, rows)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.looked[table] = max(d.looked[table], how)
+	return nil
+}
+
+// row is a question of which a table answers with one row, or none.
+type row struct {
+	table string
+	what  string // is read, for an error
+	query string
+	args  []any
+}
+
+// find reads a row into values, by the handle that it is written by. known is false when there is none, and never was.
+func (d *database) find(ctx context.Context, by durability, r row, into ...any) (known bool, err error) {
+	if err := d.sound(ctx, d.handles[durable], r.table); err != nil {
+		return false, err
+	}
+	err = d.handles[by].QueryRowContext(ctx, r.query, r.args...).Scan(into...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, d.absent(ctx, d.handles[durable], r.table)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", r.what, failure(err))
+	}
+	return true, nil
+}
+
+// list reads all rows that answer a question, each into the values that fields gives for it, and makes sure that no other
+// is gone.
+func list[T any](ctx context.Context, d *database, by durability, r row, fields func(*T) []any) (all []T, err error) {
+	if err := d.absent(ctx, d.handles[durable], r.table); err != nil {
+		return nil, err
+	}
+	rows, err := d.handles[by].QueryContext(ctx, r.query, r.args...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.what, failure(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var one T
+		if err := rows.Scan(fields(&one)...); err != nil {
+			return nil, fmt.Errorf("read %s: %w", r.what, failure(err))
+		}
+		all = append(all, one)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.what, failure(err))
+	}
+	return all, nil
+}
+
+// write changes the file.
+func (d *database) write(ctx context.Context, how durability, statement string, args ...any) error {
+	if _, err := d.handles[how].ExecContext(ctx, statement, args...); err != nil {
+		return failure(err)
+	}
+	return d.record(ctx, how)
+}
+
+// begin begins a transaction, of one process at a time.
+func (d *database) begin(ctx context.Context) (*sql.Tx, error) {
+	return d.handles[durable].BeginTx(ctx, nil)
+}
+
+// commit ends a transaction that changes the file.
+func (d *database) commit(ctx context.Context, tx *sql.Tx) error {
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	return d.record(ctx, durable)
+}
+
+// record writes down how often the file was changed by now, though ctx has ended.
+func (d *database) record(ctx context.Context, how durability) error {
+	now, err := countChanges(context.WithoutCancel(ctx), d.handles[how])
+	if err != nil {
+		return err
+	}
+	return d.changes.write(now, how)
+}
+
+// failure gives what the driver says, and what was read, its kind.
+func failure(err error) error {
+	switch {
+	case errors.Is(err, ErrDamaged), errors.Is(err, ErrNotKept):
+	case sqlite.IsDamaged(err), errors.Is(err, ledger.ErrSnapshot):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sqlite.IsDisk(err):
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	case sqlite.IsBusy(err):
+		return fmt.Errorf("%w: other processes of this identity held the file for more than %v", store.ErrUnavailable, busy)
+	}
+	return err
+}
+
+// notKept gives errors of files their kind.
+func notKept(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
+	return err
+}

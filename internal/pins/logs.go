@@ -1,0 +1,119 @@
+package pins
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+)
+
+// Logs are the pinned states of logs. Pinning one is a transaction, in which what was offered for the log, and where its
+// room reached, follow (offers.go, places.go).
+type Logs struct{ db *database }
+
+// State returns the pinned state of a log; an empty one for a log not met before.
+func (l Logs) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
+	what := fmt.Sprintf("the pin of log %s", log)
+	var snapshot []byte
+	known, err := l.db.find(ctx, durable, row{"logs", what, `SELECT snapshot FROM intact_logs WHERE log = ?`, []any{log[:]}}, &snapshot)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		return new(ledger.State), nil
+	}
+	s, err := ledger.LoadSnapshot(snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, failure(err))
+	}
+	return s, nil
+}
+
+// Advance pins a verified state. A pin never moves back: a state behind it is only checked to be
+// of the same history. The error is ErrContradiction when it is not. What was offered for a place where a verified
+// entry now stands is settled.
+func (l Logs) Advance(ctx context.Context, s *ledger.State) error {
+	return l.pin(ctx, s, s.Head.Seq, func(seq uint64, snapshot []byte) error {
+		pinned, err := ledger.LoadSnapshot(snapshot)
+		if err != nil {
+			return err
+		}
+		at := min(seq, s.Head.Seq)
+		a, _ := pinned.HashAt(at)
+		if b, _ := s.HashAt(at); a != b {
+			return fmt.Errorf("at entry %d: %w", at, ErrContradiction)
+		}
+		if seq >= s.Head.Seq {
+			return errPinned
+		}
+		return nil
+	})
+}
+
+// Return pins a verified state in the place of whatever is pinned, further on or of another history: a person has
+// decided. What was signed for the history that is given up is offered no more, but where this one can go on with it;
+// and where a room's messages were when it had begun anew in that history is forgotten, since the room has not.
+func (l Logs) Return(ctx context.Context, s *ledger.State) error {
+	return l.pin(ctx, s, math.MaxInt64, func(uint64, []byte) error { return nil })
+}
+
+// errPinned says that a state is pinned already.
+var errPinned = errors.New("pinned already")
+
+// pin pins a state, unless check has something against it in view of what is pinned, and lets go of what was
+// offered for places up to one.
+func (l Logs) pin(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
+	switch err := l.tryPin(ctx, s, forget, check); {
+	case err == nil, errors.Is(err, errPinned):
+		return nil
+	default:
+		return fmt.Errorf("pin log %s: %w", s.ID, failure(err))
+	}
+}
+
+func (l Logs) tryPin(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
+	tx, err := l.db.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := l.checkPinned(ctx, tx, s.ID, check); err != nil {
+		return err
+	}
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO logs (log, seq, snapshot) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, snapshot = excluded.snapshot`, s.ID[:], s.Head.Seq, snapshot); err != nil {
+		return err
+	}
+	if err := settleOffers(ctx, tx, s.ID, forget); err != nil {
+		return err
+	}
+	if err := forgetPlaces(ctx, tx, s.ID, s.Head.Seq); err != nil {
+		return err
+	}
+	return l.db.commit(ctx, tx)
+}
+
+// checkPinned has what is pinned of a log checked, if anything is.
+func (l Logs) checkPinned(ctx context.Context, tx *sql.Tx, log crypto.ID, check func(seq uint64, snapshot []byte) error) error {
+	if err := l.db.sound(ctx, tx, "logs"); err != nil {
+		return err
+	}
+	var seq uint64
+	var snapshot []byte
+	err := tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM intact_logs WHERE log = ?`, log[:]).Scan(&seq, &snapshot)
+	if errors.Is(err, sql.ErrNoRows) {
+		return l.db.absent(ctx, tx, "logs")
+	}
+	if err != nil {
+		return err
+	}
+	return check(seq, snapshot)
+}

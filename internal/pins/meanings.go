@@ -1,0 +1,114 @@
+package pins
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store/sqlite"
+)
+
+// meanings is a table in which each key means one thing: an address a bus, a name a key, a subject a room. Servers,
+// Names and Subjects are such tables.
+type meanings struct {
+	db       *database
+	table    string
+	get, put string // statements; the columns of the key are ?1 and on, and in put its meaning is the last
+}
+
+// find reads what a key means into a value of a fixed length, which stays as it is if the key was not met before.
+func (m meanings) find(ctx context.Context, what string, into []byte, key ...any) error {
+	_, err := m.db.find(ctx, durable, row{m.table, what, m.get, key}, sqlite.Blob(into))
+	return err
+}
+
+// pin remembers what a key means. The error is ErrContradiction when something else is remembered.
+func (m meanings) pin(ctx context.Context, meaning []byte, key ...any) error {
+	known, same, err := m.compare(ctx, meaning, key)
+	switch {
+	case err != nil || same:
+		return err
+	case known:
+		return ErrContradiction
+	}
+	return m.set(ctx, meaning, key)
+}
+
+// replace remembers what a key means now, whatever it meant before.
+func (m meanings) replace(ctx context.Context, meaning []byte, key ...any) error {
+	_, same, err := m.compare(ctx, meaning, key)
+	if err != nil || same {
+		return err
+	}
+	return m.set(ctx, meaning, key)
+}
+
+// compare says whether anything is known of a key, and whether that is the same.
+func (m meanings) compare(ctx context.Context, meaning []byte, key []any) (known, same bool, err error) {
+	var old []byte
+	known, err = m.db.find(ctx, durable, row{m.table, "a pin", m.get, key}, &old)
+	return known, known && string(old) == string(meaning), err
+}
+
+func (m meanings) set(ctx context.Context, meaning []byte, key []any) error {
+	if err := m.db.write(ctx, durable, m.put, append(key, meaning)...); err != nil {
+		return fmt.Errorf("write a pin: %w", failure(err))
+	}
+	return nil
+}
+
+// Servers are the buses that were met behind server addresses.
+type Servers struct{ meanings meanings }
+
+// Bus returns the bus pinned for an address; zero for one not met before.
+func (s Servers) Bus(ctx context.Context, address string) (bus crypto.ID, err error) {
+	if err := s.meanings.find(ctx, "the pin of "+address, bus[:], address); err != nil {
+		return crypto.ID{}, err
+	}
+	return bus, nil
+}
+
+// Buses returns the buses that were met, behind whatever address.
+func (s Servers) Buses(ctx context.Context) ([]crypto.ID, error) {
+	all := row{"servers", "which buses were met", `SELECT DISTINCT bus FROM intact_servers`, nil}
+	return list(ctx, s.meanings.db, durable, all, func(bus *crypto.ID) []any { return []any{sqlite.Blob(bus[:])} })
+}
+
+// Pin remembers the bus behind an address. The error is ErrContradiction when another is remembered.
+func (s Servers) Pin(ctx context.Context, address string, bus crypto.ID) error {
+	return s.meanings.pin(ctx, bus[:], address)
+}
+
+// Names are the keys that the names of a bus's users mean.
+type Names struct{ meanings meanings }
+
+// Pin remembers which key a user's name means. The error is ErrContradiction when it meant another.
+func (n Names) Pin(ctx context.Context, bus crypto.ID, name string, key crypto.PublicKey) error {
+	return n.meanings.pin(ctx, key[:], bus[:], name)
+}
+
+// Replace remembers which key a user's name means, also if it meant another: that is meant.
+func (n Names) Replace(ctx context.Context, bus crypto.ID, name string, key crypto.PublicKey) error {
+	return n.meanings.replace(ctx, key[:], bus[:], name)
+}
+
+// Subjects are the rooms that the subjects of a bus mean.
+type Subjects struct{ meanings meanings }
+
+// Room returns the room pinned for a subject; zero for one not met before.
+func (s Subjects) Room(ctx context.Context, bus crypto.ID, subject string) (room crypto.ID, err error) {
+	if err := s.meanings.find(ctx, "the pin of "+subject, room[:], bus[:], subject); err != nil {
+		return crypto.ID{}, err
+	}
+	return room, nil
+}
+
+// Pin remembers which room a subject means. The error is ErrContradiction when it meant another.
+func (s Subjects) Pin(ctx context.Context, bus crypto.ID, subject string, room crypto.ID) error {
+	return s.meanings.pin(ctx, room[:], bus[:], subject)
+}
+
+// Replace remembers which room a subject means, also if it meant another: that is meant.
+func (s Subjects) Replace(ctx context.Context, bus crypto.ID, subject string, room crypto.ID) error {
+	return s.meanings.replace(ctx, room[:], bus[:], subject)
+}

@@ -1,0 +1,93 @@
+package pins
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/unibus/unibus/internal/crypto"
+)
+
+// TestMeanings: what a server, a name or a subject means is remembered, and does not become another thing unless that is
+// meant.
+func TestMeanings(t *testing.T) {
+	bus, one, other := crypto.ID{1}, crypto.ID{2}, crypto.ID{3}
+	keyOf := func(id crypto.ID) (key crypto.PublicKey) { copy(key[:], id[:]); return key }
+	for _, v := range []struct {
+		name    string
+		pin     func(p *Pins, meaning crypto.ID) error
+		replace func(p *Pins, meaning crypto.ID) error // nil: never
+	}{
+		{"server", func(p *Pins, id crypto.ID) error { return p.Servers.Pin(t.Context(), "nats://a", id) }, nil},
+		{
+			"name", func(p *Pins, id crypto.ID) error { return p.Names.Pin(t.Context(), bus, "bob", keyOf(id)) },
+			func(p *Pins, id crypto.ID) error { return p.Names.Replace(t.Context(), bus, "bob", keyOf(id)) },
+		},
+		{
+			"subject", func(p *Pins, id crypto.ID) error { return p.Subjects.Pin(t.Context(), bus, "ops", id) },
+			func(p *Pins, id crypto.ID) error { return p.Subjects.Replace(t.Context(), bus, "ops", id) },
+		},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			p := newPins(t)
+			want := func(err, want error, why string) {
+				t.Helper()
+				if !errors.Is(err, want) {
+					t.Errorf("%s: %v, want %v", why, err, want)
+				}
+			}
+			want(v.pin(p, one), nil, "first")
+			want(v.pin(p, one), nil, "again")
+			want(v.pin(p, other), ErrContradiction, "another")
+			want(v.pin(p, one), nil, "as it was")
+			if v.replace == nil {
+				return
+			}
+			want(v.replace(p, one), nil, "replaced by the same")
+			want(v.replace(p, other), nil, "replaced")
+			want(v.pin(p, one), ErrContradiction, "what it meant before")
+			want(v.pin(p, other), nil, "what it means now")
+		})
+	}
+}
+
+// TestMeant: what is remembered is found under its key, and under no other.
+func TestMeant(t *testing.T) {
+	p := newPins(t)
+	ctx, bus, room := t.Context(), crypto.ID{1}, crypto.ID{2}
+	if met, err := p.Servers.Buses(ctx); err != nil || len(met) != 0 {
+		t.Errorf("buses that were met: %v, %v", met, err)
+	}
+	if err := errors.Join(p.Servers.Pin(ctx, "nats://a", bus), p.Servers.Pin(ctx, "nats://b", bus), p.Subjects.Pin(ctx, bus, "ops", room)); err != nil {
+		t.Fatal(err)
+	}
+	if met, err := p.Servers.Buses(ctx); err != nil || !slices.Equal(met, []crypto.ID{bus}) {
+		t.Errorf("buses that were met: %v, %v", met, err)
+	}
+	for address, want := range map[string]crypto.ID{"nats://a": bus, "nats://b": bus, "nats://c": {}} {
+		if got, err := p.Servers.Bus(ctx, address); err != nil || got != want {
+			t.Errorf("at %s is %v, %v", address, got, err)
+		}
+	}
+	if got, err := p.Subjects.Room(ctx, bus, "ops"); err != nil || got != room {
+		t.Errorf("ops means %v, %v", got, err)
+	}
+	if got, err := p.Subjects.Room(ctx, crypto.ID{8}, "ops"); err != nil || !got.IsZero() {
+		t.Errorf("on another bus it means %v, %v", got, err)
+	}
+}
+
+// TestSettings: a setting is what it was set to last.
+func TestSettings(t *testing.T) {
+	p := newPins(t)
+	for _, want := range []string{"", "1", "2"} {
+		if want != "" {
+			if err := p.Settings.Set(t.Context(), "s", want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := p.Settings.Get(t.Context(), "s"); got != want || err != nil {
+			t.Errorf("it is %q, %v, want %q", got, err, want)
+		}
+	}
+}
