@@ -113,7 +113,7 @@ func TestSeen(t *testing.T) {
 	if err := os.Remove(filepath.Join(b.o.Dir, heldFile)); err != nil { // how far the log was seen counts by itself
 		t.Fatal(err)
 	}
-	b.refused(store.ErrDamaged, "the bus log ends at entry 2")
+	b.refused(ErrLostEnd, "it ends at entry 2")
 	text, err := os.ReadFile(b.file())
 	if err != nil {
 		t.Fatal(err)

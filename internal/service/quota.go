@@ -108,5 +108,5 @@ func (q *quota) refuse(ctx context.Context, room crypto.ID, commit func() error)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	return fmt.Errorf("%w: a user may create %d rooms here, and as many of yours are not archived, whoever owns them now: have some archived, or ask whoever runs the bus for a larger --max-rooms", store.ErrDenied, q.rooms)
+	return fmt.Errorf("%w: a user may create %d rooms here, and as many of yours are not archived, whoever owns them now: have some archived, or ask whoever runs the bus for more", store.ErrDenied, q.rooms)
 }

@@ -240,7 +240,7 @@ func (s *Service) listen(o Options, p *parts) error {
 	}
 	l, err := net.Listen("tcp", o.HTTP)
 	if err != nil {
-		return fmt.Errorf("--http: %w: %v", store.ErrUnavailable, err)
+		return fmt.Errorf("the API over TCP: %w: %v", store.ErrUnavailable, err)
 	}
 	mux := http.NewServeMux()
 	for pattern := range p.api.routes() {

@@ -161,7 +161,7 @@ func (w *watch) machine() {
 func (w *watch) busLog(ctx context.Context) {
 	switch err := w.seen.still(ctx, w.store); {
 	case errors.Is(err, store.ErrDamaged):
-		w.say(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log", "error", err)
+		w.say(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log: "+takeAsItIs(w.seen.file), "error", err)
 	case err == nil:
 		w.well("bus log", "the bus log goes on from what was seen of it again")
 	}
@@ -174,9 +174,9 @@ func (w *watch) descriptors() {
 	w.scarce = out || err == nil && d.Share() >= host.Nearly
 	switch {
 	case out || err == nil && d.Share() >= 1:
-		w.say(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted (ulimit -n)", "limit", d.Limit)
+		w.say(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted "+moreFiles, "limit", d.Limit)
 	case err == nil && d.Share() >= host.Nearly:
-		w.say(slog.LevelWarn, "files", "few left", "file descriptors are running out (ulimit -n)", "open", d.Used, "limit", d.Limit)
+		w.say(slog.LevelWarn, "files", "few left", "file descriptors are running out "+moreFiles, "open", d.Used, "limit", d.Limit)
 	case err == nil:
 		w.well("files", "there are file descriptors again", "open", d.Used, "limit", d.Limit)
 	}
