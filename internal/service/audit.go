@@ -41,7 +41,7 @@ func (a *audit) allowlist(ctx context.Context) error {
 	if records, ok := a.store.(recorded); ok {
 		err := records.CheckRecords(ctx)
 		if errors.Is(err, store.ErrDamaged) { // the rooms that need it fail, and no others
-			a.log.Error("some of what the store keeps cannot be read: which rooms that is of unibus doctor tells; nobody can use them until a backup is restored", "error", err)
+			a.log.Error("some of what the store keeps cannot be read: "+doctorTells+"; nobody can use them until a backup is restored", "error", err)
 		} else if err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (a *audit) users(ctx context.Context, strays int) error {
 	if err != nil || slices.Contains(behind, a.bus) { // by an entry that was stored just now: it is brought up to date
 		return err
 	}
-	a.log.Warn("the store's list of users is not what its log says, and the log counts: unibus doctor --repair writes it anew", "records", wrong)
+	a.log.Warn("the store's list of users is not what its log says, and the log counts: "+doctorRepairs, "records", wrong)
 	return nil
 }
 
@@ -95,9 +95,9 @@ func (a *audit) users(ctx context.Context, strays int) error {
 // noted of it here, or not any more. Nobody gets in whom either the log or the list has revoked.
 func (a *audit) short(err error) error {
 	if a.seen.noted {
-		return fmt.Errorf("%w: %s", err, a.seen.wayOut())
+		return err
 	}
-	a.log.Error("the bus log lost its end: who came after that is not let in, and who was revoked is revoked in the store's list alone, which unibus doctor --repair writes anew from the log", "error", err)
+	a.log.Error("the bus log lost its end: who came after that is not let in, and who was revoked is revoked in the store's list alone, which "+doctorForgets, "error", err)
 	return nil
 }
 
@@ -160,7 +160,7 @@ func (a *audit) rooms(ctx context.Context) {
 		}
 	}
 	if wrong > 0 {
-		a.log.Warn("what the store lists of rooms is not what their logs say, and those count: unibus doctor --repair writes it anew", "rooms", wrong)
+		a.log.Warn("what the store lists of rooms is not what their logs say, and those count: "+doctorRepairs, "rooms", wrong)
 	}
 }
 

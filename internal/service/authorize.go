@@ -2,13 +2,9 @@ package service
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -34,20 +30,21 @@ var (
 	doorLimits  = turnLimits{atOnce: 8, each: 8, inHand: 128, bytes: 1 << 20, allBytes: 8 << 20}
 )
 
-// authorizer answers the NATS servers' question who may connect, and to do what.
+// authorizer answers the NATS servers' question who may connect, and to do what. A login waits for its turn twice: to have
+// its signatures looked at (verify.go), and to be answered, which takes the allowlist and the logs of the rooms it names.
 type authorizer struct {
-	store  store.Store
-	logs   *logs
-	bus    crypto.ID
-	issuer nkeys.KeyPair
-	log    *slog.Logger
-	now    func() time.Time
-	count  func(outcome string)
+	bus     crypto.ID
+	users   *allowlist
+	logs    *logs
+	issuer  nkeys.KeyPair
+	log     *slog.Logger
+	now     func() time.Time
+	count   func(outcome string)
+	dropped func(why string)
 
 	inboxes  *recent[string, crypto.PublicKey]
 	verifier *verifier
 	barred   func(key crypto.PublicKey) bool // dropped a moment ago
-	dropped  func(why string)
 	crowd    *crowd
 	members  *pool[source]
 	door     *pool[string]
@@ -56,8 +53,8 @@ type authorizer struct {
 // access is what a connection may do in a room.
 type access struct{ read, write, stored bool }
 
-// serve answers until ctx ends.
-func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group) error {
+// serve answers logins, in goroutines of a group, until its subscription ends.
+func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group) (*nats.Subscription, error) {
 	a.members = newPool[source](wait.Go, guarded(a.log), loginLimits)
 	a.door = newPool[string](wait.Go, guarded(a.log), doorLimits)
 	sub, err := nc.QueueSubscribe("$SYS.REQ.USER.AUTH", "unibus", func(m *nats.Msg) { a.receive(ctx, m) })
@@ -65,62 +62,9 @@ func (a *authorizer) serve(ctx context.Context, nc *nats.Conn, wait *tasks.Group
 		err = sub.SetPendingLimits(pendingMsgs, pendingBytes)
 	}
 	if err != nil {
-		return err
+		return sub, err
 	}
-	return nc.Flush()
-}
-
-// login is a request of a server, and what whoever logs in says of itself: true once prove has found no fault.
-type login struct {
-	*nats.Msg
-	arrived time.Time
-	conn    connID
-	address string
-	token   crypto.Token
-
-	nkey, nonce, signature, tokenText string
-}
-
-// hello reports whether it is the login of one who does not know the bus, and may say hello.
-func (l *login) hello() bool { return l.token.Use == crypto.UseConnect && l.token.Bus == nil }
-
-// peek reads what a login says, and verifies nothing of it.
-func peek(m *nats.Msg, now time.Time) (*login, error) {
-	parts := strings.Split(string(m.Data), ".")
-	if len(parts) != 3 {
-		return nil, errors.New("it is no JWT")
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return nil, err
-	}
-	var claims struct {
-		Nats struct {
-			Server struct {
-				ID string `json:"id"`
-			} `json:"server_id"`
-			Client struct {
-				Host  string `json:"host"`
-				ID    uint64 `json:"id"`
-				Nonce string `json:"nonce"`
-			} `json:"client_info"`
-			Options struct {
-				Token     string `json:"auth_token"`
-				Nkey      string `json:"nkey"`
-				Signature string `json:"sig"`
-			} `json:"connect_opts"`
-		} `json:"nats"`
-	}
-	if err := json.Unmarshal(raw, &claims); err != nil {
-		return nil, err
-	}
-	c := &claims.Nats
-	l := &login{
-		Msg: m, arrived: now, conn: connID{c.Server.ID, c.Client.ID}, address: addressOf(c.Client.Host),
-		nkey: c.Options.Nkey, nonce: c.Client.Nonce, signature: c.Options.Signature, tokenText: c.Options.Token,
-	}
-	l.token, _ = crypto.PeekToken(l.tokenText) // one that is none is refused in its turn
-	return l, nil
+	return sub, nc.Flush()
 }
 
 // receive lets a login wait for its turn. It never waits itself.
@@ -292,40 +236,6 @@ func (a *authorizer) seated(ctx context.Context, l *login, user *jwt.UserClaims)
 	return false
 }
 
-func refuse(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", store.ErrDenied, fmt.Sprintf(format, args...))
-}
-
-// prove checks all that a login says of itself and that can be checked without a store; ErrDenied refuses it.
-func (l *login) prove(bus crypto.ID, now time.Time) error {
-	connection, err := crypto.ParsePublicKey(l.nkey)
-	if err != nil {
-		return refuse("no connection key")
-	}
-	if l.token.Connection != connection {
-		return refuse("the token is for another connection key")
-	}
-	signature, err := decodeSignature(l.signature)
-	if err != nil {
-		return refuse("no signature of the nonce")
-	}
-	// The server itself leaves this to whoever answers.
-	if err := crypto.VerifyNonce(connection, []byte(l.nonce), signature); err != nil {
-		return refuse("the nonce is not signed by the connection key")
-	}
-	of := &bus
-	if l.hello() {
-		of = nil
-	}
-	if l.token, err = crypto.OpenToken(l.tokenText, crypto.UseConnect, of, now); err != nil {
-		return refuse("%v", err)
-	}
-	if l.token.Inbox.IsZero() {
-		return refuse("the token names no inbox")
-	}
-	return nil
-}
-
 // decide returns what the connection of a login that is proven may do; ErrDenied refuses it.
 func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestClaims, l *login) (*jwt.UserClaims, error) {
 	t, now := l.token, a.now()
@@ -357,7 +267,7 @@ func (a *authorizer) decide(ctx context.Context, req *jwt.AuthorizationRequestCl
 
 // allowed asks the allowlist, and says until when a login may last.
 func (a *authorizer) allowed(ctx context.Context, key crypto.PublicKey, now time.Time) (time.Time, error) {
-	u, err := a.logs.user(ctx, a.bus, key, now)
+	u, err := a.users.user(ctx, key, now)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -380,15 +290,6 @@ func (a *authorizer) accessTo(ctx context.Context, room crypto.ID, key crypto.Pu
 	}
 	role := s.Room.Role(key)
 	return access{read: role != "", write: role.Writes() && s.Room.Archived == 0, stored: s.Room.Policy.Stored()}, nil
-}
-
-// decodeSignature reads a signature in URL base64 without padding or in standard base64: libraries differ,
-// and servers take both.
-func decodeSignature(text string) ([]byte, error) {
-	if signature, err := base64.RawURLEncoding.DecodeString(text); err == nil {
-		return signature, nil
-	}
-	return base64.StdEncoding.DecodeString(text)
 }
 
 // allow adds a room's subjects to a login.

@@ -5,14 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -35,56 +31,54 @@ const (
 	pendingBytes = 32 << 20  // as much
 	maxPath      = 8 << 10   // bytes of a path with its query
 	maxBusy      = 256       // answers that the service is busy, that wait to be sent
-	maxTokens    = 4096      // verified tokens that are remembered
 	maxInboxes   = 64 << 10  // connections remembered
-	ownRate      = 200       // tokens verified in a second, of one user, who need not have more than one an hour
-	ownBurst     = 512
 )
 
 // stoppingRetry is after how many seconds a service that stops has its callers ask again.
 const stoppingRetry = "0.1"
 
-// asker is who signed a token, and where answers to it go.
-type asker struct {
-	key   crypto.PublicKey
-	inbox crypto.Inbox
-}
-
-// carrier brings requests to the API, over NATS and over HTTP, each in its caller's turn. What it does for
-// a request before that is little and never waits, so that a flood leaves time for others' requests.
+// carrier brings requests to the API, over NATS (here) and over HTTP (carry_http.go), each in its caller's turn. What it
+// does for a request before that is little and never waits, so that a flood leaves time for others' requests.
 type carrier struct {
-	ctx     context.Context
-	handler http.Handler
+	carrierOptions
 	pool    *pool[crypto.PublicKey]
-	tokens  *recent[string, asker]
-	// inboxes are the connections that this service let in, and whose they are.
-	inboxes   *recent[string, crypto.PublicKey]
-	verifying *rates[string] // by user, or by inbox
-	unread    *unread
-	writing   writing
-	refused   *refusals
-	busy      chan *nats.Msg                // requests to answer so
-	drop      func(caller crypto.PublicKey) // ends a caller's connections; never waits
-	dropped   func(why string)              // counts a request that is not answered
-	now       func() time.Time
-
-	verifier     *verifier // of those who ask over HTTP
-	authenticate func(r *http.Request) (*call, error)
+	askers  *askers
+	unread  *unread
+	writing writing
+	refused *refusals
+	busy    chan *nats.Msg // requests to answer so
 }
 
-func newCarrier(ctx context.Context, a *api, handler http.Handler, wait *tasks.Group, m *metrics) *carrier {
-	c := &carrier{
-		busy: make(chan *nats.Msg, maxBusy),
-		ctx:  ctx, handler: recovered(handler, a.log), tokens: newRecent[string, asker](maxTokens), authenticate: a.authenticate,
-		inboxes: newRecent[string, crypto.PublicKey](maxInboxes), verifying: newRates[string](maxInboxes, ownRate, ownBurst), verifier: newVerifier(a.logs.roster, wait, a.log, a.now),
-		refused: newRefusals(), unread: newUnread(a.now), drop: func(crypto.PublicKey) {},
-		dropped: m.drop, now: a.now,
-		pool: newPool[crypto.PublicKey](wait.Go, guarded(a.log), turnLimits{
+// carrierOptions are what a carrier is made of.
+type carrierOptions struct {
+	ctx          context.Context // of what is under way
+	handler      http.Handler    // of requests whose turn has come
+	authenticate func(r *http.Request) (*call, error)
+	verifier     *verifier                         // of those who ask over HTTP
+	inboxes      *recent[string, crypto.PublicKey] // the connections that this service let in, and whose they are
+	held         func(ctx context.Context, user crypto.PublicKey) (bytes int, err error)
+	drop         func(caller crypto.PublicKey) // ends a caller's connections; never waits
+	dropped      func(why string)              // counts a request that is not answered
+	log          *slog.Logger
+	now          func() time.Time
+}
+
+// newCarrier makes a carrier that works in goroutines of a group. That its callers hear of being refused takes one more,
+// which whoever makes it starts: answerBusy.
+func newCarrier(o carrierOptions, wait *tasks.Group) *carrier {
+	o.handler = recovered(o.handler, o.log)
+	return &carrier{
+		carrierOptions: o, busy: make(chan *nats.Msg, maxBusy),
+		askers: newAskers(o.now), refused: newRefusals(), unread: newUnread(o.held, o.now),
+		pool: newPool[crypto.PublicKey](wait.Go, guarded(o.log), turnLimits{
 			atOnce: maxRequests, each: maxPerCaller, shared: max(2, runtime.GOMAXPROCS(0)), inHand: maxPerCaller + maxQueued, bytes: callerBytes, allBytes: allBytes,
 		}),
 	}
-	wait.Go(c.answerBusy)
-	return c
+}
+
+// newInboxes remembers whose the connections are that a service let in.
+func newInboxes() *recent[string, crypto.PublicKey] {
+	return newRecent[string, crypto.PublicKey](maxInboxes)
 }
 
 // carry serves the API over NATS. Whoever asks is answered in its own inbox, which its token names, and
@@ -107,11 +101,11 @@ func (c *carrier) receive(m *nats.Msg) {
 		c.dropped("barred")
 		return
 	}
-	of := inbox
+	from := inbox
 	if ours {
-		of = string(owner[:])
+		from = string(owner[:])
 	}
-	who, err := c.asker(m.Header.Get("Authorization"), of)
+	who, err := c.askers.of(m.Header.Get("Authorization"), from)
 	if !inInbox(m.Reply, inbox) || err == nil && (who.inbox.String() != inbox || ours && who.key != owner) {
 		err = errUnauthenticated
 	}
@@ -172,11 +166,6 @@ func (c *carrier) caller(inbox string, key crypto.PublicKey) crypto.PublicKey {
 	return key
 }
 
-// mayVerify reports whether one more token is verified now, of a user or, where that is not known, of a connection.
-func (c *carrier) mayVerify(of string, now time.Time) bool {
-	return c.verifying.of(of).AllowN(now, 1)
-}
-
 // tell lets a request be answered that the service is busy. Sending may wait, which receive may not.
 func (c *carrier) tell(m *nats.Msg) bool {
 	select {
@@ -187,7 +176,7 @@ func (c *carrier) tell(m *nats.Msg) bool {
 	}
 }
 
-// answerBusy answers what tell was given.
+// answerBusy answers what tell was given, until the service ends.
 func (c *carrier) answerBusy() {
 	for {
 		select {
@@ -199,171 +188,11 @@ func (c *carrier) answerBusy() {
 	}
 }
 
-// asker is who signed a request's token, whether or not it is still of use: that the API itself checks.
-// Tokens are remembered, and new ones verified at a bounded rate: errBusy beyond it.
-func (c *carrier) asker(authorization, of string) (asker, error) {
-	bearer, ok := strings.CutPrefix(authorization, "Bearer ")
-	if !ok {
-		return asker{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
-	}
-	if who, ok := c.tokens.get(bearer); ok {
-		return who, nil
-	}
-	if !c.mayVerify(of, c.now()) {
-		return asker{}, errBusy
-	}
-	return c.open(bearer)
-}
-
-// open verifies a token, and remembers it.
-func (c *carrier) open(bearer string) (asker, error) {
-	t, err := crypto.DecodeToken(bearer)
-	if err != nil {
-		return asker{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
-	}
-	who := asker{t.Key, t.Inbox}
-	c.tokens.put(strings.Clone(bearer), who)
-	return who, nil
-}
-
 // inInbox reports whether a reply subject is in an inbox.
 func inInbox(reply, inbox string) bool {
 	rest, ok := strings.CutPrefix(reply, bus.InboxRoot)
 	rest, ok2 := strings.CutPrefix(rest, inbox)
 	return ok && ok2 && strings.HasPrefix(rest, ".")
-}
-
-// ServeHTTP serves the API over HTTP, in the same turns. A body is read before its turn comes, so that
-// one that trickles keeps nobody waiting, and only of users; newHTTP bounds how long that takes.
-func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	caller, err := c.user(r)
-	if errors.Is(err, errBusy) {
-		c.linger(r)
-	}
-	if err != nil {
-		w.Header().Set("Connection", "close") // rather than read the body first
-		writeProblem(w, err)
-		return
-	}
-	size := maxRequest
-	if r.ContentLength >= 0 {
-		size = int(min(r.ContentLength, maxRequest))
-	}
-	if !c.pool.reserve(caller, size) {
-		writeProblem(w, fmt.Errorf("%w: too many requests of one caller", errBusy))
-		return
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
-	if err != nil {
-		c.pool.giveBack(caller, size)
-		writeProblem(w, fmt.Errorf("%w: %v", store.ErrInvalid, err))
-		return
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	answer, ended := httptest.NewRecorder(), make(chan struct{})
-	c.pool.put(caller, size, func() {
-		defer close(ended)
-		if r.Context().Err() == nil {
-			c.handler.ServeHTTP(answer, r)
-		}
-	})
-	select {
-	case <-ended:
-		size := answer.Body.Len()
-		if !c.writing.begin(caller, size) {
-			writeProblem(w, fmt.Errorf("%w: many answers that the caller has not read yet", errBusy))
-			return
-		}
-		defer c.writing.end(caller, size)
-		maps.Copy(w.Header(), answer.Header())
-		w.WriteHeader(answer.Code)
-		_, _ = w.Write(answer.Body.Bytes()) // the caller has gone; there is nobody to tell
-	case <-r.Context().Done():
-	case <-c.ctx.Done():
-		writeProblem(w, context.Canceled)
-	}
-}
-
-// lingering is how long strangers over HTTP who ask too much wait to be told so.
-const lingering = time.Second
-
-// linger keeps one waiting: whoever is refused at once asks again the sooner.
-func (c *carrier) linger(r *http.Request) {
-	over := time.NewTimer(lingering)
-	defer over.Stop()
-	select {
-	case <-over.C:
-	case <-r.Context().Done():
-	case <-c.ctx.Done():
-	}
-}
-
-// user is who signed the token of a request over HTTP, if it is a user's. Who is not on the roster has the store
-// asked in a stranger's turn: it is a newcomer, or nobody.
-func (c *carrier) user(r *http.Request) (crypto.PublicKey, error) {
-	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		return crypto.PublicKey{}, fmt.Errorf("%w: no bearer token", errUnauthenticated)
-	}
-	who, seen := c.tokens.get(bearer)
-	if seen && c.verifier.roster.has(who.key, c.now()) {
-		return who.key, nil
-	}
-	t, err := crypto.PeekToken(bearer)
-	if err != nil {
-		return crypto.PublicKey{}, fmt.Errorf("%w: %v", errUnauthenticated, err)
-	}
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	from := source{addressOf(host), t.Key}
-	err = c.await(r, func(done func(error)) {
-		check := func() {
-			_, err := c.open(bearer)
-			done(err)
-		}
-		c.verifier.take(from, len(bearer), check, func(string) { done(errBusy) })
-	})
-	if err != nil || c.verifier.roster.has(t.Key, c.now()) {
-		return t.Key, err
-	}
-	return t.Key, c.await(r, func(done func(error)) {
-		ask := func() {
-			_, err := c.authenticate(r)
-			done(err)
-		}
-		if !c.verifier.asks.offer(from.address, len(bearer), ask) {
-			done(errBusy)
-		}
-	})
-}
-
-// await begins something, and waits until it is done or nobody waits for it any more.
-func (c *carrier) await(r *http.Request, begin func(done func(error))) error {
-	ended := make(chan error, 1)
-	begin(func(err error) { ended <- err })
-	select {
-	case err := <-ended:
-		return err
-	case <-r.Context().Done():
-		return r.Context().Err()
-	case <-c.ctx.Done():
-		return context.Canceled
-	}
-}
-
-// guarded runs requests, and makes a panic in one an error line.
-func guarded(log *slog.Logger) func(func()) {
-	return func(do func()) {
-		defer func() {
-			if v := recover(); v != nil {
-				logPanic(log, v)
-			}
-		}()
-		do()
-	}
-}
-
-func logPanic(log *slog.Logger, v any) {
-	log.Error("panic in a request", "panic", v, "stack", string(debug.Stack()))
 }
 
 // overNATS turns a NATS request into an HTTP one and its answer back. A request that is cut off since the
@@ -396,6 +225,7 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) *nats.Msg 
 	return reply
 }
 
+// busyAnswer tells a caller that it has too many requests waiting.
 func busyAnswer() *nats.Msg {
 	return &nats.Msg{Data: busyBody, Header: nats.Header{
 		"Status": {strconv.Itoa(http.StatusTooManyRequests)}, "Content-Type": {problemType}, "Retry-After": {retryAfter},

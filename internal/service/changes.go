@@ -31,3 +31,6 @@ func (c *changes) well(what, text string, args ...any) {
 	delete(c.said, what)
 	c.log.Warn(text, args...)
 }
+
+// forget takes something for well, and says nothing of it: what was wrong is told anew if it begins again.
+func (c *changes) forget(what string) { delete(c.said, what) }

@@ -67,8 +67,8 @@ func mustDial(t *testing.T, n *Node, id *crypto.Identity, of crypto.ID) *attack.
 	return p
 }
 
-// allowlist puts someone on the allowlist.
-func allowlist(t *testing.T, n *Node, admin, id *crypto.Identity) {
+// addUser puts someone on the allowlist.
+func addUser(t *testing.T, n *Node, admin, id *crypto.Identity) {
 	t.Helper()
 	s, err := store.Load(t.Context(), n.store, n.Bus)
 	if err != nil {
@@ -94,17 +94,23 @@ func (d *desk) dropsOf(why string) int32 {
 func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	t.Helper()
 	d := &desk{release: make(chan struct{})}
-	a := &api{logs: newLogs(nil), log: slog.New(slog.NewTextHandler(&d.said, nil)), now: time.Now}
+	log := slog.New(slog.NewTextHandler(&d.said, nil))
+	logs := newLogs(nil)
 	for _, key := range known {
-		a.logs.roster.users[key] = standing{}
+		logs.roster.users[key] = standing{}
 	}
+	api := newRouter(n.Bus, &allowlist{logs: logs, bus: n.Bus}, time.Now)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/slow", func(http.ResponseWriter, *http.Request) { d.begun.Add(1); <-d.release })
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("as a bug would") })
 	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	var wait tasks.Group
-	d.carrier = newCarrier(ctx, a, mux, &wait, newMetrics())
+	d.carrier = newCarrier(carrierOptions{
+		ctx: ctx, handler: mux, authenticate: api.authenticate, verifier: newVerifier(logs.roster, &wait, log, time.Now), inboxes: newInboxes(),
+		held: func(context.Context, crypto.PublicKey) (int, error) { return 0, nil }, drop: func(crypto.PublicKey) {}, log: log, now: time.Now,
+	}, &wait)
+	wait.Go(d.answerBusy)
 	d.dropped = func(why string) {
 		n, _ := d.drops.LoadOrStore(why, new(atomic.Int32))
 		n.(*atomic.Int32).Add(1)
@@ -136,7 +142,7 @@ func floodable(t *testing.T) (n *Node, bob *crypto.Identity, flooder, other *att
 	t.Helper()
 	n, admin := node(t, "")
 	bob = person(t, 'b')
-	allowlist(t, n, admin, bob)
+	addUser(t, n, admin, bob)
 	return n, bob, mustDial(t, n, bob, n.Bus), mustDial(t, n, admin, n.Bus)
 }
 
@@ -174,7 +180,7 @@ func status(t *testing.T, answers <-chan *nats.Msg) string {
 func TestCallersTakeTurns(t *testing.T) {
 	n, admin := node(t, "")
 	bob := person(t, 'b')
-	allowlist(t, n, admin, bob)
+	addUser(t, n, admin, bob)
 	d := newDesk(t, n, admin.Key(), bob.Key())
 	flooder, other := mustDial(t, n, admin, n.Bus), mustDial(t, n, bob, n.Bus)
 	var slow []<-chan *nats.Msg
@@ -316,7 +322,7 @@ func TestGarbageDropped(t *testing.T) {
 
 // TestVerifyingBounded: of one connection's tokens only so many are looked at.
 func TestVerifyingBounded(t *testing.T) {
-	c := &carrier{verifying: newRates[string](9, ownRate, ownBurst)}
+	c := newAskers(time.Now)
 	now, seen := time.Now(), 0
 	for range 4000 {
 		if c.mayVerify("a", now) {
@@ -465,7 +471,7 @@ func TestHelloRate(t *testing.T) {
 func TestConnectionsOfOneUser(t *testing.T) {
 	n, admin := node(t, "")
 	bob := person(t, 'b')
-	allowlist(t, n, admin, bob)
+	addUser(t, n, admin, bob)
 	count := func() int {
 		n.crowd.bus.mu.Lock()
 		defer n.crowd.bus.mu.Unlock()

@@ -35,36 +35,48 @@ func roomOf(t *testing.T, n *Node, by *crypto.Identity, subject string, retain *
 	return s, state
 }
 
+// fill stores frames in a room, "frame 1" and so on.
+func fill(t *testing.T, n *Node, room crypto.ID, by *crypto.Identity, frames int) {
+	t.Helper()
+	js, err := jetstream.New(n.Links().Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range frames {
+		if _, err := js.Publish(t.Context(), bus.StoredSubject(room, by.Key()), fmt.Append(nil, "frame ", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// places asks for the past of a room that fill has filled, and returns the places of the frames that it is given.
+func places(t *testing.T, s *remote.Store, room crypto.ID, by *crypto.Identity, frames uint64, q store.FramesQuery) (out []uint64, past store.Past) {
+	t.Helper()
+	past, err := s.Frames(t.Context(), room, q)
+	if err != nil || past.First != 1 || past.Last != frames {
+		t.Fatalf("%+v: %d to %d, %v", q, past.First, past.Last, err)
+	}
+	for _, f := range past.Frames {
+		if f.Sender != by.Key() || string(f.Data) != fmt.Sprint("frame ", f.Seq) || f.Time.IsZero() {
+			t.Errorf("frame %d of %s: %q", f.Seq, f.Sender, f.Data)
+		}
+		out = append(out, f.Seq)
+	}
+	return out, past
+}
+
 // TestFrames: the past is given from a place, from a time, or from the end, a part at a time, with how far the
 // room reaches; to members, and of rooms that store.
 func TestFrames(t *testing.T) {
 	n, admin := node(t, "")
 	s, room := roomOf(t, n, admin, "past", &ledger.Retain{})
-	js, err := jetstream.New(n.Links().Store)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const frames = 30
-	for i := range frames {
-		if _, err := js.Publish(t.Context(), bus.StoredSubject(room.ID, admin.Key()), fmt.Append(nil, "frame ", i+1)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	places := func(q store.FramesQuery) (out []uint64, past store.Past) {
+	fill(t, n, room.ID, admin, frames)
+	ask := func(q store.FramesQuery) ([]uint64, store.Past) {
 		t.Helper()
-		past, err := s.Frames(t.Context(), room.ID, q)
-		if err != nil || past.First != 1 || past.Last != frames {
-			t.Fatalf("%+v: %d to %d, %v", q, past.First, past.Last, err)
-		}
-		for _, f := range past.Frames {
-			if f.Sender != admin.Key() || string(f.Data) != fmt.Sprint("frame ", f.Seq) || f.Time.IsZero() {
-				t.Errorf("frame %d of %s: %q", f.Seq, f.Sender, f.Data)
-			}
-			out = append(out, f.Seq)
-		}
-		return out, past
+		return places(t, s, room.ID, admin, frames, q)
 	}
-	all, past := places(store.FramesQuery{})
+	all, past := ask(store.FramesQuery{})
 	if len(all) != frames || all[0] != 1 || all[frames-1] != frames {
 		t.Errorf("all are %v", all)
 	}
@@ -82,13 +94,13 @@ func TestFrames(t *testing.T) {
 		{store.FramesQuery{Since: time.Now().Add(time.Hour)}, nil},
 		{store.FramesQuery{Bytes: 1}, []uint64{1}},
 	} {
-		if got, _ := places(c.q); !slices.Equal(got, c.want) {
+		if got, _ := ask(c.q); !slices.Equal(got, c.want) {
 			t.Errorf("%+v gives %v, want %v", c.q, got, c.want)
 		}
 	}
 	var paged []uint64
 	for after := uint64(0); after < frames; {
-		got, _ := places(store.FramesQuery{After: after, Bytes: 200})
+		got, _ := ask(store.FramesQuery{After: after, Bytes: 200})
 		if len(got) == 0 {
 			t.Fatalf("nothing after %d", after)
 		}

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -31,17 +30,17 @@ func FuzzAPI(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a := &api{
-		store: s, logs: newLogs(s), bus: state.ID, cards: &waitingCards{}, now: time.Now,
-		lists: newRecent[crypto.PublicKey, chan struct{}](maxCallers), quota: newQuota(s, DefaultMaxRooms, time.Now), staging: newStaging(s, time.Now), log: slog.New(slog.DiscardHandler),
+	logs := newLogs(s)
+	a := newAPI(apiOptions{
+		store: s, logs: logs, users: &allowlist{s, logs, state.ID}, bus: state.ID, maxRooms: DefaultMaxRooms, now: time.Now,
 		stream: func(context.Context, crypto.ID) error { return nil },
 		drop:   func(context.Context, store.Notice) error { return nil },
-	}
+	})
 	token, err := id.Token(crypto.Token{Use: crypto.UseAPI, Bus: &state.ID, From: time.Now(), Until: time.Now().Add(23 * time.Hour)})
 	if err != nil {
 		f.Fatal(err)
 	}
-	h := a.handler()
+	h := a.handler(a.routes())
 	for _, seed := range [][3]string{
 		{"GET", "/bus", ""}, {"GET", "/logs/" + state.ID.String() + "?after=1&limit=2", ""}, {"GET", "/users?after=x", ""}, {"GET", "/rooms?subject=x", ""},
 		{"POST", "/logs", `{"entry":"AAAA"}`}, {"POST", "/logs/" + state.ID.String(), `{"entry":""}`}, {"PUT", "/cards/" + id.Key().String(), `{"card":"AA=="}`},

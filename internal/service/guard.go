@@ -28,7 +28,7 @@ const (
 // guard knows which servers are there, and drops every peer's connection on those that are cut off from most
 // of the others: nobody can tell there who has been revoked since.
 type guard struct {
-	store   store.Store
+	store   store.Allowlist
 	servers *bus.Servers
 	here    func() string // the server that this service is connected to
 	own     []string      // users of the service itself

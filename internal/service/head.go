@@ -25,6 +25,13 @@ const (
 	headAgain = 100 * time.Millisecond // others of several servers answer then
 )
 
+// ErrLostEnd is an ErrDamaged: the bus log does not go on from what a service has noted of it in SeenFile. It is served
+// again when that is there again, or when somebody has removed what was noted.
+var ErrLostEnd = fmt.Errorf("%w", store.ErrDamaged)
+
+// SeenFile is where a service with the data folder dir notes how far it has seen the bus log, unless the store does.
+func SeenFile(dir string) string { return filepath.Join(dir, headFile) }
+
 // seen is how far a service has seen the bus log.
 type seen struct {
 	file  string // empty: nothing is noted
@@ -41,7 +48,7 @@ type seenHead struct {
 func newSeen(o Options, bus crypto.ID) *seen {
 	s := &seen{bus: bus}
 	if _, ok := o.Store.(filed); !ok && o.Dir != "" {
-		s.file = filepath.Join(o.Dir, headFile)
+		s.file = SeenFile(o.Dir)
 	}
 	return s
 }
@@ -67,8 +74,8 @@ func (s *seen) read() (h seenHead, err error) {
 	return h, nil
 }
 
-// check makes sure that the bus log goes on from what was noted, and notes how far it goes. One that ends before may be
-// read from a server that lags: it is read again for a while.
+// check makes sure that the bus log goes on from what was noted, ErrLostEnd else, and notes how far it goes. One that ends
+// before may be read from a server that lags: it is read again for a while.
 func (s *seen) check(ctx context.Context, logs *logs) error {
 	was, err := s.read()
 	if err != nil {
@@ -85,8 +92,8 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 		case was.Seq == 0 || log.Has(ledger.Head{Seq: was.Seq, Hash: was.Hash}):
 			return s.note(head)
 		case head.Seq >= was.Seq || time.Since(began) > headWait:
-			return fmt.Errorf("%w: the bus log ends at entry %d (%x), and this service has seen it up to %d (%x): %s",
-				store.ErrDamaged, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8], s.wayOut())
+			return fmt.Errorf("the bus log: %w: it ends at entry %d (%x), and this service has seen it up to %d (%x)",
+				ErrLostEnd, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8])
 		}
 		if err := tasks.Pause(ctx, headAgain); err != nil {
 			return err
@@ -94,7 +101,7 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 	}
 }
 
-// still makes sure that the store has the last entry that was noted; ErrDamaged when none of several servers has it.
+// still makes sure that the store has the last entry that was noted; ErrLostEnd when none of several servers has it.
 func (s *seen) still(ctx context.Context, from store.Log) error {
 	was, err := s.read()
 	if err != nil || was.Seq == 0 {
@@ -114,12 +121,7 @@ func (s *seen) still(ctx context.Context, from store.Log) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: the bus log was seen up to entry %d (%x), which is not there any more: %s", store.ErrDamaged, was.Seq, was.Hash[:8], s.wayOut())
-}
-
-// wayOut is what helps with a bus log that lost its end.
-func (s *seen) wayOut() string {
-	return "restore the servers' data; or, to take what is there for all there is, remove " + s.file + " and have unibus doctor --repair write the lists anew"
+	return fmt.Errorf("the bus log: %w: it was seen up to entry %d (%x), which is not there any more", ErrLostEnd, was.Seq, was.Hash[:8])
 }
 
 // note writes down how far the bus log goes, and returns when that is on the disk.

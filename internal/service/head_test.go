@@ -2,8 +2,10 @@ package service
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,151 +15,168 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// logbook is a node that keeps its bus in its own servers, the folder where it notes how far it has seen the bus log, and
+// somebody who is to be revoked.
+type logbook struct {
+	t   *testing.T
+	o   NodeOptions
+	bob *crypto.Identity
+}
+
+func newLogbook(t *testing.T) *logbook {
+	t.Helper()
+	b := &logbook{t: t, o: inFolder(t), bob: person(t, 'b')}
+	b.o.Store = JetStream
+	return b
+}
+
+// file is where it is noted.
+func (b *logbook) file() string { return filepath.Join(b.o.Dir, headFile) }
+
+// start starts the node.
+func (b *logbook) start() *Node {
+	b.t.Helper()
+	n, err := StartNode(b.t.Context(), b.o)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+// refused starts the node in vain, which says why.
+func (b *logbook) refused(kind error, why string) {
+	b.t.Helper()
+	n, err := StartNode(b.t.Context(), b.o)
+	if err == nil {
+		n.Stop()
+		b.t.Fatalf("it starts, and does not say that %s", why)
+	}
+	if !errors.Is(err, kind) || !strings.Contains(err.Error(), why) {
+		b.t.Fatalf("it ends with %v, and does not say that %s", err, why)
+	}
+}
+
+// as connects someone with a state directory that is new.
+func (b *logbook) as(n *Node, id *crypto.Identity) (*unibus.Client, error) {
+	return unibus.Connect(b.t.Context(), unibus.Options{Identity: id, StateDir: b.t.TempDir(), Server: n.URL()})
+}
+
+// changes has the admin change the bus, and waits until the node has noted its log up to an entry.
+func (b *logbook) changes(n *Node, seq uint64, change func(c *unibus.Client) error) {
+	b.t.Helper()
+	c, err := b.as(n, b.o.Identity)
+	if err == nil {
+		err = errors.Join(change(c), c.Close())
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	eventually(b.t, "how far the log was seen", func() bool { // it is noted a moment after
+		head, err := n.seen.read()
+		return err == nil && head.Seq == seq
+	})
+}
+
+// adds puts bob on the allowlist, and revokes takes him off it again.
+func (b *logbook) adds(n *Node) {
+	b.t.Helper()
+	b.changes(n, 2, func(c *unibus.Client) error {
+		return c.AddUsers(b.t.Context(), unibus.NewUser{Key: b.bob.Key(), Name: "bob"})
+	})
+}
+
+func (b *logbook) revokes(n *Node) {
+	b.t.Helper()
+	b.changes(n, 3, func(c *unibus.Client) error { return c.RevokeUsers(b.t.Context(), "", b.bob.Key()) })
+}
+
 // TestSeen: a bus log in NATS servers that lost its end, and with it a revocation, is not served from again, until a
 // person has removed what was noted.
 func TestSeen(t *testing.T) {
-	bob, err := crypto.NewIdentity([32]byte{'b'})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := inFolder(t)
-	o.Store = JetStream
-	state, kept, before := t.TempDir(), filepath.Join(o.Dir, "jetstream"), filepath.Join(t.TempDir(), "before")
-	serve := func(seq uint64, change func(c *unibus.Client) error) {
-		t.Helper()
-		n, err := StartNode(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer n.Stop()
-		c, err := unibus.Connect(t.Context(), unibus.Options{Identity: o.Identity, StateDir: state, Server: n.URL()})
-		if err == nil {
-			err = errors.Join(change(c), c.Close())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "how far the log was seen", func() bool { // it is noted a moment after
-			head, err := n.seen.read()
-			return err == nil && head.Seq == seq
-		})
-	}
-	serve(2, func(c *unibus.Client) error {
-		return c.AddUsers(t.Context(), unibus.NewUser{Key: bob.Key(), Name: "bob"})
-	})
+	b := newLogbook(t)
+	kept, before := filepath.Join(b.o.Dir, "jetstream"), filepath.Join(t.TempDir(), "before")
+	n := b.start()
+	b.adds(n)
+	n.Stop()
 	if err := os.CopyFS(before, os.DirFS(kept)); err != nil {
 		t.Fatal(err)
 	}
-	serve(3, func(c *unibus.Client) error { return c.RevokeUsers(t.Context(), "", bob.Key()) })
+	n = b.start()
+	b.revokes(n)
+	n.Stop()
 	if err := errors.Join(os.RemoveAll(kept), os.Rename(before, kept)); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.checkHeld(t.Context()); !errors.Is(err, store.ErrDamaged) {
+	if err := b.o.checkHeld(t.Context()); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("that it holds less than it did is not noticed: %v", err)
 	}
-	if err := os.Remove(filepath.Join(o.Dir, heldFile)); err != nil { // how far the log was seen counts by itself
+	if err := os.Remove(filepath.Join(b.o.Dir, heldFile)); err != nil { // how far the log was seen counts by itself
 		t.Fatal(err)
 	}
-	if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
-		n.Stop()
-		t.Fatalf("it is served: %v", err)
-	}
-	file := filepath.Join(o.Dir, headFile)
-	text, err := os.ReadFile(file)
+	b.refused(ErrLostEnd, "it ends at entry 2")
+	text, err := os.ReadFile(b.file())
 	if err != nil {
 		t.Fatal(err)
 	}
 	text[len(text)-2] ^= 1
-	if err := os.WriteFile(file, text, 0o600); err != nil {
+	if err := os.WriteFile(b.file(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("what was noted is damaged, and it is served: %v", err)
-		n.Stop()
-	}
-	if err := os.Remove(file); err != nil {
+	b.refused(store.ErrDamaged, headFile+" is damaged")
+	if err := os.Remove(b.file()); err != nil {
 		t.Fatal(err)
 	}
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Stop()
+	b.start().Stop()
 }
 
-// TestShortLog: a bus log that lost its last entry, when how far it was seen was noted before that, is not served either;
-// with nothing noted it is, and whom the lost entry revoked stays out.
-func TestShortLog(t *testing.T) {
-	bob, err := crypto.NewIdentity([32]byte{'b'})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { n.Stop() }()
-	as := func(id *crypto.Identity) unibus.Options {
-		return unibus.Options{Identity: id, StateDir: t.TempDir(), Server: n.URL()}
-	}
-	c, err := unibus.Connect(t.Context(), as(o.Identity))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.AddUsers(t.Context(), unibus.NewUser{Key: bob.Key(), Name: "bob"}); err != nil {
-		t.Fatal(err)
-	}
-	file, earlier := filepath.Join(o.Dir, headFile), []byte(nil)
-	eventually(t, "how far the log was seen", func() bool {
-		head, err := n.seen.read()
-		earlier, _ = os.ReadFile(file)
-		return err == nil && head.Seq == 2
-	})
+// loseEntry removes an entry from the bus log that a node's server keeps.
+func loseEntry(t *testing.T, n *Node, seq int) {
+	t.Helper()
 	js, err := jetstream.New(n.Links().Store)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log, err := js.Stream(t.Context(), "KV_unibus_log")
+	if err == nil {
+		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(fmt.Sprintf("$KV.unibus_log.%s.%d", n.Bus, seq)))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	third := jetstream.WithPurgeSubject("$KV.unibus_log." + n.Bus.String() + ".3")
-	if err := errors.Join(c.RevokeUsers(t.Context(), "", bob.Key()), c.Close()); err != nil {
+}
+
+// TestShortLog: a bus log that lost its last entry, when how far it was seen was noted before that, is not served either;
+// with nothing noted it is, and whom the lost entry revoked stays out.
+func TestShortLog(t *testing.T) {
+	b := newLogbook(t)
+	n := b.start()
+	b.adds(n)
+	earlier, err := os.ReadFile(b.file())
+	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the revocation", func() bool {
-		head, err := n.seen.read()
-		return err == nil && head.Seq == 3
-	})
-	if err := log.Purge(t.Context(), third); err != nil {
-		t.Fatal(err)
-	}
+	b.revokes(n)
+	loseEntry(t, n, 3)
 	if err := n.seen.still(t.Context(), n.store); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("the running service finds nothing: %v", err)
 	}
-	if c, err := unibus.Connect(t.Context(), as(o.Identity)); !errors.Is(err, unibus.ErrIntegrity) {
+	if c, err := b.as(n, b.o.Identity); !errors.Is(err, unibus.ErrIntegrity) {
 		if _, err = c.BusLog(t.Context()); !errors.Is(err, unibus.ErrIntegrity) {
 			t.Errorf("a newcomer is given the log without its end: %v", err)
 		}
 		c.Close()
 	}
 	n.Stop()
-	if err := os.WriteFile(file, earlier, 0o600); err != nil {
+	if err := os.WriteFile(b.file(), earlier, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrShort) {
-		again.Stop()
-		t.Fatalf("it is served: %v", err)
-	}
-	if err := os.Remove(file); err != nil {
+	b.refused(store.ErrShort, "allowlist")
+	if err := os.Remove(b.file()); err != nil {
 		t.Fatal(err)
 	}
-	if n, err = StartNode(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
-	if c, err := unibus.Connect(t.Context(), as(bob)); !errors.Is(err, unibus.ErrDenied) {
+	n = b.start()
+	defer n.Stop()
+	if c, err := b.as(n, b.bob); !errors.Is(err, unibus.ErrDenied) {
 		t.Errorf("bob is in: %v", err)
 		c.Close()
 	}

@@ -81,12 +81,15 @@ func keepHeldKeys(ctx context.Context, dir string, server *bus.Server, log *slog
 	return k, nil
 }
 
+// lastHeld is how long the server may take to say what it holds at the end; to write that down takes the rest of stopHeld.
+const lastHeld = stopHeld * 3 / 4
+
 // stop remembers what is held at the end.
 func (k *heldKeeper) stop() {
 	k.cancel()
-	ctx, cancel := context.WithTimeout(context.Background(), stopHeld)
-	defer cancel()
 	<-k.done
+	ctx, cancel := context.WithTimeout(context.Background(), lastHeld)
+	defer cancel()
 	if err := keepHeld(ctx, k.dir, k.server); err != nil {
 		k.log.Warn("how much the server holds is not remembered", "error", err)
 	}

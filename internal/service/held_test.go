@@ -13,9 +13,11 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// TestHeld: a node does not start its server on files that have lost some of the store, or over which it would hang.
-func TestHeld(t *testing.T) {
-	o := inFolder(t)
+// heldNode is a node that has stopped, with what its server kept of the bus log: file, good, and where in it the second
+// record of a barrier begins, which has others behind it.
+func heldNode(t *testing.T) (o NodeOptions, file string, good []byte, at int) {
+	t.Helper()
+	o = inFolder(t)
 	o.Store = JetStream
 	n, err := StartNode(t.Context(), o)
 	if err != nil {
@@ -27,15 +29,18 @@ func TestHeld(t *testing.T) {
 		}
 	}
 	n.Stop()
-	file := filepath.Join(o.Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "KV_unibus_log", "msgs", "1.blk")
-	good, err := os.ReadFile(file)
-	if err != nil {
+	file = filepath.Join(o.Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "KV_unibus_log", "msgs", "1.blk")
+	if good, err = os.ReadFile(file); err != nil {
 		t.Fatal(err)
 	}
-	// The second record of a barrier, with others behind it.
 	barrier := []byte("$KV.unibus_log._barrier")
-	at := bytes.Index(good, barrier)
-	at += 1 + bytes.Index(good[at+1:], barrier) - 22
+	at = bytes.Index(good, barrier)
+	return o, file, good, at + 1 + bytes.Index(good[at+1:], barrier) - 22
+}
+
+// TestHeld: a node does not start its server on files that have lost some of the store, or over which it would hang.
+func TestHeld(t *testing.T) {
+	o, file, good, at := heldNode(t)
 	for name, c := range map[string]struct {
 		change func(b []byte) []byte
 		says   string
@@ -62,26 +67,31 @@ func TestHeld(t *testing.T) {
 			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v", err)
 			}
-			if n, err := StartNode(t.Context(), o); !errors.Is(err, store.ErrDamaged) {
+			n, err := StartNode(t.Context(), o)
+			if err == nil {
+				n.Stop()
+			}
+			if !errors.Is(err, store.ErrDamaged) {
 				t.Errorf("it starts, or fails with %v", err)
-				if err == nil {
-					n.Stop()
-				}
 			}
 		})
 	}
-	if err := os.WriteFile(file, good, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if n, err = StartNode(t.Context(), o); err != nil {
-		t.Fatalf("whole again: %v", err)
-	}
-	n.Stop()
-	// What is remembered may be damaged itself, and says nothing then.
-	if err := os.WriteFile(filepath.Join(o.Dir, heldFile), []byte("damaged"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.checkHeld(t.Context()); err != nil {
-		t.Errorf("with its memory damaged: %v", err)
-	}
+	t.Run("whole again", func(t *testing.T) {
+		if err := os.WriteFile(file, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n, err := StartNode(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Stop()
+	})
+	t.Run("what is remembered is damaged itself", func(t *testing.T) { // it says nothing then
+		if err := os.WriteFile(filepath.Join(o.Dir, heldFile), []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.checkHeld(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 )
@@ -24,6 +25,22 @@ func newHTTP(handler http.Handler, l *slog.Logger) *http.Server {
 		Handler: recovered(handler, l), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: log.New(&httpLog{log: l}, "", 0),
 	}
+}
+
+// guarded runs requests, and makes a panic in one an error line.
+func guarded(log *slog.Logger) func(func()) {
+	return func(do func()) {
+		defer func() {
+			if v := recover(); v != nil {
+				logPanic(log, v)
+			}
+		}()
+		do()
+	}
+}
+
+func logPanic(log *slog.Logger, v any) {
+	log.Error("panic in a request", "panic", v, "stack", string(debug.Stack()))
 }
 
 // recovered answers a request whose handler panics, and logs one line.

@@ -21,6 +21,9 @@ import (
 // it, or bring back one that was moved away, with everyone in it who has been revoked since.
 const keptFile = "store"
 
+// ErrKeptOtherwise is an ErrExists: the bus of a data folder is kept in a store of another kind than is asked for.
+var ErrKeptOtherwise = fmt.Errorf("%w", store.ErrExists)
+
 // KeptIn is where a data folder's bus is kept: JetStream, or the path of a database; empty for a new folder.
 func KeptIn(dir string) (string, error) {
 	kept, err := keptRecord(dir)
@@ -72,8 +75,8 @@ func (o *NodeOptions) path() (string, error) {
 	return filepath.Abs(u.Path)
 }
 
-// checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses one of another kind.
-// With the bus named that is taken, too: it is about to be moved there, or has been.
+// checkKept takes the store that the folder's bus is kept in when none is asked for, and refuses one of another kind
+// with ErrKeptOtherwise. With the bus named that is taken, too: it is about to be moved there, or has been.
 func (o *NodeOptions) checkKept() error {
 	kept, err := KeptIn(o.Dir)
 	if err != nil || kept == "" {
@@ -88,12 +91,11 @@ func (o *NodeOptions) checkKept() error {
 	if (kept == JetStream) == (o.Store == JetStream) || !o.Bus.IsZero() {
 		return nil
 	}
-	return fmt.Errorf("%w: the bus of %s is kept in %s: with another store this would be another bus (to move it: serve with the other --store and --bus ID, and unibus migrate)",
-		store.ErrExists, o.Dir, kept)
+	return fmt.Errorf("the bus of %s: %w: it is kept in %s: with another store this would be another bus", o.Dir, ErrKeptOtherwise, kept)
 }
 
 // openSQLite opens the database at path, or makes it, but not to found a bus in it when the servers keep one already:
-// whoever left out --store jetstream would have two.
+// whoever asked for no store would have two.
 func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Links) (*sqlite.Store, error) {
 	recorded, err := keptRecord(o.Dir)
 	if err != nil {
@@ -103,7 +105,7 @@ func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Li
 		if err := notElsewhere(ctx, links); err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(filepath.Join(o.Dir, headFile)); err == nil {
+		if _, err := os.Stat(SeenFile(o.Dir)); err == nil {
 			return nil, fmt.Errorf("%w: the bus of %s was kept in %s, and what said so is gone: %s", store.ErrElsewhere, o.Dir, JetStream, filepath.Join(o.Dir, keptFile))
 		}
 	}

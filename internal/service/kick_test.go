@@ -56,7 +56,7 @@ func enter(t *testing.T, p *attack.Peer, log *ledger.State, by *crypto.Identity,
 func TestKickedFromOneRoom(t *testing.T) {
 	n, admin := node(t, "")
 	bob := person(t, 'b')
-	allowlist(t, n, admin, bob)
+	addUser(t, n, admin, bob)
 	owner := mustDial(t, n, admin, n.Bus)
 	room, status, answer := createRoom(t, owner, admin, "den")
 	if status != 201 {
@@ -117,8 +117,7 @@ func TestEndingsBounded(t *testing.T) {
 func TestUnread(t *testing.T) {
 	key, now, held, asked := person(t, 1).Key(), time.Now(), 0, 0
 	var fails error
-	u := newUnread(func() time.Time { return now })
-	u.held = func(context.Context, crypto.PublicKey) (int, error) { asked++; return held, fails }
+	u := newUnread(func(context.Context, crypto.PublicKey) (int, error) { asked++; return held, fails }, func() time.Time { return now })
 	u.add(key, maxUnread-1)
 	if u.full(t.Context(), key) || asked != 0 {
 		t.Errorf("little: asked %d times", asked)

@@ -163,21 +163,83 @@ func (s *ailing) IsAuthorized(ctx context.Context, key crypto.PublicKey) (bool, 
 	return s.Backend.IsAuthorized(ctx, key)
 }
 
+// loginCase is a login, what it meets on its way, and what becomes of it.
+type loginCase struct {
+	who    byte // 'a' is the admin
+	token  func(*crypto.Token)
+	before func(p *porch) // what it meets
+	want   string
+	inside bool // it has a seat then
+}
+
+// aUser and aStranger are what a login's token says of who logs in: one who knows the bus, or one who says hello.
+func aUser(*crypto.Token)       {}
+func aStranger(t *crypto.Token) { t.Bus = nil }
+
+// onAnotherBus is what the token of a login for another bus says.
+func onAnotherBus(t *crypto.Token) { t.Bus = &crypto.ID{1} }
+
+// namingARoom is what the token of a login says that names a room which is not there.
+func namingARoom(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }
+
+// noTurns takes nothing in.
+var noTurns = turnLimits{}
+
+// noPace lets nobody be fast.
+func noPace(p *porch) { p.verifier.paces = newRates[source](1, 0, 0) }
+
+// receivedLogins are those that are decided on when they come.
+var receivedLogins = map[string]loginCase{
+	"over a connection that is in": {'a', aUser, func(p *porch) { p.crowd.bus.appeared(p.admin.Key(), connID{"server", 1}, p.now().Add(loginLife)) }, "denied:1", true},
+	"dropped a moment ago":         {'a', aUser, func(p *porch) { p.barred = func(key crypto.PublicKey) bool { return key == p.admin.Key() } }, "login-barred:1", false},
+	"many signatures to look at":   {'a', aUser, func(p *porch) { p.read(); p.verifier.checks.turns.limits = noTurns }, "login-busy:1", false},
+	"many strangers":               {'m', aUser, func(p *porch) { p.verifier.strangers = rate.NewLimiter(0, 0) }, "login-fast:1", false},
+	"many of this stranger":        {'m', aUser, noPace, "login-fast:1", false},
+}
+
+// checkedLogins are those that are decided on when it is their turn to have their signatures looked at.
+var checkedLogins = map[string]loginCase{
+	"another bus":                 {'a', onAnotherBus, nil, "denied:1", false},
+	"another bus, many refused":   {'a', onAnotherBus, noPace, "denied:1 login-fast:1", false},
+	"many strangers to ask about": {'m', aUser, func(p *porch) { p.verifier.asks.turns.limits = noTurns }, "login-busy:1", false},
+	"many logins in hand":         {'a', aUser, func(p *porch) { p.read(); p.members.turns.limits = noTurns }, "login-busy:1", false},
+	"many logins of the user":     {'a', aUser, func(p *porch) { p.read(); noPace(p) }, "login-fast:1", false},
+	"many hellos in hand":         {'m', aStranger, func(p *porch) { p.door.turns.limits = noTurns }, "login-busy:1", false},
+	"no seat to say hello":        {'m', aStranger, func(p *porch) { p.crowd.door = newSeats[string](0, 0, 0) }, "door-full:1", false},
+}
+
+// answeredLogins are those that are decided on when it is their turn to be answered.
+var answeredLogins = map[string]loginCase{
+	"let in":                        {'a', aUser, nil, "allowed:1", true},
+	"let in, to say hello":          {'m', aStranger, nil, "allowed:1", false}, // its seat is taken before
+	"not on the allowlist":          {'m', aUser, nil, "denied:1", false},
+	"as many connections as may be": {'a', aUser, func(p *porch) { p.crowd.bus = newSeats[crypto.PublicKey](0, 0, 0) }, "bus-full:1", false},
+	"told of that a moment ago": {'a', aUser, func(p *porch) {
+		p.crowd.bus = newSeats[crypto.PublicKey](0, 0, 0)
+		p.crowd.mayTell(p.admin.Key(), p.now())
+	}, "bus-full:1", false},
+	"nothing to sign answers with":   {'a', aUser, (*porch).forgetIssuer, "", true},
+	"nor refusals":                   {'m', aUser, (*porch).forgetIssuer, "denied:1", false},
+	"the store does not answer":      {'a', aUser, func(p *porch) { p.store.Close() }, "unavailable:1", false},
+	"a record is damaged":            {'m', aUser, func(p *porch) { p.asks(&ailing{p.store, false, true}) }, "unavailable:1", false},
+	"the store does not read a room": {'a', namingARoom, func(p *porch) { p.asks(&ailing{p.store, true, false}) }, "unavailable:1", false},
+	"a room that is not there":       {'a', namingARoom, nil, "allowed:1", true},
+}
+
+// forgetIssuer leaves the porch nothing to sign answers with.
+func (p *porch) forgetIssuer() {
+	key, err := p.issuer.PublicKey()
+	if err == nil {
+		p.issuer, err = nkeys.FromPublicKey(key)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // TestLoginOutcomes: each reason for which a login is refused, or left without an answer, wherever it is on its way.
 // Each step is taken by itself, without the pools between, so that nothing else can be the reason.
 func TestLoginOutcomes(t *testing.T) {
-	none := turnLimits{}
-	hello := func(t *crypto.Token) { t.Bus = nil }
-	user := func(*crypto.Token) {}
-	publicIssuer := func(p *porch) {
-		key, err := p.issuer.PublicKey()
-		if err == nil {
-			p.issuer, err = nkeys.FromPublicKey(key)
-		}
-		if err != nil {
-			p.t.Fatal(err)
-		}
-	}
 	received := func(p *porch, l *login) { p.receive(p.t.Context(), l.Msg); p.idle() }
 	checked := func(p *porch, l *login) { p.check(p.t.Context(), l) }
 	answered := func(p *porch, l *login) { p.answer(p.t.Context(), l) }
@@ -187,61 +249,40 @@ func TestLoginOutcomes(t *testing.T) {
 			step(p, l)
 		}
 	}
+	tooLate := map[string]loginCase{"late": {'a', aUser, nil, "login-busy:1", false}}
 	for name, c := range map[string]struct {
-		who    byte // 'a' is the admin
-		token  func(*crypto.Token)
-		before func(p *porch) // what it meets
-		step   func(p *porch, l *login)
-		want   string
-		inside bool // it has a seat then
+		step   func(*porch, *login)
+		logins map[string]loginCase
 	}{
-		"let in":                        {'a', user, nil, answered, "allowed:1", true},
-		"let in, to say hello":          {'m', hello, nil, answered, "allowed:1", false}, // its seat is taken before
-		"over a connection that is in":  {'a', user, func(p *porch) { p.crowd.bus.appeared(p.admin.Key(), connID{"server", 1}, p.now().Add(loginLife)) }, received, "denied:1", true},
-		"dropped a moment ago":          {'a', user, func(p *porch) { p.barred = func(key crypto.PublicKey) bool { return key == p.admin.Key() } }, received, "login-barred:1", false},
-		"many signatures to look at":    {'a', user, func(p *porch) { p.read(); p.verifier.checks.turns.limits = none }, received, "login-busy:1", false},
-		"many strangers":                {'m', user, func(p *porch) { p.verifier.strangers = rate.NewLimiter(0, 0) }, received, "login-fast:1", false},
-		"many of this stranger":         {'m', user, func(p *porch) { p.verifier.paces = newRates[source](1, 0, 0) }, received, "login-fast:1", false},
-		"late for the signature":        {'a', user, nil, late(checked), "login-busy:1", false},
-		"another bus":                   {'a', func(t *crypto.Token) { t.Bus = &crypto.ID{1} }, nil, checked, "denied:1", false},
-		"another bus, many refused":     {'a', func(t *crypto.Token) { t.Bus = &crypto.ID{1} }, func(p *porch) { p.verifier.paces = newRates[source](1, 0, 0) }, checked, "denied:1 login-fast:1", false},
-		"many strangers to ask about":   {'m', user, func(p *porch) { p.verifier.asks.turns.limits = none }, checked, "login-busy:1", false},
-		"many logins in hand":           {'a', user, func(p *porch) { p.read(); p.members.turns.limits = none }, checked, "login-busy:1", false},
-		"many logins of the user":       {'a', user, func(p *porch) { p.read(); p.verifier.paces = newRates[source](1, 0, 0) }, checked, "login-fast:1", false},
-		"many hellos in hand":           {'m', hello, func(p *porch) { p.door.turns.limits = none }, checked, "login-busy:1", false},
-		"no seat to say hello":          {'m', hello, func(p *porch) { p.crowd.door = newSeats[string](0, 0, 0) }, checked, "door-full:1", false},
-		"late for the answer":           {'a', user, nil, late(answered), "login-busy:1", false},
-		"not on the allowlist":          {'m', user, nil, answered, "denied:1", false},
-		"as many connections as may be": {'a', user, func(p *porch) { p.crowd.bus = newSeats[crypto.PublicKey](0, 0, 0) }, answered, "bus-full:1", false},
-		"told of that a moment ago": {'a', user, func(p *porch) {
-			p.crowd.bus = newSeats[crypto.PublicKey](0, 0, 0)
-			p.crowd.mayTell(p.admin.Key(), p.now())
-		}, answered, "bus-full:1", false},
-		"nothing to sign answers with":   {'a', user, publicIssuer, answered, "", true},
-		"nor refusals":                   {'m', user, publicIssuer, answered, "denied:1", false},
-		"the store does not answer":      {'a', user, func(p *porch) { p.store.(*gated).Backend.(interface{ Close() error }).Close() }, answered, "unavailable:1", false},
-		"a record is damaged":            {'m', user, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Backend), false, true}) }, answered, "unavailable:1", false},
-		"the store does not read a room": {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, func(p *porch) { p.logs = newLogs(&ailing{p.store.(store.Backend), true, false}) }, answered, "unavailable:1", false},
-		"a room that is not there":       {'a', func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}} }, nil, answered, "allowed:1", true},
+		"received":       {received, receivedLogins},
+		"checked":        {checked, checkedLogins},
+		"checked, late":  {late(checked), tooLate},
+		"answered":       {answered, answeredLogins},
+		"answered, late": {late(answered), tooLate},
 	} {
-		t.Run(name, func(t *testing.T) {
-			p, s := newPorch(t)
-			s.release()
-			if c.before != nil {
-				c.before(p)
-			}
-			l := p.peeked(person(t, c.who), c.token, proper)
-			c.step(p, l)
-			if got := p.outcome(); got != c.want {
-				t.Errorf("it ends with %q, want %q", got, c.want)
-			}
-			if p.crowd.isIn(l.conn) != c.inside {
-				t.Errorf("it has a seat: %v", !c.inside)
-			}
-			if len(p.drops) > 0 && p.crowd.mayComeIn(l.conn.server, l.conn.id) {
-				t.Error("others wait for a login that is not answered")
-			}
-		})
+		for what, login := range c.logins {
+			t.Run(name+"/"+what, func(t *testing.T) { login.try(t, c.step) })
+		}
+	}
+}
+
+// try has the login take one step.
+func (c *loginCase) try(t *testing.T, step func(*porch, *login)) {
+	p, s := newPorch(t)
+	s.release()
+	if c.before != nil {
+		c.before(p)
+	}
+	l := p.peeked(person(t, c.who), c.token, proper)
+	step(p, l)
+	if got := p.outcome(); got != c.want {
+		t.Errorf("it ends with %q, want %q", got, c.want)
+	}
+	if p.crowd.isIn(l.conn) != c.inside {
+		t.Errorf("it has a seat: %v", !c.inside)
+	}
+	if len(p.drops) > 0 && p.crowd.mayComeIn(l.conn.server, l.conn.id) {
+		t.Error("others wait for a login that is not answered")
 	}
 }
 
@@ -327,7 +368,7 @@ func TestGrantedNothingUnread(t *testing.T) {
 	p.allow(bob)
 	s := new(ledger.State)
 	storetest.Write(t, p.store, s, p.admin, &ledger.Create{Bus: p.bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
-	p.logs = newLogs(unreadable{p.logs.store, p.bus})
+	p.asks(unreadable{p.store, p.bus})
 	req := jwt.NewAuthorizationRequestClaims("request")
 	req.UserNkey = connectionKey(t)
 	for rooms, want := range map[int]error{0: nil, 1: store.ErrUnavailable} {
@@ -344,7 +385,7 @@ func TestLoginsNotServed(t *testing.T) {
 	peer := mustDial(t, n, admin, n.Bus)
 	peer.Close()
 	p, _ := newPorch(t)
-	if err := p.serve(t.Context(), peer.Conn, new(tasks.Group)); !errors.Is(err, nats.ErrConnectionClosed) {
+	if _, err := p.serve(t.Context(), peer.Conn, new(tasks.Group)); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("it is served over a closed connection: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
@@ -18,7 +17,7 @@ const maxStates = 4096
 
 // logs keeps folded logs at hand, each brought up to date from the store before it is used.
 type logs struct {
-	store  store.Store
+	store  store.Log
 	roster *roster // as the bus log was read last
 
 	mu     sync.Mutex
@@ -40,7 +39,7 @@ func (e *folded) set(s *ledger.State) {
 	}
 }
 
-func newLogs(s store.Store) *logs {
+func newLogs(s store.Log) *logs {
 	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]standing{}}, states: map[crypto.ID]*folded{}}
 }
 
@@ -125,35 +124,7 @@ func goesOn(log crypto.ID, was, head ledger.Head) error {
 	return nil
 }
 
-// listed asks the store whether somebody may use the bus now; ErrDenied if not.
-func (l *logs) listed(ctx context.Context, key crypto.PublicKey) error {
-	ok, err := l.store.IsAuthorized(ctx, key)
-	if err == nil && !ok {
-		err = refuse("%s is not on the allowlist", key)
-	}
-	return err
-}
-
-// user says what somebody is who may use the bus now. The store must list it, which knows at once of what anybody has
-// changed; and so must the bus log as this service has read and verified it, which a damaged record changes nothing in.
-// ErrDenied for somebody whom the store does not list, ErrDamaged when the log says otherwise.
-func (l *logs) user(ctx context.Context, bus crypto.ID, key crypto.PublicKey, now time.Time) (standing, error) {
-	if err := l.listed(ctx, key); err != nil {
-		return standing{}, err
-	}
-	u, ok := l.roster.get(key, now)
-	if !ok { // by others, since the log was read last
-		if _, err := l.state(ctx, bus); err != nil {
-			return standing{}, err
-		}
-		u, ok = l.roster.get(key, now)
-	}
-	if !ok {
-		return standing{}, fmt.Errorf("%w: the store lists %s as a user, and the bus log does not", store.ErrDamaged, key)
-	}
-	return u, nil
-}
-
+// entry is what is held of a log, made if there is nothing; another log may go for it.
 func (l *logs) entry(log crypto.ID) *folded {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,49 +143,51 @@ func (l *logs) entry(log crypto.ID) *folded {
 	return e
 }
 
+// forget drops what is held of a log that is none.
 func (l *logs) forget(log crypto.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.states, log)
 }
 
-// append offers the next entry of a known log. fresh is false when the log had these bytes already.
-func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(*ledger.State, *ledger.Entry) error) (place store.PlaceBody, fresh bool, err error) {
+// append offers the next entry of a known log, if check has nothing against it, and returns its place and the entry; no
+// entry when the log had these bytes already.
+func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(*ledger.State, *ledger.Entry) error) (place store.PlaceBody, added *ledger.Entry, err error) {
 	f := l.entry(log)
 	f.reading.Lock()
 	defer f.reading.Unlock()
 	s, err := l.read(ctx, log, f)
 	if err != nil {
-		return place, false, err
+		return place, nil, err
 	}
 	claimed, seq, hash, err := ledger.Place(statement)
 	if err != nil {
-		return place, false, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		return place, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
 	}
 	if claimed != log {
-		return place, false, fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
+		return place, nil, fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
 	}
 	place = store.PlaceBody{Log: log, Seq: seq, Hash: hash}
 	if s.Has(ledger.Head{Seq: seq, Hash: hash}) {
-		return place, false, nil
+		return place, nil, nil
 	}
 	if seq != s.Head.Seq+1 {
-		return place, false, &conflict{s.Head}
+		return place, nil, &conflict{s.Head}
 	}
 	e, err := s.Check(statement)
 	if err != nil {
-		return place, false, err
+		return place, nil, err
 	}
 	if err := check(s, e); err != nil {
-		return place, false, err
+		return place, nil, err
 	}
 	after := s.With(e)
 	if err := l.store.Append(ctx, store.Change{Entry: e, Views: after.Views(e)}); err != nil {
-		return place, false, err // whether the store has it shows when the log is read on
+		return place, nil, err // whether the store has it shows when the log is read on
 	}
 	l.roster.note(after, e.Touches())
 	f.set(after)
-	return place, true, nil
+	return place, e, nil
 }
 
 // conflict is an ErrConflict that knows who won.

@@ -51,9 +51,9 @@ func TestAppendFails(t *testing.T) {
 		t.Errorf("they are shown entry %d, which is not there", n)
 	}
 	l.states[bus.ID] = waiting
-	place, fresh, err := l.append(t.Context(), bus.ID, statement, anything)
-	if err != nil || !fresh {
-		t.Errorf("again: %v, %v", fresh, err)
+	place, added, err := l.append(t.Context(), bus.ID, statement, anything)
+	if err != nil || added == nil {
+		t.Errorf("again: %v, %v", added, err)
 	}
 	if h, err := store.HeadOf(t.Context(), s, bus.ID); err != nil || h.Seq != 2 || h.Hash != place.Hash {
 		t.Errorf("the log ends at %v, %v", h, err)

@@ -3,24 +3,17 @@ package service
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -154,6 +147,9 @@ func holes(s jetstream.StreamState) uint64 {
 // largest is what one message of a stream takes at most: a frame and what the server adds to it.
 const largest = 1<<20 + 64<<10
 
+// clocks is by how much those of two servers may differ.
+const clocks = time.Minute
+
 // early reports whether a stream with so many bytes lost what it began with before its limits allow that. Only for
 // something new does a server remove what is old, and no more than it has to.
 func (m Mark) early(next Mark, bytes uint64, at time.Time) bool {
@@ -189,244 +185,4 @@ func (m Mark) lacks() string {
 func (m Mark) Accepted() Mark {
 	m.Lost, m.Begun, m.Taken = 0, 0, m.Holes
 	return m
-}
-
-const (
-	listShare   = 20               // listing the streams takes at most one in so many seconds
-	listTimeout = 10 * time.Second // for the whole list
-	behindLimit = 30 * time.Second // that a copy may not be current before it is told
-	clocks      = time.Minute      // by which those of two servers may differ
-)
-
-// marks looks at the streams.
-type marks struct {
-	file     string // empty: nothing is kept
-	store    store.Backend
-	next     time.Time // when to look again
-	known    Marks     // nil until they are read
-	changed  bool
-	anew     bool                 // nothing was remembered when they were first looked at
-	kept     bool                 // the data folder was one of a bus before the service started
-	lost     map[string]string    // rooms by subject, and what is wrong with their streams
-	behind   map[string]time.Time // streams not current, since when
-	copies   bus.Copies           // of streams, at the last look
-	unlike   map[string]string    // streams whose copies were not alike then, and in what
-	patience time.Duration
-}
-
-func newMarks(o Options) *marks {
-	m := &marks{store: o.Store, behind: map[string]time.Time{}, patience: behindLimit}
-	if o.Dir != "" {
-		m.file = MarksFile(o.Dir)
-		record, err := keptRecord(o.Dir)
-		m.kept = record != "" || err != nil
-	}
-	return m
-}
-
-// look lists the streams and tells what is wrong with them, if it is time to. It reports whether it has, and whether any
-// of them are on several servers.
-func (m *marks) look(ctx context.Context, w *watch) (looked, copied bool) {
-	if time.Now().Before(m.next) || w.filled {
-		return false, false
-	}
-	began := time.Now()
-	m.next = began.Add(watchEvery)
-	if !m.read(w) {
-		return true, false
-	}
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	found, err := list(ctx, w.links)
-	m.next = began.Add(max(watchEvery, listShare*time.Since(began)))
-	if err != nil {
-		return true, false // whoever needs the streams says so
-	}
-	m.tellBehind(w, found)
-	if err := m.compare(ctx, w, found); err == nil {
-		m.save(w)
-	}
-	for _, info := range found {
-		copied = copied || info.Config.Replicas > 1
-	}
-	return true, copied
-}
-
-// read reads the file, again each time: doctor --repair may have written it.
-func (m *marks) read(w *watch) bool {
-	if m.file == "" {
-		m.known = Marks{}
-		return true
-	}
-	known, err := LoadMarks(m.file)
-	if err != nil {
-		w.say(slog.LevelWarn, "marks", err.Error(), "streams that went back would not be noticed", "error", err)
-		return false
-	}
-	first := m.known == nil
-	m.anew = first && len(known) == 0
-	m.known = known
-	for room, mark := range known {
-		if short := mark.Short(); first && short != "" {
-			w.log.Warn("a room's stream is not what it once was", "room", room, "what", short)
-		}
-	}
-	return true
-}
-
-func list(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, error) {
-	js, err := jetstream.New(l.Store)
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]*jetstream.StreamInfo{}
-	streams := js.ListStreams(ctx)
-	for info := range streams.Info() {
-		found[info.Config.Name] = info
-	}
-	return found, streams.Err()
-}
-
-// one is a stream; nil for one that is not there.
-func one(ctx context.Context, l *bus.Links, name string) (*jetstream.StreamInfo, error) {
-	js, err := jetstream.New(l.Store)
-	if err != nil {
-		return nil, err
-	}
-	stream, err := js.Stream(ctx, name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return stream.CachedInfo(), nil
-}
-
-// compare holds the rooms' streams against their marks.
-func (m *marks) compare(ctx context.Context, w *watch, found map[string]*jetstream.StreamInfo) error {
-	before := maps.Clone(m.known)
-	gone := maps.Clone(m.known)
-	were := m.lost
-	m.lost = map[string]string{}
-	for r, err := range m.store.Rooms(ctx, crypto.ID{}) {
-		if err != nil {
-			return err
-		}
-		room := r.ID.String()
-		if !r.Policy.Stored() || r.Archived {
-			continue // its stream may go
-		}
-		delete(gone, room)
-		info := found[bus.StreamName(r.ID)]
-		if info == nil { // a list lacks those that nobody leads just now
-			var err error
-			if info, err = one(ctx, w.links, bus.StreamName(r.ID)); err != nil {
-				continue
-			}
-		}
-		tell := m.known.Compare(room, r.Seq, info, time.Now(), m.policyChanged(ctx, r.ID))
-		if lacks := cmp.Or(tell, m.known[room].Short()); lacks != "" {
-			m.lost[r.Subject] = lacks
-		}
-		if tell != "" {
-			w.say(slog.LevelError, "room "+room, tell, tell, "room", r.Subject, "id", room)
-		} else {
-			delete(w.said, "room "+room)
-		}
-	}
-	for room := range gone {
-		delete(m.known, room)
-	}
-	if m.anew && m.kept && m.file != "" && len(m.known) > 0 {
-		m.anew = false
-		w.log.Warn("nothing was remembered of the rooms' streams: whether they lost something before is not known", "file", m.file, "streams", len(m.known))
-	}
-	for room := range were {
-		if m.lost[room] == "" {
-			w.log.Warn("a room's stream is taken for what it has to be again", "room", room, "was", were[room])
-		}
-	}
-	w.gauges.lost.Set(float64(len(m.lost)))
-	m.changed = !maps.Equal(before, m.known)
-	return nil
-}
-
-// policyChanged returns what looks into a room's log: a change of its policy may have emptied its stream. A log that
-// cannot be read excuses nothing.
-func (m *marks) policyChanged(ctx context.Context, room crypto.ID) func(since uint64) bool {
-	return func(since uint64) bool {
-		s, err := store.Load(ctx, m.store, room)
-		if err != nil || s.Room == nil {
-			return false
-		}
-		terms := s.Room.Terms
-		return len(terms) > 0 && terms[len(terms)-1].Seq > since
-	}
-}
-
-// tellBehind tells of streams that have not been current on all their servers for a while.
-func (m *marks) tellBehind(w *watch, found map[string]*jetstream.StreamInfo) {
-	for name := range m.behind {
-		if info := found[name]; info == nil || bus.Current(info) {
-			delete(m.behind, name)
-		}
-	}
-	var late []string
-	for name, info := range found {
-		if bus.Current(info) || !strings.HasPrefix(name, "UNIBUS_") && !strings.HasPrefix(name, "KV_unibus_") {
-			continue
-		}
-		if m.behind[name].IsZero() {
-			m.behind[name] = time.Now()
-		}
-		if time.Since(m.behind[name]) >= m.patience {
-			late = append(late, name)
-		}
-	}
-	w.gauges.behind.Set(float64(len(late)))
-	if len(late) == 0 {
-		w.well("behind", "every copy of the streams is current again")
-		return
-	}
-	slices.Sort(late)
-	w.say(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
-}
-
-// tellUnlike tells of streams whose copies were not alike at two looks, in the same: one that a damaged disk has shortened
-// is current for all that its servers know.
-func (m *marks) tellUnlike(ctx context.Context, w *watch) {
-	copies, err := bus.LookAtCopies(ctx, w.links.Sys)
-	if ctx.Err() != nil {
-		return
-	}
-	if err != nil {
-		w.say(slog.LevelWarn, "copies", err.Error(), "the copies of streams could not be compared", "error", err)
-		return
-	}
-	unlike := copies.Unlike(m.copies)
-	for name, in := range unlike {
-		if m.unlike[name] == "" { // what it is changes with each message
-			w.say(slog.LevelError, "copies "+name, in, "the copies of a stream are not alike: "+bus.Recopy, "stream", name, "what", in)
-		}
-	}
-	for name := range m.unlike {
-		if unlike[name] == "" {
-			w.well("copies "+name, "the copies of a stream are alike again", "stream", name)
-		}
-	}
-	w.well("copies", "the copies of streams can be compared again")
-	m.copies, m.unlike = copies, unlike
-}
-
-// save keeps what changed.
-func (m *marks) save(w *watch) {
-	if m.file == "" || !m.changed || w.filled {
-		return
-	}
-	if err := m.known.Save(m.file); err != nil {
-		w.say(slog.LevelWarn, "marks", err.Error(), "what streams are at is not remembered", "error", err)
-		return
-	}
-	m.changed = false
 }

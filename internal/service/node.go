@@ -166,7 +166,7 @@ const minPayload = 128 << 10
 // exposed tells of what other machines reach without TLS.
 func (n *Node) exposed(o NodeOptions) {
 	if n.server != nil && n.server.Exposed() != "" {
-		o.Log.Warn("clients on other machines connect without TLS: --tls-cert and --tls-key change that", "listen", n.server.Exposed())
+		o.Log.Warn("clients on other machines connect without TLS: "+flagsForTLS, "listen", n.server.Exposed())
 	}
 	if host, _, err := net.SplitHostPort(o.HTTP); o.HTTP != "" && err == nil && !bus.Loopback(host) {
 		o.Log.Warn("the API, with tokens in it, is served to other machines without TLS: put a proxy with TLS before it", "http", o.HTTP)

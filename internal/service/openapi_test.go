@@ -28,7 +28,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	served := map[string]bool{"GET /healthz": true, "GET /metrics": true}
-	for route := range new(api).routes() {
+	for route := range newAPI(apiOptions{}).routes() {
 		served[route] = true
 	}
 	for _, route := range slices.Sorted(maps.Keys(served)) {

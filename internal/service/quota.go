@@ -23,10 +23,16 @@ const (
 // ones not counted. They are counted in the store, not each time but the more often the fewer are left: several
 // services then agree well enough.
 type quota struct {
-	store    store.Backend
+	store    roomCount
 	rooms    int
 	creators *recent[crypto.PublicKey, *creator]
 	now      func() time.Time
+}
+
+// roomCount is the part of a store that counts rooms, and that knows whether there is one.
+type roomCount interface {
+	store.Log
+	Created(ctx context.Context, endpoint crypto.PublicKey) (int, error)
 }
 
 // creator is what is known of one user's rooms. Whoever holds turn may use it.
@@ -36,7 +42,7 @@ type creator struct {
 	until  time.Time
 }
 
-func newQuota(s store.Backend, rooms int, now func() time.Time) *quota {
+func newQuota(s roomCount, rooms int, now func() time.Time) *quota {
 	return &quota{store: s, rooms: rooms, creators: newRecent[crypto.PublicKey, *creator](maxCreators), now: now}
 }
 
@@ -102,5 +108,5 @@ func (q *quota) refuse(ctx context.Context, room crypto.ID, commit func() error)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	return fmt.Errorf("%w: a user may create %d rooms here, and as many of yours are not archived, whoever owns them now: have some archived, or ask whoever runs the bus for a larger --max-rooms", store.ErrDenied, q.rooms)
+	return fmt.Errorf("%w: a user may create %d rooms here, and as many of yours are not archived, whoever owns them now: have some archived, or ask whoever runs the bus for more", store.ErrDenied, q.rooms)
 }

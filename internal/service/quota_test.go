@@ -187,11 +187,11 @@ func TestRevokedWhileWaiting(t *testing.T) {
 	}
 	do(&ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}})
 	revoke := sync.OnceFunc(func() { do(&ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}) })
-	a := &api{
-		store: s, logs: newLogs(s), bus: state.ID, now: time.Now, log: slog.New(slog.DiscardHandler),
-		quota:  newQuota(revoking{s, revoke}, DefaultMaxRooms, time.Now),
+	logs := newLogs(s)
+	a := newAPI(apiOptions{
+		store: revoking{s, revoke}, logs: logs, users: &allowlist{s, logs, state.ID}, bus: state.ID, maxRooms: DefaultMaxRooms, now: time.Now,
 		stream: func(context.Context, crypto.ID) error { return nil },
-	}
+	})
 	room := new(ledger.State)
 	policy := ledger.DefaultPolicy()
 	policy.Encryption = "none"
@@ -210,7 +210,7 @@ func TestRevokedWhileWaiting(t *testing.T) {
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
-	a.handler().ServeHTTP(w, r)
+	a.handler(a.routes()).ServeHTTP(w, r)
 	if w.Code != http.StatusForbidden {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

@@ -25,8 +25,7 @@ type reconciler struct {
 	store   store.Backend
 	logs    *logs
 	bus     crypto.ID
-	links   *bus.Links
-	servers *bus.Servers
+	notify  *nats.Conn // by which members are told, and nothing else
 	kicks   *kicks
 	named   func(room crypto.ID) bus.Concerned // connections that have, or may have, rights in a room
 	streams *bus.Streams
@@ -311,7 +310,7 @@ func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 			return nil
 		}
 		told[key] = true
-		return r.links.Notify.PublishMsg(&nats.Msg{Subject: bus.NoticeSubject(key), Data: body})
+		return r.notify.PublishMsg(&nats.Msg{Subject: bus.NoticeSubject(key), Data: body})
 	}
 	if n.Log == r.bus {
 		for u, err := range r.store.Users(ctx, crypto.PublicKey{}) {

@@ -23,9 +23,15 @@ const (
 // oldest go: a rekey that lost its race, and starts again with a fresh key, has no more use for the one before.
 // So nobody who makes one change at a time is ever refused.
 type staging struct {
-	store   store.Backend
+	store   stagedKeys
 	sealers *recent[crypto.PublicKey, *sealer]
 	now     func() time.Time
+}
+
+// stagedKeys is the part of a store that keeps keys, and drops those that no entry names.
+type stagedKeys interface {
+	store.Keyring
+	store.Staging
 }
 
 // sealer is what one user has staged lately, by age. Whoever holds turn may use it.
@@ -47,7 +53,7 @@ func (k *stagedKey) is(o stagedKey) bool {
 	return k.room == o.room && k.epoch == o.epoch && k.commit == o.commit
 }
 
-func newStaging(s store.Backend, now func() time.Time) *staging {
+func newStaging(s stagedKeys, now func() time.Time) *staging {
 	return &staging{store: s, sealers: newRecent[crypto.PublicKey, *sealer](maxSealers), now: now}
 }
 

@@ -74,76 +74,93 @@ func TestSealer(t *testing.T) {
 	}
 }
 
+// stager is a bus in a file, with an encrypted room of its admin, who stages keys.
+type stager struct {
+	t     *testing.T
+	n     *Node
+	p     *attack.Peer
+	admin *crypto.Identity
+	room  *ledger.State
+	db    *sql.DB
+}
+
+func newStager(t *testing.T) *stager {
+	t.Helper()
+	s := &stager{t: t, admin: person(t, 'a')}
+	dir := t.TempDir()
+	var err error
+	s.n, err = StartNode(t.Context(), NodeOptions{
+		Listen: "127.0.0.1:0", Dir: dir, Identity: s.admin, Founder: "admin", Sync: "60s", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.n.Stop)
+	s.p = mustDial(t, s.n, s.admin, s.n.Bus)
+	s.room = encrypted(t, s.p, s.admin)
+	if s.db, err = sql.Open("sqlite", sqlite.DSN(filepath.Join(dir, SQLiteFile), longest, sqlite.Normal)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.db.Close() })
+	return s
+}
+
+// stage stages a copy of a key for someone, and wants a status.
+func (s *stager) stage(want int, of crypto.ID, epoch uint32, key crypto.RoomKey, to crypto.PublicKey) {
+	s.t.Helper()
+	in := store.KeysBody{Epoch: epoch, Commit: key.Commit(epoch), Keys: []store.MembersCopy{{Endpoint: to, Sealed: make([]byte, crypto.SealedSize)}}}
+	if status := put(s.t, s.p, "/rooms/"+of.String()+"/keys", in); status != want {
+		s.t.Fatalf("a copy of epoch %d of room %s for %s: %d, want %d", epoch, of, to, status, want)
+	}
+}
+
+// kept is how many copies are staged.
+func (s *stager) kept() (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(`SELECT count(*) FROM room_keys WHERE staged_at > 0`).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// has wants the store to have the admin's copy of a key of the room that an entry names.
+func (s *stager) has(epoch uint32) {
+	s.t.Helper()
+	if k, err := s.n.store.Key(s.t.Context(), s.room.ID, epoch, s.admin.Key()); err != nil || len(k) != 1 {
+		s.t.Errorf("the key of epoch %d: %d copies, %v", epoch, len(k), err)
+	}
+}
+
 // TestStagedKeys: however many keys one user stages, of a room that is there or of rooms that are not, few are
 // kept, none of them is refused, and the last one is the next epoch's if the user wants it to be.
 func TestStagedKeys(t *testing.T) {
-	admin, dir := person(t, 'a'), t.TempDir()
-	n, err := StartNode(t.Context(), NodeOptions{Listen: "127.0.0.1:0", Dir: dir, Identity: admin, Founder: "admin", Sync: "60s", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Stop)
-	p := mustDial(t, n, admin, n.Bus)
-	room := encrypted(t, p, admin)
-	db, err := sql.Open("sqlite", sqlite.DSN(filepath.Join(dir, SQLiteFile), longest, sqlite.Normal))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	stage := func(of crypto.ID, epoch uint32, key crypto.RoomKey, to ...crypto.PublicKey) int {
-		t.Helper()
-		in := store.KeysBody{Epoch: epoch, Commit: key.Commit(epoch)}
-		for _, member := range to {
-			in.Keys = append(in.Keys, store.MembersCopy{Endpoint: member, Sealed: make([]byte, crypto.SealedSize)})
-		}
-		return put(t, p, "/rooms/"+of.String()+"/keys", in)
-	}
-	kept := func() (n int) {
-		t.Helper()
-		if err := db.QueryRow(`SELECT count(*) FROM room_keys WHERE staged_at > 0`).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
+	s := newStager(t)
+	own := s.admin.Key()
 	var last crypto.RoomKey
 	for i := range byte(3 * maxStagedInRoom) {
 		last = crypto.RoomKey{2, i}
-		if status := stage(room.ID, 2, last, admin.Key()); status != http.StatusNoContent {
-			t.Fatalf("key %d: %d", i, status)
-		}
+		s.stage(http.StatusNoContent, s.room.ID, 2, last, own)
 	}
-	if n := kept(); n != maxStagedInRoom {
+	if n := s.kept(); n != maxStagedInRoom {
 		t.Errorf("%d keys of one room are kept", n)
 	}
 	for i := range 2 * maxStaged {
-		if status := stage(crypto.ID{1, byte(i), byte(i >> 8)}, 1, crypto.RoomKey{3}, admin.Key()); status != http.StatusNoContent {
-			t.Fatalf("room %d: %d", i, status)
-		}
+		s.stage(http.StatusNoContent, crypto.ID{1, byte(i), byte(i >> 8)}, 1, crypto.RoomKey{3}, own)
 	}
-	if n := kept(); n != maxStaged {
+	if n := s.kept(); n != maxStaged {
 		t.Errorf("%d keys are kept", n)
 	}
-	if status := stage(room.ID, 2, last, admin.Key()); status != http.StatusNoContent {
-		t.Fatalf("the last once more: %d", status)
-	}
+	s.stage(http.StatusNoContent, s.room.ID, 2, last, own)
 	rekey := &ledger.Rekey{Epoch: 2, Commit: last.Commit(2), Previous: make([]byte, crypto.PreviousSize)}
-	if status, answer := enter(t, p, room, admin, rekey); status != http.StatusCreated {
+	if status, answer := enter(t, s.p, s.room, s.admin, rekey); status != http.StatusCreated {
 		t.Fatalf("%d %s", status, answer)
 	}
-	if k, err := n.store.Key(t.Context(), room.ID, 2, admin.Key()); err != nil || len(k) != 1 {
-		t.Errorf("the key of the next epoch: %v", err)
-	}
+	s.has(2)
 	// Those of the epoch that has begun are not the oldest any more: they are gone.
-	if status := stage(room.ID, 3, crypto.RoomKey{4}, admin.Key()); status != http.StatusNoContent {
-		t.Errorf("the epoch after it: %d", status)
-	}
-	if k, err := n.store.Key(t.Context(), room.ID, 2, admin.Key()); err != nil || len(k) != 1 {
-		t.Errorf("the key of the epoch before: %v", err)
-	}
-	for epoch, key := range map[uint32]crypto.RoomKey{2: last, 3: {4}} {
-		if status := stage(room.ID, epoch, key, person(t, 'x').Key()); status != http.StatusForbidden {
-			t.Errorf("a copy of epoch %d for one who is no user: %d", epoch, status)
-		}
+	s.stage(http.StatusNoContent, s.room.ID, 3, crypto.RoomKey{4}, own)
+	s.has(2)
+	for epoch, key := range map[uint32]crypto.RoomKey{2: last, 3: {4}} { // for one who is no user
+		s.stage(http.StatusForbidden, s.room.ID, epoch, key, person(t, 'x').Key())
 	}
 }
 

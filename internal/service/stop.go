@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/unibus/unibus/internal/store"
@@ -11,14 +12,14 @@ import (
 
 // A node is gone within 5 s of being told to stop, whatever it waits for. Everything acknowledged is on
 // disk before it is acknowledged, so that what is left behind costs nothing but a tidy end. Each step has a
-// limit: requests over TCP, requests over NATS and what else is under way, the store, and the server
-// (bus/health.go, 2.4 s). Together they stay below stopLimit.
+// limit, and together they are stopLimit.
 const (
-	stopHTTP  = 500 * time.Millisecond
-	stopTasks = time.Second
-	stopHeld  = 200 * time.Millisecond
-	stopStore = 500 * time.Millisecond
-	stopLimit = 4500 * time.Millisecond // also for a start that was called off
+	stopHTTP   = 500 * time.Millisecond                                   // requests over TCP
+	stopTasks  = time.Second                                              // requests over NATS, logins, and what else is under way
+	stopHeld   = 200 * time.Millisecond                                   // what is remembered of the server's files
+	stopStore  = 500 * time.Millisecond                                   // the store
+	stopServer = 2400 * time.Millisecond                                  // the server, which keeps to it by itself (bus/health.go)
+	stopLimit  = stopHTTP + stopTasks + stopHeld + stopStore + stopServer // also for a start that was called off
 )
 
 // within does f, and returns false when it takes longer than limit; f then goes on.
@@ -74,13 +75,14 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	return nil, fmt.Errorf("%w: stopped while it was starting: %w", store.ErrUnavailable, context.Cause(ctx))
 }
 
-// Stop ends the service, the store and the server, in this order, within stopLimit.
+// Stop ends what StartNode began, within stopLimit: the service, what remembers how much the server holds (which is then
+// as much as it is left with), the store and the server.
 func (n *Node) Stop() {
 	if n.Service != nil {
 		n.Service.Stop()
 	}
-	if n.held != nil {
-		n.held.stop()
+	if n.held != nil && !within(stopHeld, n.held.stop) {
+		left(n.log, "what remembers how much the server holds", stopHeld)
 	}
 	if n.store != nil && !within(stopStore, func() { _ = n.store.Close() }) { // every write was answered with its own outcome
 		left(n.log, "the store", stopStore)
@@ -93,16 +95,15 @@ func (n *Node) Stop() {
 	}
 }
 
-// Stop ends the service and waits for what it has under way, within limits.
+// Stop ends what Start began, the latest first, within stopHTTP and stopTasks: no request comes over TCP any more, then
+// no login and no request over NATS; what is under way is called off and waited for; and then nobody reads rooms' past.
+// What takes longer is left to end by itself.
 func (s *Service) Stop() {
 	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopHTTP)
-		_ = s.http.Shutdown(ctx) // what does not end in time is cut off
-		cancel()
-		_ = s.http.Close()
+		s.stopHTTP()
 	}
 	all := within(stopTasks, func() {
-		for _, sub := range s.subs {
+		for _, sub := range slices.Backward(s.subs) {
 			_ = sub.Unsubscribe() // its connection is about to close
 		}
 		s.cancel()
@@ -115,4 +116,12 @@ func (s *Service) Stop() {
 		s.cancel()
 		left(s.log, "what the service has under way", stopTasks)
 	}
+}
+
+// stopHTTP lets requests over TCP end, and cuts off what takes too long.
+func (s *Service) stopHTTP() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopHTTP)
+	defer cancel()
+	_ = s.http.Shutdown(ctx) // what does not end in time is cut off
+	_ = s.http.Close()
 }

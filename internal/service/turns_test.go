@@ -97,78 +97,100 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// turnsModel is what turns have to be like, beside turns that are like it as long as no step has failed.
+type turnsModel struct {
+	t       *rapid.T
+	turns   turns[int, int]
+	running map[int][]int // sizes of the requests of each caller that are worked on, as they were started
+	inHand  map[int]int
+	bytes   map[int]int
+	all     int // bytes of all
+	taken   int // requests
+	started int
+}
+
+// ask has a caller make a request, which is taken if it fits and never else.
+func (m *turnsModel) ask(caller, size int) {
+	l := m.turns.limits
+	fits := m.inHand[caller] < l.inHand && m.bytes[caller]+size <= l.bytes && m.all+size <= l.allBytes
+	if m.turns.reserve(caller, size) != fits {
+		m.t.Fatalf("%d bytes of %d were taken: %v", size, caller, !fits)
+	}
+	if fits {
+		m.turns.put(caller, size, 0)
+		m.taken++
+		m.inHand[caller]++
+		m.bytes[caller] += size
+		m.all += size
+	}
+}
+
+// start starts the next request, if one may be, and never more of one caller than may be.
+func (m *turnsModel) start() (ok bool) {
+	caller, j, ok := m.turns.next()
+	if !ok {
+		return false
+	}
+	m.started++
+	if m.running[caller] = append(m.running[caller], j.size); len(m.running[caller]) > m.turns.limits.each {
+		m.t.Fatalf("%d of caller %d at once", len(m.running[caller]), caller)
+	}
+	return true
+}
+
+// end ends a caller's oldest request that is worked on, if there is one.
+func (m *turnsModel) end(caller int) {
+	if len(m.running[caller]) == 0 {
+		return
+	}
+	size := m.running[caller][0]
+	m.running[caller] = m.running[caller][1:]
+	m.turns.done(caller, size)
+	m.inHand[caller]--
+	m.bytes[caller] -= size
+	m.all -= size
+}
+
+// drain starts and ends all that was taken: nothing of it is lost, and nothing is left.
+func (m *turnsModel) drain() {
+	for m.started < m.taken {
+		if m.start() {
+			continue
+		}
+		for caller := range m.running {
+			m.end(caller)
+		}
+		if !m.start() {
+			m.t.Fatalf("%d of %d were never started", m.taken-m.started, m.taken)
+		}
+	}
+	for caller := range m.running {
+		for len(m.running[caller]) > 0 {
+			m.end(caller)
+		}
+	}
+	if q := &m.turns; len(q.callers) != 0 || q.running != 0 || q.bytes != 0 {
+		m.t.Fatalf("something is left: %+v", q)
+	}
+}
+
 // Whatever comes in whatever order: the bounds hold, nothing is lost, and whoever waits longest is next.
 func TestTurnsProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := turnLimits{atOnce: 4, each: 2, inHand: 6, bytes: 50, allBytes: 90}
-		q := turns[int, int]{limits: l}
-		running, inHand, bytes := map[int][]int{}, map[int]int{}, map[int]int{}
-		started, taken, all := 0, 0, 0
-		start := func() {
-			caller, j, ok := q.next()
-			if !ok {
-				return
-			}
-			started++
-			if running[caller] = append(running[caller], j.size); len(running[caller]) > l.each {
-				t.Fatalf("%d of caller %d at once", len(running[caller]), caller)
-			}
-		}
-		end := func(caller int) {
-			size := running[caller][0]
-			running[caller] = running[caller][1:]
-			q.done(caller, size)
-			inHand[caller]--
-			bytes[caller] -= size
-			all -= size
-		}
+		m := &turnsModel{t: t, running: map[int][]int{}, inHand: map[int]int{}, bytes: map[int]int{}}
+		m.turns.limits = turnLimits{atOnce: 4, each: 2, inHand: 6, bytes: 50, allBytes: 90}
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			caller := rapid.IntRange(0, 3).Draw(t, "caller")
 			switch rapid.SampledFrom([]string{"ask", "ask", "start", "end"}).Draw(t, "step") {
 			case "ask":
-				size := rapid.IntRange(0, 30).Draw(t, "size")
-				fits := inHand[caller] < l.inHand && bytes[caller]+size <= l.bytes && all+size <= l.allBytes
-				if q.reserve(caller, size) != fits {
-					t.Fatalf("%d bytes of %d were taken: %v", size, caller, !fits)
-				}
-				if fits {
-					q.put(caller, size, 0)
-					taken++
-					inHand[caller]++
-					bytes[caller] += size
-					all += size
-				}
+				m.ask(caller, rapid.IntRange(0, 30).Draw(t, "size"))
 			case "start":
-				start()
+				m.start()
 			case "end":
-				if len(running[caller]) > 0 {
-					end(caller)
-				}
+				m.end(caller)
 			}
 		}
-		for started < taken {
-			before := started
-			start()
-			if started > before {
-				continue
-			}
-			for caller := range running {
-				if len(running[caller]) > 0 {
-					end(caller)
-				}
-			}
-			if start(); started == before {
-				t.Fatalf("%d of %d were never started", taken-started, taken)
-			}
-		}
-		for caller := range running {
-			for len(running[caller]) > 0 {
-				end(caller)
-			}
-		}
-		if len(q.callers) != 0 || q.running != 0 || q.bytes != 0 {
-			t.Fatalf("something is left: %+v", q)
-		}
+		m.drain()
 	})
 }
 

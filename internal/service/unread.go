@@ -29,11 +29,8 @@ type handed struct {
 	full  time.Time // until then it is not asked again
 }
 
-func newUnread(now func() time.Time) *unread {
-	return &unread{
-		held:    func(context.Context, crypto.PublicKey) (int, error) { return 0, nil },
-		callers: newRecent[crypto.PublicKey, *handed](maxRefused), now: now,
-	}
+func newUnread(held func(context.Context, crypto.PublicKey) (int, error), now func() time.Time) *unread {
+	return &unread{held: held, callers: newRecent[crypto.PublicKey, *handed](maxRefused), now: now}
 }
 
 func (u *unread) of(caller crypto.PublicKey) *handed {

@@ -32,6 +32,7 @@ import (
 type porch struct {
 	*authorizer
 	t       *testing.T
+	store   *gated
 	state   *ledger.State
 	admin   *crypto.Identity
 	server  nkeys.KeyPair
@@ -75,7 +76,7 @@ func newPorch(t *testing.T) (*porch, *gated) {
 	t.Helper()
 	p := &porch{t: t, admin: person(t, 'a'), drops: map[string]int{}}
 	s := &gated{Backend: openStore(t), released: make(chan struct{})}
-	s.release = sync.OnceFunc(func() { close(s.released) })
+	s.release, p.store = sync.OnceFunc(func() { close(s.released) }), s
 	state, err := store.Found(t.Context(), s, p.admin, "admin", time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func newPorch(t *testing.T) (*porch, *gated) {
 	var wait tasks.Group
 	folded := newLogs(s)
 	p.authorizer = &authorizer{
-		store: s, logs: folded, bus: state.ID, issuer: issuer, log: log, now: clock, crowd: newCrowd(clock),
+		users: &allowlist{s, folded, state.ID}, logs: folded, bus: state.ID, issuer: issuer, log: log, now: clock, crowd: newCrowd(clock),
 		verifier: newVerifier(folded.roster, &wait, log, clock), inboxes: newRecent[string, crypto.PublicKey](9),
 		members: newPool[source](wait.Go, guarded(log), loginLimits), door: newPool[string](wait.Go, guarded(log), doorLimits),
 		barred: func(crypto.PublicKey) bool { return false },
@@ -108,6 +109,12 @@ func newPorch(t *testing.T) (*porch, *gated) {
 	}
 	t.Cleanup(func() { s.release(); wait.Wait() })
 	return p, s
+}
+
+// asks has the porch ask another store.
+func (p *porch) asks(s store.Store) {
+	p.logs = newLogs(s)
+	p.users = &allowlist{s, p.logs, p.bus}
 }
 
 // read lets the porch know of everyone on the bus's log.
@@ -345,7 +352,7 @@ func TestRoster(t *testing.T) {
 func TestStrangersOverHTTP(t *testing.T) {
 	n, admin := node(t, "")
 	bob := person(t, 'b')
-	allowlist(t, n, admin, bob)
+	addUser(t, n, admin, bob)
 	for name, c := range map[string]struct {
 		token  func(i int) string
 		status int

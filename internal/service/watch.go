@@ -22,7 +22,7 @@ import (
 )
 
 // What the operator is told. One goroutine looks every watchEvery at the disk, the descriptors and the
-// streams (marks.go), says in a line of the log what is wrong when that begins, changes or ends, and lets
+// streams (streamwatch.go), says in a line of the log what is wrong when that begins, changes or ends, and lets
 // an embedded server get over a full disk (bus/health.go).
 
 const (
@@ -50,9 +50,9 @@ type watch struct {
 	kept    bool   // the store is on this disk, and nowhere else
 	server  embedded
 	links   *bus.Links
-	store   store.Store
+	store   store.Log
 	seen    *seen
-	streams *marks
+	streams *streamWatch
 	scrub   *scrub
 	disk    func(dir string) (host.Disk, error)
 	files   func() (host.Descriptors, error)
@@ -64,13 +64,13 @@ type watch struct {
 	gauges gauges
 }
 
+// gauges are what the watch finds, as /metrics shows it.
 type gauges struct{ free, total, full, behind, lost prometheus.Gauge }
 
 func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
 	w := &watch{
 		changes: newChanges(o.Log), dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links, store: o.Store, seen: seen,
-		disk: host.DiskOf, files: host.OpenFiles, streams: newMarks(o),
-		scrub: newScrub(o.Log, o.Server),
+		disk: host.DiskOf, files: host.OpenFiles, scrub: newScrub(o.Log, o.Server),
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -84,6 +84,7 @@ func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
 		behind: gauge("unibus_streams_behind", "Streams of which a copy has not been current for a while."),
 		lost:   gauge("unibus_streams_lost", "Streams that were found made anew, or shorter than they were left."),
 	}
+	w.streams = newStreamWatch(o, w.gauges)
 	return w
 }
 
@@ -109,13 +110,16 @@ func (w *watch) run(ctx context.Context) {
 	defer w.leave()
 	for {
 		w.machine()
-		looked, copied := w.streams.look(ctx, w)
+		looked, copied := false, false
+		if !w.filled { // what cannot be kept need not be looked at
+			looked, copied = w.streams.look(ctx)
+		}
 		if looked {
 			w.busLog(ctx)
 		}
 		w.publish()
 		if copied {
-			w.streams.tellUnlike(ctx, w)
+			w.streams.tellUnlike(ctx)
 		}
 		every := watchEvery
 		if w.filled || w.scarce {
@@ -135,11 +139,12 @@ const lastLook = 500 * time.Millisecond
 
 // leave notes how the streams are left.
 func (w *watch) leave() {
+	if w.filled {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastLook)
 	defer cancel()
-	w.streams.next = time.Time{}
-	w.streams.look(ctx, w)
-	w.streams.save(w)
+	w.streams.last(ctx)
 }
 
 // machine looks at the disk and the descriptors.
@@ -156,7 +161,7 @@ func (w *watch) machine() {
 func (w *watch) busLog(ctx context.Context) {
 	switch err := w.seen.still(ctx, w.store); {
 	case errors.Is(err, store.ErrDamaged):
-		w.say(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log", "error", err)
+		w.say(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log: "+takeAsItIs(w.seen.file), "error", err)
 	case err == nil:
 		w.well("bus log", "the bus log goes on from what was seen of it again")
 	}
@@ -169,9 +174,9 @@ func (w *watch) descriptors() {
 	w.scarce = out || err == nil && d.Share() >= host.Nearly
 	switch {
 	case out || err == nil && d.Share() >= 1:
-		w.say(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted (ulimit -n)", "limit", d.Limit)
+		w.say(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted "+moreFiles, "limit", d.Limit)
 	case err == nil && d.Share() >= host.Nearly:
-		w.say(slog.LevelWarn, "files", "few left", "file descriptors are running out (ulimit -n)", "open", d.Used, "limit", d.Limit)
+		w.say(slog.LevelWarn, "files", "few left", "file descriptors are running out "+moreFiles, "open", d.Used, "limit", d.Limit)
 	case err == nil:
 		w.well("files", "there are file descriptors again", "open", d.Used, "limit", d.Limit)
 	}
@@ -252,8 +257,8 @@ func (w *watch) recover() {
 			return
 		}
 	}
-	delete(w.said, "restart")
-	delete(w.said, "refuse")
+	w.forget("restart")
+	w.forget("refuse")
 	w.writable()
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -20,8 +21,15 @@ const frameHeaders = 512
 // messages of maxPayload bytes.
 func frameLimit(maxPayload int64) int { return int(max(min(maxFrames, maxPayload-frameHeaders), 1)) }
 
-// getFrames answers with a part of a room's past. Whether the caller is a member is looked up each time.
-func (a *api) getFrames(c *call) (int, any, error) {
+// pastAPI gives out what rooms have stored.
+type pastAPI struct {
+	past     *bus.Past
+	maxBytes int // in one answer
+	logs     *logs
+}
+
+// get answers with a part of a room's past. Whether the caller is a member is looked up each time.
+func (a *pastAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
 		return 0, nil, err
@@ -30,7 +38,7 @@ func (a *api) getFrames(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	r, err := a.member(c, room)
+	r, err := c.room(a.logs, room)
 	switch {
 	case err != nil:
 		return 0, nil, err
@@ -39,7 +47,7 @@ func (a *api) getFrames(c *call) (int, any, error) {
 	case !r.Policy.Stored():
 		return 0, nil, fmt.Errorf("room %s: %w: it stores nothing", room, store.ErrNotFound)
 	}
-	past, err := a.past.Frames(c.Context(), room, q, a.frames)
+	past, err := a.past.Frames(c.Context(), room, q, a.maxBytes)
 	return http.StatusOK, &past, err
 }
 
@@ -83,8 +91,7 @@ func parseSince(text string) (time.Time, error) {
 	return t, nil
 }
 
-func isFrames(body any) bool { _, ok := body.(*store.Past); return ok }
-
+// writeFrames answers with frames one after another, and in headers how far the room reaches.
 func writeFrames(w http.ResponseWriter, p *store.Past) {
 	size := 0
 	for i := range p.Frames {

@@ -1,0 +1,122 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// cardAPI keeps the cards by which keys are sealed for people, and gives them out.
+type cardAPI struct {
+	keyring store.Keyring
+	users   store.Allowlist
+	waiting *waitingCards // of people who are not on the allowlist yet
+}
+
+func (a *cardAPI) put(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in store.CardBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	return a.keep(c, store.Card{Endpoint: key, Statement: in.Card})
+}
+
+func (a *cardAPI) putAll(c *call) (int, any, error) {
+	var in store.CardsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	return a.keep(c, in.Cards...)
+}
+
+// keep keeps all of the cards, or none when the caller may not put one of them.
+func (a *cardAPI) keep(c *call, cards ...store.Card) (int, any, error) {
+	if err := fewCards(len(cards)); err != nil {
+		return 0, nil, err
+	}
+	for _, card := range cards {
+		if card.Endpoint != c.caller && !c.admin {
+			return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
+		}
+		if _, err := crypto.OpenCard(card.Statement, card.Endpoint); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	return http.StatusNoContent, nil, a.keyring.PutCards(c.Context(), cards...)
+}
+
+func fewCards(n int) error {
+	if n > store.MaxCards {
+		return fmt.Errorf("%w: at most %d cards in one request", store.ErrInvalid, store.MaxCards)
+	}
+	return nil
+}
+
+func (a *cardAPI) get(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	cards, err := a.find(c.Context(), key)
+	if err == nil && len(cards) == 0 {
+		err = fmt.Errorf("card of %s: %w", key, store.ErrNotFound)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, store.CardBody{Card: cards[0].Statement}, nil
+}
+
+func (a *cardAPI) query(c *call) (int, any, error) {
+	var in store.EndpointsBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if err := fewCards(len(in.Endpoints)); err != nil {
+		return 0, nil, err
+	}
+	cards, err := a.find(c.Context(), in.Endpoints...)
+	if cards == nil {
+		cards = []store.Card{}
+	}
+	return http.StatusOK, store.CardsBody{Cards: cards}, err
+}
+
+// find returns the cards that are known, taking over those of people who said hello before being
+// allowlisted.
+func (a *cardAPI) find(ctx context.Context, endpoints ...crypto.PublicKey) ([]store.Card, error) {
+	cards, err := a.keyring.Cards(ctx, endpoints...)
+	if err != nil {
+		return nil, err
+	}
+	done := map[crypto.PublicKey]bool{}
+	for _, c := range cards {
+		done[c.Endpoint] = true
+	}
+	var waiting []store.Card
+	for _, key := range endpoints {
+		statement := a.waiting.get(key)
+		if done[key] || statement == nil {
+			continue
+		}
+		done[key] = true
+		ok, err := a.users.IsAuthorized(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			waiting = append(waiting, store.Card{Endpoint: key, Statement: statement})
+		}
+	}
+	if len(waiting) == 0 {
+		return cards, nil
+	}
+	return append(cards, waiting...), a.keyring.PutCards(ctx, waiting...)
+}

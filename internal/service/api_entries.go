@@ -1,0 +1,151 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// entryAPI takes new entries of logs. The ledger's rules are checked once more before the store has them, and whoever
+// they end access for is disconnected before they are acknowledged.
+type entryAPI struct {
+	store   store.Log
+	staged  store.Staging
+	logs    *logs
+	users   *allowlist
+	bus     crypto.ID
+	stream  func(ctx context.Context, room crypto.ID) error
+	drop    func(ctx context.Context, n store.Notice) error
+	endings *rates[crypto.PublicKey] // of entries that end others' connections, by author
+	quota   *quota
+	now     func() time.Time
+}
+
+// create makes a room of its first entry.
+func (a *entryAPI) create(c *call) (int, any, error) {
+	var in store.EntryBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	var fold ledger.Fold
+	change, err := store.Advance(&fold, in.Entry)
+	if err != nil {
+		return 0, nil, err
+	}
+	s := fold.State()
+	if s.Room == nil || s.Room.Bus != a.bus {
+		return 0, nil, fmt.Errorf("%w: it is not the first entry of a room of this bus", store.ErrInvalid)
+	}
+	commit := func() error { // when its author's turn has come, which may be no user any more by then
+		if err := a.active(c.Context(), change.Entry); err != nil {
+			return err
+		}
+		return a.store.Append(c.Context(), change)
+	}
+	if err := a.quota.create(c.Context(), change.Entry.By, s.ID, commit); err != nil {
+		return 0, nil, err
+	}
+	if err := a.stream(c.Context(), s.ID); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
+}
+
+// add adds the next entry to a log that is there.
+func (a *entryAPI) add(c *call) (int, any, error) {
+	log, err := c.id("log")
+	if err != nil {
+		return 0, nil, err
+	}
+	var in store.EntryBody
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	place, added, err := a.logs.append(c.Context(), log, in.Entry, func(s *ledger.State, e *ledger.Entry) error {
+		return a.check(c, s, e)
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	status := http.StatusOK // the log had it already
+	if added != nil {
+		status = http.StatusCreated
+		if _, ok := added.Body.(*ledger.SetPolicy); ok {
+			err = a.stream(c.Context(), log)
+		}
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := a.drop(c.Context(), store.Notice{Log: log, Seq: place.Seq}); err != nil {
+		return 0, nil, fmt.Errorf("entry %d is stored, but not everyone it concerns is disconnected yet: %w", place.Seq, err)
+	}
+	return status, place, nil
+}
+
+// check is what an entry has to keep besides the rules of the ledger, before it is the next of a log that is in a state.
+func (a *entryAPI) check(c *call, s *ledger.State, e *ledger.Entry) error {
+	if s.Room != nil && !c.admin && !s.Room.Known(c.caller) {
+		return fmt.Errorf("room %s: %w", e.Log, store.ErrNotFound)
+	}
+	if s.Room != nil && endsConnections(s.Room, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
+		return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
+	}
+	if err := a.active(c.Context(), e); err != nil {
+		return err
+	}
+	return a.keyed(c.Context(), e.Log, e)
+}
+
+// active checks that the author of an entry is on the allowlist. What else an honest author may not have known when it
+// signed, as that someone invited is on it no more, refuses nothing: it may sign no other entry for the place.
+func (a *entryAPI) active(ctx context.Context, e *ledger.Entry) error {
+	if e.Log == a.bus { // its own rules say who may, and it is being read
+		return a.users.listed(ctx, e.By)
+	}
+	_, err := a.users.user(ctx, e.By, a.now())
+	return err
+}
+
+// keyed checks that whoever begins an epoch has its own copy of the key: without one nobody may ever have it.
+func (a *entryAPI) keyed(ctx context.Context, room crypto.ID, e *ledger.Entry) error {
+	k := e.NewEpoch()
+	if k == nil {
+		return nil
+	}
+	if remove, ok := e.Body.(*ledger.Remove); ok && slices.Contains(remove.Keys, e.By) {
+		return nil // it is for the others
+	}
+	of := store.SealedCopy{Room: room, Epoch: k.Epoch, Commit: k.Commit, SealedKey: store.SealedKey{Endpoint: e.By, Sealer: e.By}}
+	has, err := a.staged.HasCopy(ctx, of)
+	if err == nil && !has {
+		err = fmt.Errorf("%w: the key of epoch %d is not there for its own author; it is staged before the entry", store.ErrInvalid, k.Epoch)
+	}
+	return err
+}
+
+// Anyone can invite anyone into a room of its own, and then do there what ends their connections: so each author
+// has only so many of such entries.
+const (
+	endingRate  = 2 // in a second
+	endingBurst = 256
+)
+
+// endsConnections reports whether the next entry of a room may end connections of others than its author.
+func endsConnections(r *ledger.Room, e *ledger.Entry) bool {
+	switch b := e.Body.(type) {
+	case *ledger.Remove, *ledger.Archive:
+		return true
+	case *ledger.MemberRole:
+		return !b.Role.Writes()
+	case *ledger.SetPolicy:
+		return b.Policy.Stored() != r.Policy.Stored()
+	}
+	return false
+}

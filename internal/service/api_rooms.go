@@ -1,0 +1,89 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// roomAPI finds rooms, and says who is in them: to their members, and all of it to admins of the bus.
+type roomAPI struct {
+	directory store.Directory
+	logs      *logs
+}
+
+func (a *roomAPI) ofMember(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	if key != c.caller && !c.admin {
+		return 0, nil, fmt.Errorf("%w: only an admin lists the rooms of someone else", store.ErrDenied)
+	}
+	list, err := a.directory.ListRoomsForEndpoint(c.Context(), key)
+	if list == nil {
+		list = []store.RoomRef{}
+	}
+	return http.StatusOK, list, err
+}
+
+func (a *roomAPI) list(c *call) (int, any, error) {
+	q := c.URL.Query()
+	if subject := q.Get("subject"); subject != "" {
+		r, err := a.directory.RoomBySubject(c.Context(), subject)
+		if err == nil {
+			_, err = c.room(a.logs, r.ID)
+		}
+		if errors.Is(err, store.ErrNotFound) { // in the same words whether it exists or not
+			err = fmt.Errorf("room %s: %w", subject, store.ErrNotFound)
+		}
+		return http.StatusOK, r, err
+	}
+	if !c.admin {
+		return 0, nil, fmt.Errorf("%w: only an admin lists all rooms", store.ErrDenied)
+	}
+	var after crypto.ID
+	if s := q.Get("after"); s != "" {
+		var err error
+		if after, err = crypto.ParseID(s); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	list := []store.Room{}
+	for r, err := range a.directory.Rooms(c.Context(), after) {
+		if err != nil {
+			return 0, nil, err
+		}
+		if list = append(list, r); len(list) == maxRecords {
+			break
+		}
+	}
+	return http.StatusOK, list, nil
+}
+
+func (a *roomAPI) get(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := c.room(a.logs, room); err != nil {
+		return 0, nil, err
+	}
+	r, err := a.directory.Room(c.Context(), room)
+	return http.StatusOK, r, err
+}
+
+func (a *roomAPI) members(c *call) (int, any, error) {
+	room, err := c.id("room")
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := c.room(a.logs, room); err != nil {
+		return 0, nil, err
+	}
+	list, err := a.directory.Members(c.Context(), room)
+	return http.StatusOK, list, err
+}

@@ -1,0 +1,45 @@
+package service
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// userAPI says who is on the allowlist, to everyone who is.
+type userAPI struct{ users store.Allowlist }
+
+func (a *userAPI) list(c *call) (int, any, error) {
+	limit, err := c.number("limit", maxRecords)
+	if err != nil {
+		return 0, nil, err
+	}
+	var after crypto.PublicKey
+	if s := c.URL.Query().Get("after"); s != "" {
+		if after, err = crypto.ParsePublicKey(s); err != nil {
+			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		}
+	}
+	list := []store.UserBody{}
+	for u, err := range a.users.Users(c.Context(), after) {
+		if err != nil {
+			return 0, nil, err
+		}
+		if uint64(len(list)) >= min(limit, maxRecords) {
+			break
+		}
+		list = append(list, store.NewUserBody(&u))
+	}
+	return http.StatusOK, list, nil
+}
+
+func (a *userAPI) get(c *call) (int, any, error) {
+	key, err := c.endpoint()
+	if err != nil {
+		return 0, nil, err
+	}
+	u, err := a.users.User(c.Context(), key)
+	return http.StatusOK, store.NewUserBody(&u), err
+}

@@ -1,0 +1,114 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// The first step of a start: which bus the store holds, or that it is founded now, and whether what the store holds of it
+// is to be relied on. Where the store cannot answer yet, each of these is tried again.
+
+// meet learns which bus this is, and makes sure of its allowlist before anybody is let in by it.
+func (s *Service) meet(ctx context.Context, o Options, streams *bus.Streams, logs *logs) (*audit, error) {
+	if err := o.wait(ctx, func() error { return s.found(ctx, o, streams) }); err != nil {
+		return nil, fmt.Errorf("found the bus: %w", err)
+	}
+	s.seen = newSeen(o, s.Bus)
+	look := &audit{store: o.Store, logs: logs, bus: s.Bus, seen: s.seen, log: o.Log}
+	return look, o.wait(ctx, func() error {
+		if err := s.seen.check(ctx, logs); err != nil {
+			return err
+		}
+		return look.allowlist(ctx)
+	})
+}
+
+// found learns which bus this is, or makes it one.
+func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) error {
+	if err := store.Whole(ctx, o.Store); err != nil {
+		return err
+	}
+	statement, err := o.Store.Bus(ctx)
+	if errors.Is(err, store.ErrNotFound) && !o.Bus.IsZero() {
+		return fmt.Errorf("%w: the store does not hold the bus %s yet", store.ErrUnavailable, o.Bus)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		if err := beside(ctx, o.Dir, streams); err != nil {
+			return err
+		}
+		s.Founded = true
+		_, err = store.Found(ctx, o.Store, o.Identity, o.Name, time.Now())
+		if err != nil && !errors.Is(err, store.ErrExists) { // by another service just now
+			return err
+		}
+		statement, err = o.Store.Bus(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	e, err := new(ledger.State).Check(statement)
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	first := new(ledger.State).With(e)
+	if first.Bus == nil {
+		return fmt.Errorf("%w: the store's bus log is none", store.ErrDamaged)
+	}
+	if !o.Bus.IsZero() && first.ID != o.Bus {
+		return fmt.Errorf("%w: the store holds the bus %s, not %s", store.ErrExists, first.ID, o.Bus)
+	}
+	s.Bus, s.Admin = first.ID, e.By
+	s.Founded = s.Founded && e.By == o.Identity.Key()
+	return nil
+}
+
+// beside makes sure that a bus is not founded where another was: its store is lost, and its streams, or what is
+// remembered of them, are not.
+func beside(ctx context.Context, dir string, streams *bus.Streams) error {
+	const lost = "the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them"
+	if dir != "" {
+		left, err := LoadMarks(MarksFile(dir))
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("%w: "+lost, store.ErrDamaged, MarksFile(dir))
+		}
+		kept, err := keptRecord(dir)
+		if err != nil {
+			return err
+		}
+		if kept != "" {
+			return fmt.Errorf("%w: the store is empty, and the bus of %s is kept in %s: nothing is founded in its place", store.ErrDamaged, dir, kept)
+		}
+	}
+	name, err := streams.Any(ctx)
+	if err == nil && name != "" {
+		err = fmt.Errorf("%w: "+lost, store.ErrDamaged, name)
+	}
+	return err
+}
+
+// wait does f, again while the store cannot answer and waiting is wanted.
+func (o *Options) wait(ctx context.Context, f func() error) error {
+	waiting := newChanges(o.Log)
+	for {
+		err := f()
+		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		waiting.say(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryEvery):
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package service
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// The router stands before the resources of the API: it knows who calls, lets nobody take more than a turn of what is
+// much work, and answers what goes wrong. Of what is asked for it knows nothing.
+
+const (
+	maxCallers = 4096    // remembered as doing something that is much work
+	largeBody  = 4 << 10 // bytes of a request from which on it is more work than most
+)
+
+// router authenticates requests and answers them with what their handlers return.
+type router struct {
+	bus   crypto.ID
+	users *allowlist
+	heavy *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that is much work
+	now   func() time.Time
+}
+
+func newRouter(bus crypto.ID, users *allowlist, now func() time.Time) router {
+	return router{bus: bus, users: users, heavy: newRecent[crypto.PublicKey, chan struct{}](maxCallers), now: now}
+}
+
+// handler answers requests to routes, which are "METHOD /path" as http.ServeMux has them.
+func (r *router) handler(routes map[string]handle) http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range routes {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, h) })
+	}
+	return routed(mux)
+}
+
+// routed answers requests to paths that a mux does not have, and with methods that a path does not take, before
+// anyone is asked for a token: what routes there are is no secret.
+func routed(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		said := httptest.NewRecorder() // only the mux knows which methods it would take
+		h.ServeHTTP(said, r)
+		if allow := said.Header().Get("Allow"); allow != "" {
+			w.Header().Set("Allow", allow)
+			writeProblem(w, fmt.Errorf("%s %s: %w: %s", r.Method, r.URL.Path, errMethod, allow))
+			return
+		}
+		writeProblem(w, fmt.Errorf("%s %s: %w: no such route", r.Method, r.URL.Path, store.ErrNotFound))
+	})
+}
+
+func (r *router) serve(w http.ResponseWriter, req *http.Request, h handle) {
+	c, err := r.authenticate(req)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	status, body, err := h(c)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	switch body := body.(type) {
+	case nil:
+		w.WriteHeader(status)
+	case *store.Past:
+		writeFrames(w, body)
+	default:
+		writeJSON(w, status, body)
+	}
+}
+
+// oneAtATime lets each caller have one request at a time of those that are nothing but work: more at once
+// would not be answered any sooner, and take the processor from others.
+func (r *router) oneAtATime(h handle) handle {
+	return func(c *call) (int, any, error) {
+		turn := r.heavy.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) })
+		release, err := hold(c.Context(), turn)
+		if err != nil {
+			return 0, nil, err
+		}
+		defer release()
+		return h(c)
+	}
+}
+
+// oneLargeAtATime is oneAtATime for requests with a large body, which are work to read, check and store.
+func (r *router) oneLargeAtATime(h handle) handle {
+	one := r.oneAtATime(h)
+	return func(c *call) (int, any, error) {
+		if c.ContentLength < 0 || c.ContentLength > largeBody {
+			return one(c)
+		}
+		return h(c)
+	}
+}
+
+// authenticate knows a caller by its token, and whether it is a user by asking the store every time.
+func (r *router) authenticate(req *http.Request) (*call, error) {
+	bearer, err := bearerOf(req.Header.Get("Authorization"))
+	if err != nil {
+		return nil, err
+	}
+	now := r.now()
+	t, err := crypto.OpenToken(bearer, crypto.UseAPI, &r.bus, now)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", errUnauthenticated, err)
+	}
+	u, err := r.users.user(req.Context(), t.Key, now)
+	if err != nil {
+		return nil, err
+	}
+	return &call{req, t.Key, u.admin}, nil
+}
+
+// bearerOf is the token in an Authorization header.
+func bearerOf(authorization string) (string, error) {
+	bearer, ok := strings.CutPrefix(authorization, "Bearer ")
+	if !ok {
+		return "", fmt.Errorf("%w: no bearer token", errUnauthenticated)
+	}
+	return bearer, nil
+}
