@@ -69,10 +69,7 @@ func TestRefusedOrNobodyIs(t *testing.T) {
 	var d door
 	d.open(t, s.Links)
 	d.members.Store(true)
-	id, err := crypto.NewIdentity([32]byte{1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	id := identity(t, 1)
 	back := make(chan struct{}, 16)
 	c, err := Dial(DialOptions{Servers: s.URL(), Identity: id, Bus: crypto.ID{1}, Timeout: 20 * time.Second, Connected: func() { back <- struct{}{} }})
 	if err != nil {

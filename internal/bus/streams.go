@@ -189,3 +189,19 @@ func (s *Streams) empty(ctx context.Context, name string, logged Logged) (p ledg
 	}
 	return p, nil
 }
+
+// Current reports whether every copy of a stream has all that its leader has.
+func Current(info *jetstream.StreamInfo) bool {
+	if info.Cluster == nil {
+		return info.Config.Replicas == 1
+	}
+	if info.Cluster.Leader == "" || len(info.Cluster.Replicas)+1 != info.Config.Replicas {
+		return false
+	}
+	for _, r := range info.Cluster.Replicas {
+		if !r.Current || r.Offline {
+			return false
+		}
+	}
+	return true
+}
