@@ -69,6 +69,13 @@ func (l *Links) Close() {
 	}
 }
 
+// ErrInUse and ErrStoodAlone are each a store.ErrExists: a server runs on the folder already; or one that stood alone made it, and
+// none of a cluster may have it.
+var (
+	ErrInUse      = fmt.Errorf("%w", store.ErrExists)
+	ErrStoodAlone = fmt.Errorf("%w", store.ErrExists)
+)
+
 // Server is an embedded NATS server whose every login is answered by auth callout.
 type Server struct {
 	ns    *server.Server
@@ -92,14 +99,15 @@ jetstream { store_dir: %q, sync_interval: %s, max_file_store: 100000T }
 `
 
 // StartServer starts a server and makes the service's connections to it. Until something answers
-// authorization requests nobody else gets in.
+// authorization requests nobody else gets in. ErrInUse and ErrStoodAlone for a folder that it cannot have, ErrExists for that
+// of another cluster, ErrInvalid for a configuration that is none, ErrUnavailable when it does not listen in time.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start the NATS server: %w", err)
 	}
 	lock := flock.New(filepath.Join(o.Dir, "lock"))
 	if ok, err := lock.TryLock(); err != nil || !ok {
-		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", store.ErrExists, o.Dir)
+		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", ErrInUse, o.Dir)
 	}
 	s := &Server{lock: lock, tls: o.TLSCert != "", signs: newSigns(), log: o.Log, hangsAfter: hangsAfter}
 	opts, err := o.options()
@@ -168,7 +176,7 @@ func (o ServerOptions) options() (*server.Options, error) {
 	if o.Config != "" {
 		more, err := os.ReadFile(o.Config)
 		if err != nil {
-			return nil, fmt.Errorf("--nats-config: %w", err)
+			return nil, fmt.Errorf("further configuration: %w", err)
 		}
 		conf += string(more)
 	}
@@ -206,7 +214,7 @@ func (o ServerOptions) checkCluster() error {
 	case was != "":
 		return fmt.Errorf("%w: %s belongs to a server of the cluster %s", store.ErrExists, o.Dir, was)
 	case empty == nil:
-		return fmt.Errorf("%w: %s belongs to a server that stood alone, whose streams would be lost in a cluster: take a new folder, and unibus migrate or unibus restore", store.ErrExists, o.Dir)
+		return fmt.Errorf("%w: %s belongs to a server that stood alone, whose streams would be lost in a cluster", ErrStoodAlone, o.Dir)
 	}
 	return newfile.Write(file, []byte(o.Cluster.Name+"\n"))
 }

@@ -129,7 +129,7 @@ func StreamForm(room crypto.ID, p ledger.Policy) jetstream.StreamConfig {
 // ErrInvalid for the stream of an earlier build, whose messages stand under other subjects.
 func Conform(is *jetstream.StreamConfig, want jetstream.StreamConfig) (changed bool, err error) {
 	if !slices.Equal(is.Subjects, want.Subjects) {
-		return false, fmt.Errorf("%w: %s holds data of an earlier build of unibus, which this one does not read: take a new --data folder", store.ErrInvalid, is.Name)
+		return false, fmt.Errorf("%w: %s holds data of an earlier build of unibus, which this one cannot read", store.ErrInvalid, is.Name)
 	}
 	if len(Deviations(*is, want)) == 0 {
 		return false, nil
