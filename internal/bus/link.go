@@ -153,30 +153,30 @@ func (l *link) lost(err error) {
 	}
 }
 
-// connected begins another session. One that was under way when further rooms came to the link left without them,
-// and there is another login at once.
+// connected begins another session. The library tells of a login a moment later: if the connection is broken again by
+// then, as when further rooms came to it meanwhile, the session is that of the next login.
 func (l *link) connected(nc *nats.Conn) {
+	if !nc.IsConnected() {
+		return
+	}
 	l.mu.Lock()
 	before := l.session
 	l.session = newSession(l.named)
-	left := slices.ContainsFunc(l.rooms, func(room crypto.ID) bool { return !slices.Contains(l.named, room) })
 	l.mu.Unlock()
 	before.end()
 	close(before.next)
-	if left {
-		_ = nc.ForceReconnect() // it fails only once the connection is closed, of which Conn tells
-	}
 	if l.onConnected != nil {
 		l.onConnected()
 	}
 }
 
 // extend makes the link one for more rooms, by connecting anew: they have their rights in the session that names them.
+// The library first lets a login end that is under way, whose token may have been made without them.
 func (l *link) extend(rooms []crypto.ID) error {
 	l.mu.Lock()
 	l.rooms = append(slices.Clip(l.rooms), rooms...)
 	l.mu.Unlock()
-	return failure(l.nc.ForceReconnect()) // which does nothing to a login that is under way: see connected
+	return failure(l.nc.ForceReconnect())
 }
 
 // flush waits until the server has taken what was sent over the link, subscriptions above all.
