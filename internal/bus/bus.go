@@ -122,7 +122,7 @@ func failure(err error) error {
 		return fmt.Errorf("%w: the server has no room left to store it (its disk is full, or its account at a limit)", store.ErrUnavailable)
 	}
 	if errors.As(err, &api) && api.ErrorCode == noSpace {
-		return fmt.Errorf("%w: %v (a room reserves its --max-bytes: see max_file_store in the servers' jetstream block)", store.ErrUnavailable, err)
+		return fmt.Errorf("%w: %v (a room reserves the most that it may hold, of max_file_store in the servers' configuration)", store.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 }

@@ -203,3 +203,12 @@ func reaches(copies []Held) string {
 	}
 	return "it holds " + strings.Join(parts, ", ")
 }
+
+// Few names a few of many, in order.
+func Few(list []string) string {
+	list = slices.Sorted(slices.Values(list))
+	if len(list) > 5 {
+		return strings.Join(list[:5], ", ") + fmt.Sprintf(" and %d more", len(list)-5)
+	}
+	return strings.Join(list, ", ")
+}

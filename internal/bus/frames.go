@@ -57,28 +57,11 @@ func (a Ack) Wait(ctx context.Context) (place uint64, err error) {
 	}
 }
 
-// Publish sends a frame to a room that stores nothing.
-func (c *Conn) Publish(room crypto.ID, frame []byte) Ack {
-	return Ack{err: failure(c.of(room).nc.Publish(LiveSubject(room, c.o.Identity.Key()), frame))}
-}
-
-// Store sends a frame to a stored room. The id makes a repetition harmless.
-func (c *Conn) Store(room crypto.ID, id string, frame []byte) Ack {
-	m := nats.NewMsg(StoredSubject(room, c.o.Identity.Key()))
-	m.Header.Set(nats.MsgIdHdr, id)
-	m.Data = frame
-	future, err := c.of(room).js.PublishMsgAsync(m)
-	return Ack{future, StreamName(room), failure(err)}
-}
-
-// Flush waits until the server has taken everything published in a room.
-func (c *Conn) Flush(ctx context.Context, room crypto.ID) error { return c.flush(ctx, c.of(room)) }
-
 // Feed is a subscription to a room's frames as they come, across reconnections. What a slow reader has no
 // room for is lost, as is what comes while the connection is broken.
 type Feed struct {
-	c    *Conn
-	l    *link
+	life *life // of the Conn
+	link *link
 	sub  *nats.Subscription
 	room crypto.ID
 }
@@ -86,41 +69,16 @@ type Feed struct {
 // Stored says of what kind a room is, for a Feed.
 type Stored bool
 
-// Subscribe subscribes to a room, or shares what comes with others who name the same queue. It stands
-// when Subscribe returns.
-func (c *Conn) Subscribe(ctx context.Context, room crypto.ID, stored Stored, queue string) (*Feed, error) {
-	l := c.of(room)
-	sub, err := l.nc.QueueSubscribeSync(LiveFilter(room), queue)
-	if err != nil {
-		return nil, fmt.Errorf("subscribe: %w", failure(err))
-	}
-	buffer := liveBuffer
-	if stored {
-		buffer = storedBuffer
-	}
-	if err := sub.SetPendingLimits(-1, buffer); err != nil {
-		return nil, err
-	}
-	if err := c.flush(ctx, l); err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
-	}
-	return &Feed{c, l, sub, room}, nil
-}
-
 // Standing waits until the connection stands. The context it returns ends when that breaks: what comes then
 // may be lost.
 func (f *Feed) Standing(ctx context.Context) (context.Context, error) {
 	for {
-		s := f.l.current()
+		s := f.link.current()
 		if s.ctx.Err() == nil {
 			return s.ctx, nil
 		}
-		select {
-		case <-s.back:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-f.c.life.Done():
-			return nil, cmp.Or(f.c.Err(), failure(nats.ErrConnectionClosed))
+		if err := f.life.next(ctx, s); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -135,13 +93,21 @@ func (f *Feed) Next(ctx context.Context) (store.Frame, error) {
 			continue
 		case err != nil && ctx.Err() != nil:
 			return store.Frame{}, ctx.Err()
-		case err != nil && f.c.ended(err) != nil:
-			return store.Frame{}, f.c.Err()
 		case err != nil:
-			return store.Frame{}, failure(err)
+			return store.Frame{}, cmp.Or(f.ended(err), failure(err))
 		}
 		return f.frame(m), nil
 	}
+}
+
+// ended is why the connection has ended for good, given an error of the library: one that says that it is closed comes a
+// moment before the reason is known. It is nil if it has not, or was closed on purpose.
+func (f *Feed) ended(err error) error {
+	closed := errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrBadSubscription)
+	if closed && f.link.nc.IsClosed() {
+		<-f.life.Done()
+	}
+	return f.life.Err()
 }
 
 // frame reads a message. A writer chooses the headers of what it stores: of each the last value alone is

@@ -4,39 +4,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/store"
 )
-
-// begin starts an embedded server with one stream.
-func begin(t *testing.T) (*Server, jetstream.JetStream) {
-	t.Helper()
-	keys, err := NewKeys()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := StartServer(t.Context(), ServerOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Keys: keys, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	js, err := jetstream.New(s.Links.Store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Storage: jetstream.FileStorage}); err != nil {
-		t.Fatal(err)
-	}
-	return s, js
-}
 
 // TestRefuseWrites: publishers are answered at once, with a kind they can act on.
 func TestRefuseWrites(t *testing.T) {
@@ -70,7 +46,7 @@ func TestRestartJetStream(t *testing.T) {
 	if _, err := js.Publish(t.Context(), "s", []byte("before")); err != nil {
 		t.Fatal(err)
 	}
-	s.signs.note("Critical write error: write 1.blk: no space left on device")
+	s.signs.read("Critical write error: write 1.blk: no space left on device")
 	select {
 	case <-s.Trouble():
 	default:
@@ -104,7 +80,7 @@ func TestSigns(t *testing.T) {
 		"JetStream resource limits exceeded for account":                                 {false, false},
 	} {
 		s := &Server{signs: newSigns()}
-		s.signs.note(line)
+		s.signs.read(line)
 		if got := [2]bool{s.NeedsRestart(), s.OutOfFiles()}; got != want {
 			t.Errorf("%s: %v", line, got)
 		}

@@ -124,11 +124,7 @@ func (r *replicas) whole(rooms ...crypto.ID) {
 
 func (r *replicas) eventually(what string, f func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			r.t.Fatalf("no %s after a minute", what)
-		}
-	}
+	eventually(r.t, what, f)
 }
 
 // leads has one server lead a room's stream.

@@ -5,80 +5,21 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
-	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
 
-// door answers logins as a service does that decides by a switch alone.
-type door struct {
-	members, strangers atomic.Bool // are let in
-	asked              chan struct{}
-}
-
-// open answers the logins of a server.
-func (d *door) open(t *testing.T, l Links) {
-	t.Helper()
-	d.asked = make(chan struct{}, 1024)
-	_, err := l.Auth.Subscribe("$SYS.REQ.USER.AUTH", func(m *nats.Msg) {
-		req, err := jwt.DecodeAuthorizationRequestClaims(string(m.Data))
-		if err != nil {
-			return
-		}
-		token, err := crypto.DecodeToken(req.ConnectOptions.Token)
-		if err != nil {
-			return
-		}
-		answer := jwt.NewAuthorizationResponseClaims(req.UserNkey)
-		answer.Audience = req.Server.ID
-		user := jwt.NewUserClaims(req.UserNkey)
-		user.Name, user.Audience = token.Key.String(), AccountBus
-		let := d.members.Load()
-		if token.Bus == nil {
-			user.Audience, let = AccountDoor, d.strangers.Load()
-		}
-		if let {
-			answer.Jwt, _ = user.Encode(l.Issuer)
-		} else {
-			answer.Error = "no"
-		}
-		text, err := answer.Encode(l.Issuer)
-		if err == nil {
-			_ = m.Respond([]byte(text)) // the server may have given up
-		}
-		d.asked <- struct{}{}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Auth.Flush(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestRefusedOrNobodyIs: a bus that refuses everyone, as when its clock is off, is asked again; one that lets
 // strangers say hello and refuses this login has barred this identity.
 func TestRefusedOrNobodyIs(t *testing.T) {
-	s, _ := begin(t)
-	var d door
-	d.open(t, s.Links)
-	d.members.Store(true)
-	id, err := crypto.NewIdentity([32]byte{1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, _ := startServer(t, serverOptions(t))
+	d := openDoor(t, s.Links)
 	back := make(chan struct{}, 16)
-	c, err := Dial(DialOptions{Servers: s.URL(), Identity: id, Bus: crypto.ID{1}, Timeout: 20 * time.Second, Connected: func() { back <- struct{}{} }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dial(t, DialOptions{Servers: s.URL(), Identity: identity(t, 1), Connected: func() { back <- struct{}{} }})
 	d.members.Store(false)
 	for len(d.asked) > 0 {
 		<-d.asked

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,7 +19,6 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/unibus/unibus/internal/newfile"
-	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -69,6 +69,13 @@ func (l *Links) Close() {
 	}
 }
 
+// ErrInUse and ErrStoodAlone are each a store.ErrExists: a server runs on the folder already; or one that stood alone made it, and
+// none of a cluster may have it.
+var (
+	ErrInUse      = fmt.Errorf("%w", store.ErrExists)
+	ErrStoodAlone = fmt.Errorf("%w", store.ErrExists)
+)
+
 // Server is an embedded NATS server whose every login is answered by auth callout.
 type Server struct {
 	ns    *server.Server
@@ -78,6 +85,8 @@ type Server struct {
 	opts  *server.Options
 	signs *signs
 	log   *slog.Logger
+
+	hangsAfter time.Duration // it has not said what it has; less in tests
 }
 
 // serverConfig is an embedded server's configuration, before that of its accounts. Streams reserve what
@@ -90,19 +99,20 @@ jetstream { store_dir: %q, sync_interval: %s, max_file_store: 100000T }
 `
 
 // StartServer starts a server and makes the service's connections to it. Until something answers
-// authorization requests nobody else gets in.
+// authorization requests nobody else gets in. ErrInUse and ErrStoodAlone for a folder that it cannot have, ErrExists for that
+// of another cluster, ErrInvalid for a configuration that is none, ErrUnavailable when it does not listen in time.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start the NATS server: %w", err)
 	}
 	lock := flock.New(filepath.Join(o.Dir, "lock"))
 	if ok, err := lock.TryLock(); err != nil || !ok {
-		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", store.ErrExists, o.Dir)
+		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", ErrInUse, o.Dir)
 	}
-	s := &Server{lock: lock, tls: o.TLSCert != "", signs: newSigns(), log: o.Log}
+	s := &Server{lock: lock, tls: o.TLSCert != "", signs: newSigns(), log: o.Log, hangsAfter: hangsAfter}
 	opts, err := o.options()
 	if err == nil {
-		err = o.settle()
+		err = o.checkCluster()
 	}
 	if err == nil {
 		s.ns, err = server.NewServer(opts)
@@ -123,7 +133,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	}
 	s.signs.started.Store(true)
 	links, err := connectDuties("", o.Keys, nats.InProcessServer(s.ns), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
-		nats.CustomReconnectDelay(reconnectDelay), nats.ErrorHandler(o.complain))
+		nats.CustomReconnectDelay(reconnectDelay), nats.ErrorHandler(o.logError))
 	if err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("start the NATS server: %w", err)
@@ -132,9 +142,9 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// complain logs what goes wrong on the service's own connections. The server may drop one that cannot keep up;
+// logError logs what goes wrong on the service's own connections. The server may drop one that cannot keep up;
 // it comes back by itself.
-func (o ServerOptions) complain(nc *nats.Conn, _ *nats.Subscription, err error) {
+func (o ServerOptions) logError(nc *nats.Conn, _ *nats.Subscription, err error) {
 	o.Log.Info("a connection of the service", "connection", nc.Opts.Name, "error", err)
 }
 
@@ -166,7 +176,7 @@ func (o ServerOptions) options() (*server.Options, error) {
 	if o.Config != "" {
 		more, err := os.ReadFile(o.Config)
 		if err != nil {
-			return nil, fmt.Errorf("--nats-config: %w", err)
+			return nil, fmt.Errorf("further configuration: %w", err)
 		}
 		conf += string(more)
 	}
@@ -188,9 +198,9 @@ func (c Cluster) config(k *Keys) string {
 	return conf + "}\n"
 }
 
-// settle makes sure that a folder stays what it began as. The streams of a server that stood alone do
+// checkCluster makes sure that a folder stays what it began as. The streams of a server that stood alone do
 // not become a cluster's when it joins one, nor the reverse: the NATS server would drop them.
-func (o ServerOptions) settle() error {
+func (o ServerOptions) checkCluster() error {
 	file := filepath.Join(o.Dir, "cluster")
 	kept, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -204,7 +214,7 @@ func (o ServerOptions) settle() error {
 	case was != "":
 		return fmt.Errorf("%w: %s belongs to a server of the cluster %s", store.ErrExists, o.Dir, was)
 	case empty == nil:
-		return fmt.Errorf("%w: %s belongs to a server that stood alone, whose streams would be lost in a cluster: take a new folder, and unibus migrate or unibus restore", store.ErrExists, o.Dir)
+		return fmt.Errorf("%w: %s belongs to a server that stood alone, whose streams would be lost in a cluster", ErrStoodAlone, o.Dir)
 	}
 	return newfile.Write(file, []byte(o.Cluster.Name+"\n"))
 }
@@ -257,32 +267,61 @@ func (s *Server) Stop() {
 	_ = s.lock.Unlock() // the process may be ending anyway, which unlocks it too
 }
 
-// serverLog passes on what the NATS server says at the level of its importance.
-type serverLog struct {
-	log   *slog.Logger
-	signs *signs
-}
-
-// bad passes on what went wrong, and lets whoever watches the machine know of it.
-func (l *serverLog) bad(level slog.Level, format string, v ...any) {
-	line := redact.Text(fmt.Sprintf(format, v...))
-	l.signs.note(line)
-	l.log.Log(context.Background(), level, line)
-}
-
-func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.bad(slog.LevelInfo, format, v...) }
-
-// Fatalf logs why the server cannot go on. Whoever starts it is told instead.
-func (l *serverLog) Fatalf(format string, v ...any) {
-	if l.signs.started.Load() {
-		l.bad(slog.LevelError, format, v...)
-		return
+// Exposed returns the address where the server listens beyond this machine without TLS; empty if it does
+// not.
+func (s *Server) Exposed() string {
+	if s.opts.TLSConfig != nil || Loopback(s.opts.Host) {
+		return ""
 	}
-	line := redact.Text(fmt.Sprintf(format, v...))
-	l.signs.fatal.CompareAndSwap(nil, &line)
+	return net.JoinHostPort(s.opts.Host, fmt.Sprint(s.opts.Port))
 }
 
-func (l *serverLog) Errorf(format string, v ...any) { l.bad(slog.LevelInfo, format, v...) }
-func (l *serverLog) Debugf(string, ...any)          {}
-func (l *serverLog) Tracef(string, ...any)          {}
+// Loopback reports whether a host, as a listen address names it, is reached from this machine only.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// startLimit is how long a server may take to listen.
+const startLimit = 10 * time.Second
+
+// ready waits until the server listens, and returns false when it cannot, or does not in time, or ctx ends.
+func (s *Server) ready(ctx context.Context) bool {
+	for deadline := time.Now().Add(startLimit); ctx.Err() == nil && s.signs.fatal.Load() == nil && time.Now().Before(deadline); {
+		if s.ns.ReadyForConnections(100 * time.Millisecond) {
+			return true
+		}
+	}
+	return false
+}
+
+// stopLimit is how long a server may take to stop before it is left behind: it steps down from what it
+// leads, which takes a second, and closes its files.
+const stopLimit = 2400 * time.Millisecond
+
+// A server that stops closes the connections of its clients one after the other, within closeWithin, after
+// warning them.
+const (
+	closeWithin = 50 * time.Millisecond
+	warnBefore  = time.Millisecond
+)
+
+// shutdown stops the server, and returns false when that took too long. Every message that was
+// acknowledged is on disk by then: what is lost is a tidy end. It lets nobody in any more before it stops:
+// a login that has to be asked about after that ends the process with a panic (nats-server 2.15.2,
+// events.go newRespInbox).
+func shutdown(ns *server.Server) bool {
+	done := make(chan struct{})
+	go func() { // ends with the process at the latest
+		defer close(done)
+		ns.LameDuckShutdown()
+		ns.Shutdown() // one that does not listen yet, or any more, is not a lame duck
+		ns.WaitForShutdown()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(stopLimit):
+		return false
+	}
+}

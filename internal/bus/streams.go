@@ -129,7 +129,7 @@ func StreamForm(room crypto.ID, p ledger.Policy) jetstream.StreamConfig {
 // ErrInvalid for the stream of an earlier build, whose messages stand under other subjects.
 func Conform(is *jetstream.StreamConfig, want jetstream.StreamConfig) (changed bool, err error) {
 	if !slices.Equal(is.Subjects, want.Subjects) {
-		return false, fmt.Errorf("%w: %s holds data of an earlier build of unibus, which this one does not read: take a new --data folder", store.ErrInvalid, is.Name)
+		return false, fmt.Errorf("%w: %s holds data of an earlier build of unibus, which this one cannot read", store.ErrInvalid, is.Name)
 	}
 	if len(Deviations(*is, want)) == 0 {
 		return false, nil
@@ -188,4 +188,20 @@ func (s *Streams) empty(ctx context.Context, name string, logged Logged) (p ledg
 		}
 	}
 	return p, nil
+}
+
+// Current reports whether every copy of a stream has all that its leader has.
+func Current(info *jetstream.StreamInfo) bool {
+	if info.Cluster == nil {
+		return info.Config.Replicas == 1
+	}
+	if info.Cluster.Leader == "" || len(info.Cluster.Replicas)+1 != info.Config.Replicas {
+		return false
+	}
+	for _, r := range info.Cluster.Replicas {
+		if !r.Current || r.Offline {
+			return false
+		}
+	}
+	return true
 }

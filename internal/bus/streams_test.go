@@ -2,8 +2,6 @@ package bus
 
 import (
 	"context"
-	"log/slog"
-	"path/filepath"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,34 +10,67 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
-// TestEmptiedTooLate: what is stored after a room began to store messages again stays, however late a service comes to
-// empty its stream of what was there before.
-func TestEmptiedTooLate(t *testing.T) {
-	keys, err := NewKeys()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := StartServer(t.Context(), ServerOptions{Listen: "127.0.0.1:0", Dir: filepath.Join(t.TempDir(), "jetstream"), Keys: keys, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop()
+// roomStreams is a server, and what keeps the streams of rooms there as their policies say.
+type roomStreams struct {
+	*testing.T
+	server  *Server
+	js      jetstream.JetStream
+	streams *Streams
+}
+
+func newRoomStreams(t *testing.T) *roomStreams {
+	t.Helper()
+	server, js := startServer(t, serverOptions(t))
 	streams, err := NewStreams(server.Links.Store, func(context.Context) (int, error) { return 1, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(server.Links.Store)
+	return &roomStreams{t, server, js, streams}
+}
+
+// ensure makes a room's stream what a policy says.
+func (s *roomStreams) ensure(room crypto.ID, p ledger.Policy) {
+	s.Helper()
+	if err := s.streams.Ensure(s.Context(), room, says(p)); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// publish stores a message in a room.
+func (s *roomStreams) publish(room crypto.ID) {
+	s.Helper()
+	if _, err := s.js.Publish(s.Context(), StoredSubject(room, crypto.PublicKey{1}), nil); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// holds is how many messages a room's stream has.
+func (s *roomStreams) holds(room crypto.ID) uint64 {
+	s.Helper()
+	stream, err := s.js.Stream(s.Context(), StreamName(room))
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
-	stored, live := ledger.DefaultPolicy(), ledger.DefaultPolicy()
+	return stream.CachedInfo().State.Msgs
+}
+
+// says is a log that has a policy, whenever it is asked.
+func says(p ledger.Policy) Logged {
+	return func(context.Context) (ledger.Policy, error) { return p, nil }
+}
+
+// policies are of a room that stores messages, and of one that does not.
+func policies() (stored, live ledger.Policy) {
+	stored, live = ledger.DefaultPolicy(), ledger.DefaultPolicy()
 	live.Retain = nil
-	publish := func(room crypto.ID) {
-		t.Helper()
-		if _, err := js.Publish(t.Context(), "unibus.s."+room.String()+".a", nil); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return stored, live
+}
+
+// TestEmptiedTooLate: what is stored after a room began to store messages again stays, however late a service comes to
+// empty its stream of what was there before.
+func TestEmptiedTooLate(t *testing.T) {
+	s := newRoomStreams(t)
+	stored, live := policies()
 	for name, c := range map[string]struct {
 		then []ledger.Policy // that it has, each time that it is asked; before the second a message comes
 		left uint64
@@ -49,37 +80,27 @@ func TestEmptiedTooLate(t *testing.T) {
 		"not stored":           {[]ledger.Policy{live, live, live}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s := &roomStreams{t, s.server, s.js, s.streams}
 			room := crypto.ID{byte(c.left)}
-			says := func(p ledger.Policy) Logged {
-				return func(context.Context) (ledger.Policy, error) { return p, nil }
-			}
-			if err := streams.Ensure(t.Context(), room, says(stored)); err != nil {
-				t.Fatal(err)
-			}
-			publish(room)
-			publish(room)
+			s.ensure(room, stored)
+			s.publish(room)
+			s.publish(room)
 			asked := 0
-			err := streams.Ensure(t.Context(), room, func(context.Context) (ledger.Policy, error) {
+			err := s.streams.Ensure(t.Context(), room, func(context.Context) (ledger.Policy, error) {
 				if asked++; asked == 2 {
-					publish(room)
+					s.publish(room)
 				}
 				return c.then[asked-1], nil
 			})
 			if err != nil || asked != len(c.then) {
 				t.Fatalf("%v, asked %d times", err, asked)
 			}
-			stream, err := js.Stream(t.Context(), StreamName(room))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := stream.CachedInfo().State.Msgs; n != c.left {
+			if n := s.holds(room); n != c.left {
 				t.Errorf("%d messages are left, want %d", n, c.left)
 			}
-			if err := streams.Ensure(t.Context(), room, says(live)); err != nil {
-				t.Fatal(err)
-			}
-			if stream, err = js.Stream(t.Context(), StreamName(room)); err != nil || stream.CachedInfo().State.Msgs != 0 {
-				t.Errorf("it is not emptied, %v", err)
+			s.ensure(room, live)
+			if n := s.holds(room); n != 0 {
+				t.Errorf("it is not emptied: %d messages", n)
 			}
 		})
 	}

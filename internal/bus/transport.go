@@ -12,9 +12,17 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// RoundTrip carries an HTTP request of the membership API over NATS: Conn is an http.RoundTripper.
-func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
-	m := nats.NewMsg(APISubject(c.first.inbox))
+// transport carries HTTP requests of the membership API over a connection, each as a NATS request with a header for
+// its method, its path and who asks (SPEC.md §7). It is what makes a Conn an http.RoundTripper.
+type transport struct {
+	link *link
+	life *life
+}
+
+// RoundTrip asks the service, and again when the connection breaks before the answer comes: every request of the API
+// may be repeated. ErrUnavailable when nobody answers, or once the connection is closed.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	m := nats.NewMsg(APISubject(t.link.inbox))
 	m.Header.Set("Method", r.Method)
 	m.Header.Set("Path", r.URL.RequestURI())
 	m.Header.Set("Authorization", r.Header.Get("Authorization"))
@@ -26,7 +34,7 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		m.Data = body
 	}
-	reply, err := c.request(r.Context(), m)
+	reply, err := t.request(r.Context(), m)
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -50,26 +58,20 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// request asks again when the connection breaks before the answer comes: every request of the API
-// may be repeated.
-func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+func (t transport) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	for {
-		session := c.first.current()
+		session := t.link.current()
 		try, cancel := context.WithCancel(ctx)
 		stop := context.AfterFunc(session.ctx, cancel)
-		reply, err := c.first.nc.RequestMsgWithContext(try, m)
+		reply, err := t.link.nc.RequestMsgWithContext(try, m)
 		stop()
 		cancel()
 		broken := session.ctx.Err() != nil || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
 		if err == nil || ctx.Err() != nil || !broken {
 			return reply, err
 		}
-		select {
-		case <-session.back:
-		case <-c.life.Done():
-			return nil, errors.Join(c.Err(), nats.ErrConnectionClosed)
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := t.life.next(ctx, session); err != nil {
+			return nil, err
 		}
 	}
 }

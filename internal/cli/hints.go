@@ -133,6 +133,7 @@ const (
 	hintCopiesFirst = "first what helps with the copies, as above"
 	hintMarks       = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
 	hintOtherKeys   = "--keys FILE names others"
+	hintNewFolder   = "give it a new --data DIR, and bring there what the bus has: unibus migrate, or unibus restore"
 	// Of files that are to be verified.
 	hintVerifiable = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
 	// Of serve.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -163,8 +162,11 @@ func (s *serveCommand) notStarted(o service.NodeOptions, err error) error {
 	if hint := hintNotStarted(o, kerr == nil && kept == service.JetStream, err); hint != "" {
 		return hinted(err, hint)
 	}
-	if errors.Is(err, unibus.ErrExists) && strings.Contains(err.Error(), "in use by another server") {
+	switch {
+	case errors.Is(err, bus.ErrInUse):
 		return hinted(err, hintSecondServe(o.Dir))
+	case errors.Is(err, bus.ErrStoodAlone):
+		return hinted(err, hintNewFolder)
 	}
 	return err
 }

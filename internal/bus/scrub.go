@@ -1,0 +1,155 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// What a server keeps of a stream it knows from an index, so that of a record that a disk has damaged or lost it
+// learns when somebody reads there, and on several servers not even then: another one answers. So this file has an
+// embedded server's files read (records.go), and held against what it says that it has.
+
+// scrubRate is how many bytes are read a second, at most.
+const scrubRate = 32 << 20
+
+// hangsAfter is how long the embedded server may take to say what it has: it was seen to hold a stream's lock for ever over
+// some damage to its files.
+const hangsAfter = 30 * time.Second
+
+// ErrHangs is an ErrDamaged: the embedded server does not go on over what its files hold.
+var ErrHangs = fmt.Errorf("%w", store.ErrDamaged)
+
+// Streams are the names of the streams that the embedded server keeps in the store's account. ErrHangs when it does not
+// say.
+func (s *Server) Streams(ctx context.Context) ([]string, error) {
+	states, err := s.states(ctx)
+	var names []string
+	for name := range states {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+func (s *Server) states(ctx context.Context) (map[string]server.StreamState, error) {
+	if !s.ns.JetStreamEnabled() {
+		return nil, nil
+	}
+	var info *server.JSInfo
+	var err error
+	answered := make(chan struct{})
+	go func() { // ends with the answer, or with the process
+		defer close(answered)
+		info, err = s.ns.Jsz(&server.JSzOptions{Account: AccountStore, Streams: true})
+	}()
+	limit := time.NewTimer(s.hangsAfter)
+	defer limit.Stop()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-limit.C:
+		return nil, fmt.Errorf("%w: the NATS server of this process has not said for %v what it has: it hangs over damage to its files, of which it tells when it is started again", ErrHangs, s.hangsAfter)
+	}
+	if err != nil {
+		return nil, err
+	}
+	states := map[string]server.StreamState{}
+	for _, account := range info.AccountDetails {
+		for _, stream := range account.Streams {
+			states[stream.Name] = stream.State
+		}
+	}
+	return states, nil
+}
+
+// Lack is what a stream's files do not hold whole.
+type Lack struct {
+	Held uint64 // of its messages, or of its keys if it is a bucket
+	Dead uint64 // records of what was removed or overwritten since: nobody misses them, but a server that was not stopped cleanly gives up what is behind them
+}
+
+// Both is what two looks have found: what changes meanwhile may look as if it lacked.
+func (l Lack) Both(m Lack) Lack { return Lack{min(l.Held, m.Held), min(l.Dead, m.Dead)} }
+
+// Scrub reads the files in which the embedded server keeps streams, at 32 MiB a second at most, and says what of each
+// they do not hold whole; streams that lack nothing are left out. What changes meanwhile may look like that: only what is
+// found again is so.
+func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string]Lack, err error) {
+	before, err := s.states(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]*records{}
+	for _, name := range names {
+		if found[name], err = s.scan(ctx, name, before[name]); err != nil {
+			return nil, err
+		}
+	}
+	after, err := s.states(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lacking = map[string]Lack{}
+	for name, r := range found {
+		if is, still := after[name]; still {
+			if l := (Lack{r.lacking(is), r.dead}); l != (Lack{}) {
+				lacking[name] = l
+			}
+		}
+	}
+	return lacking, nil
+}
+
+// scan reads the files of a stream in a state.
+func (s *Server) scan(ctx context.Context, name string, was server.StreamState) (*records, error) {
+	return scan(ctx, filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs"), name, was)
+}
+
+// Kept is what is kept of a bucket in a folder of which no server runs.
+type Kept struct {
+	Keys    uint64 // of which the last record is whole
+	Damaged bool   // a server would hang over a record, or give up others that are behind it
+}
+
+// LookAtKept reads what an embedded server with a folder would find of a bucket; false when there is nothing, of which it
+// makes a new copy.
+func LookAtKept(ctx context.Context, dir, name string) (Kept, bool, error) {
+	msgs := filepath.Join(dir, "jetstream", AccountStore, "streams", name, "msgs")
+	files, err := os.ReadDir(msgs)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.ContainsFunc(files, func(f fs.DirEntry) bool {
+		return f.Name() == "index.db" || strings.HasSuffix(f.Name(), ".blk")
+	}) {
+		return Kept{}, false, nil
+	}
+	if err != nil {
+		return Kept{}, false, err
+	}
+	found, err := scan(ctx, msgs, name, server.StreamState{LastSeq: math.MaxInt64})
+	if err != nil {
+		return Kept{}, false, err
+	}
+	return Kept{found.held, found.deadly}, true, nil
+}
+
+// Keys are how many keys the embedded server holds of buckets, by its own word.
+func (s *Server) Keys(ctx context.Context, names ...string) (map[string]uint64, error) {
+	states, err := s.states(ctx)
+	keys := map[string]uint64{}
+	for _, name := range names {
+		keys[name] = uint64(states[name].NumSubjects)
+	}
+	return keys, err
+}
