@@ -427,7 +427,7 @@ func Views(ctx context.Context, s store.Backend, look Look) {
 		return
 	}
 	now := time.Now()
-	logs, err := each(ctx, s, func(ctx context.Context, log crypto.ID) error {
+	logs, err := eachLog(ctx, s, func(ctx context.Context, log crypto.ID) error {
 		state, err := store.Load(ctx, s, log)
 		w, lack := 0, 0
 		if err == nil {
