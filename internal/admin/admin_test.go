@@ -371,19 +371,19 @@ func TestDoctor(t *testing.T) {
 
 // TestRepairEnds: servers that do not answer about one stream are not asked about all the others.
 func TestRepairEnds(t *testing.T) {
-	rooms := map[string]*store.Room{}
-	var found []streamForm
+	rooms := roomStreams{}
+	var found []foundStream
 	for i := range 100 {
 		r := &store.Room{ID: crypto.ID{byte(i)}, Subject: strconv.Itoa(i), Policy: ledger.DefaultPolicy()}
 		rooms[bus.StreamName(r.ID)] = r
-		found = append(found, streamForm{name: bus.StreamName(r.ID)})
+		found = append(found, foundStream{name: bus.StreamName(r.ID)})
 	}
 	asked := 0
 	var told []Check
-	form(rooms, found, true, func(store.Room) error {
+	rooms.settings(found, func(store.Room) error {
 		asked++
 		return fmt.Errorf("%w: no answer", store.ErrUnavailable)
-	}, named{"stream settings", func(c Check) { told = append(told, c) }})
+	}, reporter{"stream settings", func(c Check) { told = append(told, c) }})
 	if asked != 1 || len(told) != 1 || told[0].Status != Fail {
 		t.Errorf("asked %d times, told %+v", asked, told)
 	}
