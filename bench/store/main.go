@@ -369,7 +369,7 @@ func move(ctx context.Context, dir string) error {
 	}{{"SQLite to JetStream", first, js}, {"JetStream to SQLite", js, second}} {
 		most := watchMemory()
 		began := time.Now()
-		if _, err := admin.Migrate(ctx, m.from, m.to, false, func(int64, int64) {}); err != nil {
+		if _, err := admin.Migrate(ctx, m.from, m.to, func(int64, int64) {}); err != nil {
 			return err
 		}
 		t.AppendRow(table.Row{m.name, *users, *rooms, fmt.Sprintf("%.1f", time.Since(began).Seconds()), fmt.Sprintf("%d MiB", most()>>20)})

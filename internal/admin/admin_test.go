@@ -121,7 +121,7 @@ func TestMigrateKilled(t *testing.T) {
 		if err := store.Whole(t.Context(), to); killed != errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("killed at %d: %v", n, err)
 		}
-		r, err := Migrate(t.Context(), from, to, false, quiet)
+		r, err := Migrate(t.Context(), from, to, quiet)
 		must(t, err)
 		must(t, store.Whole(t.Context(), to))
 		if r.Logs != 4 || r.Entries != 11 || r.Keys != 15 || r.Cards != 1 {
@@ -142,15 +142,42 @@ func TestMigrateKilled(t *testing.T) {
 func kill(t *testing.T, n string) {
 	limit, err := strconv.Atoi(n)
 	must(t, err)
-	var count atomic.Int64
-	step = func() {
-		if count.Add(1) == int64(limit) {
-			storetest.KillSelf()
-		}
-	}
-	from, to := openAt(t, os.Getenv("UNIBUS_TEST_FROM")), openAt(t, os.Getenv("UNIBUS_TEST_TO"))
-	_, err = Migrate(t.Context(), from, to, false, quiet)
+	from, to := openAt(t, os.Getenv("UNIBUS_TEST_FROM")), &mortal{Store: openAt(t, os.Getenv("UNIBUS_TEST_TO")), limit: int64(limit)}
+	_, err = Migrate(t.Context(), from, to, quiet)
 	must(t, err)
+}
+
+// mortal is a store whose process ends before the write that is the limit.
+type mortal struct {
+	*sqlite.Store
+	limit  int64
+	writes atomic.Int64
+}
+
+func (m *mortal) write() {
+	if m.writes.Add(1) == m.limit {
+		storetest.KillSelf()
+	}
+}
+
+func (m *mortal) Append(ctx context.Context, c store.Change) error {
+	m.write()
+	return m.Store.Append(ctx, c)
+}
+
+func (m *mortal) PutCards(ctx context.Context, cards ...store.Card) error {
+	m.write()
+	return m.Store.PutCards(ctx, cards...)
+}
+
+func (m *mortal) CopyKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, copies []store.SealedKey) error {
+	m.write()
+	return m.Store.CopyKeys(ctx, room, epoch, commit, copies)
+}
+
+func (m *mortal) EndCopy(ctx context.Context) error {
+	m.write()
+	return m.Store.EndCopy(ctx)
 }
 
 // TestDiffers: what Migrate says is the same is the same, in each thing a store keeps.
@@ -181,9 +208,9 @@ func TestDiffers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			from, to := filled(t, filepath.Join(dir, "a.db")), openAt(t, filepath.Join(dir, "b.db"))
-			_, err := Migrate(t.Context(), from, to, false, quiet)
+			_, err := Migrate(t.Context(), from, to, quiet)
 			must(t, err)
-			must(t, same(t.Context(), from, to, func() {}))
+			must(t, verifySame(t.Context(), from, to, func() {}))
 			var rooms []*ledger.State
 			for log, err := range to.Logs(t.Context()) {
 				must(t, err)
@@ -194,7 +221,7 @@ func TestDiffers(t *testing.T) {
 				}
 			}
 			change(t, to, rooms)
-			if err := same(t.Context(), from, to, func() {}); !errors.Is(err, ErrDiffers) {
+			if err := verifySame(t.Context(), from, to, func() {}); !errors.Is(err, ErrDiffers) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -205,7 +232,7 @@ func TestDiffers(t *testing.T) {
 func TestFork(t *testing.T) {
 	dir := t.TempDir()
 	from, to := filled(t, filepath.Join(dir, "a.db")), openAt(t, filepath.Join(dir, "b.db"))
-	_, err := Migrate(t.Context(), from, to, false, quiet)
+	_, err := Migrate(t.Context(), from, to, quiet)
 	must(t, err)
 	statement, err := from.Bus(t.Context())
 	must(t, err)
@@ -216,7 +243,7 @@ func TestFork(t *testing.T) {
 		must(t, err)
 		write(t, s, bus, &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, 10+byte(i)).Key(), Name: fmt.Sprintf("n%d", i), Role: ledger.RoleUser}}})
 	}
-	if _, err := Migrate(t.Context(), from, to, false, quiet); !errors.Is(err, store.ErrConflict) {
+	if _, err := Migrate(t.Context(), from, to, quiet); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("%v", err)
 	}
 }
@@ -235,7 +262,7 @@ func TestArchive(t *testing.T) {
 	if r.Logs != 4 || r.Entries != 11 || r.Keys != 15 || r.Cards != 1 {
 		t.Errorf("%+v", r)
 	}
-	must(t, same(t.Context(), from, to, func() {}))
+	must(t, verifySame(t.Context(), from, to, func() {}))
 	raw, err := os.ReadFile(path)
 	must(t, err)
 	refused := func(what string, raw []byte) {
@@ -344,19 +371,19 @@ func TestDoctor(t *testing.T) {
 
 // TestRepairEnds: servers that do not answer about one stream are not asked about all the others.
 func TestRepairEnds(t *testing.T) {
-	rooms := map[string]*store.Room{}
-	var found []streamForm
+	rooms := roomStreams{}
+	var found []foundStream
 	for i := range 100 {
 		r := &store.Room{ID: crypto.ID{byte(i)}, Subject: strconv.Itoa(i), Policy: ledger.DefaultPolicy()}
 		rooms[bus.StreamName(r.ID)] = r
-		found = append(found, streamForm{name: bus.StreamName(r.ID)})
+		found = append(found, foundStream{name: bus.StreamName(r.ID)})
 	}
 	asked := 0
 	var told []Check
-	form(rooms, found, true, func(store.Room) error {
+	rooms.settings(found, func(store.Room) error {
 		asked++
 		return fmt.Errorf("%w: no answer", store.ErrUnavailable)
-	}, named{"stream settings", func(c Check) { told = append(told, c) }})
+	}, reporter{"stream settings", func(c Check) { told = append(told, c) }})
 	if asked != 1 || len(told) != 1 || told[0].Status != Fail {
 		t.Errorf("asked %d times, told %+v", asked, told)
 	}

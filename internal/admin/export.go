@@ -21,7 +21,7 @@ type Log struct {
 // Export writes logs to a file, whole or not at all, the bus log first: an archive to be checked, without keys and
 // cards. It fails with ErrExists rather than replace a file.
 func Export(path string, logs []Log, now time.Time) error {
-	return create(path, func(w io.Writer) error {
+	return createFile(path, func(w io.Writer) error {
 		return archiveTo(w, now, func(a *archiver) error {
 			if err := a.begin(manifest{Bus: logs[0].ID, Logs: int64(len(logs)), Export: true}); err != nil {
 				return err
@@ -29,7 +29,7 @@ func Export(path string, logs []Log, now time.Time) error {
 			for _, l := range logs {
 				for n, statement := range l.Statements {
 					i := item{entry: &store.Entry{Log: l.ID, Seq: uint64(n) + 1, Statement: statement}}
-					if err := a.file(i.name(), i.content()); err != nil {
+					if err := a.item(i); err != nil {
 						return err
 					}
 				}

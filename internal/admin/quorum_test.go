@@ -34,7 +34,7 @@ func TestQuorum(t *testing.T) {
 			servers = append(servers, s)
 		}
 		var got Check
-		quorum(servers, named{"quorum", func(c Check) { got = c }})
+		quorum(servers, reporter{"quorum", func(c Check) { got = c }})
 		if got.Status != c.status || !strings.HasPrefix(got.Detail, c.told) {
 			t.Errorf("%v: %s %q instead of %s %q", c.servers, got.Status, got.Detail, c.status, c.told)
 		}

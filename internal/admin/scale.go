@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +17,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// Scaling goes in rounds: the streams that are not as they have to be are listed, and changed some at once, until a list
+// is empty. In each round one goes first by itself, so that a cluster that cannot do it is asked once.
+
 // noPeers is the server's error code for too few servers.
 const noPeers = 10005
 
@@ -25,72 +27,86 @@ const noPeers = 10005
 const lookEvery = 200 * time.Millisecond
 
 // Scale keeps the store's buckets and every room's stream on as many servers as replicas says, and
-// returns when each copy is current. The bus goes on meanwhile.
+// returns how many it changed, when each copy is current. The bus goes on meanwhile. ErrNotFound when there is no store,
+// ErrUnavailable when the cluster has too few servers, or does not answer; what was changed until then stays.
 func Scale(ctx context.Context, nc *nats.Conn, replicas int, progress Progress) (streams int64, err error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(open.Slow))
 	if err != nil {
 		return 0, err
 	}
+	s := &scaling{js: js, replicas: replicas, progress: progress}
 	for { // rooms that are made meanwhile come in the next round
-		names, err := unscaled(ctx, js, replicas)
+		names, err := s.unscaled(ctx)
 		if err != nil || len(names) == 0 {
-			return streams, err
+			return s.done, err
 		}
-		all := streams + int64(len(names))
-		if err := scale(ctx, js, names[0], replicas); err != nil { // the others would fare no better
-			return streams, err
-		}
-		streams++
-		progress(streams, all)
-		var mu sync.Mutex
-		var scaling tasks.Group
-		run := scaling.Limit(workers)
-		var failed error
-		for _, name := range names[1:] {
-			run(ctx, func() {
-				err := scale(ctx, js, name, replicas)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					failed = errors.Join(failed, err)
-					return
-				}
-				streams++
-				progress(streams, all)
-			})
-			mu.Lock()
-			stop := failed != nil
-			mu.Unlock()
-			if stop {
-				break
-			}
-		}
-		scaling.Wait()
-		if failed != nil {
-			return streams, failed
+		if err := s.round(ctx, names); err != nil {
+			return s.done, err
 		}
 	}
 }
 
-// ours reports whether a stream belongs to a bus: a bucket of the store, or a room's.
-func ours(name string) bool {
-	return strings.HasPrefix(name, "KV_unibus_") || strings.HasPrefix(name, "UNIBUS_")
+// scaling is what one Scale does.
+type scaling struct {
+	js       jetstream.JetStream
+	replicas int
+	progress Progress
+
+	mu        sync.Mutex
+	done, all int64 // streams: changed so far, and with those of this round
+	failed    error
+}
+
+// round scales streams, the first one before the others: if that fails, the others would fare no better. When it returns
+// nothing of it is under way any more.
+func (s *scaling) round(ctx context.Context, names []string) error {
+	s.all = s.done + int64(len(names))
+	s.one(ctx, names[0])
+	var working tasks.Group
+	run := working.Limit(workers)
+	for _, name := range names[1:] {
+		if s.outcome() != nil || !run(ctx, func() { s.one(ctx, name) }) {
+			break
+		}
+	}
+	working.Wait()
+	return s.outcome()
+}
+
+// one scales a stream, and counts it or what it failed with.
+func (s *scaling) one(ctx context.Context, name string) {
+	err := s.scale(ctx, name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.failed = errors.Join(s.failed, err)
+		return
+	}
+	s.done++
+	s.progress(s.done, s.all)
+}
+
+// outcome is what streams of this round have failed with.
+func (s *scaling) outcome() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 // unscaled lists the streams that are not on as many servers, or not yet current on all, the log first:
 // new rooms follow its number.
-func unscaled(ctx context.Context, js jetstream.JetStream, replicas int) ([]string, error) {
+func (s *scaling) unscaled(ctx context.Context) ([]string, error) {
 	first := "KV_" + unibusjs.Buckets[0]
 	var names []string
-	list := js.ListStreams(ctx)
+	list := s.js.ListStreams(ctx)
 	found := false
 	for info := range list.Info() {
 		name := info.Config.Name
-		if !ours(name) {
+		if !isOurs(name) {
 			continue
 		}
 		found = found || name == first
-		if info.Config.Replicas == replicas && bus.Current(info) {
+		if info.Config.Replicas == s.replicas && bus.Current(info) {
 			continue
 		}
 		names = append(names, name)
@@ -107,39 +123,36 @@ func unscaled(ctx context.Context, js jetstream.JetStream, replicas int) ([]stri
 	return names, nil
 }
 
-func scale(ctx context.Context, js jetstream.JetStream, name string, replicas int) error {
-	s, err := js.Stream(ctx, name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) { // its room stopped storing
+// scale changes a stream, and waits until every copy of it is current. One that is gone is fine: its room stopped storing.
+func (s *scaling) scale(ctx context.Context, name string) error {
+	stream, err := s.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
 	if err != nil {
 		return unavailable(err)
 	}
-	if cfg := s.CachedInfo().Config; cfg.Replicas != replicas {
-		cfg.Replicas = replicas
-		_, err := js.UpdateStream(ctx, cfg)
+	if cfg := stream.CachedInfo().Config; cfg.Replicas != s.replicas {
+		cfg.Replicas = s.replicas
+		_, err := s.js.UpdateStream(ctx, cfg)
 		var e *jetstream.APIError
 		if errors.As(err, &e) && e.ErrorCode == noPeers {
-			return fmt.Errorf("%w: the cluster has fewer than %d servers that could keep it", store.ErrUnavailable, replicas)
+			return fmt.Errorf("%w: the cluster has fewer than %d servers that could keep it", store.ErrUnavailable, s.replicas)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, unavailable(err))
 		}
 	}
 	for {
-		info, err := s.Info(ctx)
-		if err == nil && info.Config.Replicas == replicas && bus.Current(info) {
+		info, err := stream.Info(ctx)
+		if err == nil && info.Config.Replicas == s.replicas && bus.Current(info) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil
 		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lookEvery):
+		if err := tasks.Pause(ctx, lookEvery); err != nil {
+			return err
 		}
 	}
 }
 
+// unavailable is for servers that do not answer as they should.
 func unavailable(err error) error { return fmt.Errorf("%w: %v", store.ErrUnavailable, err) }

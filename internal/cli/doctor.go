@@ -59,7 +59,7 @@ type doctor struct {
 	repair bool // what can be put right is put right
 
 	// checks are what is printed, in this order; failed is how many of them did.
-	checks []admin.Check
+	checks []checkLine
 	failed int
 
 	// bus is the one that is meant, and known why it is that one; zero: none is known, and any store will do.
@@ -74,11 +74,24 @@ type doctor struct {
 	store *operated
 }
 
-// add takes a check as one line, and counts what fails.
+// checkLine is a check as it is printed, and as scripts see it.
+type checkLine struct {
+	Name   string `json:"check"`
+	Status string `json:"status"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"` // what helps
+}
+
+// add takes a check of package admin as one line, with what helps as a command.
 func (d *doctor) add(c admin.Check) {
-	c.Detail = oneLine(c.Detail)
-	d.checks = append(d.checks, c)
-	if c.Status == admin.Fail {
+	d.line(checkLine{c.Name, c.Status, c.Detail, hintRemedy(c.Help)})
+}
+
+// line takes a line, and counts what fails.
+func (d *doctor) line(l checkLine) {
+	l.Detail = oneLine(l.Detail)
+	d.checks = append(d.checks, l)
+	if l.Status == admin.Fail {
 		d.failed++
 	}
 }
@@ -86,13 +99,13 @@ func (d *doctor) add(c admin.Check) {
 // report adds a check that is made here, with what helps.
 func (d *doctor) report(name, status, hint, format string, args ...any) {
 	hint = strings.TrimSuffix(hint, hintLook) // which it does
-	d.add(admin.Check{Name: name, Status: status, Detail: redact.Text(fmt.Sprintf(format, args...)), Hint: hint})
+	d.line(checkLine{name, status, redact.Text(fmt.Sprintf(format, args...)), hint})
 }
 
 // failure is a check that could not be made. The same reason is told once, and so is that nobody answers.
 func (d *doctor) failure(name string, err error) {
 	silent := errors.Is(err, unibus.ErrUnavailable)
-	same := func(c admin.Check) bool {
+	same := func(c checkLine) bool {
 		return c.Status == admin.Fail && c.Detail == oneLine(redact.Text(err.Error()))
 	}
 	if silent && d.silent || slices.ContainsFunc(d.checks, same) {

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/open"
@@ -90,7 +91,7 @@ func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend)
 		case file && (errors.Is(err, unibus.ErrNotFound) || errors.Is(err, unibus.ErrIntegrity)):
 			hint = d.a.hint(store.ErrDamaged)
 		case !file && !errors.Is(err, unibus.ErrUnavailable):
-			hint = admin.BackToServers
+			hint = hintBackToServers
 		}
 		d.report("store", admin.Fail, hint, "%s: %v", redact.URL(url), err)
 		d.dark = !open.IsFile(url) || errors.Is(err, unibus.ErrUnavailable) // the servers may tell why
@@ -155,10 +156,10 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 	}
 	defer links.Close()
 	admin.Servers(ctx, links, d.add)
-	unlike := slices.ContainsFunc(d.checks, func(c admin.Check) bool { return c.Name == "copies" && c.Status == admin.Fail })
+	unlike := slices.ContainsFunc(d.checks, func(c checkLine) bool { return c.Name == "copies" && c.Status == admin.Fail })
 	admin.Machines(ctx, links, d.a.set.dataDir(), lost, func(c admin.Check) {
 		if unlike && c.Name == keptStreams && c.Status == admin.Fail { // what one server lacks another may have
-			c.Hint = hintCopiesFirst
+			c.Help = remedy.Remedy{Kind: remedy.CopyAgainFirst}
 		}
 		machine(c)
 	})

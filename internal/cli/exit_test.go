@@ -174,8 +174,8 @@ func TestHintNotStarted(t *testing.T) {
 		want      string
 	}{
 		{service.NodeOptions{}, false, store.ErrDamaged, ""},
-		{service.NodeOptions{}, true, store.ErrDamaged, admin.BackToServers},
-		{service.NodeOptions{Store: service.JetStream}, false, store.ErrDamaged, admin.BackToServers},
+		{service.NodeOptions{}, true, store.ErrDamaged, hintBackToServers},
+		{service.NodeOptions{Store: service.JetStream}, false, store.ErrDamaged, hintBackToServers},
 		{service.NodeOptions{External: beside}, true, store.ErrDamaged, "to serve the bus that is kept in the servers: --store jetstream"},
 		{service.NodeOptions{}, false, store.ErrElsewhere, "to serve the bus that is kept in the servers: --store jetstream --bus ID"},
 		{service.NodeOptions{Store: service.JetStream}, false, store.ErrElsewhere, ""},

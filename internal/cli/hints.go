@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
@@ -60,7 +59,7 @@ func (a *app) hintOfKind(err error) string {
 	case errors.Is(err, store.ErrDamagedThere):
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 	case errors.Is(err, store.ErrDamaged):
-		return "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW" + hintLook
+		return hintBackToFile + hintLook
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room on that disk"
 	case errors.Is(err, unibus.ErrNoBus):
@@ -124,16 +123,15 @@ const (
 	hintWhoIsAdmin = "unibus user ls shows who is an admin"
 	hintUserThere  = "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add"
 	// Of stores: which one, and how it is looked after.
-	hintWhichStore  = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
-	hintRestoreTo   = "--store sqlite:PATH, or --store nats://HOST:PORT"
-	hintBackupTo    = "unibus backup - >FILE"
-	hintScale       = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
-	hintRepair      = "--store URL, or --keys FILE"
-	hintCopyAgain   = "give the same unibus migrate or restore again"
-	hintCopiesFirst = "first what helps with the copies, as above"
-	hintMarks       = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
-	hintOtherKeys   = "--keys FILE names others"
-	hintNewFolder   = "give it a new --data DIR, and bring there what the bus has: unibus migrate, or unibus restore"
+	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
+	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"
+	hintBackupTo   = "unibus backup - >FILE"
+	hintScale      = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
+	hintRepair     = "--store URL, or --keys FILE"
+	hintCopyAgain  = "give the same unibus migrate or restore again"
+	hintMarks      = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
+	hintOtherKeys  = "--keys FILE names others"
+	hintNewFolder  = "give it a new --data DIR, and bring there what the bus has: unibus migrate, or unibus restore"
 	// Of files that are to be verified.
 	hintVerifiable = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
 	// Of serve.
@@ -182,7 +180,7 @@ func hintNotStarted(o service.NodeOptions, keptThere bool, err error) string {
 	case errors.Is(err, service.ErrOwnCopies):
 		return "empty " + o.Dir + " but for service.nk, and start this server again: it copies what the others have; if several servers say so, empty all of them first"
 	case damaged && (o.Store == service.JetStream || !external && o.Store == "" && keptThere):
-		return admin.BackToServers
+		return hintBackToServers
 	case o.Store != service.JetStream && (errors.Is(err, store.ErrElsewhere) || external && damaged && keptThere):
 		named := "" // where a folder has a database as well, it has to be said which bus is meant
 		if !external {

@@ -87,7 +87,11 @@ func (m *migrateCommand) run(ctx context.Context) error {
 	began := time.Now()
 	var r admin.Report
 	err = m.a.progress("migrate", func(p admin.Progress) (err error) {
-		r, err = admin.Migrate(ctx, from, to, m.dryRun, p)
+		if m.dryRun {
+			r, err = admin.Survey(ctx, from, to)
+		} else {
+			r, err = admin.Migrate(ctx, from, to, p)
+		}
 		return err
 	})
 	if errors.Is(err, context.Canceled) {

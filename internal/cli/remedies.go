@@ -57,7 +57,7 @@ func hintRemedy(r remedy.Remedy) string {
 	case remedy.HandOutOrMend:
 		return fmt.Sprintf("an owner or admin hands out a new key: unibus rekey %s; a damaged disk: unibus doctor", r.Room)
 	}
-	return ""
+	return hintForOperator(r)
 }
 
 // hintUser is a remedy that is about a user.

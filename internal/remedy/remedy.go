@@ -45,6 +45,36 @@ const (
 	ChooseHistory         // Room, Hash: two are proven
 	JoinAnew              // the history is another's, which this state directory has not verified
 	ReadFewer             // rooms at once
+
+	// Of a bus as a whole, for who runs it.
+
+	KeepClocks          // in step
+	SyncAlways          // a server acknowledges what it has not written to its disk
+	StartMostServers    // of a cluster: there is no quorum
+	StartMissingServers // of a cluster: the next loss may cost the quorum
+	UseTLS              // servers are reached from other machines
+	CopyAgain           // servers lack some of what the others hold
+	CopyAgainFirst      // the same, before anything else: the others may hold what is missing
+	AwaitCopies         // some of them are behind
+	Scale               // streams are kept on different numbers of servers
+	MakeStreams         // rooms have none
+	RemakeStreams       // a stream has a setting that servers do not change
+	RemoveStreams       // of no room that the service has
+	LeaveStreams        // of no room in this store, which may not be the service's
+	RestoreStreams      // Path: those of a service that went back; or they are accepted
+	RestoreOrCopyAgain  // a server's files lack something, which other servers, if there are any, may hold
+	Repair              // what can be written anew
+	RepairLater         // the servers did not answer
+	RestoreStore        // InServers: it is damaged
+	RestoreDamaged      // InServers: it is damaged, and a repair does not help
+	RestoreOrAccept     // InServers: it lacks something, or that is accepted
+	StartService        // it records what is not recorded yet
+	FreeDisk            // it is full, or nearly
+	RaiseDescriptors    // nearly all that may be open are
+	MendCards           // some are damaged
+	RenewKeys           // members have no copy of a room's
+	RenewStale          // keys that have served too long
+	AddOwner            // a room has a single one
 )
 
 // Remedy is what would help, and of what.
@@ -57,6 +87,8 @@ type Remedy struct {
 	Path   string
 	Hash   crypto.Hash
 	Place  uint64
+	// InServers says that a store is kept in NATS servers, not in a file.
+	InServers bool
 }
 
 // remedied is an error with what would help.

@@ -1,0 +1,61 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/unibus/unibus/internal/store"
+)
+
+// A backup is everything in a store, in the order of walk, in an archive (archive.go).
+
+// Backup writes everything in a store to a file, whole or not at all. It fails with ErrExists rather
+// than replace a file.
+func Backup(ctx context.Context, from store.Backend, path string, now time.Time, progress Progress) (r Report, err error) {
+	if _, err := os.Stat(path); err == nil { // before all the work
+		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		return r, fmt.Errorf("%s: there is no folder %s", path, filepath.Dir(path))
+	}
+	err = createFile(path, func(w io.Writer) (err error) {
+		r, err = BackupTo(ctx, from, w, now, progress)
+		return err
+	})
+	return r, err
+}
+
+// BackupTo is Backup to what is no file: whoever reads it finds out by the checksum at its end whether it is whole.
+func BackupTo(ctx context.Context, from store.Backend, w io.Writer, now time.Time, progress Progress) (r Report, err error) {
+	r, all, err := survey(ctx, from, nil)
+	if err != nil {
+		return r, err
+	}
+	r.Missing = 0 // there is no target that could lack something
+	err = archiveTo(w, now, func(a *archiver) error { return a.store(ctx, from, &r, all, progress) })
+	return r, err
+}
+
+// store writes the files of a whole store, which has so many logs.
+func (a *archiver) store(ctx context.Context, from store.Backend, r *Report, all int64, progress Progress) error {
+	if err := a.begin(manifest{Bus: r.Bus, Logs: all}); err != nil {
+		return err
+	}
+	for i, err := range walk(ctx, from) {
+		if err != nil {
+			return err
+		}
+		if err := a.item(i); err != nil {
+			return err
+		}
+		r.add(i)
+		if i.entry != nil && i.entry.Seq == 1 {
+			progress(r.Logs, all)
+		}
+	}
+	return nil
+}

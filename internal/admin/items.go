@@ -1,0 +1,105 @@
+package admin
+
+import (
+	"context"
+	"iter"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Whatever moves a whole bus moves items: walk takes a store apart into them, an archive has a file for each, and
+// copyItems (copy.go) puts them into a store. Views are not among them: they are made again from the logs.
+
+// item is one thing that a store holds and no other can be made from: an entry, a sealed key or a
+// card.
+type item struct {
+	entry *store.Entry
+	key   *store.SealedCopy
+	card  *store.Card
+}
+
+// log is the log that an item belongs to; zero for a card, which belongs to none.
+func (i item) log() crypto.ID {
+	switch {
+	case i.entry != nil:
+		return i.entry.Log
+	case i.key != nil:
+		return i.key.Room
+	}
+	return crypto.ID{}
+}
+
+// Totals count what was looked at.
+type Totals struct {
+	Logs    int64 `json:"logs"`
+	Entries int64 `json:"entries"`
+	Keys    int64 `json:"keys"`
+	Cards   int64 `json:"cards"`
+}
+
+// add counts an item.
+func (t *Totals) add(i item) {
+	switch {
+	case i.entry != nil:
+		if i.entry.Seq == 1 {
+			t.Logs++
+		}
+		t.Entries++
+	case i.key != nil:
+		t.Keys++
+	default:
+		t.Cards++
+	}
+}
+
+// Progress is told how many of all logs are done, now and then, by several goroutines at once.
+type Progress func(done, all int64)
+
+// walk yields everything in a store: the bus log, the cards, and of each room first the keys and
+// then the log, so that whoever is interrupted leaves no entry without the keys it needs. It ends with the first error.
+func walk(ctx context.Context, from store.Backend) iter.Seq2[item, error] {
+	return func(yield func(item, error) bool) {
+		isBus := true // the first log is
+		for log, err := range from.Logs(ctx) {
+			if err != nil {
+				yield(item{}, err)
+				return
+			}
+			if !isBus && !yieldKeys(ctx, from, log, yield) || !yieldEntries(ctx, from, log, yield) || isBus && !yieldCards(ctx, from, yield) {
+				return
+			}
+			isBus = false
+		}
+	}
+}
+
+// yieldKeys yields the sealed keys of a room, and reports whether to go on.
+func yieldKeys(ctx context.Context, from store.Backend, room crypto.ID, yield func(item, error) bool) bool {
+	for k, err := range from.Sealed(ctx, room) {
+		if !yield(item{key: &k}, err) || err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// yieldEntries yields the entries of a log, and reports whether to go on.
+func yieldEntries(ctx context.Context, from store.Backend, log crypto.ID, yield func(item, error) bool) bool {
+	for e, err := range from.Entries(ctx, log, 0) {
+		if !yield(item{entry: &e}, err) || err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// yieldCards yields all cards, and reports whether to go on.
+func yieldCards(ctx context.Context, from store.Backend, yield func(item, error) bool) bool {
+	for c, err := range from.AllCards(ctx) {
+		if !yield(item{card: &c}, err) || err != nil {
+			return false
+		}
+	}
+	return true
+}

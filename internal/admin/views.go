@@ -1,0 +1,212 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// Every log is folded, its views are held against it, and what it says of its room is looked at: examine does that for one
+// log, several at once, and add joins what was found. A log that is damaged is told of, and the others are looked at; when
+// the store stops answering nothing is said of rooms, for not all were seen.
+
+// Views checks every log by the rules and every view against its log; in a repair the views are
+// written anew. It reports the check views, and room keys, stale rooms and owners if the store answered to the end.
+func Views(ctx context.Context, s store.Backend, look Look) {
+	r := look.check("views")
+	users, err := allowlist(ctx, s)
+	if err != nil {
+		r.fail(restoring(remedy.RestoreDamaged, s), "%v", err)
+		return
+	}
+	e := &logsExam{store: s, compare: s.Differs, repair: look.Repair, users: users, now: time.Now()}
+	if e.repair {
+		e.compare = s.Rebuild
+	}
+	e.logs, err = eachLog(ctx, s, func(ctx context.Context, log crypto.ID) error {
+		found, err := e.examine(ctx, log)
+		return e.add(found, err)
+	})
+	if err != nil {
+		r.unknown(err)
+		return
+	}
+	if e.reportViews(ctx, r) {
+		e.reportKeys(look.check("room keys"))
+		RoomChecks(e.rooms, e.stale, e.sole, look.Report)
+	}
+}
+
+// logsExam is an examination of all logs of a store.
+type logsExam struct {
+	store   store.Backend
+	compare func(context.Context, *ledger.State) (wrong int, err error) // a log's views with what it says
+	repair  bool                                                        // compare puts them right
+	users   *ledger.Bus
+	now     time.Time
+
+	mu             sync.Mutex
+	logs           int      // of the whole store
+	wrong          int      // records
+	damaged, short []string // what is wrong with logs: not by the rules, or less than their views know of
+	rooms          int      // that are not archived
+	keyless        int      // members without a copy of their room's newest key
+	without        []string // the rooms of these
+	sole, stale    []string // rooms with one owner, and with a key that is due to be renewed
+}
+
+// examined is what was found of one log.
+type examined struct {
+	wrong   int          // records that are not as the log says
+	keyless int          // members without a copy of the room's newest key
+	room    *ledger.Room // as the log says; nil: it is archived, or the log is the bus's
+}
+
+// examine looks at one log. ErrConflict when it has grown meanwhile, ErrShort and ErrDamaged as with the store.
+func (e *logsExam) examine(ctx context.Context, log crypto.ID) (found examined, err error) {
+	state, err := store.Load(ctx, e.store, log)
+	if err != nil {
+		return found, err
+	}
+	if found.wrong, err = e.compare(ctx, state); err != nil {
+		return found, err
+	}
+	if state.Room == nil || state.Room.Archived != 0 {
+		return found, nil
+	}
+	found.room = state.Room
+	if found.wrong == 0 || e.repair { // else it is unknown of whom there are keys
+		found.keyless, err = keyless(ctx, e.store, state)
+	}
+	return found, err
+}
+
+// add joins what was found of a log to what is known. The error that it returns ends the examination.
+func (e *logsExam) add(found examined, err error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wrong += found.wrong
+	switch {
+	case errors.Is(err, store.ErrShort):
+		e.short = append(e.short, err.Error())
+		return nil
+	case errors.Is(err, store.ErrDamaged):
+		e.damaged = append(e.damaged, err.Error())
+		return nil
+	case errors.Is(err, store.ErrConflict): // it has grown just now, and its views with it
+		return nil
+	case err != nil || found.room == nil:
+		return err
+	}
+	room := found.room
+	e.rooms++
+	if found.keyless > 0 {
+		e.keyless += found.keyless
+		e.without = append(e.without, room.Subject)
+	}
+	if owners(room) == 1 {
+		e.sole = append(e.sole, room.Subject)
+	}
+	if ledger.Stale(room, e.users, e.now) {
+		e.stale = append(e.stale, room.Subject)
+	}
+	return nil
+}
+
+// reportViews tells what is wrong with the logs and their views, the worst alone. It reports whether the store still answers.
+func (e *logsExam) reportViews(ctx context.Context, r reporter) bool {
+	records, logs := english.Plural(e.wrong, "record", ""), english.Plural(e.logs, "log", "")
+	switch {
+	case len(e.damaged) > 0:
+		r.fail(restoring(remedy.RestoreDamaged, e.store), "%s", bus.Few(e.damaged))
+	case len(e.short) > 0:
+		r.fail(restoring(remedy.RestoreOrAccept, e.store), "%s", bus.Few(e.short))
+	case e.wrong > 0 && e.repair:
+		r.pass("%s were wrong and are right now, in %s", records, logs)
+	case e.wrong > 0:
+		behind, err := e.store.Behind(ctx)
+		if err != nil {
+			r.unknown(err)
+			return false
+		}
+		r.fail(help(remedy.Repair), "%s are not what the logs say; %d of %s are ahead of their views", records, len(behind), logs)
+	default:
+		r.pass("all of %s as they say", logs)
+	}
+	return true
+}
+
+// reportKeys tells of members who cannot read what is written now.
+func (e *logsExam) reportKeys(r reporter) {
+	if len(e.without) > 0 {
+		r.fail(help(remedy.RenewKeys), "%s without a copy of their room's key: %s", english.Plural(e.keyless, "member", ""), bus.Few(e.without))
+		return
+	}
+	r.pass("there for every member of a room")
+}
+
+// RoomChecks reports on stale rooms and those with a single owner, of a number of rooms, as the checks stale rooms and
+// owners. Stale and sole are their subjects.
+func RoomChecks(total int, stale, sole []string, report func(Check)) {
+	r := reporter{"stale rooms", report}
+	if len(stale) > 0 {
+		r.warn(help(remedy.RenewStale), "%d of %d: %s", len(stale), total, bus.Few(stale))
+	} else {
+		r.pass("none of %d", total)
+	}
+	r = reporter{"owners", report}
+	if len(sole) > 0 {
+		r.warn(help(remedy.AddOwner), "a single one in %d of %d: %s", len(sole), total, bus.Few(sole))
+	} else {
+		r.pass("no room depends on a single one")
+	}
+}
+
+// keyless counts the members of a room to whom nobody has sealed its newest key.
+func keyless(ctx context.Context, s store.Inventory, state *ledger.State) (int, error) {
+	if !state.Room.Policy.Encrypted() {
+		return 0, nil
+	}
+	members, newest := state.Room.Members(), state.Room.Epoch().Number
+	for k, err := range s.Sealed(ctx, state.ID) {
+		if err != nil {
+			return 0, err
+		}
+		if k.Epoch == newest {
+			delete(members, k.Endpoint)
+		}
+	}
+	return len(members), nil
+}
+
+// owners counts the owners of a room.
+func owners(r *ledger.Room) (n int) {
+	for _, role := range r.Members() {
+		if role == ledger.RoleOwner {
+			n++
+		}
+	}
+	return n
+}
+
+// allowlist is the bus as its log says.
+func allowlist(ctx context.Context, s store.Log) (*ledger.Bus, error) {
+	id, err := BusOf(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	state, err := store.Load(ctx, s, id)
+	if err != nil {
+		return nil, err
+	}
+	return state.Bus, nil
+}

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/remedy"
+)
+
+// What helps with a bus as a whole, which doctor finds to need it: remedies.go has what helps everyone.
+
+// Where a damaged store is restored to.
+const (
+	hintBackToFile    = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
+	hintBackToServers = "without other servers bring back a backup into one that keeps no bus: unibus restore ARCHIVE --store nats://HOST; else " + bus.Recopy
+)
+
+// operatorRemedies are those that have no facts.
+var operatorRemedies = map[remedy.Kind]string{
+	remedy.KeepClocks:          "keep clocks in step, as with chrony or systemd-timesyncd",
+	remedy.SyncAlways:          "set sync_interval: always in its jetstream block",
+	remedy.StartMostServers:    "most servers of the cluster have to be there",
+	remedy.StartMissingServers: "bring them back: the next loss may cost the quorum",
+	remedy.UseTLS:              "--tls-cert and --tls-key: rooms are sealed all the same, but who writes where and when is not",
+	remedy.CopyAgain:           bus.Recopy,
+	remedy.CopyAgainFirst:      "first what helps with the copies, as above",
+	remedy.AwaitCopies:         "wait, or bring the servers back that are missing",
+	remedy.Scale:               "unibus store scale --replicas N",
+	remedy.MakeStreams:         "unibus doctor --repair, or restart unibus serve: it makes them",
+	remedy.RemakeStreams:       "servers do not change that of a stream: copy it with nats stream backup and restore, with the setting corrected",
+	remedy.RemoveStreams:       "look at them, and remove them with nats stream rm",
+	remedy.LeaveStreams:        "leave them: if the service serves from another store, its rooms are there",
+	remedy.RestoreOrCopyAgain:  "without other servers, bring back a backup; else " + bus.Recopy,
+	remedy.Repair:              "unibus doctor --repair",
+	remedy.RepairLater:         "again when the servers answer: unibus doctor --repair",
+	remedy.StartService:        "serve records it when it starts",
+	remedy.FreeDisk:            "make room; nothing has to be restarted",
+	remedy.RaiseDescriptors:    "raise the limit: ulimit -n, or LimitNOFILE= of the unit",
+	remedy.MendCards:           "those they are of put them there again with unibus join",
+	remedy.RenewKeys:           "an owner or admin of each: unibus rekey ROOM",
+	remedy.RenewStale:          "their owners and admins: unibus rekey --stale",
+	remedy.AddOwner:            "a second owner: unibus role ROOM USER owner",
+}
+
+// hintForOperator is what helps with a bus as a whole; empty for nothing.
+func hintForOperator(r remedy.Remedy) string {
+	back := hintBackToFile
+	if r.InServers {
+		back = hintBackToServers
+	}
+	switch r.Kind {
+	case remedy.RestoreStore:
+		return back
+	case remedy.RestoreDamaged:
+		return back + "; what is damaged is not repaired"
+	case remedy.RestoreOrAccept:
+		return back + "; or take what is there for all there is: unibus doctor --repair"
+	case remedy.RestoreStreams:
+		return "restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data " + r.Path
+	}
+	return operatorRemedies[r.Kind]
+}
