@@ -34,8 +34,8 @@ func (c *claims) follow(f Frame, now time.Time) {
 	for _, says := range f.Content.Follows {
 		k := key{f.Sender, says.Stream}
 		s := c.streams.get(k)
-		if s != nil && says.Frames >= s.acked {
-			s.acked, s.told = says.Frames, f.Place
+		if s != nil {
+			s.acknowledge(says.Frames, f.Place)
 		}
 		one := claim{k, says, f.Place}
 		if says.Frames == 0 || c.has(one) || !c.expected(says, f) {

@@ -68,7 +68,7 @@ func (d *delivery) record(s *stream, p *piece) {
 			Kind: Dropped, From: a.partial.Counter, To: p.Header.Counter, Place: p.Place,
 			Why: fmt.Sprintf("a message of more than %d bytes", d.limit),
 		})
-		a.drop(p.more)
+		a.drop(p)
 		d.budget.settle(s)
 		return
 	}
@@ -114,7 +114,7 @@ func (d *delivery) skip(s *stream, now time.Time) {
 	d.gaps.missing(s, f, now)
 	if s.pieces.partial != nil { // what goes on behind a gap is no message
 		d.giveUp(s, "a part of it is missing")
-		s.pieces.dropping = true
+		s.pieces.dropRest()
 	}
 	s.jump(f.Header.Counter)
 	d.drain(s)

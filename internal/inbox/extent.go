@@ -24,6 +24,12 @@ type extent struct {
 // add takes note of a frame that was read.
 func (x *extent) add(f Frame) { x.read.add(f.Place, f.Size+overhead) }
 
+// reach takes note of the first place that the server says there is. It never goes back.
+func (x *extent) reach(first uint64) { x.first = max(x.first, first) }
+
+// find takes note of how much the room was found to hold from there on, by whoever has looked.
+func (x *extent) find(bytes uint64) { x.held = max(x.held, bytes) }
+
 // clocksDiffer is how far the clocks of a writer and a reader may differ: both may log in with one that is off by
 // crypto.TokenSkew from the servers', by whose clock frames expire.
 const clocksDiffer = 2 * crypto.TokenSkew

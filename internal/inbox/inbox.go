@@ -275,7 +275,7 @@ func (b *Inbox) shed(now time.Time) bool {
 	}
 	if s.pieces.partial != nil {
 		b.delivery.giveUp(s, "too much is unfinished")
-		s.pieces.dropping, s.pieces.shed = true, true
+		s.pieces.shedRest()
 	} else {
 		b.delivery.skip(s, now)
 	}
@@ -325,10 +325,10 @@ func (b *Inbox) Finish(now time.Time) {
 }
 
 // Reached takes note of the first place that the server says is there.
-func (b *Inbox) Reached(first uint64) { b.extent.first = max(b.extent.first, first) }
+func (b *Inbox) Reached(first uint64) { b.extent.reach(first) }
 
 // Holds takes note of how many bytes the room was found to hold, in authentic frames from its first place on.
-func (b *Inbox) Holds(bytes uint64) { b.extent.held = max(b.extent.held, bytes) }
+func (b *Inbox) Holds(bytes uint64) { b.extent.find(bytes) }
 
 // Damaged takes note of places that hold nothing, or that hold what is not authentic under the subject of a
 // sender; zero for anybody's.
@@ -336,10 +336,13 @@ func (b *Inbox) Damaged(sender crypto.PublicKey, from, to uint64) {
 	b.damage.add(damage{sender, from, to})
 }
 
-// SetStored goes on in a room that has begun, with the frame at a place, or has ceased to store its messages.
-func (b *Inbox) SetStored(stored bool, from uint64) {
-	b.extent.stored, b.extent.start, b.extent.from = stored, false, from
+// BeginStored goes on in a room that has begun to store its messages, with the frame at a place.
+func (b *Inbox) BeginStored(from uint64) {
+	b.extent.stored, b.extent.start, b.extent.from = true, false, from
 }
+
+// EndStored goes on in a room that has ceased to store its messages.
+func (b *Inbox) EndStored() { b.extent.stored, b.extent.start, b.extent.from = false, false, 0 }
 
 // Judges reports whether something that is missing is about to be judged, by what the log says by now.
 func (b *Inbox) Judges(now time.Time) bool {

@@ -179,13 +179,13 @@ func TestManyClaims(t *testing.T) {
 	}
 }
 
-// TestSetStored: a room begins, and ceases, to store what is sent.
-func TestSetStored(t *testing.T) {
+// TestBeginStored: a room begins, and ceases, to store what is sent.
+func TestBeginStored(t *testing.T) {
 	p := newPlayer(live, facts{joined: time.Hour})
 	got := p.play("a0 a1 a3 +2 end")
-	p.b.SetStored(true, 7)
+	p.b.BeginStored(7)
 	got += " | " + p.play("skip=7 b0 b2 c0[a:9/6] d0[a:9/7] +2 end")
-	p.b.SetStored(false, 0)
+	p.b.EndStored()
 	got += " | " + p.play("e0 e2 +2 end")
 	if want := "a0 a1 gap(a2) a3? | b0 c0 !missing(a4-8) d0 b2? !gap(b1) | e0 gap(e1) e2?"; got != want {
 		t.Errorf("%s\nwant %s", got, want)

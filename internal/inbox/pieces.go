@@ -75,8 +75,15 @@ func (a *assembly) whole(place uint64) Message {
 	return m
 }
 
-// drop lets go of the message that has begun. With more, its rest is dropped as it comes.
-func (a *assembly) drop(more bool) { a.partial, a.dropping = nil, more }
+// drop lets go of the message that has begun with the last of its pieces so far, p: if there are more, they are dropped
+// as they come.
+func (a *assembly) drop(p *piece) { a.partial, a.dropping = nil, p.more }
+
+// dropRest has the rest of a message that was given up, if it comes, dropped as well.
+func (a *assembly) dropRest() { a.dropping = true }
+
+// shedRest does the same of one that was given up for others.
+func (a *assembly) shedRest() { a.dropping, a.shed = true, true }
 
 // skip drops a piece of a message that was given up. It reports whether the message would have been whole with it, which
 // was given up for others.

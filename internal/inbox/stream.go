@@ -119,6 +119,14 @@ func (s *stream) miss(from, to uint64) {
 	s.gaps = append(s.gaps, span{from, to})
 }
 
+// acknowledge takes note that its writer says, in a frame at a place, how many of its first frames were acknowledged by
+// then. Of what is said twice the last counts.
+func (s *stream) acknowledge(frames, place uint64) {
+	if frames >= s.acked {
+		s.acked, s.told = frames, place
+	}
+}
+
 // has reports whether a frame was read, or was told to be missing.
 func (s *stream) has(counter uint64) bool {
 	if counter >= s.first && counter < s.next {
