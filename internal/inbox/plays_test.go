@@ -141,6 +141,7 @@ func TestFollows(t *testing.T) {
 		{"follows: some of it was", whole, year, "a0 a3 b0[a:2/2] +2 end", "a0 !missing(a1) b0 a3? unacknowledged(a2)"},
 		{"follows: a gap of which some was", whole, year, "a0 a4 +2 b0[a:3/2] end", "a0 !missing(a1-2) b0 a4? unacknowledged(a3)"},
 		{"follows: a gap that was given up, of which some was", whole, year, "a0 a4 release b0[a:3/2] +2 end", "a0 a4? b0 unacknowledged(a3) !gap(a1-2)"},
+		{"follows: what was told of more is not excused by what was told of less", whole, year, "a0 a4 release b0[a:3/2] c0[a:1/1] +2 end", "a0 a4? b0 c0 unacknowledged(a3) !gap(a1-2)"},
 		{"follows: stored before reading began", middle, year, "skip=20 b0[a:3/9]", "b0"},
 		{"follows: stored where reading began", middle, year, "skip=20 b0[a:3/10]", "!missing(a0-2) b0"},
 		{"follows: joined in the middle behind it", middle, year, "skip=20 a5 b0[a:3/10]", "a5? !missing(a0-2) b0"},
