@@ -4,14 +4,14 @@
 //
 // It is given frames that opened and verified, and no others: nothing else can move a counter, take a limit, or be
 // a reason for anything said here.
+//
+// An Inbox takes each frame to its stream (streams.go, stream.go), where it is the next, was there before, or waits. A
+// delivery moves streams on, and joins pieces to messages (delivery.go, pieces.go). What is left out by that is a gap, and
+// what writers say of their other streams are claims; both are judged when it is known how much the room holds, which is
+// its extent (gaps.go, claims.go, extent.go). A budget bounds what is held meanwhile (budget.go).
 package inbox
 
 import (
-	"bytes"
-	"cmp"
-	"container/list"
-	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -129,26 +129,21 @@ type Options struct {
 	Shed     *atomic.Int64 // messages given up for the Budget that came to be whole after that
 }
 
+// Size is what a frame counts for where a room is limited by bytes.
+func Size(frame int) uint64 { return uint64(frame) + overhead }
+
 // Inbox is the state of reading one room. It is not safe for concurrent use.
 type Inbox struct {
-	o       Options
-	log     Log
-	deliver func(Message)
-	notice  func(Notice)
-
-	streams map[key]*stream
-	open    *list.List // of *stream, those not ended, longest unheard first
-	ended   *list.List // of *stream, the others, longest unheard first
-	waiting *list.List // of *stream, those that hold something, the first to have begun to first
-	forgot  bool       // a stream was forgotten
-	gaps    []gap      // to be judged when what is stored has been read to its end
-	records []record   // likewise
-	damage  []damage   // the last
-	claims  map[key]uint64
-	first   uint64 // the first place that the server said there is
-	began   bool   // it was judged
-	read    meter
-	held    uint64 // bytes that the room was found to hold, from its first place on
+	shared   bool
+	patience time.Duration
+	tell     teller
+	streams  *streams
+	damage   damages
+	extent   *extent
+	gaps     *gaps
+	claims   *claims
+	budget   *budget
+	delivery *delivery
 }
 
 // key is one sender's stream.
@@ -157,167 +152,157 @@ type key struct {
 	stream [16]byte
 }
 
+// teller is told notices.
+type teller func(Notice)
+
+// of tells a notice of a stream.
+func (t teller) of(k key, n Notice) {
+	n.Sender, n.Stream = k.sender, k.stream
+	t(n)
+}
+
+// replayed tells that a stream repeats itself, goes back or goes on after its end with a frame.
+func (t teller) replayed(s *stream, f Frame, why string) {
+	t.of(s.key, Notice{Kind: Replayed, Finding: true, From: f.Header.Counter, To: f.Header.Counter, Place: f.Place, Why: why})
+}
+
 // New makes an inbox, which calls deliver and notice from within its methods.
 func New(o Options, log Log, deliver func(Message), notice func(Notice)) *Inbox {
-	if o.Used == nil {
-		o.Used = new(atomic.Int64)
+	b := &Inbox{shared: o.Shared, patience: o.Patience, tell: notice, streams: newStreams(), budget: newBudget(o.Used, o.Shed)}
+	b.extent = &extent{log: log, stored: o.Stored, start: o.Start, from: o.From}
+	b.gaps = &gaps{extent: b.extent, streams: b.streams, tell: b.tell}
+	b.claims = &claims{extent: b.extent, streams: b.streams, tell: b.tell, told: map[key]uint64{}}
+	b.delivery = &delivery{
+		shared: o.Shared, limit: o.Limit, deliver: deliver, tell: b.tell, streams: b.streams, gaps: b.gaps, budget: b.budget,
 	}
-	if o.Shed == nil {
-		o.Shed = new(atomic.Int64)
-	}
-	return &Inbox{
-		o: o, log: log, deliver: deliver, notice: notice, streams: map[key]*stream{},
-		open: list.New(), ended: list.New(), waiting: list.New(), claims: map[key]uint64{},
-	}
+	return b
 }
 
 // Knows reports whether a stream has been met. Of one that has not, and of which something was stored before reading
 // began, the last of that may be taken first. When streams were forgotten it may have been met: then it is known.
 func (b *Inbox) Knows(sender crypto.PublicKey, id [16]byte) bool {
-	return b.forgot || b.streams[key{sender, id}] != nil
+	return b.streams.forgot || b.streams.get(key{sender, id}) != nil
 }
 
 // Take reads a frame. In a stored room frames come in the order of their places.
 func (b *Inbox) Take(f Frame, now time.Time) {
-	s := b.streams[key{f.Sender, f.Header.Stream}]
+	s := b.streams.get(key{f.Sender, f.Header.Stream})
 	if s == nil {
 		s = b.meet(f, now)
 	}
-	s.in.MoveToBack(s.heard)
-	if b.o.Stored {
-		b.read.add(f.Place, f.Size+overhead)
+	b.streams.hear(s)
+	if b.extent.stored {
+		b.extent.add(f)
 		if !f.Refused {
-			b.follow(f, now)
+			b.claims.follow(f, now)
 		}
 	}
 	switch counter := f.Header.Counter; {
-	case b.o.Shared, counter == s.next:
-		b.advance(s, f)
-		b.drain(s)
+	case b.shared, counter == s.next:
+		b.delivery.advance(s, f)
+		b.delivery.drain(s)
 	case counter < s.next:
 		b.repeated(s, f)
 	default:
 		b.hold(s, f, now)
 	}
-	for b.o.Used.Load() > Budget && b.shed(now) {
+	for b.budget.exceeded() && b.shed(now) {
 	}
 }
 
 // meet begins to follow a stream.
 func (b *Inbox) meet(f Frame, now time.Time) *stream {
-	if len(b.streams) >= MaxStreams {
+	if b.streams.full() {
 		b.forget(now)
 	}
-	s := &stream{key: key{f.Sender, f.Header.Stream}, in: b.open}
-	s.heard = b.open.PushBack(s)
-	b.streams[s.key] = s
-	if n := b.claims[s.key]; n > 0 {
+	s := &stream{key: key{f.Sender, f.Header.Stream}}
+	b.streams.add(s)
+	if n := b.claims.told[s.key]; n > 0 {
 		s.miss(0, n-1)
 	}
-	if !b.o.Start || !b.o.Stored { // joined in the middle
-		s.first, s.next, s.unsure = f.Header.Counter, f.Header.Counter, f.Header.Counter > 0
+	if !b.extent.start || !b.extent.stored { // joined in the middle
+		s.begin(f.Header.Counter)
 	}
 	return s
 }
 
-// forget makes room for another stream. One that has ended is missed by nobody.
+// forget makes room for another stream.
 func (b *Inbox) forget(now time.Time) {
-	e := b.ended.Front()
-	if e == nil {
-		e = b.open.Front()
-	}
-	b.forgot = true
-	s := e.Value.(*stream)
+	s := b.streams.oldest()
 	for len(s.ahead) > 0 {
-		b.skip(s, now)
+		b.delivery.skip(s, now)
 	}
-	b.giveUp(s, "its writer has begun very many other streams since")
-	s.in.Remove(s.heard)
-	delete(b.streams, s.key)
+	b.delivery.giveUp(s, "its writer has begun very many other streams since")
+	b.streams.remove(s)
 }
 
 // repeated looks at a frame under a counter that was passed. Nothing of it is delivered: a stream never goes back.
 func (b *Inbox) repeated(s *stream, f Frame) {
-	back := s.next - f.Header.Counter
-	b.belated(s, f)
-	if back <= uint64(len(s.sums)) && s.sums[uint64(len(s.sums))-back] != f.Sum {
-		b.replayed(s, f, "two different frames under one counter; the second was dropped")
+	b.gaps.belated(s, f)
+	if s.contradicts(f) {
+		b.tell.replayed(s, f, "two different frames under one counter; the second was dropped")
 	}
 }
 
 // hold keeps a frame that is ahead of its stream.
 func (b *Inbox) hold(s *stream, f Frame, now time.Time) {
-	i, found := slices.BinarySearchFunc(s.ahead, f.Header.Counter, func(h held, counter uint64) int {
-		return cmp.Compare(h.Header.Counter, counter)
-	})
+	i, found := s.search(f.Header.Counter)
 	if found {
 		if s.ahead[i].Sum != f.Sum {
-			b.replayed(s, f, "two different frames under one counter; the second was dropped")
+			b.tell.replayed(s, f, "two different frames under one counter; the second was dropped")
 		}
 		return
 	}
-	ripe := now.Add(b.o.Patience)
-	if b.damaged(s, f.Place) { // that is what is missing: it is not on its way
+	ripe := now.Add(b.patience)
+	if b.damage.between(s.key.sender, s.last.place, f.Place) { // that is what is missing: it is not on its way
 		ripe = now
 	}
-	if sealed := time.UnixMicro(int64(min(f.Content.Time, 1<<62))).Add(b.o.Patience); b.o.Stored && sealed.Before(ripe) {
+	if sealed := time.UnixMicro(int64(min(f.Content.Time, 1<<62))).Add(b.patience); b.extent.stored && sealed.Before(ripe) {
 		ripe = sealed
 	}
-	s.ahead = slices.Insert(s.ahead, i, held{f, ripe})
-	b.holds(s, f.Size+aheadCost)
+	s.insert(i, held{f, ripe})
+	b.budget.settle(s)
 	if len(s.ahead) > maxAhead {
-		b.skip(s, now)
+		b.delivery.skip(s, now)
 	}
 }
 
-// skip gives up on what is missing before the first frame held, and goes on there.
-func (b *Inbox) skip(s *stream, now time.Time) {
-	f := s.ahead[0]
-	b.missing(s, f, now)
-	if s.partial != nil { // what goes on behind a gap is no message
-		b.giveUp(s, "a part of it is missing")
-		s.dropping = true
+// shed frees what has been held longest; false when nothing is.
+func (b *Inbox) shed(now time.Time) bool {
+	s := b.budget.longest()
+	if s == nil {
+		return false
 	}
-	s.sums, s.unsure = nil, true
-	s.next = f.Header.Counter
-	b.drain(s)
-}
-
-// drain advances over the frames held that are next.
-func (b *Inbox) drain(s *stream) {
-	for len(s.ahead) > 0 && s.ahead[0].Header.Counter == s.next {
-		f := s.ahead[0].Frame
-		s.ahead = slices.Delete(s.ahead, 0, 1)
-		b.holds(s, -f.Size-aheadCost)
-		b.advance(s, f)
+	if s.pieces.partial != nil {
+		b.delivery.giveUp(s, "too much is unfinished")
+		s.pieces.shedRest()
+	} else {
+		b.delivery.skip(s, now)
 	}
+	return true
 }
 
 // Due gives up on gaps that have waited long enough, and says when to look again; zero for never. In a stored room
 // it is only to be called when what is stored has been read to its end, as told.
 func (b *Inbox) Due(now time.Time) (again time.Time) {
-	var next *list.Element
-	for e := b.waiting.Front(); e != nil; e = next {
-		next = e.Next()
-		s := e.Value.(*stream)
+	for s := range b.budget.holders {
 		for len(s.ahead) > 0 && !s.ahead[0].ripe.After(now) {
-			b.skip(s, now)
+			b.delivery.skip(s, now)
 		}
 		if len(s.ahead) > 0 {
 			again = Earlier(again, s.ahead[0].ripe)
 		}
 	}
-	b.beginning(now)
-	return Earlier(again, b.judgeAll(now))
+	b.extent.beginning(now, b.tell)
+	b.claims.judge(now)
+	return Earlier(again, b.gaps.judgeRipe(now))
 }
 
 // Release delivers what waits for frames before it, which are judged by Due when it is time.
 func (b *Inbox) Release(now time.Time) {
-	var next *list.Element
-	for e := b.waiting.Front(); e != nil; e = next {
-		next = e.Next()
-		for s := e.Value.(*stream); len(s.ahead) > 0; {
-			b.skip(s, now)
+	for s := range b.budget.holders {
+		for len(s.ahead) > 0 {
+			b.delivery.skip(s, now)
 		}
 	}
 }
@@ -326,219 +311,64 @@ func (b *Inbox) Release(now time.Time) {
 // came so late that their writer may still be sending it again is no finding.
 func (b *Inbox) Finish(now time.Time) {
 	b.Release(now)
-	for e := b.waiting.Front(); e != nil; e = e.Next() {
-		if s := e.Value.(*stream); s.partial != nil {
-			b.note(s, Notice{
-				Kind: Open, From: s.partial.Counter, To: s.next,
+	for s := range b.budget.holders {
+		if p := s.pieces.partial; p != nil {
+			b.tell.of(s.key, Notice{
+				Kind: Open, From: p.Counter, To: s.next,
 				Why: "a message is not whole yet: the rest is still to come or is withheld",
 			})
 		}
 	}
-	b.judgeRecords(now)
-	for _, g := range b.gaps {
-		if g.ripe.After(now) {
-			b.note(g.s, Notice{Kind: Gap, From: g.from, To: g.to, Place: g.right.place, Why: "not there yet when reading ended, as frames after it were"})
-			continue
-		}
-		b.judge(g, now)
-	}
-	b.gaps = nil
-	b.beginning(now)
+	b.claims.judge(now)
+	b.gaps.judgeLast(now)
+	b.extent.beginning(now, b.tell)
 }
 
 // Reached takes note of the first place that the server says is there.
-func (b *Inbox) Reached(first uint64) { b.first = max(b.first, first) }
+func (b *Inbox) Reached(first uint64) { b.extent.reach(first) }
 
-// damage are places of the room's stream that hold nothing, or nothing authentic of their sender's; of anybody's
-// if that is zero.
-type damage struct {
-	sender   crypto.PublicKey
-	from, to uint64
-}
+// Holds takes note of how many bytes the room was found to hold, in authentic frames from its first place on.
+func (b *Inbox) Holds(bytes uint64) { b.extent.find(bytes) }
 
 // Damaged takes note of places that hold nothing, or that hold what is not authentic under the subject of a
 // sender; zero for anybody's.
 func (b *Inbox) Damaged(sender crypto.PublicKey, from, to uint64) {
-	if len(b.damage) == maxDamage {
-		b.damage = slices.Delete(b.damage, 0, maxDamage/2)
-	}
-	b.damage = append(b.damage, damage{sender, from, to})
+	b.damage.add(damage{sender, from, to})
 }
 
-// damaged reports whether something of a stream may have been damaged between its last frame and a place.
-func (b *Inbox) damaged(s *stream, before uint64) bool {
-	return slices.ContainsFunc(b.damage, func(d damage) bool {
-		return (d.sender == s.key.sender || d.sender == crypto.PublicKey{}) && d.to > s.last.place && d.from < before
-	})
+// BeginStored goes on in a room that has begun to store its messages, with the frame at a place.
+func (b *Inbox) BeginStored(from uint64) {
+	b.extent.stored, b.extent.start, b.extent.from = true, false, from
 }
 
-// SetStored goes on in a room that has begun, with the frame at a place, or has ceased to store its messages.
-func (b *Inbox) SetStored(stored bool, from uint64) {
-	b.o.Stored, b.o.Start, b.o.From = stored, false, from
+// EndStored goes on in a room that has ceased to store its messages.
+func (b *Inbox) EndStored() { b.extent.stored, b.extent.start, b.extent.from = false, false, 0 }
+
+// Judges reports whether something that is missing is about to be judged, by what the log says by now.
+func (b *Inbox) Judges(now time.Time) bool {
+	return b.extent.stored && (b.extent.begins() && b.extent.first > 1 || len(b.claims.open) > 0 || b.gaps.ripe(now))
 }
 
-// advance delivers the next frame of a stream.
-func (b *Inbox) advance(s *stream, f Frame) {
-	why := ""
-	if !b.o.Shared {
-		why = s.astray(f)
+// Doubts is how many bytes the room would have to hold now, from its first place on, for all to have expired that is
+// missing and about to be judged; 0 when that is known as it is. While a room is read it is trimmed, and what was read
+// of it says less and less of how much it holds.
+func (b *Inbox) Doubts(now time.Time) (bytes uint64) {
+	if !b.extent.stored || b.extent.first <= 1 {
+		return 0
 	}
-	s.pass(f)
-	more := f.Header.Flags&crypto.FlagMore != 0
-	if why != "" || f.Refused {
-		if why != "" {
-			b.replayed(s, f, why)
-		}
-		b.giveUp(s, "a part of it was refused")
-		s.dropping, s.unsure = more, false
-		return
+	if b.extent.begins() && b.extent.log.StoredSince(1) {
+		bytes = b.extent.doubt(b.extent.created(), now)
 	}
-	s.last = markOf(f)
-	if f.Header.Flags&crypto.FlagFinal != 0 {
-		b.end(s)
-	}
-	first := true
-	for r, last := range f.Content.Records() {
-		b.record(s, f, r, last && more, first)
-		first = false
-	}
-	s.unsure = false
-}
-
-// end takes note that a stream has ended.
-func (b *Inbox) end(s *stream) {
-	b.open.Remove(s.heard)
-	s.final, s.in, s.heard = true, b.ended, b.ended.PushBack(s)
-}
-
-// record takes one record: a message, or a piece of one.
-func (b *Inbox) record(s *stream, f Frame, r crypto.Record, more, first bool) {
-	switch {
-	case s.dropping:
-		if !more && s.shed {
-			b.o.Shed.Add(1)
-		}
-		s.dropping, s.shed = more, more && s.shed
-		return
-	case s.partial == nil && !more:
-		m := message(f, r, first && s.unsure)
-		b.hand(f, m)
-		return
-	case s.partial == nil:
-		s.partial = &unfinished{Message: message(f, crypto.Record{Headers: r.Headers}, first && s.unsure)}
-		b.keeps(s, headersCost(r.Headers))
-	}
-	p := s.partial
-	if p.size+len(r.Body) > b.o.Limit {
-		b.note(s, Notice{
-			Kind: Dropped, From: p.Counter, To: f.Header.Counter, Place: f.Place,
-			Why: fmt.Sprintf("a message of more than %d bytes", b.o.Limit),
-		})
-		s.partial, s.dropping = nil, more
-		b.holds(s, -p.cost)
-		return
-	}
-	piece := r.Body
-	if len(piece) < f.Size-f.Size/8 { // it would keep its whole frame
-		piece = bytes.Clone(piece)
-	}
-	p.pieces = append(p.pieces, piece)
-	p.size += len(piece)
-	b.keeps(s, pieceCost+len(piece))
-	if more {
-		return
-	}
-	s.partial = nil
-	b.holds(s, -p.cost)
-	p.Body, p.Parts, p.Place = nil, p.pieces, f.Place
-	b.hand(f, p.Message)
-}
-
-func message(f Frame, r crypto.Record, unsure bool) Message {
-	return Message{
-		Sender: f.Sender, Time: f.Content.Time, Epoch: f.Header.Epoch, Stream: f.Header.Stream, Counter: f.Header.Counter,
-		Place: f.Place, Headers: r.Headers, Body: r.Body, Former: f.Former, Late: f.Late, Unsure: unsure,
-	}
-}
-
-func (b *Inbox) hand(f Frame, m Message) {
-	if !f.Context {
-		b.deliver(m)
-	}
-}
-
-// giveUp drops a message that will not be whole.
-func (b *Inbox) giveUp(s *stream, why string) {
-	if s.partial == nil {
-		return
-	}
-	b.note(s, Notice{Kind: Dropped, From: s.partial.Counter, To: s.next, Why: "a message that is not whole: " + why})
-	cost := s.partial.cost
-	s.partial = nil
-	b.holds(s, -cost)
-}
-
-// What is kept of an unfinished message or of a frame ahead costs, beside its bytes, in memory.
-const (
-	aheadCost  = 256
-	headerCost = 64
-	pieceCost  = 64
-)
-
-func headersCost(headers []crypto.Field) (cost int) {
-	for _, h := range headers {
-		cost += headerCost + len(h.Key) + len(h.Value)
-	}
-	return cost
-}
-
-// keeps accounts for bytes that the unfinished message of a stream takes.
-func (b *Inbox) keeps(s *stream, bytes int) {
-	s.partial.cost += bytes
-	b.holds(s, bytes)
-}
-
-// shed frees what has been held longest; false when nothing is.
-func (b *Inbox) shed(now time.Time) bool {
-	e := b.waiting.Front()
-	if e == nil {
-		return false
-	}
-	if s := e.Value.(*stream); s.partial != nil {
-		b.giveUp(s, "too much is unfinished")
-		s.dropping, s.shed = true, true
-	} else {
-		b.skip(s, now)
-	}
-	return true
-}
-
-// holds accounts for bytes that a stream, as it is now, holds or no longer holds.
-func (b *Inbox) holds(s *stream, bytes int) {
-	b.o.Used.Add(int64(bytes))
-	s.held += bytes
-	switch holds := len(s.ahead) > 0 || s.partial != nil; {
-	case holds && s.waits == nil:
-		s.waits = b.waiting.PushBack(s)
-	case !holds && s.waits != nil:
-		b.waiting.Remove(s.waits)
-		s.waits = nil
-	}
-}
-
-func (b *Inbox) replayed(s *stream, f Frame, why string) {
-	b.note(s, Notice{Kind: Replayed, Finding: true, From: f.Header.Counter, To: f.Header.Counter, Place: f.Place, Why: why})
-}
-
-func (b *Inbox) note(s *stream, n Notice) {
-	n.Sender, n.Stream = s.key.sender, s.key.stream
-	b.notice(n)
+	return max(bytes, b.gaps.doubt(now), b.claims.doubt(now))
 }
 
 // Close lets go of what is held.
-func (b *Inbox) Close() {
-	for e := b.waiting.Front(); e != nil; e = e.Next() {
-		b.o.Used.Add(-int64(e.Value.(*stream).held))
+func (b *Inbox) Close() { b.budget.close() }
+
+// Earlier is the first of two times, of which zero is never.
+func Earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	b.waiting.Init()
+	return a
 }

@@ -149,7 +149,7 @@ func (p *player) frameOf(e event) Frame {
 	if e.other {
 		f.Sum = 1
 	}
-	if p.b.o.Stored {
+	if p.b.extent.stored {
 		p.place++
 		f.Place = p.place
 	}

@@ -2,31 +2,29 @@ package inbox
 
 import (
 	"cmp"
-	"container/list"
 	"slices"
 	"time"
 )
 
-// stream is what is known of one.
+// stream is what is known of one: which counter comes next, what of it waits for frames before it, and what of it is
+// missing. It knows nothing of others, and tells nobody.
 type stream struct {
-	key      key
-	first    uint64 // the counter that reading began with
-	next     uint64 // the counter that comes next
-	last     mark   // of the last frame before next that was read and not refused
-	sums     []uint64
-	gaps     []span // given up before next, or told of beyond it, in order
-	acked    uint64 // how many of its first frames its writer says were acknowledged
-	told     uint64 // the place of the frame that said so; 0: none did
-	final    bool   // it has ended
-	unsure   bool   // the frame before next was not read: its last message may go on in next
-	dropping bool   // the rest of a message that was given up comes next
-	shed     bool   // because too much was unfinished
-	partial  *unfinished
-	ahead    []held // by counter
-	held     int    // bytes in partial and ahead
+	key    key
+	first  uint64 // the counter that reading began with
+	next   uint64 // the counter that comes next
+	last   mark   // of the last frame before next that was read and not refused
+	sums   []uint64
+	gaps   []span // given up before next, or told of beyond it, in order
+	acked  uint64 // how many of its first frames its writer says were acknowledged
+	told   uint64 // the place of the frame that said so; 0: none did
+	final  bool   // it has ended
+	unsure bool   // the frame before next was not read: its last message may go on in next
+	ahead  []held // by counter
+	kept   int    // bytes in ahead
 
-	in           *list.List // that heard is in: of those that have ended, or have not
-	heard, waits *list.Element
+	pieces assembly
+	listed
+	account
 }
 
 // held is a frame ahead of its stream, and until when those before it are waited for.
@@ -35,13 +33,10 @@ type held struct {
 	ripe time.Time
 }
 
-// unfinished is a message whose rest is to come.
-type unfinished struct {
-	Message
-	pieces [][]byte
-	size   int // of its body so far
-	cost   int // of all that is kept of it, in bytes of memory
-}
+// aheadCost is what a frame ahead costs beside its bytes, in memory.
+const aheadCost = 256
+
+func (h *held) cost() int { return h.Size + aheadCost }
 
 // mark is where a stream was at a frame.
 type mark struct {
@@ -59,6 +54,9 @@ func markOf(f Frame) mark {
 // span are counters.
 type span struct{ from, to uint64 }
 
+// begin begins with a counter in the middle.
+func (s *stream) begin(counter uint64) { s.first, s.next, s.unsure = counter, counter, counter > 0 }
+
 // astray says what is wrong with a frame's place in its stream; empty for nothing.
 func (s *stream) astray(f Frame) string {
 	switch {
@@ -71,6 +69,38 @@ func (s *stream) astray(f Frame) string {
 	}
 	return ""
 }
+
+// contradicts reports whether a frame is another than the one under its counter, which was passed. Of the last ones that
+// is known.
+func (s *stream) contradicts(f Frame) bool {
+	back := s.next - f.Header.Counter
+	return back <= uint64(len(s.sums)) && s.sums[uint64(len(s.sums))-back] != f.Sum
+}
+
+// search is where a counter stands, or would, among the frames ahead.
+func (s *stream) search(counter uint64) (i int, found bool) {
+	return slices.BinarySearchFunc(s.ahead, counter, func(h held, counter uint64) int { return cmp.Compare(h.Header.Counter, counter) })
+}
+
+// insert puts a frame among those ahead.
+func (s *stream) insert(i int, h held) {
+	s.ahead = slices.Insert(s.ahead, i, h)
+	s.kept += h.cost()
+}
+
+// take removes the first frame ahead, if it is the next.
+func (s *stream) take() (f Frame, next bool) {
+	if len(s.ahead) == 0 || s.ahead[0].Header.Counter != s.next {
+		return Frame{}, false
+	}
+	h := s.ahead[0]
+	s.ahead = slices.Delete(s.ahead, 0, 1)
+	s.kept -= h.cost()
+	return h.Frame, true
+}
+
+// jump goes on at a counter behind what is given up.
+func (s *stream) jump(counter uint64) { s.sums, s.unsure, s.next = nil, true, counter }
 
 // pass goes on to the counter after a frame's.
 func (s *stream) pass(f Frame) {
@@ -87,6 +117,14 @@ func (s *stream) miss(from, to uint64) {
 		s.gaps = slices.Delete(s.gaps, 0, 1)
 	}
 	s.gaps = append(s.gaps, span{from, to})
+}
+
+// acknowledge takes note that its writer says, in a frame at a place, how many of its first frames were acknowledged by
+// then. Of what is said twice the last counts.
+func (s *stream) acknowledge(frames, place uint64) {
+	if frames >= s.acked {
+		s.acked, s.told = frames, place
+	}
 }
 
 // has reports whether a frame was read, or was told to be missing.
@@ -108,42 +146,15 @@ func (s *stream) untold(from uint64) uint64 {
 	return from
 }
 
-// meter adds up what was read, so as to say how much of it came from a place on. It remembers the sums at some
-// places, so it may say a little more.
-type meter struct {
-	total uint64
-	marks []sum // by place
-	every uint64
-}
+// InFlight is how many frames of a stream a writer has on their way at most.
+const InFlight = 18
 
-// sum is what was read up to a place, without it.
-type sum struct{ place, total uint64 }
-
-// maxSumPlaces is how many sums a meter remembers.
-const maxSumPlaces = 1024
-
-func (m *meter) add(place uint64, size int) {
-	if n := len(m.marks); n == 0 || place >= m.marks[n-1].place+m.every {
-		if n == maxSumPlaces { // half of them, twice as far apart
-			for i := range n / 2 {
-				m.marks[i] = m.marks[2*i]
-			}
-			m.marks = m.marks[:n/2]
-			m.every = max(2*m.every, 2)
-		}
-		m.marks = append(m.marks, sum{place, m.total})
+// cutOff reports whether a frame was on its way when the last one was sent that is known of a stream, which did not end.
+// Of such a stream as much could be left out at its end, and nothing would say so.
+func (s *stream) cutOff(counter uint64) bool {
+	last := s.next
+	if n := len(s.ahead); n > 0 {
+		last = s.ahead[n-1].Header.Counter + 1
 	}
-	m.total += uint64(size)
-}
-
-// since is how many bytes were read from a place on.
-func (m *meter) since(place uint64) uint64 {
-	i, found := slices.BinarySearchFunc(m.marks, place, func(s sum, place uint64) int { return cmp.Compare(s.place, place) })
-	if !found {
-		i--
-	}
-	if i < 0 {
-		return m.total
-	}
-	return m.total - m.marks[i].total
+	return !s.final && last-counter <= InFlight
 }

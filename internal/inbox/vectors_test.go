@@ -196,111 +196,163 @@ func told(stream string, frames, at, place uint64) []crypto.Follows {
 	return []crypto.Follows{{Stream: streamOf(stream), Frames: frames, At: at, Place: place, Sealed: uint64(readingTime.Add(time.Hour).UnixMicro())}}
 }
 
+// drawer draws rooms and cases.
+type drawer struct {
+	t      *testing.T
+	rooms  []*readingRoom
+	cases  []*readingVector
+	frames int // that were drawn, so that each is sealed with a nonce of its own
+}
+
+// room draws a room.
+func (w *drawer) room(name string, p ledger.Policy, next ...func(s *ledger.State) ledger.Body) *readingRoom {
+	r := drawRoom(w.t, name, p, next...)
+	r.open(w.t)
+	w.rooms = append(w.rooms, r)
+	return r
+}
+
+// draw draws a case: frames of a room, in the order of their places, which bob reads from its start.
+func (w *drawer) draw(name string, r *readingRoom, frames ...drawn) *readingVector {
+	v := &readingVector{Name: name, Room: r.Name, Reader: "bob", From: 1, First: 1, Now: readingTime.Add(2 * time.Hour).UnixMilli()}
+	place := uint64(0)
+	for _, d := range frames {
+		if place++; d.place > 0 {
+			place = d.place
+		}
+		if d.again {
+			v.Frames = append(v.Frames, readingFrame{place, v.Frames[len(v.Frames)-1].Sender, v.Frames[len(v.Frames)-1].Frame})
+			continue
+		}
+		w.frames++
+		v.Frames = append(v.Frames, readingFrame{place, writerOf(d.stream), d.seal(w.t, r, w.frames)})
+	}
+	w.cases = append(w.cases, v)
+	return v
+}
+
+// frame is one of a stream, made at the last entry of its room.
+func frame(stream string, counter uint64, text string) drawn {
+	return drawn{stream: stream, counter: counter, text: text}
+}
+
+// What else there is to say of a frame: the entry that it is made at, what it tells of another stream, its place, that a
+// bit of it is flipped, that its message goes on, that its stream ends, and how much later it is sealed.
+func (d drawn) madeAt(entry uint64) drawn             { d.at = entry; return d }
+func (d drawn) tells(follows []crypto.Follows) drawn  { d.follows = follows; return d }
+func (d drawn) placed(place uint64) drawn             { d.place = place; return d }
+func (d drawn) flipped() drawn                        { d.forged = true; return d }
+func (d drawn) goesOn() drawn                         { d.more = true; return d }
+func (d drawn) ends() drawn                           { d.final = true; return d }
+func (d drawn) sealedLater(after time.Duration) drawn { d.sealed = after; return d }
+
+// letIn invites people, with a new key where history is joined.
+func letIn(names ...string) func(*ledger.State) ledger.Body {
+	return func(s *ledger.State) ledger.Body {
+		invite := new(ledger.Invite)
+		for _, name := range names {
+			invite.Members = append(invite.Members, ledger.NewMember{Key: readingPerson(name).Key(), Role: ledger.RoleMember})
+		}
+		if s.Room.Policy.History == ledger.HistoryJoined {
+			invite.Rekey = nextKey(s)
+		}
+		return invite
+	}
+}
+
+// putOut removes somebody.
+func putOut(name string) func(*ledger.State) ledger.Body {
+	return func(s *ledger.State) ledger.Body {
+		return &ledger.Remove{Keys: []crypto.PublicKey{readingPerson(name).Key()}, Rekey: nextKey(s)}
+	}
+}
+
+func nextKey(s *ledger.State) *ledger.Rekey {
+	epoch := s.Room.Epoch().Number + 1
+	return &ledger.Rekey{Epoch: epoch, Commit: roomKeyOf(int(epoch)).Commit(epoch)}
+}
+
+// setPolicy changes a room's policy; beginAnew says as well that what was stored is gone.
+func setPolicy(p ledger.Policy) func(*ledger.State) ledger.Body {
+	return func(*ledger.State) ledger.Body { return &ledger.SetPolicy{Policy: p} }
+}
+
+func beginAnew(p ledger.Policy) func(*ledger.State) ledger.Body {
+	return func(*ledger.State) ledger.Body { return &ledger.SetPolicy{Policy: p, Anew: true} }
+}
+
 // drawings are the cases.
 func drawings(t *testing.T) (rooms []*readingRoom, cases []*readingVector) {
+	w := &drawer{t: t}
 	kept := ledger.DefaultPolicy()
-	joined := kept
+	joined, short, few, live := kept, kept, kept, kept
 	joined.History = ledger.HistoryJoined
-	short := kept
 	short.Retain = &ledger.Retain{Age: 600}
-	few := kept
 	few.Retain = &ledger.Retain{Bytes: 1500}
-	live := kept
 	live.Retain = nil
-	members := func(role ledger.Role, names ...string) (out []ledger.NewMember) {
-		for _, name := range names {
-			out = append(out, ledger.NewMember{Key: readingPerson(name).Key(), Role: role})
-		}
-		return out
-	}
-	letIn := func(names ...string) func(*ledger.State) ledger.Body {
-		return func(s *ledger.State) ledger.Body {
-			invite := &ledger.Invite{Members: members(ledger.RoleMember, names...)}
-			if s.Room.Policy.History == ledger.HistoryJoined {
-				epoch := s.Room.Epoch().Number + 1
-				invite.Rekey = &ledger.Rekey{Epoch: epoch, Commit: roomKeyOf(int(epoch)).Commit(epoch)}
-			}
-			return invite
-		}
-	}
-	putOut := func(s *ledger.State) ledger.Body {
-		epoch := s.Room.Epoch().Number + 1
-		return &ledger.Remove{Keys: []crypto.PublicKey{readingPerson("bob").Key()}, Rekey: &ledger.Rekey{Epoch: epoch, Commit: roomKeyOf(int(epoch)).Commit(epoch)}}
-	}
-	policy := func(p ledger.Policy, anew bool) func(*ledger.State) ledger.Body {
-		return func(*ledger.State) ledger.Body { return &ledger.SetPolicy{Policy: p, Anew: anew} }
-	}
-	plain := drawRoom(t, "plain", kept, letIn("bob", "carol"))
-	inAndOut := drawRoom(t, "joined", joined, letIn("bob"), putOut, letIn("bob"))
-	aged := drawRoom(t, "aged", short, letIn("bob"))
-	small := drawRoom(t, "small", few, letIn("bob"))
-	paused := drawRoom(t, "paused", kept, letIn("bob"), policy(live, false), policy(kept, false))
-	renewed := drawRoom(t, "renewed", kept, letIn("bob"), policy(kept, true))
-	rooms = []*readingRoom{plain, inAndOut, aged, small, paused, renewed}
-	for _, r := range rooms {
-		r.open(t)
-	}
-	n := 0
-	draw := func(name string, r *readingRoom, frames ...drawn) *readingVector {
-		v := &readingVector{Name: name, Room: r.Name, Reader: "bob", From: 1, First: 1, Now: readingTime.Add(2 * time.Hour).UnixMilli()}
-		place := uint64(0)
-		for _, d := range frames {
-			if place++; d.place > 0 {
-				place = d.place
-			}
-			if d.again {
-				v.Frames = append(v.Frames, readingFrame{place, v.Frames[len(v.Frames)-1].Sender, v.Frames[len(v.Frames)-1].Frame})
-				continue
-			}
-			n++
-			v.Frames = append(v.Frames, readingFrame{place, writerOf(d.stream), d.seal(t, r, n)})
-		}
-		cases = append(cases, v)
-		return v
-	}
-	f := func(stream string, counter uint64, text string) drawn {
-		return drawn{stream: stream, counter: counter, text: text}
-	}
-	with := func(d drawn, change func(*drawn)) drawn { change(&d); return d }
-	at := func(d drawn, at uint64) drawn { return with(d, func(d *drawn) { d.at = at }) }
-	says := func(d drawn, follows []crypto.Follows) drawn { return with(d, func(d *drawn) { d.follows = follows }) }
-	placed := func(d drawn, place uint64) drawn { return with(d, func(d *drawn) { d.place = place }) }
-	forged := func(d drawn) drawn { return with(d, func(d *drawn) { d.forged = true }) }
-	more := func(d drawn) drawn { return with(d, func(d *drawn) { d.more = true }) }
-	final := func(d drawn) drawn { return with(d, func(d *drawn) { d.final = true }) }
-	sealed := func(d drawn, after time.Duration) drawn { return with(d, func(d *drawn) { d.sealed = after }) }
+	plain := w.room("plain", kept, letIn("bob", "carol"))
+	inAndOut := w.room("joined", joined, letIn("bob"), putOut("bob"), letIn("bob"))
+	aged := w.room("aged", short, letIn("bob"))
+	small := w.room("small", few, letIn("bob"))
+	paused := w.room("paused", kept, letIn("bob"), setPolicy(live), setPolicy(kept))
+	renewed := w.room("renewed", kept, letIn("bob"), beginAnew(kept))
+	drawStreams(w, plain)
+	drawTold(w, plain)
+	drawNotOwed(w, inAndOut, paused)
+	drawExpired(w, aged, small)
+	drawAnew(w, renewed)
+	return w.rooms, w.cases
+}
 
-	draw("in order, of two writers", plain, f("a", 0, "one"), f("b", 0, "two"), f("a", 1, "three"))
-	draw("out of order", plain, f("a", 1, "two"), f("a", 0, "one"), f("a", 2, "three"))
-	draw("a repetition is nothing", plain, f("a", 0, "one"), f("a", 1, "two"), drawn{again: true})
-	draw("another frame under a used counter", plain, f("a", 0, "one"), f("a", 0, "other"))
-	draw("a hole in a stream", plain, f("a", 0, "one"), f("a", 3, "four"))
-	draw("a stream without its beginning", plain, f("a", 2, "three"))
-	draw("a decoy under the counter of what is missing", plain, f("a", 0, "one"), forged(f("a", 1, "x")), f("a", 2, "three"))
-	draw("a decoy before what it is for", plain, forged(f("a", 0, "x")), f("a", 0, "one"))
-	draw("pieces", plain, more(f("a", 0, "he")), more(f("a", 1, "ll")), final(f("a", 2, "o")))
-	draw("a piece is missing", plain, more(f("a", 0, "he")), f("a", 2, "o"), f("a", 3, "next"))
-	draw("more after its end", plain, final(f("a", 0, "one")), f("a", 1, "two"))
-	draw("a seal time that goes back", plain, sealed(f("a", 0, "one"), time.Second), f("a", 1, "two"))
-	draw("a whole stream is missing, and its writer tells of it", plain, says(placed(f("a2", 0, "two"), 2), told("a", 1, 2, 1)))
-	draw("a stream's end is missing, and its writer tells of it", plain, f("a", 0, "one"), says(placed(f("a2", 0, "next"), 3), told("a", 2, 2, 2)))
-	draw("what is told is there", plain, f("a", 0, "one"), f("a", 1, "two"), says(f("a2", 0, "next"), told("a", 2, 2, 2)))
-	draw("never acknowledged", plain, f("a", 0, "one"), f("a", 2, "three"), says(f("a2", 0, "next"), told("a", 1, 2, 1)))
-	draw("never acknowledged, in part", plain, f("a", 0, "one"), f("a", 3, "four"), says(placed(f("a2", 0, "next"), 4), told("a", 2, 2, 2)))
-	draw("told of a place before reading began", plain, says(placed(f("a2", 0, "next"), 9), told("a", 2, 2, 3))).From = 5
-	draw("a hole in an epoch that is not for the reader", inAndOut, at(f("a", 0, "one"), 2), at(f("a", 5, "six"), 4))
-	draw("a hole within an epoch that is", inAndOut, at(f("a", 0, "one"), 4), at(f("a", 5, "six"), 4))
-	draw("told of an epoch that is not for the reader", inAndOut, says(placed(at(f("a2", 0, "next"), 4), 2), told("a", 1, 3, 1)))
-	draw("a hole while nothing was stored", paused, at(f("a", 0, "one"), 2), at(f("a", 5, "six"), 4))
-	draw("a hole after storing began again", paused, at(f("a", 0, "one"), 4), at(f("a", 5, "six"), 4))
-	draw("old enough to have expired", aged, placed(f("a", 3, "four"), 7)).First = 7
-	draw("old enough, but the server says that it has what was before", aged, placed(sealed(f("a", 0, "one"), time.Second), 101), placed(sealed(f("a", 3, "four"), time.Minute), 102))
-	draw("behind enough others to have expired", small, placed(f("a", 3, "four"), 7), f("a", 4, "five"), f("a", 5, "six")).First = 7
-	draw("behind too few others", small, placed(f("a", 3, "four"), 7)).First = 7
-	draw("told, and old enough to have expired", aged, says(placed(sealed(f("a2", 0, "next"), 50*time.Minute), 9), told("a", 1, 2, 1))).First = 9
-	draw("told of what was stored before the room began anew", renewed, says(at(f("a2", 0, "next"), 3), told("a", 4, 2, 9)))
-	draw("told of what was stored after it", renewed, says(placed(at(f("a2", 0, "next"), 3), 2), told("a", 1, 3, 1)))
-	return rooms, cases
+// drawStreams draws what happens within a stream.
+func drawStreams(w *drawer, plain *readingRoom) {
+	w.draw("in order, of two writers", plain, frame("a", 0, "one"), frame("b", 0, "two"), frame("a", 1, "three"))
+	w.draw("out of order", plain, frame("a", 1, "two"), frame("a", 0, "one"), frame("a", 2, "three"))
+	w.draw("a repetition is nothing", plain, frame("a", 0, "one"), frame("a", 1, "two"), drawn{again: true})
+	w.draw("another frame under a used counter", plain, frame("a", 0, "one"), frame("a", 0, "other"))
+	w.draw("a hole in a stream", plain, frame("a", 0, "one"), frame("a", 3, "four"))
+	w.draw("a stream without its beginning", plain, frame("a", 2, "three"))
+	w.draw("a decoy under the counter of what is missing", plain, frame("a", 0, "one"), frame("a", 1, "x").flipped(), frame("a", 2, "three"))
+	w.draw("a decoy before what it is for", plain, frame("a", 0, "x").flipped(), frame("a", 0, "one"))
+	w.draw("pieces", plain, frame("a", 0, "he").goesOn(), frame("a", 1, "ll").goesOn(), frame("a", 2, "o").ends())
+	w.draw("a piece is missing", plain, frame("a", 0, "he").goesOn(), frame("a", 2, "o"), frame("a", 3, "next"))
+	w.draw("more after its end", plain, frame("a", 0, "one").ends(), frame("a", 1, "two"))
+	w.draw("a seal time that goes back", plain, frame("a", 0, "one").sealedLater(time.Second), frame("a", 1, "two"))
+}
+
+// drawTold draws what writers tell of their other streams.
+func drawTold(w *drawer, plain *readingRoom) {
+	w.draw("a whole stream is missing, and its writer tells of it", plain, frame("a2", 0, "two").placed(2).tells(told("a", 1, 2, 1)))
+	w.draw("a stream's end is missing, and its writer tells of it", plain, frame("a", 0, "one"), frame("a2", 0, "next").placed(3).tells(told("a", 2, 2, 2)))
+	w.draw("what is told is there", plain, frame("a", 0, "one"), frame("a", 1, "two"), frame("a2", 0, "next").tells(told("a", 2, 2, 2)))
+	w.draw("never acknowledged", plain, frame("a", 0, "one"), frame("a", 2, "three"), frame("a2", 0, "next").tells(told("a", 1, 2, 1)))
+	w.draw("never acknowledged, in part", plain, frame("a", 0, "one"), frame("a", 3, "four"), frame("a2", 0, "next").placed(4).tells(told("a", 2, 2, 2)))
+	w.draw("told of a place before reading began", plain, frame("a2", 0, "next").placed(9).tells(told("a", 2, 2, 3))).From = 5
+}
+
+// drawNotOwed draws what a reader was not owed the key of, and what was not stored.
+func drawNotOwed(w *drawer, inAndOut, paused *readingRoom) {
+	w.draw("a hole in an epoch that is not for the reader", inAndOut, frame("a", 0, "one").madeAt(2), frame("a", 5, "six").madeAt(4))
+	w.draw("a hole within an epoch that is", inAndOut, frame("a", 0, "one").madeAt(4), frame("a", 5, "six").madeAt(4))
+	w.draw("told of an epoch that is not for the reader", inAndOut, frame("a2", 0, "next").madeAt(4).placed(2).tells(told("a", 1, 3, 1)))
+	w.draw("a hole while nothing was stored", paused, frame("a", 0, "one").madeAt(2), frame("a", 5, "six").madeAt(4))
+	w.draw("a hole after storing began again", paused, frame("a", 0, "one").madeAt(4), frame("a", 5, "six").madeAt(4))
+}
+
+// drawExpired draws what may have expired, and what may not.
+func drawExpired(w *drawer, aged, small *readingRoom) {
+	w.draw("old enough to have expired", aged, frame("a", 3, "four").placed(7)).First = 7
+	w.draw("old enough, but the server says that it has what was before", aged,
+		frame("a", 0, "one").sealedLater(time.Second).placed(101), frame("a", 3, "four").sealedLater(time.Minute).placed(102))
+	w.draw("behind enough others to have expired", small, frame("a", 3, "four").placed(7), frame("a", 4, "five"), frame("a", 5, "six")).First = 7
+	w.draw("behind too few others", small, frame("a", 3, "four").placed(7)).First = 7
+	w.draw("told, and old enough to have expired", aged, frame("a2", 0, "next").sealedLater(50*time.Minute).placed(9).tells(told("a", 1, 2, 1))).First = 9
+}
+
+// drawAnew draws what is told of a room that began anew.
+func drawAnew(w *drawer, renewed *readingRoom) {
+	w.draw("told of what was stored before the room began anew", renewed, frame("a2", 0, "next").madeAt(3).tells(told("a", 4, 2, 9)))
+	w.draw("told of what was stored after it", renewed, frame("a2", 0, "next").madeAt(3).placed(2).tells(told("a", 1, 3, 1)))
 }
 
 // reader answers from a room's log.

@@ -48,7 +48,7 @@ func (s *State) draft(by crypto.PublicKey, body Body, at time.Time) (*Draft, err
 	if err != nil {
 		return nil, err
 	}
-	if err := s.judge(e, p); err != nil {
+	if err := s.checkNext(e, p); err != nil {
 		return nil, err
 	}
 	return &Draft{Entry: e, After: s.With(e), payload: payload}, nil

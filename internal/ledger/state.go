@@ -106,11 +106,11 @@ func (s *State) check(statement []byte) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e, s.judge(e, p)
+	return e, s.checkNext(e, p)
 }
 
-// judge says which rule an entry breaks as the next one, whoever signed it, and fills in where it stands.
-func (s *State) judge(e *Entry, p *entryPayload) error {
+// checkNext says which rule an entry breaks as the next one, whoever signed it, and fills in where it stands.
+func (s *State) checkNext(e *Entry, p *entryPayload) error {
 	if e.Seq != s.Head.Seq+1 {
 		return fmt.Errorf("%w: it has seq %d", ErrPlace, e.Seq)
 	}

@@ -97,7 +97,7 @@ func (f *feed) explain(err error) error {
 // goLive goes on in a room that stores nothing any more.
 func (f *feed) goLive() {
 	f.stored = false
-	f.in.SetStored(false, 0)
+	f.in.EndStored()
 	f.src = f.past.live
 }
 
@@ -217,7 +217,7 @@ func (f *feed) kept(frame *store.Frame) (again bool) {
 	}
 	from := max(f.next, 1)
 	f.stored = true
-	f.in.SetStored(true, from)
+	f.in.BeginStored(from)
 	if m, err := f.r.Remember(f.ctx); err == nil { // without it only the check of where the room ends is lost
 		f.reach = m
 	}
