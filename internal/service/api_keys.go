@@ -21,6 +21,8 @@ type keyAPI struct {
 	staging *staging
 }
 
+// put answers PUT /rooms/{room}/keys: copies of a key, sealed by the caller. Those of a key that an entry names are kept for
+// good; of others as many as one may have staged.
 func (a *keyAPI) put(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
@@ -104,8 +106,8 @@ func (a *keyAPI) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	return nil
 }
 
-// get gives a member its copies of a key. A bus admin, who may read everything else, is given none of a room
-// that it was never in.
+// get answers GET /rooms/{room}/keys/{epoch}, a number or latest: a member is given its copies of a key, by those who may
+// seal it. A bus admin, who may read everything else, is given none of a room that it was never in.
 func (a *keyAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {

@@ -221,8 +221,8 @@ var answeredLogins = map[string]loginCase{
 	"nothing to sign answers with":   {'a', aUser, (*porch).forgetIssuer, "", true},
 	"nor refusals":                   {'m', aUser, (*porch).forgetIssuer, "denied:1", false},
 	"the store does not answer":      {'a', aUser, func(p *porch) { p.store.Close() }, "unavailable:1", false},
-	"a record is damaged":            {'m', aUser, func(p *porch) { p.asks(&ailing{p.store, false, true}) }, "unavailable:1", false},
-	"the store does not read a room": {'a', namingARoom, func(p *porch) { p.asks(&ailing{p.store, true, false}) }, "unavailable:1", false},
+	"a record is damaged":            {'m', aUser, func(p *porch) { p.asks(&ailing{Backend: p.store, lists: true}) }, "unavailable:1", false},
+	"the store does not read a room": {'a', namingARoom, func(p *porch) { p.asks(&ailing{Backend: p.store, entries: true}) }, "unavailable:1", false},
 	"a room that is not there":       {'a', namingARoom, nil, "allowed:1", true},
 }
 
