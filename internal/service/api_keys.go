@@ -97,8 +97,11 @@ func (a *keyAPI) users(ctx context.Context, keys []store.MembersCopy) error {
 // entry nobody knows yet; a copy that someone else puts there for itself is of no use to it unless it is let in, and
 // never to anyone else.
 func (a *keyAPI) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
-	if _, err := store.HeadOf(c.Context(), a.store, room); !errors.Is(err, store.ErrNotFound) {
-		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
+	switch _, err := store.HeadOf(c.Context(), a.store, room); {
+	case err == nil: // it is there, and not for the caller to see
+		return fmt.Errorf("room %s: %w", room, store.ErrNotFound)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
 	}
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
 		return fmt.Errorf("%w: a room begins with its creator's own key", store.ErrDenied)

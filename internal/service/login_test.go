@@ -146,7 +146,15 @@ func (p *porch) outcome() string {
 type ailing struct {
 	store.Backend
 	entries bool // it reads none
+	heads   bool // it does not say where logs end
 	lists   bool // somebody whom its log does not know
+}
+
+func (s *ailing) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	if s.heads {
+		return nil, store.ErrUnavailable
+	}
+	return s.Backend.Heads(ctx, logs...)
 }
 
 func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
