@@ -14,6 +14,7 @@ type busAPI struct {
 	bus  crypto.ID
 }
 
+// get answers GET /bus, to every user.
 func (a *busAPI) get(c *call) (int, any, error) {
 	body, err := a.body(c.Context())
 	return http.StatusOK, body, err

@@ -16,6 +16,7 @@ type cardAPI struct {
 	waiting *waitingCards // of people who are not on the allowlist yet
 }
 
+// put answers PUT /cards/{endpoint}: one's own card, and for an admin anybody's.
 func (a *cardAPI) put(c *call) (int, any, error) {
 	key, err := c.endpoint()
 	if err != nil {
@@ -25,19 +26,20 @@ func (a *cardAPI) put(c *call) (int, any, error) {
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	return a.keep(c, store.Card{Endpoint: key, Statement: in.Card})
+	return a.putChecked(c, store.Card{Endpoint: key, Statement: in.Card})
 }
 
+// putAll answers POST /cards as put does, for many: all of them are kept, or none.
 func (a *cardAPI) putAll(c *call) (int, any, error) {
 	var in store.CardsBody
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
-	return a.keep(c, in.Cards...)
+	return a.putChecked(c, in.Cards...)
 }
 
-// keep keeps all of the cards, or none when the caller may not put one of them.
-func (a *cardAPI) keep(c *call, cards ...store.Card) (int, any, error) {
+// putChecked keeps all of the cards, or none when the caller may not put one of them.
+func (a *cardAPI) putChecked(c *call, cards ...store.Card) (int, any, error) {
 	if err := fewCards(len(cards)); err != nil {
 		return 0, nil, err
 	}
@@ -52,6 +54,7 @@ func (a *cardAPI) keep(c *call, cards ...store.Card) (int, any, error) {
 	return http.StatusNoContent, nil, a.keyring.PutCards(c.Context(), cards...)
 }
 
+// fewCards refuses more cards than one request may have.
 func fewCards(n int) error {
 	if n > store.MaxCards {
 		return fmt.Errorf("%w: at most %d cards in one request", store.ErrInvalid, store.MaxCards)
@@ -59,6 +62,7 @@ func fewCards(n int) error {
 	return nil
 }
 
+// get answers GET /cards/{endpoint} with a card; ErrNotFound for one that is not known.
 func (a *cardAPI) get(c *call) (int, any, error) {
 	key, err := c.endpoint()
 	if err != nil {
@@ -74,6 +78,7 @@ func (a *cardAPI) get(c *call) (int, any, error) {
 	return http.StatusOK, store.CardBody{Card: cards[0].Statement}, nil
 }
 
+// query answers POST /cards/query with the cards of many, and leaves out those that are not known.
 func (a *cardAPI) query(c *call) (int, any, error) {
 	var in store.EndpointsBody
 	if err := c.body(&in); err != nil {

@@ -27,7 +27,8 @@ type entryAPI struct {
 	now     func() time.Time
 }
 
-// create makes a room of its first entry.
+// create answers POST /logs: a room is made of its first entry, whoever brings that, and has its stream when this is
+// answered. ErrDenied when its author has made as many as it may, ErrExists for a subject that is taken.
 func (a *entryAPI) create(c *call) (int, any, error) {
 	var in store.EntryBody
 	if err := c.body(&in); err != nil {
@@ -57,7 +58,9 @@ func (a *entryAPI) create(c *call) (int, any, error) {
 	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
 }
 
-// add adds the next entry to a log that is there.
+// add answers POST /logs/{log}: an entry is the next of a log that is there, or is in it already. When this is answered, the
+// stream of a room whose policy was changed is what that says, and whoever the entry ended access for is disconnected.
+// ErrConflict, with where the log ends, when another entry has the place.
 func (a *entryAPI) add(c *call) (int, any, error) {
 	log, err := c.id("log")
 	if err != nil {

@@ -21,6 +21,8 @@ type keyAPI struct {
 	staging *staging
 }
 
+// put answers PUT /rooms/{room}/keys: copies of a key, sealed by the caller. Those of a key that an entry names are kept for
+// good; of others as many as one may have staged.
 func (a *keyAPI) put(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
@@ -95,8 +97,11 @@ func (a *keyAPI) users(ctx context.Context, keys []store.MembersCopy) error {
 // entry nobody knows yet; a copy that someone else puts there for itself is of no use to it unless it is let in, and
 // never to anyone else.
 func (a *keyAPI) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
-	if _, err := store.HeadOf(c.Context(), a.store, room); !errors.Is(err, store.ErrNotFound) {
-		return errors.Join(err, fmt.Errorf("room %s: %w", room, store.ErrNotFound))
+	switch _, err := store.HeadOf(c.Context(), a.store, room); {
+	case err == nil: // it is there, and not for the caller to see
+		return fmt.Errorf("room %s: %w", room, store.ErrNotFound)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
 	}
 	if in.Epoch != 1 || len(in.Keys) != 1 || in.Keys[0].Endpoint != c.caller {
 		return fmt.Errorf("%w: a room begins with its creator's own key", store.ErrDenied)
@@ -104,8 +109,8 @@ func (a *keyAPI) creatorToBe(c *call, room crypto.ID, in store.KeysBody) error {
 	return nil
 }
 
-// get gives a member its copies of a key. A bus admin, who may read everything else, is given none of a room
-// that it was never in.
+// get answers GET /rooms/{room}/keys/{epoch}, a number or latest: a member is given its copies of a key, by those who may
+// seal it. A bus admin, who may read everything else, is given none of a room that it was never in.
 func (a *keyAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {

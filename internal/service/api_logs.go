@@ -19,6 +19,9 @@ type logAPI struct {
 	bus       crypto.ID
 }
 
+// get answers GET /logs/{log}?after=&limit= with entries, as many as fit one answer, and where the log ends; limit=0 asks for
+// the end alone. ErrNotFound for a room that the caller may not read, ErrDamaged for a log that ends before what was read
+// of it, or lacks an entry.
 func (a *logAPI) get(c *call) (int, any, error) {
 	log, err := c.id("log")
 	if err != nil {
@@ -67,7 +70,7 @@ func (a *logAPI) get(c *call) (int, any, error) {
 	return http.StatusOK, body, nil
 }
 
-// heads answers for the logs that the caller may read, and leaves the others out.
+// heads answers POST /heads with where logs end: those that the caller may read, and leaves the others out.
 func (a *logAPI) heads(c *call) (int, any, error) {
 	var in store.LogsBody
 	if err := c.body(&in); err != nil {

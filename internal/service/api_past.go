@@ -28,7 +28,7 @@ type pastAPI struct {
 	logs     *logs
 }
 
-// get answers with a part of a room's past. Whether the caller is a member is looked up each time.
+// get answers GET /rooms/{room}/frames with a part of a room's past. Whether the caller is a member is looked up each time.
 func (a *pastAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {

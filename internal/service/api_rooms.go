@@ -15,6 +15,7 @@ type roomAPI struct {
 	logs      *logs
 }
 
+// ofMember answers GET /members/{endpoint}/rooms: one's own rooms, and for an admin anybody's.
 func (a *roomAPI) ofMember(c *call) (int, any, error) {
 	key, err := c.endpoint()
 	if err != nil {
@@ -30,6 +31,8 @@ func (a *roomAPI) ofMember(c *call) (int, any, error) {
 	return http.StatusOK, list, err
 }
 
+// list answers GET /rooms?subject= with the room that has a subject, to who may read it, and GET /rooms?after= with a page of
+// all rooms, to admins.
 func (a *roomAPI) list(c *call) (int, any, error) {
 	q := c.URL.Query()
 	if subject := q.Get("subject"); subject != "" {
@@ -64,6 +67,7 @@ func (a *roomAPI) list(c *call) (int, any, error) {
 	return http.StatusOK, list, nil
 }
 
+// get answers GET /rooms/{room} with what the directory lists of it.
 func (a *roomAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
@@ -76,6 +80,7 @@ func (a *roomAPI) get(c *call) (int, any, error) {
 	return http.StatusOK, r, err
 }
 
+// members answers GET /rooms/{room}/members.
 func (a *roomAPI) members(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {

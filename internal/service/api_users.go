@@ -11,6 +11,7 @@ import (
 // userAPI says who is on the allowlist, to everyone who is.
 type userAPI struct{ users store.Allowlist }
 
+// list answers GET /users?after=&limit= with a page of the allowlist, revoked users too, by key.
 func (a *userAPI) list(c *call) (int, any, error) {
 	limit, err := c.number("limit", maxRecords)
 	if err != nil {
@@ -35,6 +36,7 @@ func (a *userAPI) list(c *call) (int, any, error) {
 	return http.StatusOK, list, nil
 }
 
+// get answers GET /users/{endpoint}; ErrNotFound for one who never was on the allowlist.
 func (a *userAPI) get(c *call) (int, any, error) {
 	key, err := c.endpoint()
 	if err != nil {

@@ -22,23 +22,23 @@ type audit struct {
 	log   *slog.Logger
 }
 
-// filed is a store in a file, which may be damaged without a word.
-type filed interface {
+// fileStore is a store in a file, which may be damaged without a word.
+type fileStore interface {
 	CheckFile(ctx context.Context) error
 	Strays(ctx context.Context) (int, error)
 	Unrecorded(ctx context.Context) (int, error)
 	ResetHeads(ctx context.Context) error
 }
 
-// recorded is a store whose servers may not be able to read all that they have.
-type recorded interface {
+// serverStore is a store whose servers may not be able to read all that they have.
+type serverStore interface {
 	CheckRecords(ctx context.Context) error
 }
 
 // allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged.
 // Records that differ from the log let nobody in: in a file they are written anew, elsewhere it tells of them.
 func (a *audit) allowlist(ctx context.Context) error {
-	if records, ok := a.store.(recorded); ok {
+	if records, ok := a.store.(serverStore); ok {
 		err := records.CheckRecords(ctx)
 		if errors.Is(err, store.ErrDamaged) { // the rooms that need it fail, and no others
 			a.log.Error("some of what the store keeps cannot be read: "+doctorTells+"; nobody can use them until a backup is restored", "error", err)
@@ -47,7 +47,7 @@ func (a *audit) allowlist(ctx context.Context) error {
 		}
 	}
 	strays := 0 // records of no log
-	if file, ok := a.store.(filed); ok {
+	if file, ok := a.store.(fileStore); ok {
 		err := file.CheckFile(ctx)
 		if err == nil {
 			err = a.record(ctx, file)
@@ -76,12 +76,12 @@ func (a *audit) users(ctx context.Context, strays int) error {
 	case errors.Is(err, store.ErrConflict), err == nil && wrong+strays == 0: // somebody has changed it meanwhile
 		return nil
 	case errors.Is(err, store.ErrShort):
-		return a.short(err)
+		return a.lostEnd(err)
 	case err != nil:
 		return err
 	}
-	if _, ok := a.store.(filed); ok {
-		return a.anew(ctx, s, "of users", false)
+	if _, ok := a.store.(fileStore); ok {
+		return a.rewrite(ctx, s, "of users")
 	}
 	behind, err := a.store.Behind(ctx)
 	if err != nil || slices.Contains(behind, a.bus) { // by an entry that was stored just now: it is brought up to date
@@ -91,10 +91,10 @@ func (a *audit) users(ctx context.Context, strays int) error {
 	return nil
 }
 
-// short decides what to do about a bus log that ends before what the store lists: it is served only if nothing has been
+// lostEnd decides what to do about a bus log that ends before what the store lists: it is served only if nothing has been
 // noted of it here, or not any more. Nobody gets in whom either the log or the list has revoked.
-func (a *audit) short(err error) error {
-	if a.seen.noted {
+func (a *audit) lostEnd(err error) error {
+	if a.seen.recorded {
 		return err
 	}
 	a.log.Error("the bus log lost its end: who came after that is not let in, and who was revoked is revoked in the store's list alone, which "+doctorForgets, "error", err)
@@ -102,7 +102,7 @@ func (a *audit) short(err error) error {
 }
 
 // record has what is there recorded as acknowledged where nothing says what was, and tells of it.
-func (a *audit) record(ctx context.Context, file filed) error {
+func (a *audit) record(ctx context.Context, file fileStore) error {
 	n, err := file.Unrecorded(ctx)
 	if err != nil || n == 0 {
 		return err
@@ -111,28 +111,35 @@ func (a *audit) record(ctx context.Context, file filed) error {
 	return file.ResetHeads(ctx)
 }
 
-// anew makes what the store lists what a log says; dry is for where that may well be so already.
-func (a *audit) anew(ctx context.Context, s *ledger.State, what string, dry bool) error {
-	rewrite := a.store.Rebuild
-	if dry {
-		rewrite = a.store.Differs
+// mend makes what the store lists what a log says, if it is not, and tells of it.
+func (a *audit) mend(ctx context.Context, s *ledger.State, what string) error {
+	wrong, err := a.store.Differs(ctx, s)
+	if err == nil && wrong > 0 {
+		return a.rewrite(ctx, s, what)
 	}
-	wrong, err := rewrite(ctx, s)
-	if err == nil && dry && wrong > 0 {
-		return a.anew(ctx, s, what, false)
-	}
-	if errors.Is(err, store.ErrConflict) { // it has grown, and its views with it
-		return nil
-	}
+	return unlessGrown(err)
+}
+
+// rewrite writes anew what the store lists of a log, and tells of it if that made a difference.
+func (a *audit) rewrite(ctx context.Context, s *ledger.State, what string) error {
+	wrong, err := a.store.Rebuild(ctx, s)
 	if err == nil && wrong > 0 {
 		a.log.Warn("what the store lists "+what+" was not what the log says, and was written anew from that: the disk may be failing", "log", s.ID, "records", wrong)
+	}
+	return unlessGrown(err)
+}
+
+// unlessGrown is an error, but not that a log has grown meanwhile: its views have grown with it.
+func unlessGrown(err error) error {
+	if errors.Is(err, store.ErrConflict) {
+		return nil
 	}
 	return err
 }
 
 // rooms reads every room's log, and tells of those that are damaged.
 func (a *audit) rooms(ctx context.Context) {
-	_, inFile := a.store.(filed)
+	_, inFile := a.store.(fileStore)
 	wrong := 0
 	for room, err := range a.store.Rooms(ctx, crypto.ID{}) {
 		var state *ledger.State
@@ -152,7 +159,7 @@ func (a *audit) rooms(ctx context.Context) {
 			a.log.Warn("rooms could not be looked at", "error", err)
 			return
 		case inFile:
-			if err := a.anew(ctx, state, "of a room", true); err != nil {
+			if err := a.mend(ctx, state, "of a room"); err != nil {
 				a.log.Warn("what the store lists of a room was not looked at", "room", room.Subject, "error", err)
 			}
 		case !listed(room, state):

@@ -111,7 +111,7 @@ func (c *carrier) receive(m *nats.Msg) {
 	}
 	if err != nil {
 		answer := ours && c.refuse(owner, m.Size(), now)
-		if !answer || !errors.Is(err, errBusy) || !c.tell(m) {
+		if !answer || !errors.Is(err, errBusy) || !c.answerBusyLater(m) {
 			c.dropped("unanswerable")
 		}
 		return
@@ -128,7 +128,7 @@ func (c *carrier) receive(m *nats.Msg) {
 	if c.pool.offer(caller, m.Size(), do) {
 		return
 	}
-	if !c.refuse(caller, m.Size(), now) || !c.tell(m) {
+	if !c.refuse(caller, m.Size(), now) || !c.answerBusyLater(m) {
 		c.dropped("busy")
 	}
 }
@@ -166,8 +166,8 @@ func (c *carrier) caller(inbox string, key crypto.PublicKey) crypto.PublicKey {
 	return key
 }
 
-// tell lets a request be answered that the service is busy. Sending may wait, which receive may not.
-func (c *carrier) tell(m *nats.Msg) bool {
+// answerBusyLater lets a request be answered that the service is busy. Sending may wait, which receive may not.
+func (c *carrier) answerBusyLater(m *nats.Msg) bool {
 	select {
 	case c.busy <- &nats.Msg{Subject: m.Subject, Reply: m.Reply, Sub: m.Sub}: // without its body
 		return true
@@ -176,7 +176,7 @@ func (c *carrier) tell(m *nats.Msg) bool {
 	}
 }
 
-// answerBusy answers what tell was given, until the service ends.
+// answerBusy answers what answerBusyLater was given, until the service ends.
 func (c *carrier) answerBusy() {
 	for {
 		select {

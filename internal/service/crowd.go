@@ -166,8 +166,8 @@ func (c *crowd) seed(ctx context.Context, sys *nats.Conn) error {
 	return nil
 }
 
-// keep counts those who are there already, and then ends what nobody told the end of, until ctx ends.
-func (c *crowd) keep(ctx context.Context, sys *nats.Conn, log *slog.Logger) {
+// run counts those who are there already, and then ends what nobody told the end of, until ctx ends.
+func (c *crowd) run(ctx context.Context, sys *nats.Conn, log *slog.Logger) {
 	if err := c.seed(ctx, sys); err != nil && ctx.Err() == nil {
 		log.Warn("users that were connected before are not counted", "error", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // The first step of a start: which bus the store holds, or that it is founded now, and whether what the store holds of it
@@ -40,7 +41,7 @@ func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) er
 		return fmt.Errorf("%w: the store does not hold the bus %s yet", store.ErrUnavailable, o.Bus)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		if err := beside(ctx, o.Dir, streams); err != nil {
+		if err := neverUsed(ctx, o.Dir, streams); err != nil {
 			return err
 		}
 		s.Founded = true
@@ -69,9 +70,9 @@ func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) er
 	return nil
 }
 
-// beside makes sure that a bus is not founded where another was: its store is lost, and its streams, or what is
+// neverUsed makes sure that a bus is not founded where another was: its store is lost then, and its streams, or what is
 // remembered of them, are not.
-func beside(ctx context.Context, dir string, streams *bus.Streams) error {
+func neverUsed(ctx context.Context, dir string, streams *bus.Streams) error {
 	const lost = "the store is empty, and there are room streams of an earlier bus (%s): nothing is founded beside them"
 	if dir != "" {
 		left, err := LoadMarks(MarksFile(dir))
@@ -104,11 +105,9 @@ func (o *Options) wait(ctx context.Context, f func() error) error {
 		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		waiting.say(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)
-		select {
-		case <-ctx.Done():
+		waiting.report(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)
+		if tasks.Pause(ctx, retryEvery) != nil {
 			return err
-		case <-time.After(retryEvery):
 		}
 	}
 }

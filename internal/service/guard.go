@@ -9,6 +9,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // How the servers of a cluster that was cut in two are dealt with. Who is connected on the other side cannot
@@ -47,9 +48,9 @@ func (g *guard) follow(ctx context.Context) {
 		err := g.servers.Look(ctx)
 		switch {
 		case err == nil:
-			g.well("asked", "the servers say again who is there")
+			g.resolved("asked", "the servers say again who is there")
 		case ctx.Err() == nil:
-			g.say(slog.LevelWarn, "asked", err.Error(), "the servers do not say who is there", "error", err)
+			g.report(slog.LevelWarn, "asked", err.Error(), "the servers do not say who is there", "error", err)
 		}
 		g.judge(ctx, began)
 		select {
@@ -102,7 +103,7 @@ func (g *guard) judge(ctx context.Context, since time.Time) {
 	}
 	if 2*answered > len(known) {
 		g.cutSince, g.dropped = time.Time{}, false
-		g.well("cut", "most of the servers are there again", "there", answered, "of", len(known))
+		g.resolved("cut", "most of the servers are there again", "there", answered, "of", len(known))
 		return
 	}
 	if g.cutSince.IsZero() {
@@ -114,10 +115,10 @@ func (g *guard) judge(ctx context.Context, since time.Time) {
 	err := bus.DropAll(ctx, g.servers, since, g.own)
 	g.dropped = err == nil
 	if err != nil {
-		g.say(slog.LevelError, "cut", err.Error(), "cut off from most of the servers, and not all connections could be dropped", "there", answered, "of", len(known), "error", err)
+		g.report(slog.LevelError, "cut", err.Error(), "cut off from most of the servers, and not all connections could be dropped", "there", answered, "of", len(known), "error", err)
 		return
 	}
-	g.say(slog.LevelError, "cut", "dropped", "cut off from most of the servers: all connections were dropped, and nobody is let in until the others are back", "there", answered, "of", len(known))
+	g.report(slog.LevelError, "cut", "dropped", "cut off from most of the servers: all connections were dropped, and nobody is let in until the others are back", "there", answered, "of", len(known))
 }
 
 // quorum reports whether the store can prove that it is current.
@@ -146,10 +147,8 @@ func (r *reconciler) dropOthers(ctx context.Context, n store.Notice) error {
 		if !waiting {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if tasks.Pause(ctx, kickAgain) != nil {
 			return errors.Join(store.ErrUnavailable, err)
-		case <-time.After(kickAgain):
 		}
 	}
 }

@@ -34,9 +34,9 @@ func SeenFile(dir string) string { return filepath.Join(dir, headFile) }
 
 // seen is how far a service has seen the bus log.
 type seen struct {
-	file  string // empty: nothing is noted
-	bus   crypto.ID
-	noted bool // something was, when the service started
+	file     string // empty: nothing is noted
+	bus      crypto.ID
+	recorded bool // something was, when the service started
 }
 
 type seenHead struct {
@@ -47,7 +47,7 @@ type seenHead struct {
 
 func newSeen(o Options, bus crypto.ID) *seen {
 	s := &seen{bus: bus}
-	if _, ok := o.Store.(filed); !ok && o.Dir != "" {
+	if _, ok := o.Store.(fileStore); !ok && o.Dir != "" {
 		s.file = SeenFile(o.Dir)
 	}
 	return s
@@ -81,7 +81,7 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 	if err != nil {
 		return err
 	}
-	s.noted = was.Seq > 0
+	s.recorded = was.Seq > 0
 	for began := time.Now(); ; {
 		log, err := logs.state(ctx, s.bus)
 		if err != nil {
@@ -90,7 +90,7 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 		head := log.Head
 		switch {
 		case was.Seq == 0 || log.Has(ledger.Head{Seq: was.Seq, Hash: was.Hash}):
-			return s.note(head)
+			return s.record(head)
 		case head.Seq >= was.Seq || time.Since(began) > headWait:
 			return fmt.Errorf("the bus log: %w: it ends at entry %d (%x), and this service has seen it up to %d (%x)",
 				ErrLostEnd, head.Seq, head.Hash[:8], was.Seq, was.Hash[:8])
@@ -101,8 +101,8 @@ func (s *seen) check(ctx context.Context, logs *logs) error {
 	}
 }
 
-// still makes sure that the store has the last entry that was noted; ErrLostEnd when none of several servers has it.
-func (s *seen) still(ctx context.Context, from store.Log) error {
+// hasLast makes sure that the store has the last entry that was noted; ErrLostEnd when none of several servers has it.
+func (s *seen) hasLast(ctx context.Context, from store.Log) error {
 	was, err := s.read()
 	if err != nil || was.Seq == 0 {
 		return err
@@ -124,8 +124,8 @@ func (s *seen) still(ctx context.Context, from store.Log) error {
 	return fmt.Errorf("the bus log: %w: it was seen up to entry %d (%x), which is not there any more", ErrLostEnd, was.Seq, was.Hash[:8])
 }
 
-// note writes down how far the bus log goes, and returns when that is on the disk.
-func (s *seen) note(head ledger.Head) error {
+// record writes down how far the bus log goes, and returns when that is on the disk.
+func (s *seen) record(head ledger.Head) error {
 	was, err := s.read()
 	if s.file == "" || err != nil || was.Seq >= head.Seq {
 		return err

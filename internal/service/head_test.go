@@ -157,7 +157,7 @@ func TestShortLog(t *testing.T) {
 	}
 	b.revokes(n)
 	loseEntry(t, n, 3)
-	if err := n.seen.still(t.Context(), n.store); !errors.Is(err, store.ErrDamaged) {
+	if err := n.seen.hasLast(t.Context(), n.store); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("the running service finds nothing: %v", err)
 	}
 	if c, err := b.as(n, b.o.Identity); !errors.Is(err, unibus.ErrIntegrity) {

@@ -63,9 +63,9 @@ type heldKeeper struct {
 	done   chan struct{}
 }
 
-// keepHeldKeys begins with what is held now.
-func keepHeldKeys(ctx context.Context, dir string, server *bus.Server, log *slog.Logger) (*heldKeeper, error) {
-	if err := keepHeld(ctx, dir, server); err != nil {
+// startHeldKeeper begins with what is held now.
+func startHeldKeeper(ctx context.Context, dir string, server *bus.Server, log *slog.Logger) (*heldKeeper, error) {
+	if err := recordHeld(ctx, dir, server); err != nil {
 		return nil, err
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -73,7 +73,7 @@ func keepHeldKeys(ctx context.Context, dir string, server *bus.Server, log *slog
 	go func() {
 		defer close(k.done)
 		for tasks.Pause(run, heldEvery) == nil {
-			if err := keepHeld(run, dir, server); err != nil && run.Err() == nil {
+			if err := recordHeld(run, dir, server); err != nil && run.Err() == nil {
 				log.Warn("how much the server holds is not remembered", "error", err)
 			}
 		}
@@ -90,13 +90,13 @@ func (k *heldKeeper) stop() {
 	<-k.done
 	ctx, cancel := context.WithTimeout(context.Background(), lastHeld)
 	defer cancel()
-	if err := keepHeld(ctx, k.dir, k.server); err != nil {
+	if err := recordHeld(ctx, k.dir, k.server); err != nil {
 		k.log.Warn("how much the server holds is not remembered", "error", err)
 	}
 }
 
-// keepHeld remembers how many keys the server holds; never fewer than before.
-func keepHeld(ctx context.Context, dir string, server *bus.Server) error {
+// recordHeld remembers how many keys the server holds; never fewer than before.
+func recordHeld(ctx context.Context, dir string, server *bus.Server) error {
 	now, err := server.Keys(ctx, growing...)
 	if err != nil {
 		return err

@@ -24,8 +24,8 @@ const (
 )
 
 // greeter answers strangers with the first statement of the bus log, and takes the card that one may
-// send along. It does no more than its rate allows, and no connection has more than a few of its answers: one that goes on is dropped, since the servers remember each
-// request for a while.
+// send along. It does no more than its rate allows, and no connection has more than a few of its answers: one that goes
+// on is dropped, since the servers remember each request for a while.
 type greeter struct {
 	answer  []byte
 	all     *rate.Limiter

@@ -158,19 +158,19 @@ func TestNothingFoundedBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := beside(t.Context(), dir, streams); err != nil {
+	if err := neverUsed(t.Context(), dir, streams); err != nil {
 		t.Errorf("nothing is there: %v", err)
 	}
 	if err := (Marks{"room": {}}).Save(MarksFile(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := beside(t.Context(), dir, streams); !errors.Is(err, store.ErrIntegrity) {
+	if err := neverUsed(t.Context(), dir, streams); !errors.Is(err, store.ErrIntegrity) {
 		t.Errorf("streams of rooms are there: %v", err)
 	}
 	if err := os.WriteFile(MarksFile(dir), []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := beside(t.Context(), dir, streams); err == nil {
+	if err := neverUsed(t.Context(), dir, streams); err == nil {
 		t.Error("what is remembered of streams is damaged, and a bus founded")
 	}
 }

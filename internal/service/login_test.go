@@ -146,7 +146,15 @@ func (p *porch) outcome() string {
 type ailing struct {
 	store.Backend
 	entries bool // it reads none
+	heads   bool // it does not say where logs end
 	lists   bool // somebody whom its log does not know
+}
+
+func (s *ailing) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	if s.heads {
+		return nil, store.ErrUnavailable
+	}
+	return s.Backend.Heads(ctx, logs...)
 }
 
 func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
@@ -221,8 +229,8 @@ var answeredLogins = map[string]loginCase{
 	"nothing to sign answers with":   {'a', aUser, (*porch).forgetIssuer, "", true},
 	"nor refusals":                   {'m', aUser, (*porch).forgetIssuer, "denied:1", false},
 	"the store does not answer":      {'a', aUser, func(p *porch) { p.store.Close() }, "unavailable:1", false},
-	"a record is damaged":            {'m', aUser, func(p *porch) { p.asks(&ailing{p.store, false, true}) }, "unavailable:1", false},
-	"the store does not read a room": {'a', namingARoom, func(p *porch) { p.asks(&ailing{p.store, true, false}) }, "unavailable:1", false},
+	"a record is damaged":            {'m', aUser, func(p *porch) { p.asks(&ailing{Backend: p.store, lists: true}) }, "unavailable:1", false},
+	"the store does not read a room": {'a', namingARoom, func(p *porch) { p.asks(&ailing{Backend: p.store, entries: true}) }, "unavailable:1", false},
 	"a room that is not there":       {'a', namingARoom, nil, "allowed:1", true},
 }
 

@@ -69,7 +69,7 @@ func (l *logs) read(ctx context.Context, log crypto.ID, e *folded) (*ledger.Stat
 		touched = append(touched, added.Touches()...)
 	}
 	s := fold.State()
-	l.roster.note(s, touched)
+	l.roster.update(s, touched)
 	e.set(s)
 	switch {
 	case failed != nil:
@@ -185,7 +185,7 @@ func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, chec
 	if err := l.store.Append(ctx, store.Change{Entry: e, Views: after.Views(e)}); err != nil {
 		return place, nil, err // whether the store has it shows when the log is read on
 	}
-	l.roster.note(after, e.Touches())
+	l.roster.update(after, e.Touches())
 	f.set(after)
 	return place, e, nil
 }

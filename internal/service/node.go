@@ -59,6 +59,7 @@ type Node struct {
 	log    *slog.Logger
 }
 
+// start takes the steps of StartNode, in the order in which they are there.
 func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return fmt.Errorf("the data folder: %w", err)
@@ -126,7 +127,7 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 		err = o.remember()
 	}
 	if err == nil && n.server != nil && o.Store == JetStream && (o.Sync == "" || o.Sync == "always") {
-		n.held, err = keepHeldKeys(ctx, o.Dir, n.server, o.Log)
+		n.held, err = startHeldKeeper(ctx, o.Dir, n.server, o.Log)
 	}
 	return err
 }
@@ -184,6 +185,7 @@ func (n *Node) embedded() embedded {
 // waitNotice is how long a node waits for the others of its cluster before it says so.
 const waitNotice = 10 * time.Second
 
+// openJetStream opens the store that the servers keep, and says when that takes its time.
 func openJetStream(ctx context.Context, links *bus.Links, o NodeOptions) (*jetstream.Store, error) {
 	replicas := o.Replicas
 	if replicas == 0 && (o.Cluster.Name != "" || o.External != nil && links.Store.ConnectedClusterName() != "") {

@@ -37,8 +37,8 @@ type reconciler struct {
 // was being decided while the log grew may have appeared since.
 const retryEvery = time.Second
 
-// all completes views that a crash left behind, and makes every stored room's stream.
-func (r *reconciler) all(ctx context.Context) error {
+// catchUp completes views that a crash left behind, and makes every stored room's stream.
+func (r *reconciler) catchUp(ctx context.Context) error {
 	behind, err := r.store.Behind(ctx)
 	if err != nil {
 		return err
@@ -87,30 +87,38 @@ const (
 // follow works on notices until they end: tells of them at once, and tends streams and drops connections beside
 // that, which takes as long as the servers take.
 func (r *reconciler) follow(ctx context.Context, notices <-chan store.Notice) {
-	told := make(chan store.Notice, maxNotices)
+	streams := make(chan store.Notice, maxNotices)
 	ends := make(chan store.Notice, maxNotices)
 	var beside sync.WaitGroup
-	beside.Go(func() { inTurns(told, func(n store.Notice, again bool) bool { return r.tend(ctx, n) }) })
-	beside.Go(func() { inTurns(ends, func(n store.Notice, again bool) bool { return r.drop(ctx, n, again) }) })
-	inTurns(notices, func(n store.Notice, again bool) bool { return r.tell(ctx, n, again, told, ends) })
-	close(told)
+	beside.Go(func() { inTurns(streams, func(n store.Notice, _ attempt) bool { return r.ensureStream(ctx, n) }) })
+	beside.Go(func() { inTurns(ends, func(n store.Notice, a attempt) bool { return r.drop(ctx, n, a) }) })
+	inTurns(notices, func(n store.Notice, a attempt) bool { return r.handle(ctx, n, a, streams, ends) })
+	close(streams)
 	close(ends)
 	beside.Wait()
 }
 
+// attempt says whether something is done for an entry for the first time, or again, since it was left undone.
+type attempt int
+
+const (
+	first attempt = iota
+	again
+)
+
 // inTurns does what new entries ask for, until there are no more. Logs take turns: one that grows without a pause
 // holds up no other. What has to be done again is, after a while.
-func inTurns(notices <-chan store.Notice, do func(n store.Notice, again bool) (undone bool)) {
+func inTurns(notices <-chan store.Notice, do func(n store.Notice, a attempt) (undone bool)) {
 	fresh := turns[crypto.ID, store.Notice]{limits: turnLimits{atOnce: 1, each: 1, inHand: maxNotices, bytes: maxNotices, allBytes: maxNotices}}
 	take := func(n store.Notice) { // it is asked only while there is room
 		fresh.reserve(n.Log, 1)
 		fresh.put(n.Log, 1, n)
 	}
-	var again []store.Notice
+	var undone []store.Notice
 	timer := time.NewTimer(retryEvery)
 	defer timer.Stop()
 	for {
-		room := func() bool { return fresh.bytes < maxNotices && len(again) < maxAgain }
+		room := func() bool { return fresh.bytes < maxNotices && len(undone) < maxAgain }
 		for len(notices) > 0 && room() { // before anything is done about one log, so that all have their turn
 			take(<-notices)
 		}
@@ -129,23 +137,23 @@ func inTurns(notices <-chan store.Notice, do func(n store.Notice, again bool) (u
 			}
 			take(n)
 		case <-timer.C:
-			n := min(againAtOnce, len(again))
-			left := again[n:]
-			for _, notice := range again[:n] {
-				if do(notice, true) {
+			n := min(againAtOnce, len(undone))
+			left := undone[n:]
+			for _, notice := range undone[:n] {
+				if do(notice, again) {
 					left = append(left, notice)
 				}
 			}
-			again = left
+			undone = left
 			wait := retryEvery
-			if len(again) > againAtOnce {
+			if len(undone) > againAtOnce {
 				wait = againSoon
 			}
 			timer.Reset(wait)
 		case <-ready:
 			log, next, _ := fresh.next()
-			if do(next.do, false) {
-				again = append(again, next.do)
+			if do(next.do, first) {
+				undone = append(undone, next.do)
 			}
 			fresh.done(log, 1)
 		}
@@ -155,30 +163,31 @@ func inTurns(notices <-chan store.Notice, do func(n store.Notice, again bool) (u
 // always is ready.
 var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// tell completes the views of a log and tells of an entry, and hands on what else it asks for. It reports whether
+// handle completes the views of a log and announces an entry, and passes on what else it asks for. It reports whether
 // something is left to do.
-func (r *reconciler) tell(ctx context.Context, n store.Notice, again bool, told, ends chan<- store.Notice) (undone bool) {
+func (r *reconciler) handle(ctx context.Context, n store.Notice, a attempt, streams, ends chan<- store.Notice) (undone bool) {
 	undone = !r.report(ctx, n, r.store.Heal(ctx, n.Log))
-	if again {
+	if a == again {
 		return undone
 	}
 	r.report(ctx, n, r.announce(ctx, n)) // who does not hear of it asks now and then
 	if n.Log != r.bus {
-		hand(ctx, told, n)
+		pass(ctx, streams, n)
 	} else {
 		s, err := r.logs.state(ctx, r.bus)
 		if err == nil {
-			err = r.seen.note(s.Head)
+			err = r.seen.record(s.Head)
 		}
 		r.report(ctx, n, err)
 	}
-	if over, err := r.over(ctx, n, everyone); len(over) > 0 || err != nil {
-		hand(ctx, ends, n)
+	if affected, err := r.affected(ctx, n, everyone); len(affected) > 0 || err != nil {
+		pass(ctx, ends, n)
 	}
 	return undone
 }
 
-func hand(ctx context.Context, to chan<- store.Notice, n store.Notice) {
+// pass passes a notice on, unless everything ends.
+func pass(ctx context.Context, to chan<- store.Notice, n store.Notice) {
 	select {
 	case to <- n:
 	case <-ctx.Done():
@@ -187,15 +196,16 @@ func hand(ctx context.Context, to chan<- store.Notice, n store.Notice) {
 
 // drop ends the connections that an entry asks to end; in a while again, since one whose login was being decided
 // on other grounds may have come in. A server that was silent is asked again when it is heard of.
-func (r *reconciler) drop(ctx context.Context, n store.Notice, again bool) (undone bool) {
+func (r *reconciler) drop(ctx context.Context, n store.Notice, a attempt) (undone bool) {
 	kick := r.kicks.of(n)
-	if !again {
+	if a == first {
 		r.report(ctx, n, r.kick(ctx, n, others, kick))
 		return true
 	}
 	return !kick.Due() || !r.report(ctx, n, r.kick(ctx, n, everyone, kick))
 }
 
+// report logs what could not be done about an entry, and reports whether it could.
 func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool {
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("reconcile", "log", n.Log, "seq", n.Seq, "error", err)
@@ -203,8 +213,8 @@ func (r *reconciler) report(ctx context.Context, n store.Notice, err error) bool
 	return err == nil
 }
 
-// tend brings a room's stream in line with its policy. It reports whether that is left to do.
-func (r *reconciler) tend(ctx context.Context, n store.Notice) (undone bool) {
+// ensureStream brings a room's stream in line with its policy. It reports whether that is left to do.
+func (r *reconciler) ensureStream(ctx context.Context, n store.Notice) (undone bool) {
 	room, err := r.store.Room(ctx, n.Log)
 	if err == nil {
 		err = r.ensure(ctx, room)
@@ -222,15 +232,15 @@ const (
 
 // kick drops the connections of those whose access an entry ended, narrowed or changed.
 func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus.Kick) error {
-	over, err := r.over(ctx, n, w)
+	affected, err := r.affected(ctx, n, w)
 	concerned := bus.Concerned(bus.All)
 	if n.Log != r.bus {
 		concerned = r.named(n.Log)
 	}
-	errs := make([]error, len(over))
+	errs := make([]error, len(affected))
 	var kicking tasks.Group
 	run := kicking.Limit(kicksAtOnce) // one may have to wait for logins that are under way
-	for i, key := range over {
+	for i, key := range affected {
 		if !run(ctx, func() { errs[i] = kick.User(ctx, key, concerned) }) {
 			errs[i] = ctx.Err()
 		}
@@ -242,9 +252,9 @@ func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus
 // kicksAtOnce is how many users' connections are dropped side by side.
 const kicksAtOnce = 16
 
-// over lists those whose connections may do what an entry says they may not, or not what they now may: where a
+// affected lists those whose connections may do what an entry says they may not, or not what they now may: where a
 // room's frames go depends on its policy.
-func (r *reconciler) over(ctx context.Context, n store.Notice, w whom) (list []crypto.PublicKey, err error) {
+func (r *reconciler) affected(ctx context.Context, n store.Notice, w whom) (list []crypto.PublicKey, err error) {
 	s, e, err := r.entry(ctx, n)
 	if err != nil || e == nil {
 		return nil, err

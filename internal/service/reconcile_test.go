@@ -19,8 +19,8 @@ func TestInTurns(t *testing.T) {
 	notices <- store.Notice{Log: crypto.ID{2}, Seq: 1}
 	notices <- store.Notice{Log: crypto.ID{2}, Seq: 2}
 	var done []string
-	inTurns(notices, func(n store.Notice, again bool) bool {
-		if again {
+	inTurns(notices, func(n store.Notice, a attempt) bool {
+		if a == again {
 			done = append(done, "again")
 			close(notices)
 			return false

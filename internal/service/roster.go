@@ -35,8 +35,8 @@ func (r *roster) get(key crypto.PublicKey, now time.Time) (standing, bool) {
 	return u, ok && (u.until.IsZero() || now.Before(u.until))
 }
 
-// note takes over what the bus log says of users whom it has touched since; nothing if the log is a room's.
-func (r *roster) note(s *ledger.State, touched []crypto.PublicKey) {
+// update takes over what the bus log says of users whom it has touched since; nothing if the log is a room's.
+func (r *roster) update(s *ledger.State, touched []crypto.PublicKey) {
 	if s.Bus == nil {
 		return
 	}

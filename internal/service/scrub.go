@@ -83,10 +83,10 @@ func (s *scrub) run(ctx context.Context) {
 	for wait := scrubFirst; tasks.Pause(ctx, wait) == nil; wait = scrubEvery {
 		names, err := s.server.Streams(ctx)
 		if err != nil {
-			s.say(slog.LevelWarn, "streams", err.Error(), "the server's files are not looked at", "error", err)
+			s.report(slog.LevelWarn, "streams", err.Error(), "the server's files are not looked at", "error", err)
 			continue
 		}
-		s.well("streams", "the server's files are looked at again")
+		s.resolved("streams", "the server's files are looked at again")
 		names = slices.DeleteFunc(names, func(name string) bool { return ofRoom(name) && time.Since(s.looked[name]) < scrubRooms })
 		for chunk := range slices.Chunk(names, scrubAtOnce) {
 			if s.look(ctx, chunk); ctx.Err() != nil {
@@ -118,10 +118,10 @@ func (s *scrub) look(ctx context.Context, names []string) {
 	case ctx.Err() != nil:
 		return
 	case err != nil:
-		s.say(slog.LevelWarn, "files", err.Error(), "the files of streams could not be read", "error", err)
+		s.report(slog.LevelWarn, "files", err.Error(), "the files of streams could not be read", "error", err)
 		return
 	}
-	s.well("files", "the files of streams can be read again")
+	s.resolved("files", "the files of streams can be read again")
 	for _, name := range names {
 		s.looked[name] = time.Now()
 		s.tell(name, lacking[name])
@@ -134,7 +134,7 @@ func (s *scrub) tell(name string, lacking bus.Lack) {
 	defer s.mu.Unlock()
 	if lacking == (bus.Lack{}) {
 		delete(s.lacking, name)
-		s.well("stream "+name, "the files of a stream are whole again", "stream", name)
+		s.resolved("stream "+name, "the files of a stream are whole again", "stream", name)
 		return
 	}
 	what := fmt.Sprintf("%d of what it holds cannot be read, or is not there", lacking.Held)
@@ -142,8 +142,8 @@ func (s *scrub) tell(name string, lacking bus.Lack) {
 	if lacking.Held == 0 {
 		what = fmt.Sprintf("%d records of what was removed or overwritten are damaged: nothing is lost yet, but what is behind them is when this server next stops without a clean end", lacking.Dead)
 		s.lacking[name] = what
-		s.say(slog.LevelError, "stream "+name, what, "this server's disk has damaged some of what it does not need any more of a stream; without other servers make a backup now, and restore it into a new data folder, else: "+bus.Recopy, "stream", name, "what", what)
+		s.report(slog.LevelError, "stream "+name, what, "this server's disk has damaged some of what it does not need any more of a stream; without other servers make a backup now, and restore it into a new data folder, else: "+bus.Recopy, "stream", name, "what", what)
 		return
 	}
-	s.say(slog.LevelError, "stream "+name, what, "this server's disk has damaged or lost some of a stream; without other servers a backup has to be restored, else: "+bus.Recopy, "stream", name, "what", what)
+	s.report(slog.LevelError, "stream "+name, what, "this server's disk has damaged or lost some of a stream; without other servers a backup has to be restored, else: "+bus.Recopy, "stream", name, "what", what)
 }

@@ -174,7 +174,7 @@ func (s *Service) reconcile(ctx, run context.Context, o Options, r *reconciler) 
 		return err
 	})
 	if err == nil {
-		err = o.wait(ctx, func() error { return r.all(ctx) })
+		err = o.wait(ctx, func() error { return r.catchUp(ctx) })
 	}
 	return notices, err
 }
@@ -221,7 +221,7 @@ func (s *Service) letIn(run context.Context, o Options, a *authorizer) error {
 	if err != nil {
 		return err
 	}
-	s.wait.Go(func() { s.crowd.keep(run, o.Links.Sys, o.Log) })
+	s.wait.Go(func() { s.crowd.run(run, o.Links.Sys, o.Log) })
 	return s.subscribed(a.serve(run, o.Links.Auth, &s.wait))
 }
 

@@ -39,8 +39,8 @@ func within(limit time.Duration, f func()) bool {
 	}
 }
 
-// left says that something did not end in time.
-func left(log *slog.Logger, what string, limit time.Duration) {
+// logLeft says that something did not end in time.
+func logLeft(log *slog.Logger, what string, limit time.Duration) {
 	log.Warn(what+" did not stop in time, and was left", "limit", limit)
 }
 
@@ -71,7 +71,7 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	if within(stopLimit, func() { r = <-started }) {
 		return r.n, r.err
 	}
-	left(o.Log, "the start", stopLimit)
+	logLeft(o.Log, "the start", stopLimit)
 	return nil, fmt.Errorf("%w: stopped while it was starting: %w", store.ErrUnavailable, context.Cause(ctx))
 }
 
@@ -82,10 +82,10 @@ func (n *Node) Stop() {
 		n.Service.Stop()
 	}
 	if n.held != nil && !within(stopHeld, n.held.stop) {
-		left(n.log, "what remembers how much the server holds", stopHeld)
+		logLeft(n.log, "what remembers how much the server holds", stopHeld)
 	}
 	if n.store != nil && !within(stopStore, func() { _ = n.store.Close() }) { // every write was answered with its own outcome
-		left(n.log, "the store", stopStore)
+		logLeft(n.log, "the store", stopStore)
 	}
 	switch {
 	case n.server != nil:
@@ -114,7 +114,7 @@ func (s *Service) Stop() {
 	})
 	if !all {
 		s.cancel()
-		left(s.log, "what the service has under way", stopTasks)
+		logLeft(s.log, "what the service has under way", stopTasks)
 	}
 }
 

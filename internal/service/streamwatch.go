@@ -106,7 +106,7 @@ func (w *streamWatch) read() bool {
 	}
 	known, err := LoadMarks(w.file)
 	if err != nil {
-		w.say(slog.LevelWarn, "marks", err.Error(), "streams that went back would not be noticed", "error", err)
+		w.report(slog.LevelWarn, "marks", err.Error(), "streams that went back would not be noticed", "error", err)
 		return false
 	}
 	first := w.known == nil
@@ -177,7 +177,7 @@ func (w *streamWatch) compare(ctx context.Context, found map[string]*jetstream.S
 			w.lost[r.Subject] = lacks
 		}
 		if tell != "" {
-			w.say(slog.LevelError, "room "+room, tell, tell, "room", r.Subject, "id", room)
+			w.report(slog.LevelError, "room "+room, tell, tell, "room", r.Subject, "id", room)
 		} else {
 			w.forget("room " + room)
 		}
@@ -233,11 +233,11 @@ func (w *streamWatch) tellBehind(found map[string]*jetstream.StreamInfo) {
 	}
 	w.gauges.behind.Set(float64(len(late)))
 	if len(late) == 0 {
-		w.well("behind", "every copy of the streams is current again")
+		w.resolved("behind", "every copy of the streams is current again")
 		return
 	}
 	slices.Sort(late)
-	w.say(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
+	w.report(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
 }
 
 // tellUnlike tells of streams whose copies were not alike at two looks, in the same: one that a damaged disk has shortened
@@ -248,21 +248,21 @@ func (w *streamWatch) tellUnlike(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		w.say(slog.LevelWarn, "copies", err.Error(), "the copies of streams could not be compared", "error", err)
+		w.report(slog.LevelWarn, "copies", err.Error(), "the copies of streams could not be compared", "error", err)
 		return
 	}
 	unlike := copies.Unlike(w.copies)
 	for name, in := range unlike {
 		if w.unlike[name] == "" { // what it is changes with each message
-			w.say(slog.LevelError, "copies "+name, in, "the copies of a stream are not alike: "+bus.Recopy, "stream", name, "what", in)
+			w.report(slog.LevelError, "copies "+name, in, "the copies of a stream are not alike: "+bus.Recopy, "stream", name, "what", in)
 		}
 	}
 	for name := range w.unlike {
 		if unlike[name] == "" {
-			w.well("copies "+name, "the copies of a stream are alike again", "stream", name)
+			w.resolved("copies "+name, "the copies of a stream are alike again", "stream", name)
 		}
 	}
-	w.well("copies", "the copies of streams can be compared again")
+	w.resolved("copies", "the copies of streams can be compared again")
 	w.copies, w.unlike = copies, unlike
 }
 
@@ -272,7 +272,7 @@ func (w *streamWatch) save() {
 		return
 	}
 	if err := w.known.Save(w.file); err != nil {
-		w.say(slog.LevelWarn, "marks", err.Error(), "what streams are at is not remembered", "error", err)
+		w.report(slog.LevelWarn, "marks", err.Error(), "what streams are at is not remembered", "error", err)
 		return
 	}
 	w.changed = false

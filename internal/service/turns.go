@@ -47,8 +47,8 @@ func (t *turns[K, J]) inCompany() bool {
 	return t.limits.shared > 0 && t.changed > 0 && t.started-t.changed < company
 }
 
-// note takes note of whose request is started.
-func (t *turns[K, J]) note(caller K) {
+// countStart remembers whose request is started.
+func (t *turns[K, J]) countStart(caller K) {
 	if t.started++; t.started > 1 && caller != t.last {
 		t.changed = t.started
 	}
@@ -114,7 +114,7 @@ func (t *turns[K, J]) next() (caller K, next job[J], ok bool) {
 	}
 	caller = t.order[0]
 	t.order = t.order[1:]
-	t.note(caller)
+	t.countStart(caller)
 	q := t.callers[caller]
 	q.listed = false
 	next = q.waiting[0]

@@ -84,7 +84,7 @@ func TestTurns(t *testing.T) {
 		t.Errorf("after another's, %d are worked on at once", n)
 	}
 	for range company {
-		shared.note("a")
+		shared.countStart("a")
 	}
 	end("a", 2)
 	if n := running("a"); n != 4 {

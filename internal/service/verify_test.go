@@ -342,7 +342,7 @@ func TestRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.verifier.roster.note(room, change.Entry.Touches()); has(bob.Key(), now) {
+	if p.verifier.roster.update(room, change.Entry.Touches()); has(bob.Key(), now) {
 		t.Error("the log of a room says who may use the bus")
 	}
 }

@@ -159,11 +159,11 @@ func (w *watch) machine() {
 // busLog tells when the bus log is behind what this service has seen of it. Nobody gets in by that while it runs: what it
 // has read of the log counts.
 func (w *watch) busLog(ctx context.Context) {
-	switch err := w.seen.still(ctx, w.store); {
+	switch err := w.seen.hasLast(ctx, w.store); {
 	case errors.Is(err, store.ErrDamaged):
-		w.say(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log: "+takeAsItIs(w.seen.file), "error", err)
+		w.report(slog.LevelError, "bus log", err.Error(), "the store lost the end of the bus log: "+takeAsItIs(w.seen.file), "error", err)
 	case err == nil:
-		w.well("bus log", "the bus log goes on from what was seen of it again")
+		w.resolved("bus log", "the bus log goes on from what was seen of it again")
 	}
 }
 
@@ -174,11 +174,11 @@ func (w *watch) descriptors() {
 	w.scarce = out || err == nil && d.Share() >= host.Nearly
 	switch {
 	case out || err == nil && d.Share() >= 1:
-		w.say(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted "+moreFiles, "limit", d.Limit)
+		w.report(slog.LevelError, "files", "none left", "no file descriptors are left: new connections are not accepted "+moreFiles, "limit", d.Limit)
 	case err == nil && d.Share() >= host.Nearly:
-		w.say(slog.LevelWarn, "files", "few left", "file descriptors are running out "+moreFiles, "open", d.Used, "limit", d.Limit)
+		w.report(slog.LevelWarn, "files", "few left", "file descriptors are running out "+moreFiles, "open", d.Used, "limit", d.Limit)
 	case err == nil:
-		w.well("files", "there are file descriptors again", "open", d.Used, "limit", d.Limit)
+		w.resolved("files", "there are file descriptors again", "open", d.Used, "limit", d.Limit)
 	}
 }
 
@@ -217,12 +217,12 @@ func (w *watch) room(d host.Disk) {
 		reason := fmt.Sprintf("the disk of the server is full (%s)", w.dir)
 		w.full.Store(&reason)
 		w.gauges.full.Set(1)
-		w.say(slog.LevelError, "disk", "full", "the disk is full: nothing is kept until there is room", "folder", w.dir, "disk", d)
+		w.report(slog.LevelError, "disk", "full", "the disk is full: nothing is kept until there is room", "folder", w.dir, "disk", d)
 	case d.Used() >= host.Nearly:
-		w.say(slog.LevelWarn, "disk", "nearly full", "the disk is nearly full", "folder", w.dir, "disk", d)
+		w.report(slog.LevelWarn, "disk", "nearly full", "the disk is nearly full", "folder", w.dir, "disk", d)
 		w.filled = false
 	default:
-		w.well("disk", "the disk has room again", "folder", w.dir, "disk", d)
+		w.resolved("disk", "the disk has room again", "folder", w.dir, "disk", d)
 		w.filled = false
 	}
 }
@@ -238,7 +238,7 @@ func (w *watch) recover() {
 	}
 	if w.filled {
 		if err := w.server.RefuseWrites(true); err != nil {
-			w.say(slog.LevelWarn, "refuse", err.Error(), "publishers cannot be told of the full disk", "error", err)
+			w.report(slog.LevelWarn, "refuse", err.Error(), "publishers cannot be told of the full disk", "error", err)
 		}
 		return
 	}
@@ -247,13 +247,13 @@ func (w *watch) recover() {
 			return
 		}
 		if err := w.server.RestartJetStream(); err != nil {
-			w.say(slog.LevelError, "restart", err.Error(), "JetStream does not start again, after it could not write", "error", err)
+			w.report(slog.LevelError, "restart", err.Error(), "JetStream does not start again, after it could not write", "error", err)
 			return
 		}
 		w.log.Warn("JetStream was started again, after it could not write")
 	} else if w.full.Load() != nil {
 		if err := w.server.RefuseWrites(false); err != nil {
-			w.say(slog.LevelError, "refuse", err.Error(), "publications are still refused", "error", err)
+			w.report(slog.LevelError, "refuse", err.Error(), "publications are still refused", "error", err)
 			return
 		}
 	}

@@ -48,9 +48,9 @@ func TestChanges(t *testing.T) {
 	for _, state := range []string{"", "a", "a", "b", "a", "", ""} {
 		log.Reset()
 		if state == "" {
-			c.well("it", "well")
+			c.resolved("it", "well")
 		} else {
-			c.say(slog.LevelWarn, "it", state, state)
+			c.report(slog.LevelWarn, "it", state, state)
 		}
 		_, text, _ := strings.Cut(strings.TrimSpace(log.String()), "msg=")
 		got = append(got, text)
