@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -59,6 +61,63 @@ func TestCompare(t *testing.T) {
 	} {
 		if said := compare(c.before, c.copies, now); said != c.said {
 			t.Errorf("%s: %q", name, said)
+		}
+	}
+}
+
+// TestLookAtCopies: each server says what it holds of the streams.
+func TestLookAtCopies(t *testing.T) {
+	s, js := begin(t)
+	for range 3 {
+		if _, err := js.Publish(t.Context(), "s", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copies, err := LookAtCopies(t.Context(), s.Links.Sys)
+	name := s.ns.Name()
+	if err != nil || len(copies["S"]) != 1 || copies["S"][0].Server != name || copies["S"][0].First != 1 || copies["S"][0].Last != 3 {
+		t.Fatalf("%+v, %v", copies, err)
+	}
+	if copies.Messages(name) != 3 || copies.Messages("other") != 0 || copies.Servers() != 1 {
+		t.Errorf("%d messages on %d servers", copies.Messages(name), copies.Servers())
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := LookAtCopies(ended, s.Links.Sys); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+}
+
+// TestUnlike: of copies that are not alike is told, and of those that lack something on one server.
+func TestUnlike(t *testing.T) {
+	began := time.Now().Add(-time.Hour)
+	h := func(server string, first, last, messages uint64) Held {
+		return Held{Server: server, First: first, Last: last, Messages: messages, Began: began}
+	}
+	c := Copies{
+		"alike": {h("a", 1, 9, 9), h("b", 1, 9, 9)},
+		"ends":  {h("a", 1, 9, 9), h("b", 1, 5, 5)},
+		"holes": {h("a", 1, 9, 7), h("b", 1, 9, 9)},
+	}
+	if unlike := c.Unlike(c); len(unlike) != 2 || unlike["ends"] != "it holds 1 to 9 on a, 1 to 5 on b" || unlike["holes"] != "a lacks 2 of its messages" {
+		t.Errorf("%q", unlike)
+	}
+	if short := c.Short(c, "b"); len(short) != 1 || short["ends"] == "" {
+		t.Errorf("b: %q", short)
+	}
+	if short := c.Short(c, "a"); len(short) != 1 || short["holes"] == "" {
+		t.Errorf("a: %q", short)
+	}
+	if unlike := c.Unlike(Copies{}); len(unlike) > 0 {
+		t.Errorf("that were not looked at before: %q", unlike)
+	}
+}
+
+// TestFew: few of many are named, in order.
+func TestFew(t *testing.T) {
+	for want, list := range map[string][]string{"": nil, "a, b": {"b", "a"}, "a, b, c, d, e": {"e", "d", "c", "b", "a"}, "a, b, c, d, e and 2 more": {"g", "f", "e", "d", "c", "b", "a"}} {
+		if got := Few(list); got != want {
+			t.Errorf("%q instead of %q", got, want)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (t transport) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) 
 		reply, err := t.link.nc.RequestMsgWithContext(try, m)
 		stop()
 		cancel()
-		broken := session.ctx.Err() != nil || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
+		broken := session.ctx.Err() != nil || disconnected(err)
 		if err == nil || ctx.Err() != nil || !broken {
 			return reply, err
 		}
@@ -74,4 +74,10 @@ func (t transport) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) 
 			return nil, err
 		}
 	}
+}
+
+// disconnected reports whether an error of the library says that a connection is not there, or went before the answer
+// came: it tells so before it tells that the session is over.
+func disconnected(err error) bool {
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
 }
