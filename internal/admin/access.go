@@ -1,5 +1,12 @@
 // Package admin is what operators do to a bus as a whole: move it from one store to another, back it
 // up, look whether it is well, and change on how many servers it is kept.
+//
+// What it copies is whole in the end or said not to be: whoever is interrupted may begin again, nothing that was there is
+// written over, and at the end both sides are held against each other. What it reads from an archive, or from a store that
+// may be damaged, is verified by the rules of the logs (package ledger) before anything is made of it.
+//
+// It leaves to others: who may do any of this, for whoever reaches a store may; what to say to people, for it tells facts
+// (package remedy) of which the command line makes commands; and the messages of rooms, which stay in their streams.
 package admin
 
 import (
@@ -14,6 +21,9 @@ import (
 	"github.com/unibus/unibus/internal/store/open"
 )
 
+// This file opens stores and makes connections as an operator: with the service's own keys or a NATS context, past the
+// service and all that it checks.
+
 // Access is how to get at a store in NATS servers.
 type Access struct {
 	Context string    // a NATS context
@@ -24,7 +34,8 @@ type Access struct {
 	Unchecked bool
 }
 
-// Dial connects to the servers of a store.
+// Dial connects to the servers of a store. ErrInvalid for what is not their URL, ErrDenied when they do not let the
+// operator in, ErrUnavailable when none answers within Timeout.
 func (a Access) Dial(url string) (*nats.Conn, error) {
 	u, err := open.ParseServers(url)
 	if err != nil {
@@ -33,7 +44,7 @@ func (a Access) Dial(url string) (*nats.Conn, error) {
 	return bus.Operator(bus.DialOptions{Servers: u.Servers, Context: a.Context, Keys: a.Keys, Timeout: a.Timeout})
 }
 
-// Links makes the service's connections to the servers of a store, for which Keys are needed.
+// Links makes the service's connections to the servers of a store, for which Keys are needed; its errors are those of Dial.
 func (a Access) Links(url string) (*bus.Links, error) {
 	u, err := open.ParseServers(url)
 	if err != nil {
@@ -52,6 +63,7 @@ func Serving(ctx context.Context, l *bus.Links) bool {
 }
 
 // Open opens the store at a URL as an operator. The function it returns closes it, and the connection to its servers.
+// ErrNotFound for a store that is not there, unless it is to be made; else as with Dial and the stores themselves.
 func Open(ctx context.Context, url string, a Access, missing open.Missing) (store.Backend, func(), error) {
 	u, err := open.Parse(url)
 	if err != nil {

@@ -11,12 +11,14 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// A backup is everything in a store, in the order of walk, in an archive (archive.go).
+// A backup is everything in a store, in the order of walk, in an archive (archive.go). The bus may go on meanwhile: of a
+// log that grows, the archive has what was there when its turn came, which is a log by the rules as well.
 
 // Backup writes everything in a store to a file, whole or not at all. It fails with ErrExists rather
 // than replace a file.
 func Backup(ctx context.Context, from store.Backend, path string, now time.Time, progress Progress) (r Report, err error) {
-	if _, err := os.Stat(path); err == nil { // before all the work
+	// Both are found out again when the file is made, but that is after all the work.
+	if _, err := os.Stat(path); err == nil {
 		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
 	}
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {

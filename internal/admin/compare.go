@@ -40,7 +40,8 @@ func verifySame(ctx context.Context, from, to store.Backend, done func()) error 
 		}
 		logs--
 	}
-	if logs != 0 { // none can be missing: each was looked for
+	// None can be missing, for each was looked for.
+	if logs != 0 {
 		return fmt.Errorf("%w: the target has %s more than the source", ErrDiffers, english.Plural(-logs, "log", ""))
 	}
 	return verifySameCards(ctx, from, to)
@@ -81,7 +82,8 @@ func verifySameCards(ctx context.Context, from, to store.Inventory) error {
 	return err
 }
 
-// verifyLog checks that a store has a log up to a head, no further, and its views as it says.
+// verifyLog checks that a store has a log up to a head, no further, and its views as it says. The log is folded for that,
+// and so verified by the rules once more, as it is stored now.
 func verifyLog(ctx context.Context, s store.Backend, log crypto.ID, h ledger.Head) error {
 	state, err := store.Load(ctx, s, log)
 	if err != nil {
@@ -144,6 +146,7 @@ func eachLog(ctx context.Context, s store.Inventory, f func(ctx context.Context,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var working tasks.Group
+	// The first error ends the others by the context, whose own error they then have: it is asked for the cause.
 	run := working.Limit(workers)
 	var failed error
 	for log, err := range s.Logs(ctx) {

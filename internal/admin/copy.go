@@ -40,6 +40,7 @@ func copyItems(ctx context.Context, items iter.Seq2[item, error], to store.Backe
 			}
 		})
 	}
+	// Queues are closed whatever happens, and loaders that have failed leave theirs: handOut ends when ctx does.
 	err := handOut(ctx, items, queues, totals)
 	for _, queue := range queues {
 		close(queue)
@@ -113,6 +114,7 @@ func (l *loader) put(ctx context.Context, i item) error {
 	if i.key != nil {
 		return l.key(ctx, i.key)
 	}
+	// Keys are kept before the entry that names them, so that whoever reads it finds them.
 	if err := l.flush(ctx); err != nil {
 		return err
 	}

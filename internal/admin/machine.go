@@ -28,6 +28,7 @@ func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Statu
 		services = here(dir)
 	}
 	for _, s := range services {
+		// The checks of one machine stand together, for who reads them has one machine to look after.
 		disk(s, reporter{"disk", report})
 		descriptors(s, reporter{"descriptors", report})
 		if l != nil {

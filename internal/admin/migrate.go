@@ -51,6 +51,7 @@ func Migrate(ctx context.Context, from, to store.Backend, progress Progress) (Re
 // receive has a store filled with a bus that it does not have, or has in part. Until that is done nobody relies on it:
 // who was revoked in the end may be a user at first.
 func receive(ctx context.Context, to store.Backend, fill func() error) error {
+	// A store that has a bus and is not being filled is relied on: what is added to it is marked by nothing.
 	copying, err := to.Copying(ctx)
 	if err == nil && !copying {
 		_, err = to.Bus(ctx)

@@ -78,6 +78,7 @@ func stillBehind(ctx context.Context, js jetstream.JetStream, behind []string) (
 		if err := tasks.Pause(ctx, behindWait); err != nil {
 			return nil, err
 		}
+		// One that does not answer is still behind, for all that is known.
 		behind = slices.DeleteFunc(behind, func(name string) bool {
 			s, err := js.Stream(ctx, name)
 			return err == nil && bus.Current(s.CachedInfo())
@@ -86,7 +87,8 @@ func stillBehind(ctx context.Context, js jetstream.JetStream, behind []string) (
 	return behind, nil
 }
 
-// reportReplicas tells of copies that are behind, or else of streams that are kept more often than others.
+// reportReplicas tells of copies that are behind, or else of streams that are kept more often than others: a server that
+// fails then takes some rooms away, and leaves others. Without streams there is nothing to tell.
 func reportReplicas(found []foundStream, behind []string, r reporter) {
 	counts := map[int]int{} // streams, by on how many servers they are
 	for _, f := range found {

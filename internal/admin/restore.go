@@ -17,7 +17,8 @@ import (
 )
 
 // An archive is restored in three steps: the whole of it is verified (foldArchive), its items are copied into the store as
-// those of another store would be (copyItems), and what the store then holds is held against what was verified.
+// those of another store would be (copyItems), and what the store then holds is held against what was verified. The
+// archive is read twice for that, and each time to its checksum.
 
 // Restore puts an archive into the store at a URL, after checking the whole of it, and then checks the store. A
 // store that is a file is whole afterwards or not there; of one that is there already nothing is changed or
@@ -41,6 +42,7 @@ func RestoreFrom(ctx context.Context, f io.ReadSeeker, url string, a Access, pro
 	if err != nil {
 		return r, err
 	}
+	// A bus without keys looks well until somebody wants to read.
 	if m.Export {
 		return r, fmt.Errorf("%w: it is an export, without keys: only what backup writes can be restored", store.ErrInvalid)
 	}
@@ -98,6 +100,7 @@ func writeAside(url string, write func(url string) error) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	// The record of what was acknowledged goes with the file, behind it: that a file has none can be told.
 	made := filepath.Join(dir, "store")
 	if err := write(open.FileURL(made)); err != nil {
 		return err

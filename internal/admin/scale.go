@@ -143,6 +143,7 @@ func (s *scaling) scale(ctx context.Context, name string) error {
 			return fmt.Errorf("%s: %w", name, unavailable(err))
 		}
 	}
+	// A server that is gone may come back: this waits for as long as ctx lets it, and asks again after any error.
 	for {
 		info, err := stream.Info(ctx)
 		if err == nil && info.Config.Replicas == s.replicas && bus.Current(info) || errors.Is(err, jetstream.ErrStreamNotFound) {

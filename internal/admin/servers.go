@@ -60,6 +60,7 @@ func Servers(ctx context.Context, l *bus.Links, report func(Check)) {
 	}
 	slices.Sort(names)
 	r.pass("%d: %s", len(servers), strings.Join(names, ", "))
+	// Each of these can be told by what the servers said; only whether copies are alike has to be asked for.
 	clocks(servers, report)
 	durability(servers, reporter{"durability", report})
 	quorum(servers, reporter{"quorum", report})
@@ -95,7 +96,7 @@ func clocks(servers []serverStatus, report func(Check)) {
 	Clock("server clocks", worst.Server.Name, worst.skew, report)
 }
 
-// durability tells of a server that may lose what it acknowledged.
+// durability tells of a server that may lose what it acknowledged. One is enough: it may be the one that leads.
 func durability(servers []serverStatus, r reporter) {
 	for _, s := range servers {
 		c := s.Data.JetStream.Config
@@ -111,7 +112,8 @@ func durability(servers []serverStatus, r reporter) {
 	r.pass("synced before it is acknowledged")
 }
 
-// quorum holds the servers that answered against those that the cluster's leader knows of.
+// quorum holds the servers that answered against those that the cluster's leader knows of. Servers that do not answer
+// cannot be counted by their answers; the leader knows who is to be there.
 func quorum(servers []serverStatus, r reporter) {
 	for _, s := range servers {
 		if m := s.Data.JetStream.Meta; m != nil && m.Leader == s.Server.Name {
@@ -151,7 +153,8 @@ func led(leader serverStatus, servers []serverStatus, r reporter) {
 	}
 }
 
-// transport warns of servers that listen beyond their machine without TLS.
+// transport warns of servers that listen beyond their machine without TLS: what is written stays sealed, but the subjects
+// and the times of it can be seen.
 func transport(servers []serverStatus, r reporter) {
 	var open []string
 	for _, s := range servers {
@@ -169,7 +172,8 @@ func transport(servers []serverStatus, r reporter) {
 // copiesWait is between two looks at the copies of streams, of which only what is the same at both counts.
 const copiesWait = 2 * time.Second
 
-// copies looks whether the servers hold the same of every stream.
+// copies looks whether the servers hold the same of every stream. A server that a damaged disk has cost some of a stream
+// takes itself for current, and answers whoever asks it with what it has.
 func copies(ctx context.Context, l *bus.Links, r reporter) {
 	before, err := bus.LookAtCopies(ctx, l.Sys)
 	now := before

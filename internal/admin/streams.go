@@ -47,6 +47,7 @@ func Streams(ctx context.Context, a Access, servers string, s store.Backend, loo
 		r.fail(noHelp, "the streams cannot be listed: %v", err)
 		return
 	}
+	// One stream may take as long as a step: a repair of many is bounded by ctx, and ends with the first that is silent.
 	var m mend
 	if look.Repair {
 		m = func(r store.Room) error {
@@ -93,6 +94,7 @@ func (rooms roomStreams) settings(found []foundStream, m mend, r reporter) {
 			wrong = append(wrong, text)
 			continue
 		}
+		// How a stream is stored and written no server changes, whatever it answers to an update.
 		err := m(*room)
 		switch {
 		case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
@@ -145,7 +147,8 @@ func (rooms roomStreams) complete(found []foundStream, m mend, look Look) {
 	}
 }
 
-// compare returns the rooms whose stream is not among those found, and those found of which there is no room.
+// compare returns the rooms whose stream is not among those found, and the streams found of which there is no room.
+// Other streams than those of rooms are not looked at.
 func (rooms roomStreams) compare(found []foundStream) (missing []store.Room, orphans []string) {
 	there := map[string]bool{}
 	for _, f := range found {
@@ -164,6 +167,7 @@ func (rooms roomStreams) compare(found []foundStream) (missing []store.Room, orp
 
 // ensureStream makes the stream of a room as its log says, or changes it, kept as often as the store is.
 func ensureStream(ctx context.Context, nc *nats.Conn, s store.Backend, r store.Room) error {
+	// A store in servers knows on how many of them it is kept. For one in a file there are no copies to go by.
 	replicas := func(context.Context) (int, error) { return 1, nil }
 	if kept, ok := s.(interface {
 		Replicas(context.Context) (int, error)

@@ -77,6 +77,7 @@ func (u *unarchiver) next() (name string, content []byte, err error) {
 	if err != nil {
 		return "", nil, damaged("it ends too early (%v)", err)
 	}
+	// The size is only what the header says. Whoever wrote it may say anything, so that no more than that is read.
 	if h.Size > maxItem {
 		return "", nil, damaged("%s is too large", h.Name)
 	}
@@ -203,13 +204,14 @@ func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*l
 		if err != nil {
 			return nil, err
 		}
-		if i.entry == nil {
+		if i.entry == nil { // keys are sealed and cards are verified where they are written
 			continue
 		}
 		if i.entry.Seq == 1 {
 			over()
 			fold = ledger.Fold{}
 		}
+		// The names of files are what somebody wrote. Where an entry belongs is what it says itself.
 		e, err := fold.Add(i.entry.Statement)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrArchive, err)
@@ -219,6 +221,7 @@ func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*l
 		}
 	}
 	over()
+	// Without the allowlist nobody could be let in, and nobody be kept out.
 	if _, ok := heads[m.Bus]; !ok {
 		return nil, damaged("the log of its bus is missing")
 	}

@@ -96,7 +96,7 @@ func (e *logsExam) add(found examined, err error) error {
 	defer e.mu.Unlock()
 	e.wrong += found.wrong
 	switch {
-	case errors.Is(err, store.ErrShort):
+	case errors.Is(err, store.ErrShort): // which is a kind of being damaged
 		e.short = append(e.short, err.Error())
 		return nil
 	case errors.Is(err, store.ErrDamaged):
@@ -122,7 +122,8 @@ func (e *logsExam) add(found examined, err error) error {
 	return nil
 }
 
-// reportViews tells what is wrong with the logs and their views, the worst alone. It reports whether the store still answers.
+// reportViews tells what is wrong with the logs and their views, the worst alone: a log that is damaged is beyond repair,
+// one that is short may be all there is, and views can be written anew. It reports whether the store still answers.
 func (e *logsExam) reportViews(ctx context.Context, r reporter) bool {
 	records, logs := english.Plural(e.wrong, "record", ""), english.Plural(e.logs, "log", "")
 	switch {
@@ -171,7 +172,8 @@ func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	}
 }
 
-// keyless counts the members of a room to whom nobody has sealed its newest key.
+// keyless counts the members of a room to whom nobody has sealed its newest key: they read what is old, and nothing of what
+// is written now. Whether what was sealed opens only they can tell.
 func keyless(ctx context.Context, s store.Inventory, state *ledger.State) (int, error) {
 	if !state.Room.Policy.Encrypted() {
 		return 0, nil
@@ -188,7 +190,7 @@ func keyless(ctx context.Context, s store.Inventory, state *ledger.State) (int, 
 	return len(members), nil
 }
 
-// owners counts the owners of a room.
+// owners counts the owners of a room. When the only one loses the identity, nobody can change the room ever again.
 func owners(r *ledger.Room) (n int) {
 	for _, role := range r.Members() {
 		if role == ledger.RoleOwner {
@@ -198,7 +200,7 @@ func owners(r *ledger.Room) (n int) {
 	return n
 }
 
-// allowlist is the bus as its log says.
+// allowlist is the bus as its log says, and not as its views do, which are yet to be looked at.
 func allowlist(ctx context.Context, s store.Log) (*ledger.Bus, error) {
 	id, err := BusOf(ctx, s)
 	if err != nil {

@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"os"
+	"testing"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/host"
+	"github.com/unibus/unibus/internal/remedy"
+)
+
+// TestMachine: what is told of a service's machine, by what it has left and lacks.
+func TestMachine(t *testing.T) {
+	const mib = 1 << 20
+	for name, c := range map[string]struct {
+		examine func(bus.Status, reporter)
+		status  bus.Status
+		want    []finding
+	}{
+		"a disk with room":     {disk, bus.Status{Disk: host.Disk{Free: 50 * mib, Total: 100 * mib}}, []finding{{"n", Pass, 0, "50 MiB of 100 MiB left for dir on host"}}},
+		"a disk nearly full":   {disk, bus.Status{Disk: host.Disk{Free: 10 * mib, Total: 100 * mib}}, []finding{{"n", Warn, remedy.FreeDisk, "10 MiB of 100 MiB left"}}},
+		"a disk with some":     {disk, bus.Status{Disk: host.Disk{Free: 11 * mib, Total: 100 * mib}}, []finding{{"n", Pass, 0, "11 MiB"}}},
+		"a full disk":          {disk, bus.Status{Disk: host.Disk{Free: mib - 1, Total: 100 * mib}}, []finding{{"n", Fail, remedy.FreeDisk, "full: 0 MiB of 100 MiB"}}},
+		"a full service":       {disk, bus.Status{Full: true, Disk: host.Disk{Free: 50 * mib, Total: 100 * mib}}, []finding{{"n", Fail, remedy.FreeDisk, "full: 50 MiB"}}},
+		"a disk nobody knows":  {disk, bus.Status{}, nil},
+		"few descriptors":      {descriptors, bus.Status{Files: host.Descriptors{Used: 89, Limit: 100}}, []finding{{"n", Pass, 0, "89 of 100 in use on host"}}},
+		"many descriptors":     {descriptors, bus.Status{Files: host.Descriptors{Used: 90, Limit: 100}}, []finding{{"n", Warn, remedy.RaiseDescriptors, "90 of 100 in use on host"}}},
+		"no descriptor left":   {descriptors, bus.Status{Files: host.Descriptors{Used: 100, Limit: 100}}, []finding{{"n", Fail, remedy.RaiseDescriptors, "100 of 100 in use on host: no connection"}}},
+		"nobody counts them":   {descriptors, bus.Status{}, nil},
+		"files not read yet":   {streamFiles, bus.Status{}, []finding{{"n", Pass, 0, "not read through yet"}}},
+		"files that are whole": {streamFiles, bus.Status{Looked: true}, []finding{{"n", Pass, 0, "in dir on host nothing was found to be damaged"}}},
+		"files that lack some": {streamFiles, bus.Status{Looked: true, Lacking: map[string]string{"b": "2", "a": "1"}}, []finding{{"n", Fail, remedy.RestoreOrCopyAgain, "in dir on host: a: 1, b: 2"}}},
+	} {
+		c.status.Folder, c.status.Host = "dir", "host"
+		finds(t, name, func(report func(Check)) { c.examine(c.status, reporter{"n", report}) }, c.want...)
+	}
+}
+
+// TestKeptStreams: rooms that went back are named, with the folder of the service that remembers them.
+func TestKeptStreams(t *testing.T) {
+	s := bus.Status{Folder: "dir", Host: "host"}
+	finds(t, "none", func(report func(Check)) { keptStreams(s, nil, reporter{"n", report}) }, finding{"n", Pass, 0, "in dir on host every stream"})
+	var got Check
+	keptStreams(s, map[string]string{"r": "ends at 3, not at 9"}, reporter{"n", func(c Check) { got = c }})
+	want := Check{"n", Fail, "in dir on host: r: ends at 3, not at 9", remedy.Remedy{Kind: remedy.RestoreStreams, Path: "dir"}}
+	if got != want {
+		t.Errorf("%+v, not %+v", got, want)
+	}
+}
+
+// TestMachines: without a service this machine is looked at, and of streams is told what each service says.
+func TestMachines(t *testing.T) {
+	n := startNode(t)
+	here, err := os.Hostname()
+	must(t, err)
+	dir := t.TempDir()
+	none := func(bus.Status) map[string]string { return nil }
+	finds(t, "no servers", func(report func(Check)) { Machines(t.Context(), nil, dir, none, report) },
+		finding{"disk", Pass, 0, "for " + dir + " on " + here}, finding{"descriptors", Pass, 0, "on " + here})
+	finds(t, "no folder", func(report func(Check)) { Machines(t.Context(), nil, dir+"/none", none, report) }, finding{"descriptors", Pass, 0, "on " + here})
+	unread := []finding{{"kept streams", Pass, 0, dir}, {"stream files", Pass, 0, "not read through yet"}}
+	finds(t, "no service", func(report func(Check)) { Machines(t.Context(), &n.Links, dir, none, report) },
+		append([]finding{{"disk", Pass, 0, dir}, {"descriptors", Pass, 0, ""}}, unread...)...)
+	n.answers(t, bus.StatusSubject, bus.Status{
+		Host: "there", Folder: "/data", Full: true, Disk: host.Disk{Free: 1, Total: 2}, Files: host.Descriptors{Used: 1, Limit: 2},
+		Lost: map[string]string{"r": "gone"}, Looked: true,
+	})
+	lost := func(s bus.Status) map[string]string { return s.Lost }
+	finds(t, "a service", func(report func(Check)) { Machines(t.Context(), &n.Links, dir, lost, report) },
+		finding{"disk", Fail, remedy.FreeDisk, "for /data on there"}, finding{"descriptors", Pass, 0, "1 of 2 in use on there"},
+		finding{"kept streams", Fail, remedy.RestoreStreams, "in /data on there: r: gone"}, finding{"stream files", Pass, 0, "nothing was found"})
+	if !Serving(t.Context(), &n.Links) {
+		t.Error("a service that answers is not there")
+	}
+}

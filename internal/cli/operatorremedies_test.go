@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/remedy"
+)
+
+// TestOperatorRemedies: whatever would help with a bus as a whole is told, and where a store is restored to depends on
+// what it is kept in.
+func TestOperatorRemedies(t *testing.T) {
+	for k := remedy.KeepClocks; k <= remedy.AddOwner; k++ {
+		if hintRemedy(remedy.Remedy{Kind: k}) == "" {
+			t.Errorf("nothing is said of the remedy %d", k)
+		}
+	}
+	const file = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
+	const servers = "without other servers bring back a backup into one that keeps no bus: unibus restore ARCHIVE --store nats://HOST; else " + bus.Recopy
+	for r, want := range map[remedy.Remedy]string{
+		{}:                          "",
+		{Kind: remedy.Repair}:       "unibus doctor --repair",
+		{Kind: remedy.RestoreStore}: file,
+		{Kind: remedy.RestoreStore, InServers: true}:          servers,
+		{Kind: remedy.RestoreDamaged}:                         file + "; what is damaged is not repaired",
+		{Kind: remedy.RestoreDamaged, InServers: true}:        servers + "; what is damaged is not repaired",
+		{Kind: remedy.RestoreOrAccept}:                        file + "; or take what is there for all there is: unibus doctor --repair",
+		{Kind: remedy.RestoreOrAccept, InServers: true}:       servers + "; or take what is there for all there is: unibus doctor --repair",
+		{Kind: remedy.RestoreStreams, Path: "/data/of/serve"}: "restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data /data/of/serve",
+	} {
+		if got := hintRemedy(r); got != want {
+			t.Errorf("%+v: %q, not %q", r, got, want)
+		}
+	}
+}
