@@ -42,13 +42,14 @@ type Frame struct {
 	Sender  crypto.PublicKey
 	Header  crypto.Header
 	Content crypto.Content
-	Size    int    // bytes it takes
-	Sum     uint64 // to tell it from another frame
-	Place   uint64 // in the room's stream; 0 in a room that stores nothing
-	Former  bool   // its sender may no longer write
-	Late    bool   // it came as new, but was sealed long before
-	Refused bool   // nothing of it may be delivered, but it takes its counter
-	Context bool   // it is only read to know what comes after it
+	Size    int       // bytes it takes
+	Sum     uint64    // to tell it from another frame
+	Place   uint64    // in the room's stream; 0 in a room that stores nothing
+	Stored  time.Time // when it was stored, as the server says; zero: it does not
+	Former  bool      // its sender may no longer write
+	Late    bool      // it came as new, but was sealed long before
+	Refused bool      // nothing of it may be delivered, but it takes its counter
+	Context bool      // it is only read to know what comes after it
 }
 
 // Message is a whole message. Its body may be a part of a frame's content; one that came in pieces has its body in them.
@@ -253,18 +254,31 @@ func (b *Inbox) hold(s *stream, f Frame, now time.Time) {
 		}
 		return
 	}
-	ripe := now.Add(b.patience)
-	if b.damage.between(s.key.sender, s.last.place, f.Place) { // that is what is missing: it is not on its way
-		ripe = now
-	}
-	if sealed := time.UnixMicro(int64(min(f.Content.Time, 1<<62))).Add(b.patience); b.extent.stored && sealed.Before(ripe) {
-		ripe = sealed
-	}
-	s.insert(i, held{f, ripe})
+	s.insert(i, held{f, b.ripens(s, f, now)})
 	b.budget.settle(s)
 	if len(s.ahead) > maxAhead {
 		b.delivery.skip(s, now)
 	}
+}
+
+// ripens is until when a frame waits for those before it: while their writer may be sending them again, which it does
+// for as long after it sealed this one. A writer's clock may be behind the server's, and then says less of that than when
+// the server stored the frame; a server that lies about this has the frame wait as if it had just come, and no longer.
+func (b *Inbox) ripens(s *stream, f Frame, now time.Time) time.Time {
+	if b.damage.between(s.key.sender, s.last.place, f.Place) { // that is what is missing: it is not on its way
+		return now
+	}
+	since := now
+	if b.extent.stored {
+		since = time.UnixMicro(int64(min(f.Content.Time, 1<<62)))
+		if since.Before(f.Stored) {
+			since = f.Stored
+		}
+		if since.After(now) {
+			since = now
+		}
+	}
+	return since.Add(b.patience)
 }
 
 // shed frees what has been held longest; false when nothing is.

@@ -59,6 +59,7 @@ func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
 //	a5=x     other content under the same counter
 //	a5@3     made at entry 3, in epoch 3
 //	a5s-90   sealed 90 s before t0
+//	a5s-90t-1  and stored 1 s before t0, as the server says
 //	a5#40    of 40 bytes
 //	b0[a:3]  says that three frames of stream a were acknowledged, the last of them stored at place 1,
 //	b0[a:3/7]  or at place 7
@@ -106,7 +107,7 @@ func (p *player) noticed(n Notice) {
 	p.out = append(p.out, text+")")
 }
 
-var drawnFrame = regexp.MustCompile(`^([a-zA-Z])(\d+)([+.!~]*)(?:=(\w+))?(?:@(\d+))?(?:s(-?\d+))?(?:#(\d+))?(?:\[([a-zA-Z]):(\d+)(?:/(\d+))?(?:@(\d+))?\])?$`)
+var drawnFrame = regexp.MustCompile(`^([a-zA-Z])(\d+)([+.!~]*)(?:=(\w+))?(?:@(\d+))?(?:s(-?\d+))?(?:t(-?\d+))?(?:#(\d+))?(?:\[([a-zA-Z]):(\d+)(?:/(\d+))?(?:@(\d+))?\])?$`)
 
 func (p *player) play(script string) string {
 	p.out = nil
@@ -163,15 +164,15 @@ func (p *player) frame(word string) Frame {
 		f.Header.Flags |= crypto.FlagFinal
 	}
 	content := crypto.AppendContentTime(nil, uint64(t0.Add(time.Duration(number(m[6], 0))*time.Second).UnixMicro()))
-	if m[8] != "" {
+	if m[9] != "" {
 		f.Header.Flags |= crypto.FlagFollows
 		content = crypto.AppendFollows(content, []crypto.Follows{{
-			Stream: [16]byte{m[8][0]}, Frames: uint64(number(m[9], 0)), At: uint64(number(m[11], at)), Place: uint64(number(m[10], 1)),
+			Stream: [16]byte{m[9][0]}, Frames: uint64(number(m[10], 0)), At: uint64(number(m[12], at)), Place: uint64(number(m[11], 1)),
 			Sealed: uint64(t0.UnixMicro()),
 		}})
 	}
 	body := m[1] + m[2] + m[4]
-	f.Size = int(number(m[7], int64(len(body))))
+	f.Size = int(number(m[8], int64(len(body))))
 	content = crypto.AppendRecord(content, nil, append([]byte(body), make([]byte, f.Size-len(body))...))
 	var err error
 	if f.Content, err = crypto.ParseContent(f.Header.Flags, content); err != nil {
@@ -179,6 +180,9 @@ func (p *player) frame(word string) Frame {
 	}
 	for _, c := range []byte(m[4]) {
 		f.Sum = f.Sum*31 + uint64(c)
+	}
+	if m[7] != "" {
+		f.Stored = t0.Add(time.Duration(number(m[7], 0)) * time.Second)
 	}
 	if p.b.extent.stored {
 		p.place++

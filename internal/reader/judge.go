@@ -93,7 +93,7 @@ func (j *judging) accept(ctx context.Context, frame store.Frame, v *ledger.Verdi
 	}
 	accepted := inbox.Frame{
 		Sender: frame.Sender, Header: v.Header, Content: v.Content, Size: len(frame.Data), Sum: maphash.Bytes(j.f.seed, frame.Data),
-		Place: frame.Seq, Former: v.Former, Late: j.f.stored && (live && age > freshWithin || frame.Time.Sub(sealed) > freshWithin),
+		Place: frame.Seq, Stored: frame.Time, Former: v.Former, Late: j.f.stored && (live && age > freshWithin || frame.Time.Sub(sealed) > freshWithin),
 		Refused: why != nil, Context: j.f.stored && (frame.Seq < j.f.from || slices.Contains(j.f.o.goOn.passed, frame.Seq)),
 	}
 	if why != nil && !accepted.Context {

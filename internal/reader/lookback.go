@@ -50,7 +50,7 @@ func (l *looking) lookBack(ctx context.Context, frame store.Frame, h crypto.Head
 			if ours && (found == nil || v.Header.Counter > found.Header.Counter) {
 				found = &inbox.Frame{
 					Sender: past.Sender, Header: v.Header, Content: v.Content, Size: len(past.Data), Sum: maphash.Bytes(l.f.seed, past.Data),
-					Place: past.Seq, Former: v.Former, Refused: v.Refused != nil, Context: true,
+					Place: past.Seq, Stored: past.Time, Former: v.Former, Refused: v.Refused != nil, Context: true,
 				}
 			}
 			return false
