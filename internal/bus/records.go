@@ -36,7 +36,7 @@ const (
 )
 
 // scan reads the files of a stream in a state.
-func scan(ctx context.Context, dir, name string, was server.StreamState) (*records, error) {
+func scan(ctx context.Context, rate int, dir, name string, was server.StreamState) (*records, error) {
 	found := newRecords(name, was)
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -57,7 +57,7 @@ func scan(ctx context.Context, dir, name string, was server.StreamState) (*recor
 		if err := found.read(block, number); err != nil {
 			return nil, err
 		}
-		if err := tasks.Pause(ctx, time.Duration(len(block))*time.Second/scrubRate); err != nil {
+		if err := tasks.Pause(ctx, time.Duration(len(block))*time.Second/time.Duration(rate)); err != nil {
 			return nil, err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/store"
 )
@@ -21,8 +23,11 @@ import (
 // learns when somebody reads there, and on several servers not even then: another one answers. So this file has an
 // embedded server's files read (records.go), and held against what it says that it has.
 
-// scrubRate is how many bytes are read a second, at most.
-const scrubRate = 32 << 20
+// How many bytes are read a second, at most: beside a server that works, and before there is one, or while one hangs.
+const (
+	scrubRate = 32 << 20
+	startRate = 1 << 30
+)
 
 // hangsAfter is how long the embedded server may take to say what it has: it was seen to hold a stream's lock for ever over
 // some damage to its files.
@@ -115,7 +120,7 @@ func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string
 
 // scan reads the files of a stream in a state.
 func (s *Server) scan(ctx context.Context, name string, was server.StreamState) (*records, error) {
-	return scan(ctx, filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs"), name, was)
+	return scan(ctx, scrubRate, filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs"), name, was)
 }
 
 // Kept is what is kept of a bucket in a folder of which no server runs.
@@ -137,11 +142,47 @@ func LookAtKept(ctx context.Context, dir, name string) (Kept, bool, error) {
 	if err != nil {
 		return Kept{}, false, err
 	}
-	found, err := scan(ctx, msgs, name, server.StreamState{LastSeq: math.MaxInt64})
+	found, err := scan(ctx, startRate, msgs, name, server.StreamState{LastSeq: math.MaxInt64})
 	if err != nil {
 		return Kept{}, false, err
 	}
 	return Kept{found.held, found.deadly}, true, nil
+}
+
+// LookForHang reads the files with which an embedded server starts in a folder, those of buckets first, and returns the
+// stream that has a record over which a server may hang; empty when none has.
+func LookForHang(ctx context.Context, dir string) (stream string, err error) {
+	folder := filepath.Join(dir, "jetstream", AccountStore, "streams")
+	streams, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	slices.SortStableFunc(streams, func(a, b fs.DirEntry) int { // there are few buckets, and much is in rooms
+		return strings.Compare(a.Name()[:1], b.Name()[:1])
+	})
+	for _, s := range streams {
+		found, err := scan(ctx, startRate, filepath.Join(folder, s.Name(), "msgs"), s.Name(), server.StreamState{LastSeq: math.MaxInt64})
+		if err != nil {
+			return "", err
+		}
+		if found.deadly {
+			return s.Name(), nil
+		}
+	}
+	return "", nil
+}
+
+// KeysOf is how many keys a bucket has.
+func KeysOf(ctx context.Context, nc *nats.Conn, bucket string) (uint64, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, err
+	}
+	s, err := js.Stream(ctx, bucket)
+	if err != nil {
+		return 0, failure(err)
+	}
+	return s.CachedInfo().State.NumSubjects, nil
 }
 
 // Keys are how many keys the embedded server holds of buckets, by its own word.

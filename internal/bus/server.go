@@ -122,8 +122,18 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	}
 	s.opts = opts
 	s.ns.SetLoggerV2(&serverLog{o.Log, s.signs}, false, false, false)
-	s.ns.Start()
-	if !s.ready(ctx) {
+	started := make(chan bool, 1)
+	go func() { // ends when the server has started, or with the process: over damage to its files it may hang for ever
+		s.ns.Start()
+		started <- s.ready(ctx)
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("start the NATS server: %w", context.Cause(ctx)), lock.Unlock())
+	case ready := <-started:
+		if ready {
+			break
+		}
 		s.Stop()
 		why := "it does not listen on " + o.Listen
 		if fatal := s.signs.fatal.Load(); fatal != nil {

@@ -34,16 +34,20 @@ type apiOptions struct {
 	maxRooms int                                             // that a user may have created
 	stream   func(ctx context.Context, room crypto.ID) error // makes a room's stream what its log says
 	drop     func(ctx context.Context, n store.Notice) error // ends connections of those whose access an entry ended
+	noted    func(ctx context.Context) error                 // notes that an entry is in the store, before it is acknowledged; nil: nobody does
 	now      func() time.Time
 }
 
 func newAPI(o apiOptions) *api {
+	if o.noted == nil {
+		o.noted = func(context.Context) error { return nil }
+	}
 	return &api{
 		router:  newRouter(o.bus, o.users, o.now),
 		founded: busAPI{logs: o.logs, bus: o.bus},
 		logs:    logAPI{store: o.store, directory: o.store, logs: o.logs, bus: o.bus},
 		entries: entryAPI{
-			store: o.store, staged: o.store, logs: o.logs, users: o.users, bus: o.bus, stream: o.stream, drop: o.drop, now: o.now,
+			store: o.store, staged: o.store, logs: o.logs, users: o.users, bus: o.bus, stream: o.stream, drop: o.drop, noted: o.noted, now: o.now,
 			endings: newRates[crypto.PublicKey](maxCallers, endingRate, endingBurst), quota: newQuota(o.store, o.maxRooms, o.now),
 		},
 		keys:   keyAPI{store: o.store, keyring: o.store, logs: o.logs, bus: o.bus, staging: newStaging(o.store, o.now)},

@@ -22,6 +22,7 @@ type entryAPI struct {
 	bus     crypto.ID
 	stream  func(ctx context.Context, room crypto.ID) error
 	drop    func(ctx context.Context, n store.Notice) error
+	noted   func(ctx context.Context) error
 	endings *rates[crypto.PublicKey] // of entries that end others' connections, by author
 	quota   *quota
 	now     func() time.Time
@@ -53,6 +54,9 @@ func (a *entryAPI) create(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	if err := a.stream(c.Context(), s.ID); err != nil {
+		return 0, nil, err
+	}
+	if err := a.noted(c.Context()); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
@@ -88,6 +92,9 @@ func (a *entryAPI) add(c *call) (int, any, error) {
 	}
 	if err := a.drop(c.Context(), store.Notice{Log: log, Seq: place.Seq}); err != nil {
 		return 0, nil, fmt.Errorf("entry %d is stored, but not everyone it concerns is disconnected yet: %w", place.Seq, err)
+	}
+	if err := a.noted(c.Context()); err != nil {
+		return 0, nil, err
 	}
 	return status, place, nil
 }

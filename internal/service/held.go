@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -32,7 +34,7 @@ func (o *NodeOptions) checkHeld(ctx context.Context) error {
 		return err
 	}
 	for _, name := range growing {
-		kept, there, err := bus.LookAtKept(ctx, filepath.Join(o.Dir, "jetstream"), name)
+		kept, there, err := bus.LookAtKept(ctx, o.serverDir(), name)
 		if err != nil {
 			return fmt.Errorf("look at %s: %w", name, err)
 		}
@@ -54,26 +56,35 @@ func (o *NodeOptions) checkHeld(ctx context.Context) error {
 // heldEvery is how often it is remembered how many keys a server holds.
 const heldEvery = time.Minute
 
-// heldKeeper remembers that, now and then and at the end.
+// heldKeeper remembers that: now and then, at the end, and, where no other server has a copy, before an entry is
+// acknowledged.
 type heldKeeper struct {
 	dir    string
 	server *bus.Server
 	log    *slog.Logger
 	cancel context.CancelFunc
 	done   chan struct{}
+
+	mu   sync.Mutex
+	held map[string]uint64 // as it is remembered
 }
 
 // startHeldKeeper begins with what is held now.
 func startHeldKeeper(ctx context.Context, dir string, server *bus.Server, log *slog.Logger) (*heldKeeper, error) {
-	if err := recordHeld(ctx, dir, server); err != nil {
-		return nil, err
-	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k := &heldKeeper{dir: dir, server: server, log: log, cancel: cancel, done: make(chan struct{})}
+	var err error
+	if k.held, err = loadHeld(dir); err == nil {
+		err = k.look(ctx)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	go func() {
 		defer close(k.done)
 		for tasks.Pause(run, heldEvery) == nil {
-			if err := recordHeld(run, dir, server); err != nil && run.Err() == nil {
+			if err := k.look(run); err != nil && run.Err() == nil {
 				log.Warn("how much the server holds is not remembered", "error", err)
 			}
 		}
@@ -90,35 +101,51 @@ func (k *heldKeeper) stop() {
 	<-k.done
 	ctx, cancel := context.WithTimeout(context.Background(), lastHeld)
 	defer cancel()
-	if err := recordHeld(ctx, k.dir, k.server); err != nil {
+	if err := k.look(ctx); err != nil {
 		k.log.Warn("how much the server holds is not remembered", "error", err)
 	}
 }
 
-// recordHeld remembers how many keys the server holds; never fewer than before.
-func recordHeld(ctx context.Context, dir string, server *bus.Server) error {
-	now, err := server.Keys(ctx, growing...)
+// look remembers how many keys the server holds, by its own word.
+func (k *heldKeeper) look(ctx context.Context) error {
+	now, err := k.server.Keys(ctx, growing...)
 	if err != nil {
 		return err
 	}
-	held, err := loadHeld(dir)
+	return k.remember(now)
+}
+
+// logged remembers how many entries there are. An entry that is acknowledged after that is missed when the server starts
+// with files that have lost it.
+func (k *heldKeeper) logged(ctx context.Context) error {
+	entries, err := bus.KeysOf(ctx, k.server.Links.Store, growing[0])
 	if err != nil {
-		return err
+		return fmt.Errorf("how much the store holds is not noted: %w", err)
 	}
-	grown := false
+	return k.remember(map[string]uint64{growing[0]: entries})
+}
+
+// remember writes down how many keys are held; never fewer than before. What others have written down meanwhile, with
+// more in it, need not be written again.
+func (k *heldKeeper) remember(now map[string]uint64) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := maps.Clone(k.held)
 	for name, n := range now {
-		if n > held[name] {
-			held[name], grown = n, true
-		}
+		next[name] = max(n, next[name])
 	}
-	if !grown {
+	if maps.Equal(next, k.held) {
 		return nil
 	}
-	body, err := json.Marshal(held)
+	body, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
-	return newfile.Replace(filepath.Join(dir, heldFile), sealed(body))
+	if err := newfile.Replace(filepath.Join(k.dir, heldFile), sealed(body)); err != nil {
+		return fmt.Errorf("how much the store holds is not noted: %w", err)
+	}
+	k.held = next
+	return nil
 }
 
 // loadHeld reads what is remembered; nothing if that is damaged, which says nothing of the store.

@@ -358,13 +358,13 @@ func TestGranted(t *testing.T) {
 
 // unreadable is a store whose logs cannot be read, but for one.
 type unreadable struct {
-	store.Store
+	store.Backend
 	but crypto.ID
 }
 
 func (u unreadable) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
 	if log == u.but {
-		return u.Store.Entries(ctx, log, after)
+		return u.Backend.Entries(ctx, log, after)
 	}
 	return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, store.ErrUnavailable) }
 }

@@ -17,11 +17,17 @@ const maxStates = 4096
 
 // logs keeps folded logs at hand, each brought up to date from the store before it is used.
 type logs struct {
-	store  store.Log
+	store  logStore
 	roster *roster // as the bus log was read last
 
 	mu     sync.Mutex
 	states map[crypto.ID]*folded
+}
+
+// logStore is what logs are read from, and what says how far a store lists their rooms.
+type logStore interface {
+	store.Log
+	ListedAt(ctx context.Context, room crypto.ID) (uint64, error)
 }
 
 // folded is a log as it was read last.
@@ -39,7 +45,7 @@ func (e *folded) set(s *ledger.State) {
 	}
 }
 
-func newLogs(s store.Log) *logs {
+func newLogs(s logStore) *logs {
 	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]standing{}}, states: map[crypto.ID]*folded{}}
 }
 
@@ -54,6 +60,15 @@ func (l *logs) state(ctx context.Context, log crypto.ID) (*ledger.State, error) 
 // read reads on in a log, whose reading is held.
 func (l *logs) read(ctx context.Context, log crypto.ID, e *folded) (*ledger.State, error) {
 	before := e.state.Load()
+	// What is listed of a room follows its log: asked for before the log is read, and ahead of it, it says that the log has
+	// lost its end, and with it whom that had kicked.
+	listed := uint64(0)
+	if before.Head.Seq == 0 {
+		var err error
+		if listed, err = l.store.ListedAt(ctx, log); err != nil {
+			return nil, err
+		}
+	}
 	fold := before.Fold()
 	var failed error
 	var touched []crypto.PublicKey
@@ -69,6 +84,10 @@ func (l *logs) read(ctx context.Context, log crypto.ID, e *folded) (*ledger.Stat
 		touched = append(touched, added.Touches()...)
 	}
 	s := fold.State()
+	if failed == nil && s.Head.Seq < listed {
+		l.forget(log)
+		return nil, fmt.Errorf("log %s: %w: it ends at entry %d, and the store lists its room as of entry %d", log, store.ErrDamaged, s.Head.Seq, listed)
+	}
 	l.roster.update(s, touched)
 	e.set(s)
 	switch {

@@ -45,6 +45,9 @@ type NodeOptions struct {
 	Log      *slog.Logger
 }
 
+// serverDir is where the embedded server keeps its files.
+func (o *NodeOptions) serverDir() string { return filepath.Join(o.Dir, "jetstream") }
+
 // KeysFile is where a node with the data folder dir keeps the service's keys.
 func KeysFile(dir string) string { return filepath.Join(dir, "service.nk") }
 
@@ -72,7 +75,7 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 			return err
 		}
 	}
-	if err := n.connect(ctx, o); err != nil {
+	if err := n.connectUnlessHung(ctx, o); err != nil {
 		return err
 	}
 	if most := n.links.Sys.MaxPayload(); most < minPayload {
@@ -85,6 +88,9 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		defer newScrub(o.Log, n.server).meanwhile(ctx, hung)()
 		err := n.serve(hanging, o)
 		if why := context.Cause(hanging); errors.Is(why, bus.ErrHangs) {
+			if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
+				return o.hangsOver(stream)
+			}
 			return why
 		}
 		return err
@@ -117,17 +123,44 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 		}
 		n.store = db
 	}
-	var err error
+	noted, err := n.noteHeld(ctx, o)
+	if err != nil {
+		return err
+	}
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, MaxRooms: o.MaxRooms, Log: o.Log,
-		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(),
+		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(), Noted: noted,
 		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
 	})
 	if err == nil && o.External == nil {
 		err = o.remember()
 	}
-	if err == nil && n.server != nil && o.Store == JetStream && (o.Sync == "" || o.Sync == "always") {
-		n.held, err = startHeldKeeper(ctx, o.Dir, n.server, o.Log)
+	return err
+}
+
+// noteHeld begins to remember what the server holds of the store, if that is on the disk when it is acknowledged, and
+// returns what has an entry remembered before that is; nil where others have copies, too.
+func (n *Node) noteHeld(ctx context.Context, o NodeOptions) (noted func(context.Context) error, err error) {
+	if n.server == nil || o.Store != JetStream || o.Sync != "" && o.Sync != "always" {
+		return nil, nil
+	}
+	if n.held, err = startHeldKeeper(ctx, o.Dir, n.server, o.Log); err != nil || o.Cluster.Name != "" {
+		return nil, err
+	}
+	return n.held.logged, nil
+}
+
+// connectUnlessHung connects, and gives up an embedded server that hangs over its files.
+func (n *Node) connectUnlessHung(ctx context.Context, o NodeOptions) error {
+	if o.External != nil {
+		return n.connect(ctx, o)
+	}
+	hanging, hung := context.WithCancelCause(ctx)
+	defer hung(nil)
+	defer startHangs.watch(ctx, &o, hung)()
+	err := n.connect(hanging, o)
+	if why := context.Cause(hanging); why != nil && ctx.Err() == nil {
+		return why
 	}
 	return err
 }
@@ -151,7 +184,7 @@ func (n *Node) connect(ctx context.Context, o NodeOptions) error {
 		return err
 	}
 	n.server, err = bus.StartServer(ctx, bus.ServerOptions{
-		Listen: o.Listen, Dir: filepath.Join(o.Dir, "jetstream"), Name: o.Name, Keys: keys, Sync: o.Sync,
+		Listen: o.Listen, Dir: o.serverDir(), Name: o.Name, Keys: keys, Sync: o.Sync,
 		TLSCert: o.TLSCert, TLSKey: o.TLSKey, Cluster: o.Cluster, Config: o.Config, Log: o.Log,
 	})
 	if err == nil {

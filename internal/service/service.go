@@ -41,9 +41,10 @@ type Options struct {
 	MaxRooms int                                    // that a user may create; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Log      *slog.Logger
-	Dir      string   // data folder, whose disk is watched and where streams are remembered; empty: none
-	KeptHere bool     // the store is on the disk of Dir, and nowhere else
-	Server   embedded // that is started again after a full disk; nil beside external servers
+	Dir      string                      // data folder, whose disk is watched and where streams are remembered; empty: none
+	KeptHere bool                        // the store is on the disk of Dir, and nowhere else
+	Noted    func(context.Context) error // notes beside the store that an entry is in it, before it is acknowledged; nil: nobody does
+	Server   embedded                    // that is started again after a full disk; nil beside external servers
 }
 
 // flushLimit is how long a server may take to know of the service's subscriptions.
@@ -151,7 +152,7 @@ func (s *Service) assemble(run context.Context, o Options, streams *bus.Streams,
 	users := &allowlist{store: o.Store, logs: logs, bus: s.Bus}
 	p.api = newAPI(apiOptions{
 		store: o.Store, logs: logs, users: users, bus: s.Bus, past: s.past, maxBytes: frameLimit(o.Links.API.MaxPayload()),
-		maxRooms: cmp.Or(o.MaxRooms, DefaultMaxRooms), stream: logs.ensure(streams), drop: p.reconciler.dropOthers, now: time.Now,
+		maxRooms: cmp.Or(o.MaxRooms, DefaultMaxRooms), stream: logs.ensure(streams), drop: p.reconciler.dropOthers, noted: o.Noted, now: time.Now,
 	})
 	verifier, inboxes := newVerifier(logs.roster, &s.wait, o.Log, time.Now), newInboxes()
 	p.carrier = newCarrier(carrierOptions{

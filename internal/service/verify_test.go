@@ -112,7 +112,7 @@ func newPorch(t *testing.T) (*porch, *gated) {
 }
 
 // asks has the porch ask another store.
-func (p *porch) asks(s store.Store) {
+func (p *porch) asks(s store.Backend) {
 	p.logs = newLogs(s)
 	p.users = &allowlist{s, p.logs, p.bus}
 }

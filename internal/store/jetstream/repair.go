@@ -119,6 +119,18 @@ func (r *repairer) head(ctx context.Context, log crypto.ID) (ledger.Head, error)
 	return r.heads.one(ctx, log)
 }
 
+// ListedAt is the last entry of a room's log that its record is of.
+func (r *repairer) ListedAt(ctx context.Context, room crypto.ID) (uint64, error) {
+	ctx, cancel := r.op(ctx)
+	defer cancel()
+	key := roomKey(room)
+	found, err := r.rooms.latest(ctx, key)
+	if err != nil {
+		return 0, failure(err)
+	}
+	return seqOf(found[key].value), nil
+}
+
 // Behind lists the logs whose views are not as current as they are, or are missing. It compares two listings, one made
 // after the other, and asks again where logs end that seem to be ahead.
 func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {

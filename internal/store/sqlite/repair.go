@@ -31,6 +31,15 @@ func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 // behind selects the room logs of a list e of last entries whose record is missing or earlier.
 const behind = ` LEFT JOIN rooms r ON r.id = e.log WHERE e.log NOT IN (SELECT log FROM bus) AND (r.seq IS NULL OR r.seq < e.seq)`
 
+// ListedAt is the last entry of a room's log that its record is of.
+func (r *repairer) ListedAt(ctx context.Context, room crypto.ID) (uint64, error) {
+	ctx, cancel := r.op(ctx)
+	defer cancel()
+	var seq int64
+	err := r.read.QueryRowContext(ctx, `SELECT ifnull(max(seq), 0) FROM rooms WHERE id = ?`, room[:]).Scan(&seq)
+	return uint64(seq), failure(err)
+}
+
 // Heal writes the views of a log anew if they are behind it.
 func (r *repairer) Heal(ctx context.Context, log crypto.ID) error {
 	op, cancel := r.op(ctx)

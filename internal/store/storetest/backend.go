@@ -83,3 +83,26 @@ func testCreated(t *testing.T, w *world) {
 	}
 	is("written anew", 1, 1)
 }
+
+// testListedAt: a room is listed as of the last entry of its log, and one that is not there, and the bus, as of none.
+func testListedAt(t *testing.T, w *world) {
+	w.promise("Repairer.ListedAt: a room's record is of the last entry of its log")
+	v, ok := w.s.(store.Backend)
+	if !ok {
+		return // what stands behind it passes this by itself
+	}
+	alice, bob := identity(t, 1), identity(t, 2)
+	w.allow(alice, bob)
+	is := func(log crypto.ID, want uint64) {
+		t.Helper()
+		if seq, err := v.ListedAt(w.ctx, log); seq != want || err != nil {
+			w.errorf("it is listed at %d, %v; want %d", seq, err, want)
+		}
+	}
+	one, _ := w.room(alice, "one")
+	is(one.ID, 1)
+	w.must(w.append(one, alice, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}}))
+	is(one.ID, 2)
+	is(crypto.ID{1}, 0)
+	is(w.bus.ID, 0)
+}

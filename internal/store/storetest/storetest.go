@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"not found":       testNotFound,
 		"rooms of":        testRoomsOf,
 		"created":         testCreated,
+		"listed at":       testListedAt,
 		"copying":         testCopying,
 		"race":            testRace,
 		"append":          testAppend,
