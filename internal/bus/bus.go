@@ -70,7 +70,12 @@ func LiveFilter(room crypto.ID) string { return "unibus.r." + room.String() + ".
 func storedFilter(room crypto.ID) string { return "unibus.s." + room.String() + ".*" }
 
 // StreamName is the stream of a stored room.
-func StreamName(room crypto.ID) string { return "UNIBUS_" + room.String() }
+func StreamName(room crypto.ID) string { return roomStream + room.String() }
+
+const roomStream = "UNIBUS_"
+
+// OfRoom reports whether a stream holds a room's messages.
+func OfRoom(stream string) bool { return strings.HasPrefix(stream, roomStream) }
 
 // InboxPrefix begins every subject of a connection's inbox.
 func InboxPrefix(inbox crypto.Inbox) string { return InboxRoot + inbox.String() }

@@ -98,13 +98,15 @@ func (c Copies) Unlike(before Copies) map[string]string {
 	return unlike
 }
 
-// Short returns, by stream, in what copies are not alike of which that on a server lacks something, as with Unlike.
+// Short returns, by stream, in what copies are not alike of which that on a server lacks something, as with Unlike. A
+// room's that only ends earlier lacks nothing: it is being brought up to date, and is not read from before it is.
 func (c Copies) Short(before Copies, server string) map[string]string {
 	short := map[string]string{}
 	for name, copies := range c {
 		p := newPair(before[name], copies, time.Now())
 		for _, h := range p.copies {
-			if h.Server == server && (p.cut(h) || p.holes(h) > 0) {
+			behind := h.Last < p.last && !OfRoom(name)
+			if h.Server == server && (behind || p.beheaded(h) || p.holes(h) > 0) {
 				short[name] = p.String()
 			}
 		}
@@ -147,9 +149,10 @@ func newPair(before, copies []Held, now time.Time) *pair {
 }
 
 // cut reports whether a copy lacks what others hold before its first or behind its last message.
-func (p *pair) cut(h Held) bool {
-	return h.Last < p.last || p.was[h.Server].First > p.first && !p.expires
-}
+func (p *pair) cut(h Held) bool { return h.Last < p.last || p.beheaded(h) }
+
+// beheaded reports whether a copy lacks what others hold before its first message.
+func (p *pair) beheaded(h Held) bool { return p.was[h.Server].First > p.first && !p.expires }
 
 // holes is how many messages a copy lacks between these.
 func (p *pair) holes(h Held) uint64 { return min(lacks(p.was[h.Server], p.before), lacks(h, p.copies)) }

@@ -108,6 +108,15 @@ func TestUnlike(t *testing.T) {
 	if short := c.Short(c, "a"); len(short) != 1 || short["holes"] == "" {
 		t.Errorf("a: %q", short)
 	}
+	rooms := Copies{
+		"UNIBUS_ends":   {h("a", 1, 9, 9), h("b", 1, 5, 5)}, // it is being brought up to date
+		"UNIBUS_begins": {h("a", 1, 9, 9), h("b", 3, 9, 7)},
+		"UNIBUS_empty":  {h("a", 1, 9, 9), h("b", 10, 9, 0)},
+		"UNIBUS_holes":  {h("a", 1, 9, 9), h("b", 1, 9, 7)},
+	}
+	if short := rooms.Short(rooms, "b"); len(short) != 3 || short["UNIBUS_ends"] != "" {
+		t.Errorf("rooms: %q", short)
+	}
 	if unlike := c.Unlike(Copies{}); len(unlike) > 0 {
 		t.Errorf("that were not looked at before: %q", unlike)
 	}

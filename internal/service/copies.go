@@ -47,7 +47,6 @@ func ownCopies(ctx context.Context, sys *nats.Conn, log *slog.Logger) error {
 			}
 		}
 		lacking := now.Short(before, own)
-		maps.DeleteFunc(lacking, func(name, _ string) bool { return ofRoom(name) })
 		if len(lacking) == 0 {
 			return nil
 		}

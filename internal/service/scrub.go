@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +58,7 @@ func (s *scrub) meanwhile(ctx context.Context, hung func(error)) (stop func()) {
 		defer close(done)
 		names, err := s.server.Streams(ctx)
 		if err == nil {
-			s.look(ctx, slices.DeleteFunc(names, ofRoom))
+			s.look(ctx, slices.DeleteFunc(names, bus.OfRoom))
 		}
 		for !errors.Is(err, bus.ErrHangs) {
 			if tasks.Pause(ctx, scrubStart) != nil {
@@ -87,7 +86,7 @@ func (s *scrub) run(ctx context.Context) {
 			continue
 		}
 		s.resolved("streams", "the server's files are looked at again")
-		names = slices.DeleteFunc(names, func(name string) bool { return ofRoom(name) && time.Since(s.looked[name]) < scrubRooms })
+		names = slices.DeleteFunc(names, func(name string) bool { return bus.OfRoom(name) && time.Since(s.looked[name]) < scrubRooms })
 		for chunk := range slices.Chunk(names, scrubAtOnce) {
 			if s.look(ctx, chunk); ctx.Err() != nil {
 				return
@@ -98,9 +97,6 @@ func (s *scrub) run(ctx context.Context) {
 		s.mu.Unlock()
 	}
 }
-
-// ofRoom reports whether a stream holds a room's messages.
-func ofRoom(stream string) bool { return strings.HasPrefix(stream, "UNIBUS_") }
 
 // look reads the files of some streams, and again of those with which something is wrong.
 func (s *scrub) look(ctx context.Context, names []string) {
