@@ -19,9 +19,11 @@ const (
 	RoleUser   Role = "user"
 )
 
+// onBus reports whether it is a role that a user may have.
 func (r Role) onBus() bool { return r == RoleAdmin || r == RoleUser }
 
-// Bus is the allowlist that a bus log folds to.
+// Bus is the allowlist that a bus log folds to. A user's record is never changed but replaced (change), so that states
+// before this one, which share it, say what they said.
 type Bus struct {
 	Name    string // the founder's name
 	Founded []byte // the first statement
@@ -72,11 +74,13 @@ func (b *Bus) Users(yield func(*User) bool) {
 	}
 }
 
+// isAdmin reports whether a key may change the allowlist, as entries say: expiry is no rule of logs, which know no time.
 func (b *Bus) isAdmin(key crypto.PublicKey) bool {
 	u := b.users[key]
 	return u != nil && u.Active && u.Role == RoleAdmin
 }
 
+// isActive reports whether a key was added and not revoked since, in the same sense.
 func (b *Bus) isActive(key crypto.PublicKey) bool {
 	u := b.users[key]
 	return u != nil && u.Active

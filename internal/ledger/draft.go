@@ -25,6 +25,7 @@ func (s *State) Draft(by crypto.PublicKey, body Body, at time.Time) (*Draft, err
 	return d, nil
 }
 
+// draft encodes the entry, reads it back as everybody else will, and judges it: nothing is signed that others refuse.
 func (s *State) draft(by crypto.PublicKey, body Body, at time.Time) (*Draft, error) {
 	raw, err := crypto.Marshal(body)
 	if err != nil {

@@ -45,10 +45,12 @@ var (
 	ErrRule       = errors.New("it breaks a rule")
 )
 
+// breaks is an entry that breaks a rule, whoever made it.
 func breaks(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrRule, fmt.Sprintf(format, args...))
 }
 
+// denied is an entry that its author may not make.
 func denied(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotAllowed, fmt.Sprintf(format, args...))
 }
@@ -78,6 +80,7 @@ type Entry struct {
 	Statement []byte // the bytes as received
 }
 
+// entryPayload is an entry as it is encoded and signed (SPEC.md §4); Log and Prev are empty in a first one.
 type entryPayload struct {
 	V    crypto.Number    `cbor:"v"`
 	Log  []byte           `cbor:"log"`

@@ -6,6 +6,10 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// What follows does not judge entries: it says what a room's log means for the keys and messages of a member, at an entry or
+// since one. A reader asks it whether somebody has withheld what is missing (internal/inbox), a client whose copies of a key
+// count.
+
 // Owes reports whether the log owes somebody the key of an epoch: a member during it, or during a later one from
 // which shared history leads back to it. In a room without encryption there is nothing to owe, and nobody goes
 // without.

@@ -21,6 +21,9 @@ var (
 	ErrForkClaimed = errors.New("its sender holds another history of this room")
 )
 
+// A frame is judged in this order: whether it can be authentic at all, whether it is, and whether its sender was allowed to
+// make it where it says that it was made. Only what is authentic tells anything of anybody.
+
 // Verdict is what there is to say of a frame that is authentic: it opens under the key of an epoch of the room,
 // and the sender that its subject names has signed it.
 type Verdict struct {
@@ -107,8 +110,10 @@ func (s *State) authentic(h crypto.Header, sender crypto.PublicKey, reached bool
 	return nil
 }
 
+// open checks the signature of a frame, and decrypts it where the room is encrypted. The error of keys comes back as it is;
+// any other is ErrForged.
 func (s *State) open(frame []byte, h crypto.Header, sender crypto.PublicKey, keys FrameKeys) ([]byte, error) {
-	var key *crypto.FrameKey
+	var key *crypto.FrameKey // nil: a room without encryption has frames that are only signed
 	if s.Room.Policy.Encrypted() {
 		var err error
 		if key, err = keys(h.Epoch); err != nil {

@@ -48,6 +48,7 @@ func blank[T any, P interface {
 	return P(new(T))
 }
 
+// vocabulary lists bodies by their ops.
 func vocabulary(bodies ...func() Body) map[string]func() Body {
 	ops := make(map[string]func() Body, len(bodies))
 	for _, body := range bodies {
@@ -93,6 +94,7 @@ func (e *Entry) NewEpoch() *Rekey {
 // SameChange reports whether two bodies change the same, whatever keys they hand out.
 func SameChange(a, b Body) bool { return reflect.DeepEqual(withoutKey(a), withoutKey(b)) }
 
+// withoutKey is what a body changes besides the key.
 func withoutKey(b Body) any {
 	if r, ok := b.(rekeying); ok {
 		return r.bare()

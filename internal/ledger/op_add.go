@@ -19,6 +19,7 @@ type NewUser struct {
 	Expires *crypto.Number   `cbor:"expires,omitempty" json:"expires,omitempty"`
 }
 
+// check: an admin adds people, none of whom is active already, under names that nobody active has.
 func (a *Add) check(s *State, by crypto.PublicKey) error {
 	if !s.Bus.isAdmin(by) {
 		return denied("only an admin adds users")
@@ -26,6 +27,7 @@ func (a *Add) check(s *State, by crypto.PublicKey) error {
 	if len(a.Users) == 0 {
 		return breaks("it adds nobody")
 	}
+	// What the list itself adds counts as well: nobody, and no name, stands in it twice.
 	keys, names := map[crypto.PublicKey]bool{}, map[string]bool{}
 	for _, u := range a.Users {
 		if !u.Role.onBus() {
@@ -45,6 +47,7 @@ func (a *Add) check(s *State, by crypto.PublicKey) error {
 	return nil
 }
 
+// apply makes them active; whoever was revoked once is active again, and that it was is remembered.
 func (a *Add) apply(s *State, e *Entry) {
 	for _, u := range a.Users {
 		user := User{Key: u.Key, Name: u.Name, Role: u.Role, AddedBy: e.By, Added: e.Time}

@@ -7,6 +7,7 @@ import (
 // Archive ends a room for good.
 type Archive struct{}
 
+// check: an owner ends a room.
 func (*Archive) check(s *State, by crypto.PublicKey) error {
 	if s.Room.Role(by) != RoleOwner {
 		return denied("only an owner archives the room")
@@ -14,6 +15,7 @@ func (*Archive) check(s *State, by crypto.PublicKey) error {
 	return nil
 }
 
+// apply ends it: checkNext lets nothing follow, and frames made at the entry or later are refused.
 func (*Archive) apply(s *State, e *Entry) { s.Room.Archived = e.Seq }
 
 func (*Archive) op() string { return "archive" }

@@ -15,6 +15,8 @@ type Create struct {
 	Commit  *crypto.Hash `cbor:"commit,omitempty" json:"commit,omitempty"`
 }
 
+// check: a log begins with it, and with it alone; who creates a room may be anybody. What it says of the bus is for
+// readers to compare with theirs, since a log does not know the bus it is on.
 func (c *Create) check(s *State, _ crypto.PublicKey) error {
 	if s.Head.Seq != 0 {
 		return breaks("the room is created already")
@@ -34,6 +36,7 @@ func (c *Create) check(s *State, _ crypto.PublicKey) error {
 	return nil
 }
 
+// apply begins the first epoch and the first term, and makes the author the owner.
 func (c *Create) apply(s *State, e *Entry) {
 	first := Epoch{Number: 1, Seq: 1, By: e.By, Time: e.Time}
 	if c.Commit != nil {

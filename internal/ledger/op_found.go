@@ -10,6 +10,7 @@ type Found struct {
 	Key  crypto.PublicKey `cbor:"key" json:"key"`
 }
 
+// check: a log begins with it, and with it alone. Nobody makes another the first admin: the key it names signs it.
 func (f *Found) check(s *State, by crypto.PublicKey) error {
 	if s.Head.Seq != 0 {
 		return breaks("the bus is founded already")
@@ -20,6 +21,7 @@ func (f *Found) check(s *State, by crypto.PublicKey) error {
 	return ValidName(f.Name)
 }
 
+// apply begins the allowlist with its founder, who added itself.
 func (f *Found) apply(s *State, e *Entry) {
 	s.Bus = &Bus{
 		Name: f.Name, Founded: e.Statement,

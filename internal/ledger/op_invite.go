@@ -18,6 +18,8 @@ type NewMember struct {
 	Role Role             `cbor:"role" json:"role"`
 }
 
+// check: owners invite anyone, admins those who do not manage the room; nobody is invited who is a member. Where history
+// is joined, newcomers begin with a key of their own, so that they cannot read what was before.
 func (i *Invite) check(s *State, by crypto.PublicKey) error {
 	role := s.Room.Role(by)
 	if !role.Manages() {
@@ -43,9 +45,13 @@ func (i *Invite) check(s *State, by crypto.PublicKey) error {
 		return breaks("a room has at most %d members", MaxMembers)
 	}
 	history := s.Room.Policy.History
-	return checkRekey(s.Room, i.Rekey, history, history == HistoryJoined, "an invitation where history is joined")
+	if history == HistoryJoined {
+		return mustRekey(s.Room, i.Rekey, history, "an invitation where history is joined")
+	}
+	return mayRekey(s.Room, i.Rekey, history)
 }
 
+// apply gives them their roles from this entry on.
 func (i *Invite) apply(s *State, e *Entry) {
 	for _, m := range i.Members {
 		s.Room.set(m.Key, m.Role, e.Seq)

@@ -7,6 +7,7 @@ import (
 // Leave ends its author's own membership.
 type Leave struct{}
 
+// check: a member goes by itself, and needs nobody for it, but that a room has an owner.
 func (*Leave) check(s *State, by crypto.PublicKey) error {
 	role := s.Room.Role(by)
 	if role == "" {
@@ -18,6 +19,8 @@ func (*Leave) check(s *State, by crypto.PublicKey) error {
 	return nil
 }
 
+// apply ends the membership. Whoever leaves cannot hand out a new key that it does not get to know, so in an encrypted
+// room the key is stale until somebody renews it.
 func (*Leave) apply(s *State, e *Entry) {
 	s.Room.set(e.By, "", e.Seq)
 	s.Room.Left = s.Room.Policy.Encrypted()

@@ -10,6 +10,7 @@ type MemberRole struct {
 	Role Role             `cbor:"role" json:"role"`
 }
 
+// check: an owner changes roles, also its own while there is another owner. A role may be set to what it is.
 func (m *MemberRole) check(s *State, by crypto.PublicKey) error {
 	switch {
 	case s.Room.Role(by) != RoleOwner:
@@ -24,6 +25,7 @@ func (m *MemberRole) check(s *State, by crypto.PublicKey) error {
 	return nil
 }
 
+// apply changes the role from this entry on; frames made before are judged by the one before.
 func (m *MemberRole) apply(s *State, e *Entry) { s.Room.set(m.Key, m.Role, e.Seq) }
 
 func (*MemberRole) op() string { return "role" }

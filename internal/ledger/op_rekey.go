@@ -13,6 +13,7 @@ type Rekey struct {
 	Previous []byte      `cbor:"previous,omitempty" json:"previous,omitempty"`
 }
 
+// check: an owner or admin renews the key, whenever it wants to.
 func (k *Rekey) check(s *State, by crypto.PublicKey) error {
 	if !s.Room.Role(by).Manages() {
 		return denied("only an owner or admin rekeys")
@@ -35,6 +36,7 @@ func (k *Rekey) rules(r *Room, history string) error {
 	return nil
 }
 
+// apply begins the epoch. Whoever left since the last one began does not have its key.
 func (k *Rekey) apply(s *State, e *Entry) {
 	s.Room.Left = false
 	s.Room.Epochs = append(s.Room.Epochs, Epoch{
@@ -42,17 +44,23 @@ func (k *Rekey) apply(s *State, e *Entry) {
 	})
 }
 
-// checkRekey checks the rekey of an entry that may, or must, have one.
-func checkRekey(r *Room, k *Rekey, history string, must bool, why string) error {
-	if k != nil {
-		return k.rules(r, history)
+// mayRekey checks the rekey, if there is one, of an entry after which history is as given.
+func mayRekey(r *Room, k *Rekey, history string) error {
+	if k == nil {
+		return nil
 	}
-	if must && r.Policy.Encrypted() {
-		return breaks("%s: an encrypted room must rekey in the same entry", why)
-	}
-	return nil
+	return k.rules(r, history)
 }
 
+// mustRekey is mayRekey for an entry that an encrypted room does not take without one; what names it.
+func mustRekey(r *Room, k *Rekey, history, what string) error {
+	if k == nil && r.Policy.Encrypted() {
+		return breaks("%s: an encrypted room must rekey in the same entry", what)
+	}
+	return mayRekey(r, k, history)
+}
+
+// applyRekey begins the epoch of an entry that carries a rekey; nothing happens for one that does not.
 func applyRekey(s *State, e *Entry, k *Rekey) {
 	if k != nil {
 		k.apply(s, e)

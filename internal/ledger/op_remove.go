@@ -10,6 +10,8 @@ type Remove struct {
 	Rekey *Rekey             `cbor:"rekey,omitempty" json:"rekey,omitempty"`
 }
 
+// check: owners remove anyone, admins those who do not manage the room, both only members, and never all owners. The
+// entry renews the key, so that there is no time in which the removed may still read.
 func (m *Remove) check(s *State, by crypto.PublicKey) error {
 	role := s.Room.Role(by)
 	if !role.Manages() {
@@ -34,9 +36,10 @@ func (m *Remove) check(s *State, by crypto.PublicKey) error {
 	if owners == 0 {
 		return breaks("the last owner cannot be removed")
 	}
-	return checkRekey(s.Room, m.Rekey, s.Room.Policy.History, true, "a removal")
+	return mustRekey(s.Room, m.Rekey, s.Room.Policy.History, "a removal")
 }
 
+// apply ends the memberships before the epoch begins, which they are no part of.
 func (m *Remove) apply(s *State, e *Entry) {
 	for _, key := range m.Keys {
 		s.Room.set(key, "", e.Seq)

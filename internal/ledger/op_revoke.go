@@ -10,6 +10,7 @@ type Revoke struct {
 	Reason *string            `cbor:"reason,omitempty" json:"reason,omitempty"`
 }
 
+// check: an admin revokes those who are active, itself too, and never all admins.
 func (r *Revoke) check(s *State, by crypto.PublicKey) error {
 	if !s.Bus.isAdmin(by) {
 		return denied("only an admin revokes users")
@@ -32,6 +33,7 @@ func (r *Revoke) check(s *State, by crypto.PublicKey) error {
 	return nil
 }
 
+// apply ends their access as of the time that the entry claims, and frees their names.
 func (r *Revoke) apply(s *State, e *Entry) {
 	for _, key := range r.Keys {
 		s.Bus.change(key, func(u *User) { u.Active, u.Revoked = false, e.Time })

@@ -12,6 +12,8 @@ type SetPolicy struct {
 	Anew   bool   `cbor:"anew,omitempty" json:"anew,omitempty"`
 }
 
+// check: an owner changes the policy, but never whether a room is encrypted: its members took part in what it was. A change
+// of the history renews the key, so that it says of whole epochs who may read them.
 func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {
 	if s.Room.Role(by) != RoleOwner {
 		return denied("only an owner changes the policy")
@@ -22,10 +24,13 @@ func (p *SetPolicy) check(s *State, by crypto.PublicKey) error {
 	if p.Policy.Encryption != s.Room.Policy.Encryption {
 		return breaks("encryption never changes")
 	}
-	changed := p.Policy.History != s.Room.Policy.History
-	return checkRekey(s.Room, p.Rekey, p.Policy.History, changed, "changing the history")
+	if p.Policy.History != s.Room.Policy.History {
+		return mustRekey(s.Room, p.Rekey, p.Policy.History, "changing the history")
+	}
+	return mayRekey(s.Room, p.Rekey, p.Policy.History)
 }
 
+// apply begins a term, and with Anew what is stored as well.
 func (p *SetPolicy) apply(s *State, e *Entry) {
 	s.Room.setPolicy(p.Policy, e.Seq)
 	if p.Anew {

@@ -10,6 +10,7 @@ type UserRole struct {
 	Role Role             `cbor:"role" json:"role"`
 }
 
+// check: an admin changes the role of whoever is active, also its own while there is another admin.
 func (r *UserRole) check(s *State, by crypto.PublicKey) error {
 	switch {
 	case !s.Bus.isAdmin(by):
@@ -24,6 +25,7 @@ func (r *UserRole) check(s *State, by crypto.PublicKey) error {
 	return nil
 }
 
+// apply changes the role, and with it how many admins there are.
 func (r *UserRole) apply(s *State, _ *Entry) {
 	s.Bus.change(r.Key, func(u *User) { u.Role = r.Role })
 }

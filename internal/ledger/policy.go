@@ -58,6 +58,7 @@ func (p Policy) Encrypted() bool { return p.Encryption == EncryptionE2E }
 // Stored reports whether the server keeps the room's messages.
 func (p Policy) Stored() bool { return p.Retain != nil }
 
+// check refuses values that mean nothing. Limits are any numbers: 0 is none.
 func (p Policy) check() error {
 	if p.Encryption != EncryptionE2E && p.Encryption != EncryptionNone {
 		return breaks("encryption is e2e or none")
@@ -77,6 +78,7 @@ func ValidSubject(subject string) error {
 	if subject[0] == '$' {
 		return breaks("a subject does not start with $")
 	}
+	// People read subjects, and type them: what looks like another, or cannot be seen, is not in one.
 	for _, c := range []byte(subject) {
 		if c <= ' ' || c > '~' {
 			return breaks("a subject is printable ASCII without spaces")

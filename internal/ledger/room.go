@@ -62,6 +62,7 @@ func (r *Room) PolicyAt(seq uint64) Policy {
 	return r.Terms[i].Policy
 }
 
+// setPolicy begins a term with an entry.
 func (r *Room) setPolicy(p Policy, seq uint64) {
 	r.Policy = p
 	r.Terms = append(r.Terms, Term{seq, p})

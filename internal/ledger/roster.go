@@ -10,6 +10,7 @@ import (
 // MaxMembers is the most members a room may have.
 const MaxMembers = 10_000
 
+// inRoom reports whether it is a role that a member may have.
 func (r Role) inRoom() bool { return r.Writes() || r == RoleReader }
 
 // Writes reports whether a member of this role may publish.
@@ -32,6 +33,7 @@ type span struct {
 	Role Role
 }
 
+// newRoster is that of a room with nobody in it.
 func newRoster() roster {
 	return roster{members: map[crypto.PublicKey]Role{}, history: map[crypto.PublicKey][]span{}}
 }

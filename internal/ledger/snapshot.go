@@ -23,12 +23,14 @@ type snapshot struct {
 	Room   *roomSnapshot
 }
 
+// busSnapshot is a Bus; what can be counted from the users is not in it.
 type busSnapshot struct {
 	Name    string
 	Founded []byte
 	Users   []userSnapshot
 }
 
+// userSnapshot is a User. Times are Unix ms, 0 for none.
 type userSnapshot struct {
 	_                       struct{} `cbor:",toarray"`
 	Key, AddedBy            [32]byte
@@ -37,6 +39,7 @@ type userSnapshot struct {
 	Expires, Added, Revoked int64
 }
 
+// roomSnapshot is a Room; the policy in force is the last of its terms, and roles are the last of each member's spans.
 type roomSnapshot struct {
 	Bus      [20]byte
 	Subject  string
@@ -49,6 +52,7 @@ type roomSnapshot struct {
 	Members  []memberSnapshot
 }
 
+// epochSnapshot is an Epoch; its number is its place in the list.
 type epochSnapshot struct {
 	_        struct{} `cbor:",toarray"`
 	Seq      uint64
@@ -58,11 +62,15 @@ type epochSnapshot struct {
 	Time     int64
 }
 
+// memberSnapshot is the history of someone who is or was a member.
 type memberSnapshot struct {
 	_     struct{} `cbor:",toarray"`
 	Key   [32]byte
 	Spans []span
 }
+
+// Every client has snapshots in its pins, and takes one of a form that it does not know for damaged: whoever changes the
+// form has to go on reading the one before.
 
 // Snapshot encodes the state so that LoadSnapshot gives it back.
 func (s *State) Snapshot() ([]byte, error) {
@@ -93,6 +101,7 @@ func withSum(data []byte) []byte {
 	return append(data, sum[:]...)
 }
 
+// snapshot is the room as it is kept; members come in the order of their keys, so that equal rooms have equal snapshots.
 func (r *Room) snapshot() *roomSnapshot {
 	out := &roomSnapshot{Bus: r.Bus, Subject: r.Subject, Terms: r.Terms, Archived: r.Archived, Left: r.Left, Anew: r.Anew, AnewTime: millis(r.AnewTime)}
 	for _, e := range r.Epochs {
@@ -134,6 +143,7 @@ func LoadSnapshot(data []byte) (*State, error) {
 	return s, nil
 }
 
+// load gives the Bus back, with its names and admins counted again.
 func (in *busSnapshot) load() *Bus {
 	b := &Bus{
 		Name: in.Name, Founded: in.Founded,
@@ -154,6 +164,7 @@ func (in *busSnapshot) load() *Bus {
 	return b
 }
 
+// load gives the Room back by what made it: its terms, and the roles that were given, in the order of their entries.
 func (in *roomSnapshot) load() *Room {
 	r := &Room{
 		Bus: in.Bus, Subject: in.Subject, Archived: in.Archived, Left: in.Left, Anew: in.Anew, AnewTime: fromMillis(in.AnewTime),
@@ -176,6 +187,7 @@ func (in *roomSnapshot) load() *Room {
 	return r
 }
 
+// millis is a time as a snapshot has it; fromMillis gives it back.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -6,6 +6,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// When a room's key is to be renewed, and whom to remove by that. These are hints for those who manage the room, for which
+// time counts; no entry is judged by them.
+
 // Ended is when a user's access ended; zero while it has not. now decides about expiry only.
 func (u *User) Ended(now time.Time) time.Time {
 	switch {
@@ -27,6 +30,7 @@ func Stale(r *Room, b *Bus, now time.Time) bool {
 	if r.Left {
 		return true
 	}
+	// Whom the bus does not know, as while its log is not here yet, is not held against the room.
 	for key := range r.members {
 		if u := b.users[key]; u != nil && !u.ActiveAt(now) && !u.Ended(now).Before(r.Epoch().Time) {
 			return true

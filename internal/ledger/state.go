@@ -9,7 +9,8 @@ import (
 )
 
 // State is what a verified log says, of the bus or of a room, up to an entry: a value, which never changes. The zero State
-// is an empty log of either kind.
+// is an empty log of either kind. An entry goes through Check, which decodes it (entry.go) and asks its Body for the rules
+// (op.go), and then through With or a Fold, where its Body changes a copy.
 type State struct {
 	ID   crypto.ID
 	Head Head
@@ -101,6 +102,7 @@ func (s *State) Check(statement []byte) (*Entry, error) {
 	return e, nil
 }
 
+// check is Check, with an error that does not say which entry it is.
 func (s *State) check(statement []byte) (*Entry, error) {
 	e, p, err := decode(s.ops, statement)
 	if err != nil {
@@ -114,6 +116,7 @@ func (s *State) checkNext(e *Entry, p *entryPayload) error {
 	if e.Seq != s.Head.Seq+1 {
 		return fmt.Errorf("%w: it has seq %d", ErrPlace, e.Seq)
 	}
+	// A first entry names no log, and follows none: both are then empty.
 	var log, prev []byte
 	if s.Head.Seq > 0 {
 		log, prev = s.ID[:], s.Head.Hash[:]

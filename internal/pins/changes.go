@@ -44,6 +44,7 @@ func (c changesFile) read() (n uint64, err error) {
 	return n, err
 }
 
+// readOnce reads the record as it is now, which may be half written.
 func (c changesFile) readOnce() (uint64, error) {
 	f, err := os.Open(c.path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -48,6 +48,8 @@ const (
 	whole                    // and each row is what its checksum says
 )
 
+// openDatabase opens the file twice, once for each way to write. Each has one connection, so that a process waits for itself
+// as it does for others.
 func openDatabase(path string) (*database, error) {
 	full, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Full))
 	if err != nil {
@@ -110,6 +112,8 @@ func (d *database) absent(ctx context.Context, in querier, table string) error {
 	return d.look(ctx, in, table, whole, "SELECT count(*) AS n, (SELECT coalesce(sum(checksum), 0) FROM "+table+") AS sum FROM intact_"+table)
 }
 
+// look compares a table, as a query counts it, with what it is said to have. A table that was looked at as well, or better,
+// is not looked at again: each row is held against its checksum whenever it is read.
 func (d *database) look(ctx context.Context, in querier, table string, how trust, query string) error {
 	d.mu.Lock()
 	looked := d.looked[table]

@@ -75,6 +75,7 @@ func (l Logs) pin(ctx context.Context, s *ledger.State, forget uint64, check fun
 	}
 }
 
+// tryPin does it in one transaction, of which nothing is left when any of it fails.
 func (l Logs) tryPin(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
 	tx, err := l.db.begin(ctx)
 	if err != nil {

@@ -50,6 +50,7 @@ func (m meanings) compare(ctx context.Context, meaning []byte, key []any) (known
 	return known, known && string(old) == string(meaning), err
 }
 
+// set writes what a key means.
 func (m meanings) set(ctx context.Context, meaning []byte, key []any) error {
 	if err := m.db.write(ctx, durable, m.put, append(key, meaning)...); err != nil {
 		return fmt.Errorf("write a pin: %w", failure(err))

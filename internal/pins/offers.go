@@ -105,6 +105,7 @@ func (f Offers) Sign(ctx context.Context, log crypto.ID, seq uint64, sign func()
 	return nil
 }
 
+// trySign does it in one transaction, so that no other process signs meanwhile.
 func (f Offers) trySign(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
 	tx, err := f.db.begin(ctx)
 	if err != nil {

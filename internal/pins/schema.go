@@ -96,6 +96,7 @@ func migrations() []string {
 	return []string{b.String()}
 }
 
+// trigger writes one of a table's triggers, which does several things one after the other.
 func trigger(b *strings.Builder, t table, name, when string, do ...string) {
 	fmt.Fprintf(b, "CREATE TRIGGER %s_%s %s ON %s BEGIN %s; END;\n", t.name, name, when, t.name, strings.Join(do, "; "))
 }

@@ -68,6 +68,7 @@ func (t *Turns) Take(ctx context.Context, atMost time.Duration, waiting func()) 
 	return func() {}, err
 }
 
+// lock is the file that whoever has one of the turns holds locked, until it closes it or ends.
 func (t *Turns) lock(n int) *flock.Flock {
 	return flock.New(fmt.Sprintf("%s.turn%d", t.path, n), flock.SetPermissions(0o600))
 }
