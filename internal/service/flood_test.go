@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,13 +116,16 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 		n, _ := d.drops.LoadOrStore(why, new(atomic.Int32))
 		n.(*atomic.Int32).Add(1)
 	}
-	for _, sub := range n.subs {
-		if sub.Subject == bus.APIFilter {
-			if err := sub.Unsubscribe(); err != nil {
+	n.subs = slices.DeleteFunc(n.subs, func(sub *nats.Subscription) bool {
+		own := sub.Subject == bus.APIFilter
+		if own {
+			err := sub.Unsubscribe()
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
-	}
+		return own
+	})
 	sub, err := d.carry(n.Links().API)
 	if err == nil {
 		err = n.Links().API.Flush()
