@@ -49,9 +49,9 @@ func routed(mux *http.ServeMux) http.Handler {
 			mux.ServeHTTP(w, r)
 			return
 		}
-		said := httptest.NewRecorder() // only the mux knows which methods it would take
-		h.ServeHTTP(said, r)
-		if allow := said.Header().Get("Allow"); allow != "" {
+		probe := httptest.NewRecorder() // only the mux knows which methods it would take
+		h.ServeHTTP(probe, r)
+		if allow := probe.Header().Get("Allow"); allow != "" {
 			w.Header().Set("Allow", allow)
 			writeProblem(w, fmt.Errorf("%s %s: %w: %s", r.Method, r.URL.Path, errMethod, allow))
 			return

@@ -253,12 +253,13 @@ func (w *watch) recover() {
 		w.log.Warn("JetStream was started again, after it could not write")
 	} else if w.full.Load() != nil {
 		if err := w.server.RefuseWrites(false); err != nil {
-			w.report(slog.LevelError, "refuse", err.Error(), "publications are still refused", "error", err)
+			w.report(slog.LevelError, "allow", err.Error(), "publications are still refused", "error", err)
 			return
 		}
 	}
 	w.forget("restart")
 	w.forget("refuse")
+	w.forget("allow")
 	w.writable()
 }
 
