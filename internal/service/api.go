@@ -37,6 +37,7 @@ type apiOptions struct {
 	now      func() time.Time
 }
 
+// newAPI makes the API; it answers nothing before its handler is asked.
 func newAPI(o apiOptions) *api {
 	return &api{
 		router:  newRouter(o.bus, o.users, o.now),

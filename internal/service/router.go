@@ -27,6 +27,7 @@ type router struct {
 	now   func() time.Time
 }
 
+// newRouter makes a router; users says who may call.
 func newRouter(bus crypto.ID, users *allowlist, now func() time.Time) router {
 	return router{bus: bus, users: users, heavy: newRecent[crypto.PublicKey, chan struct{}](maxCallers), now: now}
 }
@@ -60,6 +61,7 @@ func routed(mux *http.ServeMux) http.Handler {
 	})
 }
 
+// serve answers one request by a handler.
 func (r *router) serve(w http.ResponseWriter, req *http.Request, h handle) {
 	c, err := r.authenticate(req)
 	if err != nil {

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// Seats are for a limit on connections whose end somebody else tells of, perhaps late, or not at all: each seat is free again
+// at a time, whatever happens.
+
 // connID is a connection: the id that its server gave it.
 type connID struct {
 	server string
@@ -26,6 +29,7 @@ type seats[K comparable] struct {
 	waits   int
 }
 
+// seat is whose a connection is, and until when it counts if nobody tells of its end.
 type seat[K comparable] struct {
 	of    K
 	until time.Time
@@ -39,6 +43,7 @@ type waiter struct {
 	goOn  func()
 }
 
+// newSeats has all seats free.
 func newSeats[K comparable](limit, queue, allQueue int) *seats[K] {
 	return &seats[K]{
 		limit: limit, queue: queue, allQueue: allQueue,
@@ -72,6 +77,7 @@ func (s *seats[K]) takeOrWait(of K, conn connID, now time.Time, hold, wait time.
 	return true
 }
 
+// sit is take for whoever holds the lock.
 func (s *seats[K]) sit(of K, conn connID, until time.Time) bool {
 	if s.count[of] >= s.limit {
 		return false
@@ -80,6 +86,7 @@ func (s *seats[K]) sit(of K, conn connID, until time.Time) bool {
 	return true
 }
 
+// occupy gives a seat, though there may be none: the servers let connections in whatever is counted here.
 func (s *seats[K]) occupy(of K, conn connID, until time.Time) {
 	if old, again := s.taken[conn]; again {
 		s.uncount(old.of)
@@ -88,6 +95,7 @@ func (s *seats[K]) occupy(of K, conn connID, until time.Time) {
 	s.count[of]++
 }
 
+// uncount takes one connection from those of somebody.
 func (s *seats[K]) uncount(of K) {
 	if s.count[of]--; s.count[of] == 0 {
 		delete(s.count, of)
@@ -124,6 +132,7 @@ func (s *seats[K]) serverLeft(server string, now time.Time) {
 	s.free(now, func(c connID, _ seat[K]) bool { return c.server == server }, s.all()...)
 }
 
+// all are the connections that have a seat now.
 func (s *seats[K]) all() []connID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
