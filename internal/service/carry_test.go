@@ -101,12 +101,10 @@ func TestHTTPStopping(t *testing.T) {
 	n, admin := node(t, "")
 	d := newDesk(t, n, admin.Key())
 	defer close(d.release)
-	stopping, stop := context.WithCancel(t.Context())
-	d.ctx = stopping
 	answer := make(chan *httptest.ResponseRecorder)
 	go func() { answer <- d.overHTTP(t, n, admin, "/slow", strings.NewReader("")) }()
 	eventually(t, "it is worked on", func() bool { return d.begun.Load() > 0 })
-	stop()
+	d.stop()
 	if w := <-answer; w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "the service is stopping") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

@@ -83,6 +83,7 @@ type desk struct {
 	*carrier
 	begun   atomic.Int32
 	release chan struct{}
+	stop    func() // ends it as a service is ended
 	said    bytes.Buffer
 	drops   sync.Map // why: *atomic.Int32
 }
@@ -106,6 +107,7 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("as a bug would") })
 	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel := context.WithCancel(t.Context())
+	d.stop = cancel
 	var wait tasks.Group
 	d.carrier = newCarrier(carrierOptions{
 		ctx: ctx, handler: mux, authenticate: api.authenticate, verifier: newVerifier(logs.roster, &wait, log, time.Now), inboxes: newInboxes(),
