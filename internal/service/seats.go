@@ -55,7 +55,7 @@ func newSeats[K comparable](limit, queue, allQueue int) *seats[K] {
 func (s *seats[K]) take(of K, conn connID, now time.Time, hold time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sit(of, conn, now.Add(hold))
+	return s.occupyIfFree(of, conn, now.Add(hold))
 }
 
 // takeOrWait calls goOn with a seat taken: at once, or when one is free, unless that takes too long.
@@ -63,7 +63,7 @@ func (s *seats[K]) takeOrWait(of K, conn connID, now time.Time, hold, wait time.
 	s.mu.Lock()
 	queued := len(s.waiting[of])
 	switch {
-	case queued == 0 && s.sit(of, conn, now.Add(hold)):
+	case queued == 0 && s.occupyIfFree(of, conn, now.Add(hold)):
 		s.mu.Unlock()
 		goOn()
 		return true
@@ -77,8 +77,8 @@ func (s *seats[K]) takeOrWait(of K, conn connID, now time.Time, hold, wait time.
 	return true
 }
 
-// sit is take for whoever holds the lock.
-func (s *seats[K]) sit(of K, conn connID, until time.Time) bool {
+// occupyIfFree is take for whoever holds the lock.
+func (s *seats[K]) occupyIfFree(of K, conn connID, until time.Time) bool {
 	if s.count[of] >= s.limit {
 		return false
 	}
@@ -167,7 +167,7 @@ func (s *seats[K]) promote(of K, now time.Time) (goOn []func()) {
 	queue := s.waiting[of]
 	for len(queue) > 0 {
 		if w := queue[0]; now.Before(w.until) {
-			if !s.sit(of, w.conn, now.Add(w.hold)) {
+			if !s.occupyIfFree(of, w.conn, now.Add(w.hold)) {
 				break
 			}
 			goOn = append(goOn, w.goOn)
