@@ -571,3 +571,30 @@ func TestScrubTells(t *testing.T) {
 		}
 	}
 }
+
+// TestScrubWords: what is damaged and needed is told otherwise than what is damaged and not needed any more, and both are
+// found until they are whole.
+func TestScrubWords(t *testing.T) {
+	log := new(bytes.Buffer)
+	s := newScrub(slog.New(slog.NewTextHandler(log, nil)), nil)
+	s.run(t.Context()) // the files of external servers are theirs: it looks at nothing, and ends
+	for _, step := range []struct {
+		lack        bus.Lack
+		says, found string
+	}{
+		{bus.Lack{}, "", ""},
+		{bus.Lack{Dead: 2}, "make a backup now", "2 records of what was removed or overwritten are damaged"},
+		{bus.Lack{Dead: 2}, "", "2 records of what was removed or overwritten are damaged"},
+		{bus.Lack{Held: 1, Dead: 2}, "a backup has to be restored", "1 of what it holds cannot be read"},
+		{bus.Lack{}, "whole again", ""},
+	} {
+		log.Reset()
+		s.tell("UNIBUS_r", step.lack)
+		if got := log.String(); strings.Count(got, "\n") != min(len(step.says), 1) || !strings.Contains(got, step.says) {
+			t.Errorf("of %+v it says %q, not %q", step.lack, got, step.says)
+		}
+		if lacking, _ := s.found(); !strings.HasPrefix(lacking["UNIBUS_r"], step.found) || step.found == "" && len(lacking) > 0 {
+			t.Errorf("of %+v it has found %q", step.lack, lacking)
+		}
+	}
+}
