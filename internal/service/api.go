@@ -38,6 +38,7 @@ type apiOptions struct {
 	now      func() time.Time
 }
 
+// newAPI makes the API; it answers nothing before its handler is asked.
 func newAPI(o apiOptions) *api {
 	if o.noted == nil {
 		o.noted = func(context.Context) error { return nil }

@@ -10,6 +10,10 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// Frames leave in pages: a caller asks from a place, is given as many as fit one answer, and how far the room reaches, and
+// asks again from the last that it has. What a page holds is the stream's to say (bus.Past); here it is only who may ask,
+// and how it is written.
+
 // maxFrames is how many bytes of a room's past one answer has at most. A single frame may be larger.
 const maxFrames = 860 << 10
 

@@ -8,6 +8,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// A request is in the turn of whoever signed its token, so that is looked at before anything else of the request. To verify
+// a signature costs more than all the rest of it: a token is verified once and then known.
+
 const (
 	maxTokens = 4096 // verified tokens that are remembered
 	ownRate   = 200  // tokens verified in a second, of one user, who need not have more than one an hour
@@ -28,6 +31,7 @@ type askers struct {
 	now       func() time.Time
 }
 
+// newAskers knows nobody yet.
 func newAskers(now func() time.Time) *askers {
 	return &askers{tokens: newRecent[string, asker](maxTokens), verifying: newRates[string](maxInboxes, ownRate, ownBurst), now: now}
 }

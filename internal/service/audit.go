@@ -12,6 +12,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// A start reads all that a store holds, and says what of it cannot be believed. What a file lists beside the logs is mended
+// at once, since nobody else has it open; what servers list is told of, and mended when an operator says so.
+
 // audit looks, when a service starts, whether what the store holds is what was signed: a damaged disk is told of before
 // anybody meets it. The allowlist is looked at before logins are answered, rooms beside that.
 type audit struct {

@@ -17,6 +17,11 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// The way of a login through the authorizer: receive puts it in a turn to have its signatures looked at, check in a turn of
+// its user, or of strangers; answer decides it, and says what its connection may do. Each step may end it without an answer,
+// for what the service has no time for, and only the last lets it in. A reason is logged, and counted, but not told to
+// strangers: the server tells them that they are not let in, and no more.
+
 const (
 	loginLife     = time.Hour // of one login; the server then drops the connection, which logs in anew
 	helloLife     = time.Minute

@@ -6,6 +6,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// A stranger who says hello may send its card along. It waits here until an admin has put its owner on the allowlist; who
+// then seals keys for it finds it (cardAPI.find).
+
 // maxWaiting bounds the cards of strangers that are held; the oldest go first.
 const maxWaiting = 256
 
@@ -42,6 +45,7 @@ func (w *waitingCards) offer(statement []byte) {
 	w.order = append(w.order, c.Key)
 }
 
+// get is the card that somebody has offered; nil for none, or one that is forgotten by now.
 func (w *waitingCards) get(key crypto.PublicKey) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -21,6 +21,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// The way of a request over NATS: receive looks at whose it is, answer works on it when its turn comes, and whoever has too
+// many is told so by another goroutine, since sending may wait. None of it keeps a request of one caller before another's.
+
 const (
 	maxRequests  = 64        // worked on at once
 	maxPerCaller = 32        // of one caller; while others ask, too, as many as there are processors, or two

@@ -16,6 +16,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// The way of a request over HTTP: it has a goroutine of its own already, which waits for the caller to be known (user), for
+// the turn (pool) and for the answer, and is the only one that a slow reader holds up.
+
 // ServeHTTP serves the API over HTTP, in the same turns. A body is read before its turn comes, so that
 // one that trickles keeps nobody waiting, and only of users; newHTTP bounds how long that takes.
 func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {

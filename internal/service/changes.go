@@ -12,6 +12,7 @@ type changes struct {
 	reported map[string]string // the state of what is wrong, as it was reported last
 }
 
+// newChanges takes everything for well.
 func newChanges(log *slog.Logger) changes { return changes{log, map[string]string{}} }
 
 // report logs what is wrong with something, unless that was reported before and has not changed.

@@ -21,7 +21,7 @@ var ErrOwnCopies = fmt.Errorf("%w", store.ErrDamaged)
 
 // How long a server that starts may take, without getting any further, until its copies of the store are those that the
 // others have, and how often that is looked at.
-var (
+const (
 	copyWait  = 10 * time.Second
 	copyEvery = time.Second
 )

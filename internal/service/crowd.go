@@ -17,6 +17,11 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// Who is connected is what the servers tell in the system account: each service of a bus counts all connections, whichever
+// let them in, and so refuses what is one too many without asking another. Users and those who say hello have seats of their
+// own kind (seats.go); of its own connections a service also knows in which rooms they have rights (grants.go), by which one
+// that has none in a room is spared when somebody leaves it.
+
 const (
 	maxConnections = 256 // of one user
 	maxHello       = 8   // connections that say hello, of one address
@@ -51,6 +56,7 @@ type crowd struct {
 	outside *recent[connID, struct{}] // connections whose login will not make them a user's
 }
 
+// newCrowd knows nobody yet: run counts those who are there already.
 func newCrowd(now func() time.Time) *crowd {
 	return &crowd{
 		bus: newSeats[crypto.PublicKey](maxConnections, 0, 0), door: newSeats[string](maxHello, maxDoorQueue, maxDoorWaits),
@@ -126,6 +132,7 @@ func (c *crowd) event(m *nats.Msg) {
 	}
 }
 
+// cameIn notes a user's connection. Who is called otherwise than by a key is the service, or an operator.
 func (c *crowd) cameIn(conn connID, user string) {
 	if key, err := crypto.ParsePublicKey(user); err == nil {
 		c.bus.appeared(key, conn, c.now().Add(loginLife+crowdSlack))

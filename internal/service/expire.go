@@ -8,6 +8,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// Keys are staged before the entry that names them, and some entries never come.
+
 const (
 	stagedFor   = time.Hour        // how long a sealed key waits for the entry that names it
 	expireEvery = 10 * time.Minute // how often the older ones are removed
@@ -26,6 +28,7 @@ func expireStaged(ctx context.Context, s store.Staging, log *slog.Logger, ticks 
 	}
 }
 
+// expireOnce removes what was staged before a time, as far as it gets in expireIn.
 func expireOnce(ctx context.Context, s store.Staging, log *slog.Logger, before time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, expireIn)
 	defer cancel()

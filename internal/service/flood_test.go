@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,7 @@ type desk struct {
 	*carrier
 	begun   atomic.Int32
 	release chan struct{}
+	stop    func() // ends it as a service is ended
 	said    bytes.Buffer
 	drops   sync.Map // why: *atomic.Int32
 }
@@ -105,6 +107,7 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("as a bug would") })
 	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel := context.WithCancel(t.Context())
+	d.stop = cancel
 	var wait tasks.Group
 	d.carrier = newCarrier(carrierOptions{
 		ctx: ctx, handler: mux, authenticate: api.authenticate, verifier: newVerifier(logs.roster, &wait, log, time.Now), inboxes: newInboxes(),
@@ -115,13 +118,16 @@ func newDesk(t *testing.T, n *Node, known ...crypto.PublicKey) *desk {
 		n, _ := d.drops.LoadOrStore(why, new(atomic.Int32))
 		n.(*atomic.Int32).Add(1)
 	}
-	for _, sub := range n.subs {
-		if sub.Subject == bus.APIFilter {
-			if err := sub.Unsubscribe(); err != nil {
+	n.subs = slices.DeleteFunc(n.subs, func(sub *nats.Subscription) bool {
+		own := sub.Subject == bus.APIFilter
+		if own {
+			err := sub.Unsubscribe()
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
-	}
+		return own
+	})
 	sub, err := d.carry(n.Links().API)
 	if err == nil {
 		err = n.Links().API.Flush()

@@ -28,6 +28,7 @@ type grant struct {
 	rooms []crypto.ID
 }
 
+// newGrants remembers nothing yet.
 func newGrants() *grants {
 	return &grants{conns: map[connID]grant{}, users: map[crypto.PublicKey][]connID{}}
 }
@@ -57,6 +58,7 @@ func (g *grants) gone(conn connID) {
 	g.forget(conn)
 }
 
+// forget is gone for whoever holds the lock.
 func (g *grants) forget(conn connID) {
 	was, ok := g.conns[conn]
 	if !ok {

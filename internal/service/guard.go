@@ -169,10 +169,12 @@ type kicks struct {
 	order []store.Notice
 }
 
+// newKicks has looked at no server yet.
 func newKicks(servers *bus.Servers) *kicks {
 	return &kicks{servers: servers, known: map[store.Notice]*bus.Kick{}}
 }
 
+// of is the kick of an entry: the same one each time, as long as it is remembered.
 func (k *kicks) of(n store.Notice) *bus.Kick {
 	k.mu.Lock()
 	defer k.mu.Unlock()

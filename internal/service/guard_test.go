@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -11,6 +12,10 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // TestCutOff: on a server that most of the others do not answer any more, and without a quorum, every peer is
@@ -121,5 +126,53 @@ func TestSilent(t *testing.T) {
 	}
 	if list := servers.List(); len(list) != 2 {
 		t.Errorf("known are %v", list)
+	}
+}
+
+// TestDropOthersWaits: a change that ends somebody's access is not acknowledged while a server that may have its connections
+// says nothing; it is once every server that is there has dropped them.
+func TestDropOthersWaits(t *testing.T) {
+	n, admin := node(t, "")
+	bob := person(t, 'b')
+	addUser(t, n, admin, bob)
+	s, err := store.Load(t.Context(), n.store, n.Bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Write(t, n.store, s, admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}})
+	servers := bus.NewServers(n.links.Sys)
+	if err := servers.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	revoked := store.Notice{Log: n.Bus, Seq: s.Head.Seq}
+	r := &reconciler{store: n.store, logs: newLogs(n.store), bus: n.Bus, kicks: newKicks(servers)}
+	if err := r.dropOthers(t.Context(), revoked); err != nil {
+		t.Errorf("with every server there: %v", err)
+	}
+	servers.Heard("GONE", "other")
+	r.kicks = newKicks(servers)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.dropOthers(ctx, revoked) }()
+	kick := r.kicks.of(revoked)
+	eventually(t, "the server was asked in vain", func() bool { return !kick.Due() })
+	cancel()
+	if err := <-ended; !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, context.Canceled) {
+		t.Errorf("with a server that is silent, when nobody waits any more: %v", err)
+	}
+}
+
+// TestKicksBounded: as many entries' kicks are remembered as may be, and the latest of them.
+func TestKicksBounded(t *testing.T) {
+	k := newKicks(bus.NewServers(nil))
+	first := k.of(store.Notice{Seq: 1})
+	if k.of(store.Notice{Seq: 1}) != first {
+		t.Error("one entry has two")
+	}
+	for seq := range uint64(maxKicks) {
+		k.of(store.Notice{Seq: seq + 2})
+	}
+	if len(k.known) != maxKicks || len(k.order) != maxKicks || k.known[store.Notice{Seq: 1}] != nil || k.known[store.Notice{Seq: maxKicks + 1}] == nil {
+		t.Errorf("%d are remembered, %d in order", len(k.known), len(k.order))
 	}
 }

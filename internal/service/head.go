@@ -39,12 +39,14 @@ type seen struct {
 	recorded bool // something was, when the service started
 }
 
+// seenHead is what the file holds: a place in the log of one bus.
 type seenHead struct {
 	Bus  crypto.ID   `json:"bus"`
 	Seq  uint64      `json:"seq"`
 	Hash crypto.Hash `json:"hash"`
 }
 
+// newSeen notes nothing where the store itself records what was acknowledged, or where there is no data folder.
 func newSeen(o Options, bus crypto.ID) *seen {
 	s := &seen{bus: bus}
 	if _, ok := o.Store.(fileStore); !ok && o.Dir != "" {

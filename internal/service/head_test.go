@@ -12,6 +12,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -179,5 +180,37 @@ func TestShortLog(t *testing.T) {
 	if c, err := b.as(n, b.bob); !errors.Is(err, unibus.ErrDenied) {
 		t.Errorf("bob is in: %v", err)
 		c.Close()
+	}
+}
+
+// TestSeenHead: what was noted of another bus is nothing, and never fewer entries are noted than were.
+func TestSeenHead(t *testing.T) {
+	file := SeenFile(t.TempDir())
+	s := &seen{file: file, bus: crypto.ID{1}}
+	for _, step := range []struct {
+		by     *seen
+		record uint64
+		want   uint64
+	}{
+		{s, 0, 0}, {s, 7, 7}, {s, 3, 7}, {s, 9, 9},
+		{&seen{file: file, bus: crypto.ID{2}}, 0, 0}, // which has noted nothing yet
+		{&seen{file: file, bus: crypto.ID{2}}, 4, 4},
+		{s, 0, 0},
+		{new(seen), 5, 0}, // it has no file to note anything in
+	} {
+		if err := step.by.record(ledger.Head{Seq: step.record}); err != nil {
+			t.Fatal(err)
+		}
+		if head, err := step.by.read(); err != nil || head.Seq != step.want {
+			t.Errorf("after entry %d: %d, %v, want %d", step.record, head.Seq, err, step.want)
+		}
+	}
+	if err := os.WriteFile(file, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"noted over": s.record(ledger.Head{Seq: 99}), "gone on from": s.hasLast(t.Context(), nil)} {
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("what is damaged is %s: %v", what, err)
+		}
 	}
 }

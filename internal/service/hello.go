@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// Saying hello is how a stranger learns which bus this is, over an account that holds nothing else (SPEC.md §7). Anyone on
+// the network can do it, so it is answered at a rate, and what is sent without end ends the connection it comes by.
+
 const (
 	helloRate       = 200 // strangers answered in a second
 	helloBurst      = 50
@@ -41,6 +44,7 @@ type greeted struct {
 	ignored int
 }
 
+// newGreeter prepares the answer, which is the same for everyone.
 func newGreeter(founded store.BusBody) (*greeter, error) {
 	answer, err := json.Marshal(founded)
 	return &greeter{answer: answer, all: rate.NewLimiter(helloRate, helloBurst), each: newRecent[string, *greeted](maxGreeted)}, err
@@ -55,6 +59,7 @@ func (g *greeter) greet(nc *nats.Conn) (*nats.Subscription, error) {
 	return sub, err
 }
 
+// receive answers a hello, at once or a little later, or leaves it without an answer. It never waits.
 func (g *greeter) receive(m *nats.Msg) {
 	one := g.each.getOrMake(m.Subject, func() *greeted { return &greeted{answers: rate.NewLimiter(helloEachRate, helloEachBurst)} })
 	delay, ok := time.Duration(0), one.answers.Allow()

@@ -39,6 +39,7 @@ func guarded(log *slog.Logger) func(func()) {
 	}
 }
 
+// logPanic tells of a panic, with where it happened.
 func logPanic(log *slog.Logger, v any) {
 	log.Error("panic in a request", "panic", v, "stack", string(debug.Stack()))
 }

@@ -28,6 +28,7 @@ type bounded struct {
 	n    int
 }
 
+// newBounded bounds the connections of a listener by what there are of descriptors when it begins.
 func newBounded(l net.Listener, files func() (host.Descriptors, error)) *bounded {
 	all := maxConns
 	if d, err := files(); err == nil {
@@ -55,6 +56,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 	}
 }
 
+// enter counts a connection from a network; false when there are as many as may be, and then it is not counted.
 func (b *bounded) enter(from netip.Prefix) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,6 +68,7 @@ func (b *bounded) enter(from netip.Prefix) bool {
 	return true
 }
 
+// leave counts one of them no more.
 func (b *bounded) leave(from netip.Prefix) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 
 	"github.com/unibus/unibus/internal/host"
@@ -62,5 +63,29 @@ func TestBoundedConnections(t *testing.T) {
 	}
 	if b.n != 0 || len(b.open) != 0 {
 		t.Errorf("%d are open, %v", b.n, b.open)
+	}
+}
+
+// TestNetwork: one customer's IPv6 addresses are one network, an IPv4 address is one by itself however it is written, and
+// what has no address shares one.
+func TestNetwork(t *testing.T) {
+	of := func(ip string) netip.Prefix { return network(&net.TCPAddr{IP: net.ParseIP(ip), Port: 7}) }
+	for _, c := range []struct {
+		a, b net.Addr
+		same bool
+	}{
+		{&net.TCPAddr{IP: net.ParseIP("10.0.0.1"), Port: 1}, &net.TCPAddr{IP: net.ParseIP("10.0.0.1"), Port: 2}, true},
+		{&net.TCPAddr{IP: net.ParseIP("10.0.0.1")}, &net.TCPAddr{IP: net.ParseIP("10.0.0.2")}, false},
+		{&net.TCPAddr{IP: net.ParseIP("2001:db8::1")}, &net.TCPAddr{IP: net.ParseIP("2001:db8::2:0:0:1")}, true},
+		{&net.TCPAddr{IP: net.ParseIP("2001:db8::1")}, &net.TCPAddr{IP: net.ParseIP("2001:db8:0:1::1")}, false},
+		{&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "a"}, &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "b"}, true},
+		{&net.UnixAddr{Name: "a"}, &net.UnixAddr{Name: "b"}, true},
+	} {
+		if got := network(c.a) == network(c.b); got != c.same {
+			t.Errorf("%v and %v are one network: %v", c.a, c.b, got)
+		}
+	}
+	if got := of("::ffff:10.0.0.1"); got != of("10.0.0.1") || got.Bits() != 32 {
+		t.Errorf("an IPv4 address is in %v", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,6 +292,49 @@ func (c *loginCase) try(t *testing.T, step func(*porch, *login)) {
 	}
 	if len(p.drops) > 0 && p.crowd.mayComeIn(l.conn.server, l.conn.id) {
 		t.Error("others wait for a login that is not answered")
+	}
+}
+
+// counting is a store that counts how often it is asked whether somebody may use the bus.
+type counting struct {
+	store.Backend
+	asked atomic.Int32
+}
+
+func (s *counting) IsAuthorized(ctx context.Context, key crypto.PublicKey) (bool, error) {
+	s.asked.Add(1)
+	return s.Backend.IsAuthorized(ctx, key)
+}
+
+// TestAllowlistAskedOnce: one login asks the allowlist once, however many rooms it names, whether its user is known here
+// already or not; one who says hello asks it nothing, nor does one who proves nothing.
+func TestAllowlistAskedOnce(t *testing.T) {
+	rooms := func(t *crypto.Token) { t.Rooms = []crypto.ID{{2}, {3}, {4}} }
+	for name, c := range map[string]struct {
+		token  func(*crypto.Token)
+		before func(p *porch)
+		want   int32
+	}{
+		"a user":                    {aUser, (*porch).read, 1},
+		"a user with rooms":         {rooms, (*porch).read, 1},
+		"one who is not known here": {rooms, func(*porch) {}, 1},
+		"one who says hello":        {aStranger, func(*porch) {}, 0},
+		"one of another bus":        {onAnotherBus, func(*porch) {}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, gate := newPorch(t)
+			gate.release()
+			s := &counting{Backend: gate}
+			p.asks(s)
+			p.verifier.roster = p.logs.roster
+			c.before(p)
+			l := p.peeked(p.admin, c.token, proper)
+			p.check(t.Context(), l)
+			eventually(t, "it is decided", func() bool { return p.outcome() != "" })
+			if got := s.asked.Load(); got != c.want {
+				t.Errorf("it was asked %d times, and the login ended with %s", got, p.outcome())
+			}
+		})
 	}
 }
 

@@ -12,6 +12,10 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// Whatever the service decides by a log it decides by one that it has folded itself: a log is read once, and then on from
+// where it was read to. Reading and appending take turns for each log, so that an entry is judged by what the log says, and
+// not by what it said a moment ago.
+
 // maxStates bounds how many folded logs are held; the others are folded again when asked for.
 const maxStates = 4096
 
@@ -45,6 +49,7 @@ func (e *folded) set(s *ledger.State) {
 	}
 }
 
+// newLogs has read nothing yet.
 func newLogs(s logStore) *logs {
 	return &logs{store: s, roster: &roster{users: map[crypto.PublicKey]standing{}}, states: map[crypto.ID]*folded{}}
 }
@@ -212,7 +217,10 @@ func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, chec
 // conflict is an ErrConflict that knows who won.
 type conflict struct{ head ledger.Head }
 
+// Error says where the log is.
 func (c *conflict) Error() string {
 	return fmt.Sprintf("%v: the log is at entry %d", store.ErrConflict, c.head.Seq)
 }
+
+// Unwrap says what kind of error it is.
 func (c *conflict) Unwrap() error { return store.ErrConflict }

@@ -59,3 +59,51 @@ func TestAppendFails(t *testing.T) {
 		t.Errorf("the log ends at %v, %v", h, err)
 	}
 }
+
+// TestGoesOn: a head before what was read of a log is damage; the same, and any after it, is not.
+func TestGoesOn(t *testing.T) {
+	at := func(seq uint64) ledger.Head { return ledger.Head{Seq: seq} }
+	for seq, want := range map[uint64]error{6: store.ErrDamaged, 7: nil, 8: nil} {
+		if err := goesOn(crypto.ID{1}, at(7), at(seq)); !errors.Is(err, want) {
+			t.Errorf("entry %d after 7: %v", seq, err)
+		}
+	}
+}
+
+// TestPolicyOf: of a log that is no room's there is no policy, nor of one that is not there.
+func TestPolicyOf(t *testing.T) {
+	a := newAudited(t)
+	logs := newLogs(a.store)
+	for name, c := range map[string]struct {
+		log  crypto.ID
+		want error
+	}{
+		"a room": {a.room.ID, nil}, "the bus": {a.bus.ID, store.ErrDamaged}, "no log": {crypto.ID{1}, store.ErrNotFound},
+	} {
+		if _, err := logs.policy(c.log)(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestLogsBounded: as many folded logs are held as may be, and what is no log is not held at all.
+func TestLogsBounded(t *testing.T) {
+	a := newAudited(t)
+	logs := newLogs(a.store)
+	for i := range maxStates + 9 {
+		logs.entry(crypto.ID{byte(i), byte(i >> 8), 1})
+	}
+	if n := len(logs.states); n != maxStates {
+		t.Errorf("%d are held", n)
+	}
+	held := len(logs.states)
+	if _, err := logs.state(t.Context(), crypto.ID{7}); !errors.Is(err, store.ErrNotFound) || len(logs.states) > held {
+		t.Errorf("%d are held after one that is none, %v", len(logs.states), err)
+	}
+	if head := logs.reached(a.room.ID); head.Seq != 0 {
+		t.Errorf("one that nobody read was read up to %d", head.Seq)
+	}
+	if _, err := logs.state(t.Context(), a.room.ID); err != nil || logs.reached(a.room.ID) != a.room.Head {
+		t.Errorf("it was read up to %v, %v", logs.reached(a.room.ID), err)
+	}
+}

@@ -18,6 +18,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// What is remembered of streams, and what of it being otherwise means. This file knows no server and no clock: a stream as
+// it is now is held against its mark, and what to tell comes out. Looking and telling is streamwatch.go's.
+
 // Mark is what a room's stream was when it was last looked at. First and Last are places.
 type Mark struct {
 	First   uint64        `json:"first,omitzero"` // 0 while nothing was ever stored
@@ -74,6 +77,7 @@ func sealed(body []byte) []byte {
 	return append([]byte(hex.EncodeToString(sum[:])+"\n"), body...)
 }
 
+// unsealed is the text behind its checksum, which has to be that of the text.
 func unsealed(text []byte) (body []byte, ok bool) {
 	sum, body, _ := bytes.Cut(text, []byte("\n"))
 	want := sha256.Sum256(body)
@@ -177,6 +181,7 @@ func (m Mark) Short() string {
 	return ""
 }
 
+// lacks says how many messages are missing inside a stream.
 func (m Mark) lacks() string {
 	return fmt.Sprintf("it lacks %d of its places %d to %d", m.Holes, m.First, m.Last)
 }

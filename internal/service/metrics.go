@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// metrics are what /metrics counts of logins and requests; what the watch finds it adds itself (watch.go). They are in a
+// registry of their own, so that several services of one process do not meet.
 type metrics struct {
 	registry *prometheus.Registry
 	logins   *prometheus.CounterVec
@@ -16,6 +18,7 @@ type metrics struct {
 	dropped  *prometheus.CounterVec
 }
 
+// newMetrics counts from zero.
 func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.logins = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -35,8 +38,10 @@ func newMetrics() *metrics {
 	return m
 }
 
+// drop counts something that is left without an answer, by the reason.
 func (m *metrics) drop(what string) { m.dropped.WithLabelValues(what).Inc() }
 
+// login counts a login, by its outcome.
 func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
 
 // count counts and times the requests to next.

@@ -20,6 +20,9 @@ import (
 	"github.com/unibus/unibus/internal/store/open"
 )
 
+// A node is all of serve: the server, the store and the service, begun in this order and ended in the opposite one
+// (stop.go). What a data folder says of its bus is looked at before anything is opened (kept.go, held.go).
+
 // JetStream is the Store of NodeOptions that keeps everything in the NATS servers themselves.
 const JetStream = "jetstream"
 

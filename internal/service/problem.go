@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// An error becomes an answer here and nowhere else: its kind says which problem and status it is, and its text is the
+// detail.
+
 // errUnauthenticated is for callers whose token does not say who they are.
 var errUnauthenticated = errors.New("unauthenticated")
 
@@ -53,6 +56,7 @@ var problems = []struct {
 	{crypto.ErrSignature, "invalid", http.StatusBadRequest},
 }
 
+// writeProblem answers with an error, as RFC 9457 has it: the kind of the error is the type, and its text the detail.
 func writeProblem(w http.ResponseWriter, err error) {
 	p := store.Problem{Type: "unibus:unavailable", Status: http.StatusServiceUnavailable, Detail: err.Error()}
 	for _, k := range problems {
@@ -77,6 +81,7 @@ func writeProblem(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(p) // the caller has gone; there is nobody to tell
 }
 
+// writeJSON answers with a value.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -10,6 +10,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// A room costs the servers a stream for as long as it is not archived, so nobody makes them without end.
+
 // DefaultMaxRooms is how many rooms a user may have created unless a service is told otherwise.
 const DefaultMaxRooms = 1000
 
@@ -42,6 +44,7 @@ type creator struct {
 	until  time.Time
 }
 
+// newQuota lets each user create so many rooms.
 func newQuota(s roomCount, rooms int, now func() time.Time) *quota {
 	return &quota{store: s, rooms: rooms, creators: newRecent[crypto.PublicKey, *creator](maxCreators), now: now}
 }

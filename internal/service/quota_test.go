@@ -218,3 +218,42 @@ func TestRevokedWhileWaiting(t *testing.T) {
 		t.Errorf("the room: %v", err)
 	}
 }
+
+// TestQuotaStoreSilent: while a store does not say how many rooms somebody has, or whether a room is there, none is made,
+// and nobody is told that it has too many.
+func TestQuotaStoreSilent(t *testing.T) {
+	never := func() error { t.Error("a room is made"); return nil }
+	s := &ailing{Backend: openStore(t), heads: true}
+	full := newQuota(s, 0, time.Now)
+	if err := full.create(t.Context(), crypto.PublicKey{1}, crypto.ID{1}, never); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("whether the room is there: %v", err)
+	}
+	s.heads = false
+	if err := full.create(t.Context(), crypto.PublicKey{1}, crypto.ID{1}, never); !errors.Is(err, store.ErrDenied) {
+		t.Errorf("once it answers: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := newQuota(s, 9, time.Now).create(t.Context(), crypto.PublicKey{1}, crypto.ID{1}, never); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("how many there are: %v", err)
+	}
+}
+
+// TestTurnsEnd: who waits for a turn of its own that another request of it has waits no longer than its request does.
+func TestTurnsEnd(t *testing.T) {
+	turn := make(chan struct{}, 1)
+	release, err := hold(t.Context(), turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := hold(ended, turn); !errors.Is(err, context.Canceled) {
+		t.Errorf("while another has it: %v", err)
+	}
+	release()
+	if _, err := hold(t.Context(), turn); err != nil {
+		t.Errorf("once it is free: %v", err)
+	}
+}

@@ -1,12 +1,18 @@
 package service
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // TestInTurns: a log that grows without a pause holds up no other by more than one entry, each log's entries are
@@ -34,4 +40,80 @@ func TestInTurns(t *testing.T) {
 	if len(done) != 53 || done[51] != "1/50" || done[52] != "again" {
 		t.Errorf("%d done, the last %v", len(done), done[max(0, len(done)-2):])
 	}
+}
+
+// TestAffected: whose connections an entry ends: of those who may do less than before, or write where they did not, and
+// never of its author while that waits for its answer.
+func TestAffected(t *testing.T) {
+	admin, bob, carol := person(t, 'a'), person(t, 'b'), person(t, 'c')
+	people := map[crypto.PublicKey]string{admin.Key(): "admin", bob.Key(): "bob", carol.Key(): "carol"}
+	role := func(of *crypto.Identity, r ledger.Role) ledger.Body {
+		return &ledger.MemberRole{Key: of.Key(), Role: r}
+	}
+	padded, live := plainPolicy(), plainPolicy()
+	padded.Pad, live.Retain = true, nil
+	for name, c := range map[string]struct {
+		by               *crypto.Identity
+		body             ledger.Body
+		others, everyone string
+	}{
+		"a member who may only read from now on": {admin, role(bob, ledger.RoleReader), "bob", "bob"},
+		"a reader who may write":                 {admin, role(carol, ledger.RoleMember), "", ""},
+		"a member who manages":                   {admin, role(bob, ledger.RoleAdmin), "", ""},
+		"a member who is removed":                {admin, &ledger.Remove{Keys: []crypto.PublicKey{bob.Key()}}, "bob", "bob"},
+		"all others who are removed":             {admin, &ledger.Remove{Keys: []crypto.PublicKey{bob.Key(), carol.Key()}}, "bob carol", "bob carol"},
+		"a member who leaves":                    {bob, &ledger.Leave{}, "", "bob"},
+		"padding":                                {admin, &ledger.SetPolicy{Policy: padded}, "", ""},
+		"what is not stored any more":            {admin, &ledger.SetPolicy{Policy: live}, "bob", "admin bob"},
+		"an archived room":                       {admin, &ledger.Archive{}, "bob", "admin bob"},
+		"a user who is revoked":                  {admin, &ledger.Revoke{Keys: []crypto.PublicKey{carol.Key()}}, "carol", "carol"},
+		"a user who is added":                    {admin, &ledger.Add{Users: []ledger.NewUser{{Key: person(t, 'd').Key(), Name: "dave", Role: ledger.RoleUser}}}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAudited(t)
+			storetest.Write(t, a.store, a.bus, admin, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}, {Key: carol.Key(), Name: "carol", Role: ledger.RoleUser}}})
+			storetest.Write(t, a.store, a.room, admin, &ledger.Invite{Members: []ledger.NewMember{{Key: carol.Key(), Role: ledger.RoleReader}}})
+			log := a.room
+			switch c.body.(type) {
+			case *ledger.Revoke, *ledger.Add:
+				log = a.bus
+			}
+			storetest.Write(t, a.store, log, c.by, c.body)
+			r := &reconciler{store: a.store, logs: newLogs(a.store), bus: a.bus.ID}
+			for w, want := range map[whom]string{others: c.others, everyone: c.everyone} {
+				list, err := r.affected(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq}, w)
+				names := map[string]bool{}
+				for _, key := range list {
+					names[people[key]] = true
+				}
+				if got := strings.Join(slices.Sorted(maps.Keys(names)), " "); err != nil || got != want {
+					t.Errorf("of %d: %q, %v, want %q", w, got, err, want)
+				}
+			}
+			if list, err := r.affected(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq + 1}, everyone); err != nil || len(list) > 0 {
+				t.Errorf("an entry that is not there ends the connections of %d, %v", len(list), err)
+			}
+		})
+	}
+}
+
+// TestReports: what cannot be done about an entry is told, unless everything ends.
+func TestReports(t *testing.T) {
+	a := newAudited(t)
+	if err := a.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := &reconciler{store: a.store, logs: newLogs(a.store), bus: a.bus.ID, log: a.audit().log}
+	if err := r.catchUp(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a start with a store that does not answer: %v", err)
+	}
+	if !r.ensureStream(t.Context(), store.Notice{Log: a.room.ID, Seq: 1}) {
+		t.Error("a stream of a room that cannot be read is not tried again")
+	}
+	a.tells("reconcile")
+	ending, end := context.WithCancel(t.Context())
+	end()
+	a.log.Reset()
+	r.ensureStream(ending, store.Notice{Log: a.room.ID, Seq: 1})
+	a.tells("")
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// What becomes of who asks more than it is answered, in three steps: it is told that the service is busy; it is not told any
+// more, which costs less; it is dropped.
+
 const (
 	busyRate   = 200      // answers that the service is busy, to one caller in a second
 	busyBurst  = 512      // of them at once: more than a well-behaved client has requests under way
@@ -34,6 +37,7 @@ type refused struct {
 	barred  time.Time // until then
 }
 
+// newRefusals has refused nobody yet.
 func newRefusals() *refusals {
 	return &refusals{newRecent[crypto.PublicKey, *refused](maxRefused)}
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
+// The roster is who is on the bus, at hand: whose turn something takes is asked thousands of times a second.
+
 // roster is who may use the bus as far as the service has read its log: at hand without asking the store, and
 // perhaps a moment old. It says whose turn a request takes, and lets nobody in alone: for that the store is asked too.
 type roster struct {

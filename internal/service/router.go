@@ -27,6 +27,7 @@ type router struct {
 	now   func() time.Time
 }
 
+// newRouter makes a router; users says who may call.
 func newRouter(bus crypto.ID, users *allowlist, now func() time.Time) router {
 	return router{bus: bus, users: users, heavy: newRecent[crypto.PublicKey, chan struct{}](maxCallers), now: now}
 }
@@ -49,9 +50,9 @@ func routed(mux *http.ServeMux) http.Handler {
 			mux.ServeHTTP(w, r)
 			return
 		}
-		said := httptest.NewRecorder() // only the mux knows which methods it would take
-		h.ServeHTTP(said, r)
-		if allow := said.Header().Get("Allow"); allow != "" {
+		probe := httptest.NewRecorder() // only the mux knows which methods it would take
+		h.ServeHTTP(probe, r)
+		if allow := probe.Header().Get("Allow"); allow != "" {
 			w.Header().Set("Allow", allow)
 			writeProblem(w, fmt.Errorf("%s %s: %w: %s", r.Method, r.URL.Path, errMethod, allow))
 			return
@@ -60,6 +61,7 @@ func routed(mux *http.ServeMux) http.Handler {
 	})
 }
 
+// serve answers one request by a handler.
 func (r *router) serve(w http.ResponseWriter, req *http.Request, h handle) {
 	c, err := r.authenticate(req)
 	if err != nil {

@@ -14,6 +14,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// A server answers what it reads from its files, and of what it cannot read it says that it is not there. That the disk is
+// to blame nobody tells unless the files themselves are read, which is what is done here, beside the server.
+
 // When an embedded server's files are read: the store's buckets soon after the start, and again and again; the rooms'
 // messages, which may take hours, once a day.
 const (
@@ -45,6 +48,7 @@ func (s *scrub) found() (lacking map[string]string, looked bool) {
 	return maps.Clone(s.lacking), s.once
 }
 
+// newScrub has read nothing yet.
 func newScrub(log *slog.Logger, server embedded) *scrub {
 	return &scrub{changes: newChanges(log), server: server, looked: map[string]time.Time{}, lacking: map[string]string{}}
 }

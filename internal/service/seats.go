@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// Seats are for a limit on connections whose end somebody else tells of, perhaps late, or not at all: each seat is free again
+// at a time, whatever happens.
+
 // connID is a connection: the id that its server gave it.
 type connID struct {
 	server string
@@ -26,6 +29,7 @@ type seats[K comparable] struct {
 	waits   int
 }
 
+// seat is whose a connection is, and until when it counts if nobody tells of its end.
 type seat[K comparable] struct {
 	of    K
 	until time.Time
@@ -39,6 +43,7 @@ type waiter struct {
 	goOn  func()
 }
 
+// newSeats has all seats free.
 func newSeats[K comparable](limit, queue, allQueue int) *seats[K] {
 	return &seats[K]{
 		limit: limit, queue: queue, allQueue: allQueue,
@@ -50,7 +55,7 @@ func newSeats[K comparable](limit, queue, allQueue int) *seats[K] {
 func (s *seats[K]) take(of K, conn connID, now time.Time, hold time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sit(of, conn, now.Add(hold))
+	return s.occupyIfFree(of, conn, now.Add(hold))
 }
 
 // takeOrWait calls goOn with a seat taken: at once, or when one is free, unless that takes too long.
@@ -58,7 +63,7 @@ func (s *seats[K]) takeOrWait(of K, conn connID, now time.Time, hold, wait time.
 	s.mu.Lock()
 	queued := len(s.waiting[of])
 	switch {
-	case queued == 0 && s.sit(of, conn, now.Add(hold)):
+	case queued == 0 && s.occupyIfFree(of, conn, now.Add(hold)):
 		s.mu.Unlock()
 		goOn()
 		return true
@@ -72,7 +77,8 @@ func (s *seats[K]) takeOrWait(of K, conn connID, now time.Time, hold, wait time.
 	return true
 }
 
-func (s *seats[K]) sit(of K, conn connID, until time.Time) bool {
+// occupyIfFree is take for whoever holds the lock.
+func (s *seats[K]) occupyIfFree(of K, conn connID, until time.Time) bool {
 	if s.count[of] >= s.limit {
 		return false
 	}
@@ -80,6 +86,7 @@ func (s *seats[K]) sit(of K, conn connID, until time.Time) bool {
 	return true
 }
 
+// occupy gives a seat, though there may be none: the servers let connections in whatever is counted here.
 func (s *seats[K]) occupy(of K, conn connID, until time.Time) {
 	if old, again := s.taken[conn]; again {
 		s.uncount(old.of)
@@ -88,6 +95,7 @@ func (s *seats[K]) occupy(of K, conn connID, until time.Time) {
 	s.count[of]++
 }
 
+// uncount takes one connection from those of somebody.
 func (s *seats[K]) uncount(of K) {
 	if s.count[of]--; s.count[of] == 0 {
 		delete(s.count, of)
@@ -124,6 +132,7 @@ func (s *seats[K]) serverLeft(server string, now time.Time) {
 	s.free(now, func(c connID, _ seat[K]) bool { return c.server == server }, s.all()...)
 }
 
+// all are the connections that have a seat now.
 func (s *seats[K]) all() []connID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +167,7 @@ func (s *seats[K]) promote(of K, now time.Time) (goOn []func()) {
 	queue := s.waiting[of]
 	for len(queue) > 0 {
 		if w := queue[0]; now.Before(w.until) {
-			if !s.sit(of, w.conn, now.Add(w.hold)) {
+			if !s.occupyIfFree(of, w.conn, now.Add(w.hold)) {
 				break
 			}
 			goOn = append(goOn, w.goOn)

@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// A key is staged before the entry that names it is stored: whoever is told of the entry must find the key. What is staged
+// costs room and is of use to nobody yet, so one user has only so much of it.
+
 // What one user may have staged that no entry names: keys of one room, keys of all, and copies of them.
 const (
 	maxStagedInRoom = 8
@@ -49,10 +52,12 @@ type stagedKey struct {
 	at     time.Time
 }
 
+// is reports whether both are of the same key, however many copies each stands for.
 func (k *stagedKey) is(o stagedKey) bool {
 	return k.room == o.room && k.epoch == o.epoch && k.commit == o.commit
 }
 
+// newStaging knows of nothing that is staged: what a service before it has staged goes by itself within the hour.
 func newStaging(s stagedKeys, now func() time.Time) *staging {
 	return &staging{store: s, sealers: newRecent[crypto.PublicKey, *sealer](maxSealers), now: now}
 }

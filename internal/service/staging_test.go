@@ -3,6 +3,7 @@ package service
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -71,6 +72,30 @@ func TestSealer(t *testing.T) {
 		if last := s.keys[len(s.keys)-1]; !c.refused && !last.is(c.key) {
 			t.Errorf("%s: the last is another", c.name)
 		}
+	}
+}
+
+// TestStagingRefused: more copies of one key than a room can have members are refused, and what cannot make room for more
+// keeps none.
+func TestStagingRefused(t *testing.T) {
+	s := openStore(t)
+	now := time.Unix(1e9, 0)
+	g := newStaging(s, func() time.Time { return now })
+	put := func(room byte, copies int) error {
+		in := &store.KeysBody{Epoch: 2, Commit: crypto.Hash{room}, Keys: make([]store.MembersCopy, copies)}
+		return g.put(t.Context(), crypto.PublicKey{1}, crypto.ID{room}, 1, in, nil)
+	}
+	if err := put(1, maxStagedCopies+1); !errors.Is(err, store.ErrDenied) {
+		t.Errorf("too many copies: %v", err)
+	}
+	if err := put(1, maxStagedCopies); err != nil {
+		t.Errorf("as many as may be: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(2, 1); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("with a store that cannot drop what is too much: %v", err)
 	}
 }
 

@@ -1,10 +1,14 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,5 +78,39 @@ func TestFailedStartEndsAll(t *testing.T) {
 func TestStopLimit(t *testing.T) {
 	if stopLimit >= 5*time.Second || lastHeld >= stopHeld {
 		t.Errorf("a node may take %v to stop, %v of it to look at its server", stopLimit, stopHeld)
+	}
+}
+
+// TestStopLeaves: a service does not wait for ever for what does not end when it is called off, and says that it left it.
+func TestStopLeaves(t *testing.T) {
+	var said bytes.Buffer
+	run, cancel := context.WithCancel(t.Context())
+	s := &Service{cancel: cancel, log: slog.New(slog.NewTextHandler(&said, nil))}
+	release, ended := make(chan struct{}), make(chan struct{})
+	s.wait.Go(func() { defer close(ended); <-release })
+	s.Stop()
+	if run.Err() == nil || !strings.Contains(said.String(), "did not stop in time, and was left") {
+		t.Errorf("called off: %v, it says %q", run.Err(), &said)
+	}
+	close(release)
+	<-ended
+	if s.wait.Go(func() {}) {
+		t.Error("something new is begun by a service that has stopped")
+	}
+}
+
+// TestSmallMessages: servers that take no messages as large as the answer to a login are not served beside.
+func TestSmallMessages(t *testing.T) {
+	o := inFolder(t)
+	o.Config = filepath.Join(t.TempDir(), "server.conf")
+	if err := os.WriteFile(o.Config, []byte("max_payload: 65536\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := StartNode(t.Context(), o)
+	if err == nil {
+		n.Stop()
+	}
+	if !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "65536") {
+		t.Errorf("it ends with %v", err)
 	}
 }

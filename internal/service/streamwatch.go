@@ -17,6 +17,10 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// A look at the streams has three parts: how far each is behind (tellBehind), what of it was lost since it was last looked at
+// (compare, by marks.go), and, where there are several servers, whether their copies are alike (tellUnlike). Each tells what
+// is wrong when that begins and when it is over.
+
 const (
 	listShare   = 20               // listing the streams takes at most one in so many seconds
 	listTimeout = 10 * time.Second // for the whole list
@@ -50,6 +54,7 @@ type logsAndRooms interface {
 	store.Directory
 }
 
+// newStreamWatch has looked at nothing yet.
 func newStreamWatch(o Options, g gauges) *streamWatch {
 	w := &streamWatch{
 		changes: newChanges(o.Log), store: o.Store, links: o.Links, gauges: g,

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// Turns are how many share what one would use up. turns is the order itself, and pure; pool works on what it says is next,
+// and is where the goroutines are.
+
 // turnLimits bound what is worked on and what waits. Bytes are those of the requests in hand, from when
 // they are taken until they are answered.
 type turnLimits struct {
@@ -163,6 +166,7 @@ type pool[K comparable] struct {
 	turns turns[K, func()]
 }
 
+// newPool works in what start starts, with as much as limits allow.
 func newPool[K comparable](start func(...func()) bool, safe func(func()), limits turnLimits) *pool[K] {
 	return &pool[K]{start: start, safe: safe, turns: turns[K, func()]{limits: limits}}
 }
@@ -183,12 +187,14 @@ func (p *pool[K]) reserve(caller K, size int) bool {
 	return p.turns.reserve(caller, size)
 }
 
+// giveBack ends a reservation of which nothing was put.
 func (p *pool[K]) giveBack(caller K, size int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.turns.giveBack(caller, size)
 }
 
+// put works on a request for which room was reserved, when its turn comes.
 func (p *pool[K]) put(caller K, size int, do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,6 +8,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// Answers that nobody reads have to be kept by somebody: over NATS by the servers, over HTTP by the service. Both are bounded
+// for each caller, by not answering it until it has read.
+
 const (
 	maxUnread  = 16 << 20               // bytes of answers to one caller that its servers may still hold
 	unreadWait = 250 * time.Millisecond // for the servers to say what they hold, and between two times that they are asked in vain
@@ -29,10 +32,12 @@ type handed struct {
 	full  time.Time // until then it is not asked again
 }
 
+// newUnread asks the servers by held, which says how many bytes they hold for a user.
 func newUnread(held func(context.Context, crypto.PublicKey) (int, error), now func() time.Time) *unread {
 	return &unread{held: held, callers: newRecent[crypto.PublicKey, *handed](maxRefused), now: now}
 }
 
+// of is what a caller was answered, made if it was nothing yet.
 func (u *unread) of(caller crypto.PublicKey) *handed {
 	return u.callers.getOrMake(caller, func() *handed { return new(handed) })
 }

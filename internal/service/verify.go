@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// To look at a signature costs a tenth of a millisecond, and anyone on the network can ask for it: here is who has it looked
+// at, and when.
+
 const (
 	loginRate     = 50                     // logins in a second, of one user from one address, or of all strangers there
 	loginBurst    = 128                    // of them at once: a script may well start a hundred commands
@@ -47,6 +50,7 @@ type verifier struct {
 	now       func() time.Time
 }
 
+// newVerifier looks at signatures in goroutines of a group.
 func newVerifier(r *roster, wait *tasks.Group, log *slog.Logger, now func() time.Time) *verifier {
 	return &verifier{
 		roster: r, now: now, paces: newRates[source](maxPaces, loginRate, loginBurst), strangers: rate.NewLimiter(strangerRate, strangerBurst),

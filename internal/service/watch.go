@@ -67,6 +67,7 @@ type watch struct {
 // gauges are what the watch finds, as /metrics shows it.
 type gauges struct{ free, total, full, behind, lost prometheus.Gauge }
 
+// newWatch has looked at nothing yet. What it finds goes to a registry as well.
 func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
 	w := &watch{
 		changes: newChanges(o.Log), dir: o.Dir, kept: o.KeptHere, server: o.Server, links: o.Links, store: o.Store, seen: seen,
@@ -253,15 +254,17 @@ func (w *watch) recover() {
 		w.log.Warn("JetStream was started again, after it could not write")
 	} else if w.full.Load() != nil {
 		if err := w.server.RefuseWrites(false); err != nil {
-			w.report(slog.LevelError, "refuse", err.Error(), "publications are still refused", "error", err)
+			w.report(slog.LevelError, "allow", err.Error(), "publications are still refused", "error", err)
 			return
 		}
 	}
 	w.forget("restart")
 	w.forget("refuse")
+	w.forget("allow")
 	w.writable()
 }
 
+// writable has requests that write answered again.
 func (w *watch) writable() {
 	w.full.Store(nil)
 	w.gauges.full.Set(0)

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +178,74 @@ func TestRestartsWithFiles(t *testing.T) {
 		w.machine()
 		if s.restarts != step.restarts {
 			t.Errorf("with %d of 100 in use it was started again %d times", step.used, s.restarts)
+		}
+	}
+}
+
+// failing is a server that does nothing of what it is told, as long as it fails.
+type failing struct {
+	embedded
+	fails    error
+	restart  bool // it needs to start again
+	refusing bool
+}
+
+func (f *failing) NeedsRestart() bool { return f.restart }
+
+func (f *failing) RefuseWrites(refuse bool) error {
+	if f.fails == nil {
+		f.refusing = refuse
+	}
+	return f.fails
+}
+
+func (f *failing) RestartJetStream() error {
+	if f.fails == nil {
+		f.restart = false
+	}
+	return f.fails
+}
+
+// TestRecovers: publishers are told of a full disk, and that it has room again; what fails of that is told once and tried
+// again, and nothing is well before it has succeeded.
+func TestRecovers(t *testing.T) {
+	w, log := watched(t)
+	s := &failing{embedded: w.server}
+	w.server = s
+	broken := errors.New("broken")
+	for _, step := range []struct {
+		free     uint64
+		fails    error
+		restart  bool
+		line     string
+		healthy  bool
+		refusing bool
+	}{
+		{50 << 20, nil, false, "", true, false},
+		{0, broken, false, "publishers cannot be told of the full disk", false, false},
+		{0, broken, false, "", false, false},
+		{0, nil, false, "", false, true},
+		{50 << 20, broken, false, "publications are still refused", false, true},
+		{50 << 20, broken, false, "", false, true},
+		{50 << 20, nil, false, "", true, false},
+		{50 << 20, broken, true, "JetStream does not start again", true, false},
+		{50 << 20, broken, true, "", true, false},
+		{50 << 20, nil, true, "JetStream was started again", true, false},
+		{50 << 20, nil, false, "", true, false},
+	} {
+		log.Reset()
+		w.disk = func(string) (host.Disk, error) { return host.Disk{Free: step.free, Total: 100 << 20}, nil }
+		s.fails, s.restart = step.fails, step.restart
+		w.machine()
+		got := log.String()
+		got = strings.Join(slices.DeleteFunc(strings.SplitAfter(got, "\n"), func(line string) bool {
+			return strings.Contains(line, "the disk ") && !strings.Contains(line, "publishers")
+		}), "")
+		if strings.Count(got, "\n") != min(len(step.line), 1) || !strings.Contains(got, step.line) {
+			t.Errorf("with %d bytes and %v: %q, want %q", step.free, step.fails, got, step.line)
+		}
+		if (w.healthy() == nil) != step.healthy || s.refusing != step.refusing {
+			t.Errorf("with %d bytes and %v: %v, writes are refused: %v", step.free, step.fails, w.healthy(), s.refusing)
 		}
 	}
 }
@@ -499,6 +568,33 @@ func TestScrubTells(t *testing.T) {
 		found, _ := s.found()
 		if lacking := len(found) > 0; lacking != (step.says == "damaged or lost") {
 			t.Errorf("something is lacking: %v", lacking)
+		}
+	}
+}
+
+// TestScrubWords: what is damaged and needed is told otherwise than what is damaged and not needed any more, and both are
+// found until they are whole.
+func TestScrubWords(t *testing.T) {
+	log := new(bytes.Buffer)
+	s := newScrub(slog.New(slog.NewTextHandler(log, nil)), nil)
+	s.run(t.Context()) // the files of external servers are theirs: it looks at nothing, and ends
+	for _, step := range []struct {
+		lack        bus.Lack
+		says, found string
+	}{
+		{bus.Lack{}, "", ""},
+		{bus.Lack{Dead: 2}, "make a backup now", "2 records of what was removed or overwritten are damaged"},
+		{bus.Lack{Dead: 2}, "", "2 records of what was removed or overwritten are damaged"},
+		{bus.Lack{Held: 1, Dead: 2}, "a backup has to be restored", "1 of what it holds cannot be read"},
+		{bus.Lack{}, "whole again", ""},
+	} {
+		log.Reset()
+		s.tell("UNIBUS_r", step.lack)
+		if got := log.String(); strings.Count(got, "\n") != min(len(step.says), 1) || !strings.Contains(got, step.says) {
+			t.Errorf("of %+v it says %q, not %q", step.lack, got, step.says)
+		}
+		if lacking, _ := s.found(); !strings.HasPrefix(lacking["UNIBUS_r"], step.found) || step.found == "" && len(lacking) > 0 {
+			t.Errorf("of %+v it has found %q", step.lack, lacking)
 		}
 	}
 }
