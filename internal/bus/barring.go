@@ -68,12 +68,14 @@ func (b *barring) begin() bool {
 	return !busy
 }
 
+// finish lets others ask.
 func (b *barring) finish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asking = false
 }
 
+// onlyDenied leaves of errors a refusal: all others pass.
 func onlyDenied(err error) error {
 	if errors.Is(err, store.ErrDenied) {
 		return err
@@ -109,6 +111,7 @@ func (r *regainer) add(room crypto.ID) {
 	}
 }
 
+// run waits for a while, so that one login is for all rooms that lack rights by then, and has them gained.
 func (r *regainer) run() {
 	closed := tasks.Pause(r.life, regainEvery) != nil
 	rooms := r.take()

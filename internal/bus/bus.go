@@ -67,6 +67,7 @@ func StoredSubject(room crypto.ID, sender crypto.PublicKey) string {
 // LiveFilter are the subjects of all senders in a room.
 func LiveFilter(room crypto.ID) string { return "unibus.r." + room.String() + ".*" }
 
+// storedFilter are the subjects of all senders whose frames a stored room keeps.
 func storedFilter(room crypto.ID) string { return "unibus.s." + room.String() + ".*" }
 
 // StreamName is the stream of a stored room.

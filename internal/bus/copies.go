@@ -12,6 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// This file compares what the servers hold of each stream. LookAtCopies asks them; two looks at the copies of a stream are a
+// pair, which tells what is lacking from what is only on its way.
+
 // Recopy is what helps with a copy that lacks something.
 const Recopy = "stop every server that lacks some, empty their data folders but for service.nk, and then start them: they copy what the others have"
 
@@ -128,6 +131,7 @@ type pair struct {
 	expires        bool   // each server removes what is first by its own clock
 }
 
+// newPair leaves out who was not there at one of the looks: of a copy that is new, or gone, nothing can be said.
 func newPair(before, copies []Held, now time.Time) *pair {
 	p := &pair{before: before, was: map[string]Held{}}
 	for _, h := range before {

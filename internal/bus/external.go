@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/redact"
 )
 
+// This file is about NATS servers that are not embedded: what their configuration has to say (Keys.Config), and how the
+// service (External) and whoever runs them (Operator) connect. An embedded server is given the same configuration.
+
 // External makes the service's connections to NATS servers that are already there, configured as
 // Keys.Config says. They reconnect for as long as it takes.
 func External(o DialOptions, k *Keys) (*Links, error) {

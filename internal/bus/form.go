@@ -6,6 +6,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// This file compares a stream with the form that it has to have, for whoever makes streams so (Conform) and whoever only
+// looks at them.
+
 // Deviations names what of a stream is not as its form (StreamForm) says, as the server's settings are
 // called. The number of copies is the operator's choice.
 func Deviations(is, form jetstream.StreamConfig) (names []string) {
@@ -32,6 +35,7 @@ func Deviations(is, form jetstream.StreamConfig) (names []string) {
 	return names
 }
 
+// sameRePublish reports whether both are none, or alike.
 func sameRePublish(a, b *jetstream.RePublish) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }

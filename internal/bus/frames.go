@@ -15,6 +15,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file is what becomes of frames: an Ack for one that goes out, and a Feed of those that come in, over one link of a
+// Conn. What a Feed misses is read from the past, which no peer does by itself: see Past.
+
 const (
 	ackWait      = 2 * time.Second // for the acknowledgement of one frame, before it is sent again
 	liveBuffer   = 64 << 20        // bytes a subscription to a live room holds for a slow reader

@@ -17,6 +17,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file has the service's keys, of which all come from one seed, and the connections that it makes with them, one for
+// each of its duties (connectDuties): to the embedded server, or to others (External).
+
 // Keys are what makes a service the service to its NATS servers: the account key that signs the
 // answers to authorization requests, and a user for each thing it does, none of which can do what
 // another does. All are derived from one seed, so that every server and service of a cluster has them
@@ -57,6 +60,8 @@ func NewKeys() (*Keys, error) {
 	return parseKeys(seed)
 }
 
+// parseKeys derives all keys from a seed, each for its duty by its name: other labels would be other keys, which no server of a
+// cluster that runs on would know. ErrInvalid for what is no seed of an account.
 func parseKeys(seed []byte) (*Keys, error) {
 	prefix, raw, err := nkeys.DecodeSeed(seed)
 	if err != nil || prefix != nkeys.PrefixByteAccount {

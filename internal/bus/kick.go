@@ -14,6 +14,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// This file ends connections. A Kick goes to each of the Servers, waits for the logins that are under way there, and drops a
+// user's connections page by page; DropAll and DropOn drop everyone's, when the service itself is cut off.
+
 // kickTurns is how many pages of one user's connections there may be on one server before it is a failure.
 const kickTurns = 64
 

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/crypto"
 )
 
 // kicked is a server, what is known of it, and a peer that says when it lost its connection, and when it is back.
@@ -118,9 +121,71 @@ func TestKick(t *testing.T) {
 	if before.ctx.Err() != nil {
 		t.Error("another user's connection is dropped")
 	}
-	if n, err := k.servers.Unread(t.Context(), k.id.Key()); n != 0 || err != nil {
-		t.Errorf("%d bytes are unread, %v", n, err)
+}
+
+// deaf is a connection of which nothing is read any more once it is closed to it.
+type deaf struct {
+	net.Conn
+	ends chan struct{} // is closed then; reading goes on when the test ends
+	test context.Context
+}
+
+// Read reads until it is deaf.
+func (d *deaf) Read(b []byte) (int, error) {
+	select {
+	case <-d.ends:
+		<-d.test.Done()
+	default:
 	}
+	return d.Conn.Read(b)
+}
+
+// Dial connects.
+func (d *deaf) Dial(network, address string) (net.Conn, error) {
+	var err error
+	d.Conn, err = net.Dial(network, address)
+	return d, err
+}
+
+// TestUnread: what a user does not read of what was sent is counted, of that user alone.
+func TestUnread(t *testing.T) {
+	k := newKicked(t)
+	room := crypto.ID{2}
+	o := DialOptions{Servers: k.server.URL(), Identity: identity(t, 2), Bus: crypto.ID{1}, Timeout: 20 * time.Second}
+	base, err := o.base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deaf{ends: make(chan struct{}), test: t.Context()}
+	nc, err := nats.Connect(o.Servers, append(base, nats.SetCustomDialer(d), nats.NoReconnect(), nats.Token(o.token(crypto.Token{Bus: &o.Bus, Inbox: newInbox()})))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if _, err := nc.SubscribeSync(LiveFilter(room)); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	close(d.ends)
+	for range 24 { // more than systems keep for a connection
+		k.conn.Publish(room, make([]byte, 1<<20))
+	}
+	if err := k.conn.Flush(t.Context(), room); err != nil {
+		t.Fatal(err)
+	}
+	unread := func(id *crypto.Identity) int {
+		n, err := k.servers.Unread(t.Context(), id.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := unread(o.Identity); n < 1<<20 {
+		t.Errorf("%d bytes are unread", n)
+	}
+	eventually(t, "reading", func() bool { return unread(k.id) == 0 })
 }
 
 // TestKickDuringLogin: a login that was under way when a kick began was decided before, so it is waited for, and dropped.
@@ -138,12 +203,18 @@ func TestKickDuringLogin(t *testing.T) {
 		release() // now that it is waited for
 		return true
 	}
-	if err := NewKick(k.servers).User(t.Context(), k.id.Key(), All); err != nil || len(waited) == 0 {
-		t.Fatalf("%v, waited for %v", err, waited)
+	var dropped []uint64
+	err := NewKick(k.servers).User(t.Context(), k.id.Key(), func(_ string, cid uint64) bool {
+		dropped = append(dropped, cid)
+		return true
+	})
+	if err != nil || len(waited) == 0 || !slices.Contains(dropped, waited[0]) {
+		t.Fatalf("%v, waited for %v, dropped %v", err, waited, dropped)
 	}
-	<-k.back // let in
-	<-k.lost // and dropped
-	<-k.back
+	eventually(t, "later login", func() bool {
+		cid, err := k.conn.first.nc.GetClientID()
+		return err == nil && k.conn.IsConnected() && !slices.Contains(dropped, cid)
+	})
 	release = k.door.holdAnswers()
 	defer release()
 	k.door.forget()

@@ -67,6 +67,7 @@ func (s *session) release(room crypto.ID) {
 	s.rooms = without(s.rooms, room)
 }
 
+// refuse takes note of what the server refused last.
 func (s *session) refuse(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

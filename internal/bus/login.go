@@ -21,7 +21,11 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
+
+// This file logs in: DialOptions make the options of the library (base), and each login a token of its own (token), for a
+// Conn, for a question apart (barring) or to say hello. Logins that servers do not finish are tried again (login).
 
 // tokenLife is how long a connect token may be used.
 const tokenLife = 5 * time.Minute
@@ -87,6 +91,7 @@ func CheckServers(list string) error {
 	return nil
 }
 
+// where is what the options lead to, as people may read it: no password is in it.
 func (o DialOptions) where() string {
 	if o.Context != "" {
 		return "the NATS context " + o.Context
@@ -181,14 +186,13 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 		case !unfinished(err):
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
 		}
-		select {
-		case <-ctx.Done():
+		if tasks.Pause(ctx, reconnectDelay(0)) != nil {
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
-		case <-time.After(reconnectDelay(0)):
 		}
 	}
 }
 
+// unanswered is the error of a login that a server took up, and that no service answered.
 func unanswered() error {
 	return fmt.Errorf("%w: the login was not answered in time, as when the service is not there or has no quorum", ErrUnanswered)
 }

@@ -11,7 +11,12 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/direct"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
+
+// This file reads what rooms have stored. A look into the past (pastRead) goes in steps: the leader is asked how far the
+// room reaches, a replica for what comes next, and all of them about a place that one lacks, until everything is there
+// that is wanted, or fits.
 
 // Limits of one look into the past.
 const (
@@ -89,6 +94,8 @@ type pastRead struct {
 // errEnough ends an answer: no more fits, or what comes is not what has to come next.
 var errEnough = errors.New("enough")
 
+// run goes on step by step until there is nothing more to come. After a step without a frame it waits before the next, longer
+// each time, so that a replica that lags has time to catch up.
 func (r *pastRead) run(ctx context.Context) error {
 	for wait := againAfter; ; {
 		before := len(r.past.Frames)
@@ -103,12 +110,10 @@ func (r *pastRead) run(ctx context.Context) error {
 		if r.lacked > 0 { // another replica may have it at once
 			wait = againAfter
 		}
-		select {
-		case <-ctx.Done():
+		if tasks.Pause(ctx, wait) != nil {
 			return fmt.Errorf("%w: the replicas that answer give nothing from place %d on, and there are %d", store.ErrUnavailable, r.from(), r.past.Last)
-		case <-time.After(wait):
-			wait = min(2*wait, againLimit)
 		}
+		wait = min(2*wait, againLimit)
 	}
 }
 
@@ -270,6 +275,7 @@ func temporary(ctx context.Context, err error) error {
 	return err
 }
 
+// done reports whether nothing more is wanted, fits, or is there.
 func (r *pastRead) done() bool { return r.q.None || r.full || r.from() > r.past.Last }
 
 // from is the next place that is wanted.

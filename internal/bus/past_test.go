@@ -241,7 +241,7 @@ func (r *replicas) complete(room crypto.ID, when string) {
 func alone(t *testing.T) (r *replicas, o *server.Options, room crypto.ID) {
 	t.Helper()
 	o = &server.Options{Host: "127.0.0.1", Port: freeport.Port(), JetStream: true, StoreDir: t.TempDir(), NoSigs: true}
-	r = &replicas{t: t, options: []*server.Options{o}, servers: make([]*server.Server, 1)}
+	r = &replicas{t: t, began: time.Now(), options: []*server.Options{o}, servers: make([]*server.Server, 1)}
 	r.start(0)
 	t.Cleanup(func() { r.stop(0) })
 	var err error
@@ -379,5 +379,93 @@ func TestTrimmedMeanwhile(t *testing.T) {
 		if err := v.look(p); err != nil || p.past.First != v.first {
 			t.Errorf("%s: the room begins at %d, not %d: %v", v.what, p.past.First, v.first, err)
 		}
+	}
+}
+
+// TestPartsOfThePast: an answer takes no more than there is space for, but one frame at least; a caller's own limit counts
+// if it is lower, and a message that no member can have sent has no sender.
+func TestPartsOfThePast(t *testing.T) {
+	r, _, room := alone(t)
+	frames := func(q store.FramesQuery, limit int) (seqs []uint64, past store.Past) {
+		t.Helper()
+		past, err := r.past.Frames(t.Context(), room, q, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range past.Frames {
+			seqs = append(seqs, f.Seq)
+		}
+		return seqs, past
+	}
+	_, one := frames(store.FramesQuery{}, 1)
+	size := one.Frames[0].Size()
+	for what, c := range map[string]struct {
+		q     store.FramesQuery
+		limit int
+		want  []uint64
+	}{
+		"hardly anything":  {store.FramesQuery{}, 1, span(1, 1)},
+		"two":              {store.FramesQuery{After: 3}, 2 * size, span(4, 5)},
+		"a lower limit":    {store.FramesQuery{Bytes: 2 * size}, 1 << 20, span(1, 2)},
+		"a higher limit":   {store.FramesQuery{Bytes: 1 << 20}, 2 * size, span(1, 2)},
+		"the last three":   {store.FramesQuery{Last: 3}, 1 << 20, span(places-2, places)},
+		"behind the end":   {store.FramesQuery{After: places}, 1 << 20, nil},
+		"none":             {store.FramesQuery{None: true}, 1 << 20, nil},
+		"since later":      {store.FramesQuery{Since: time.Now().Add(time.Hour)}, 1 << 20, nil},
+		"since the start":  {store.FramesQuery{Since: r.began}, 1 << 20, span(1, places)},
+		"more than exists": {store.FramesQuery{Last: 1000}, 1 << 20, span(1, places)},
+	} {
+		if got, past := frames(c.q, c.limit); !slices.Equal(got, c.want) || past.First != 1 || past.Last != places || past.Lost != 0 {
+			t.Errorf("%s: %v of %d to %d, lost %d", what, got, past.First, past.Last, past.Lost)
+		}
+	}
+	if _, err := r.js.Publish(t.Context(), "unibus.s."+room.String()+".nobody", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, past := frames(store.FramesQuery{Last: 1}, 1); past.Frames[0].Sender != (crypto.PublicKey{}) {
+		t.Errorf("sent by %v", past.Frames[0].Sender)
+	}
+	if _, err := r.past.Frames(t.Context(), crypto.ID{99}, store.FramesQuery{}, 1); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a room without a stream: %v", err)
+	}
+}
+
+// TestUnreadable: what a replica does not give the leader is asked for, and only what nobody can give is passed over: once
+// all replicas are there, and not for ever.
+func TestUnreadable(t *testing.T) {
+	r, _, room := alone(t)
+	info, err := r.past.Stream(t.Context(), room)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() *pastRead {
+		return &pastRead{p: r.past, room: room, limit: 1 << 20, past: store.Past{First: info.First, Last: info.Last}}
+	}
+	p := look()
+	if err := p.one(t.Context(), info); err != nil || len(p.past.Frames) != 1 || p.past.Frames[0].Seq != 1 || len(p.past.Frames[0].Data) != length {
+		t.Errorf("the leader's: %v, %d frames", err, len(p.past.Frames))
+	}
+	p = look()
+	if err := p.unreadable(t.Context(), info); err != nil || p.low != 0 {
+		t.Errorf("what is there: passed over up to %d, %v", p.low, err)
+	}
+	stream, err := r.js.Stream(t.Context(), StreamName(room))
+	if err == nil {
+		err = stream.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := info
+	part.Whole = false
+	if err := look().one(t.Context(), part); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("while a replica is down: %v", err)
+	}
+	far := info
+	far.Last = 2 * maxProbes
+	p = look()
+	p.past.Last = far.Last
+	if err := p.unreadable(t.Context(), far); err != nil || !p.full || p.low != maxProbes+1 {
+		t.Errorf("passed over up to %d, full: %v, %v", p.low, p.full, err)
 	}
 }

@@ -96,13 +96,8 @@ func (r *records) read(block []byte, number string) error {
 		return err
 	}
 	for len(block) >= recordHead+recordSum {
-		length := binary.LittleEndian.Uint32(block)
-		size, subject := int(length&^withHeaders), int(binary.LittleEndian.Uint16(block[recordHead-2:]))
-		text := recordHead + subject
-		if length&withHeaders != 0 {
-			text += 4
-		}
-		if size > len(block) || text > size-recordSum {
+		size, subject, text, fits := layout(block)
+		if !fits {
 			r.deadly = r.deadly || behind(sum, block)
 			return nil
 		}
@@ -116,6 +111,18 @@ func (r *records) read(block []byte, number string) error {
 		block = block[size:]
 	}
 	return nil
+}
+
+// layout is the length of the record that a block begins with and of its subject, and where its headers or its text begin,
+// by what it says of itself; fits, whether the block has as much, and the record room for them.
+func layout(block []byte) (size, subject, text int, fits bool) {
+	length := binary.LittleEndian.Uint32(block)
+	size, subject = int(length&^withHeaders), int(binary.LittleEndian.Uint16(block[recordHead-2:]))
+	text = recordHead + subject
+	if length&withHeaders != 0 {
+		text += 4 // the length of the headers
+	}
+	return size, subject, text, size <= len(block) && text <= size-recordSum
 }
 
 // isWhole reports whether a record has its checksum.
@@ -156,18 +163,12 @@ func wholeAt(sum hash.Hash64, block []byte, at int) bool {
 		return false
 	}
 	block = block[at:]
-	length := binary.LittleEndian.Uint32(block)
-	size, subject := int(length&^withHeaders), int(binary.LittleEndian.Uint16(block[recordHead-2:]))
-	text := recordHead + subject
-	if length&withHeaders != 0 {
-		text += 4
-	}
-	if size > len(block) || text > size-recordSum {
-		return false
-	}
-	return isWhole(sum, block[:size], subject, text)
+	size, subject, text, fits := layout(block)
+	return fits && isWhole(sum, block[:size], subject, text)
 }
 
+// add counts a record. A damaged one is dead, and missed by nobody, if it stands for a removal or is outside of what the stream
+// still has. Of a bucket the key decides.
 func (r *records) add(place uint64, subject []byte, whole bool) {
 	switch {
 	case place == 0, place&(erased|tombstone) != 0:

@@ -48,6 +48,8 @@ func (s *Server) Streams(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
+// states are what the embedded server says that it has, by stream; none while JetStream is off. ErrHangs when it does not say:
+// whoever asks goes on, and the question is left behind.
 func (s *Server) states(ctx context.Context) (map[string]server.StreamState, error) {
 	if !s.ns.JetStreamEnabled() {
 		return nil, nil

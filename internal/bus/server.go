@@ -22,6 +22,10 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file runs an embedded NATS server: its options become the text of a configuration (options), in a folder that stays
+// its own (lock, checkCluster, name); it is started, and stopped within a limit (shutdown). What it logs goes to serverlog.go,
+// what a full disk takes of it is got over in health.go.
+
 // ServerOptions of an embedded NATS server.
 type ServerOptions struct {
 	Listen  string // host:port; port 0 takes a free one
@@ -158,6 +162,8 @@ func (o ServerOptions) logError(nc *nats.Conn, _ *nats.Subscription, err error) 
 	o.Log.Info("a connection of the service", "connection", nc.Opts.Name, "error", err)
 }
 
+// options writes the server's configuration as a text, which is what operators have of servers of their own, and has the library
+// read it. What Config adds comes last. ErrInvalid for what is no configuration.
 func (o ServerOptions) options() (*server.Options, error) {
 	listen, err := freePort(o.Listen)
 	if err != nil {

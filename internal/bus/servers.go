@@ -147,6 +147,7 @@ func (s *Servers) connections(ctx context.Context, server string, filter map[str
 	return c, nil
 }
 
+// order asks one server for something that only its operator may, and waits for the answer within orderWait.
 func (s *Servers) order(ctx context.Context, server, what string, order []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderWait)
 	defer cancel()

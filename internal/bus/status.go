@@ -11,6 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/host"
 )
 
+// This file is how many are asked at once: one request goes out, and whoever is concerned answers for itself (scatter):
+// services of their machines (AskServices), servers of what they hold (AskServers).
+
 // StatusSubject is where each service answers its operator, in the system account.
 const StatusSubject = "unibus.status"
 
@@ -59,7 +62,9 @@ func scatter(ctx context.Context, nc *nats.Conn, subject string, ask []byte, wai
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), err == nil && len(m.Data) == 0: // nobody more, or nobody at all
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout): // nobody more
+			return nil
+		case errors.Is(err, nats.ErrNoResponders), err == nil && len(m.Data) == 0: // nobody at all
 			return nil
 		case err != nil:
 			return failure(err)

@@ -15,6 +15,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file keeps the streams of rooms as the rooms' policies say: StreamForm is how a stream has to be, Ensure makes it so,
+// and EnsureListed first looks whether there is anything to do.
+
 // dedupe is how long a stream knows a frame's id, so how late a repetition may come. Ids are kept in
 // the servers' memory for so long, and a member chooses how long they are: it is short.
 const dedupe = time.Minute
@@ -139,6 +142,8 @@ func Conform(is *jetstream.StreamConfig, want jetstream.StreamConfig) (changed b
 	return true, nil
 }
 
+// make makes a stream, or gives the one that is there the form that it has to have. Another service may be quicker, with the
+// same form.
 func (s *Streams) make(ctx context.Context, cfg jetstream.StreamConfig) error {
 	old, err := s.js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

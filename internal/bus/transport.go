@@ -58,6 +58,8 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+// request asks until there is an answer, once for each session of the link: a request that went out before a break may have been
+// served, and its answer lost.
 func (t transport) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	for {
 		session := t.link.current()

@@ -144,6 +144,8 @@ func (c *Client) Lowest(ctx context.Context, stream string, r Request, times int
 	return lowest, err
 }
 
+// ask sends a request and returns where up to so many replies to it come, each request on a subject of its own. More are dropped:
+// a server gives no more, and whoever does is none. done has to be called when no more are wanted.
 func (c *Client) ask(subject string, request []byte, replies int) (answers <-chan *nats.Msg, done func(), err error) {
 	ch := make(chan *nats.Msg, replies)
 	c.mu.Lock()
@@ -195,6 +197,7 @@ func Last(m *nats.Msg, key string) string {
 // Seq is the place of a message in its stream, as the server says; 0 when it says none.
 func Seq(m *nats.Msg) uint64 { return number(m, "Nats-Sequence") }
 
+// number is the server's number in a header; 0 when there is none.
 func number(m *nats.Msg, header string) uint64 {
 	n, err := strconv.ParseUint(Last(m, header), 10, 64)
 	if err != nil {

@@ -135,3 +135,128 @@ func TestLeader(t *testing.T) {
 		t.Errorf("nobody answers: %v", err)
 	}
 }
+
+// TestLowest: the lowest place that any replica begins with counts; one that holds nothing counts for none, and one that
+// does not answer, or not as it has to, for an error.
+func TestLowest(t *testing.T) {
+	nc := connect(t)
+	c, err := New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	holds := func(seq string) []nats.Header { return []nats.Header{record(seq, "0"), ending("204", seq, "0")} }
+	nothing, many := []nats.Header{ending("404", "", "")}, []nats.Header{ending("413", "", "")}
+	for name, a := range map[string]struct {
+		replicas [][]nats.Header // nil: it does not answer
+		lowest   uint64
+		err      error
+	}{
+		"all alike":                 {[][]nats.Header{holds("7"), holds("7"), holds("7")}, 7, nil},
+		"one has lost its begin":    {[][]nats.Header{holds("9"), holds("4"), holds("7")}, 4, nil},
+		"one has nothing":           {[][]nats.Header{nothing, holds("7"), nothing}, 7, nil},
+		"none has anything":         {[][]nats.Header{nothing, nothing, nothing}, 0, nil},
+		"one does not answer":       {[][]nats.Header{holds("7"), nil, holds("4")}, 0, store.ErrUnavailable},
+		"one answers with too much": {[][]nats.Header{holds("7"), many, holds("4")}, 0, ErrMany},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			sub, err := nc.Subscribe("$JS.API.DIRECT.GET.S", func(m *nats.Msg) {
+				for _, h := range a.replicas[asked] {
+					_ = m.RespondMsg(&nats.Msg{Header: h})
+				}
+				asked++
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = sub.Unsubscribe() }()
+			limit := 20 * time.Second
+			if errors.Is(a.err, store.ErrUnavailable) {
+				limit = 100 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			if lowest, err := c.Lowest(ctx, "S", Request{Seq: 1, Batch: 1}, len(a.replicas)); !errors.Is(err, a.err) || err == nil && lowest != a.lowest {
+				t.Errorf("%d, %v", lowest, err)
+			}
+		})
+	}
+}
+
+// TestOne: the leader gives one message, has none there, or does not say.
+func TestOne(t *testing.T) {
+	nc := connect(t)
+	if _, err := One(t.Context(), nc, "S", 3); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("nobody answers: %v", err)
+	}
+	for name, c := range map[string]struct {
+		answer string
+		want   Message
+		err    error
+	}{
+		"there":             {`{"message":{"subject":"s.a","seq":3,"data":"YWJj","time":"2026-01-02T03:04:05Z"}}`, Message{Subject: "s.a", Seq: 3}, nil},
+		"not there":         {`{"error":{"code":404}}`, Message{}, ErrNone},
+		"an error":          {`{"error":{"code":503}}`, Message{}, store.ErrUnavailable},
+		"what is no answer": {`{`, Message{}, store.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := make(chan string, 1)
+			sub, err := nc.Subscribe("$JS.API.STREAM.MSG.GET.S", func(m *nats.Msg) {
+				asked <- string(m.Data)
+				_ = m.Respond([]byte(c.answer))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = sub.Unsubscribe() }()
+			m, err := One(t.Context(), nc, "S", 3)
+			if !errors.Is(err, c.err) || m.Subject != c.want.Subject || m.Seq != c.want.Seq || err == nil && (string(m.Data) != "abc" || m.Time.Year() != 2026) {
+				t.Errorf("%+v, %v", m, err)
+			}
+			if text := <-asked; text != `{"seq":3}` {
+				t.Errorf("asked for %s", text)
+			}
+		})
+	}
+}
+
+// TestOtherEnds: reading ends with what f says, and with the connection; leaders are asked until a context ends.
+func TestOtherEnds(t *testing.T) {
+	nc := connect(t)
+	c, err := New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := nc.Subscribe("$JS.API.DIRECT.GET.S", func(m *nats.Msg) {
+		for range 2 * maxReplies { // more than anybody waits for
+			_ = m.RespondMsg(&nats.Msg{Header: record("3", "0")})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	enough := errors.New("enough")
+	if _, err := c.Get(t.Context(), "S", Request{Seq: 1, Batch: 1}, func(*nats.Msg) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("%v", err)
+	}
+	if err := sub.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Leader(ended, nc, "S"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a leader: %v", err)
+	}
+	nc.Close()
+	if _, err := c.Get(t.Context(), "S", Request{Seq: 1}, func(*nats.Msg) error { return nil }); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("over a closed connection: %v", err)
+	}
+	if len(c.open) > 0 {
+		t.Errorf("%d answers are waited for still", len(c.open))
+	}
+	if _, err := New(nc); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("over a closed connection: %v", err)
+	}
+	c.Close()
+}

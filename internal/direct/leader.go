@@ -12,6 +12,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
+// This file asks the leader of a stream, who alone can say how far it reaches: Leader for that, One for a message that no
+// replica gave.
+
 // Info is what the leader of a stream says of it.
 type Info struct {
 	First    uint64 // place of the first message; after the last when there is none

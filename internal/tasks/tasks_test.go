@@ -102,3 +102,61 @@ func TestPause(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 }
+
+// TestForEach: each number has its turn, no more at once than may, and every error comes back.
+func TestForEach(t *testing.T) {
+	const n, atOnce = 20, 3
+	var now, most atomic.Int32
+	var had [n]atomic.Int32
+	third := errors.New("third")
+	err := ForEach(t.Context(), atOnce, n, func(i int) error {
+		for running := now.Add(1); ; {
+			if m := most.Load(); running <= m || most.CompareAndSwap(m, running) {
+				break
+			}
+		}
+		defer now.Add(-1)
+		had[i].Add(1)
+		if i == 3 {
+			return third
+		}
+		return nil
+	})
+	if !errors.Is(err, third) || most.Load() > atOnce {
+		t.Errorf("%v, %d at once", err, most.Load())
+	}
+	for i := range had {
+		if had[i].Load() != 1 {
+			t.Errorf("%d has its turn %d times", i, had[i].Load())
+		}
+	}
+	if err := ForEach(t.Context(), atOnce, 0, func(int) error { return third }); err != nil {
+		t.Errorf("nothing to do: %v", err)
+	}
+}
+
+// TestForEachEnds: those whose turn has not come when the context ends have its error, and those that run are waited for.
+func TestForEachEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var ran atomic.Int32
+	err := ForEach(ctx, 1, 5, func(i int) error {
+		ran.Add(1)
+		cancel()
+		<-ctx.Done()
+		return errors.New("ran")
+	})
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || !errors.Is(err, context.Canceled) || len(joined.Unwrap()) != 5 {
+		t.Fatalf("%v", err)
+	}
+	// A number may still begin when both are so: there is room for it, and the context has ended.
+	failed := 0
+	for _, err := range joined.Unwrap() {
+		if !errors.Is(err, context.Canceled) {
+			failed++
+		}
+	}
+	if int(ran.Load()) != failed || failed == 0 {
+		t.Errorf("%d ran, %d say so", ran.Load(), failed)
+	}
+}
