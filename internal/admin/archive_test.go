@@ -32,6 +32,7 @@ func TestArchive(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	must(t, verifySame(t.Context(), from, to, func() {}))
+	finds(t, "restored", kept(t, to, onlyLook), finding{"database", Pass, 0, "whole, and with all that was acknowledged"})
 	raw, err := os.ReadFile(path)
 	must(t, err)
 	refused := func(what string, raw []byte) {

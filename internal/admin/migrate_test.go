@@ -118,6 +118,12 @@ func TestDiffers(t *testing.T) {
 		"a key's bytes": {func(t *testing.T, _ *sqlite.Store, path string, _ []*ledger.State) {
 			change(t, path, `UPDATE room_keys SET sealed = zeroblob(length(sealed)) WHERE sealer <> endpoint`)
 		}, "5 sealed keys in the source, 5 in the target, or others"},
+		"a key's sealer": {func(t *testing.T, _ *sqlite.Store, path string, _ []*ledger.State) {
+			change(t, path, `UPDATE room_keys SET sealer = zeroblob(32) WHERE epoch = 2 AND sealer = endpoint`)
+		}, "5 sealed keys in the source, 5 in the target, or others"},
+		"a key's member": {func(t *testing.T, _ *sqlite.Store, path string, _ []*ledger.State) {
+			change(t, path, `UPDATE room_keys SET endpoint = zeroblob(32) WHERE epoch = 2 AND sealer = endpoint`)
+		}, "5 sealed keys in the source, 5 in the target, or others"},
 		"a card's bytes": {func(t *testing.T, _ *sqlite.Store, path string, _ []*ledger.State) {
 			change(t, path, `UPDATE cards SET statement = zeroblob(length(statement))`)
 		}, "1 cards in the source, 1 in the target, or others"},
@@ -183,15 +189,18 @@ func TestMigrateGrown(t *testing.T) {
 func TestMigrateServers(t *testing.T) {
 	there, back := startNode(t).open(t, 1), openAt(t, filepath.Join(t.TempDir(), "back.db"))
 	from, _ := migrated(t, there)
-	var last, most atomic.Int64
+	var steps, most, ended atomic.Int64 // how often progress was told, of how much, and how often that was all
 	_, err := Migrate(t.Context(), there, back, func(done, all int64) {
-		last.Store(max(last.Load(), done))
+		steps.Add(1)
 		most.Store(all)
+		if done == all {
+			ended.Add(1)
+		}
 	})
 	must(t, err)
 	must(t, verifySame(t.Context(), from, back, func() {}))
-	if last.Load() != 8 || most.Load() != 8 { // four logs, copied and compared
-		t.Errorf("%d of %d are done in the end", last.Load(), most.Load())
+	if steps.Load() != 8 || most.Load() != 8 || ended.Load() != 1 { // four logs, copied and compared
+		t.Errorf("%d steps of %d, to the end %d times", steps.Load(), most.Load(), ended.Load())
 	}
 }
 

@@ -77,6 +77,8 @@ func TestStreamsMissing(t *testing.T) {
 	finds(t, "all made", s.examine(t, onlyLook), replicasWell(buckets+3), settingsWell, streamsWell)
 	write(t, s.store, s.rooms[0], &ledger.Archive{})
 	finds(t, "an archived room", s.examine(t, onlyLook), replicasWell(buckets+3), settingsWell, streamsWell)
+	must(t, s.streams(t).DeleteStream(t.Context(), bus.StreamName(s.rooms[0].ID)))
+	finds(t, "an archived room without its stream", s.examine(t, repair), replicasWell(buckets+2), settingsWell, streamsWell)
 }
 
 // TestStreamSettings: a setting that is not as it has to be is told of; a repair changes it, if servers do.
