@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -368,4 +369,55 @@ func FuzzArchive(f *testing.F) {
 			t.Error("an archive of nothing")
 		}
 	})
+}
+
+// rekeying is a store in which a room is rekeyed as soon as its keys were listed.
+type rekeying struct {
+	store.Backend
+	rekey func(room crypto.ID)
+}
+
+func (g rekeying) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+	return func(yield func(store.SealedCopy, error) bool) {
+		for k, err := range g.Backend.Sealed(ctx, room) {
+			if !yield(k, err) {
+				return
+			}
+		}
+		g.rekey(room)
+	}
+}
+
+// TestRekeyedMeanwhile: a backup of a room that is rekeyed while it is made has no entry without the copies of its key.
+func TestRekeyedMeanwhile(t *testing.T) {
+	s := filled(t, filepath.Join(t.TempDir(), "a.db"))
+	admin, rekeyed := identity(t, 0), 0
+	from := rekeying{s, func(room crypto.ID) {
+		state, err := store.Load(t.Context(), s, room)
+		must(t, err)
+		key := crypto.RoomKey{9}
+		must(t, s.PutKeys(t.Context(), room, 3, key.Commit(3), admin.Key(), []store.SealedKey{{Endpoint: admin.Key(), Sealed: make([]byte, crypto.SealedSize)}}))
+		write(t, s, state, &ledger.Rekey{Epoch: 3, Commit: key.Commit(3), Previous: make([]byte, crypto.PreviousSize)})
+		rekeyed++
+	}}
+	copies, folds := map[crypto.Hash]bool{}, map[crypto.ID]*ledger.Fold{}
+	for i, err := range walk(t.Context(), from) {
+		must(t, err)
+		switch {
+		case i.key != nil:
+			copies[i.key.Commit] = true
+		case i.entry != nil:
+			if folds[i.entry.Log] == nil {
+				folds[i.entry.Log] = new(ledger.Fold)
+			}
+			e, err := folds[i.entry.Log].Add(i.entry.Statement)
+			must(t, err)
+			if k := e.NewEpoch(); k != nil && !copies[k.Commit] {
+				t.Errorf("entry %d of log %s has a key of which there is no copy", i.entry.Seq, i.entry.Log)
+			}
+		}
+	}
+	if rekeyed != 3 {
+		t.Errorf("%d rooms were rekeyed", rekeyed)
+	}
 }

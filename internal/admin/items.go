@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"iter"
+	"math"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
@@ -57,7 +58,8 @@ func (t *Totals) add(i item) {
 type Progress func(done, all int64)
 
 // walk yields everything in a store: the bus log, the cards, and of each room first the keys and
-// then the log, so that whoever is interrupted leaves no entry without the keys it needs. It ends with the first error.
+// then the log, so that whoever is interrupted leaves no entry without the keys it needs; nor does a room that is rekeyed
+// meanwhile: of its log there is what was there before its keys were listed. It ends with the first error.
 func walk(ctx context.Context, from store.Backend) iter.Seq2[item, error] {
 	return func(yield func(item, error) bool) {
 		isBus := true // the first log is
@@ -66,10 +68,20 @@ func walk(ctx context.Context, from store.Backend) iter.Seq2[item, error] {
 				yield(item{}, err)
 				return
 			}
-			if !isBus && !yieldKeys(ctx, from, log, yield) || !yieldEntries(ctx, from, log, yield) || isBus && !yieldCards(ctx, from, yield) {
+			if isBus {
+				if isBus = false; !yieldEntries(ctx, from, log, math.MaxUint64, yield) || !yieldCards(ctx, from, yield) {
+					return
+				}
+				continue
+			}
+			end, err := store.HeadOf(ctx, from, log)
+			if err != nil {
+				yield(item{}, err)
 				return
 			}
-			isBus = false
+			if !yieldKeys(ctx, from, log, yield) || !yieldEntries(ctx, from, log, end.Seq, yield) {
+				return
+			}
 		}
 	}
 }
@@ -84,9 +96,12 @@ func yieldKeys(ctx context.Context, from store.Backend, room crypto.ID, yield fu
 	return true
 }
 
-// yieldEntries yields the entries of a log, and reports whether to go on.
-func yieldEntries(ctx context.Context, from store.Backend, log crypto.ID, yield func(item, error) bool) bool {
+// yieldEntries yields the entries of a log up to a last one, and reports whether to go on.
+func yieldEntries(ctx context.Context, from store.Backend, log crypto.ID, last uint64, yield func(item, error) bool) bool {
 	for e, err := range from.Entries(ctx, log, 0) {
+		if err == nil && e.Seq > last {
+			return true
+		}
 		if !yield(item{entry: &e}, err) || err != nil {
 			return false
 		}

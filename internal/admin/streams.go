@@ -19,8 +19,8 @@ import (
 // Whether every room that stores messages has its stream, as it has to be, and no other stream is there. What is found in
 // the servers is held against what the store says; a repair makes and changes streams, and removes none.
 
-// roomStreams are the streams that rooms have or may have, by name, with the room; nil for an archived one, whose stream
-// may be there still.
+// roomStreams are the streams that rooms have or may have, by name, with the room; nil for one that is archived or
+// stores nothing, whose stream may be there still: with it would go what places count from.
 type roomStreams map[string]*store.Room
 
 // mend makes the stream of a room what it has to be; nil when nothing is to be changed.
@@ -67,9 +67,8 @@ func streamsOf(ctx context.Context, s store.Directory) (roomStreams, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Archived {
-			rooms[bus.StreamName(r.ID)] = nil
-		} else if r.Policy.Stored() {
+		rooms[bus.StreamName(r.ID)] = nil
+		if !r.Archived && r.Policy.Stored() {
 			rooms[bus.StreamName(r.ID)] = &r
 		}
 	}

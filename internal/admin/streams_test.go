@@ -100,6 +100,22 @@ func TestStreamSettings(t *testing.T) {
 		finding{"stream settings", Fail, remedy.RemakeStreams, "not as they have to be: " + s.rooms[1].Room.Subject + " (storage)"}, streamsWell)
 }
 
+// TestStreamsOfRoomsThatStoreNothing: the stream of a room that stores nothing any more stays, and nobody is told to remove
+// it: with it would go what its places count from.
+func TestStreamsOfRoomsThatStoreNothing(t *testing.T) {
+	s := serve(t)
+	s.examine(t, repair)(func(Check) {})
+	room := s.rooms[0]
+	policy := room.Room.Policy.Copy()
+	policy.Retain = nil
+	write(t, s.store, room, &ledger.SetPolicy{Policy: policy})
+	checks := map[string]Check{}
+	s.examine(t, Look{Served: true})(func(c Check) { checks[c.Name] = c })
+	if c := checks["streams"]; c.Status != Pass {
+		t.Errorf("%+v", c)
+	}
+}
+
 // TestStreamsOfNoRoom: a stream without a room is removed by nobody but a person, and only where the service serves from.
 func TestStreamsOfNoRoom(t *testing.T) {
 	s := serve(t)
