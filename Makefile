@@ -69,7 +69,7 @@ bench-store:
 
 # Every decoder, FUZZTIME each.
 fuzz:
-	@for pkg in ./internal/crypto ./internal/ledger ./internal/service ./internal/admin; do \
+	@for pkg in ./internal/crypto ./internal/ledger ./internal/bus ./internal/service ./internal/admin; do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; \

@@ -168,6 +168,7 @@ func (c *Conn) Close() {
 			_ = l.nc.FlushTimeout(c.o.Timeout) // a failure here is one the acknowledgements already told
 		}
 	}
+	c.life.close()
 	c.running.Seal() // before the connection goes: the library must not meet a reader it did not know of
 	c.links.close()
 	<-c.Done()

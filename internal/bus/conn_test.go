@@ -179,6 +179,12 @@ func TestRefused(t *testing.T) {
 	if err := p.conn.Refused(room); !errors.Is(err, store.ErrDenied) {
 		t.Error(err)
 	}
+	other := dial(t, DialOptions{Servers: p.server.URL(), Identity: identity(t, 2), Rooms: []crypto.ID{room}})
+	other.Publish(room, []byte("frame"))
+	eventually(t, "refusal", func() bool { return other.Refused(room) != nil })
+	if other.Close(); other.Err() != nil {
+		t.Errorf("closed as %v, which was no reason", other.Err())
+	}
 	before := p.conn.first.current()
 	p.breakOff()
 	if err := p.conn.life.next(t.Context(), before); err != nil {

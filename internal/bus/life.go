@@ -20,6 +20,7 @@ type life struct {
 
 	mu     sync.Mutex
 	reason error // the first that was given
+	closed bool  // by Close: what a connection met before is no reason
 }
 
 func newLife(where string) *life {
@@ -35,9 +36,20 @@ func (l *life) because(reason error) {
 	l.reason = cmp.Or(l.reason, reason)
 }
 
-// finish ends it, of the last error of a connection unless there is a reason already; nil for none.
+// close says that the connections are about to be closed on purpose.
+func (l *life) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// finish ends it, of the last error of a connection unless there is a reason already, or it is closed on purpose; nil for none.
 func (l *life) finish(last error) {
-	l.because(last)
+	l.mu.Lock()
+	if !l.closed {
+		l.reason = cmp.Or(l.reason, last)
+	}
+	l.mu.Unlock()
 	l.end()
 }
 

@@ -425,6 +425,17 @@ func TestPartsOfThePast(t *testing.T) {
 	if _, past := frames(store.FramesQuery{Last: 1}, 1); past.Frames[0].Sender != (crypto.PublicKey{}) {
 		t.Errorf("sent by %v", past.Frames[0].Sender)
 	}
+	sender := identity(t, 1).Key()
+	if _, err := r.js.Publish(t.Context(), StoredSubject(room, sender), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, past := frames(store.FramesQuery{Last: 1}, 1); past.Frames[0].Sender != sender {
+		t.Errorf("sent by %v", past.Frames[0].Sender)
+	}
+	p := &pastRead{limit: size + 1, past: store.Past{Frames: one.Frames}, size: size}
+	if err := p.add(one.Frames[0]); !errors.Is(err, errEnough) || !p.full || len(p.past.Frames) != 1 {
+		t.Errorf("a replica gave more than fits: %v, %d frames", err, len(p.past.Frames))
+	}
 	if _, err := r.past.Frames(t.Context(), crypto.ID{99}, store.FramesQuery{}, 1); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a room without a stream: %v", err)
 	}

@@ -172,3 +172,28 @@ func TestLacking(t *testing.T) {
 		t.Errorf("both looks found %+v", both)
 	}
 }
+
+// FuzzRecords: whatever a disk makes of a block, it is read to its end, and no more records are counted than fit it.
+func FuzzRecords(f *testing.F) {
+	record := make([]byte, recordHead+recordSum+4)
+	binary.LittleEndian.PutUint32(record, uint32(len(record)))
+	binary.LittleEndian.PutUint64(record[4:], 1)
+	binary.LittleEndian.PutUint16(record[recordHead-2:], 4)
+	torn := bytes.Clone(record)
+	binary.LittleEndian.PutUint32(torn, 1<<30|withHeaders)
+	for _, block := range [][]byte{nil, record, append(bytes.Clone(record), record...), torn, bytes.Repeat([]byte{0xff}, 100)} {
+		f.Add(block)
+	}
+	f.Fuzz(func(t *testing.T, block []byte) {
+		for _, name := range []string{"KV_b", "UNIBUS_r"} {
+			r := newRecords(name, server.StreamState{FirstSeq: 1, LastSeq: 100})
+			if err := r.read(block, "1"); err != nil {
+				t.Fatal(err)
+			}
+			r.count()
+			if n := uint64(len(block) / (recordHead + recordSum)); r.held+r.dead > n {
+				t.Errorf("%s: %d and %d of %d", name, r.held, r.dead, n)
+			}
+		}
+	})
+}
