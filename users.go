@@ -94,10 +94,12 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 		if err := c.self.Bus.Append(ctx, adding(batch)); err != nil {
 			return askAdmin(err)
 		}
+		names := map[string]PublicKey{}
 		for _, u := range batch {
-			if err := c.pins.Names.Replace(ctx, c.Bus(), u.Name, u.Key); err != nil {
-				return err
-			}
+			names[u.Name] = u.Key
+		}
+		if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil {
+			return err
 		}
 	}
 	if len(cards) == 0 {

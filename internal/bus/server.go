@@ -133,7 +133,14 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("start the NATS server: %w", context.Cause(ctx)), lock.Unlock())
+		called := fmt.Errorf("start the NATS server: %w", context.Cause(ctx)) // off
+		select {
+		case <-started:
+			s.Stop()
+			return nil, called
+		case <-time.After(stopLimit): // it hangs, and is left behind
+			return nil, errors.Join(called, lock.Unlock())
+		}
 	case ready := <-started:
 		if ready {
 			break

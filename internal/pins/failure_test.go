@@ -27,13 +27,16 @@ func calls(s *ledger.State) (writes, reads map[string]func(context.Context, *Pin
 		"Offers.MarkAnswered": func(ctx context.Context, p *Pins) error { return p.Offers.MarkAnswered(ctx, log, 1) },
 		"Servers.Pin":         func(ctx context.Context, p *Pins) error { return p.Servers.Pin(ctx, "here", log) },
 		"Names.Pin":           func(ctx context.Context, p *Pins) error { return p.Names.Pin(ctx, log, "bob", key) },
-		"Names.Replace":       func(ctx context.Context, p *Pins) error { return p.Names.Replace(ctx, log, "bob", key) },
-		"Subjects.Pin":        func(ctx context.Context, p *Pins) error { return p.Subjects.Pin(ctx, log, "ops", log) },
-		"Subjects.Replace":    func(ctx context.Context, p *Pins) error { return p.Subjects.Replace(ctx, log, "ops", log) },
-		"Settings.Set":        func(ctx context.Context, p *Pins) error { return p.Settings.Set(ctx, "s", "1") },
-		"Places.Reached":      func(ctx context.Context, p *Pins) error { return p.Places.Reached(ctx, log, Place{Anew: 1}) },
-		"Places.Dispute":      func(ctx context.Context, p *Pins) error { return p.Places.Dispute(ctx, log, 1) },
-		"Places.Accept":       func(ctx context.Context, p *Pins) error { return p.Places.Accept(ctx, log, Place{Anew: 1}) },
+		"Names.ReplaceAll": func(ctx context.Context, p *Pins) error {
+			return p.Names.ReplaceAll(ctx, log, map[string]crypto.PublicKey{"bob": key})
+		},
+		"Names.Replace":    func(ctx context.Context, p *Pins) error { return p.Names.Replace(ctx, log, "bob", key) },
+		"Subjects.Pin":     func(ctx context.Context, p *Pins) error { return p.Subjects.Pin(ctx, log, "ops", log) },
+		"Subjects.Replace": func(ctx context.Context, p *Pins) error { return p.Subjects.Replace(ctx, log, "ops", log) },
+		"Settings.Set":     func(ctx context.Context, p *Pins) error { return p.Settings.Set(ctx, "s", "1") },
+		"Places.Reached":   func(ctx context.Context, p *Pins) error { return p.Places.Reached(ctx, log, Place{Anew: 1}) },
+		"Places.Dispute":   func(ctx context.Context, p *Pins) error { return p.Places.Dispute(ctx, log, 1) },
+		"Places.Accept":    func(ctx context.Context, p *Pins) error { return p.Places.Accept(ctx, log, Place{Anew: 1}) },
 		"Streams.Stored": func(ctx context.Context, p *Pins) error {
 			return p.Streams.Stored(ctx, log, stream, true, time.UnixMilli(7))
 		},

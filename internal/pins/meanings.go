@@ -3,6 +3,7 @@ package pins
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store/sqlite"
@@ -41,6 +42,28 @@ func (m meanings) replace(ctx context.Context, meaning []byte, key ...any) error
 		return err
 	}
 	return m.set(ctx, meaning, key)
+}
+
+// replaceAll is replace for many keys at once: all of them, or none.
+func (m meanings) replaceAll(ctx context.Context, all iter.Seq2[[]any, []byte]) (err error) {
+	tx, err := m.db.begin(ctx)
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := m.db.sound(ctx, tx, m.table); err != nil {
+		return err
+	}
+	put, err := tx.PrepareContext(ctx, m.put)
+	if err != nil {
+		return failure(err)
+	}
+	for key, meaning := range all {
+		if _, err := put.ExecContext(ctx, append(key, meaning)...); err != nil {
+			return fmt.Errorf("write a pin: %w", failure(err))
+		}
+	}
+	return m.db.commit(ctx, tx)
 }
 
 // compare says whether anything is known of a key, and whether that is the same.
@@ -91,6 +114,17 @@ func (n Names) Pin(ctx context.Context, bus crypto.ID, name string, key crypto.P
 // Replace remembers which key a user's name means, also if it meant another: that is meant.
 func (n Names) Replace(ctx context.Context, bus crypto.ID, name string, key crypto.PublicKey) error {
 	return n.meanings.replace(ctx, key[:], bus[:], name)
+}
+
+// ReplaceAll is Replace for many names at once: all of them are remembered, or none.
+func (n Names) ReplaceAll(ctx context.Context, bus crypto.ID, keys map[string]crypto.PublicKey) error {
+	return n.meanings.replaceAll(ctx, func(yield func([]any, []byte) bool) {
+		for name, key := range keys {
+			if !yield([]any{bus[:], name}, key[:]) {
+				return
+			}
+		}
+	})
 }
 
 // Subjects are the rooms that the subjects of a bus mean.

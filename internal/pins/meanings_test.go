@@ -24,6 +24,12 @@ func TestMeanings(t *testing.T) {
 			func(p *Pins, id crypto.ID) error { return p.Names.Replace(t.Context(), bus, "bob", keyOf(id)) },
 		},
 		{
+			"names at once", func(p *Pins, id crypto.ID) error { return p.Names.Pin(t.Context(), bus, "carol", keyOf(id)) },
+			func(p *Pins, id crypto.ID) error {
+				return p.Names.ReplaceAll(t.Context(), bus, map[string]crypto.PublicKey{"bob": keyOf(bus), "carol": keyOf(id)})
+			},
+		},
+		{
 			"subject", func(p *Pins, id crypto.ID) error { return p.Subjects.Pin(t.Context(), bus, "ops", id) },
 			func(p *Pins, id crypto.ID) error { return p.Subjects.Replace(t.Context(), bus, "ops", id) },
 		},
