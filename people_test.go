@@ -181,9 +181,8 @@ func TestNameMeansAnother(t *testing.T) {
 func TestRevokedStraight(t *testing.T) {
 	s := newStraight(t)
 	bob := s.add("bob")
-	his := s.connect(bob, "bob")
 	s.must(s.alice.RevokeUsers(s.ctx, "", bob.Key()))
-	his = s.connect(bob, "bob2")
+	his := s.connect(bob, "bob")
 	_, err := his.CreateRoom(s.ctx, "mine", unibus.DefaultPolicy())
 	s.fails(err, unibus.ErrDenied, "", remedy.None)
 }
