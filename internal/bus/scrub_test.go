@@ -160,3 +160,43 @@ func TestHangs(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestLookForHang: a record over which a server may hang is found in whichever stream it is, and others are not taken for
+// one.
+func TestLookForHang(t *testing.T) {
+	o := serverOptions(t)
+	if stream, err := LookForHang(t.Context(), o.Dir); stream != "" || err != nil {
+		t.Errorf("in a new folder: %q, %v", stream, err)
+	}
+	s, js := startServer(t, o)
+	for _, name := range []string{"KV_b", "UNIBUS_room"} {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
+		for i := 0; err == nil && i < 100; i++ {
+			_, err = js.Publish(t.Context(), fmt.Sprint(name, ".k", i), []byte("value"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := s.ns.StoreDir()
+	s.Stop()
+	for _, name := range []string{"UNIBUS_room", "KV_b"} { // of two the bucket is told of
+		file := filepath.Join(store, AccountStore, "streams", name, "msgs", "1.blk")
+		good, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stream, err := LookForHang(t.Context(), o.Dir); stream == name || err != nil {
+			t.Errorf("%s is whole: %q, %v", name, stream, err)
+		}
+		damaged := bytes.Clone(good)
+		at := bytes.Index(damaged, []byte(name+".k50")) - recordHead
+		damaged[at+4+6] ^= 1 // its place
+		if err := os.WriteFile(file, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if stream, err := LookForHang(t.Context(), o.Dir); stream != name || err != nil {
+			t.Errorf("%s is damaged: %q, %v", name, stream, err)
+		}
+	}
+}

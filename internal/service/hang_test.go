@@ -1,0 +1,102 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
+)
+
+// TestHangs: a node whose server hangs over its files before it answers anything ends, and says over which; its server is
+// left to the end of the process.
+func TestHangs(t *testing.T) {
+	if dir := os.Getenv("UNIBUS_HANGS"); dir != "" {
+		startHangs = hanging{starts: 500 * time.Millisecond, hangs: 500 * time.Millisecond}
+		o := inFolder(t)
+		o.Dir, o.Store = dir, JetStream
+		_, err := StartNode(t.Context(), o)
+		if errors.Is(err, store.ErrDamaged) && strings.Contains(err.Error(), "hangs over") && strings.Contains(err.Error(), "KV_unibus_members") {
+			storetest.KillSelf()
+		}
+		t.Fatal(err)
+	}
+	o := damagedMembers(t)
+	if !storetest.Killed(t, "TestHangs", "UNIBUS_HANGS="+o.Dir) {
+		t.Error("it does not say over what the server hangs")
+	}
+}
+
+// damagedMembers is a node that has stopped, and of whose rooms' members a record has been given a place that cannot be.
+func damagedMembers(t *testing.T) NodeOptions {
+	t.Helper()
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 9 {
+		create := &ledger.Create{Bus: n.Bus, Subject: fmt.Sprint("room", i), Policy: plainPolicy(), Nonce: make([]byte, 16)}
+		storetest.Write(t, n.store, new(ledger.State), o.Identity, create)
+	}
+	n.Stop()
+	file := filepath.Join(o.serverDir(), "jetstream", bus.AccountStore, "streams", "KV_unibus_members", "msgs", "1.blk")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.LastIndex(b, []byte("$KV.unibus_members"))
+	if at < 0 {
+		t.Fatal("nothing is kept of members")
+	}
+	b[at-22+4+5] ^= 2
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestWatchHang: a start is called one that hangs only if there is damage that explains it, and it is not over by then.
+func TestWatchHang(t *testing.T) {
+	o := damagedMembers(t)
+	at := func(h hanging, o NodeOptions) error {
+		hung := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stop := h.watch(ctx, &o, func(err error) { hung <- err })
+		defer stop()
+		if h.hangs > 0 || h.starts > 0 { // it is over first
+			stop()
+			select {
+			case err := <-hung:
+				return err
+			default:
+				return nil
+			}
+		}
+		return <-hung
+	}
+	if err := at(hanging{}, o); !errors.Is(err, store.ErrDamaged) || errors.Is(err, ErrOwnCopies) {
+		t.Errorf("with damage: %v", err)
+	}
+	inCluster := o
+	inCluster.Cluster.Name = "c"
+	if err := at(hanging{}, inCluster); !errors.Is(err, ErrOwnCopies) {
+		t.Errorf("with damage in a cluster: %v", err)
+	}
+	for _, h := range []hanging{{starts: time.Hour}, {hangs: time.Hour}} {
+		if err := at(h, o); err != nil {
+			t.Errorf("it has started: %v", err)
+		}
+	}
+}
