@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,7 +118,7 @@ func (c *Conn) Grant(ctx context.Context, rooms ...crypto.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
 	if err := c.links.place(ctx, rooms); err != nil {
-		return err
+		return cmp.Or(c.life.Err(), err) // what has ended says more than that it is closed
 	}
 	for _, room := range rooms {
 		if err := c.awaitRights(ctx, room); err != nil {

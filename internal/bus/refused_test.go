@@ -46,6 +46,9 @@ func TestRefusedOrNobodyIs(t *testing.T) {
 	if err := c.Err(); onlyDenied(err) == nil {
 		t.Errorf("barred as %v", err)
 	}
+	if err := c.Grant(t.Context(), crypto.ID{1}); onlyDenied(err) == nil { // that it is closed says less
+		t.Errorf("whoever uses it then is told %v", err)
+	}
 }
 
 // TestUnfinished: a login that a server breaks off is tried again; one that nobody takes up, or that is refused, is not.

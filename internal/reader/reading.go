@@ -1,6 +1,7 @@
 package reader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,7 +117,7 @@ func (s *Reading) add(ctx context.Context, rooms []*room.Room, o Options) error 
 		ids[i] = r.ID
 	}
 	if err := s.rd.Conn.Grant(ctx, ids...); err != nil {
-		return err
+		return cmp.Or(s.rd.Refused(), err)
 	}
 	feeds, err := s.prepareAll(ctx, rooms, o)
 	if err != nil {

@@ -6,6 +6,7 @@
 package writer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
 	granted := w.Conn.Grant(ctx, r.ID)
 	ready.Wait()
 	if err := errors.Join(synced, granted); err != nil {
-		return nil, err
+		return nil, cmp.Or(w.Refused(), err)
 	}
 	if err := fresh(ctx, r); err != nil {
 		return nil, err
