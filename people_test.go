@@ -77,18 +77,19 @@ func TestParseUser(t *testing.T) {
 	}
 }
 
-// TestUsers: who is added is found by name and key; what cannot be added leaves everything as it was.
+// TestUsers: who is added is found by name and key.
 func TestUsers(t *testing.T) {
 	s := newStraight(t)
 	bob, bobs := s.user("bob")
-	carol, carols := s.user("carol")
+	_, carols := s.user("carol")
 	carols.Expires, carols.Admin = time.Now().Add(time.Hour).Truncate(time.Millisecond), true
 	s.must(s.alice.AddUsers(s.ctx, bobs, carols))
-	names := func() (names []string) {
-		for _, u := range s.alice.Users() {
-			names = append(names, u.Name)
-		}
-		return names
+	var names []string
+	for _, u := range s.alice.Users() {
+		names = append(names, u.Name)
+	}
+	if !slices.Equal(names, []string{"alice", "bob", "carol"}) {
+		t.Errorf("on the allowlist are %q", names)
 	}
 	for _, name := range []string{"bob", bob.Key().String(), strings.ToLower(bob.Key().String())} {
 		if u, err := s.alice.User(s.ctx, name); err != nil || u.Key != bob.Key() || u.Role != unibus.RoleUser {
@@ -98,7 +99,14 @@ func TestUsers(t *testing.T) {
 	if u, err := s.alice.User(s.ctx, "carol"); err != nil || !u.Expires.Equal(carols.Expires) || u.Role != unibus.RoleAdmin {
 		t.Errorf("carol is %+v, %v", u, err)
 	}
+}
 
+// TestUsersRefused: what cannot be added leaves everything as it was; who is not there is not found.
+func TestUsersRefused(t *testing.T) {
+	s := newStraight(t)
+	bob := s.add("bob")
+	_, bobs := s.user("bob")
+	bobs.Key = bob.Key()
 	_, dave := s.user("dave")
 	taken, another, bad, key := dave, bobs, dave, dave
 	taken.Name, another.Name, bad.Name, key.Name = "bob", "robert", "no name\n", bob.Key().String()
@@ -118,8 +126,8 @@ func TestUsers(t *testing.T) {
 		t.Log(what)
 		s.fails(err, c.kind, c.says, c.help)
 	}
-	if got := names(); !slices.Equal(got, []string{"alice", "bob", "carol"}) {
-		t.Errorf("on the allowlist are %q", got)
+	if list := s.alice.Users(); len(list) != 2 || list[0].Name != "alice" || list[1].Name != "bob" {
+		t.Errorf("on the allowlist are %+v", list)
 	}
 
 	for name, c := range map[string]struct {
@@ -134,7 +142,14 @@ func TestUsers(t *testing.T) {
 		_, err := s.alice.User(s.ctx, name)
 		s.fails(err, c.kind, "", c.help)
 	}
+}
 
+// TestRevokeUsers: whoever is revoked is found by its key alone, and others than admins change nothing.
+func TestRevokeUsers(t *testing.T) {
+	s := newStraight(t)
+	bob := s.add("bob")
+	_, dave := s.user("dave")
+	carol := s.add("carol")
 	// Others than admins change nothing.
 	his := s.connect(bob, "bob")
 	s.fails(his.AddUsers(s.ctx, dave), unibus.ErrDenied, "", remedy.AskAdmin)
@@ -185,4 +200,24 @@ func TestRevokedStraight(t *testing.T) {
 	his := s.connect(bob, "bob")
 	_, err := his.CreateRoom(s.ctx, "mine", unibus.DefaultPolicy())
 	s.fails(err, unibus.ErrDenied, "", remedy.None)
+}
+
+// TestCardsAreKept: the card of somebody whom a key was once sealed for is not asked for again, by later processes
+// either: it never changes.
+func TestCardsAreKept(t *testing.T) {
+	s := newStraight(t)
+	r := s.room("ops")
+	bob := s.add("bob").Key()
+	s.must(r.Invite(s.ctx, unibus.RoleMember, bob))
+	s.must(r.Kick(s.ctx, bob))
+	s.exec(`DELETE FROM cards`)
+	s.must(s.alice.Close())
+	s.alice = s.connect(s.aliceID, "alice")
+	r, err := s.alice.Room(s.ctx, "ops")
+	s.must(err)
+	s.must(r.Invite(s.ctx, unibus.RoleMember, bob))
+	fresh, err := s.connect(s.aliceID, "fresh").Room(s.ctx, "ops")
+	s.must(err)
+	s.must(fresh.Kick(s.ctx, bob))
+	s.fails(fresh.Invite(s.ctx, unibus.RoleMember, bob), unibus.ErrNotFound, "has not connected yet", remedy.PublishCard)
 }

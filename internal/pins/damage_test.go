@@ -82,6 +82,9 @@ func damages() (statements []string) {
 		}
 	}
 	for _, t := range tables {
+		if t.name == "cards" { // that one is not there says nothing, and damaged none is given (TestCards)
+			continue
+		}
 		for _, column := range t.columns {
 			name, kind, _ := strings.Cut(column, " ")
 			value := map[string]string{
@@ -120,6 +123,7 @@ func readAll(t *testing.T, path string, owner crypto.PublicKey, log crypto.ID) e
 		func() error { _, err := p.Places.Of(ctx, log); return err },
 		func() error { _, err := p.Streams.Untold(ctx, log, [16]byte{}); return err },
 		func() error { _, err := p.Forks.Of(ctx, log); return err },
+		func() error { _, err := p.Cards.Known(ctx, []crypto.PublicKey{owner}); return err },
 	} {
 		if err := read(); err != nil {
 			return err

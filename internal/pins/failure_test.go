@@ -173,8 +173,34 @@ func TestNotAFile(t *testing.T) {
 // TestForm: the form of the file does not change without its version, or an older unibus could not open it, nor this one
 // what an older one has written.
 func TestForm(t *testing.T) {
-	sum := sha256.Sum256([]byte(strings.Join(migrations(), "")))
-	if got := hex.EncodeToString(sum[:8]); schema != 8 || got != "7cc0cf1e24f9b8ea" {
-		t.Errorf("version %d has the form %s", schema, got)
+	forms := map[int]string{8: "7cc0cf1e24f9b8ea", 9: "3bd0a68645d80778"}
+	for i, form := range migrations() {
+		sum := sha256.Sum256([]byte(form))
+		if got := hex.EncodeToString(sum[:8]); forms[schema+i] != got {
+			t.Errorf("version %d has the form %s", schema+i, got)
+		}
 	}
+}
+
+// TestOlderForm: a file of an earlier form is opened with everything that it has, and has the new tables then.
+func TestOlderForm(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(p.Settings.Set(ctx, "name", "value"))
+	for _, statement := range []string{"DROP VIEW intact_cards", "DROP TABLE cards", "DELETE FROM counts WHERE name = 'cards'", "PRAGMA user_version = 8"} {
+		_, err := p.db.handles[durable].ExecContext(ctx, statement)
+		must(err)
+	}
+	must(p.Close())
+	p = open(t, path)
+	if value, err := p.Settings.Get(ctx, "name"); value != "value" || err != nil {
+		t.Errorf("the setting is %q, %v", value, err)
+	}
+	must(p.Cards.Remember(ctx, []crypto.Card{{Key: crypto.PublicKey{1}, Sealing: []byte("sealing")}}))
 }

@@ -45,6 +45,7 @@ type Pins struct {
 	Places   Places
 	Streams  Streams
 	Forks    Forks
+	Cards    Cards
 
 	// Turns is what the identity's processes have beside the file.
 	Turns *Turns
@@ -93,6 +94,7 @@ func pinsOf(db *database) *Pins {
 		Places:   Places{db},
 		Streams:  Streams{db},
 		Forks:    Forks{db},
+		Cards:    Cards{db},
 		Turns:    &Turns{path: db.path},
 		db:       db,
 	}

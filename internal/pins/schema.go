@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 
 	sqlitedriver "modernc.org/sqlite"
@@ -26,7 +27,8 @@ type table struct {
 	grows   bool     // no row of it is ever deleted
 }
 
-var tables = []table{
+// forms are the tables that each version of the file's form has added, from schema on.
+var forms = [][]table{{
 	{"logs", "log", []string{"log BLOB NOT NULL", "seq INTEGER NOT NULL", "snapshot BLOB NOT NULL"}, true},
 	{"servers", "address", []string{"address TEXT NOT NULL", "bus BLOB NOT NULL"}, true},
 	{"names", "bus, name", []string{"bus BLOB NOT NULL", "name TEXT NOT NULL", "key BLOB NOT NULL"}, true},
@@ -57,16 +59,30 @@ var tables = []table{
 		"head BLOB NOT NULL", // how the hash begins that the sender has there
 		"settled INTEGER NOT NULL",
 	}, true},
-}
+}, {
+	{"cards", "endpoint", []string{"endpoint BLOB NOT NULL", "sealing BLOB NOT NULL"}, true},
+}}
 
-// schema is the version of the file's form.
+var tables = slices.Concat(forms...)
+
+// schema is the first version of the file's form.
 const schema = 8
 
-// migrations make the file. Of each table T there is a view intact_T, which is read instead.
+// migrations make the file, each the next version of its form. Of each table T there is a view intact_T, which is read
+// instead.
 func migrations() []string {
+	all := make([]string, len(forms))
+	for i, added := range forms {
+		all[i] = migration(added)
+	}
+	all[0] = "CREATE TABLE counts (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, checksums INTEGER NOT NULL, changes INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n" + all[0]
+	return all
+}
+
+// migration adds tables.
+func migration(added []table) string {
 	var b strings.Builder
-	b.WriteString("CREATE TABLE counts (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, checksums INTEGER NOT NULL, changes INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n")
-	for _, t := range tables {
+	for _, t := range added {
 		var names, same []string
 		for _, c := range t.columns {
 			name, _, _ := strings.Cut(c, " ")
@@ -93,7 +109,7 @@ func migrations() []string {
 			trigger(&b, t, "deleted", "AFTER DELETE", count("-1", "-OLD.checksum"))
 		}
 	}
-	return []string{b.String()}
+	return b.String()
 }
 
 // trigger writes one of a table's triggers, which does several things one after the other.

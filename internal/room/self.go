@@ -12,7 +12,6 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -37,13 +36,7 @@ type Self struct {
 	Excluded func() error
 	// Release has the connection's rights in a room gained anew by whoever uses it next. Nil without a connection.
 	Release func(room crypto.ID)
-
-	mu    sync.Mutex
-	cards map[crypto.PublicKey]crypto.Card // they never change
 }
-
-// maxCards is how many cards are kept in memory, of 1.3 KiB each.
-const maxCards = 4096
 
 // Key is the client's own.
 func (s *Self) Key() crypto.PublicKey { return s.Identity.Key() }
@@ -113,7 +106,7 @@ func sealAll(ctx context.Context, room crypto.ID, epoch uint32, key crypto.RoomK
 
 // cardsOf returns verified cards of users, in their order. ErrNotFound, with a remedy, when one has never published it.
 func (s *Self) cardsOf(ctx context.Context, keys []crypto.PublicKey) ([]crypto.Card, error) {
-	known, err := s.knownCards(keys)
+	known, err := s.knownCards(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +129,7 @@ func (s *Self) cardsOf(ctx context.Context, keys []crypto.PublicKey) ([]crypto.C
 }
 
 // knownCards returns those of the cards of keys that are at hand, one's own among them.
-func (s *Self) knownCards(keys []crypto.PublicKey) (map[crypto.PublicKey]crypto.Card, error) {
+func (s *Self) knownCards(ctx context.Context, keys []crypto.PublicKey) (map[crypto.PublicKey]crypto.Card, error) {
 	own, err := s.Identity.Card()
 	if err != nil {
 		return nil, err
@@ -145,18 +138,15 @@ func (s *Self) knownCards(keys []crypto.PublicKey) (map[crypto.PublicKey]crypto.
 	if err != nil {
 		return nil, err
 	}
-	known := map[crypto.PublicKey]crypto.Card{s.Key(): card}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, key := range keys {
-		if card, ok := s.cards[key]; ok {
-			known[key] = card
-		}
+	known, err := s.Pins.Cards.Known(ctx, keys)
+	if err != nil {
+		return nil, err
 	}
+	known[s.Key()] = card
 	return known, nil
 }
 
-// fetchCards asks the store for cards, verifies them, and adds them to those that are known.
+// fetchCards asks the store for cards, verifies and remembers them, and adds them to those that are known.
 func (s *Self) fetchCards(ctx context.Context, keys []crypto.PublicKey, known map[crypto.PublicKey]crypto.Card) error {
 	stored, err := s.Keyring.Cards(ctx, keys...)
 	if err != nil {
@@ -173,14 +163,8 @@ func (s *Self) fetchCards(ctx context.Context, keys []crypto.PublicKey, known ma
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, card := range opened {
 		known[card.Key] = card
-		if len(s.cards) >= maxCards || s.cards == nil {
-			s.cards = map[crypto.PublicKey]crypto.Card{}
-		}
-		s.cards[card.Key] = card
 	}
-	return nil
+	return s.Pins.Cards.Remember(ctx, opened)
 }
