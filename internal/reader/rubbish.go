@@ -73,14 +73,20 @@ func (j *judging) tellPile() {
 		if r.more == 0 {
 			continue
 		}
-		j.f.tell(inbox.Notice{
-			Kind: Forged, Finding: true, Sender: sender, From: 1, To: r.more, Place: r.last,
-			Why: fmt.Sprintf("that do not authenticate either, from message %d of the room's stream to message %d; dropped", r.first, r.last),
-		})
+		n := inbox.Notice{Kind: Forged, Sender: sender, From: 1, To: r.more, Why: "that do not authenticate either, dropped; " + anybodys}
+		if j.f.stored {
+			n.Finding, n.Place = true, r.last
+			n.Why = fmt.Sprintf("that do not authenticate either, from message %d of the room's stream to message %d; dropped", r.first, r.last)
+		}
+		j.f.tell(n)
 		r.more = 0
 	}
 	j.pile.since = time.Time{}
 }
+
+// anybodys says who may be behind what does not authenticate in a room that stores nothing: a server sends its answer to
+// a message of whoever may connect to whichever subject that names for it.
+const anybodys = "anyone who may connect can have brought that about"
 
 // forged tells of a frame that does not authenticate. Under the subject of someone who is or was a member, its
 // writer, the server or a damaged disk made it so in a stored room; to the readers of others the servers take
@@ -89,8 +95,11 @@ func (j *judging) forged(frame store.Frame, why error) {
 	h, _ := crypto.ParseHeader(frame.Data)
 	j.f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
 	finding := j.f.stored && j.f.facts.Known(frame.Sender) && !j.bygone(frame)
-	if finding && frame.Seq >= j.f.from && j.pile.takes(frame) {
+	if (finding || !j.f.stored) && frame.Seq >= j.f.from && j.pile.takes(frame) {
 		return
+	}
+	if !j.f.stored {
+		why = fmt.Errorf("%w; %s", why, anybodys)
 	}
 	j.note(Forged, finding, frame, h, why)
 }
