@@ -77,19 +77,13 @@ func TestParseUser(t *testing.T) {
 	}
 }
 
-// TestUsers: who is added is found by name and key; what cannot be added leaves everything as it was.
+// TestUsers: who is added is found by name and key, and whoever is looked for otherwise is not.
 func TestUsers(t *testing.T) {
 	s := newStraight(t)
 	bob, bobs := s.user("bob")
-	carol, carols := s.user("carol")
+	_, carols := s.user("carol")
 	carols.Expires, carols.Admin = time.Now().Add(time.Hour).Truncate(time.Millisecond), true
 	s.must(s.alice.AddUsers(s.ctx, bobs, carols))
-	names := func() (names []string) {
-		for _, u := range s.alice.Users() {
-			names = append(names, u.Name)
-		}
-		return names
-	}
 	for _, name := range []string{"bob", bob.Key().String(), strings.ToLower(bob.Key().String())} {
 		if u, err := s.alice.User(s.ctx, name); err != nil || u.Key != bob.Key() || u.Role != unibus.RoleUser {
 			t.Errorf("%s is %+v, %v", name, u, err)
@@ -98,7 +92,26 @@ func TestUsers(t *testing.T) {
 	if u, err := s.alice.User(s.ctx, "carol"); err != nil || !u.Expires.Equal(carols.Expires) || u.Role != unibus.RoleAdmin {
 		t.Errorf("carol is %+v, %v", u, err)
 	}
+	_, dave := s.user("dave")
+	for name, c := range map[string]struct {
+		kind error
+		help remedy.Kind
+	}{
+		"nobody":                      {unibus.ErrNotFound, remedy.ListUsers},
+		dave.Key.String():             {unibus.ErrNotFound, remedy.AllowUser},
+		"no name\n":                   {unibus.ErrInvalid, remedy.None},
+		"U" + strings.Repeat("A", 55): {unibus.ErrInvalid, remedy.None}, // of no key
+	} {
+		_, err := s.alice.User(s.ctx, name)
+		s.fails(err, c.kind, "", c.help)
+	}
+}
 
+// TestUsersNotAdded: whom one name or key keeps off the allowlist, nobody of the same call is added.
+func TestUsersNotAdded(t *testing.T) {
+	s := newStraight(t)
+	bob, bobs := s.user("bob")
+	s.must(s.alice.AddUsers(s.ctx, bobs))
 	_, dave := s.user("dave")
 	taken, another, bad, key := dave, bobs, dave, dave
 	taken.Name, another.Name, bad.Name, key.Name = "bob", "robert", "no name\n", bob.Key().String()
@@ -118,24 +131,21 @@ func TestUsers(t *testing.T) {
 		t.Log(what)
 		s.fails(err, c.kind, c.says, c.help)
 	}
-	if got := names(); !slices.Equal(got, []string{"alice", "bob", "carol"}) {
-		t.Errorf("on the allowlist are %q", got)
+	var names []string
+	for _, u := range s.alice.Users() {
+		names = append(names, u.Name)
 	}
-
-	for name, c := range map[string]struct {
-		kind error
-		help remedy.Kind
-	}{
-		"nobody":                      {unibus.ErrNotFound, remedy.ListUsers},
-		dave.Key.String():             {unibus.ErrNotFound, remedy.AllowUser},
-		"no name\n":                   {unibus.ErrInvalid, remedy.None},
-		"U" + strings.Repeat("A", 55): {unibus.ErrInvalid, remedy.None}, // of no key
-	} {
-		_, err := s.alice.User(s.ctx, name)
-		s.fails(err, c.kind, "", c.help)
+	if !slices.Equal(names, []string{"alice", "bob"}) {
+		t.Errorf("on the allowlist are %q", names)
 	}
+}
 
-	// Others than admins change nothing.
+// TestRevokeUsers: only admins change the allowlist, only of whom is on it, all of a call or nobody; and who was revoked
+// is found by the key alone.
+func TestRevokeUsers(t *testing.T) {
+	s := newStraight(t)
+	bob, carol := s.add("bob"), s.add("carol")
+	_, dave := s.user("dave")
 	his := s.connect(bob, "bob")
 	s.fails(his.AddUsers(s.ctx, dave), unibus.ErrDenied, "", remedy.AskAdmin)
 	s.fails(his.RevokeUsers(s.ctx, "", carol.Key()), unibus.ErrDenied, "", remedy.AskAdmin)
