@@ -82,6 +82,26 @@ func TestFarthestPlace(t *testing.T) {
 	}
 }
 
+// fillRoom publishes three times as many frames as one question for the past is answered with at most, each of one
+// text. The tenth of them and all after it are sealed since the time.
+func fillRoom(ctx context.Context, room *Room) (all []string, since time.Time, err error) {
+	p, err := room.Publisher(ctx)
+	if err != nil {
+		return nil, since, err
+	}
+	for i := range 3 * 32 {
+		if i == 10 {
+			since = time.Now()
+		}
+		text := fmt.Sprint(i)
+		all = append(all, text)
+		if err := errors.Join(p.Publish([]byte(text)), p.Flush(ctx)); err != nil {
+			return nil, since, err
+		}
+	}
+	return all, since, p.Close(ctx)
+}
+
 // TestFalseBeginning: where a room begins, and where what was stored since a time does, is the server's word. Whoever
 // reads from the first place is told of what is missing before it, however it is asked for; and what was sealed since
 // a time is read, whatever the server says was stored since.
@@ -89,21 +109,8 @@ func TestFalseBeginning(t *testing.T) {
 	w, must := found(t), orFatal(t)
 	room, err := w.c.CreateRoom(w.ctx, "beginning", DefaultPolicy())
 	must(err)
-	var all []string
-	for i := range 3 * 32 {
-		all = append(all, fmt.Sprint(i))
-	}
-	p, err := room.Publisher(w.ctx)
+	all, since, err := fillRoom(w.ctx, room)
 	must(err)
-	var since time.Time
-	for i, text := range all {
-		if i == 10 {
-			since = time.Now()
-		}
-		must(p.Publish([]byte(text)))
-		must(p.Flush(w.ctx))
-	}
-	must(p.Close(w.ctx))
 	past := w.c.reader.Past
 	later := func(first uint64) func(q store.FramesQuery, p *store.Past) {
 		return func(_ store.FramesQuery, p *store.Past) {

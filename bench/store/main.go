@@ -7,31 +7,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 
 	"github.com/unibus/unibus/internal/admin"
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/freeport"
-	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -80,226 +69,6 @@ func newTable(header ...any) table.Writer {
 // identity is the nth of a series.
 func identity(n int) (*crypto.Identity, error) {
 	return crypto.NewIdentity(sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n))))
-}
-
-// auth measures logins, eight at a time.
-func auth(ctx context.Context, dir string) error {
-	t := newTable("who answers logins", "logins", "logins/s", "a login, alone")
-	for _, kind := range []struct {
-		name  string
-		start func(ctx context.Context, dir string) (dial func() (func(), error), stop func(), err error)
-	}{
-		{"the server: static nkeys", static},
-		{"unibus, SQLite", func(ctx context.Context, dir string) (func() (func(), error), func(), error) {
-			return callout(ctx, dir, 1, "")
-		}},
-		{"unibus, JetStream, one server", func(ctx context.Context, dir string) (func() (func(), error), func(), error) {
-			return callout(ctx, dir, 1, service.JetStream)
-		}},
-		{"unibus, JetStream, three servers", func(ctx context.Context, dir string) (func() (func(), error), func(), error) {
-			return callout(ctx, dir, 3, service.JetStream)
-		}},
-	} {
-		dial, stop, err := kind.start(ctx, filepath.Join(dir, kind.name))
-		if err != nil {
-			return err
-		}
-		one := func() error {
-			end, err := dial()
-			if err == nil {
-				end()
-			}
-			return err
-		}
-		const alone = 100
-		began := time.Now()
-		for range alone {
-			if err := one(); err != nil {
-				return err
-			}
-		}
-		each := time.Since(began) / alone
-		var wait sync.WaitGroup
-		var failed atomic.Value
-		began = time.Now()
-		for range 8 {
-			wait.Go(func() {
-				for range *connects / 8 {
-					if err := one(); err != nil {
-						failed.Store(err)
-					}
-				}
-			})
-		}
-		wait.Wait()
-		rate := float64(*connects) / time.Since(began).Seconds()
-		stop()
-		if err, ok := failed.Load().(error); ok {
-			return err
-		}
-		t.AppendRow(table.Row{kind.name, *connects, fmt.Sprintf("%.0f", rate), each.Round(10 * time.Microsecond)})
-	}
-	t.Render()
-	return nil
-}
-
-func static(context.Context, string) (func() (func(), error), func(), error) {
-	user, err := nkeys.CreateUser()
-	if err != nil {
-		return nil, nil, err
-	}
-	name, err := user.PublicKey()
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, Nkeys: []*server.NkeyUser{{Nkey: name}}})
-	if err != nil {
-		return nil, nil, err
-	}
-	s.Start()
-	s.ReadyForConnections(10 * time.Second)
-	dial := func() (func(), error) {
-		nc, err := nats.Connect(s.ClientURL(), nats.Nkey(name, user.Sign))
-		return func() { nc.Close() }, err
-	}
-	return dial, s.Shutdown, nil
-}
-
-func callout(ctx context.Context, dir string, n int, kind string) (func() (func(), error), func(), error) {
-	nodes, id, err := start(ctx, dir, n, kind)
-	if err != nil {
-		return nil, nil, err
-	}
-	var next atomic.Int64
-	dial := func() (func(), error) {
-		node := nodes[int(next.Add(1))%len(nodes)]
-		c, err := bus.Dial(bus.DialOptions{Servers: node.URL(), Identity: id, Bus: node.Bus, Timeout: 10 * time.Second})
-		if err != nil {
-			return nil, err
-		}
-		return c.Close, nil
-	}
-	return dial, func() { stopAll(nodes) }, nil
-}
-
-func stopAll(nodes []*service.Node) {
-	for _, n := range nodes {
-		n.Stop()
-	}
-}
-
-// start starts n servers that are one bus.
-func start(ctx context.Context, dir string, n int, kind string) ([]*service.Node, *crypto.Identity, error) {
-	id, err := identity(0)
-	if err != nil {
-		return nil, nil, err
-	}
-	var routes []string
-	for range n {
-		routes = append(routes, freeport.Local())
-	}
-	nodes := make([]*service.Node, n)
-	errs := make([]error, n)
-	var wait sync.WaitGroup
-	for i := range n {
-		o := service.NodeOptions{
-			Listen: "127.0.0.1:0", Dir: filepath.Join(dir, fmt.Sprint(i)), Store: kind, Keys: filepath.Join(dir, "service.nk"),
-			Identity: id, Founder: "bench", Log: slog.New(slog.DiscardHandler),
-		}
-		if n > 1 {
-			o.Cluster = bus.Cluster{Name: "bench", Listen: routes[i], Routes: routes}
-		}
-		wait.Go(func() { nodes[i], errs[i] = service.StartNode(ctx, o) })
-	}
-	wait.Wait()
-	return nodes, id, errors.Join(errs...)
-}
-
-// fill makes a bus with users and rooms, ten of them with one user in it as a member.
-func fill(ctx context.Context, s store.Store, users, rooms int) (*crypto.Identity, error) {
-	admin, err := identity(0)
-	if err != nil {
-		return nil, err
-	}
-	state, err := store.Found(ctx, s, admin, "admin", time.Now())
-	if err != nil {
-		return nil, err
-	}
-	member, err := identity(1)
-	if err != nil {
-		return nil, err
-	}
-	log := state.Fold()
-	for i := 1; i <= users; {
-		add := &ledger.Add{}
-		for ; i <= users && len(add.Users) < 1000; i++ {
-			id, err := identity(i)
-			if err != nil {
-				return nil, err
-			}
-			add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: fmt.Sprintf("user-%d", i), Role: ledger.RoleUser})
-		}
-		if err := appendTo(ctx, s, log, admin, add); err != nil {
-			return nil, err
-		}
-	}
-	for i := range rooms {
-		key := crypto.RoomKey(sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
-		commit := key.Commit(1)
-		create := &ledger.Create{Bus: state.ID, Subject: fmt.Sprintf("room.%d", i), Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit}
-		room := new(ledger.Fold)
-		statement, err := room.State().Next(admin, create, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		id, _, _, err := ledger.Place(statement)
-		if err != nil {
-			return nil, err
-		}
-		sealed := []store.SealedKey{{Endpoint: admin.Key(), Sealed: make([]byte, crypto.SealedSize)}}
-		if err := s.PutKeys(ctx, id, 1, commit, admin.Key(), sealed); err != nil {
-			return nil, err
-		}
-		c, err := store.Advance(room, statement)
-		if err == nil {
-			err = s.Append(ctx, c)
-		}
-		if err == nil && i%max(rooms/10, 1) == 0 {
-			err = appendTo(ctx, s, room, admin, &ledger.Invite{Members: []ledger.NewMember{{Key: member.Key(), Role: ledger.RoleMember}}})
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return member, nil
-}
-
-func appendTo(ctx context.Context, s store.Store, log *ledger.Fold, by *crypto.Identity, body ledger.Body) error {
-	statement, err := log.State().Next(by, body, time.Now())
-	if err != nil {
-		return err
-	}
-	c, err := store.Advance(log, statement)
-	if err != nil {
-		return err
-	}
-	return s.Append(ctx, c)
-}
-
-// onNATS is an empty store in one plain NATS server.
-func onNATS(ctx context.Context, dir string) (*jetstream.Store, func(), error) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, JetStream: true, StoreDir: dir, SyncAlways: true})
-	if err != nil {
-		return nil, nil, err
-	}
-	s.Start()
-	s.ReadyForConnections(10 * time.Second)
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		return nil, nil, err
-	}
-	js, err := jetstream.Open(ctx, nc, jetstream.Options{OpTimeout: time.Minute})
-	return js, func() { js.Close(); nc.Close(); s.Shutdown(); s.WaitForShutdown() }, err
 }
 
 // list measures ListRoomsForEndpoint for someone in ten rooms.

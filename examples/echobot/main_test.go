@@ -53,11 +53,24 @@ func TestEchobot(t *testing.T) {
 	go func() {
 		ended <- run(running, node.URL(), filepath.Join(dir, "bot.nk"), filepath.Join(dir, "bot"), 20*time.Millisecond)
 	}()
+	room := roomWith(ctx, t, c, bot.Key())
+	if !answers(ctx, t, room, bot.Key()) {
+		t.Error("the bot did not answer")
+	}
+	stop()
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// roomWith is a new room of the client's with the bot in it.
+func roomWith(ctx context.Context, t *testing.T, c *unibus.Client, bot unibus.PublicKey) *unibus.Room {
+	t.Helper()
 	room, err := c.CreateRoom(ctx, "echo.test", unibus.DefaultPolicy())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for err = room.Invite(ctx, unibus.RoleMember, bot.Key()); errors.Is(err, unibus.ErrNotFound); err = room.Invite(ctx, unibus.RoleMember, bot.Key()) {
+	for err = room.Invite(ctx, unibus.RoleMember, bot); errors.Is(err, unibus.ErrNotFound); err = room.Invite(ctx, unibus.RoleMember, bot) {
 		if ctx.Err() != nil { // the bot publishes its card when it first connects
 			t.Fatal(err)
 		}
@@ -69,6 +82,12 @@ func TestEchobot(t *testing.T) {
 	if err != nil || len(refs) != 1 || refs[0].Role != unibus.RoleOwner || refs[0].Subject != "echo.test" {
 		t.Fatalf("the owner's rooms are %v, %v", refs, err)
 	}
+	return room
+}
+
+// answers reports whether the bot's first message is the answer to what it is asked.
+func answers(ctx context.Context, t *testing.T, room *unibus.Room, bot unibus.PublicKey) (right bool) {
+	t.Helper()
 	sub, err := room.Subscribe(ctx, unibus.SubscribeOptions{All: true})
 	if err != nil {
 		t.Fatal(err)
@@ -92,23 +111,16 @@ func TestEchobot(t *testing.T) {
 			}
 		}
 	}()
-	answered := false
 	for m, err := range sub.Messages() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Sender == bot.Key() {
-			answered = string(m.Body) == "are you there?" && m.Name == "bot" && len(m.Headers) == 1 && m.Headers[0].Value == "owner"
+		if m.Sender == bot {
+			right = string(m.Body) == "are you there?" && m.Name == "bot" && len(m.Headers) == 1 && m.Headers[0].Value == "owner"
 			break
 		}
 	}
 	close(asking)
 	<-asked
-	if !answered {
-		t.Error("the bot did not answer")
-	}
-	stop()
-	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	return right
 }

@@ -42,7 +42,7 @@ func startCluster(t *testing.T) (w *world, nodes []*service.Node) {
 	return w, w.startNodes(t, nodeOptions(w, t.TempDir()))
 }
 
-func (w *world) startNodes(t *testing.T, options []service.NodeOptions) []*service.Node {
+func (w *founding) startNodes(t *testing.T, options []service.NodeOptions) []*service.Node {
 	t.Helper()
 	nodes := make([]*service.Node, len(options))
 	errs := make([]error, len(options))
@@ -128,7 +128,7 @@ func TestCluster(t *testing.T) {
 		w.part(t, end, func(w *world) {
 			in := w.insider(end, unibus.RoleMember)
 			for _, n := range nodes {
-				p, err := w.enter(n, in, in.ids())
+				p, err := in.enter(w, n, in.ids())
 				w.must(err)
 				defer p.Close()
 			}
@@ -142,7 +142,7 @@ func TestCluster(t *testing.T) {
 			for _, n := range nodes {
 				within := *w
 				within.node = n
-				within.shut(in, end == "revoked")
+				in.shut(&within, end == "revoked")
 			}
 		})
 	}
@@ -157,7 +157,7 @@ func (w *world) acrossServers(nodes []*service.Node) {
 	w.closed, w.shared, w.den = w.pair("closed"), w.pair("shared"), w.pair("den")
 	w.invite(w.shared, unibus.RoleMember, w.bobID)
 	w.bob = w.dial(Options{Identity: w.bobID, Rooms: w.shared.ids()})
-	w.bobs = w.tap(w.bob, append(w.roomSubjects(w.shared), bus.InboxPrefix(w.bob.Inbox)+".>")...)
+	w.bobs = w.tap(w.bob, append(roomSubjects(w.shared), bus.InboxPrefix(w.bob.Inbox)+".>")...)
 	before := w.picture()
 	for _, n := range nodes {
 		p, err := Dial(Options{URL: n.URL(), Bus: w.alice.Bus(), Identity: v.ID, Rooms: append(w.rooms(), v.r.ID()), Nats: []nats.Option{

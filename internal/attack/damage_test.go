@@ -19,7 +19,7 @@ import (
 
 // backend is the store as those see it who run it. Whoever has the file has also the one that says how far its logs
 // reached.
-func (s *scene) backend(f func(ctx context.Context, v store.Backend)) {
+func (s *site) backend(f func(ctx context.Context, v store.Backend)) {
 	s.Helper()
 	var v store.Backend
 	var err error
@@ -34,7 +34,7 @@ func (s *scene) backend(f func(ctx context.Context, v store.Backend)) {
 }
 
 // exec changes a file past everything that guards it.
-func (s *scene) exec(statement string, args ...any) {
+func (s *site) exec(statement string, args ...any) {
 	s.Helper()
 	db, err := sql.Open("sqlite", "file:"+s.file()+"?_pragma=busy_timeout(5000)")
 	s.must(err)
@@ -44,7 +44,7 @@ func (s *scene) exec(statement string, args ...any) {
 }
 
 // forget makes the store forget the last entry of a log. Whoever was connected to it is no more.
-func (s *scene) forget(log unibus.ID) {
+func (s *site) forget(log unibus.ID) {
 	s.Helper()
 	var head uint64
 	s.backend(func(ctx context.Context, v store.Backend) {
@@ -66,7 +66,7 @@ func (s *scene) forget(log unibus.ID) {
 }
 
 // replace puts other bytes in the place of copies of a room's committed keys; change returns nil for those that stay.
-func (s *scene) replace(room unibus.ID, change func(k store.SealedCopy) []byte) {
+func (s *site) replace(room unibus.ID, change func(k store.SealedCopy) []byte) {
 	s.Helper()
 	s.backend(func(ctx context.Context, v store.Backend) {
 		for k, err := range v.Sealed(ctx, room) {
@@ -78,7 +78,7 @@ func (s *scene) replace(room unibus.ID, change func(k store.SealedCopy) []byte) 
 	})
 }
 
-func (s *scene) overwrite(k store.SealedCopy, sealed []byte) {
+func (s *site) overwrite(k store.SealedCopy, sealed []byte) {
 	s.Helper()
 	if s.kind == "jetstream" {
 		subject := fmt.Sprintf("$KV.unibus_room_keys.%s.%d.%s.%s.%s", k.Room, k.Epoch, k.Commit, k.Endpoint, k.Sealer)
@@ -91,7 +91,7 @@ func (s *scene) overwrite(k store.SealedCopy, sealed []byte) {
 }
 
 // copies are those of a room's committed keys as the store has them.
-func (s *scene) copies(room unibus.ID) (out []store.SealedCopy) {
+func (s *site) copies(room unibus.ID) (out []store.SealedCopy) {
 	s.Helper()
 	s.replace(room, func(k store.SealedCopy) []byte {
 		out = append(out, k)
@@ -101,7 +101,7 @@ func (s *scene) copies(room unibus.ID) (out []store.SealedCopy) {
 }
 
 // rewrite replaces what a room's stream holds with what change makes of it.
-func (s *scene) rewrite(room unibus.ID, change func(frames []*nats.Msg) []*nats.Msg) {
+func (s *site) rewrite(room unibus.ID, change func(frames []*nats.Msg) []*nats.Msg) {
 	s.Helper()
 	s.must(Rewrite(s.ctx, s.js, room, change))
 }

@@ -30,7 +30,7 @@ func (t teller) Handle(_ context.Context, r slog.Record) error {
 }
 
 // says waits until a server says something.
-func (s *scene) says(t teller, what string) {
+func (s *site) says(t teller, what string) {
 	s.Helper()
 	deadline := time.After(soon)
 	for {
@@ -45,25 +45,33 @@ func (s *scene) says(t teller, what string) {
 	}
 }
 
-// TestDamagedStore: bits of the store's file flip where no checksum is, and files of it are lost. What was signed
-// counts: nobody who was revoked is back, no second bus is founded, and whoever is concerned is told.
-func TestDamagedStore(t *testing.T) {
-	s := served(t)
-	alices, _ := s.share("damaged")
-	s.say(alices, "kept")
-	mallory := s.join("mallory")
-	key, room, busID := mallory.Key(), alices.ID(), s.alice.Bus()
-	s.must(s.alice.RevokeUsers(s.ctx, "", key))
-	restart := func(damage string, args ...any) (teller, error) {
-		s.Helper()
-		s.stop()
-		s.exec(damage, args...)
-		tell := make(teller, 64)
-		return tell, s.launch(tell)
-	}
-	flip := `UPDATE entries SET statement = CAST(substr(statement, 1, 80) || x'00' || substr(statement, 82) AS BLOB) WHERE log = ? AND seq = 1`
+// damaged stops the servers, changes their file past everything that guards it, and starts them anew. What they say
+// then can be waited for, unless they do not start.
+func (s *site) damaged(damage string, args ...any) (teller, error) {
+	s.Helper()
+	s.stop()
+	s.exec(damage, args...)
+	tell := make(teller, 64)
+	return tell, s.launch(tell)
+}
 
-	tell, err := restart(`UPDATE users SET active = 1 WHERE endpoint = ?`, key[:])
+// revokedMallory is a scene with a room that has something in it, where someone was allowed and revoked again.
+func revokedMallory(t *testing.T) (s *scene, room *unibus.Room, mallory *person) {
+	t.Helper()
+	s = served(t)
+	room, _ = s.share("damaged")
+	s.say(room, "kept")
+	mallory = s.join("mallory")
+	s.must(s.alice.RevokeUsers(s.ctx, "", mallory.Key()))
+	return s, room, mallory
+}
+
+// TestDamagedLists: bits of what the store lists flip, where no checksum is. What was signed counts: nobody who was
+// revoked is back, nobody loses a room, and the operator is told.
+func TestDamagedLists(t *testing.T) {
+	s, _, mallory := revokedMallory(t)
+	key := mallory.Key()
+	tell, err := s.damaged(`UPDATE users SET active = 1 WHERE endpoint = ?`, key[:])
 	s.must(err)
 	s.says(tell, "the store lists of users was not what the log says")
 	if _, err := unibus.Connect(s.ctx, unibus.Options{Identity: mallory.id, StateDir: t.TempDir(), Server: s.url, Timeout: time.Second}); err == nil {
@@ -71,13 +79,13 @@ func TestDamagedStore(t *testing.T) {
 	}
 
 	for _, damage := range []string{`UPDATE rooms SET epoch = epoch + 1`, `UPDATE rooms SET policy = '{}'`, `UPDATE rooms SET policy = json_set(policy, '$.retain.bytes', 1)`, `DELETE FROM members`, `UPDATE epochs SET commitment = zeroblob(32)`} {
-		tell, err = restart(damage)
+		tell, err = s.damaged(damage)
 		s.must(err)
 		s.says(tell, "the store lists of a room was not what the log says")
 		s.reads(s.bob.id, "damaged", "kept")
 	}
 	for _, damage := range []string{`UPDATE rooms SET id = zeroblob(20)`, `UPDATE users SET active = 0`, `DELETE FROM users`, `UPDATE members SET room = zeroblob(20)`} {
-		tell, err = restart(damage)
+		tell, err = s.damaged(damage)
 		s.must(err)
 		s.says(tell, "the store lists of users was not what the log says")
 		mine, err := s.open(&person{id: s.bob.id, state: "bob"}).ListMyRooms(s.ctx)
@@ -86,18 +94,25 @@ func TestDamagedStore(t *testing.T) {
 			t.Errorf("%s: bob's rooms are %v", damage, mine)
 		}
 	}
+}
 
+// TestDamagedStore: bits of a log flip, and files of the store are lost. No second bus is founded, and whoever is
+// concerned is told.
+func TestDamagedStore(t *testing.T) {
+	s, alices, _ := revokedMallory(t)
+	room, busID := alices.ID(), s.alice.Bus()
+	flip := `UPDATE entries SET statement = CAST(substr(statement, 1, 80) || x'00' || substr(statement, 82) AS BLOB) WHERE log = ? AND seq = 1`
 	s.stop()
 	heads := filepath.Join(s.dir, "heads."+service.SQLiteFile)
 	s.must(os.Remove(heads))
-	tell = make(teller, 64)
+	tell := make(teller, 64)
 	s.must(s.launch(tell))
 	s.says(tell, "nothing says what was acknowledged of some logs")
 	if anew, err := os.Stat(heads); err != nil || anew.Size() == 0 {
 		t.Errorf("it is not recorded: %v", err)
 	}
 
-	tell, err = restart(flip, room[:])
+	tell, err := s.damaged(flip, room[:])
 	s.must(err)
 	s.says(tell, "a room's log is damaged")
 	p := s.open(&person{id: s.bob.id, state: "anew"})
@@ -105,7 +120,7 @@ func TestDamagedStore(t *testing.T) {
 		t.Errorf("whoever wants the room is told %v", err)
 	}
 
-	if _, err = restart(flip, busID[:]); !errors.Is(err, store.ErrDamaged) {
+	if _, err = s.damaged(flip, busID[:]); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("with a damaged allowlist: %v", err)
 	}
 	left, err := filepath.Glob(s.file() + "*")

@@ -40,7 +40,7 @@ func kindsOfRooms() map[string]unibus.Policy {
 }
 
 // insider makes rooms of every kind, with someone new in them who may do everything there.
-func (w *world) insider(name string, role unibus.Role) *insider {
+func (w *founding) insider(name string, role unibus.Role) *insider {
 	w.Helper()
 	in := &insider{id: w.add(name), closed: make(chan struct{})}
 	var ids []crypto.ID
@@ -83,7 +83,7 @@ func (in *insider) subjects() (out []string) {
 }
 
 // write publishes in all rooms.
-func (w *world) write(rooms []*unibus.Room, text string) {
+func (w *founding) write(rooms []*unibus.Room, text string) {
 	w.Helper()
 	for _, r := range rooms {
 		w.must(r.PublishOnce(w.ctx, []byte(text)))
@@ -91,7 +91,7 @@ func (w *world) write(rooms []*unibus.Room, text string) {
 }
 
 // shut checks that someone gets nothing that is sent from now on, by what they have from before or get anew.
-func (w *world) shut(in *insider, revoked bool) {
+func (in *insider) shut(w *world, revoked bool) {
 	w.Helper()
 	select { // everything that was sent to the old connection has come by then
 	case <-in.closed:
@@ -100,9 +100,9 @@ func (w *world) shut(in *insider, revoked bool) {
 	}
 	// Every service of a bus drops connections, one after the other: a new one may be dropped once more.
 	for again := true; again; {
-		p := w.again(in, revoked)
+		p := in.again(w, revoked)
 		w.write(in.rooms, "secret")
-		again = p != nil && (p.Flush() != nil || !w.noPast(in, p)) && w.ctx.Err() == nil
+		again = p != nil && (p.Flush() != nil || !in.noPast(w, p)) && w.ctx.Err() == nil
 	}
 	for _, m := range drain(in.got) {
 		if strings.Contains(m.Subject, w.alice.Key().String()) {
@@ -113,7 +113,7 @@ func (w *world) shut(in *insider, revoked bool) {
 
 // noPast checks that nobody is given what is stored, by a request from before or a new one; false when the
 // connection broke meanwhile.
-func (w *world) noPast(in *insider, p *Peer) bool {
+func (in *insider) noPast(w *world, p *Peer) bool {
 	w.Helper()
 	old := make(chan *nats.Msg, 8)
 	_, _ = p.ChanSubscribe(bus.InboxPrefix(p.Inbox)+".old", old)
@@ -136,7 +136,7 @@ func (w *world) noPast(in *insider, p *Peer) bool {
 
 // again logs in with what was signed before, and anew. Who was revoked gets in by neither. Who was kicked does,
 // and subscribes and publishes as before.
-func (w *world) again(in *insider, revoked bool) *Peer {
+func (in *insider) again(w *world, revoked bool) *Peer {
 	w.Helper()
 	var last *Peer
 	for _, login := range []*Login{in.logins[0], in.logins[1], nil} {
@@ -190,7 +190,7 @@ func (w *world) kickOrRevoke(revoke bool) {
 					w.must(r.Kick(w.ctx, in.id.Key()))
 				}
 			}
-			w.shut(in, revoke)
+			in.shut(w, revoke)
 			for _, text := range w.await(reader, len(in.rooms)) {
 				if text != "secret" {
 					w.Errorf("alice reads %q", text)
@@ -220,7 +220,7 @@ func TestManyConnections(t *testing.T) {
 	for i := range busy {
 		wait.Go(func() {
 			for n := i; n < many && errs[i] == nil; n += busy {
-				conns[n], errs[i] = w.enter(w.node, in, ids)
+				conns[n], errs[i] = in.enter(w, w.node, ids)
 				if errs[i] == nil {
 					conns[n].SetClosedHandler(func(*nats.Conn) { closed <- struct{}{} })
 				}
@@ -237,7 +237,7 @@ func TestManyConnections(t *testing.T) {
 		w.must(err)
 	}
 	w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))
-	w.shut(in, true)
+	in.shut(w, true)
 	for i := range many {
 		select {
 		case <-closed:
@@ -259,7 +259,7 @@ func TestLoginWhileRevoked(t *testing.T) {
 		stop := make(chan struct{})
 		var wait sync.WaitGroup
 		for range 8 {
-			wait.Go(func() { w.hammer(in, stop) })
+			wait.Go(func() { in.hammer(w, stop) })
 		}
 		w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))
 		w.write(in.rooms, "secret")
@@ -272,7 +272,7 @@ func TestLoginWhileRevoked(t *testing.T) {
 }
 
 // hammer logs in and subscribes again and again, and keeps each connection for as long as it lasts.
-func (w *world) hammer(in *insider, stop chan struct{}) {
+func (in *insider) hammer(w *world, stop chan struct{}) {
 	var conns []*Peer
 	defer func() {
 		for _, p := range conns {
@@ -298,7 +298,7 @@ func (w *world) hammer(in *insider, stop chan struct{}) {
 }
 
 // enter logs an insider in and subscribes, again while the bus is too busy to answer.
-func (w *world) enter(n *service.Node, in *insider, rooms []crypto.ID) (*Peer, error) {
+func (in *insider) enter(w *world, n *service.Node, rooms []crypto.ID) (*Peer, error) {
 	for {
 		p, err := Dial(Options{URL: n.URL(), Bus: w.alice.Bus(), Identity: in.id, Rooms: rooms})
 		if err == nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // plant puts an entry behind the last of a log, whatever the rules say of it.
-func (s *scene) plant(log unibus.ID, seq uint64, statement []byte) {
+func (s *site) plant(log unibus.ID, seq uint64, statement []byte) {
 	s.Helper()
 	if s.kind == "jetstream" {
 		_, err := s.js.Publish(s.ctx, fmt.Sprintf("$KV.%s.%s.%d", jetstream.Buckets[0], log, seq), statement)
@@ -27,6 +27,46 @@ func (s *scene) plant(log unibus.ID, seq uint64, statement []byte) {
 		return
 	}
 	s.exec(`INSERT INTO entries (log, seq, statement) VALUES (?, ?, ?)`, log[:], seq, statement)
+}
+
+// forge signs an entry by the rules of a log that is not quite the real one.
+func (s *site) forge(of *ledger.State, by *unibus.Identity, body ledger.Body, change func(fake *ledger.State)) []byte {
+	s.Helper()
+	snapshot, err := of.Snapshot()
+	s.must(err)
+	fake, err := ledger.LoadSnapshot(snapshot)
+	s.must(err)
+	change(fake)
+	entry, err := fake.Next(by, body, time.Now())
+	s.must(err)
+	return entry
+}
+
+// falseEntries are such as the rules forbid behind the last of a room's log; foreign is the log of another room.
+func (s *scene) falseEntries(real, foreign *ledger.State, mallory unibus.PublicKey) map[string][]byte {
+	s.Helper()
+	invite := &ledger.Invite{Members: []ledger.NewMember{{Key: mallory, Role: ledger.RoleAdmin}}}
+	open := real.Room.Policy
+	open.Encryption = ledger.EncryptionNone
+	signed := s.forge(real, s.aliceID, invite, func(*ledger.State) {})
+	altered := slices.Clone(signed)
+	altered[len(altered)-1] ^= 1
+	return map[string][]byte{
+		"by a member": s.forge(real, s.bob.id, invite, func(fake *ledger.State) {
+			_, err := storetest.Advance(fake, s.forge(real, s.aliceID, &ledger.MemberRole{Key: s.bob.id.Key(), Role: ledger.RoleOwner}, func(*ledger.State) {}))
+			s.must(err)
+			fake.Head = real.Head
+		}),
+		"after another entry": s.forge(real, s.aliceID, invite, func(fake *ledger.State) { fake.Head.Hash[0] ^= 1 }),
+		"at another place":    s.forge(real, s.aliceID, invite, func(fake *ledger.State) { fake.Head.Seq++ }),
+		"of another room":     s.forge(foreign, s.aliceID, invite, func(fake *ledger.State) { fake.Head = real.Head }),
+		"a policy without encryption": s.forge(real, s.aliceID, &ledger.SetPolicy{Policy: open}, func(fake *ledger.State) {
+			fake.Room.Policy.Encryption = ledger.EncryptionNone
+		}),
+		"altered":          altered,
+		"without its end":  signed[:len(signed)-1],
+		"with more behind": append(slices.Clone(signed), 0),
+	}
 }
 
 // TestFalseEntries: a store shows an entry that the rules forbid, behind one that everyone has verified. Nobody
@@ -44,39 +84,7 @@ func TestFalseEntries(t *testing.T) {
 			foreign, err = store.Load(ctx, v, other.ID())
 			s.must(err)
 		})
-		invite := &ledger.Invite{Members: []ledger.NewMember{{Key: mallory.Key(), Role: ledger.RoleAdmin}}}
-		// forge signs an entry by the rules of a log that is not quite the real one.
-		forge := func(of *ledger.State, by *unibus.Identity, body ledger.Body, change func(fake *ledger.State)) []byte {
-			snapshot, err := of.Snapshot()
-			s.must(err)
-			fake, err := ledger.LoadSnapshot(snapshot)
-			s.must(err)
-			change(fake)
-			entry, err := fake.Next(by, body, time.Now())
-			s.must(err)
-			return entry
-		}
-		open := real.Room.Policy
-		open.Encryption = ledger.EncryptionNone
-		signed := forge(real, s.aliceID, invite, func(*ledger.State) {})
-		altered := slices.Clone(signed)
-		altered[len(altered)-1] ^= 1
-		for name, entry := range map[string][]byte{
-			"by a member": forge(real, s.bob.id, invite, func(fake *ledger.State) {
-				_, err := storetest.Advance(fake, forge(real, s.aliceID, &ledger.MemberRole{Key: s.bob.id.Key(), Role: ledger.RoleOwner}, func(*ledger.State) {}))
-				s.must(err)
-				fake.Head = real.Head
-			}),
-			"after another entry": forge(real, s.aliceID, invite, func(fake *ledger.State) { fake.Head.Hash[0] ^= 1 }),
-			"at another place":    forge(real, s.aliceID, invite, func(fake *ledger.State) { fake.Head.Seq++ }),
-			"of another room":     forge(foreign, s.aliceID, invite, func(fake *ledger.State) { fake.Head = real.Head }),
-			"a policy without encryption": forge(real, s.aliceID, &ledger.SetPolicy{Policy: open}, func(fake *ledger.State) {
-				fake.Room.Policy.Encryption = ledger.EncryptionNone
-			}),
-			"altered":          altered,
-			"without its end":  signed[:len(signed)-1],
-			"with more behind": append(slices.Clone(signed), 0),
-		} {
+		for name, entry := range s.falseEntries(real, foreign, mallory.Key()) {
 			s.part(name, func(s *scene) {
 				s.must(s.alice.Close())
 				s.must(s.bob.Close())

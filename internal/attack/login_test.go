@@ -20,7 +20,7 @@ import (
 // TestLogin: what lets someone in, and what does not, whoever it is that tries.
 func TestLogin(t *testing.T) {
 	w := startWorld(t, "sqlite")
-	user, other := w.add("user"), w.add("other")
+	user := w.add("user")
 	right := func() crypto.Token {
 		now, id := time.Now(), w.alice.Bus()
 		return crypto.Token{Use: crypto.UseConnect, Bus: &id, From: now, Until: now.Add(5 * time.Minute), Inbox: crypto.Inbox{1}}
@@ -61,7 +61,12 @@ func TestLogin(t *testing.T) {
 			}
 		})
 	}
+}
 
+// TestStolenToken: a token lets in nobody who cannot sign the server's nonce with the connection key that it names.
+func TestStolenToken(t *testing.T) {
+	w := startWorld(t, "sqlite")
+	user, other := w.add("user"), w.add("other")
 	login, err := SignLogin(Options{Identity: user, Bus: w.alice.Bus()})
 	w.must(err)
 	w.part(t, "by the connection key of someone else", func(w *world) {
@@ -153,7 +158,7 @@ func TestAPIToken(t *testing.T) {
 
 // ask makes a request with a token, and then a proper one, and checks the status of the answer to the first; 0
 // for none. What will not be answered is dropped before what comes after it is looked at.
-func (w *world) ask(p *Peer, token string, want int) {
+func (w *trial) ask(p *Peer, token string, want int) {
 	w.Helper()
 	first, err := p.Request(http.MethodGet, "/bus", nil)
 	w.must(err)
@@ -197,13 +202,13 @@ func TestSecondConnect(t *testing.T) {
 
 // rawLogin logs in by hand, with the options of a CONNECT line made from the nonce, and returns what the server
 // answers.
-func (w *world) rawLogin(options func(nonce string) map[string]any) string {
+func (w *servers) rawLogin(options func(nonce string) map[string]any) string {
 	w.Helper()
 	return w.rawLogins(1, options)[0]
 }
 
 // rawLogins does the same some times, over one connection.
-func (w *world) rawLogins(times int, options func(nonce string) map[string]any) (answers []string) {
+func (w *servers) rawLogins(times int, options func(nonce string) map[string]any) (answers []string) {
 	w.Helper()
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(w.node.URL(), "nats://"), soon)
 	w.must(err)

@@ -28,17 +28,22 @@ var ways = []way{{"sqlite", true, false}, {"jetstream", true, true}, {"remote", 
 // carrying are those by which messages go.
 var carrying = ways[1:]
 
-// scene is a bus in the attackers' hands: its store, and its servers where there are any. alice founded it.
-type scene struct {
+// site is a bus in the attackers' hands: its store, and its servers where there are any.
+type site struct {
 	*world
 	way
 	dir    string // of the store and the servers
-	home   string // of everyone's state directories
 	listen string // where NATS clients connect
 	url    string
 	server *bus.Server // when there is no service
-	alice  *person
-	bob    *person
+}
+
+// scene is people at a site. alice founded it.
+type scene struct {
+	site
+	home  string // of everyone's state directories
+	alice *person
+	bob   *person
 }
 
 // person is someone on the bus with a state directory of their own.
@@ -62,7 +67,7 @@ func served(t *testing.T) *scene { t.Helper(); return newScene(t, ways[2]) }
 
 func newScene(t *testing.T, by way) *scene {
 	t.Helper()
-	s := &scene{world: emptyWorld(t, by.name), way: by, dir: filepath.Join(t.TempDir(), "data"), home: t.TempDir(), listen: "127.0.0.1:0"}
+	s := &scene{site: site{world: emptyWorld(t, by.name), way: by, dir: filepath.Join(t.TempDir(), "data"), listen: "127.0.0.1:0"}, home: t.TempDir()}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	s.alice = s.open(&person{id: s.aliceID, state: "alice"})
@@ -80,11 +85,11 @@ func (s *scene) part(name string, f func(s *scene)) {
 	})
 }
 
-func (s *scene) file() string { return filepath.Join(s.dir, service.SQLiteFile) }
-func (s *scene) keys() string { return service.KeysFile(s.dir) }
+func (s *site) file() string { return filepath.Join(s.dir, service.SQLiteFile) }
+func (s *site) keys() string { return service.KeysFile(s.dir) }
 
 // start starts what there is of servers, anew on what is stored.
-func (s *scene) start() {
+func (s *site) start() {
 	s.Helper()
 	s.must(os.MkdirAll(s.dir, 0o700))
 	s.must(s.launch(slog.DiscardHandler))
@@ -96,7 +101,7 @@ func (s *scene) start() {
 }
 
 // launch starts servers that tell what they have to say.
-func (s *scene) launch(tell slog.Handler) (err error) {
+func (s *site) launch(tell slog.Handler) (err error) {
 	switch {
 	case s.straight && s.carries:
 		keys, _, err := bus.LoadOrMakeKeys(s.keys())
@@ -122,7 +127,7 @@ func (s *scene) launch(tell slog.Handler) (err error) {
 	return nil
 }
 
-func (s *scene) stop() {
+func (s *site) stop() {
 	switch {
 	case s.node != nil:
 		s.node.Stop()
@@ -205,13 +210,13 @@ func (s *scene) share(subject string) (alices, bobs *unibus.Room) {
 }
 
 // send publishes each text in a frame of its own, all of one stream.
-func (w *world) send(r *unibus.Room, texts ...string) {
+func (w *trial) send(r *unibus.Room, texts ...string) {
 	w.Helper()
 	w.must(Send(w.ctx, r, texts...))
 }
 
 // stored reads everything that is stored, with the notices, and how it ended.
-func (w *world) stored(r *unibus.Room, o unibus.SubscribeOptions) (texts []string, notices []unibus.Notice, err error) {
+func (w *trial) stored(r *unibus.Room, o unibus.SubscribeOptions) (texts []string, notices []unibus.Notice, err error) {
 	w.Helper()
 	return Stored(w.ctx, r, o)
 }

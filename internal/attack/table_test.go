@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 )
 
 // attacker is someone who is connected, with all the rights that person has.
@@ -101,15 +102,40 @@ type subject struct {
 // subjects are those of every class that there is: JetStream, buckets, the servers themselves, the service,
 // other people, and what servers and libraries use between themselves.
 func (w *world) subjects(a *attacker) []subject {
-	stream, key := bus.StreamName(w.shared.stored.ID()), w.bobID.Key()
-	self := a.ID.Key()
-	log := w.alice.Bus().String()
+	out := w.storeSubjects(a)
 	server := w.store.ConnectedServerId()
+	out = append(out, []subject{
+		{"$SYS.REQ.SERVER.PING.CONNZ", `{"auth":true}`},
+		{"$SYS.REQ.SERVER." + server + ".KICK", `{"cid":1}`},
+		{"$SYS.REQ.SERVER." + server + ".RELOAD", ""},
+		{"$SYS.REQ.ACCOUNT.PING.CONNZ", "{}"},
+		{"$SYS.REQ.ACCOUNT.BUS.CONNZ", "{}"},
+		{"$SYS.REQ.USER.INFO", ""},
+		{"$SYS.REQ.USER.AUTH", "{}"},
+		{"$SYS.REQ.CLAIMS.UPDATE", "{}"},
+		{"$SYS.SERVER." + server + ".SHUTDOWN", "{}"},
+		{"$SYS.ACCOUNT.BUS.CONNECT", "{}"},
+	}...)
+	out = append(out, w.peopleSubjects(a.ID.Key())...)
+	return append(out, []subject{
+		{bus.APISubject(a.Inbox), "{}"},
+		{"_R_.x.y", "{}"},
+		{"_GR_.x.y", "{}"},
+		{"$SRV.PING", ""},
+		{"$MQTT.sub.x", "x"},
+		{"$NRG.V.x", "x"},
+		{"anything", "x"},
+	}...)
+}
+
+// storeSubjects are those of JetStream and of the buckets.
+func (w *world) storeSubjects(a *attacker) []subject {
+	stream, key, log := bus.StreamName(w.shared.stored.ID()), w.bobID.Key(), w.alice.Bus().String()
 	steal, err := json.Marshal(map[string]any{"stream_name": stream, "config": map[string]any{
 		"durable_name": "evil", "deliver_subject": bus.InboxPrefix(a.Inbox) + ".stolen", "ack_policy": "none",
 	}})
 	w.must(err)
-	out := []subject{
+	return []subject{
 		{"$JS.API.STREAM.DELETE." + stream, ""},
 		{"$JS.API.STREAM.PURGE." + stream, ""},
 		{"$JS.API.STREAM.UPDATE." + stream, `{"name":"` + stream + `","subjects":["evil"],"max_msgs":1}`},
@@ -130,17 +156,13 @@ func (w *world) subjects(a *attacker) []subject {
 		{"$KV.unibus_users." + key.String(), "{}"},
 		{"$KV.unibus_users._barrier", "{}"},
 		{"$KV.unibus_rooms." + w.shared.stored.ID().String(), "{}"},
-		{"$SYS.REQ.SERVER.PING.CONNZ", `{"auth":true}`},
-		{"$SYS.REQ.SERVER." + server + ".KICK", `{"cid":1}`},
-		{"$SYS.REQ.SERVER." + server + ".RELOAD", ""},
-		{"$SYS.REQ.ACCOUNT.PING.CONNZ", "{}"},
-		{"$SYS.REQ.ACCOUNT.BUS.CONNZ", "{}"},
-		{"$SYS.REQ.USER.INFO", ""},
-		{"$SYS.REQ.USER.AUTH", "{}"},
-		{"$SYS.REQ.CLAIMS.UPDATE", "{}"},
-		{"$SYS.SERVER." + server + ".SHUTDOWN", "{}"},
-		{"$SYS.ACCOUNT.BUS.CONNECT", "{}"},
-		{bus.APISubject(a.Inbox), "{}"},
+	}
+}
+
+// peopleSubjects are those of the service, and of bob and his rooms; self is the attacker.
+func (w *world) peopleSubjects(self crypto.PublicKey) []subject {
+	key := w.bobID.Key()
+	return []subject{
 		{bus.APISubject(w.bob.Inbox), "{}"},
 		{"unibus.svc.card", "{}"},
 		{bus.HelloSubject(w.bob.Inbox), "{}"},
@@ -154,14 +176,7 @@ func (w *world) subjects(a *attacker) []subject {
 		{bus.LiveSubject(w.closed.live.ID(), self), "x"},
 		{bus.NoticeSubject(key), `{"seq":9}`},
 		{bus.InboxPrefix(w.bob.Inbox) + ".x", "{}"},
-		{"_R_.x.y", "{}"},
-		{"_GR_.x.y", "{}"},
-		{"$SRV.PING", ""},
-		{"$MQTT.sub.x", "x"},
-		{"$NRG.V.x", "x"},
-		{"anything", "x"},
 	}
-	return out
 }
 
 // reserved are replies that no client may name: the server takes nothing that does.
@@ -170,7 +185,7 @@ func reserved(reply string) bool {
 }
 
 // refused waits until the server has refused n things, and checks that it has not refused more.
-func (w *world) refused(a *attacker, n int) {
+func (w *trial) refused(a *attacker, n int) {
 	w.Helper()
 	for i := range n {
 		select {

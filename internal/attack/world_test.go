@@ -47,17 +47,11 @@ var stores = []string{"sqlite", service.JetStream}
 // alice founded it and uses a proper client; bob is a bare peer that takes in everything it is sent. They
 // share two rooms that nobody else is in ("closed", one stored and one live), and two with the attackers
 // ("shared"). The attackers have two to themselves ("den").
+//
+// It is made of what a test has (trial), of what runs (servers), and of alice's own part (founding), each with what can
+// be done by its own hands alone.
 type world struct {
-	*testing.T
-	ctx    context.Context
-	node   *service.Node
-	store  *nats.Conn // the server's own hands
-	js     jetstream.JetStream
-	direct *direct.Client
-	kind   string // of store
-
-	alice     *unibus.Client
-	aliceID   *unibus.Identity
+	founding
 	founder   *Peer // alice's, for asking about everything
 	bobID     *unibus.Identity
 	bob       *Peer
@@ -68,6 +62,29 @@ type world struct {
 	attackers map[string]*unibus.Identity
 	old       map[string]*Login // signed before their access ended
 	reader    *reader           // alice's, of the victims' rooms
+}
+
+// trial is the test under way, and the time it has.
+type trial struct {
+	*testing.T
+	ctx context.Context
+}
+
+// servers are those of the bus, and the hands that they work with themselves.
+type servers struct {
+	trial
+	node   *service.Node
+	store  *nats.Conn // the server's own connection
+	js     jetstream.JetStream
+	direct *direct.Client
+	kind   string // of store
+}
+
+// founding is the founder of a bus, who makes its users and its rooms.
+type founding struct {
+	servers
+	alice   *unibus.Client
+	aliceID *unibus.Identity
 }
 
 // pair is two rooms with the same members.
@@ -97,13 +114,14 @@ func emptyWorld(t *testing.T, kind string) *world {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), budget)
 	t.Cleanup(cancel)
-	w := &world{T: t, ctx: ctx, kind: kind, attackers: map[string]*unibus.Identity{}, old: map[string]*Login{}}
+	w := &world{attackers: map[string]*unibus.Identity{}, old: map[string]*Login{}}
+	w.T, w.ctx, w.kind = t, ctx, kind
 	w.aliceID = w.identity()
 	return w
 }
 
 // begin connects alice to a node, and takes the server's own hands there.
-func (w *world) begin(node *service.Node) {
+func (w *founding) begin(node *service.Node) {
 	w.Helper()
 	w.node, w.store = node, node.Links().Store
 	var err error
@@ -135,7 +153,7 @@ func newWorld(t *testing.T, kind string) *world {
 	w.endAccess()
 	w.founder = w.dial(Options{Identity: w.aliceID})
 	w.bob = w.dial(Options{Identity: w.bobID, Rooms: append(w.closed.ids(), w.shared.ids()...)})
-	w.bobs = w.tap(w.bob, append(w.roomSubjects(w.closed, w.shared), bus.InboxPrefix(w.bob.Inbox)+".>", bus.NoticeSubject(w.bobID.Key()))...)
+	w.bobs = w.tap(w.bob, append(roomSubjects(w.closed, w.shared), bus.InboxPrefix(w.bob.Inbox)+".>", bus.NoticeSubject(w.bobID.Key()))...)
 	w.reader = w.read(w.alice, "closed.>", "shared.>")
 	w.lifeGoesOn() // also waits until nobody is told any more of what was done here
 	return w
@@ -158,14 +176,14 @@ func (w *world) endAccess() {
 	w.must(w.alice.RevokeUsers(w.ctx, "", w.attackers["revoked"].Key()))
 }
 
-func (w *world) must(err error) {
+func (w *trial) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
 	}
 }
 
-func (w *world) identity() *unibus.Identity {
+func (w *trial) identity() *unibus.Identity {
 	w.Helper()
 	id, err := unibus.NewIdentity()
 	w.must(err)
@@ -173,7 +191,7 @@ func (w *world) identity() *unibus.Identity {
 }
 
 // add allows a new user, whose card is known.
-func (w *world) add(name string) *unibus.Identity {
+func (w *founding) add(name string) *unibus.Identity {
 	w.Helper()
 	id := w.identity()
 	card, err := id.Card()
@@ -182,7 +200,7 @@ func (w *world) add(name string) *unibus.Identity {
 	return id
 }
 
-func (w *world) client(id *unibus.Identity) *unibus.Client {
+func (w *founding) client(id *unibus.Identity) *unibus.Client {
 	w.Helper()
 	c, err := unibus.Connect(w.ctx, unibus.Options{Identity: id, StateDir: w.TempDir(), Server: w.node.URL(), Timeout: 3 * soon})
 	w.must(err)
@@ -197,19 +215,19 @@ func live() unibus.Policy {
 	return p
 }
 
-func (w *world) room(subject string, p unibus.Policy) *unibus.Room {
+func (w *founding) room(subject string, p unibus.Policy) *unibus.Room {
 	w.Helper()
 	r, err := w.alice.CreateRoom(w.ctx, subject, p)
 	w.must(err)
 	return r
 }
 
-func (w *world) pair(name string) pair {
+func (w *founding) pair(name string) pair {
 	w.Helper()
 	return pair{w.room(name+".stored", unibus.DefaultPolicy()), w.room(name+".live", live())}
 }
 
-func (w *world) invite(p pair, role unibus.Role, ids ...*unibus.Identity) {
+func (w *founding) invite(p pair, role unibus.Role, ids ...*unibus.Identity) {
 	w.Helper()
 	var keys []unibus.PublicKey
 	for _, id := range ids {
@@ -224,7 +242,7 @@ func (w *world) rooms() []crypto.ID {
 	return slices.Concat(w.closed.ids(), w.shared.ids(), w.den.ids())
 }
 
-func (w *world) roomSubjects(pairs ...pair) (out []string) {
+func roomSubjects(pairs ...pair) (out []string) {
 	for _, p := range pairs {
 		for _, id := range p.ids() {
 			out = append(out, bus.LiveFilter(id))
@@ -234,7 +252,7 @@ func (w *world) roomSubjects(pairs ...pair) (out []string) {
 }
 
 // dial logs a peer in on this bus.
-func (w *world) dial(o Options) *Peer {
+func (w *founding) dial(o Options) *Peer {
 	w.Helper()
 	o.URL, o.Bus = w.node.URL(), w.alice.Bus()
 	p, err := Dial(o)
@@ -244,7 +262,7 @@ func (w *world) dial(o Options) *Peer {
 }
 
 // stranger logs someone in who may only say hello.
-func (w *world) stranger(id *unibus.Identity, opts ...nats.Option) *Peer {
+func (w *founding) stranger(id *unibus.Identity, opts ...nats.Option) *Peer {
 	w.Helper()
 	p, err := Dial(Options{URL: w.node.URL(), Identity: id, Nats: opts})
 	w.must(err)
@@ -253,7 +271,7 @@ func (w *world) stranger(id *unibus.Identity, opts ...nats.Option) *Peer {
 }
 
 // tap takes in what comes on subjects.
-func (w *world) tap(p *Peer, subjects ...string) chan *nats.Msg {
+func (w *trial) tap(p *Peer, subjects ...string) chan *nats.Msg {
 	w.Helper()
 	in := make(chan *nats.Msg, 8192)
 	for _, s := range subjects {
@@ -286,7 +304,7 @@ type reader struct {
 }
 
 // read begins to read rooms as they are.
-func (w *world) read(c *unibus.Client, names ...string) *reader {
+func (w *trial) read(c *unibus.Client, names ...string) *reader {
 	w.Helper()
 	r := &reader{texts: make(chan string, 4096)}
 	var err error
@@ -327,7 +345,7 @@ func (r *reader) findings() (out []unibus.Notice) {
 }
 
 // await returns the texts that come next.
-func (w *world) await(r *reader, n int) (out []string) {
+func (w *trial) await(r *reader, n int) (out []string) {
 	w.Helper()
 	for range n {
 		select {
@@ -417,7 +435,7 @@ func (w *world) settle() {
 
 // barriers waits until every stream has dealt with what was sent to it: by a message that comes after, and
 // is not stored because it claims a wrong place.
-func (w *world) barriers() {
+func (w *servers) barriers() {
 	w.Helper()
 	_, err := w.js.AccountInfo(w.ctx)
 	w.must(err)
@@ -467,7 +485,7 @@ func (w *world) picture() picture {
 
 // consumers adds those of a stream. The service reads lists of its buckets by consumers of its own, which last
 // for a while after it.
-func (w *world) consumers(p picture, name string) {
+func (w *servers) consumers(p picture, name string) {
 	w.Helper()
 	s, err := w.js.Stream(w.ctx, name)
 	w.must(err)
@@ -479,7 +497,7 @@ func (w *world) consumers(p picture, name string) {
 }
 
 // messages adds some of a stream, and returns the place of the last. A replica may lag.
-func (w *world) messages(p picture, name string, from uint64) (last uint64) {
+func (w *servers) messages(p picture, name string, from uint64) (last uint64) {
 	w.Helper()
 	last = from - 1
 	_, err := w.direct.Get(w.ctx, name, direct.Request{Seq: from, Batch: 1000}, func(m *nats.Msg) error {

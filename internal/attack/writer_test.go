@@ -26,7 +26,7 @@ type writer struct {
 }
 
 // writer makes a room that alice reads, with a writer in it.
-func (w *world) writer(name string, p unibus.Policy) *writer {
+func (w *founding) writer(name string, p unibus.Policy) *writer {
 	w.Helper()
 	id := w.add(name)
 	v := &writer{r: w.room(name, p)}
@@ -44,7 +44,7 @@ func (w *world) writer(name string, p unibus.Policy) *writer {
 }
 
 // forgeries are headers that servers set themselves, or act on, as a writer would have them.
-func (w *world) forgeries(r *unibus.Room) map[string]nats.Header {
+func (w *founding) forgeries(r *unibus.Room) map[string]nats.Header {
 	stored := nats.Header{
 		"Nats-Stream": {bus.StreamName(r.ID())}, "Nats-Subject": {bus.StoredSubject(r.ID(), w.aliceID.Key())},
 		"Nats-Sequence": {"99999"}, "Nats-Last-Sequence": {"99998"}, "Nats-Time-Stamp": {"2001-01-01T00:00:00Z"},
@@ -97,7 +97,7 @@ func TestForgedHeaders(t *testing.T) {
 }
 
 // whole checks that someone who reads all that is stored gets it, and is told of nothing.
-func (w *world) whole(r *unibus.Room, want []string) {
+func (w *trial) whole(r *unibus.Room, want []string) {
 	w.Helper()
 	var notices []unibus.Notice
 	s, err := r.Subscribe(w.ctx, unibus.SubscribeOptions{All: true, End: true, Notice: func(n unibus.Notice) { notices = append(notices, n) }})
@@ -140,7 +140,7 @@ func TestRubbishIsItsWriters(t *testing.T) {
 }
 
 // last is the last place of a room's stream.
-func (w *world) last(r *unibus.Room) uint64 {
+func (w *servers) last(r *unibus.Room) uint64 {
 	w.Helper()
 	info, err := direct.Leader(w.ctx, w.store, bus.StreamName(r.ID()))
 	w.must(err)

@@ -359,30 +359,31 @@ func TestCards(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	id := person(t, 1)
-	bus, otherBus := crypto.ID{1}, crypto.ID{2}
-	now := time.UnixMilli(1_700_000_000_000)
-	make := func(change func(t *crypto.Token)) string {
-		tok := crypto.Token{Use: crypto.UseConnect, Bus: &bus, From: now, Until: now.Add(time.Minute), Rooms: []crypto.ID{{3}}}
-		change(&tok)
-		return must[string](t)(id.Token(tok))
-	}
-	good := make(func(*crypto.Token) {})
+	id, bus, now := person(t, 1), tokenBus, tokenTime
+	good := signedToken(t, func(*crypto.Token) {})
 	got, err := crypto.OpenToken(good, crypto.UseConnect, &bus, now)
 	if err != nil || got.Key != id.Key() || got.Connection != id.ConnectionKey() || len(got.Rooms) != 1 || *got.Bus != bus || !got.Until.Equal(now.Add(time.Minute)) {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	hello := make(func(tok *crypto.Token) { tok.Bus = nil })
+	hello := signedToken(t, func(tok *crypto.Token) { tok.Bus = nil })
 	if _, err := crypto.OpenToken(hello, crypto.UseConnect, nil, now); err != nil {
 		t.Errorf("hello: %v", err)
 	}
-	api := func(life time.Duration) func(*crypto.Token) {
-		return func(tok *crypto.Token) { tok.Use, tok.Until = crypto.UseAPI, now.Add(life) }
-	}
-	boxed := make(func(tok *crypto.Token) { tok.Inbox = crypto.Inbox{0xff} })
+	boxed := signedToken(t, func(tok *crypto.Token) { tok.Inbox = crypto.Inbox{0xff} })
 	if got, err := crypto.OpenToken(boxed, crypto.UseConnect, &bus, now); err != nil || got.Inbox.String() != "74aaaaaaaaaaaaaaaaaaaaaaaa" {
 		t.Errorf("inbox: %v, %v", got.Inbox, err)
 	}
+}
+
+// TestJudgedTokens: what makes a token good for nothing, and how far each bound reaches (SPEC.md §2). One that is
+// malformed is known as such by whoever only peeks at it, too.
+func TestJudgedTokens(t *testing.T) {
+	id, bus, otherBus, now := person(t, 1), tokenBus, crypto.ID{2}, tokenTime
+	make := func(change func(*crypto.Token)) string { return signedToken(t, change) }
+	api := func(life time.Duration) func(*crypto.Token) {
+		return func(tok *crypto.Token) { tok.Use, tok.Until = crypto.UseAPI, now.Add(life) }
+	}
+	good, hello := make(func(*crypto.Token) {}), make(func(tok *crypto.Token) { tok.Bus = nil })
 	raw := must[[]byte](t)(base64.RawURLEncoding.DecodeString(good))
 	encode := func(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 	for name, c := range map[string]struct {
@@ -423,6 +424,21 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s, peeked at: %v", name, err)
 		}
 	}
+}
+
+// What the tokens of signedToken are for, and when they are signed.
+var (
+	tokenBus  = crypto.ID{1}
+	tokenTime = time.UnixMilli(1_700_000_000_000)
+)
+
+// signedToken is a token to connect with for a minute, changed before person 1 signs it.
+func signedToken(t *testing.T, change func(*crypto.Token)) string {
+	t.Helper()
+	bus := tokenBus
+	tok := crypto.Token{Use: crypto.UseConnect, Bus: &bus, From: tokenTime, Until: tokenTime.Add(time.Minute), Rooms: []crypto.ID{{3}}}
+	change(&tok)
+	return must[string](t)(person(t, 1).Token(tok))
 }
 
 func make1001() []crypto.ID { return make([]crypto.ID, crypto.MaxTokenRooms) }

@@ -11,6 +11,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/room"
 )
 
 // TestUsedMessageID: a stream that knows the id of a frame that was sent once has not stored that frame. It goes
@@ -65,16 +66,22 @@ func TestUsedMessageID(t *testing.T) {
 	if _, err := two.ack.Wait(w.Ctx); err != bus.ErrDuplicate {
 		t.Errorf("a repetition is acknowledged with %v", err)
 	}
+	w.mustHold(t, r, "zero", "one", "two")
+	if info, err := zero.Info(w.Ctx); err != nil || info.State.Msgs != 4 {
+		t.Errorf("the stream holds %v, %v", info, err)
+	}
+}
+
+// mustHold checks that what a room has stored are these texts, and that a reader finds nothing wrong with it.
+func (w *world) mustHold(t *testing.T, r *room.Room, want ...string) {
+	t.Helper()
 	texts, notices, err := w.read(r)
 	for _, n := range notices {
 		if n.Finding {
 			t.Errorf("%+v", n)
 		}
 	}
-	if err != nil || !slices.Equal(texts, []string{"zero", "one", "two"}) {
+	if err != nil || !slices.Equal(texts, want) {
 		t.Errorf("stored are %q, %v", texts, err)
-	}
-	if info, err := zero.Info(w.Ctx); err != nil || info.State.Msgs != 4 {
-		t.Errorf("the stream holds %v, %v", info, err)
 	}
 }

@@ -42,7 +42,6 @@ type bus struct {
 	three   *run.Cluster
 	one     *run.Node
 	keys    string // the service's file
-	moves   int    // of the bus to other files
 
 	still sync.RWMutex // held by each round, and alone while the bus moves
 	mu    sync.Mutex

@@ -22,20 +22,26 @@ func mkdir(dir string) error { return os.MkdirAll(dir, 0o700) }
 // fault is something that happens to the servers.
 type fault struct {
 	name string
-	do   func(*bus, context.Context, *rand.Rand) error
+	do   func(*operators, context.Context, *rand.Rand) error
 }
 
 // Faults take turns. A step-down is no trouble: nobody is to notice it.
 var (
 	faultsOfThree = []fault{
-		{"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"restart", (*bus).restartNode},
-		{"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"step-down", (*bus).stepDown}, {"scale", (*bus).scale},
+		{"step-down", (*operators).stepDown}, {"step-down", (*operators).stepDown}, {"step-down", (*operators).stepDown}, {"restart", (*operators).restartNode},
+		{"step-down", (*operators).stepDown}, {"step-down", (*operators).stepDown}, {"step-down", (*operators).stepDown}, {"scale", (*operators).scale},
 	}
-	faultsOfOne = []fault{{"restart", (*bus).restartOne}, {"restore", (*bus).restore}, {"restart", (*bus).restartOne}, {"migrate", (*bus).migrate}}
+	faultsOfOne = []fault{{"restart", (*operators).restartOne}, {"restore", (*operators).restore}, {"restart", (*operators).restartOne}, {"migrate", (*operators).migrate}}
 )
 
+// operators are those of a bus, who make its faults happen. A bus moves by their hands alone.
+type operators struct {
+	*bus
+	moves int // of the bus to other files
+}
+
 // disturb lets faults happen as long as going lasts.
-func (b *bus) disturb(ctx, going context.Context, dice *rand.Rand) {
+func (b *operators) disturb(ctx, going context.Context, dice *rand.Rand) {
 	faults, apart := faultsOfThree, 8*time.Second
 	if b.three == nil {
 		faults, apart = faultsOfOne, 30*time.Second
@@ -56,7 +62,7 @@ func (b *bus) disturb(ctx, going context.Context, dice *rand.Rand) {
 }
 
 // stepDown has the leader of some stream step down: of a room, or of the store.
-func (b *bus) stepDown(ctx context.Context, dice *rand.Rand) error {
+func (b *operators) stepDown(ctx context.Context, dice *rand.Rand) error {
 	nc, err := b.three.Operator(b.three.Nodes[dice.IntN(run.Size)])
 	if err != nil {
 		return err
@@ -94,7 +100,7 @@ func streams(ctx context.Context, nc *nats.Conn) (names []string, err error) {
 }
 
 // restartNode restarts a server of three.
-func (b *bus) restartNode(ctx context.Context, dice *rand.Rand) error {
+func (b *operators) restartNode(ctx context.Context, dice *rand.Rand) error {
 	n := b.three.Nodes[dice.IntN(run.Size)]
 	return b.trouble(func() error {
 		if _, err := n.Stop(); err != nil {
@@ -106,11 +112,11 @@ func (b *bus) restartNode(ctx context.Context, dice *rand.Rand) error {
 }
 
 // scale keeps everything on one server for a while.
-func (b *bus) scale(ctx context.Context, dice *rand.Rand) error {
+func (b *operators) scale(ctx context.Context, dice *rand.Rand) error {
 	for _, replicas := range []string{"1", "3"} {
 		err := b.trouble(func() error {
 			r := b.run(ctx, order{who: b.founder, args: []string{"store", "scale", "--replicas", replicas, "--keys", b.keys}})
-			if !b.j.process(b, "three: scale", replicas, r) && r.code == unavailable {
+			if !b.j.process(b.bus, "three: scale", replicas, r) && r.code == unavailable {
 				tell("scale to %s: %v", replicas, r)
 			}
 			return nil
@@ -124,7 +130,7 @@ func (b *bus) scale(ctx context.Context, dice *rand.Rand) error {
 }
 
 // restartOne restarts the only server.
-func (b *bus) restartOne(ctx context.Context, dice *rand.Rand) error {
+func (b *operators) restartOne(ctx context.Context, dice *rand.Rand) error {
 	return b.trouble(func() error {
 		if _, err := b.one.Stop(); err != nil {
 			return err
@@ -135,7 +141,7 @@ func (b *bus) restartOne(ctx context.Context, dice *rand.Rand) error {
 }
 
 // moved stops the server, and starts it in another data folder that fill has filled. Nobody is there meanwhile.
-func (b *bus) moved(ctx context.Context, fill func(from, to string) error, after func() error) error {
+func (b *operators) moved(ctx context.Context, fill func(from, to string) error, after func() error) error {
 	b.still.Lock()
 	defer b.still.Unlock()
 	return b.trouble(func() error {
@@ -158,7 +164,7 @@ func (b *bus) moved(ctx context.Context, fill func(from, to string) error, after
 func store(dir string) string { return "sqlite:" + filepath.Join(dir, "unibus.db") }
 
 // migrate moves the store to another file, and the messages with the folder.
-func (b *bus) migrate(ctx context.Context, _ *rand.Rand) error {
+func (b *operators) migrate(ctx context.Context, _ *rand.Rand) error {
 	return b.moved(ctx, func(from, to string) error {
 		err := b.must(ctx, b.founder, "migrate", "--from", store(from), "--to", store(to))
 		return errors.Join(err, os.Rename(filepath.Join(from, "jetstream"), filepath.Join(to, "jetstream")))
@@ -166,7 +172,7 @@ func (b *bus) migrate(ctx context.Context, _ *rand.Rand) error {
 }
 
 // restore restores a backup, which has no messages, and says that this was meant.
-func (b *bus) restore(ctx context.Context, _ *rand.Rand) error {
+func (b *operators) restore(ctx context.Context, _ *rand.Rand) error {
 	file := filepath.Join(b.dir, "backup.tar.gz")
 	defer os.Remove(file)
 	return b.moved(ctx, func(from, to string) error {
@@ -179,7 +185,7 @@ func (b *bus) restore(ctx context.Context, _ *rand.Rand) error {
 
 // anew says of every room that what it had stored is gone. Nobody can say so of one that is archived: it is left out
 // from now on.
-func (b *bus) anew(ctx context.Context) error {
+func (b *operators) anew(ctx context.Context) error {
 	var failed []error
 	var past []*room
 	for _, r := range b.rooms() {

@@ -126,7 +126,7 @@ func (w *world) live(ctx, going context.Context) {
 		if *calm {
 			break
 		}
-		all.Go(func() { b.disturb(ctx, going, rand.New(rand.NewPCG(*seed, uint64(1000+i)))) })
+		all.Go(func() { (&operators{bus: b}).disturb(ctx, going, rand.New(rand.NewPCG(*seed, uint64(1000+i)))) })
 	}
 	all.Wait()
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -37,7 +35,10 @@ func find(dir string, keep func(file string) bool) (*source, error) {
 		return nil, err
 	}
 	s := &source{files: map[string][]byte{}}
-	f := &finder{fset: fset, tells: map[string]bool{}, makes: map[string]bool{}, bounds: map[string]bool{}, seen: map[string]int{}, source: s}
+	f := &finder{
+		declared: declared{tells: map[string]bool{}, makes: map[string]bool{}, bounds: map[string]bool{}},
+		marker:   marker{fset: fset, source: s, seen: map[string]int{}},
+	}
 	var files []*ast.File
 	for _, path := range paths {
 		if strings.HasSuffix(path, "_test.go") {
@@ -61,82 +62,10 @@ func find(dir string, keep func(file string) bool) (*source, error) {
 	return s, nil
 }
 
-// finder walks over the functions of a package.
+// finder walks over the functions of a package: it decides by what is declared, and marks what it finds.
 type finder struct {
-	fset   *token.FileSet
-	tells  map[string]bool // functions with a parameter why
-	makes  map[string]bool // functions that do nothing but make an error
-	bounds map[string]bool // constants that are numbers
-	seen   map[string]int  // how often a text stood there already
-	source *source
-
-	text  []byte // of the file
-	fn    string
-	edits []edit
-}
-
-// edit puts text into a file.
-type edit struct {
-	at   int
-	text string
-}
-
-// learn takes note of what the package declares.
-func (f *finder) learn(file *ast.File) {
-	ast.Inspect(file, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.FuncDecl:
-			if hasWhy(n.Type) {
-				f.tells[n.Name.Name] = true
-			}
-			if makesError(n) {
-				f.makes[n.Name.Name] = true
-			}
-		case *ast.Field:
-			if t, ok := n.Type.(*ast.FuncType); ok && hasWhy(t) {
-				for _, name := range n.Names {
-					f.tells[name.Name] = true
-				}
-			}
-		case *ast.GenDecl:
-			if n.Tok == token.CONST {
-				f.constants(n)
-			}
-		}
-		return true
-	})
-}
-
-func (f *finder) constants(decl *ast.GenDecl) {
-	for _, spec := range decl.Specs {
-		v := spec.(*ast.ValueSpec)
-		for i, name := range v.Names {
-			if i >= len(v.Values) {
-				continue
-			}
-			if lit, ok := v.Values[i].(*ast.BasicLit); !ok || lit.Kind != token.STRING {
-				f.bounds[name.Name] = true
-			}
-		}
-	}
-}
-
-func hasWhy(t *ast.FuncType) bool {
-	return slices.ContainsFunc(t.Params.List, func(p *ast.Field) bool {
-		return isIdent(p.Type, "string") && slices.ContainsFunc(p.Names, func(n *ast.Ident) bool { return n.Name == "why" })
-	})
-}
-
-// makesError reports whether a function is short for fmt.Errorf.
-func makesError(fn *ast.FuncDecl) bool {
-	if fn.Body == nil || len(fn.Body.List) != 1 || !returns(fn.Type, "error") || fn.Type.Results.NumFields() != 1 {
-		return false
-	}
-	if p := fn.Type.Params.List; len(p) == 0 || !isIdent(p[0].Type, "string") {
-		return false
-	}
-	ret, ok := fn.Body.List[0].(*ast.ReturnStmt)
-	return ok && len(ret.Results) == 1 && calls(ret.Results[0], "Errorf")
+	declared
+	marker
 }
 
 func (f *finder) file(file *ast.File) error {
@@ -159,34 +88,6 @@ func (f *finder) file(file *ast.File) error {
 	}
 	f.source.files[path] = f.edited()
 	return nil
-}
-
-func receiver(t ast.Expr) string {
-	switch t := t.(type) {
-	case *ast.StarExpr:
-		return receiver(t.X)
-	case *ast.IndexExpr:
-		return receiver(t.X)
-	case *ast.IndexListExpr:
-		return receiver(t.X)
-	case *ast.Ident:
-		return t.Name
-	}
-	return "?"
-}
-
-// edited is the file with all edits made.
-func (f *finder) edited() []byte {
-	slices.SortStableFunc(f.edits, func(a, b edit) int { return a.at - b.at })
-	var out bytes.Buffer
-	from := 0
-	for _, e := range f.edits {
-		out.Write(f.text[from:e.at])
-		out.WriteString(e.text)
-		from = e.at
-	}
-	out.Write(f.text[from:])
-	return out.Bytes()
 }
 
 // place is where statements stand.
@@ -300,25 +201,6 @@ func (f *finder) unwanted(s ast.Stmt, p place) bool {
 	case *ast.ExprStmt:
 		call, ok := s.X.(*ast.CallExpr)
 		return ok && (f.tells[called(call)] || slices.ContainsFunc(call.Args, isNotice))
-	}
-	return false
-}
-
-// isError reports whether an expression may be an error.
-func (f *finder) isError(e ast.Expr) bool { return f.isMade(e) || isIdent(e, "err") }
-
-// isMade reports whether an expression is an error made there.
-func (f *finder) isMade(e ast.Expr) bool {
-	switch e := e.(type) {
-	case *ast.Ident:
-		return strings.HasPrefix(e.Name, "Err")
-	case *ast.SelectorExpr:
-		return strings.HasPrefix(e.Sel.Name, "Err")
-	case *ast.UnaryExpr:
-		lit, ok := e.X.(*ast.CompositeLit)
-		return ok && e.Op == token.AND && isIdent(lit.Type, "Invalid")
-	case *ast.CallExpr:
-		return calls(e, "Errorf") || calls(e, "New") && strings.HasPrefix(f.snippet(e), "errors.") || f.makes[called(e)]
 	}
 	return false
 }
@@ -445,109 +327,4 @@ func (f *finder) verdicts(s *ast.ReturnStmt, p place) {
 	for _, part := range parts(last, token.LAND) {
 		f.wrap(part, "mutantUnless", "unless "+f.snippet(part))
 	}
-}
-
-// bounded reports whether a condition compares something with a constant number of the package.
-func (f *finder) bounded(cond ast.Expr) bool {
-	found := false
-	ast.Inspect(cond, func(n ast.Node) bool {
-		if b, ok := n.(*ast.BinaryExpr); ok {
-			switch b.Op {
-			case token.EQL, token.LSS, token.LEQ, token.GTR, token.GEQ:
-				found = found || f.isBound(b.X) || f.isBound(b.Y)
-			}
-		}
-		return true
-	})
-	return found
-}
-
-func (f *finder) isBound(e ast.Expr) bool {
-	id, ok := e.(*ast.Ident)
-	return ok && f.bounds[id.Name]
-}
-
-// before adds a mutant that panics at a place.
-func (f *finder) before(pos token.Pos, text string) {
-	f.edits = append(f.edits, edit{f.offset(pos), fmt.Sprintf(" mutantAt(%d); ", f.number(text))})
-}
-
-// wrap adds a mutant that panics because of the value of a condition.
-func (f *finder) wrap(e ast.Expr, with, text string) {
-	f.edits = append(f.edits, edit{f.offset(e.Pos()), fmt.Sprintf("%s(%d, ", with, f.number(text))}, edit{f.offset(e.End()), ")"})
-}
-
-// number gives a mutant its number.
-func (f *finder) number(text string) int {
-	text = f.fn + ": " + text
-	f.seen[text]++
-	if n := f.seen[text]; n > 1 {
-		text += fmt.Sprintf(" (%d)", n)
-	}
-	f.source.mutants = append(f.source.mutants, text)
-	return len(f.source.mutants)
-}
-
-func (f *finder) offset(pos token.Pos) int { return f.fset.Position(pos).Offset }
-
-// maxSnippet is how much of the code a mutant's text repeats.
-const maxSnippet = 110
-
-func (f *finder) snippet(n ast.Node) string { return f.between(n.Pos(), n.End()) }
-
-func (f *finder) between(from, to token.Pos) string {
-	text := strings.Join(strings.Fields(string(f.text[f.offset(from):f.offset(to)])), " ")
-	if len(text) > maxSnippet {
-		text = strings.ToValidUTF8(text[:maxSnippet], "") + "…"
-	}
-	return text
-}
-
-// parts takes a condition apart at an operator.
-func parts(e ast.Expr, op token.Token) []ast.Expr {
-	if b, ok := e.(*ast.BinaryExpr); ok && b.Op == op {
-		return append(parts(b.X, op), parts(b.Y, op)...)
-	}
-	return []ast.Expr{e}
-}
-
-// returns reports whether the last result of a function is of a type.
-func returns(t *ast.FuncType, name string) bool {
-	return t.Results != nil && isIdent(t.Results.List[len(t.Results.List)-1].Type, name)
-}
-
-func isIdent(e ast.Expr, name string) bool {
-	id, ok := e.(*ast.Ident)
-	return ok && id.Name == name
-}
-
-func isName(e ast.Expr) bool {
-	_, ok := e.(*ast.Ident)
-	return ok
-}
-
-// isSentence reports whether an expression is a text for people.
-func isSentence(e ast.Expr) bool {
-	lit, ok := e.(*ast.BasicLit)
-	return ok && lit.Kind == token.STRING && strings.Contains(lit.Value, " ")
-}
-
-func isNotice(e ast.Expr) bool {
-	lit, ok := e.(*ast.CompositeLit)
-	return ok && isIdent(lit.Type, "Notice")
-}
-
-func called(call *ast.CallExpr) string {
-	switch fn := call.Fun.(type) {
-	case *ast.Ident:
-		return fn.Name
-	case *ast.SelectorExpr:
-		return fn.Sel.Name
-	}
-	return ""
-}
-
-func calls(e ast.Expr, name string) bool {
-	call, ok := e.(*ast.CallExpr)
-	return ok && called(call) == name
 }

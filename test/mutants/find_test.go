@@ -88,6 +88,26 @@ func TestCheck(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it compiles a package")
 	}
+	tinyModule(t)
+	put(t, listed, "tiny f: when n == 9\n")
+	if err := check(t.Context()); err == nil {
+		t.Error("without a file of excuses it does not fail")
+	}
+	tryExcuses(t, "", "test/mutants/list.txt is not what the code says: go run ./test/mutants -write",
+		"survives, no test reaches it: tiny f: when n == 2", "survives, no test fails: tiny f: unless n != 3",
+		"survives, no test reaches it: tiny f: unless n != 4")
+	if err := writeList(); err != nil {
+		t.Fatal(err)
+	}
+	tryExcuses(t, "# what\n\ntiny f: when n == 1 # no\ntiny f: when n == 2 # a\ntiny f: unless n != 3 # b\ntiny f: unless n != 4 # c\ntiny f: gone # d\n",
+		"excused for nothing, a test fails: tiny f: when n == 1", "excused, and not there any more: tiny f: gone")
+	tryExcuses(t, "tiny f: when n == 2\n", "test/mutants/excused.txt: no reason: tiny f: when n == 2")
+	tryExcuses(t, "tiny f: when n == 2 # a\ntiny f: unless n != 3 # b\ntiny f: unless n != 4 # c\n")
+}
+
+// tinyModule makes the package of four rules, in a folder of its own, the one to be checked.
+func tinyModule(t *testing.T) {
+	t.Helper()
 	t.Chdir(t.TempDir())
 	put(t, "go.mod", "module tiny\n\ngo 1.26\n")
 	put(t, "tiny/tiny.go", `package tiny
@@ -116,37 +136,25 @@ func TestSlow(t *testing.T) { panic("skipped") }
 	old := subjects
 	t.Cleanup(func() { subjects = old })
 	subjects = []subject{{dir: "tiny", skip: "TestSlow"}}
-	try := func(excuses string, want ...string) {
-		t.Helper()
-		put(t, excusedFile, excuses)
-		err := check(t.Context())
-		if len(want) == 0 {
-			if err != nil {
-				t.Errorf("it fails: %v", err)
-			}
-			return
+}
+
+// tryExcuses checks the tiny module with a file of excuses, and wants it to fail with these lines; none: to pass.
+func tryExcuses(t *testing.T, excuses string, want ...string) {
+	t.Helper()
+	put(t, excusedFile, excuses)
+	err := check(t.Context())
+	if len(want) == 0 {
+		if err != nil {
+			t.Errorf("it fails: %v", err)
 		}
-		if err == nil {
-			t.Fatal("it does not fail")
-		}
-		lines := strings.Split(err.Error(), "\n")
-		slices.Sort(lines)
-		if slices.Sort(want); !slices.Equal(lines, want) {
-			t.Errorf("it says\n%s\nwant\n%s", err, strings.Join(want, "\n"))
-		}
+		return
 	}
-	put(t, listed, "tiny f: when n == 9\n")
-	if err := check(t.Context()); err == nil {
-		t.Error("without a file of excuses it does not fail")
+	if err == nil {
+		t.Fatal("it does not fail")
 	}
-	try("", "test/mutants/list.txt is not what the code says: go run ./test/mutants -write",
-		"survives, no test reaches it: tiny f: when n == 2", "survives, no test fails: tiny f: unless n != 3",
-		"survives, no test reaches it: tiny f: unless n != 4")
-	if err := writeList(); err != nil {
-		t.Fatal(err)
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines)
+	if slices.Sort(want); !slices.Equal(lines, want) {
+		t.Errorf("it says\n%s\nwant\n%s", err, strings.Join(want, "\n"))
 	}
-	try("# what\n\ntiny f: when n == 1 # no\ntiny f: when n == 2 # a\ntiny f: unless n != 3 # b\ntiny f: unless n != 4 # c\ntiny f: gone # d\n",
-		"excused for nothing, a test fails: tiny f: when n == 1", "excused, and not there any more: tiny f: gone")
-	try("tiny f: when n == 2\n", "test/mutants/excused.txt: no reason: tiny f: when n == 2")
-	try("tiny f: when n == 2 # a\ntiny f: unless n != 3 # b\ntiny f: unless n != 4 # c\n")
 }
