@@ -9,6 +9,8 @@ import (
 	"strings"
 )
 
+// This file has a reader run while the damage is done, and counts what it gets of what is written afterwards.
+
 // follower is a reader that runs while the damage is done.
 type follower struct {
 	cmd  *exec.Cmd
