@@ -132,6 +132,7 @@ func callout(ctx context.Context, dir string, n int, kind string) (func() (func(
 	return dial, func() { stopAll(nodes) }, nil
 }
 
+// stopAll stops the servers of a bus.
 func stopAll(nodes []*service.Node) {
 	for _, n := range nodes {
 		n.Stop()

@@ -45,6 +45,7 @@ func main() {
 	}
 }
 
+// run measures the parts that are asked for, each in a folder of its own.
 func run(ctx context.Context, dir string) error {
 	for _, part := range []struct {
 		name string
@@ -59,6 +60,7 @@ func run(ctx context.Context, dir string) error {
 	return nil
 }
 
+// newTable is a table that is printed when it is rendered.
 func newTable(header ...any) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(os.Stdout)

@@ -124,15 +124,15 @@ func cutRecord(t *testing.T, dir, subject string) {
 // destinations arrive anywhere.
 func TestCluster(t *testing.T) {
 	w, nodes := startCluster(t)
-	for _, end := range []string{"kicked", "revoked"} {
-		w.part(t, end, func(w *world) {
-			in := w.insider(end, unibus.RoleMember)
+	for _, end := range []ending{kicked, revoked} {
+		w.part(t, string(end), func(w *world) {
+			in := w.insider(string(end), unibus.RoleMember)
 			for _, n := range nodes {
 				p, err := in.enter(w, n, in.ids())
 				w.must(err)
 				defer p.Close()
 			}
-			if end == "revoked" {
+			if end == revoked {
 				w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))
 			} else {
 				for _, r := range in.rooms {
@@ -142,7 +142,7 @@ func TestCluster(t *testing.T) {
 			for _, n := range nodes {
 				within := *w
 				within.node = n
-				in.shut(&within, end == "revoked")
+				in.shut(&within, end)
 			}
 		})
 	}

@@ -17,6 +17,14 @@ import (
 	"github.com/unibus/unibus/internal/service"
 )
 
+// ending is how somebody's access ends: with a room, or with the bus.
+type ending string
+
+const (
+	kicked  ending = "kicked"
+	revoked ending = "revoked"
+)
+
 // insider is someone with rooms, and with everything that could outlast their access: a connection that
 // subscribes, logins signed before, and a token for the API.
 type insider struct {
@@ -91,7 +99,7 @@ func (w *founding) write(rooms []*unibus.Room, text string) {
 }
 
 // shut checks that someone gets nothing that is sent from now on, by what they have from before or get anew.
-func (in *insider) shut(w *world, revoked bool) {
+func (in *insider) shut(w *world, how ending) {
 	w.Helper()
 	select { // everything that was sent to the old connection has come by then
 	case <-in.closed:
@@ -100,7 +108,7 @@ func (in *insider) shut(w *world, revoked bool) {
 	}
 	// Every service of a bus drops connections, one after the other: a new one may be dropped once more.
 	for again := true; again; {
-		p := in.again(w, revoked)
+		p := in.again(w, how)
 		w.write(in.rooms, "secret")
 		again = p != nil && (p.Flush() != nil || !in.noPast(w, p)) && w.ctx.Err() == nil
 	}
@@ -136,14 +144,14 @@ func (in *insider) noPast(w *world, p *Peer) bool {
 
 // again logs in with what was signed before, and anew. Who was revoked gets in by neither. Who was kicked does,
 // and subscribes and publishes as before.
-func (in *insider) again(w *world, revoked bool) *Peer {
+func (in *insider) again(w *world, how ending) *Peer {
 	w.Helper()
 	var last *Peer
 	for _, login := range []*Login{in.logins[0], in.logins[1], nil} {
 		p, err := Dial(Options{URL: w.node.URL(), Bus: w.alice.Bus(), Identity: in.id, Login: login, Nats: []nats.Option{
 			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 		}})
-		if revoked != (err != nil) {
+		if (how == revoked) != (err != nil) {
 			w.Fatalf("a login ends with %v", err)
 		}
 		if err != nil {
@@ -165,12 +173,14 @@ func (in *insider) again(w *world, revoked bool) *Peer {
 
 // TestKicked: whoever is kicked from rooms gets nothing that is sent once that is acknowledged, and nothing of
 // theirs is stored or read.
-func TestKicked(t *testing.T) { w := startWorld(t, "sqlite"); w.kickOrRevoke(false) }
+func TestKicked(t *testing.T) { w := startWorld(t, "sqlite"); w.losesAccess(kicked) }
 
 // TestRevoked: the same for who is revoked.
-func TestRevoked(t *testing.T) { w := startWorld(t, "jetstream"); w.kickOrRevoke(true) }
+func TestRevoked(t *testing.T) { w := startWorld(t, "jetstream"); w.losesAccess(revoked) }
 
-func (w *world) kickOrRevoke(revoke bool) {
+// losesAccess has somebody of each role lose their access while the others write, and checks that alice reads what she
+// was sent and nothing else.
+func (w *world) losesAccess(how ending) {
 	for _, role := range []unibus.Role{unibus.RoleReader, unibus.RoleMember, unibus.RoleAdmin} {
 		w.part(w.T, string(role), func(w *world) {
 			in := w.insider(string(role), role)
@@ -183,14 +193,14 @@ func (w *world) kickOrRevoke(revoke bool) {
 				subjects = append(subjects, r.Subject())
 			}
 			reader := w.read(w.alice, subjects...)
-			if revoke {
+			if how == revoked {
 				w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))
 			} else {
 				for _, r := range in.rooms {
 					w.must(r.Kick(w.ctx, in.id.Key()))
 				}
 			}
-			in.shut(w, revoke)
+			in.shut(w, how)
 			for _, text := range w.await(reader, len(in.rooms)) {
 				if text != "secret" {
 					w.Errorf("alice reads %q", text)
@@ -237,7 +247,7 @@ func TestManyConnections(t *testing.T) {
 		w.must(err)
 	}
 	w.must(w.alice.RevokeUsers(w.ctx, "", in.id.Key()))
-	in.shut(w, true)
+	in.shut(w, revoked)
 	for i := range many {
 		select {
 		case <-closed:

@@ -9,6 +9,8 @@ import (
 	"strings"
 )
 
+// This file has a reader run while the damage is done, and counts what it gets of what is written afterwards.
+
 // follower is a reader that runs while the damage is done.
 type follower struct {
 	cmd  *exec.Cmd
@@ -16,8 +18,8 @@ type follower struct {
 	said strings.Builder // what it writes besides messages; to be read once it has ended
 }
 
-// startFollower starts a follower, and returns when it has read the last message there is. It runs until it ends by itself, or
-// ctx does.
+// startFollower starts a follower, and returns when it has read the last message there is. It runs until it ends by
+// itself, or ctx does.
 func startFollower(ctx context.Context, s *site) (*follower, error) {
 	f := &follower{cmd: s.command(ctx, "reader", "sub", subject, "--last", "1")}
 	f.cmd.Stderr = &f.said

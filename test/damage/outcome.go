@@ -28,6 +28,7 @@ type outcome struct {
 	wrong    []string // besides the verdicts
 }
 
+// fail adds something that is not as promised.
 func (o *outcome) fail(format string, args ...any) {
 	o.wrong = append(o.wrong, fmt.Sprintf(format, args...))
 }

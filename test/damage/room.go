@@ -19,6 +19,9 @@ import (
 	"github.com/unibus/unibus/internal/service"
 )
 
+// This file writes a room, keeps what a server leaves of it, and hands each damage out as a job: a worker tries it on a
+// copy (outcome.go), and what came of all is added up (summary.go).
+
 var (
 	lines  = flag.Int("lines", 50000, "room: stored beforehand, by three writers")
 	length = flag.Int("length", 760, "room: bytes of a line")
@@ -71,6 +74,7 @@ type job struct {
 	harm
 }
 
+// name says of a job what a person needs to try it again.
 func (j job) name() string {
 	name := j.way + ", " + j.what
 	if j.running {

@@ -27,6 +27,7 @@ type tally struct {
 	back  int // readings with lines behind later ones of their writer's other streams
 }
 
+// add adds one reading, and what the judge says of it.
 func (t *tally) add(g *reading, v verdict) {
 	if t.ends == nil {
 		t.ends = map[int]int{}
@@ -44,6 +45,7 @@ func (t *tally) String() string {
 	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d behind what could be read, %d untold, %d silent; %d tried again; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.unread, t.untold, t.silent, t.again, t.back)
 }
 
+// counts says how many ended with which code.
 func counts(ends map[int]int) string {
 	var parts []string
 	for _, code := range slices.Sorted(maps.Keys(ends)) {
@@ -52,6 +54,7 @@ func counts(ends map[int]int) string {
 	return strings.Join(parts, ", ")
 }
 
+// add adds what came of a job, tells it, and returns what is not as promised.
 func (s summary) add(j job, o *outcome) (failed []string) {
 	t := s[j.way+" "+j.kind]
 	if t == nil {
@@ -103,6 +106,7 @@ func (s summary) add(j job, o *outcome) (failed []string) {
 	return failed
 }
 
+// print prints a paragraph for each way and kind.
 func (s summary) print() {
 	for _, name := range slices.Sorted(maps.Keys(s)) {
 		t := s[name]

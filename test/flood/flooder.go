@@ -13,6 +13,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// This file is the process that floods: one user does one kind of it. The kinds stand in asks.go, dials.go, logins.go
+// and web.go, by what they flood.
+
 // flooder is one user without manners.
 type flooder struct {
 	id  *unibus.Identity
@@ -68,6 +71,7 @@ func (f flooder) floods() map[string]func(context.Context) (string, error) {
 	}
 }
 
+// dial logs in once. A connection that the servers drop stays dropped: what comes after is the flood's business.
 func (f flooder) dial(of crypto.ID) (*attack.Peer, error) {
 	return attack.Dial(attack.Options{URL: *server, Identity: f.id, Bus: of, Nats: []nats.Option{nats.NoReconnect()}})
 }

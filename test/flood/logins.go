@@ -110,6 +110,8 @@ func (f forger) raw(ctx context.Context, login func(n int, nonce string) options
 	return fmt.Sprintf("%d logins, %d answered within %v", sent.Load(), answered.Load(), enoughWait)
 }
 
+// rawLogin logs in by hand over one socket, which it then closes, and reports whether the server answered in time,
+// whatever it said.
 func (f forger) rawLogin(login func(nonce string) options) (answered bool, err error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(*server, "nats://"))
 	if err != nil {

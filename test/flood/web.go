@@ -65,6 +65,7 @@ func (f webCaller) slow(ctx context.Context) (string, error) {
 // trickle is a body of which nothing comes.
 type trickle struct{ ctx context.Context }
 
+// Read gives nothing until the context ends, and then the end.
 func (t trickle) Read([]byte) (int, error) {
 	<-t.ctx.Done()
 	return 0, io.EOF

@@ -90,6 +90,7 @@ func newOne(dir string, j *judge) (b *bus, err error) {
 	return b, nil
 }
 
+// down stops the servers. What three of them complained of meanwhile is an error.
 func (b *bus) down() error {
 	switch {
 	case b.three != nil:
@@ -101,6 +102,7 @@ func (b *bus) down() error {
 	return nil
 }
 
+// servers are where people connect.
 func (b *bus) servers() string {
 	if b.three != nil {
 		return b.three.Servers()

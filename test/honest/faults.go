@@ -17,6 +17,7 @@ import (
 	"github.com/unibus/unibus/test/run"
 )
 
+// mkdir makes a folder that nobody else may look into.
 func mkdir(dir string) error { return os.MkdirAll(dir, 0o700) }
 
 // fault is something that happens to the servers.
@@ -161,6 +162,7 @@ func (b *operators) moved(ctx context.Context, fill func(from, to string) error,
 	})
 }
 
+// store is the address of the store in a data folder.
 func store(dir string) string { return "sqlite:" + filepath.Join(dir, "unibus.db") }
 
 // migrate moves the store to another file, and the messages with the folder.

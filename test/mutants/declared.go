@@ -42,6 +42,7 @@ func (d *declared) learn(file *ast.File) {
 	})
 }
 
+// constants takes note of the constants that are numbers: whatever is compared with one is bounded by it.
 func (d *declared) constants(decl *ast.GenDecl) {
 	for _, spec := range decl.Specs {
 		v := spec.(*ast.ValueSpec)
@@ -90,11 +91,13 @@ func (d *declared) bounded(cond ast.Expr) bool {
 	return found
 }
 
+// isBound reports whether an expression is such a constant.
 func (d *declared) isBound(e ast.Expr) bool {
 	id, ok := e.(*ast.Ident)
 	return ok && d.bounds[id.Name]
 }
 
+// hasWhy reports whether a function is told why: then it tells somebody of something unwanted.
 func hasWhy(t *ast.FuncType) bool {
 	return slices.ContainsFunc(t.Params.List, func(p *ast.Field) bool {
 		return isIdent(p.Type, "string") && slices.ContainsFunc(p.Names, func(n *ast.Ident) bool { return n.Name == "why" })

@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// This file walks over the functions of a package: what is declared there (declared.go) and the form of the code (form.go)
+// say what is a refusal, and each is marked in the text (marker.go).
+
 // source is a package's files, with a call put before each refusal.
 type source struct {
 	name    string            // of the package
@@ -68,6 +71,7 @@ type finder struct {
 	marker
 }
 
+// file looks for the refusals of one file, and keeps its text with all of them marked.
 func (f *finder) file(file *ast.File) error {
 	path := f.fset.Position(file.Pos()).Filename
 	text, err := os.ReadFile(path)
@@ -107,6 +111,8 @@ func (p place) under(header string, when ...ast.Expr) place {
 	return p
 }
 
+// block looks for refusals among statements that follow one another. Of several in a row that always come together the
+// first alone is one.
 func (f *finder) block(list []ast.Stmt, p place) {
 	told := false // by the statement before
 	for i, s := range list {
@@ -257,6 +263,7 @@ func (f *finder) literals(n ast.Node, p place) {
 	})
 }
 
+// conditional looks at an if: what its condition leaves out, and what is refused under it or instead.
 func (f *finder) conditional(s *ast.IfStmt, p place) {
 	inner := p.under(f.between(s.Pos(), s.Body.Pos()), parts(s.Cond, token.LOR)...)
 	if f.snippet(s.Cond) == "err != nil" && s.Init == nil && p.before != nil {
@@ -283,6 +290,7 @@ func (f *finder) conditional(s *ast.IfStmt, p place) {
 	}
 }
 
+// clauses looks at the cases of a switch. Where each has a condition of its own, each part of it may be a cause.
 func (f *finder) clauses(s *ast.SwitchStmt, p place) {
 	if s.Tag != nil {
 		f.bodies(s.Body.List, p)
@@ -304,6 +312,7 @@ func (f *finder) clauses(s *ast.SwitchStmt, p place) {
 	}
 }
 
+// bodies looks at cases that are chosen by a value, a type or what comes first: which that is refuses nothing.
 func (f *finder) bodies(clauses []ast.Stmt, p place) {
 	for _, c := range clauses {
 		switch c := c.(type) {

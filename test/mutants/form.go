@@ -21,6 +21,7 @@ func returns(t *ast.FuncType, name string) bool {
 	return t.Results != nil && isIdent(t.Results.List[len(t.Results.List)-1].Type, name)
 }
 
+// receiver is the name of the type that a method belongs to, without its parameters.
 func receiver(t ast.Expr) string {
 	switch t := t.(type) {
 	case *ast.StarExpr:
@@ -35,11 +36,13 @@ func receiver(t ast.Expr) string {
 	return "?"
 }
 
+// isIdent reports whether an expression is this name and nothing more.
 func isIdent(e ast.Expr, name string) bool {
 	id, ok := e.(*ast.Ident)
 	return ok && id.Name == name
 }
 
+// isName reports whether an expression is any name.
 func isName(e ast.Expr) bool {
 	_, ok := e.(*ast.Ident)
 	return ok
@@ -51,11 +54,13 @@ func isSentence(e ast.Expr) bool {
 	return ok && lit.Kind == token.STRING && strings.Contains(lit.Value, " ")
 }
 
+// isNotice reports whether an expression makes a Notice, which somebody is told.
 func isNotice(e ast.Expr) bool {
 	lit, ok := e.(*ast.CompositeLit)
 	return ok && isIdent(lit.Type, "Notice")
 }
 
+// called is the name of what is called, without the package or the value that it is of.
 func called(call *ast.CallExpr) string {
 	switch fn := call.Fun.(type) {
 	case *ast.Ident:
@@ -66,6 +71,7 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
+// calls reports whether an expression is a call of that name.
 func calls(e ast.Expr, name string) bool {
 	call, ok := e.(*ast.CallExpr)
 	return ok && called(call) == name

@@ -63,13 +63,16 @@ func (m *marker) number(text string) int {
 	return len(m.source.mutants)
 }
 
+// offset is where in its file something stands.
 func (m *marker) offset(pos token.Pos) int { return m.fset.Position(pos).Offset }
 
 // maxSnippet is how much of the code a mutant's text repeats.
 const maxSnippet = 110
 
+// snippet is the code of something in one line, cut if it is long.
 func (m *marker) snippet(n ast.Node) string { return m.between(n.Pos(), n.End()) }
 
+// between is the same of all that stands between two places.
 func (m *marker) between(from, to token.Pos) string {
 	text := strings.Join(strings.Fields(string(m.text[m.offset(from):m.offset(to)])), " ")
 	if len(text) > maxSnippet {

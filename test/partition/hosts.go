@@ -51,4 +51,5 @@ func clearHosts() {
 	_ = sh("ip link del ubc")
 }
 
+// server is where clients reach the ith server, in their own network: it is not cut off from there.
 func server(i int) string { return fmt.Sprintf("nats://10.99.0.%d:4222", i) }

@@ -66,6 +66,7 @@ func (o *observed) tell(when string) {
 		when, c.changed.Load(), c.refused.Load(), c.lost.Load(), c.unknown.Load(), c.granted.Load(), c.denied.Load(), c.unanswered.Load())
 }
 
+// load has everyone work until ctx ends; wait is done when all of them are.
 func (w *world) load(ctx context.Context, wait *sync.WaitGroup) {
 	for i, c := range w.admins {
 		wait.Go(func() { w.administer(ctx, i, c) })

@@ -37,6 +37,7 @@ func main() {
 	run.Main(partition)
 }
 
+// partition makes everything, parts the leader from the others under load, joins it again, and judges what was seen.
 func partition(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "unibus-partition-")
 	if err != nil {

@@ -93,6 +93,7 @@ func (w *world) up(ctx context.Context) error {
 	return nil
 }
 
+// down ends everything that was begun, and leaves nothing of the hosts.
 func (w *world) down() {
 	for _, c := range append(append([]*unibus.Client{}, w.admins...), w.writers...) {
 		c.Close()
