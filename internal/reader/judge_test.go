@@ -3,11 +3,15 @@ package reader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
@@ -169,8 +173,8 @@ func TestStaleIsNotShown(t *testing.T) {
 	s := w.cast("stale", live(), w.User("bob"), w.User("carol"))
 	var told noticed
 	reading := w.read(Options{Notice: told.add}, s.r)
-	w.show(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "old", sealed: time.Now().Add(-freshWithin - time.Minute)}))
-	w.show(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "early", sealed: time.Now().Add(freshWithin + time.Minute)}))
+	w.show(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "old", sealed: time.Now().Add(-maxSealOffset - time.Minute)}))
+	w.show(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "early", sealed: time.Now().Add(maxSealOffset + time.Minute)}))
 	w.show(s.r, s.bob.Key(), []byte("rubbish"))
 	w.show(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "new"}))
 	if text := w.next(reading); text != "new" || told.String() != "[refused 0-0 refused 0-0 forged 0-0]" {
@@ -240,14 +244,56 @@ func (c *copiesFor) PutKeys(ctx context.Context, id crypto.ID, epoch uint32, com
 	return c.Keyring.PutKeys(ctx, id, epoch, commit, sealer, keys)
 }
 
-// TestAnotherLogIsFetched: a frame that names entries this client does not have yet has them fetched, and is delivered.
-func TestAnotherLogIsFetched(t *testing.T) {
+// TestLogIsFetched: frames that name entries this client does not have yet have them fetched, and are delivered; those for
+// which the log was asked for just now wait until it is asked for again.
+func TestLogIsFetched(t *testing.T) {
 	w := newWorld(t)
 	s := w.cast("fetched", stored(), w.User("bob"), w.User("carol"))
-	w.Must(room.Changes{Room: s.r}.Rekey(w.Ctx)) // of which bob knows nothing
-	w.publish(s.r, "under a new key")
 	w.reader = w.readerOf(s.bob)
-	if texts, told, err := w.everything(s.bobs); err != nil || !slices.Equal(texts, []string{"under a new key"}) || told != "[]" {
+	var told noticed
+	reading := w.read(Options{Notice: told.add}, s.bobs)
+	for _, body := range []string{"under a second key", "under a third", "under a fourth"} {
+		w.Must(room.Changes{Room: s.r}.Rekey(w.Ctx)) // of which bob knows nothing
+		w.publish(s.r, body)
+		if text := w.next(reading); text != body || told.String() != "[]" {
+			t.Errorf("%q is read, told is %s", text, &told)
+		}
+	}
+}
+
+// TestLieByTheSubscription: what does not authenticate and comes by the subscription of a stored room, in place of its next
+// message, is evidence of nothing: the place is read from the past instead.
+func TestLieByTheSubscription(t *testing.T) {
+	w := newWorld(t)
+	s := w.cast("lie", stored(), w.User("bob"), w.User("carol"))
+	var told noticed
+	reading := w.read(Options{Notice: told.add}, s.r)
+	for place, sender := range []string{s.bob.Key().String(), "nobody"} {
+		lie := nats.NewMsg(strings.TrimSuffix(bus.LiveSubject(s.r.ID, s.bob.Key()), s.bob.Key().String()) + sender)
+		lie.Data = []byte("rubbish")
+		lie.Header.Set("Nats-Stream", bus.StreamName(s.r.ID))
+		lie.Header.Set("Nats-Subject", strings.TrimSuffix(bus.StoredSubject(s.r.ID, s.bob.Key()), s.bob.Key().String())+sender)
+		lie.Header.Set("Nats-Sequence", fmt.Sprint(place+1))
+		lie.Header.Set("Nats-Time-Stamp", time.Now().Format(time.RFC3339Nano))
+		w.Must(w.Node.Links().Store.PublishMsg(lie))
+		body := "after the lie by " + sender
+		w.publish(s.r, body)
+		if text := w.next(reading); text != body || told.String() != "[]" {
+			t.Errorf("%q is read, told is %s", text, &told)
+		}
+	}
+}
+
+// TestForgedTogether: of what does not authenticate under a member's subject the first frames are told of one by one, the
+// others together.
+func TestForgedTogether(t *testing.T) {
+	w := newWorld(t)
+	s := w.cast("flood", stored(), w.User("bob"), w.User("carol"))
+	for range forgedEach + 5 {
+		w.put(s.r, s.bob.Key(), []byte("rubbish"))
+	}
+	want := "[" + strings.Repeat("!forged 0-0 ", forgedEach) + "!forged 1-5]"
+	if texts, told, err := w.everything(s.r); len(texts) > 0 || told != want || !errors.Is(err, store.ErrIntegrity) {
 		t.Errorf("%q are read, told is %s, and the end is %v", texts, told, err)
 	}
 }

@@ -99,15 +99,15 @@ func TestNothingNew(t *testing.T) {
 
 // TestPileIsBounded: however many senders a server invents, only so many are told apart.
 func TestPileIsBounded(t *testing.T) {
-	var p pile
+	var p forgedFrames
 	each := 0
-	for i := range 2 * rubbishSenders * (16 + 1) {
+	for i := range 2 * forgedSenders * (16 + 1) {
 		frame := store.Frame{Sender: crypto.PublicKey{byte(i), byte(i >> 8)}}
-		if !p.takes(frame) {
+		if !p.onlyCounts(frame) {
 			each++
 		}
 	}
-	if len(p.of) > rubbishSenders+1 || each > (rubbishSenders+1)*16 || p.due().IsZero() {
+	if len(p.of) > forgedSenders+1 || each > (forgedSenders+1)*16 || p.due().IsZero() {
 		t.Errorf("%d senders, %d told one by one", len(p.of), each)
 	}
 }

@@ -179,10 +179,10 @@ func TestLate(t *testing.T) {
 	p.mu.Lock()
 	p.unacked = store.ErrDamaged
 	p.mu.Unlock()
-	if err := p.late(context.DeadlineExceeded); !errors.Is(err, store.ErrDamaged) {
+	if err := p.gaveUp(context.DeadlineExceeded); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("after its deadline: %v", err)
 	}
-	if err := p.late(context.Canceled); !errors.Is(err, context.Canceled) {
+	if err := p.gaveUp(context.Canceled); !errors.Is(err, context.Canceled) {
 		t.Errorf("when it gave up: %v", err)
 	}
 	over, cancel := context.WithCancel(w.Ctx)
@@ -273,17 +273,17 @@ func TestMessagesInAFrame(t *testing.T) {
 	policy := ledger.DefaultPolicy()
 	for messages, want := range map[uint64]int{0: 0, 1: 1, 8: 1, 800: 100} {
 		policy.RekeyAfter.Messages = crypto.Number(messages)
-		if n := together(&policy); n != want {
+		if n := messagesPerFrame(&policy); n != want {
 			t.Errorf("a key for %d messages: %d in a frame, want %d", messages, n, want)
 		}
 	}
 	policy.Encryption = ledger.EncryptionNone
-	if n := together(&policy); n != 0 {
+	if n := messagesPerFrame(&policy); n != 0 {
 		t.Errorf("without a key: %d in a frame", n)
 	}
 	for bytes, want := range map[uint64]int{0: room.MaxMessage, 1000: 500, 1 << 40: room.MaxMessage} {
 		policy.Retain.Bytes = crypto.Number(bytes)
-		if n := mostOf(policy); n != want {
+		if n := maxMessage(policy); n != want {
 			t.Errorf("a room of %d bytes: a message of %d, want %d", bytes, n, want)
 		}
 	}
