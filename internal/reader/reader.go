@@ -55,13 +55,14 @@ type Reader struct {
 // and few enough that one client does not take the service from others.
 const fetchAtOnce = 8
 
-// Frames asks for a part of a room's past, when it is this request's turn. An answer that cannot be is none.
+// Frames asks for a part of a room's past, when it is this request's turn. An answer that cannot be is none:
+// store.ErrUnavailable, as when ctx ends before its turn.
 func (rd *Reader) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error) {
 	rd.once.Do(func() { rd.fetching = make(chan struct{}, fetchAtOnce) })
 	select {
 	case rd.fetching <- struct{}{}:
 	case <-ctx.Done():
-		return store.Past{}, ctx.Err()
+		return store.Past{}, fmt.Errorf("%w: other parts of the past are being read: %w", store.ErrUnavailable, ctx.Err())
 	}
 	defer func() { <-rd.fetching }()
 	past, err := rd.Past.Frames(ctx, room, q)
