@@ -16,20 +16,22 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// beginning finds where a feed begins.
+// beginning finds where a feed of a stored room begins. It asks once for a part of the past that fits what is wanted, and
+// from the answer knows the place of the first message to deliver; it begins a little before that, so that the inbox knows
+// what the first messages continue. For the last N messages it reads back until it has them, and hands them over at once.
 type beginning struct{ f *feed }
 
-// begin finds where to begin in a stored room. What is fresh is what was stored after this. What the room reached
-// to before is known before its end is asked for.
+// begin finds the place. What is stored after its question counts as having come live. How far the room was known to
+// reach is read before the question: what other processes of this client learn later is no promise of this answer.
 func (b *beginning) begin(ctx context.Context) (err error) {
 	if b.f.reach, err = b.f.r.Remember(ctx); err != nil {
 		return err
 	}
 	q := store.FramesQuery{Last: contextFrames}
-	goOn := b.f.o.goOn.place
-	before := goOn - min(goOn, contextFrames+1)
+	resume := b.f.o.resume.place
+	before := resume - min(resume, contextFrames+1)
 	switch {
-	case goOn > 0:
+	case resume > 0:
 		q = store.FramesQuery{After: before}
 	case b.f.o.All:
 		q = store.FramesQuery{}
@@ -54,11 +56,11 @@ func (b *beginning) begin(ctx context.Context) (err error) {
 	if place := b.f.reach.Disputed; place > b.f.reach.Accepted {
 		b.f.tell(inbox.Notice{Kind: RolledBack, Finding: true, From: place, To: place, Place: place, Why: room.AnotherFrame(place)})
 	}
-	b.f.fresh = past.Last + 1
+	b.f.liveFrom = past.Last + 1
 	switch {
-	case goOn > 0:
+	case resume > 0:
 		begin := max(past.First, before+1)
-		b.f.from = max(begin, goOn)
+		b.f.from = max(begin, resume)
 		return b.start(begin, begin == past.First, past)
 	case b.f.o.All:
 		b.f.from = past.First
@@ -68,21 +70,22 @@ func (b *beginning) begin(ctx context.Context) (err error) {
 	case !b.f.o.Since.IsZero():
 		return b.beginSince(ctx, past)
 	}
-	b.f.from = b.f.fresh
-	begin := b.f.fresh
+	b.f.from = b.f.liveFrom
+	begin := b.f.liveFrom
 	if len(past.Frames) > 0 {
 		begin = past.Frames[0].Seq
 	}
 	return b.start(begin, false, past)
 }
 
-// start goes on at a place, which may be the first there is, with an answer that was read already.
+// start has the feed read from a place on. first says that nothing is stored before that place; past is an answer that
+// begins there, which need not be asked for again.
 func (b *beginning) start(at uint64, first bool, past store.Past) error {
 	from := at
 	if first {
 		from = 0 // whatever the server says is the first
 	}
-	b.f.open(first, from)
+	b.f.newInbox(first, from)
 	b.f.begun, b.f.whole = at, first
 	b.f.next, b.f.past.next, b.f.handled = at, at, at
 	b.f.past.first, b.f.past.last, b.f.past.page = past.First, past.Last, past.Frames
@@ -92,7 +95,8 @@ func (b *beginning) start(at uint64, first bool, past store.Past) error {
 	return nil
 }
 
-// look asks for a part of the past, which may not be there to be read right after the room was made.
+// look asks for a part of the past, again and again within the client's timeout while it cannot be had: a room that was
+// made just now may not have its stream yet.
 func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.s.rd.Timeout)
 	defer cancel()
@@ -108,10 +112,11 @@ func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error
 	}
 }
 
-// beginSince begins with what was stored at a time or later, as an answer of the past says, or was sealed then, as its
-// writers say: a server that leaves out the first of it is found out by what it has stored before its answer.
+// beginSince begins with the first frame that was stored at a time or later, by the server's clock, or was sealed then, by
+// its writer's. The second is looked for in what is stored before the first, further back as long as there is more of it:
+// else a server could leave out messages by giving them an earlier time.
 func (b *beginning) beginSince(ctx context.Context, past store.Past) error {
-	b.f.from = b.f.fresh
+	b.f.from = b.f.liveFrom
 	if len(past.Frames) > 0 {
 		b.f.from = past.Frames[0].Seq
 	}
@@ -149,10 +154,11 @@ func (b *beginning) sealedSince(ctx context.Context, begin uint64, known store.P
 	return place, page, err
 }
 
-// beginLast reads back as far as the last N messages need.
+// beginLast reads back as far as the last N messages need: from so many frames before the end, and if fewer messages end
+// in these, from four times as many.
 func (b *beginning) beginLast(ctx context.Context, first uint64) error {
 	for window := uint64(b.f.o.Last) + contextFrames; ; window *= 4 {
-		begin := max(first, b.f.fresh-min(b.f.fresh, window))
+		begin := max(first, b.f.liveFrom-min(b.f.liveFrom, window))
 		enough, err := b.tail(ctx, begin, begin == first)
 		if err != nil || enough {
 			return err
@@ -160,18 +166,18 @@ func (b *beginning) beginLast(ctx context.Context, first uint64) error {
 	}
 }
 
-// tail reads from a place to the end of what is stored, and keeps the last N messages. It is not
-// enough when they may reach back beyond that place; all says that nothing is stored before it.
+// tail reads from a place to the end of what is stored, and keeps the last N messages. It reports false when they may
+// reach back beyond that place, and then has told nobody of anything; all says that nothing is stored before it.
 func (b *beginning) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
 	b.f.out.batch, b.f.out.size, b.f.from, b.f.out.back = nil, 0, begin, true
 	var notices []Notice
 	b.f.notice = func(n Notice) { notices = append(notices, n) }
 	clear(b.f.judging.told) // those of a try that did not reach back far enough were told to nobody
 	defer func() { b.f.notice, b.f.out.back, b.f.out.size = b.f.s.notice, false, 0 }()
-	if err := b.start(begin, all, store.Past{First: begin, Last: b.f.fresh - 1}); err != nil {
+	if err := b.start(begin, all, store.Past{First: begin, Last: b.f.liveFrom - 1}); err != nil {
 		return false, err
 	}
-	for b.f.past.next < b.f.fresh {
+	for b.f.past.next < b.f.liveFrom {
 		if err := b.readBack(ctx); err != nil {
 			return false, err
 		}
@@ -189,7 +195,8 @@ func (b *beginning) tail(ctx context.Context, begin uint64, all bool) (bool, err
 	return true, nil
 }
 
-// readBack reads one frame of those that are to be read, or finds out that fewer are there.
+// readBack reads one frame on the way to the end of what was stored when the feed began. When the room is said to end
+// earlier by now, it waits for what is missing no longer than the client's timeout, and then fails.
 func (b *beginning) readBack(ctx context.Context) error {
 	step := ctx
 	if b.f.past.read() {

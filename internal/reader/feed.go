@@ -24,8 +24,10 @@ type source interface {
 	Close()
 }
 
-// feed reads one room for a reading, in a goroutine of its own. Where it begins is beginning's to find, what to believe
-// judging's to say, what waits for the log is in waiting, and what is stored besides looking finds.
+// feed reads one room for a reading, in a goroutine of its own. Frames come from its source; judging decides which are
+// authentic and gives these to the inbox, which gives whole messages to output. Where a feed begins is found by beginning;
+// frames that name entries the room's log does not have yet are in waiting; what has to be known of other places of the
+// stream is looked up by looking.
 type feed struct {
 	s       *Reading
 	r       *room.Room
@@ -47,14 +49,14 @@ type feed struct {
 	seed   maphash.Seed
 
 	// Places in the room's stream.
-	next    uint64    // of the next frame
-	handled uint64    // of the next one that nothing was made of yet
-	passed  []uint64  // of frames that were given while ones before them were parked
-	begun   uint64    // of the first frame that was read
-	whole   bool      // which is the first there is
-	from    uint64    // of the first frame to deliver
-	fresh   uint64    // of the first frame that came after the feed began
-	short   time.Time // when the room was first said to end before where it was to be read to
+	next     uint64    // of the next frame
+	handled  uint64    // of the next one that nothing was made of yet
+	passed   []uint64  // of frames that were given while ones before them were parked
+	begun    uint64    // of the first frame that was read
+	whole    bool      // which is the first there is
+	from     uint64    // of the first frame to deliver
+	liveFrom uint64    // of the first frame that came after the feed began
+	short    time.Time // when the room was first said to end before where it was to be read to
 
 	in      *inbox.Inbox
 	notice  func(Notice)
@@ -64,13 +66,13 @@ type feed struct {
 	looking looking
 }
 
-// prepare makes a feed up to the point where nothing new can be missed.
+// prepare makes a feed and subscribes it, so that nothing new can be missed; it reads nothing until run.
 func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int) (*feed, error) {
 	f := &feed{
 		s: s, r: r, facts: room.Facts{Room: r}, o: o, page: page, stored: r.Ledger().Policy.Stored() && o.Queue == "", seed: maphash.MakeSeed(), notice: s.notice, subject: r.Subject(),
 	}
 	f.out.f, f.waiting.f = f, f
-	f.judging = judging{f: f, keyless: map[uint32]time.Time{}, told: map[once]bool{}}
+	f.judging = judging{f: f, keyAskedAt: map[uint32]time.Time{}, told: map[once]bool{}}
 	f.looking = looking{f: f, looked: map[crypto.PublicKey]time.Time{}}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
 	if f.closing, f.reading = o.End, f.ctx; !f.closing {
@@ -78,7 +80,7 @@ func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int
 		f.reading = reading
 		context.AfterFunc(f.ctx, stop)
 	}
-	f.open(false, 0)
+	f.newInbox(false, 0)
 	live, err := s.rd.Conn.Subscribe(ctx, r.ID, bus.Stored(f.stored), o.Queue)
 	if err != nil {
 		f.cancel(nil)
@@ -89,7 +91,7 @@ func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int
 		f.readStored(live)
 		if err := (&beginning{f}).begin(ctx); err != nil {
 			if err = f.explain(err); err != nil { // it may have ceased to store meanwhile
-				f.drop()
+				f.shutDown()
 				return nil, err
 			}
 		}
@@ -104,8 +106,8 @@ func (f *feed) readStored(live *bus.Feed) {
 	f.src = f.past
 }
 
-// drop ends a feed that does not run.
-func (f *feed) drop() {
+// shutDown ends a feed that does not run.
+func (f *feed) shutDown() {
 	f.cancel(nil)
 	f.src.Close()
 	f.in.Close()
@@ -119,8 +121,8 @@ func (f *feed) drop() {
 	}
 }
 
-// open gives the feed an inbox with nothing in it, for reading from a place on, which may be the first there is.
-func (f *feed) open(start bool, from uint64) {
+// newInbox gives the feed an inbox with nothing in it, for reading from a place on, which may be the first there is.
+func (f *feed) newInbox(start bool, from uint64) {
 	if f.in != nil {
 		f.in.Close()
 	}
@@ -133,7 +135,8 @@ func (f *feed) open(start bool, from uint64) {
 	f.in = inbox.New(o, f.facts, f.out.deliver, f.tell)
 }
 
-// tell tells of something in the room.
+// tell passes on a notice of the inbox, or of the feed itself, with whose it is. Up to the place that a person has accepted
+// nothing is a finding (SPEC.md §6).
 func (f *feed) tell(n inbox.Notice) {
 	place := n.Place
 	if n.Kind == inbox.Lost {
@@ -150,10 +153,10 @@ func (f *feed) tell(n inbox.Notice) {
 	f.notice(Notice{Notice: n, Room: f.r.ID, Subject: f.subject, Name: name})
 }
 
-// run reads until the feed ends, and says why it did.
+// run reads until the feed ends, and tells the reading why it did.
 func (f *feed) run() {
 	err := f.follow()
-	f.judging.tellPile()
+	f.judging.tellForged()
 	f.out.release()
 	if cause := context.Cause(f.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -161,7 +164,7 @@ func (f *feed) run() {
 	if f.s.ctx.Err() == nil && f.s.goesOnWithout(f, err) {
 		f.leave()
 	}
-	f.drop()
+	f.shutDown()
 	if f.judging.unread > 0 {
 		unread := inbox.Notice{
 			Kind: inbox.Unreadable, To: f.judging.unread - 1, Why: "sealed in epochs whose keys are not for you, as before an invitation while history was not shared",
@@ -178,7 +181,7 @@ func (f *feed) leave() {
 	if f.out.give(f.s.ctx) != nil {
 		return
 	}
-	at := stop{f.handled, f.passed}
+	at := resumePoint{f.handled, f.passed}
 	if len(f.passed) < maxPassed {
 		for _, p := range f.waiting.frames {
 			at.place = min(at.place, p.frame.Seq)
@@ -189,8 +192,8 @@ func (f *feed) leave() {
 	f.s.left[f.r.ID] = at
 }
 
-// stop is where a feed stopped reading.
-type stop struct {
+// resumePoint is where a feed stopped reading.
+type resumePoint struct {
 	place  uint64   // of the first frame that nothing was made of
 	passed []uint64 // and places behind it of frames that were given
 }

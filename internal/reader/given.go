@@ -8,6 +8,9 @@ const (
 	givenBytes = 16 << 20 // about their size in memory
 )
 
+// A reading is ahead of its receiver by a bounded number of batches and of bytes: feeds give batches to it, waiting while
+// the receiver has enough, and Messages gives back their weight once it has yielded them.
+
 // batch are messages on their way to the receiver.
 type batch struct {
 	messages []Message
@@ -49,6 +52,7 @@ func (s *Reading) received(b batch) {
 	}
 }
 
+// yield gives the receiver a batch, message by message; false when it wants no more.
 func (s *Reading) yield(b batch, yield func(Message, error) bool) bool {
 	defer s.received(b)
 	for _, m := range b.messages {

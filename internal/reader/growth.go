@@ -14,11 +14,12 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// lookBack is how far before the last look at the list of rooms a room found later is read, for
+// listOverlap is how far before the last look at the list of rooms a room found later is read, for
 // clocks that differ.
-const lookBack = 5 * time.Second
+const listOverlap = 5 * time.Second
 
-// growth adds to a reading with patterns the rooms that these come to mean.
+// growth adds to a reading with patterns the rooms that these come to mean. Whoever hears that this client may be in other
+// rooms calls lookForRooms; run, in a goroutine of its own, then lists its rooms again and begins to read the new ones.
 type growth struct {
 	s        *Reading
 	patterns []string
@@ -97,7 +98,7 @@ func (g *growth) run() {
 			return
 		case <-g.arrivals:
 		}
-		since := looked.Add(-lookBack)
+		since := looked.Add(-listOverlap)
 		looked = time.Now()
 		rooms, err := g.matching(s.ctx)
 		if err != nil {
@@ -119,7 +120,7 @@ func (g *growth) join(rooms []*room.Room, since time.Time) {
 	o.Last, o.All, o.Since = 0, false, since
 	for _, r := range rooms {
 		s.mu.Lock()
-		o.goOn = s.left[r.ID]
+		o.resume = s.left[r.ID]
 		s.mu.Unlock()
 		err := s.add(s.ctx, []*room.Room{r}, o)
 		switch {
@@ -133,7 +134,7 @@ func (g *growth) join(rooms []*room.Room, since time.Time) {
 	}
 }
 
-// lookForRooms has it looked whether there are other rooms that the patterns mean.
+// lookForRooms has the client's rooms listed again, for others that the patterns mean. It does not wait for that.
 func (s *Reading) lookForRooms() {
 	select {
 	case s.growth.arrivals <- struct{}{}:

@@ -24,24 +24,28 @@ var (
 	errStale   = errors.New("it was sealed more than ten minutes from now: old news shown as new, or a clock that is off")
 )
 
-// freshWithin is how far a frame's seal time may be from when it came.
-const freshWithin = 10 * time.Minute
+// maxSealOffset is how far a frame's seal time may be from when it came.
+const maxSealOffset = 10 * time.Minute
 
-// judging decides what to believe of a feed's frames.
+// judging decides what to believe of a feed's frames: the ledger says whether a frame is authentic and its sender was
+// allowed to make it (SPEC.md §6), after the log and the key that it needs were fetched; judging adds what only a reader
+// can know, such as when it came. What is authentic goes to the inbox; of anything else people are told, and only what
+// nobody honest does is a finding.
 type judging struct {
-	f       *feed
-	renewed bool                 // a frame was read that is of after the room began anew
-	bygones bool                 // the last one that was read is of before that
-	unread  uint64               // frames without a key
-	keyless map[uint32]time.Time // epochs whose key is withheld, and when it was last asked for
-	told    map[once]bool        // what is told but once
-	pile    pile                 // of what does not authenticate
+	f              *feed
+	metSinceAnew   bool                 // a frame was read that is of after the room began anew
+	lastBeforeAnew bool                 // the last one that was read is of before that
+	unread         uint64               // frames without a key
+	keyAskedAt     map[uint32]time.Time // epochs whose key is withheld, and when it was last asked for
+	told           map[once]bool        // what is told but once
+	forgedFrames   forgedFrames         // of what does not authenticate
 }
 
-// take judges a frame, and gives it to the inbox if it is authentic. An error ends the feed.
+// take judges a frame, and gives it to the inbox if it is authentic. Only a proven fork, and what keeps the client from
+// judging at all, is an error, which ends the feed.
 func (j *judging) take(ctx context.Context, frame store.Frame) error {
 	if frame.Sender == (crypto.PublicKey{}) {
-		if !j.again(frame) {
+		if !j.reread(frame) {
 			j.forged(frame, errors.New("its subject names no sender"))
 		}
 		return nil
@@ -51,16 +55,16 @@ func (j *judging) take(ctx context.Context, frame store.Frame) error {
 		j.noteOnce(frame.Sender, Fork, true, frame, h, errAlarmed)
 		return nil
 	}
-	live := !j.f.stored || frame.Seq >= j.f.fresh
+	live := !j.f.stored || frame.Seq >= j.f.liveFrom
 	v, err := j.judge(ctx, frame, live)
-	if unproven(err) && ctx.Err() == nil && j.again(frame) {
+	if unproven(err) && ctx.Err() == nil && j.reread(frame) {
 		return nil
 	}
 	if err := j.compare(frame); err != nil {
 		return err
 	}
 	switch {
-	case j.leftover(frame, v, err):
+	case j.ofFormerLog(frame, v, err):
 		h, _ := crypto.ParseHeader(frame.Data)
 		j.note(Refused, false, frame, h, errBygone)
 		return nil
@@ -73,10 +77,11 @@ func (j *judging) take(ctx context.Context, frame store.Frame) error {
 	return j.accept(ctx, frame, v, live)
 }
 
-// accept gives an authentic frame to the inbox, with what is to be said against it.
+// accept gives an authentic frame to the inbox. One that is not to be delivered goes there, too: it belongs to its stream,
+// and would be missed otherwise.
 func (j *judging) accept(ctx context.Context, frame store.Frame, v *ledger.Verdict, live bool) error {
-	j.bygones = j.f.facts.BeforeAnew(v.Header.At)
-	j.renewed = j.renewed || j.f.facts.SinceAnew(v.Header.At)
+	j.lastBeforeAnew = j.f.facts.BeforeAnew(v.Header.At)
+	j.metSinceAnew = j.metSinceAnew || j.f.facts.SinceAnew(v.Header.At)
 	if err := j.f.looking.lookBack(ctx, frame, v.Header); err != nil {
 		return err
 	}
@@ -88,13 +93,13 @@ func (j *judging) accept(ctx context.Context, frame store.Frame, v *ledger.Verdi
 	case why != nil:
 	case live && !j.f.r.Active(frame.Sender):
 		why = errRevoked
-	case !j.f.stored && (age > freshWithin || age < -freshWithin):
+	case !j.f.stored && (age > maxSealOffset || age < -maxSealOffset):
 		why = errStale
 	}
 	accepted := inbox.Frame{
 		Sender: frame.Sender, Header: v.Header, Content: v.Content, Size: len(frame.Data), Sum: maphash.Bytes(j.f.seed, frame.Data),
-		Place: frame.Seq, Stored: frame.Time, Former: v.Former, Late: j.f.stored && (live && age > freshWithin || frame.Time.Sub(sealed) > freshWithin),
-		Refused: why != nil, Context: j.f.stored && (frame.Seq < j.f.from || slices.Contains(j.f.o.goOn.passed, frame.Seq)),
+		Place: frame.Seq, Stored: frame.Time, Former: v.Former, Late: j.f.stored && (live && age > maxSealOffset || frame.Time.Sub(sealed) > maxSealOffset),
+		Refused: why != nil, Context: j.f.stored && (frame.Seq < j.f.from || slices.Contains(j.f.o.resume.passed, frame.Seq)),
 	}
 	if why != nil && !accepted.Context {
 		innocent := errors.Is(why, errRevoked) || errors.Is(why, errStale) || live && errors.Is(why, ledger.ErrNotWriter)
@@ -107,7 +112,8 @@ func (j *judging) accept(ctx context.Context, frame store.Frame, v *ledger.Verdi
 	return j.f.reach.Met(j.f.ctx, frame.Seq, frame.Data)
 }
 
-// compare tells of a frame at a place where another one was before, whatever it is, and whether or not it is wanted.
+// compare tells of a frame at a place where another one was before, whether or not it is authentic and wanted, and has
+// that remembered until a person accepts it.
 func (j *judging) compare(frame store.Frame) error {
 	if !j.f.stored || j.f.reach == nil || frame.Seq == j.f.reach.Disputed || !j.f.reach.Another(frame.Seq, frame.Data) {
 		return nil
@@ -116,9 +122,9 @@ func (j *judging) compare(frame store.Frame) error {
 	return j.f.r.Pins.Places.Dispute(j.f.ctx, j.f.r.ID, frame.Seq)
 }
 
-// leftover reports whether a frame that does not fit the log is of before the room began anew: by its sender's word, if
+// ofFormerLog reports whether a frame that does not fit the log is of before the room began anew: by its sender's word, if
 // it is authentic, else by the server's.
-func (j *judging) leftover(frame store.Frame, v *ledger.Verdict, err error) bool {
+func (j *judging) ofFormerLog(frame store.Frame, v *ledger.Verdict, err error) bool {
 	switch {
 	case err == nil || !j.f.stored:
 		return false
@@ -130,16 +136,18 @@ func (j *judging) leftover(frame store.Frame, v *ledger.Verdict, err error) bool
 
 // bygone reports whether a frame that is not authentic may be of before the room began anew, as the server says by the
 // time that it gives. Behind a frame of after that there is none of before it, whatever the server says.
-func (j *judging) bygone(frame store.Frame) bool { return !j.renewed && j.f.facts.Bygone(frame.Time) }
+func (j *judging) bygone(frame store.Frame) bool {
+	return !j.metSinceAnew && j.f.facts.Bygone(frame.Time)
+}
 
 // unproven reports whether a frame may be anybody's: it did not open, or not verify.
 func unproven(err error) bool {
 	return err != nil && !errors.Is(err, ledger.ErrForkProven) && !errors.Is(err, ledger.ErrForkClaimed) && !errors.Is(err, store.ErrUnavailable)
 }
 
-// again has a frame read from the past, if it came by the subscription to a stored room just now: what comes by that is
+// reread has a frame read from the past, if it came by the subscription to a stored room just now: what comes by that is
 // no evidence of anything (SPEC.md §6).
-func (j *judging) again(frame store.Frame) bool {
+func (j *judging) reread(frame store.Frame) bool {
 	if !j.f.stored || !j.f.past.takeBack(frame.Seq) {
 		return false
 	}
@@ -205,7 +213,7 @@ func (j *judging) refuse(ctx context.Context, frame store.Frame, why error) erro
 	case errors.Is(why, room.ErrNoKey):
 		j.unopened(frame, h)
 	case errors.As(why, &bad):
-		j.keyless[bad.epoch] = time.Now()
+		j.keyAskedAt[bad.epoch] = time.Now()
 		j.noteOnce(bad.epoch, Key, true, frame, h, bad.error)
 	case errors.Is(why, store.ErrUnavailable), errors.Is(why, store.ErrIntegrity), errors.Is(why, store.ErrDenied):
 		return fmt.Errorf("room %s: %w", j.f.r.Subject(), why)
@@ -230,7 +238,7 @@ func (j *judging) unopened(frame store.Frame, h crypto.Header) {
 	}
 	j.noteOnce(h.Epoch, Key, !j.f.r.WasOut(j.f.r.Key()), frame, h, fmt.Errorf("the key of epoch %d, which this room's log says is for you, is not to be had", h.Epoch))
 	if j.mayFetch(h.Epoch) {
-		j.keyless[h.Epoch] = time.Now()
+		j.keyAskedAt[h.Epoch] = time.Now()
 	}
 }
 
@@ -240,14 +248,15 @@ type badKey struct {
 	error
 }
 
+// Unwrap is what is wrong with the key.
 func (b *badKey) Unwrap() error { return b.error }
 
 // mayFetch reports whether an epoch's key is to be asked for: it is for this client, and was not just asked for.
 func (j *judging) mayFetch(epoch uint32) bool {
-	return j.f.facts.Owes(epoch) && time.Since(j.keyless[epoch]) >= askEvery
+	return j.f.facts.Owes(epoch) && time.Since(j.keyAskedAt[epoch]) >= askEvery
 }
 
-// note tells of a frame.
+// note tells of a frame, of which its header is as far as it could be read.
 func (j *judging) note(kind inbox.Kind, finding bool, frame store.Frame, h crypto.Header, why error) {
 	if j.f.stored && frame.Seq < j.f.from {
 		return // it is only read to know what comes after it

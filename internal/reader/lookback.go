@@ -17,15 +17,16 @@ import (
 const (
 	lookPlaces = 4096        // how far
 	lookEvery  = time.Second // for the streams of one sender
-	weighEvery = time.Second // that a room is asked about what is missing
+	factsEvery = time.Second // that a room is asked about what is missing
 	lookEmpty  = 8           // answers one after the other without a frame, while the room is trimmed
 )
 
-// looking looks at what is stored besides what a feed reads in its course.
+// looking looks at what is stored at other places than the one that a feed has come to: before it, for what a stream that
+// is met in its middle had stored earlier, and all of it, for how much the room holds. It delivers nothing.
 type looking struct {
 	f       *feed
 	needed  uint64                         // how many bytes the room had to hold, when that was found out last
-	weighed time.Time                      // and when that was
+	factsAt time.Time                      // and when that was
 	looked  map[crypto.PublicKey]time.Time // when a stream of somebody's was last looked for before the feed began
 }
 
@@ -72,17 +73,17 @@ func (l *looking) lookBack(ctx context.Context, frame store.Frame, h crypto.Head
 	return nil
 }
 
-// weigh finds out, before what is missing is judged, what the room's log says by now, and how much the room holds,
+// refreshFacts finds out, before what is missing is judged, what the room's log says by now, and how much the room holds,
 // where that decides whether it may have expired. store.ErrUnavailable when that cannot be had.
-func (l *looking) weigh(ctx context.Context, now time.Time) error {
+func (l *looking) refreshFacts(ctx context.Context, now time.Time) error {
 	if !l.f.in.Judges(now) {
 		return nil
 	}
-	if now.Sub(l.weighed) >= weighEvery {
+	if now.Sub(l.factsAt) >= factsEvery {
 		if err := l.f.r.Sync(ctx); err != nil {
 			return err
 		}
-		l.weighed, l.needed = now, 0
+		l.factsAt, l.needed = now, 0
 	}
 	need := l.f.in.Doubts(now)
 	if need <= l.needed { // nothing, or no more than was asked just now

@@ -5,7 +5,10 @@ import (
 	"time"
 )
 
-// part are the messages that a feed read from one frame, and when that was stored.
+// Each of several feeds sends what it reads of the past as parts, in its own order; merge takes the earliest of the next
+// ones until all have read what was stored when they began. After that feeds give their messages to the receiver directly.
+
+// part are the messages that a feed has read since the part before, and when the last frame of them was stored.
 type part struct {
 	stored time.Time
 	batch  batch
@@ -15,9 +18,14 @@ type part struct {
 // partHeap is the next part of each feed, the one stored first on top.
 type partHeap []part
 
-func (h partHeap) Len() int           { return len(h) }
+// Len is part of heap.Interface.
+func (h partHeap) Len() int { return len(h) }
+
+// Less is part of heap.Interface: what was stored first comes first.
 func (h partHeap) Less(i, j int) bool { return h[i].stored.Before(h[j].stored) }
-func (h partHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Swap is part of heap.Interface.
+func (h partHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 
 // Push is part of heap.Interface.
 func (h *partHeap) Push(x any) { *h = append(*h, x.(part)) }

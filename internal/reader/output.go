@@ -15,7 +15,8 @@ const (
 	backBytes  = 16 << 20 // beside the last N messages, while it is not known yet which these are
 )
 
-// output is what a feed read, on its way to the reading.
+// output collects the messages that a feed's inbox gives, and hands them on in batches: to the merge of the past while
+// that goes on, else to the receiver of the reading.
 type output struct {
 	f       *feed
 	parts   chan part // what is read of the past, when that is merged; nil when it is not, or not any more

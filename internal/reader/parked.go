@@ -20,15 +20,17 @@ const (
 	maxAskers   = 256         // senders whose last asking is remembered
 )
 
-// parked are frames that name entries of the room's log that this client cannot get. An honest writer may be
-// ahead; what is verified already is one, and its log is withheld.
+// parked is a frame that names an entry of the room's log that this client cannot get yet. Its writer may be ahead of this
+// client, or has made the entry up. Where the frame could be verified by what is known already, a member has seen that
+// entry, and not to be given it means that the store withholds it.
 type parked struct {
 	frame    store.Frame
 	verified bool
 	until    time.Time
 }
 
-// waiting holds a feed's parked frames, in the order in which they came.
+// waiting holds a feed's parked frames, in the order in which they came. The log is asked for now and then; when it has
+// grown they are judged again, and those that have waited for patience.Log are given up and told of.
 type waiting struct {
 	f       *feed
 	frames  []parked

@@ -46,14 +46,14 @@ type storedSource struct {
 
 	session context.Context // the last that was followed
 	heard   uint64          // the highest place that came by the subscription
-	given   standing        // the last frame that was given
+	given   placedFrame     // the last frame that was given
 	byLive  bool            // it came by the subscription
-	doubted standing        // one that may not be there any more, to be compared with what the past holds; zero for none
+	doubted placedFrame     // one that may not be there any more, to be compared with what the past holds; zero for none
 	asked   bool            // the past was asked about it at once
 }
 
-// standing is a frame at its place.
-type standing struct {
+// placedFrame is a frame at its place.
+type placedFrame struct {
 	place uint64
 	sum   uint64
 }
@@ -73,7 +73,7 @@ type fetched struct {
 	err  error
 }
 
-// read reports whether everything has been read that was said to be there.
+// read reports whether everything has been read that was said to be there when the past was asked last.
 func (s *storedSource) read() bool { return len(s.page) == 0 && s.next > s.last }
 
 // Next waits for the frame at the next place that holds one. errLost says that there is none up to next, and that Next
@@ -120,7 +120,7 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 // follow waits for the next frame by the subscription; a zero frame says that the past has been asked again,
 // or has to be.
 func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
-	session, err := s.stand(ctx)
+	session, err := s.awaitSession(ctx)
 	if err != nil {
 		return store.Frame{}, err
 	}
@@ -159,9 +159,9 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 	}
 }
 
-// stand waits until the connection stands. What was given over another is in doubt before anything is asked over this
+// awaitSession waits until the connection stands. What was given over another is in doubt before anything is asked over this
 // one: meanwhile the server may have been another, or have begun with less than it had.
-func (s *storedSource) stand(ctx context.Context) (context.Context, error) {
+func (s *storedSource) awaitSession(ctx context.Context) (context.Context, error) {
 	session, err := s.live.Standing(ctx)
 	if err == nil && s.followed && session != s.session {
 		s.doubt()
@@ -175,7 +175,7 @@ func (s *storedSource) stand(ctx context.Context) (context.Context, error) {
 // give takes note of a frame that goes to the reader.
 func (s *storedSource) give(f store.Frame, byLive bool) {
 	s.next, s.byLive = f.Seq+1, byLive
-	s.given = standing{f.Seq, maphash.Bytes(s.seed, f.Data)}
+	s.given = placedFrame{f.Seq, maphash.Bytes(s.seed, f.Data)}
 }
 
 // takeBack has the frame at a place read from the past instead, if it is the last that was given, and came by the
@@ -203,12 +203,12 @@ func (s *storedSource) compare(past store.Past) error {
 		return nil
 	}
 	if len(past.Frames) > 0 && past.Frames[0].Seq == d.place {
-		s.doubted = standing{}
+		s.doubted = placedFrame{}
 		if maphash.Bytes(s.seed, past.Frames[0].Data) != d.sum {
 			return s.r.RolledBack(d.place, "the message at place %d of the room's stream was read, and now there is another", d.place)
 		}
 	} else if past.First > d.place {
-		s.doubted = standing{} // it was trimmed
+		s.doubted = placedFrame{} // it was trimmed
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (s *storedSource) compare(past store.Past) error {
 // tail asks for what is stored beyond what was read, over a connection that stands. While the past cannot be
 // had, following goes on.
 func (s *storedSource) tail(ctx context.Context) error {
-	if _, err := s.stand(ctx); err != nil {
+	if _, err := s.awaitSession(ctx); err != nil {
 		return err
 	}
 	past, err := s.ask(ctx)
@@ -280,12 +280,12 @@ func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
 	if s.doubted.place > 0 {
 		after = s.doubted.place - 1
 	}
-	return s.part(ctx, store.FramesQuery{After: after, Bytes: s.bytes})
+	return s.query(ctx, store.FramesQuery{After: after, Bytes: s.bytes})
 }
 
-// part reads a part of the past. A room that is said to store nothing, though its log says that it does, has begun to
+// query reads a part of the past. A room that is said to store nothing, though its log says that it does, has begun to
 // just now: its stream is not there yet.
-func (s *storedSource) part(ctx context.Context, q store.FramesQuery) (store.Past, error) {
+func (s *storedSource) query(ctx context.Context, q store.FramesQuery) (store.Past, error) {
 	past, err := s.rd.Frames(ctx, s.r.ID, q)
 	if errors.Is(err, store.ErrNotFound) && s.r.Sync(ctx) == nil && s.r.Readable() == nil && s.r.Ledger().Policy.Stored() {
 		err = fmt.Errorf("%w: %v", store.ErrUnavailable, err)
@@ -332,7 +332,7 @@ func (s *storedSource) fetchAhead(after uint64) {
 	}
 	ahead := make(chan fetched, 1)
 	started := s.rd.Tasks.Go(func() {
-		past, err := s.part(s.life, store.FramesQuery{After: after, Bytes: s.bytes})
+		past, err := s.query(s.life, store.FramesQuery{After: after, Bytes: s.bytes})
 		ahead <- fetched{past, err}
 	})
 	if started {

@@ -3,7 +3,12 @@
 //
 // A Reading is of one room or of several. Each has a feed, in a goroutine of its own, whose source is what comes by the
 // subscription and what is stored, as the past is asked; what the feeds read of the past is merged in the order in which
-// it was stored. It knows nothing of who writes, and nothing that is not authenticated moves anything.
+// it was stored.
+//
+// What it promises: only messages that a member could have made, where it says so, are delivered, each once and those of
+// a stream in its order; what is missing, refused or not as it was is told of, never passed over. Nothing that is not
+// authentic changes what is believed of anybody. It leaves to others: which rooms there are and who is in them (package
+// room), the order within a stream (inbox), what may be believed (ledger), and who writes.
 package reader
 
 import (
@@ -46,16 +51,18 @@ type Reader struct {
 	readings map[*Reading]bool
 }
 
-// fetchAtOnce is how many requests for the past are under way, of all rooms of a client.
+// fetchAtOnce is how many requests for the past are under way, of all rooms of a client: enough to hide how long one takes,
+// and few enough that one client does not take the service from others.
 const fetchAtOnce = 8
 
-// Frames asks for a part of a room's past, when it is this request's turn. An answer that cannot be is none.
+// Frames asks for a part of a room's past, when it is this request's turn. An answer that cannot be is none:
+// store.ErrUnavailable, as when ctx ends before its turn.
 func (rd *Reader) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error) {
 	rd.once.Do(func() { rd.fetching = make(chan struct{}, fetchAtOnce) })
 	select {
 	case rd.fetching <- struct{}{}:
 	case <-ctx.Done():
-		return store.Past{}, ctx.Err()
+		return store.Past{}, fmt.Errorf("%w: other parts of the past are being read: %w", store.ErrUnavailable, ctx.Err())
 	}
 	defer func() { <-rd.fetching }()
 	past, err := rd.Past.Frames(ctx, room, q)
@@ -91,6 +98,7 @@ func (rd *Reader) register(s *Reading) {
 	})
 }
 
+// all lists the readings that have not ended.
 func (rd *Reader) all() []*Reading {
 	rd.mu.Lock()
 	defer rd.mu.Unlock()

@@ -4,68 +4,21 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/patience"
-	"github.com/unibus/unibus/internal/room"
-	"github.com/unibus/unibus/internal/roomtest"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/writer"
 )
-
-func TestMain(m *testing.M) {
-	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
-	goleak.VerifyTestMain(m)
-}
-
-// world is a bus, with what reads and writes on it.
-type world struct {
-	*roomtest.World
-	reader *Reader
-	writer *writer.Writer
-}
-
-func newWorld(t *testing.T) *world {
-	w := roomtest.New(t)
-	return &world{
-		World: w,
-		reader: &Reader{
-			Conn: w.Conn, Past: w.Store, Timeout: roomtest.Timeout, Context: w.Ctx, Tasks: &w.Tasks, Tell: w.Logf, Refused: w.Refused,
-			Follow: w.Follow, Rooms: func() int { return 1 },
-		},
-		writer: &writer.Writer{Conn: w.Conn, Timeout: roomtest.Timeout, Context: w.Ctx, Tasks: &w.Tasks, Refused: w.Refused, Follow: w.Follow},
-	}
-}
-
-// publish sends a message as a stream of its own.
-func (w *world) publish(r *room.Room, body []byte) {
-	w.Helper()
-	s, err := w.writer.Begin(w.Ctx, r)
-	w.Must(err)
-	w.Must(s.Once(w.Ctx, body))
-}
-
-// read begins to read a room.
-func (w *world) read(r *room.Room, o Options) *Reading {
-	w.Helper()
-	s, err := w.reader.Read(w.Ctx, []*room.Room{r}, nil, o)
-	w.Must(err)
-	w.Cleanup(func() { s.Close() })
-	return s
-}
 
 // TestHeld: when all was received, no memory is counted as used.
 func TestHeld(t *testing.T) {
 	w := newWorld(t)
 	r := w.Room("large", ledger.DefaultPolicy())
-	w.publish(r, make([]byte, 3<<20))
-	s := w.read(r, Options{All: true, End: true})
+	w.publish(r, string(make([]byte, 3<<20)))
+	s := w.read(Options{All: true, End: true}, r)
 	for _, err := range s.Messages() {
 		w.Must(err)
 	}
@@ -119,10 +72,10 @@ func TestGiven(t *testing.T) {
 func TestShed(t *testing.T) {
 	w := newWorld(t)
 	r := w.Room("shed", ledger.DefaultPolicy())
-	s := w.read(r, Options{})
+	s := w.read(Options{}, r)
 	s.held.Add(inbox.Budget) // as other rooms may
-	w.publish(r, make([]byte, 3<<20))
-	w.publish(r, []byte("small"))
+	w.publish(r, string(make([]byte, 3<<20)))
+	w.publish(r, "small")
 	for m, err := range s.Messages() {
 		w.Must(err)
 		if string(m.Body) != "small" {
@@ -146,15 +99,15 @@ func TestNothingNew(t *testing.T) {
 
 // TestPileIsBounded: however many senders a server invents, only so many are told apart.
 func TestPileIsBounded(t *testing.T) {
-	var p pile
+	var p forgedFrames
 	each := 0
-	for i := range 2 * rubbishSenders * (16 + 1) {
+	for i := range 2 * forgedSenders * (16 + 1) {
 		frame := store.Frame{Sender: crypto.PublicKey{byte(i), byte(i >> 8)}}
-		if !p.takes(frame) {
+		if !p.onlyCounts(frame) {
 			each++
 		}
 	}
-	if len(p.of) > rubbishSenders+1 || each > (rubbishSenders+1)*16 || p.due().IsZero() {
+	if len(p.of) > forgedSenders+1 || each > (forgedSenders+1)*16 || p.due().IsZero() {
 		t.Errorf("%d senders, %d told one by one", len(p.of), each)
 	}
 }

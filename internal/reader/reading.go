@@ -33,7 +33,7 @@ type Options struct {
 	Parts  bool         // leave large messages in Parts: to join one takes its size once more
 	Notice func(Notice) // told what is missing or wrong; nil: it is only counted
 
-	goOn stop // from here, where the room was left; zero: it was not
+	resume resumePoint // from here, where the room was left; zero: it was not
 }
 
 // contextFrames is how many frames before the first wanted are read, so as to know what it continues.
@@ -65,8 +65,8 @@ type Reading struct {
 
 	mu    sync.Mutex
 	feeds map[crypto.ID]*feed
-	left  map[crypto.ID]stop // rooms that a pattern means and that were left, and where
-	open  int                // feeds that run
+	left  map[crypto.ID]resumePoint // rooms that a pattern means and that were left, and where
+	open  int                       // feeds that run
 	err   error
 	done  chan struct{}
 }
@@ -77,7 +77,7 @@ type Reading struct {
 func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []string, o Options) (*Reading, error) {
 	s := &Reading{
 		rd: rd, o: o, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), done: make(chan struct{}), merged: make(chan struct{}),
-		feeds: map[crypto.ID]*feed{}, left: map[crypto.ID]stop{}, growth: growth{patterns: patterns, arrivals: make(chan struct{}, 1)},
+		feeds: map[crypto.ID]*feed{}, left: map[crypto.ID]resumePoint{}, growth: growth{patterns: patterns, arrivals: make(chan struct{}, 1)},
 	}
 	s.growth.s = s
 	s.ctx, s.cancel = context.WithCancel(rd.Context)
@@ -122,7 +122,7 @@ func (s *Reading) add(ctx context.Context, rooms []*room.Room, o Options) error 
 	feeds, err := s.prepareAll(ctx, rooms, o)
 	if err != nil {
 		for _, f := range feeds {
-			f.drop()
+			f.shutDown()
 		}
 		return err
 	}
@@ -167,7 +167,7 @@ func (s *Reading) prepareAll(ctx context.Context, rooms []*room.Room, o Options)
 	return slices.DeleteFunc(made, func(f *feed) bool { return f == nil }), err
 }
 
-// ended takes note that a feed has ended. A reading with patterns goes on without a room that may not be read any more.
+// ended is called by a feed at its end. A reading with patterns goes on without a room that may not be read any more.
 func (s *Reading) ended(f *feed, err error) {
 	if err != nil && s.ctx.Err() == nil {
 		f.r.LostRights(err)
@@ -190,6 +190,8 @@ func (s *Reading) ended(f *feed, err error) {
 	}
 }
 
+// goesOnWithout reports whether the reading goes on when one of its rooms may not be read any more: one with patterns does,
+// while this client is still let in to the bus and the room was not found to be tampered with.
 func (s *Reading) goesOnWithout(f *feed, err error) bool {
 	over := errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrNotFound)
 	return over && !errors.Is(err, store.ErrIntegrity) && len(s.growth.patterns) > 0 && f.r.Active(f.r.Key())
@@ -256,6 +258,7 @@ type alsoError struct {
 	also error
 }
 
+// Unwrap is both kinds.
 func (e *alsoError) Unwrap() []error { return []error{e.error, e.also} }
 
 // Finish has the reading end as with End: when everything that is stored by now has been read, and what waits for
@@ -281,6 +284,7 @@ func (s *Reading) Close() error {
 // Fail ends the reading at once, for a reason of the caller's.
 func (s *Reading) Fail(why error) { s.stop(why) }
 
+// stop ends the reading and its feeds; the first reason stays.
 func (s *Reading) stop(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -294,6 +298,7 @@ func (s *Reading) stop(err error) {
 	s.cancel()
 }
 
+// notice counts findings, which are an error of the reading at its end, and passes on what is told.
 func (s *Reading) notice(n Notice) {
 	if n.Finding {
 		s.findings.Add(1)

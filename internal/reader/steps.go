@@ -13,7 +13,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file is how a feed goes on: step by step, each looking at what is due and reading a frame.
+// A feed goes on step by step: each looks at what is due by now, of parked frames, gaps and forged frames, and then reads
+// a frame, waiting for it no longer than until something is due. Errors are explained by what is known of the room.
 
 // follow reads frames until there is an end to it.
 func (f *feed) follow() error {
@@ -41,11 +42,11 @@ func (f *feed) step() (over bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if at := f.judging.pile.due(); !at.IsZero() && now.After(at) {
-		f.judging.tellPile()
+	if at := f.judging.forgedFrames.due(); !at.IsZero() && now.After(at) {
+		f.judging.tellForged()
 	}
-	wake := inbox.Earlier(again, f.judging.pile.due())
-	if f.stored && f.next < f.fresh {
+	wake := inbox.Earlier(again, f.judging.forgedFrames.due())
+	if f.stored && f.next < f.liveFrom {
 		return false, f.read(wake)
 	}
 	if f.settled.IsZero() {
@@ -111,37 +112,37 @@ func (f *feed) fallsShort(now time.Time) error {
 		return nil
 	}
 	return fmt.Errorf("room %s: %w: it is said to end at place %d now, and was said to reach to %d (%d of %d places could be read)",
-		f.subject, store.ErrUnavailable, f.past.last, f.fresh-1, f.next-1, f.fresh-1)
+		f.subject, store.ErrUnavailable, f.past.last, f.liveFrom-1, f.next-1, f.liveFrom-1)
 }
 
 // due looks at what is parked, gives up on what has been waited for long enough, and says when to look again; zero for
 // never. What is missing of a stored room is judged when that has been read to its end, as told.
 func (f *feed) due(now time.Time) (again time.Time, err error) {
-	if f.stored && f.next >= f.fresh { // it may hold nothing at all
+	if f.stored && f.next >= f.liveFrom { // it may hold nothing at all
 		f.in.Reached(f.past.first)
 	}
 	if again, err = f.waiting.unpark(); err != nil {
 		return again, err
 	}
-	if len(f.waiting.frames) > 0 && f.closing && f.next >= f.fresh && !f.judging.told[once{about: Ahead}] {
+	if len(f.waiting.frames) > 0 && f.closing && f.next >= f.liveFrom && !f.judging.told[once{about: Ahead}] {
 		f.judging.told[once{about: Ahead}] = true
 		f.s.rd.Tell("%s: waiting up to %v for entries of the room's log that messages name", f.subject, patience.Log)
 	}
 	switch {
 	case !f.stored:
-	case len(f.waiting.frames) > 0, !f.past.read() && !(f.closing && f.next >= f.fresh):
+	case len(f.waiting.frames) > 0, !f.past.read() && !(f.closing && f.next >= f.liveFrom):
 		return again, nil
-	case f.closing && f.next < f.fresh:
+	case f.closing && f.next < f.liveFrom:
 		if err := f.fallsShort(now); err != nil {
 			return again, err
 		}
 		again = now.Add(2 * tailAfter) // the past has been asked again by then
 	}
-	switch err := f.looking.weigh(f.ctx, now); {
+	switch err := f.looking.refreshFacts(f.ctx, now); {
 	case err == nil:
 		return inbox.Earlier(again, f.in.Due(now)), nil
 	case errors.Is(err, store.ErrUnavailable) && !f.closing:
-		return inbox.Earlier(again, now.Add(weighEvery)), nil // it is judged when the past can be had
+		return inbox.Earlier(again, now.Add(factsEvery)), nil // it is judged when the past can be had
 	default:
 		return again, err
 	}
@@ -157,18 +158,18 @@ func (f *feed) close() error {
 	if err != nil {
 		return err
 	}
-	f.fresh = max(f.fresh, past.Last+1)
+	f.liveFrom = max(f.liveFrom, past.Last+1)
 	return f.past.reachesTo(f.ctx, past)
 }
 
-// finish waits for nothing any more.
+// finish gives up at the end on everything that is still waited for, and tells of it.
 func (f *feed) finish(now time.Time) error {
-	if err := f.looking.weigh(f.ctx, now); err != nil {
+	if err := f.looking.refreshFacts(f.ctx, now); err != nil {
 		return err
 	}
 	f.waiting.giveUpAllParked()
 	f.in.Finish(now)
-	f.judging.tellPile()
+	f.judging.tellForged()
 	return nil
 }
 
@@ -193,7 +194,7 @@ func (f *feed) read(again time.Time) error {
 		}
 		return err
 	}
-	if !f.stored && f.kept(&frame) {
+	if !f.stored && f.resumeStored(&frame) {
 		return nil
 	}
 	if err := f.handle(f.ctx, frame); err != nil {
@@ -202,11 +203,11 @@ func (f *feed) read(again time.Time) error {
 	return f.out.flush()
 }
 
-// kept looks at a frame that came live. When it was stored, and the room's log says that frames now are, the feed goes on
+// resumeStored looks at a frame that came live. When it was stored, and the room's log says that frames now are, the feed goes on
 // as that of a stored room: with all that was stored since it last was in one, of which the subscription may not have
 // brought everything. Else what the server's headers say means nothing: in a room that stores nothing its writers choose
 // them.
-func (f *feed) kept(frame *store.Frame) (again bool) {
+func (f *feed) resumeStored(frame *store.Frame) (again bool) {
 	if frame.Seq == 0 {
 		return false
 	}
@@ -224,7 +225,7 @@ func (f *feed) kept(frame *store.Frame) (again bool) {
 	f.readStored(live)
 	f.past.followed = true
 	f.past.next, f.past.first, f.past.last = from, from, max(frame.Seq, from-1)
-	f.next, f.begun, f.from, f.fresh = from, from, from, from
+	f.next, f.begun, f.from, f.liveFrom = from, from, from, from
 	return true
 }
 
@@ -282,7 +283,7 @@ func (f *feed) hole(seq uint64, why string) {
 	known := f.reach.Last()
 	was := from <= known && known < seq
 	switch wanted := max(from, f.from); {
-	case wanted < seq && f.judging.bygones && !was: // an owner has said that what was there then is gone
+	case wanted < seq && f.judging.lastBeforeAnew && !was: // an owner has said that what was there then is gone
 		f.tell(inbox.Notice{Kind: inbox.Lost, From: wanted, To: seq - 1, Why: why + ", behind what is of before the room began anew"})
 	case wanted < seq:
 		f.tell(inbox.Notice{Kind: inbox.Lost, Finding: true, From: wanted, To: seq - 1, Why: why})

@@ -15,7 +15,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// Changes changes a room's log, one entry a call. Each is ErrDenied for who may not, ErrUnavailable when nobody knows
+// Changes changes a room's log, one entry a call: each method decides what the entry says from the log as it is when the
+// entry is made, and is asked again when another entry came in between. Each is ErrDenied for who may not, ErrUnavailable when nobody knows
 // whether it stands, and ErrConflict when others were quicker all the time.
 type Changes struct{ *Room }
 
@@ -46,6 +47,7 @@ func (r Changes) manages(s *ledger.State) error {
 	return nil
 }
 
+// article puts "a" or "an" before a role.
 func article(role ledger.Role) string {
 	switch role {
 	case ledger.RoleOwner, ledger.RoleAdmin:
@@ -59,7 +61,7 @@ func article(role ledger.Role) string {
 // Freshen rekeys the room if it is stale and the caller may, removing revoked members in the same
 // entry where its role allows. It reports whether there was anything to do.
 func (r Changes) Freshen(ctx context.Context) (bool, error) {
-	if !r.outdated() {
+	if !r.needsRekey() {
 		return false, nil
 	}
 	did := false
@@ -75,8 +77,8 @@ func (r Changes) Freshen(ctx context.Context) (bool, error) {
 	return did && err == nil, err
 }
 
-// outdated reports whether Freshen would find something to do.
-func (r Changes) outdated() bool {
+// needsRekey reports whether Freshen would find something to do.
+func (r Changes) needsRekey() bool {
 	s := r.State()
 	stale, gone := r.stale(s)
 	return (stale || len(gone) > 0) && s.Room.Role(r.Key()).Manages()
@@ -91,8 +93,8 @@ func (r Changes) stale(s *ledger.State) (stale bool, gone []crypto.PublicKey) {
 	return ledger.Stale(s.Room, bus, now), ledger.Removable(s.Room, bus, r.Key(), now)
 }
 
-// strangers is store.ErrExists when some are members.
-func (r Changes) strangers(s *ledger.State, keys []crypto.PublicKey) error {
+// noMembers is store.ErrExists when some of those to be invited are members already.
+func (r Changes) noMembers(s *ledger.State, keys []crypto.PublicKey) error {
 	var there []string
 	for _, key := range keys {
 		if s.Room.Role(key) != "" {
@@ -119,7 +121,7 @@ func (r Changes) Invite(ctx context.Context, role ledger.Role, keys ...crypto.Pu
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
-		if err := r.strangers(s, keys); err != nil {
+		if err := r.noMembers(s, keys); err != nil {
 			return nil, err
 		}
 		invite := &ledger.Invite{}

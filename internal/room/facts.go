@@ -7,7 +7,8 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
-// Facts is what the room's log says of missing frames: an inbox.Log.
+// Facts answers from the room's log what the inbox has to know of frames that are missing, to tell what may have expired
+// or was never for this client from what somebody withholds: it is an inbox.Log.
 type Facts struct{ *Room }
 
 // Owes reports whether the log owes this client an epoch's key.

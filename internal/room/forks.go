@@ -13,8 +13,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// Forked stops the room: two histories of it are proven, for this process and all later ones. Forks about which a
-// person has decided stop nothing, as is said.
+// Forked stops the room, for this process and all later ones: a frame proves that an owner or admin holds another history
+// of it (SPEC.md §6). settled says that a person has decided about forks of that sender before, and that nothing was
+// stopped. The error is that of Frozen, or of the pins.
 func (r *Room) Forked(ctx context.Context, f pins.Fork) (settled bool, err error) {
 	if err := r.Pins.Forks.Add(ctx, r.ID, f); err != nil {
 		return false, err

@@ -21,8 +21,9 @@ func NewKey() (key crypto.RoomKey) {
 	return key
 }
 
-// Keys holds a room's opened keys, by epoch. They are in memory only. One caller at a time fetches a key,
-// and holds nobody up who has the key it needs.
+// Keys holds a room's opened keys, by epoch. They are in memory only. A key is found by the chain that leads back from a
+// later one, where history is shared, or in the client's own sealed copies (SPEC.md §5). One caller at a time fetches a
+// key, and holds nobody up who has the key it needs.
 type Keys struct {
 	room *Room
 	turn chan struct{} // held by whoever fetches a key, and by it alone: keys
@@ -99,6 +100,7 @@ func (k *Keys) Get(ctx context.Context, epochs []ledger.Epoch, epoch uint32) (cr
 	return k.roomKey(ctx, epochs, epoch)
 }
 
+// put keeps an opened key.
 func (k *Keys) put(epoch uint32, key crypto.RoomKey) {
 	if k.keys == nil {
 		k.keys = map[uint32]crypto.RoomKey{}

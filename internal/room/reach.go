@@ -53,8 +53,8 @@ type Sent struct {
 	Mark  crypto.Follows   // its stream, up to it; the place comes with the acknowledgement
 	Told  []crypto.Follows // of other streams, in it
 
-	again bool   // it was sent before
-	after uint64 // how far the room was known to reach then
+	resent bool   // it was sent before
+	after  uint64 // how far the room was known to reach then
 }
 
 // Remember reads what is known of a room; before anything is sent there or read, since what other processes do
@@ -103,8 +103,8 @@ func (m *Reach) Acknowledged(ctx context.Context, f *Sent, place uint64) error {
 func (m *Reach) Sending(ctx context.Context, f *Sent) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !f.again {
-		f.again, f.after = true, m.reached
+	if !f.resent {
+		f.resent, f.after = true, m.reached
 	}
 	known := crypto.Follows{Stream: f.Mark.Stream}
 	if m.stream.Stream == f.Mark.Stream {
@@ -185,7 +185,7 @@ func (m *Reach) Write(ctx context.Context) error {
 	return m.r.Pins.Places.Reached(ctx, m.r.ID, at)
 }
 
-// acked records how much of one's own stream was acknowledged.
+// acked records how much of one's own stream was acknowledged, so that a later process can say so in its first frame.
 func (m *Reach) acked(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -57,3 +57,60 @@ func TestOnePlaceEach(t *testing.T) {
 		}
 	}
 }
+
+// TestReached: what was read and acknowledged of a room is known to the next process, which tells by it that the room ends
+// earlier, or has another frame there; a person may take it for what it is, and an owner's word makes it begin anew.
+func TestReached(t *testing.T) {
+	w := roomtest.New(t)
+	r := w.Room("reached", ledger.DefaultPolicy())
+	reach := func() *room.Reach {
+		t.Helper()
+		m, err := r.Remember(w.Ctx)
+		w.Must(err)
+		return m
+	}
+	m := reach()
+	if m.Last() != 0 || m.Another(5, nil) || (*room.Reach)(nil).Last() != 0 {
+		t.Errorf("a new room is known up to place %d", m.Last())
+	}
+	w.Must(m.Met(w.Ctx, 5, []byte("five")))
+	w.Must(m.Met(w.Ctx, 4, []byte("four"))) // which says nothing new
+	f := room.Sent{Frame: []byte("six"), Mark: crypto.Follows{Stream: [16]byte{1}, Frames: 1}}
+	w.Must(m.Sending(w.Ctx, &f))
+	w.Must(m.Acknowledged(w.Ctx, &f, 6))
+	w.Must(m.End(w.Ctx, true))
+	w.Must(m.End(w.Ctx, false)) // with nothing new
+
+	m = reach()
+	if m.Last() != 6 || m.Known.Seq != 5 || m.Known.Own != 6 {
+		t.Errorf("it is known up to %d, read up to %d, written up to %d", m.Last(), m.Known.Seq, m.Known.Own)
+	}
+	for place, frame := range map[uint64]string{5: "five", 6: "six"} {
+		if m.Another(place, []byte(frame)) || !m.Another(place, []byte("another")) || m.Another(9, []byte("another")) {
+			t.Errorf("another frame at place %d is not told", place)
+		}
+	}
+	if err := m.Acknowledged(w.Ctx, &room.Sent{}, 6); !errors.Is(err, room.ErrRolledBack) {
+		t.Errorf("a frame is stored where another was: %v", err)
+	}
+	untold, err := r.Pins.Streams.Untold(w.Ctx, r.ID, [16]byte{})
+	w.Must(err)
+	if len(untold) != 1 || untold[0] != (crypto.Follows{Stream: [16]byte{1}, Frames: 1, Place: 6}) {
+		t.Errorf("the next frame is to tell of %+v", untold)
+	}
+	w.Must(m.Acknowledged(w.Ctx, &room.Sent{Told: untold, Mark: crypto.Follows{Stream: [16]byte{2}, Frames: 1}}, 7))
+	if untold, err = r.Pins.Streams.Untold(w.Ctx, r.ID, [16]byte{}); err != nil || len(untold) != 0 {
+		t.Errorf("what was told is to be told again: %+v, %v", untold, err)
+	}
+
+	at := m.Known
+	at.Accepted = 6
+	w.Must(r.Pins.Places.Accept(w.Ctx, r.ID, at))
+	if n := reach().Last(); n != 0 {
+		t.Errorf("a room that a person takes for what it is is held against place %d", n)
+	}
+	w.Must(room.Changes{Room: r}.SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Anew = true }))
+	if m = reach(); m.Pinned != 0 || m.Known.Seq != 0 {
+		t.Errorf("a room that began anew is held against place %d", m.Pinned)
+	}
+}

@@ -11,7 +11,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// rekey makes the next epoch's key. history is that after the entry.
+// rekey makes the next epoch's key, and what the entry says of it: a commitment, and, where history is and stays shared, the
+// present key sealed under the next one (SPEC.md §5). history is the policy's after the entry.
 func (r Changes) rekey(ctx context.Context, s *ledger.State, history string) (*ledger.Rekey, *mirror.Key, error) {
 	old := s.Room.Epoch()
 	key := NewKey()

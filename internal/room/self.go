@@ -1,8 +1,13 @@
 // Package room is a room as one client works in it: what its log says, the keys of its epochs, how far it is known to
-// reach, and who of those in it is not to be believed any more. It changes the log, too; reading and writing messages are
-// packages reader and writer.
+// reach, and who of those in it is not to be believed any more. It changes the log, too.
 //
-// A Room is opened for a Self, which is what all rooms of one client have in common.
+// What it promises: whether this client may read or write is decided by the log as verified here, never by a server's
+// word; keys are kept in memory only, and are what the log commits to; a proven fork stops the room for all later
+// processes. It leaves to others: messages (packages reader and writer), the rules of the log (ledger), and to verify and
+// remember it (mirror, pins).
+//
+// A Room is opened for a Self, which is what all rooms of one client have in common. Its Keys, Usage and Alarms, and a
+// Reach for each who reads or writes, have their state and its lock each to themselves.
 package room
 
 import (

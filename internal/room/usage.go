@@ -30,7 +30,8 @@ func (r Changes) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Usage counts the messages of a room's newest epoch that this process has sent or read.
+// Usage counts the messages of a room's newest epoch that this process has sent or read, by which its key grows old where
+// the policy says so. The zero value is ready, and safe for concurrent use.
 type Usage struct {
 	mu       sync.Mutex
 	epoch    uint32
@@ -60,7 +61,7 @@ func (u *Usage) Of(epoch uint32) uint64 {
 	return u.messages
 }
 
-// warn reports whether an epoch's age is to be told: once.
+// warn reports whether people are to be told that an epoch's key is due to be renewed: once for each epoch.
 func (u *Usage) warn(epoch uint32) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -29,7 +29,7 @@ func TestAckedIsABeginning(t *testing.T) {
 	p.mu.Unlock()
 	for _, f := range []flight{first, second, third} {
 		f.messages = 1
-		p.flying <- f
+		p.inFlight <- f
 	}
 	if err := p.Close(w.Ctx); err != ErrClosed {
 		t.Errorf("a failed stream closes with %v", err)

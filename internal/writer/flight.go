@@ -11,7 +11,8 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// flight is a frame on its way.
+// flight is a frame on its way. send transmits it for the first time; collect awaits its acknowledgement, and transmits it
+// again until there is one, the client may not write any more, or patience.GiveUp is over.
 type flight struct {
 	room.Sent
 	stored   bool   // by the room's stream, which acknowledges it
@@ -33,9 +34,10 @@ func (f *flight) transmit(p *Stream) error {
 	return nil
 }
 
-// await gets the frame acknowledged, and returns its place in the room's stream, 0 where there is none. In a stored room the same frame may be sent any number of
-// times: its id keeps the stream from storing it twice. That the stream knows the id of a frame that was
-// sent once says that somebody else has used it: the frame is not stored, and goes out under another.
+// await gets the frame acknowledged, and returns its place in the room's stream, 0 where there is none. In a stored room
+// the same frame may be sent any number of times: its id keeps the stream from storing it twice. That the stream knows the
+// id of a frame that was sent only once says that somebody else has used it: the frame is not stored, and goes out under
+// another.
 func (f *flight) await(p *Stream) (place uint64, err error) {
 	sent := 1
 	deadline := time.Now().Add(max(patience.GiveUp, p.w.Timeout))
@@ -52,7 +54,7 @@ func (f *flight) await(p *Stream) (place uint64, err error) {
 			return 0, err
 		}
 		p.mu.Lock()
-		p.unacked, p.again = err, true
+		p.unacked, p.resending = err, true
 		p.mu.Unlock()
 		if time.Now().After(deadline) {
 			return 0, fmt.Errorf("publish to %s: %w", p.r.Subject(), err)

@@ -9,9 +9,10 @@ import (
 	"github.com/unibus/unibus/internal/room"
 )
 
-// send makes frames of what waits until the end.
+// send makes frames of what waits in the outbox until the stream ends, the last with the mark that it does. It is one of the
+// stream's two goroutines; what it sends goes on to collect, the other.
 func (p *Stream) send() {
-	defer close(p.flying)
+	defer close(p.inFlight)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
@@ -28,15 +29,15 @@ func (p *Stream) send() {
 				return // nothing was ever sent: there is no stream to end
 			}
 		}
-		if err := p.launch(flags); err != nil || flags != 0 {
+		if err := p.sendFrame(flags); err != nil || flags != 0 {
 			return
 		}
 	}
 }
 
-// launch seals and sends what waits as one frame. p.mu is held, but not while it works; busy keeps
-// others from launching meanwhile.
-func (p *Stream) launch(flags byte) error {
+// sendFrame seals and sends what waits as one frame. p.mu is held, but not while it works; busy keeps
+// others from sending meanwhile.
+func (p *Stream) sendFrame(flags byte) error {
 	content, messages := p.out.Take()
 	if flags&crypto.FlagMore != 0 {
 		messages-- // it is whole with its last piece
@@ -44,7 +45,7 @@ func (p *Stream) launch(flags byte) error {
 	p.sent += uint64(messages)
 	p.busy = true
 	p.wake.Broadcast()
-	for p.again && p.failed == nil { // what is stored out of its order looks lost for a while
+	for p.resending && p.failed == nil { // what is stored out of its order looks lost for a while
 		p.wake.Wait()
 	}
 	p.mu.Unlock()
@@ -54,13 +55,13 @@ func (p *Stream) launch(flags byte) error {
 	}
 	if err == nil {
 		select {
-		case p.flying <- f:
+		case p.inFlight <- f:
 		case <-p.ctx.Done():
 			err = p.ctx.Err()
 		}
 	}
 	p.mu.Lock()
-	p.out.SetMost(together(&p.r.Ledger().Policy)) // the policy may have changed
+	p.out.SetMost(messagesPerFrame(&p.r.Ledger().Policy)) // the policy may have changed
 	p.busy, p.stored = false, p.seal.stored
 	if err != nil && p.failed == nil {
 		p.failed = err // collect ends the rest, when it has the acknowledgements of what is on its way
@@ -84,7 +85,7 @@ func (p *Stream) collect() {
 	defer write.Stop()
 	for {
 		select {
-		case f, ok := <-p.flying:
+		case f, ok := <-p.inFlight:
 			if !ok {
 				failed := p.failure()
 				err := reach.End(context.WithoutCancel(p.ctx), failed == nil)
@@ -98,7 +99,7 @@ func (p *Stream) collect() {
 				err = reach.Acknowledged(p.ctx, &f.Sent, place)
 			}
 			p.mu.Lock()
-			p.account(&f, err)
+			p.countAcked(&f, err)
 			p.wake.Broadcast()
 			p.mu.Unlock()
 		case <-write.C:
@@ -109,9 +110,9 @@ func (p *Stream) collect() {
 	}
 }
 
-// account counts a frame's messages if it was acknowledged and every one before it was: whoever goes on behind the
+// countAcked counts a frame's messages if it was acknowledged and every one before it was: whoever goes on behind the
 // first so many messages leaves none out. p.mu is held.
-func (p *Stream) account(f *flight, err error) {
+func (p *Stream) countAcked(f *flight, err error) {
 	if err != nil {
 		p.missed = true
 		p.fail(err)
@@ -120,7 +121,7 @@ func (p *Stream) account(f *flight, err error) {
 	if !p.missed {
 		p.acked += uint64(f.messages)
 	}
-	p.again = p.again && len(p.flying) > 0
+	p.resending = p.resending && len(p.inFlight) > 0
 }
 
 // fail ends the publisher with its first error; p.mu is held.

@@ -11,8 +11,8 @@ import (
 	"github.com/unibus/unibus/internal/room"
 )
 
-// sealer makes the frames of a stream, one at a time. It goes on with a stream of its own where readers could not check
-// them as one.
+// sealer makes the frames of a stream, one at a time: it asks the room's log what a frame has to say and under which key,
+// and signs it. Where readers could not check the frames as one stream it goes on with another, under a new id.
 type sealer struct {
 	w   *Writer
 	r   *room.Room
@@ -84,7 +84,7 @@ func (s *sealer) confirm(ctx context.Context) error {
 	if err := errors.Join(s.r.Bus.Sync(ctx), s.r.Sync(ctx)); err != nil {
 		return err
 	}
-	return fresh(ctx, s.r)
+	return renewKey(ctx, s.r)
 }
 
 // newMessageID makes an id that nobody can use up beforehand: ids are a stream's, not a sender's.
@@ -93,6 +93,7 @@ func newMessageID() string {
 	return hex.EncodeToString(id[:])
 }
 
+// newID makes an id of a stream.
 func newID() (id [16]byte) {
 	_, _ = rand.Read(id[:]) // it never fails: it ends the process instead
 	return id

@@ -1,5 +1,10 @@
 // Package writer sends messages into rooms: what waits becomes frames, sealed and signed, each sent until it is
-// acknowledged. It knows nothing of who reads them.
+// acknowledged (SPEC.md §6).
+//
+// What it promises: messages of a stream are stored in the order in which they were handed over, each once, and none is
+// counted as acknowledged unless all before it are. A frame is made under the log and the key as they are then, and none
+// when this client may not write any more. It leaves to others how messages are put into frames (package outbox), and
+// knows nothing of who reads them.
 //
 // A Stream has two goroutines: one makes frames of what waits and sends them, the other takes the acknowledgements in
 // order and sends again what got none.
@@ -25,7 +30,7 @@ import (
 
 const (
 	maxHeaders  = 64 << 10    // bytes of a message's headers
-	inFlight    = 16          // frames sent and not yet acknowledged
+	maxInFlight = 16          // frames sent and not yet acknowledged
 	payloadRoom = 512         // of NATS's max_payload, for NATS headers
 	clockBack   = time.Minute // that a clock may be behind the last seal time within a stream
 )
@@ -46,31 +51,31 @@ type Writer struct {
 // Stream is one stream of messages to a room, in order. Messages that are waiting go into one frame; a lone one goes at
 // once. It is safe for concurrent use, and holds at most 32 frames.
 type Stream struct {
-	w     *Writer
-	r     *room.Room
-	most  int // bytes of a message
-	reach *room.Reach
-	seal  sealer // used by whoever has made the stream busy
+	w          *Writer
+	r          *room.Room
+	maxMessage int // bytes of a message
+	reach      *room.Reach
+	seal       sealer // used by whoever has made the stream busy
 
-	mu      sync.Mutex
-	wake    sync.Cond // room in the outbox, something in it, or an end
-	out     *outbox.Outbox
-	closing bool
-	failed  error
-	unacked error  // why the last try to have a frame stored failed
-	sent    uint64 // messages in frames made so far
-	acked   uint64 // messages acknowledged, from the first on
-	missed  bool   // a frame was not acknowledged: what was after it does not count
-	stored  bool   // the room stores what was sent last
-	busy    bool   // a frame is being made or sent
-	again   bool   // frames are being sent again, which those behind them wait for
-	split   bool   // a message is being sent in pieces, which nothing may come between
+	mu        sync.Mutex
+	wake      sync.Cond // room in the outbox, something in it, or an end
+	out       *outbox.Outbox
+	closing   bool
+	failed    error
+	unacked   error  // why the last try to have a frame stored failed
+	sent      uint64 // messages in frames made so far
+	acked     uint64 // messages acknowledged, from the first on
+	missed    bool   // a frame was not acknowledged: what was after it does not count
+	stored    bool   // the room stores what was sent last
+	busy      bool   // a frame is being made or sent
+	resending bool   // frames are being sent again, which those behind them wait for
+	split     bool   // a message is being sent in pieces, which nothing may come between
 
-	flying chan flight
-	ctx    context.Context
-	cancel context.CancelFunc
-	wait   sync.WaitGroup
-	detach func()
+	inFlight chan flight
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wait     sync.WaitGroup
+	detach   func()
 }
 
 // Begin begins a stream in a room. It fails with ErrDenied when this client may not write. A stale room is rekeyed first
@@ -86,23 +91,23 @@ func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
 	if err := errors.Join(synced, granted); err != nil {
 		return nil, cmp.Or(w.Refused(), err)
 	}
-	if err := fresh(ctx, r); err != nil {
+	if err := renewKey(ctx, r); err != nil {
 		return nil, err
 	}
 	if _, _, err := r.Writing(ctx); err != nil {
 		return nil, err
 	}
 	policy := r.Ledger().Policy
-	most := mostOf(policy)
+	most := maxMessage(policy)
 	p := &Stream{
-		w: w, r: r, stored: policy.Stored(), flying: make(chan flight, inFlight), most: most,
+		w: w, r: r, stored: policy.Stored(), inFlight: make(chan flight, maxInFlight), maxMessage: most,
 		out: outbox.New(min(crypto.MaxFrame, w.Conn.MaxPayload()-payloadRoom, most), policy.Pad),
 	}
 	p.seal = sealer{w: w, r: r, out: p.out, stream: newID(), stored: p.stored}
 	if p.out.Limit() < outbox.MinLimit {
 		return nil, fmt.Errorf("publish: %w: a frame does not fit into what the server takes (max_payload, %d bytes), or into half of what the room keeps", store.ErrInvalid, w.Conn.MaxPayload())
 	}
-	p.out.SetMost(together(&policy))
+	p.out.SetMost(messagesPerFrame(&policy))
 	var err error
 	if p.reach, err = r.Remember(ctx); err != nil {
 		return nil, err
@@ -125,8 +130,8 @@ func (p *Stream) start() error {
 	return nil
 }
 
-// fresh renews the room's key where that is due, if this client may.
-func fresh(ctx context.Context, r *room.Room) error {
+// renewKey renews the room's key where that is due, if this client may.
+func renewKey(ctx context.Context, r *room.Room) error {
 	change := room.Changes{Room: r}
 	if _, err := change.Freshen(ctx); err != nil {
 		return err
@@ -134,19 +139,19 @@ func fresh(ctx context.Context, r *room.Room) error {
 	return change.Renew(ctx)
 }
 
-// mostOf is how many bytes a message, and a frame, may have in a room. One that keeps no more than so many bytes has
+// maxMessage is how many bytes a message, and a frame, may have in a room. One that keeps no more than so many bytes has
 // always half of them when something has expired, which tells that from a loss (SPEC.md §6): nothing is larger than
 // that half.
-func mostOf(p ledger.Policy) int {
+func maxMessage(p ledger.Policy) int {
 	if !p.Stored() || p.Retain.Bytes == 0 {
 		return room.MaxMessage
 	}
 	return int(min(p.Retain.Bytes/2, room.MaxMessage))
 }
 
-// together is how many messages go into a frame at most, 0 for as many as fit: the age of a key is looked at once a
+// messagesPerFrame is how many messages go into a frame at most, 0 for as many as fit: the age of a key is looked at once a
 // frame, and where it is told in messages a frame is to be a small part of it.
-func together(p *ledger.Policy) (messages int) {
+func messagesPerFrame(p *ledger.Policy) (messages int) {
 	if after := p.RekeyAfter.Messages; after > 0 && p.Encrypted() {
 		return int(max(after/8, 1))
 	}
@@ -168,8 +173,8 @@ func (p *Stream) Publish(body []byte, headers ...crypto.Field) error {
 	if err := check(body, headers); err != nil {
 		return err
 	}
-	if len(body) > p.most {
-		return fmt.Errorf("publish: %w: %d bytes are too many for this room: of what it keeps one message takes at most half, %d bytes", store.ErrInvalid, len(body), p.most)
+	if len(body) > p.maxMessage {
+		return fmt.Errorf("publish: %w: %d bytes are too many for this room: of what it keeps one message takes at most half, %d bytes", store.ErrInvalid, len(body), p.maxMessage)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,6 +209,7 @@ func check(body []byte, headers []crypto.Field) error {
 	return nil
 }
 
+// usable says why the stream takes no more messages; nil while it does. p.mu is held.
 func (p *Stream) usable() error {
 	if p.failed != nil {
 		return p.failed
@@ -236,7 +242,7 @@ func (p *Stream) pieces(body []byte, headers []crypto.Field) error {
 		if len(rest) == 0 {
 			flags = 0
 		}
-		if err := p.launch(flags); err != nil {
+		if err := p.sendFrame(flags); err != nil {
 			return err
 		}
 		body, headers = rest, nil
@@ -262,7 +268,7 @@ func (p *Stream) Close(ctx context.Context) error {
 	p.closing = true
 	p.wake.Broadcast()
 	p.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { p.end(p.late(ctx.Err())) })
+	stop := context.AfterFunc(ctx, func() { p.end(p.gaveUp(ctx.Err())) })
 	defer stop()
 	p.wait.Wait()
 	p.mu.Lock()
@@ -270,11 +276,11 @@ func (p *Stream) Close(ctx context.Context) error {
 	p.fail(ErrClosed)
 	p.mu.Unlock()
 	p.detach()
-	return p.settled(ctx, err)
+	return p.outcome(ctx, err)
 }
 
-// late is the error of whoever waits for acknowledgements no longer.
-func (p *Stream) late(err error) error {
+// gaveUp is the error of whoever waits for acknowledgements no longer.
+func (p *Stream) gaveUp(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.unacked != nil && errors.Is(err, context.DeadlineExceeded) {
@@ -283,8 +289,8 @@ func (p *Stream) late(err error) error {
 	return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
 }
 
-// settled ends a wait for acknowledgements; a live room has none, but a server that took everything.
-func (p *Stream) settled(ctx context.Context, err error) error {
+// outcome ends a wait for acknowledgements; a live room has none, but a server that took everything.
+func (p *Stream) outcome(ctx context.Context, err error) error {
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -311,7 +317,7 @@ func (p *Stream) Flush(ctx context.Context) error {
 	}
 	err := p.failed
 	p.mu.Unlock()
-	return p.settled(ctx, err)
+	return p.outcome(ctx, err)
 }
 
 // Usable reports whether the stream takes messages still.

@@ -12,40 +12,41 @@ import (
 // Of a member who floods a room with what does not authenticate so many frames are told one by one; the others are
 // counted, and told together every so often. Of further senders, whom only a server can invent, all are told together.
 const (
-	rubbishEach    = 16
-	rubbishEvery   = 10 * time.Second
-	rubbishSenders = 256
+	forgedEach    = 16
+	forgedEvery   = 10 * time.Second
+	forgedSenders = 256
 )
 
-// rubbish is what a sender has of it.
-type rubbish struct {
+// forgedBySender counts the frames under one sender's subject that do not authenticate.
+type forgedBySender struct {
 	each  int // told one by one
 	more  uint64
 	first uint64 // of those that are not told yet, and the last
 	last  uint64
 }
 
-// pile is the rubbish of all senders in a room.
-type pile struct {
-	of    map[crypto.PublicKey]*rubbish
+// forgedFrames counts the frames of a room that do not authenticate. Of each sender the first are told of as they come; the
+// others are only counted, and tellForged tells of them together.
+type forgedFrames struct {
+	of    map[crypto.PublicKey]*forgedBySender
 	since time.Time // when the first was counted of those that are not told yet
 }
 
-// takes reports whether one more frame is only counted.
-func (p *pile) takes(frame store.Frame) bool {
+// onlyCounts counts a frame, and reports whether it is to be told of together with others, not by itself.
+func (p *forgedFrames) onlyCounts(frame store.Frame) bool {
 	if p.of == nil {
-		p.of = map[crypto.PublicKey]*rubbish{}
+		p.of = map[crypto.PublicKey]*forgedBySender{}
 	}
 	sender := frame.Sender
-	if p.of[sender] == nil && len(p.of) >= rubbishSenders {
+	if p.of[sender] == nil && len(p.of) >= forgedSenders {
 		sender = crypto.PublicKey{}
 	}
 	r := p.of[sender]
 	if r == nil {
-		r = &rubbish{}
+		r = &forgedBySender{}
 		p.of[sender] = r
 	}
-	if r.each < rubbishEach {
+	if r.each < forgedEach {
 		r.each++
 		return false
 	}
@@ -60,16 +61,16 @@ func (p *pile) takes(frame store.Frame) bool {
 }
 
 // due is when what was counted is to be told; zero for nothing.
-func (p *pile) due() time.Time {
+func (p *forgedFrames) due() time.Time {
 	if p.since.IsZero() {
 		return time.Time{}
 	}
-	return p.since.Add(rubbishEvery)
+	return p.since.Add(forgedEvery)
 }
 
-// tellPile tells of what was counted.
-func (j *judging) tellPile() {
-	for sender, r := range j.pile.of {
+// tellForged tells of what was counted.
+func (j *judging) tellForged() {
+	for sender, r := range j.forgedFrames.of {
 		if r.more == 0 {
 			continue
 		}
@@ -81,7 +82,7 @@ func (j *judging) tellPile() {
 		j.f.tell(n)
 		r.more = 0
 	}
-	j.pile.since = time.Time{}
+	j.forgedFrames.since = time.Time{}
 }
 
 // anybodys says who may be behind what does not authenticate in a room that stores nothing: a server sends its answer to
@@ -95,7 +96,7 @@ func (j *judging) forged(frame store.Frame, why error) {
 	h, _ := crypto.ParseHeader(frame.Data)
 	j.f.in.Damaged(frame.Sender, frame.Seq, frame.Seq)
 	finding := j.f.stored && j.f.facts.Known(frame.Sender) && !j.bygone(frame)
-	if (finding || !j.f.stored) && frame.Seq >= j.f.from && j.pile.takes(frame) {
+	if (finding || !j.f.stored) && frame.Seq >= j.f.from && j.forgedFrames.onlyCounts(frame) {
 		return
 	}
 	if !j.f.stored {

@@ -1,0 +1,210 @@
+package room_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/roomtest"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// TestWhoMayChange: what only those who manage a room may do is refused to a member, and to who is out of it, before any
+// key is made; nobody without access to the bus changes anything.
+func TestWhoMayChange(t *testing.T) {
+	o := newTrio(t, live())
+	dave := o.User("dave")
+	for name, change := range map[string]func(room.Changes) error{
+		"invite": func(c room.Changes) error { return c.Invite(o.Ctx, ledger.RoleMember, dave.Key()) },
+		"kick":   func(c room.Changes) error { return c.Kick(o.Ctx, o.carol.Key()) },
+		"rekey":  func(c room.Changes) error { return c.Rekey(o.Ctx) },
+	} {
+		refused(t, change(changes(o.member)), store.ErrDenied, remedy.None, "you are a member")
+		refused(t, change(changes(o.reader)), store.ErrDenied, remedy.None, "you are a reader")
+		if head := o.member.State().Head.Seq; head != 3 {
+			t.Errorf("%s left the log at entry %d", name, head)
+		}
+	}
+	for name, err := range map[string]error{
+		"the role":   changes(o.member).SetRole(o.Ctx, o.carol.Key(), ledger.RoleMember),
+		"the policy": changes(o.member).SetPolicy(o.Ctx, func(p *room.PolicyChange) { p.Pad = true }),
+		"the end":    changes(o.member).Archive(o.Ctx),
+	} {
+		if !errors.Is(err, store.ErrDenied) {
+			t.Errorf("a member changes %s: %v", name, err)
+		}
+	}
+	o.Must(changes(o.member).Leave(o.Ctx))
+	refused(t, changes(o.member).Rekey(o.Ctx), store.ErrDenied, remedy.None, "you are not a member")
+	if err := changes(o.member).Leave(o.Ctx); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("who has left leaves: %v", err)
+	}
+	o.Revoke(o.carol.Key())
+	o.carol.Self.Bus = o.Self.Bus // a revoked client is told nothing any more
+	if err := changes(o.reader).Leave(o.Ctx); !errors.Is(err, roomtest.ErrExcluded) {
+		t.Errorf("who lost access leaves: %v", err)
+	}
+}
+
+// TestInvite: members, strangers to the bus and those who never connected are not invited, and then nobody is.
+func TestInvite(t *testing.T) {
+	o := newTrio(t, live())
+	invite := func(keys ...crypto.PublicKey) error {
+		return changes(o.owner).Invite(o.Ctx, ledger.RoleMember, keys...)
+	}
+	dave, absent, stranger := o.User("dave"), o.Stranger('e').Key(), o.Stranger('f').Key()
+	o.Allow(absent, "erin")
+	refused(t, invite(o.bob.Key()), store.ErrExists, remedy.None, "bob: ", "in the room already")
+	refused(t, invite(o.bob.Key(), dave.Key()), store.ErrExists, remedy.LeaveOut, "bob: ", "nobody was invited")
+	refused(t, invite(stranger), store.ErrDenied, remedy.AllowUser, "not on the allowlist")
+	refused(t, invite(dave.Key(), absent), store.ErrNotFound, remedy.PublishCard, "erin has not connected yet")
+	if head := o.owner.State().Head.Seq; head != 3 {
+		t.Errorf("refused invitations left the log at entry %d", head)
+	}
+	o.Must(invite(dave.Key()))
+	if r := dave.Open(o.owner.ID); r.Ledger().Role(dave.Key()) != ledger.RoleMember || r.Ledger().Epoch().Number != 1 {
+		t.Errorf("dave is %q in epoch %d", r.Ledger().Role(dave.Key()), r.Ledger().Epoch().Number)
+	}
+}
+
+// TestJoined: where history is joined an invitation renews the key, and its newcomer reads nothing from before.
+func TestJoined(t *testing.T) {
+	o := newTrio(t, joined())
+	if epochs := o.reader.Ledger().Epochs; len(epochs) != 3 {
+		t.Fatalf("two invitations made %d epochs", len(epochs))
+	}
+	if _, err := o.reader.Keys.Get(o.Ctx, o.reader.Ledger().Epochs, 2); !errors.Is(err, room.ErrNoKey) {
+		t.Errorf("a newcomer has the key of before: %v", err)
+	}
+	if holds, err := o.reader.HoldsKey(o.Ctx); err != nil || !holds {
+		t.Errorf("a newcomer lacks the present key: %v", err)
+	}
+	if facts := (room.Facts{Room: o.reader}); facts.Owes(2) || facts.OwesAt(2) || !facts.Owes(3) {
+		t.Error("the log owes a newcomer the keys of before, or not the present one")
+	}
+}
+
+// TestKick: who is removed has no key of the epoch that its removal begins; who is no member is not removed.
+func TestKick(t *testing.T) {
+	o := newTrio(t, live())
+	refused(t, changes(o.owner).Kick(o.Ctx, o.Stranger('x').Key()), store.ErrNotFound, remedy.None, "not a member")
+	o.Must(changes(o.owner).Kick(o.Ctx, o.bob.Key()))
+	epoch := o.owner.Ledger().Epoch()
+	if epoch.Number != 2 {
+		t.Errorf("the room is in epoch %d", epoch.Number)
+	}
+	if copies, err := o.bob.Store.Key(o.Ctx, o.owner.ID, 2, o.bob.Key()); err == nil {
+		t.Errorf("there are %d copies of the new key for who was removed", len(copies))
+	}
+	o.sync(o.reader)
+	if holds, err := o.reader.HoldsKey(o.Ctx); err != nil || !holds {
+		t.Errorf("who stays lacks the new key: %v", err)
+	}
+}
+
+// TestRevokedMember: who lost access to the bus is removed, with a new key, by the next who manages the room: when it
+// freshens it, kicks another or renews the key. Who does not manage it changes nothing.
+func TestRevokedMember(t *testing.T) {
+	for name, change := range map[string]func(o *trio) error{
+		"freshen": func(o *trio) error {
+			did, err := changes(o.owner).Freshen(o.Ctx)
+			if !did && err == nil {
+				err = errors.New("there was nothing to do")
+			}
+			return err
+		},
+		"kick":  func(o *trio) error { return changes(o.owner).Kick(o.Ctx, o.carol.Key()) },
+		"rekey": func(o *trio) error { return changes(o.owner).Rekey(o.Ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newTrio(t, live())
+			o.Revoke(o.bob.Key())
+			o.sync(o.reader)
+			if did, err := changes(o.reader).Freshen(o.Ctx); did || err != nil {
+				t.Errorf("a reader freshens: %v, %v", did, err)
+			}
+			o.Must(change(o))
+			if r := o.owner.Ledger(); r.Role(o.bob.Key()) != "" || r.Epoch().Number != 2 {
+				t.Errorf("the revoked member is %q, in epoch %d", r.Role(o.bob.Key()), r.Epoch().Number)
+			}
+			if did, err := changes(o.owner).Freshen(o.Ctx); did || err != nil {
+				t.Errorf("there is still something to freshen: %v, %v", did, err)
+			}
+		})
+	}
+}
+
+// TestLeft: a room that somebody has left is rekeyed by the next who manages it.
+func TestLeft(t *testing.T) {
+	o := newTrio(t, live())
+	o.Must(changes(o.member).Leave(o.Ctx))
+	o.sync(o.owner)
+	if did, err := changes(o.owner).Freshen(o.Ctx); !did || err != nil {
+		t.Errorf("%v, %v", did, err)
+	}
+	if n := o.owner.Ledger().Epoch().Number; n != 2 {
+		t.Errorf("the room is in epoch %d", n)
+	}
+}
+
+// TestSetRole: a role that a member has already is no change; who is no member has none.
+func TestSetRole(t *testing.T) {
+	o := newTrio(t, live())
+	refused(t, changes(o.owner).SetRole(o.Ctx, o.Stranger('x').Key(), ledger.RoleMember), store.ErrNotFound, remedy.None, "not a member")
+	o.Must(changes(o.owner).SetRole(o.Ctx, o.carol.Key(), ledger.RoleReader))
+	if head := o.owner.State().Head.Seq; head != 3 {
+		t.Errorf("no change left the log at entry %d", head)
+	}
+	o.Must(changes(o.owner).SetRole(o.Ctx, o.carol.Key(), ledger.RoleMember))
+	o.sync(o.reader)
+	if _, _, err := o.reader.Writing(o.Ctx); err != nil {
+		t.Errorf("a reader that became a member does not write: %v", err)
+	}
+}
+
+// TestSetPolicy: another history renews the key, by a chain that leads back only where it was and is shared; anything
+// else does not.
+func TestSetPolicy(t *testing.T) {
+	o := newTrio(t, live())
+	set := func(edit func(p *room.PolicyChange)) { o.Must(changes(o.owner).SetPolicy(o.Ctx, edit)) }
+	set(func(p *room.PolicyChange) { p.Pad = true })
+	if p := o.owner.Ledger().Policy; !p.Pad || o.owner.Ledger().Epoch().Number != 1 {
+		t.Errorf("%+v, epoch %d", p, o.owner.Ledger().Epoch().Number)
+	}
+	set(func(p *room.PolicyChange) { p.History = ledger.HistoryJoined })
+	set(func(p *room.PolicyChange) { p.History = ledger.HistoryShared })
+	o.Must(changes(o.owner).Rekey(o.Ctx))
+	epochs := o.owner.Ledger().Epochs
+	if len(epochs) != 4 || epochs[1].Previous != nil || epochs[2].Previous != nil || epochs[3].Previous == nil {
+		t.Errorf("%d epochs, or the wrong ones lead back", len(epochs))
+	}
+}
+
+// TestFacts: what a room's log says of missing frames follows its policy, and an owner's word that what was stored is
+// gone.
+func TestFacts(t *testing.T) {
+	w := roomtest.New(t)
+	r := w.Room("facts", ledger.DefaultPolicy())
+	f := room.Facts{Room: r}
+	if at, when := f.Began(); at != 1 || !when.Equal(f.Created()) || f.SinceAnew(1) || f.BeforeAnew(1) || f.Bygone(when.Add(-1)) {
+		t.Errorf("a new room began at entry %d, %v", at, when)
+	}
+	if at, _ := f.Joined(w.Key()); at != 1 || !f.Known(w.Key()) || f.Known(w.Stranger('x').Key()) || f.Archived() {
+		t.Errorf("its owner joined at entry %d", at)
+	}
+	if !f.StoredSince(1) || f.Kept(1).Age != 30*24*3600 {
+		t.Errorf("it keeps %+v", f.Kept(1))
+	}
+	w.Must(changes(r).SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Retain = nil }))
+	w.Must(changes(r).SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Retain, p.Anew = &ledger.Retain{Age: 60}, true }))
+	if f.StoredSince(1) || !f.StoredSince(3) || f.Kept(1).Age != 60 {
+		t.Errorf("it keeps %+v", f.Kept(1))
+	}
+	at, when := f.Began()
+	if at != 3 || !f.BeforeAnew(2) || f.BeforeAnew(3) || !f.SinceAnew(3) || f.SinceAnew(2) || !f.Bygone(when.Add(-1)) || f.Bygone(when) {
+		t.Errorf("it began anew at entry %d", at)
+	}
+}
