@@ -21,7 +21,7 @@ import (
 // left to the end of the process.
 func TestHangs(t *testing.T) {
 	if dir := os.Getenv("UNIBUS_HANGS"); dir != "" {
-		startHangs = hanging{starts: 500 * time.Millisecond, hangs: 500 * time.Millisecond}
+		startHangs.starts, startHangs.hangs = 500*time.Millisecond, 500*time.Millisecond
 		o := inFolder(t)
 		o.Dir, o.Store = dir, JetStream
 		_, err := StartNode(t.Context(), o)
@@ -70,6 +70,7 @@ func damagedMembers(t *testing.T) NodeOptions {
 func TestWatchHang(t *testing.T) {
 	o := damagedMembers(t)
 	at := func(h hanging, o NodeOptions) error {
+		h.look = bus.LookForHang
 		hung := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -43,7 +43,7 @@ func (o *NodeOptions) checkHeld(ctx context.Context) error {
 			kind = ErrOwnCopies
 		}
 		switch {
-		case !there:
+		case !there && (held[name] == 0 || o.Cluster.Name != ""): // it makes one, or copies what others have
 		case kept.Damaged:
 			return fmt.Errorf("%w: a record of %s is damaged in a way that a server would hang over, or lose what is behind it: it was not started", kind, name)
 		case kept.Keys < held[name]:
@@ -115,14 +115,18 @@ func (k *heldKeeper) look(ctx context.Context) error {
 	return k.remember(now)
 }
 
-// logged remembers how many entries there are. An entry that is acknowledged after that is missed when the server starts
-// with files that have lost it.
+// logged remembers how much there is. An entry that is acknowledged after that, and who was added or which subject was
+// taken by it, is missed when the server starts with files that have lost it.
 func (k *heldKeeper) logged(ctx context.Context) error {
-	entries, err := bus.KeysOf(ctx, k.server.Links.Store, growing[0])
-	if err != nil {
-		return fmt.Errorf("how much the store holds is not noted: %w", err)
+	now := map[string]uint64{}
+	for _, bucket := range growing {
+		n, err := bus.KeysOf(ctx, k.server.Links.Store, bucket)
+		if err != nil {
+			return fmt.Errorf("how much the store holds is not noted: %w", err)
+		}
+		now[bucket] = n
 	}
-	return k.remember(map[string]uint64{growing[0]: entries})
+	return k.remember(now)
 }
 
 // remember writes down how many keys are held; never fewer than before. What others have written down meanwhile, with

@@ -89,11 +89,18 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		hanging, hung := context.WithCancelCause(ctx)
 		defer hung(nil)
 		defer newScrub(o.Log, n.server).meanwhile(ctx, hung)()
+		if o.Cluster.Name == "" && o.Store == JetStream {
+			defer answerHangs.watch(ctx, &o, hung)()
+		}
 		err := n.serve(hanging, o)
-		if why := context.Cause(hanging); errors.Is(why, bus.ErrHangs) {
+		switch why := context.Cause(hanging); {
+		case ctx.Err() != nil:
+		case errors.Is(why, bus.ErrHangs):
 			if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
 				return o.hangsOver(stream)
 			}
+			return why
+		case why != nil:
 			return why
 		}
 		return err

@@ -89,10 +89,13 @@ func roomsOfKey(endpoint crypto.PublicKey, room crypto.ID) string {
 	return endpoint.String() + "." + room.String()
 }
 
+// subjectPrefix begins the keys that subjects have.
+const subjectPrefix = "subject."
+
 // subjectKey writes a subject in the characters keys may have.
 func subjectKey(subject string) string {
 	var b strings.Builder
-	b.WriteString("subject.")
+	b.WriteString(subjectPrefix)
 	for _, c := range []byte(subject) {
 		switch {
 		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c == '.', c == '-', c == '_':

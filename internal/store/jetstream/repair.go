@@ -109,6 +109,32 @@ func (r *repairer) heal(ctx context.Context, log crypto.ID) error {
 	if err == nil {
 		_, err = r.catchUp(ctx, log, current, last)
 	}
+	if err == nil && last.bucket == r.rooms {
+		err = r.reclaim(ctx, log)
+	}
+	return err
+}
+
+// reclaim gives a room its subject back if nothing is known of who has that: a disk has lost it, and the next to make a
+// room would get it.
+func (r *repairer) reclaim(ctx context.Context, room crypto.ID) error {
+	known, err := r.rooms.at(ctx, 0, roomKey(room)) // as it may have been a moment ago: neither is ever removed
+	found, ok := known[roomKey(room)]
+	if err != nil || !ok {
+		return err
+	}
+	var v roomRecord
+	if err := decode(found, &v); err != nil {
+		return err
+	}
+	key := subjectKey(v.Subject)
+	has, err := r.rooms.at(ctx, 0, key)
+	if _, ok := has[key]; err != nil || ok {
+		return err
+	}
+	if _, err = r.rooms.put(ctx, key, []byte(room.String()), 0); errors.Is(err, errChanged) {
+		return nil
+	}
 	return err
 }
 
@@ -131,7 +157,8 @@ func (r *repairer) ListedAt(ctx context.Context, room crypto.ID) (uint64, error)
 	return seqOf(found[key].value), nil
 }
 
-// Behind lists the logs whose views are not as current as they are, or are missing. It compares two listings, one made
+// Behind lists the logs whose views are not as current as they are, or are missing, as is the subject of a room that
+// nothing is known to have. It compares two listings, one made
 // after the other, and asks again where logs end that seem to be ahead.
 func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 	heads := map[string]uint64{}
@@ -153,9 +180,26 @@ func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 		return nil, failure(err)
 	}
 	current := map[string]uint64{string(bus.value): seqOf(head.value)}
-	err = r.rooms.scan(ctx, "*", func(found record) error { current[found.key] = seqOf(found.value); return nil })
+	subjects := map[string]string{} // by room
+	taken := map[string]bool{}
+	err = r.rooms.scan(ctx, ">", func(found record) error {
+		if strings.HasPrefix(found.key, subjectPrefix) {
+			taken[found.key] = true
+			return nil
+		}
+		var v roomRecord
+		if decode(found, &v) == nil { // else it is written anew
+			current[found.key], subjects[found.key] = v.Seq, subjectKey(v.Subject)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, failure(err)
+	}
+	for room, subject := range subjects {
+		if !taken[subject] { // it could be given to another
+			current[room] = 0
+		}
 	}
 	var out []crypto.ID
 	for key, seq := range heads {
