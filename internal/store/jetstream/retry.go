@@ -7,7 +7,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// retry is what is asked again, as of a replica that is behind: soon at first, then less and less often.
+// This file is how long a store waits before it asks servers again.
+
+// retry is the waits between attempts: short at first, each twice as long as the one before, up to most.
 type retry struct {
 	wait time.Duration // before the next time
 	most time.Duration

@@ -12,6 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// This file writes keys: one (put), which is tried again until its outcome is known, or many side by side (putMany). A write
+// says which revision it replaces, so that of two at once the later one fails instead of undoing the first.
+
 const (
 	attempt    = time.Second // for one server to answer, before another is asked
 	maxPending = 512         // writes under way

@@ -24,7 +24,7 @@ func testCopying(t *testing.T, w *world) {
 		} else {
 			w.must(v.EndCopy(w.ctx))
 		}
-		if err := store.Whole(w.ctx, v); under != errors.Is(err, store.ErrUnavailable) || !under && err != nil {
+		if err := store.CheckWhole(w.ctx, v); under != errors.Is(err, store.ErrUnavailable) || !under && err != nil {
 			w.errorf("a bus is being copied: %v; %v", under, err)
 		}
 		if behind, err := v.Behind(w.ctx); err != nil || len(behind) > 0 {
