@@ -114,7 +114,7 @@ func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 		line += paint(text.FgYellow, " (former)")
 	}
 	if m.Late {
-		line += paint(text.FgYellow, " (late, of "+stamp(m.Time)+")")
+		line += paint(text.FgYellow, " (late, of "+formatTime(m.Time)+")")
 	}
 	fmt.Fprintf(o, "%s  %s\n", line, visible(string(m.Body)))
 	if f.headers {

@@ -80,7 +80,7 @@ func hintHistory(r remedy.Remedy) string {
 	room := r.Room
 	if room == "" {
 		room = "--bus"
-	} else if quoted(room) != room { // the id means only itself in any shell
+	} else if shellQuoted(room) != room { // the id means only itself in any shell
 		room = r.RoomID.String()
 	}
 	switch r.Kind {

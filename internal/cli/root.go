@@ -42,7 +42,7 @@ func Main(args []string, in, out, errOut *os.File) int {
 func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	a := newApp(in, out, errOut)
 	root := newRoot(a)
-	root.SetArgs(joinBus(root, args))
+	root.SetArgs(joinBusFlag(root, args))
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
