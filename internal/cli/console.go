@@ -33,7 +33,8 @@ func (c *console) notice(format string, args ...any) {
 // interactive reports whether a person is there who can be asked: one who can type, and sees the question.
 func (c *console) interactive() bool { return isTerminal(c.in) && c.err.terminal }
 
-// confirm asks on a terminal; without one the answer has to be --yes.
+// confirm returns nil when the person says yes, or --yes did. It is a usage error where nobody can be asked: what cannot be
+// undone is not done because no one was there to say no.
 func (c *console) confirm(question string) error {
 	if c.set.yes {
 		return nil
@@ -49,7 +50,7 @@ func (c *console) confirm(question string) error {
 	return nil
 }
 
-// confirmOnTerminal asks where someone can answer, and goes on where nobody can.
+// confirmOnTerminal is confirm for what can be undone: where nobody can be asked it counts as confirmed.
 func (c *console) confirmOnTerminal(question string) error {
 	if !c.interactive() {
 		return nil

@@ -60,7 +60,7 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 			}
 		}
 	}
-	// Servers come before the store: that they are down explains what is wrong with it.
+	// The servers are looked at before the store: when they are down, that is why the store does not answer.
 	if reached := d.lookAtServers(ctx, *acc, servers); s != nil && !d.storeSilent {
 		look := admin.Look{Repair: d.repair, Served: s.served, Report: d.add}
 		if err := store.CheckWhole(ctx, s.Backend); err != nil {
@@ -130,6 +130,7 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 			}
 		}
 	}
+	// What a service says of its streams counts less what was accepted since it looked.
 	lost := func(s bus.Status) map[string]string {
 		if unread != nil {
 			return s.Lost

@@ -199,7 +199,7 @@ func hintOtherStore(held unibus.ID) string {
 	return "--store URL or --data DIR for the store of that bus, or --bus " + held.String() + " if this one is meant"
 }
 
-// maxHinted is for how many rooms the commands are given.
+// maxHinted is for how many rooms a hint has the commands; more would not be read.
 const maxHinted = 3
 
 // hint is what to do about what was found wrong in rooms.
