@@ -244,6 +244,7 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 	return err
 }
 
+// statusColors are how a terminal shows how a check went.
 var statusColors = map[string]text.Color{admin.Pass: text.FgGreen, admin.Warn: text.FgYellow, admin.Fail: text.FgRed}
 
 // print prints the checks, a line each, and below a line what helps.

@@ -28,6 +28,7 @@ var remedies = map[remedy.Kind]string{
 	remedy.ReadFewer:        "read fewer rooms at once",
 }
 
+// hintAskRestored is what comes before a person takes a log for what it is: nothing but a person can tell.
 const hintAskRestored = "ask whoever runs the bus whether it was restored from a backup"
 
 // hintRemedy is a remedy as commands; empty for none.

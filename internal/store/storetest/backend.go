@@ -9,7 +9,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file tries what store.Backend adds.
+// This file tries what store.Backend adds: what is asked of a store that is reached directly. Through a service it tries
+// nothing.
 
 // testCopying: that a bus is being copied into the store is remembered until it is not, and its logs are what they are.
 func testCopying(t *testing.T, w *world) {
