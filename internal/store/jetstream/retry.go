@@ -15,11 +15,11 @@ type retry struct {
 	most time.Duration
 }
 
-// soon is for replicas that are behind, and for leaders that are being elected.
-func soon() *retry { return &retry{wait: 2 * time.Millisecond, most: 100 * time.Millisecond} }
+// replicaRetry is for replicas that are behind, and for leaders that are being elected.
+func replicaRetry() *retry { return &retry{wait: 2 * time.Millisecond, most: 100 * time.Millisecond} }
 
-// later is for the servers of a cluster, which have to find together.
-func later() *retry { return &retry{wait: 50 * time.Millisecond, most: time.Second} }
+// clusterRetry is for the servers of a cluster, which have to find together.
+func clusterRetry() *retry { return &retry{wait: 50 * time.Millisecond, most: time.Second} }
 
 // pause waits until it is time to ask again, and returns ctx's error when that ends first.
 func (r *retry) pause(ctx context.Context) error {

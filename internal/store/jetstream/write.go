@@ -48,7 +48,7 @@ func (w *writer) message(key string, value []byte, expect int64) *nats.Msg {
 // It tries again until ctx ends: after an attempt whose outcome nobody heard of, errChanged may
 // be about the caller's own write.
 func (w *writer) put(ctx context.Context, key string, value []byte, expect int64) (uint64, error) {
-	for again := soon(); ; {
+	for again := replicaRetry(); ; {
 		try, cancel := context.WithTimeout(ctx, attempt)
 		ack, err := w.js.PublishMsg(try, w.message(key, value, expect), jetstream.WithRetryAttempts(0))
 		cancel()
