@@ -79,12 +79,13 @@ func ForEach(ctx context.Context, atOnce, n int, f func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// Pause waits for a time, and returns ctx's error at once when ctx ends before that.
+// Pause waits for a time, and returns ctx's error at once when ctx ends before that. With one that has ended it never
+// succeeds.
 func Pause(ctx context.Context, wait time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(wait):
-		return nil
+		return ctx.Err() // it may have ended at the same time, and of a short wait select takes either
 	}
 }
