@@ -24,7 +24,7 @@ type own struct {
 
 func found(t *testing.T) *own {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // only matters when something hangs
 	t.Cleanup(cancel)
 	w := &own{ctx: ctx, dir: t.TempDir()}
 	var err error

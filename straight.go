@@ -42,7 +42,7 @@ func (l *link) openStore(ctx context.Context) error {
 		return err
 	}
 	if b, ok := l.store.(store.Backend); ok {
-		if err := store.Whole(ctx, b); err != nil {
+		if err := store.CheckWhole(ctx, b); err != nil {
 			address, _ := l.o.address() // it was read before
 			return fmt.Errorf("store %s: %w", address, err)
 		}

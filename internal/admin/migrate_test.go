@@ -32,12 +32,12 @@ func TestMigrateKilled(t *testing.T) {
 		target := filepath.Join(dir, fmt.Sprintf("to-%d.db", n))
 		killed := storetest.Killed(t, "TestMigrateKilled", fmt.Sprintf("UNIBUS_TEST_ITEMS=%d", n), "UNIBUS_TEST_FROM="+path, "UNIBUS_TEST_TO="+target)
 		to := openAt(t, target)
-		if err := store.Whole(t.Context(), to); killed != errors.Is(err, store.ErrUnavailable) {
+		if err := store.CheckWhole(t.Context(), to); killed != errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("killed at %d: %v", n, err)
 		}
 		r, err := Migrate(t.Context(), from, to, quiet)
 		must(t, err)
-		must(t, store.Whole(t.Context(), to))
+		must(t, store.CheckWhole(t.Context(), to))
 		if r.Logs != 4 || r.Entries != 11 || r.Keys != 15 || r.Cards != 1 {
 			t.Fatalf("killed at %d: %+v", n, r)
 		}

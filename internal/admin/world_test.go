@@ -113,7 +113,7 @@ func migrated(t *testing.T, to store.Backend) (from *sqlite.Store, rooms []*ledg
 	from = filled(t, filepath.Join(t.TempDir(), "from.db"))
 	_, err := Migrate(t.Context(), from, to, quiet)
 	must(t, err)
-	must(t, store.Whole(t.Context(), to))
+	must(t, store.CheckWhole(t.Context(), to))
 	return from, roomsIn(t, to)
 }
 

@@ -104,7 +104,8 @@ jetstream { store_dir: %q, sync_interval: %s, max_file_store: 100000T }
 
 // StartServer starts a server and makes the service's connections to it. Until something answers
 // authorization requests nobody else gets in. ErrInUse and ErrStoodAlone for a folder that it cannot have, ErrExists for that
-// of another cluster, ErrInvalid for a configuration that is none, ErrUnavailable when it does not listen in time.
+// of another cluster, ErrInvalid for a configuration that is none, ErrUnavailable when it does not listen in time, or when ctx
+// ends before it does.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start the NATS server: %w", err)
@@ -133,14 +134,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		called := fmt.Errorf("start the NATS server: %w", context.Cause(ctx)) // off
-		select {
-		case <-started:
-			s.Stop()
-			return nil, called
-		case <-time.After(stopLimit): // it hangs, and is left behind
-			return nil, errors.Join(called, lock.Unlock())
-		}
+		return nil, s.callOff(context.Cause(ctx), started)
 	case ready := <-started:
 		if ready {
 			break
@@ -161,6 +155,22 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	}
 	s.Links = *links
 	return s, nil
+}
+
+// callOff ends a start that is not waited for any more, and says why: in the words and of the kind of its cause, or as
+// ErrUnavailable if that has none. The server is stopped once it has started; one that hangs before that is left behind.
+func (s *Server) callOff(cause error, started <-chan bool) error {
+	err := fmt.Errorf("start the NATS server: %w", cause)
+	if !store.IsKind(cause) {
+		err = fmt.Errorf("start the NATS server: %w: %w", store.ErrUnavailable, cause)
+	}
+	select {
+	case <-started:
+		s.Stop()
+		return err
+	case <-time.After(stopLimit):
+		return errors.Join(err, s.lock.Unlock())
+	}
 }
 
 // logError logs what goes wrong on the service's own connections. The server may drop one that cannot keep up;

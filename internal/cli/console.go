@@ -30,15 +30,16 @@ func (c *console) notice(format string, args ...any) {
 	c.err.print("%s\n", visible(redact.Text(fmt.Sprintf(format, args...))))
 }
 
-// answers reports whether someone is there who can be asked.
-func (c *console) answers() bool { return isTerminal(c.in) && c.err.terminal }
+// interactive reports whether a person is there who can be asked: one who can type, and sees the question.
+func (c *console) interactive() bool { return isTerminal(c.in) && c.err.terminal }
 
-// confirm asks on a terminal; without one the answer has to be --yes.
+// confirm returns nil when the person says yes, or --yes did. It is a usage error where nobody can be asked: what cannot be
+// undone is not done because no one was there to say no.
 func (c *console) confirm(question string) error {
 	if c.set.yes {
 		return nil
 	}
-	if !c.answers() {
+	if !c.interactive() {
 		return usage("%s: without a terminal this needs --yes", question)
 	}
 	c.err.print("%s? [y/N] ", question)
@@ -49,9 +50,9 @@ func (c *console) confirm(question string) error {
 	return nil
 }
 
-// confirmOnTerminal asks where someone can answer, and goes on where nobody can.
+// confirmOnTerminal is confirm for what can be undone: where nobody can be asked it counts as confirmed.
 func (c *console) confirmOnTerminal(question string) error {
-	if !c.answers() {
+	if !c.interactive() {
 		return nil
 	}
 	return c.confirm(question)

@@ -62,14 +62,16 @@ type doctor struct {
 	checks []checkLine
 	failed int
 
-	// bus is the one that is meant, and known why it is that one; zero: none is known, and any store will do.
-	bus   unibus.ID
-	known string
-	// mine are checks of my rooms, which are left out when covered: all rooms were looked at, mine among them.
-	mine    []admin.Check
-	covered bool
-	// silent says that the servers do not answer, which was told; dark, that the store does not, though its servers may.
-	silent, dark bool
+	// bus is the one that is meant, and busKnownAs says why it is that one; zero: none is known, and any store will do.
+	bus        unibus.ID
+	busKnownAs string
+	// myRooms are checks of the rooms that I am in. They are left out when allRooms is set: when all rooms of the store were
+	// looked at, mine among them.
+	myRooms  []admin.Check
+	allRooms bool
+	// serversSilent says that the servers do not answer, which is told once; storeSilent, that the store does not, though its
+	// servers may.
+	serversSilent, storeSilent bool
 	// store is the one that is looked at; nil: there is none.
 	store *operated
 }
@@ -98,7 +100,7 @@ func (d *doctor) line(l checkLine) {
 
 // report adds a check that is made here, with what helps.
 func (d *doctor) report(name, status, hint, format string, args ...any) {
-	hint = strings.TrimSuffix(hint, hintLook) // which it does
+	hint = strings.TrimSuffix(hint, hintLook) // nobody who runs doctor is sent to doctor
 	d.line(checkLine{name, status, redact.Text(fmt.Sprintf(format, args...)), hint})
 }
 
@@ -108,10 +110,10 @@ func (d *doctor) failure(name string, err error) {
 	same := func(c checkLine) bool {
 		return c.Status == admin.Fail && c.Detail == oneLine(redact.Text(err.Error()))
 	}
-	if silent && d.silent || slices.ContainsFunc(d.checks, same) {
+	if silent && d.serversSilent || slices.ContainsFunc(d.checks, same) {
 		return
 	}
-	d.silent = d.silent || silent
+	d.serversSilent = d.serversSilent || silent
 	d.report(name, admin.Fail, d.a.hint(hintOperator(err)), "%v", err)
 }
 
@@ -127,8 +129,8 @@ func (d *doctor) examine(ctx context.Context) error {
 	if err := d.lookAtStore(ctx); err != nil {
 		return err
 	}
-	if !d.covered {
-		for _, c := range d.mine {
+	if !d.allRooms {
+		for _, c := range d.myRooms {
 			d.add(c)
 		}
 	}
@@ -156,7 +158,7 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 		d.report("authorised", admin.Fail, d.a.hint(err), "%v", errors.Join(err, serr))
 		return
 	case d.repair && errors.Is(err, unibus.ErrUnavailable): // a service that is to be repaired need not run
-		d.silent = true
+		d.serversSilent = true
 		d.report("reachable", admin.Warn, "", "%v", err)
 		return
 	case err != nil:
@@ -164,7 +166,7 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 		return
 	}
 	defer c.Close()
-	d.bus, d.known = c.Bus(), "the one that answers"
+	d.bus, d.busKnownAs = c.Bus(), "the one that answers"
 	d.report("reachable", admin.Pass, "", "the bus %s", c.Bus())
 	me, err := c.User(ctx, o.Identity.Key().String())
 	if err != nil {
@@ -211,7 +213,7 @@ func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 			c.Detail = "no room has me as its only one"
 		}
 		c.Name = "my " + c.Name
-		d.mine = append(d.mine, c)
+		d.myRooms = append(d.myRooms, c)
 	})
 }
 
@@ -222,7 +224,7 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 		return nil
 	}
 	if d.bus = d.a.set.bus; !d.bus.IsZero() {
-		d.known = "the one of --bus"
+		d.busKnownAs = "the one of --bus"
 		return nil
 	}
 	o, err := d.a.options()
@@ -233,15 +235,16 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 		return err
 	}
 	there, err := unibus.Recall(ctx, o)
-	if d.bus, d.known = there.Bus, "the one that was met there before"; err != nil || !d.bus.IsZero() {
+	if d.bus, d.busKnownAs = there.Bus, "the one that was met there before"; err != nil || !d.bus.IsZero() {
 		return err
 	}
 	o.Store = ""
 	joined, err := unibus.Recall(ctx, o)
-	d.bus, d.known = joined.Bus, "the one that was joined"
+	d.bus, d.busKnownAs = joined.Bus, "the one that was joined"
 	return err
 }
 
+// statusColors are how a terminal shows how a check went.
 var statusColors = map[string]text.Color{admin.Pass: text.FgGreen, admin.Warn: text.FgYellow, admin.Fail: text.FgRed}
 
 // print prints the checks, a line each, and below a line what helps.

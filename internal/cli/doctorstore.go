@@ -45,7 +45,7 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 	} else {
 		defer s.close()
 		d.store = s
-		if right, err := d.holdsMeantBus(ctx, s.url, s); err != nil || !right && !d.dark {
+		if right, err := d.holdsMeantBus(ctx, s.url, s); err != nil || !right && !d.storeSilent {
 			return err
 		}
 	}
@@ -60,10 +60,10 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 			}
 		}
 	}
-	// Servers come before the store: that they are down explains what is wrong with it.
-	if reached := d.lookAtServers(ctx, *acc, servers); s != nil && !d.dark {
+	// The servers are looked at before the store: when they are down, that is why the store does not answer.
+	if reached := d.lookAtServers(ctx, *acc, servers); s != nil && !d.storeSilent {
 		look := admin.Look{Repair: d.repair, Served: s.served, Report: d.add}
-		if err := store.Whole(ctx, s.Backend); err != nil {
+		if err := store.CheckWhole(ctx, s.Backend); err != nil {
 			d.report("store", admin.Fail, hintCopyAgain, "%v", err)
 		}
 		if reached {
@@ -72,7 +72,7 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 		admin.Kept(ctx, s.Backend, look)
 		admin.Views(ctx, s.Backend, look)
 		admin.Cards(ctx, s.Backend, look)
-		d.covered = true
+		d.allRooms = true
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend)
 			hint = hintBackToServers
 		}
 		d.report("store", admin.Fail, hint, "%s: %v", redact.URL(url), err)
-		d.dark = !open.IsFile(url) || errors.Is(err, unibus.ErrUnavailable) // the servers may tell why
+		d.storeSilent = !open.IsFile(url) || errors.Is(err, unibus.ErrUnavailable) // the servers may tell why
 		return false, nil
 	}
 	if d.bus.IsZero() || held == d.bus {
@@ -106,7 +106,7 @@ func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend)
 		status = admin.Warn
 	}
 	d.report("store", status, hintOtherStore(held),
-		"%s holds the bus %s, not %s, %s: it was not looked at", redact.URL(url), held, d.bus, d.known)
+		"%s holds the bus %s, not %s, %s: it was not looked at", redact.URL(url), held, d.bus, d.busKnownAs)
 	if status == admin.Warn && d.repair {
 		return false, usage("--repair: which store? The one on this machine is of another bus")
 	}
@@ -130,6 +130,7 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 			}
 		}
 	}
+	// What a service says of its streams counts less what was accepted since it looked.
 	lost := func(s bus.Status) map[string]string {
 		if unread != nil {
 			return s.Lost
@@ -146,7 +147,7 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 		case errors.Is(err, unibus.ErrDenied) && d.unnamed():
 			d.report("servers", admin.Warn, hintOtherKeys, "not looked at: the keys in %s are not theirs", d.a.set.dataDir())
 		case errors.Is(err, unibus.ErrUnavailable) && open.IsFile(d.a.set.store): // which may be all that is there
-			d.silent = true
+			d.serversSilent = true
 			d.report("servers", admin.Warn, d.a.hint(hintOperator(err)), "not looked at: %v", err)
 		default:
 			d.failure("servers", err)

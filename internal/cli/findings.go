@@ -7,8 +7,10 @@ import (
 	"github.com/unibus/unibus"
 )
 
-// findings are the rooms in which something is wrong, and up to which place of theirs a person would have to take them
-// for what they are. sub and verify collect them while they read; the hint at the end (in hints.go) is made of them.
+// This file tells what was found missing or wrong in rooms, as it is found, and remembers it for the hint at the end.
+
+// findings are the rooms in which something is wrong, and for each the last place that this concerns: up to there a person
+// would have to accept the room as it is (verify --accept). sub and verify collect them while they read; the hint at the end (in hints.go) is made of them.
 type findings struct {
 	mu sync.Mutex // feeds of several rooms tell of them at once
 	// rooms are in the order in which they were met; places are up to where each would have to be accepted.
@@ -18,10 +20,10 @@ type findings struct {
 	others bool
 }
 
-// add takes note of a finding about a room's messages.
+// add remembers a finding about a room's messages. Findings about logs are no matter of places, and have hints of their own.
 func (f *findings) add(n unibus.Notice) {
 	if !n.Finding || n.Kind == unibus.NoticeView || n.Kind == unibus.NoticeFork {
-		return // they are not settled by a place
+		return
 	}
 	// The place is that of the frame, of the one that tells of it if that comes later, or of the end of what is lost.
 	place := n.Seq

@@ -15,6 +15,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// This file writes what is made of the command tree: completions and man pages. cobra makes a page for each command; what is
+// true of all of them is added to the page of the program (addSections), from the lists that the program itself goes by.
+
 // completionFiles are the names under which shells look for completions.
 var completionFiles = map[string]string{"bash": "unibus.bash", "zsh": "_unibus", "fish": "unibus.fish", "powershell": "unibus.ps1"}
 
@@ -88,7 +91,7 @@ func (s section) write(b *strings.Builder) {
 // roff writes a text so that a man page shows it as it is.
 func roff(s string) string { return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s) }
 
-// commands are all that do something, and what.
+// commands are all commands that do something by themselves, and what that is.
 func commands(c *cobra.Command) (list [][2]string) {
 	for _, sub := range c.Commands() {
 		if sub.HasSubCommands() {
@@ -100,7 +103,7 @@ func commands(c *cobra.Command) (list [][2]string) {
 	return list
 }
 
-// environment are the variables that are looked at.
+// environment are the environment variables that the program reads.
 func environment(root *cobra.Command) (list [][2]string) {
 	// The very list that settings are read by: the page cannot say more, or less.
 	flags := settable(root)
@@ -115,7 +118,7 @@ func environment(root *cobra.Command) (list [][2]string) {
 		[2]string{"SSL_CERT_FILE", "a file of the authorities that may vouch for servers, in place of the system's"})
 }
 
-// files are where what is kept is.
+// files are those that the program keeps, and what each is.
 var files = [][2]string{
 	{"$XDG_CONFIG_HOME/unibus/config.yaml", "Settings that neither the command line nor the environment gives: a flag's name without dashes, a colon, its value; a line each. Only the global flags but --yes, and those of unibus serve; any other name is an error."},
 	{"$XDG_CONFIG_HOME/unibus/identity.nk", "The identity: a secret seed. Whoever has it is you."},

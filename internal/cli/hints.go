@@ -199,7 +199,7 @@ func hintOtherStore(held unibus.ID) string {
 	return "--store URL or --data DIR for the store of that bus, or --bus " + held.String() + " if this one is meant"
 }
 
-// maxHinted is for how many rooms the commands are given.
+// maxHinted is for how many rooms a hint has the commands; more would not be read.
 const maxHinted = 3
 
 // hint is what to do about what was found wrong in rooms.
@@ -208,8 +208,8 @@ func (f *findings) hint() string {
 	defer f.mu.Unlock()
 	anew, accept := make([]string, 0, maxHinted), make([]string, 0, maxHinted)
 	for _, room := range f.rooms[:min(len(f.rooms), maxHinted)] {
-		anew = append(anew, fmt.Sprintf("unibus room set %s --anew", quoted(room)))
-		accept = append(accept, fmt.Sprintf("unibus verify %s --accept %d", quoted(room), f.places[room]))
+		anew = append(anew, fmt.Sprintf("unibus room set %s --anew", shellQuoted(room)))
+		accept = append(accept, fmt.Sprintf("unibus verify %s --accept %d", shellQuoted(room), f.places[room]))
 	}
 	more := ""
 	if len(f.rooms) > maxHinted {
@@ -217,14 +217,14 @@ func (f *findings) hint() string {
 	}
 	if !f.others {
 		return fmt.Sprintf("a backup of the bus has the keys, for whoever runs it; for what is to come an owner or admin hands out a new one: unibus rekey %s%s; to take what cannot be read for lost: %s%s",
-			quoted(f.rooms[0]), more, strings.Join(accept, "; "), more)
+			shellQuoted(f.rooms[0]), more, strings.Join(accept, "; "), more)
 	}
 	return fmt.Sprintf("ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: %s%s; or you for yourself: %s%s",
 		strings.Join(anew, "; "), more, strings.Join(accept, "; "), more)
 }
 
-// quoted is a word as a shell takes it for what it is.
-func quoted(word string) string {
+// shellQuoted is a word as a shell takes it for what it is.
+func shellQuoted(word string) string {
 	if strings.Trim(strings.ToLower(word), "abcdefghijklmnopqrstuvwxyz0123456789._-/") == "" && !strings.HasPrefix(word, "-") {
 		return word
 	}

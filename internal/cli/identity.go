@@ -118,9 +118,9 @@ func (w *whoamiCommand) run(ctx context.Context) error {
 		fmt.Fprintln(out, self.Key)
 		return nil
 	}
-	// Offline it has to answer as well, and soon: what was met before is remembered.
+	// It has to answer soon, also where no server does: then it tells which bus was met there before.
 	o.Timeout = min(o.Timeout, quickTimeout)
-	unknown := askBus(ctx, o, &self)
+	unknown := askBus(ctx, o, &self) // why nothing was learned
 	if unknown != nil && !errors.Is(unknown, unibus.ErrIntegrity) {
 		known, rerr := unibus.Recall(ctx, o)
 		if rerr != nil {

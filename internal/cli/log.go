@@ -42,7 +42,7 @@ func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) e
 	return l.a.out.value(entries, func() {
 		var rows [][]string
 		for _, e := range entries {
-			rows = append(rows, []string{number(e.Seq), stamp(e.Time), e.Name, e.Op, e.Summary})
+			rows = append(rows, []string{number(e.Seq), formatTime(e.Time), e.Name, e.Op, e.Summary})
 		}
 		l.a.out.table([]string{"SEQ", "TIME", "BY", "OP", "WHAT"}, rows)
 	})
@@ -76,9 +76,9 @@ func (s *settings) defineBusAlone(c *cobra.Command, means string) {
 	c.Flags().Lookup("bus").NoOptDefVal = noBusID
 }
 
-// joinBus writes "--bus ID" as one word where --bus may also stand alone: of such a flag the flag library
+// joinBusFlag writes "--bus ID" as one word where --bus may also stand alone: of such a flag the flag library
 // takes what follows for an argument.
-func joinBus(root *cobra.Command, args []string) []string {
+func joinBusFlag(root *cobra.Command, args []string) []string {
 	cmd, _, err := root.Find(args)
 	if err != nil {
 		return args // an unknown command, which is told where it is run

@@ -58,8 +58,8 @@ func newMessageJSON(m *unibus.Message) messageJSON {
 	return j
 }
 
-// unsureSize is from how many bytes on it is likely enough that a message came in several frames, to say so when the
-// first may be missing.
+// unsureSize is the size in bytes from which on people are told that a message may lack its beginning. Smaller ones hardly
+// ever come in more than one frame, so that of them it would nearly always be a false alarm.
 const unsureSize = 64 << 10
 
 // showMessage prints one message; it goes out with the next flush.
@@ -114,7 +114,7 @@ func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 		line += paint(text.FgYellow, " (former)")
 	}
 	if m.Late {
-		line += paint(text.FgYellow, " (late, of "+stamp(m.Time)+")")
+		line += paint(text.FgYellow, " (late, of "+formatTime(m.Time)+")")
 	}
 	fmt.Fprintf(o, "%s  %s\n", line, visible(string(m.Body)))
 	if f.headers {

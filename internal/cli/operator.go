@@ -69,7 +69,7 @@ type operated struct {
 	store.Backend
 	// url is what it was opened by.
 	url string
-	// served says that it is certainly the one that the service on this machine serves from.
+	// served says that the service on this machine certainly serves from it; false when it may, or does not.
 	served bool
 	close  func()
 }

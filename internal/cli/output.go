@@ -16,6 +16,9 @@ import (
 	"golang.org/x/term"
 )
 
+// This file is how everything is printed: results as JSON or as text, tables that fit a terminal, and never anything that a
+// terminal would act on.
+
 // output is stdout or stderr: a buffer before a file, which knows whether it is a terminal, how wide, and whether results
 // are JSON. A command prints one result with value, or many with encode and Flush.
 type output struct {

@@ -138,7 +138,8 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// minClosing is how long pub waits at the end for what is not acknowledged, if --timeout is shorter.
+// minClosing is how long pub waits at its end for acknowledgements, unless --timeout is longer: as long as a writer goes on
+// sending what got none.
 const minClosing = 30 * time.Second
 
 // publish sends an input, and says how far it came if that is not to the end.
@@ -147,12 +148,12 @@ func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, 
 	if err != nil {
 		return err
 	}
-	// However sending ended, what was accepted until then is closed: acknowledged, or told as lost.
+	// However reading the input ended, the publisher is closed: what it has is acknowledged, or counted as not.
 	err = p.send(ctx, in, to, headers)
 	if p.ack == "none" && err == nil && ctx.Err() == nil {
 		return to.Close(ctx)
 	}
-	// What was accepted is brought home even when interrupted, for as long as one exchange may take.
+	// What was read from the input is sent and waited for even when the command was told to end: whoever wrote it may be gone.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.a.set.timeout, minClosing))
 	defer cancel()
 	closed := to.Close(closing)
@@ -185,7 +186,7 @@ func (p *pubCommand) send(ctx context.Context, in io.Reader, to *unibus.Publishe
 	}
 }
 
-// tellAcknowledged says how far it got, also to those who want no notices: it is what a script begins from again.
+// tellAcknowledged says how many messages were acknowledged, also with --quiet: a script that tries again begins behind them.
 func (p *pubCommand) tellAcknowledged(n uint64) {
 	p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(n), "message", ""))
 }

@@ -28,6 +28,7 @@ var remedies = map[remedy.Kind]string{
 	remedy.ReadFewer:        "read fewer rooms at once",
 }
 
+// hintAskRestored is what comes before a person takes a log for what it is: nothing but a person can tell.
 const hintAskRestored = "ask whoever runs the bus whether it was restored from a backup"
 
 // hintRemedy is a remedy as commands; empty for none.
@@ -80,7 +81,7 @@ func hintHistory(r remedy.Remedy) string {
 	room := r.Room
 	if room == "" {
 		room = "--bus"
-	} else if quoted(room) != room { // the id means only itself in any shell
+	} else if shellQuoted(room) != room { // the id means only itself in any shell
 		room = r.RoomID.String()
 	}
 	switch r.Kind {

@@ -139,9 +139,9 @@ func (s *roomShowCommand) run(_ context.Context, c *unibus.Client, r *unibus.Roo
 		}
 		s.a.out.pairs("subject", info.Subject, "id", info.ID.String(), "my role", string(info.Role),
 			"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
-			"stores", info.Policy.Retain.String(), "padding", yesOrNothing(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
+			"stores", info.Policy.Retain.String(), "padding", yesOrEmpty(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
 			"epoch", number(uint64(info.Epoch)), "log entries", number(info.Seq),
-			"stale", yesOrNothing(info.Stale), "archived", yesOrNothing(info.Archived), "created", stamp(info.Created)+" by "+creator)
+			"stale", yesOrEmpty(info.Stale), "archived", yesOrEmpty(info.Archived), "created", formatTime(info.Created)+" by "+creator)
 	})
 }
 

@@ -65,7 +65,7 @@ func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) 
 		}
 		list = append(list, info)
 	}
-	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return natural(x.Subject, y.Subject) })
+	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return compareNatural(x.Subject, y.Subject) })
 	return l.a.out.value(list, func() { roomTable(l.a.out, list) })
 }
 
@@ -100,10 +100,10 @@ func roomTable(out *output, list []unibus.RoomInfo) {
 	for i, room := range list {
 		ids[i] = room.ID.String()
 	}
-	short := abbreviated(ids)
+	short := distinctLength(ids)
 	var rows [][]string
 	for i, room := range list {
-		state := yesOrNothing(room.Stale)
+		state := yesOrEmpty(room.Stale)
 		if room.Archived {
 			state = "archived"
 		}

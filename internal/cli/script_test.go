@@ -421,8 +421,8 @@ func TestNatural(t *testing.T) {
 		want := strings.Fields(order)
 		for i := range want {
 			for j := range want {
-				if got := natural(want[i], want[j]); got != cmp.Compare(i, j) {
-					t.Errorf("natural(%s, %s) = %d", want[i], want[j], got)
+				if got := compareNatural(want[i], want[j]); got != cmp.Compare(i, j) {
+					t.Errorf("compareNatural(%s, %s) = %d", want[i], want[j], got)
 				}
 			}
 		}
@@ -442,7 +442,7 @@ func TestAbbreviated(t *testing.T) {
 		{[]string{id, id[:31] + "b"}, 32},
 		{[]string{id, id}, 32},
 	} {
-		if got := abbreviated(c.ids); got != c.want {
+		if got := distinctLength(c.ids); got != c.want {
 			t.Errorf("%v: %d, want %d", c.ids, got, c.want)
 		}
 	}

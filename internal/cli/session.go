@@ -13,6 +13,8 @@ import (
 	"github.com/unibus/unibus/internal/service"
 )
 
+// This file connects: most commands are a method that is given a client, or a room, and session brings it.
+
 // session is how a run reaches the bus: it opens a client as the settings say, hands it to the command and closes it.
 type session struct {
 	console

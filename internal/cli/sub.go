@@ -147,7 +147,8 @@ type idleTimer struct {
 	fired atomic.Bool // set by the timer's own goroutine
 }
 
-// closeWhenIdle starts the timer of --wait. What is stored is left where it is; what is live is finished.
+// closeWhenIdle starts the timer of --wait. With --end the subscription is closed, since the rest of what is stored did not
+// come; without, it is finished, so that messages that have come and wait behind a gap are still given.
 func (s *subCommand) closeWhenIdle(messages *unibus.Subscription) *idleTimer {
 	t := &idleTimer{wait: s.wait}
 	if s.wait == 0 {
@@ -181,7 +182,7 @@ func (t *idleTimer) stop() {
 // ended reports whether the wait was over before the subscription ended otherwise.
 func (t *idleTimer) ended() bool { return t.fired.Load() }
 
-// tellNothingStored says why a reading that ends with what is stored will show nothing.
+// tellNothingStored says, for a command that reads to the end of what is stored, when it will show nothing, and why.
 func (s *subCommand) tellNothingStored(ctx context.Context, c *unibus.Client, names []string) {
 	if !s.all && s.last == 0 && s.since.IsZero() {
 		s.a.notice("nothing stored was asked for: add --all, --last N or --since D")

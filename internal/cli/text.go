@@ -51,24 +51,24 @@ func hidden(r rune) bool {
 	return r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
 }
 
-// stamp writes a time for people: RFC 3339 UTC, to the second.
-func stamp(t time.Time) string {
+// formatTime writes a time for people: RFC 3339 UTC, to the second.
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
 }
 
-// yesOrNothing is how tables show what is true: what is not has an empty cell.
-func yesOrNothing(b bool) string {
+// yesOrEmpty is how tables show what is true: what is not has an empty cell.
+func yesOrEmpty(b bool) string {
 	if b {
 		return "yes"
 	}
 	return ""
 }
 
-// natural compares texts as people order them: numbers in them by what they count.
-func natural(a, b string) int {
+// compareNatural compares texts as people order them: numbers in them by what they count.
+func compareNatural(a, b string) int {
 	for a != "" && b != "" {
 		// Where both go on with a number these are compared as numbers: by length without zeros, then digit by digit.
 		x, y := digits(a), digits(b)
@@ -94,8 +94,8 @@ func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789"
 // idLength is how many characters an id has.
 const idLength = 32
 
-// abbreviated is how many characters of ids tell them from each other. That many name a room, too.
-func abbreviated(ids []string) int {
+// distinctLength is how many characters of ids tell them from each other. That many name a room, too.
+func distinctLength(ids []string) int {
 	// Ten characters look like an id and tell a thousand rooms apart; two more at a time, so that they stay easy to compare.
 	for n := 10; ; n += 2 {
 		seen := map[string]bool{}

@@ -51,7 +51,7 @@ func (u *userJSON) state() string {
 	case u.Active && u.Expires == nil:
 		return "active"
 	case u.Active && time.Until(*u.Expires) < 48*time.Hour:
-		return "until " + stamp(*u.Expires)
+		return "until " + formatTime(*u.Expires)
 	case u.Active:
 		return "until " + u.Expires.UTC().Format(time.DateOnly)
 	case u.Revoked != nil:
@@ -158,7 +158,7 @@ func revocable(ctx context.Context, c *unibus.Client, names []string) (keys []un
 			return nil, nil, err
 		}
 		if !u.Active && already == nil {
-			already = fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, stamp(u.Revoked))
+			already = fmt.Errorf("user %s: %w: revoked already, at %s", name, unibus.ErrNotFound, formatTime(u.Revoked))
 		}
 		keys[i] = u.Key
 	}
@@ -218,9 +218,9 @@ func (s *userShowCommand) run(ctx context.Context, c *unibus.Client, args []stri
 		}
 		revoked := ""
 		if j.Revoked != nil {
-			revoked = stamp(*j.Revoked)
+			revoked = formatTime(*j.Revoked)
 		}
-		s.a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", stamp(u.Expires), "revoked", revoked, "added", stamp(j.Added), "by", by)
+		s.a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", formatTime(u.Expires), "revoked", revoked, "added", formatTime(j.Added), "by", by)
 	})
 }
 

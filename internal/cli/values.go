@@ -80,6 +80,7 @@ func parseBetween(least, most int) parser[int] {
 	}
 }
 
+// maxCount is the largest number that a flag takes: what an int holds on every system.
 const maxCount = 1<<31 - 1
 
 // parseCount reads how many of something there are to be.

@@ -107,7 +107,7 @@ func (v *verifyCommand) verifyFile(ctx context.Context, path string) error {
 	return v.a.out.value(found, func() {
 		rows := make([][]string, len(found))
 		for i, l := range found {
-			rows[i] = []string{visible(l.Name), number(l.Entries), l.Head[:16], yesOrNothing(l.Known)}
+			rows[i] = []string{visible(l.Name), number(l.Entries), l.Head[:16], yesOrEmpty(l.Known)}
 		}
 		v.a.out.table([]string{"LOG", "ENTRIES", "HEAD", "KNOWN"}, rows)
 	})

@@ -237,7 +237,7 @@ func TestStates(t *testing.T) {
 		want string
 	}{
 		{userJSON{Active: true}, "active"},
-		{userJSON{Active: true, Expires: &soon}, "until " + stamp(soon)},
+		{userJSON{Active: true, Expires: &soon}, "until " + formatTime(soon)},
 		{userJSON{Active: true, Expires: &late}, "until " + late.UTC().Format(time.DateOnly)},
 		{userJSON{Expires: &past}, "expired"},
 		{userJSON{Expires: &past, Revoked: &past}, "revoked"},

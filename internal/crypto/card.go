@@ -4,6 +4,8 @@ import (
 	"fmt"
 )
 
+// This file makes and opens cards: statements by which others learn where to seal keys for an identity.
+
 // SealingKeySize is the size of a public sealing key, in bytes.
 const SealingKeySize = 1216
 
@@ -11,9 +13,12 @@ const SealingKeySize = 1216
 type Card struct {
 	Key        PublicKey
 	Connection PublicKey
-	Sealing    []byte // SealingKeySize bytes
+	Sealing    []byte // This file makes and opens cards: statements by which others learn where to seal keys for an identity.
+
+	// SealingKeySize bytes
 }
 
+// cardPayload is what is signed of a card.
 type cardPayload struct {
 	V          Number    `cbor:"v"`
 	Key        PublicKey `cbor:"key"`
@@ -30,7 +35,8 @@ func (id *Identity) Card() ([]byte, error) {
 	return id.Sign(KindCard, payload), nil
 }
 
-// OpenCard verifies a card that should be of's. A zero of accepts whoever signed it.
+// OpenCard verifies a card that is to be that of a key; with the zero key whoever signed it will do. ErrEncoding for what
+// is no card, ErrSignature for one that another key signed, or that is another's.
 func OpenCard(card []byte, of PublicKey) (Card, error) {
 	payload, err := Payload(card)
 	if err != nil {

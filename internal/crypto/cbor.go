@@ -8,6 +8,9 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
+// This file is the encoding of everything that is signed: of each value there is one, so that two who hold the same value
+// hash and sign the same bytes, and nobody can write it another way (SPEC.md §3).
+
 // ErrEncoding says that bytes are not the one valid encoding of what they claim to be.
 var ErrEncoding = errors.New("invalid encoding")
 
@@ -17,6 +20,7 @@ const MaxStatement = 900 << 10
 // MaxNumber is the largest number in a statement: what every language's numbers hold exactly.
 const MaxNumber = 1<<53 - 1
 
+// The modes of the CBOR library: what Marshal writes, and what Unmarshal takes before it compares.
 var (
 	encoding = must(func() (cbor.EncMode, error) {
 		o := cbor.CoreDetEncOptions()
@@ -34,6 +38,7 @@ var (
 	}.DecMode())
 )
 
+// must returns what is made of constants, which cannot fail.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err) // constant options: wrong at the first run of any test or not at all
@@ -54,7 +59,9 @@ func Unmarshal(data []byte, v any) error {
 	if err := decoding.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%w: %v", ErrEncoding, err)
 	}
-	again, _ := encoding.Marshal(v) // nothing, which data is not, if it fails
+	// What v is written as again has to be the very bytes that were read. If it cannot be written it is nothing, which data
+	// is not.
+	again, _ := encoding.Marshal(v)
 	if !bytes.Equal(again, data) {
 		return fmt.Errorf("%w: not the deterministic encoding", ErrEncoding)
 	}

@@ -9,10 +9,15 @@ import (
 	"unicode/utf8"
 )
 
+// This file writes and reads the content of a frame, that which is encrypted (SPEC.md §6): a time, then what else the
+// writer has stored, if a flag says so, then records, then padding. Writers append one part after the other; readers have
+// all of it checked by ParseContent before they take records out of it.
+
 // ErrContent says that an authentic frame's content does not parse.
 var ErrContent = errors.New("malformed frame content")
 
 const (
+	// timeSize is how many bytes the time takes, a u64.
 	timeSize = 8
 
 	// MaxFollows is the most other streams a frame may tell of.
@@ -108,6 +113,7 @@ func Padme(n int) int {
 	return (n + mask) &^ mask
 }
 
+// uvarintSize is how many bytes a number takes as a varint.
 func uvarintSize(u uint64) int { return (bits.Len64(u|1) + 6) / 7 }
 
 // ParseContent checks the content of a frame with these flags to the last byte. The error is ErrContent.
@@ -148,6 +154,7 @@ func ParseContent(flags byte, content []byte) (Content, error) {
 	return c, nil
 }
 
+// parseFollows reads the other streams that a content tells of, and returns what stands behind them.
 func parseFollows(b []byte) ([]Follows, []byte, error) {
 	if len(b) == 0 || b[0] > MaxFollows || len(b) < 1+int(b[0])*FollowsSize {
 		return nil, nil, fmt.Errorf("%w: streams it follows are cut short, or too many", ErrContent)
@@ -210,6 +217,7 @@ func parseRecord(b []byte) (r Record) {
 	return r
 }
 
+// text reads a string with its length before it, and returns what stands behind it.
 func text(b []byte) (text, rest []byte, err error) {
 	n, b, err := uvarint(b)
 	if err != nil {
@@ -230,6 +238,7 @@ func uvarint(b []byte) (uint64, []byte, error) {
 	return n, b[size:], nil
 }
 
+// allZero reports whether bytes are nothing but zeros.
 func allZero(b []byte) bool {
 	for _, x := range b {
 		if x != 0 {

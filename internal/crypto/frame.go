@@ -10,7 +10,11 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Sizes and bits of frames (SPEC.md §6).
+// This file seals and opens frames (SPEC.md §6): a header in clear, then a signature over everything and the content, both
+// encrypted in rooms that are. Both need a FrameKey, which is derived once for each epoch.
+
+// Sizes and bits of frames. No frame, with everything in it, has more than MaxFrame bytes; FrameOverhead is what an
+// encrypted one has beside its content.
 const (
 	HeaderSize    = 84
 	MaxFrame      = 1 << 20
@@ -24,12 +28,13 @@ const (
 	FlagFollows = 4 // the content tells what else its writer had stored; a stream's first frame only
 )
 
-// Errors of frames.
+// Errors of frames: ErrHeader for bytes that are no frame, ErrOpen for one that was not sealed under the key that it names.
 var (
 	ErrHeader = errors.New("malformed frame header")
 	ErrOpen   = errors.New("frame does not open")
 )
 
+// aead is an authenticated cipher, in a field whose name is not its type's.
 type aead = cipher.AEAD
 
 // Header is the clear part of a frame. Everything in it is authenticated.
@@ -44,6 +49,7 @@ type Header struct {
 	Nonce   [24]byte
 }
 
+// append writes a header, HeaderSize bytes.
 func (h Header) append(dst []byte) []byte {
 	dst = append(dst, 'u', 'b', '1', h.Suite, h.Flags, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint32(dst, h.Epoch)
@@ -153,6 +159,8 @@ func OpenFrame(frame []byte, room ID, sender PublicKey, key *FrameKey) ([]byte, 
 	return content, nil
 }
 
+// frameMessage is what a sender signs of a frame. The two bytes that it begins with no NATS nonce has, so that a server
+// cannot have a frame signed as a login.
 func frameMessage(room ID, sender PublicKey, header []byte, sum [32]byte) []byte {
 	m := make([]byte, 0, 2+16+len(room)+len(sender)+len(header)+len(sum))
 	m = append(m, 0xff, 0)
@@ -161,6 +169,8 @@ func frameMessage(room ID, sender PublicKey, header []byte, sum [32]byte) []byte
 	return append(append(m, header...), sum[:]...)
 }
 
+// frameAAD is what a frame is bound to when it is encrypted: it opens in no other room, as no other sender's, and under no
+// other header.
 func frameAAD(room ID, sender PublicKey, header []byte) []byte {
 	m := make([]byte, 0, 16+len(room)+len(sender)+len(header))
 	m = append(m, "unibus/v1 frame\x00"...)

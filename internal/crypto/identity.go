@@ -92,11 +92,13 @@ func VerifyNonce(connection PublicKey, nonce, signature []byte) error {
 	return nil
 }
 
+// verify checks an Ed25519 signature. Which keys may be used is checked when they are read (NewPublicKey).
 func verify(key PublicKey, message, signature []byte) bool {
 	return len(signature) == ed25519.SignatureSize && ed25519.Verify(key[:], message, signature)
 }
 
-// derive is HKDF-SHA256 with length in bytes.
+// derive is HKDF-SHA256 (RFC 5869): length bytes for a purpose, which info names. All keys of an identity and of a room
+// come from their one secret by it (SPEC.md §2, §5).
 func derive(secret, salt []byte, info string, length int) ([]byte, error) {
 	return hkdf.Key(sha256.New, secret, salt, info, length)
 }

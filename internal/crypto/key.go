@@ -11,6 +11,9 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
+// This file is the three names that everything goes by: keys of people, ids of logs, and hashes. Each is read and written
+// as text for people and JSON, and as bytes in statements.
+
 // Errors about keys and ids that people or stores supply. None of their texts contains the input,
 // so that a pasted seed never reaches a log.
 var (
@@ -113,6 +116,7 @@ func (k *PublicKey) UnmarshalCBOR(data []byte) error {
 // ID names a log: the first 20 bytes of the hash of its first entry (SPEC.md §4).
 type ID [20]byte
 
+// idEncoding is the base32 of RFC 4648 in lower case, as it may stand in a subject of NATS.
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // ParseID reads 32 base32 characters, in either case.

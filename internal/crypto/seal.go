@@ -11,13 +11,17 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Sizes of what §5 makes, in bytes.
+// This file seals the keys of rooms (SPEC.md §5). The log publishes a commitment to each epoch's key; each member is handed a
+// copy that only it opens; and with each key comes that of the epoch before, so that one copy opens a shared history.
+
+// Sizes of a sealed copy, and of the key before as SealPrevious writes it, in bytes.
 const (
 	SealedSize   = 1168
 	PreviousSize = 24 + 32 + 16
 )
 
-// Errors of room keys.
+// Errors of room keys: ErrSealed for a copy that is another's, or of something else; ErrCommitment for one that its sealer
+// made of another key than the log says.
 var (
 	ErrSealed     = errors.New("sealed key does not open")
 	ErrCommitment = errors.New("key is not the committed one")
@@ -60,6 +64,7 @@ func (id *Identity) OpenKey(sealed []byte, room ID, epoch uint32, commit Hash) (
 	return checkCommit(RoomKey(plain), epoch, commit) // SealedSize leaves it 32 bytes
 }
 
+// checkCommit returns a key that is the committed one; of any other, nothing.
 func checkCommit(key RoomKey, epoch uint32, commit Hash) (RoomKey, error) {
 	if got := key.Commit(epoch); !hmac.Equal(got[:], commit[:]) {
 		return RoomKey{}, ErrCommitment
@@ -67,6 +72,7 @@ func checkCommit(key RoomKey, epoch uint32, commit Hash) (RoomKey, error) {
 	return key, nil
 }
 
+// sealInfo is what a sealed copy is bound to: it opens for no other room, epoch, key or member.
 func sealInfo(room ID, epoch uint32, commit Hash, member PublicKey) []byte {
 	info := append([]byte("unibus/v1 room key\x00"), room[:]...)
 	info = binary.BigEndian.AppendUint32(info, epoch)
@@ -101,10 +107,12 @@ func OpenPrevious(key RoomKey, room ID, epoch uint32, previous []byte, commit Ha
 	return checkCommit(RoomKey(plain), epoch-1, commit)
 }
 
+// roomInfo is the purpose of a key that is derived for an epoch of a room.
 func roomInfo(label string, room ID, epoch uint32) string {
 	return string(binary.BigEndian.AppendUint32(append([]byte(label), room[:]...), epoch))
 }
 
+// roomAEAD is the cipher of a key that is derived from an epoch's for a purpose.
 func roomAEAD(key RoomKey, label string, room ID, epoch uint32) (aead, error) {
 	k, err := derive(key[:], nil, roomInfo(label, room, epoch), 32)
 	if err != nil {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// This file signs and verifies statements: cards, tokens and entries are each a payload with a signature before it
+// (SPEC.md §3). What a payload says is read where its kind is.
+
 // Kinds of statements. A signature of one kind is worth nothing as another.
 const (
 	KindCard  = "card"
@@ -12,6 +15,7 @@ const (
 	KindEntry = "entry"
 )
 
+// signatureSize is how many bytes an Ed25519 signature has.
 const signatureSize = 64
 
 // Sign makes a statement: the signature over the kind and payload, then the payload (SPEC.md §3).
@@ -55,6 +59,8 @@ func HashStatement(statement []byte) (Hash, error) {
 // HashPayload is the hash of the statements that have a payload, whoever signs them.
 func HashPayload(payload []byte) Hash { return sha256.Sum256(payload) }
 
+// statementMessage is what is signed of a statement: its kind comes first, so that a signature is worth nothing as one of
+// another kind, and before it two bytes that no NATS nonce begins with.
 func statementMessage(kind string, payload []byte) []byte {
 	m := make([]byte, 0, 2+10+len(kind)+1+len(payload))
 	m = append(m, 0xff, 0)

@@ -2,16 +2,16 @@ package crypto
 
 import "time"
 
-// last is the end of the year 9999. Who signs a time may sign any, and a later one cannot be written as JSON and most
-// others write times: it would end whoever shows it.
-var last = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Add(-time.Microsecond)
+// lastTime is the end of the year 9999. Whoever signs a time may sign any number, and a later time cannot be written in JSON:
+// it would be an error for everyone who shows it.
+var lastTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Add(-time.Microsecond)
 
-// Millis is a signed time in Unix ms; the last there is for one beyond that.
+// Millis is the time that a signed number of milliseconds since 1970 means; one beyond the year 9999 means its end.
 func Millis(ms uint64) time.Time {
-	return time.UnixMilli(int64(min(ms, uint64(last.UnixMilli())))).UTC()
+	return time.UnixMilli(int64(min(ms, uint64(lastTime.UnixMilli())))).UTC()
 }
 
-// Micros is one in Unix µs.
+// Micros is Millis for microseconds.
 func Micros(us uint64) time.Time {
-	return time.UnixMicro(int64(min(us, uint64(last.UnixMicro())))).UTC()
+	return time.UnixMicro(int64(min(us, uint64(lastTime.UnixMicro())))).UTC()
 }

@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// This file signs and verifies tokens, by which an identity connects, or asks the API (SPEC.md §3). A checker decides
+// with OpenToken on everything that a token says; the service, which decides step by step, reads it first (PeekToken) and
+// verifies its signature later (DecodeToken).
+
 // Uses of tokens; one is never accepted for the other.
 const (
 	UseConnect = "connect"
@@ -16,7 +20,7 @@ const (
 // TokenSkew is how far a checker's clock may differ from the signer's.
 const TokenSkew = 5 * time.Minute
 
-// How long tokens may last, by their use. What lasts longer is refused, by whom it was signed or not.
+// How long tokens may last, by their use. One that lasts longer is refused, whoever signed it.
 const (
 	MaxConnectLife = 10 * time.Minute
 	MaxAPILife     = 24 * time.Hour
@@ -55,6 +59,7 @@ type Token struct {
 	Inbox      Inbox // where answers go, over NATS; zero: none is named
 }
 
+// tokenPayload is what is signed of a token.
 type tokenPayload struct {
 	V          Number    `cbor:"v"`
 	Key        PublicKey `cbor:"key"`
@@ -106,6 +111,7 @@ func OpenToken(text string, use string, bus *ID, now time.Time) (Token, error) {
 	return t, nil
 }
 
+// maxLife is how long a token for a use may last.
 func maxLife(use string) time.Duration {
 	if use == UseConnect {
 		return MaxConnectLife
@@ -132,6 +138,8 @@ func PeekToken(text string) (Token, error) {
 	return t, err
 }
 
+// readToken takes a token apart, into what it says and the statement that is signed, and verifies nothing. ErrEncoding for
+// what is no token.
 func readToken(text string) (t Token, statement []byte, err error) {
 	statement, err = base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Command gen writes completions/ and man/ from the command tree. A test holds what is checked in
-// against it.
+// Command gen writes the folders completions/ and man/ below the working directory from the command tree, so that they say
+// what the commands do say of themselves. They are checked in, for packages are made of them; a test in package cli fails
+// when they are not current. What is in them is package cli's (Generate).
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Package host tells what this machine has left: room on a disk, and files that a process may still open.
-// It knows nothing of what needs them.
+// Package host tells what this machine has left of two things that a server runs out of: room on a disk (Disk), and file
+// descriptors of this process (Descriptors). On systems that do not tell it is ErrUnknown. What needs them, and what is
+// done when there are none, is left to its callers.
 package host
 
 import (
@@ -8,15 +9,15 @@ import (
 	"os"
 )
 
-// FullBelow is how much room a disk has at most when it counts as full: files are still opened, renamed
-// and synced with so little, but what is to be kept is no longer written. It has room again from twice as
-// much, so that it does not change all the time.
+// FullBelow is the number of free bytes below which a disk counts as full: with so few, files can still be opened, renamed
+// and synced, but what is to be kept is not written any more. It has room again from twice as many on, so that it does not
+// change all the time.
 const FullBelow = 1 << 20
 
-// Nearly is the share of a disk or of the descriptors from which there is reason to say so.
+// Nearly is the share in use, of a disk or of descriptors, from which on an operator is warned.
 const Nearly = 0.9
 
-// ErrUnknown says that this system does not tell.
+// ErrUnknown says that the operating system does not tell.
 var ErrUnknown = errors.New("not known on this system")
 
 // Disk is the file system of a folder, in bytes.
@@ -47,7 +48,7 @@ func (d Disk) String() string {
 // Descriptors are the files, connections included, that this process has open, and how many it may have.
 type Descriptors struct{ Used, Limit uint64 }
 
-// OpenFiles counts the descriptors of this process. When none is left, not even for counting, all are in
+// OpenFiles counts the descriptors of this process. Counting takes one itself: when there is none left for it, all are in
 // use.
 func OpenFiles() (Descriptors, error) {
 	limit, err := maxFiles()

@@ -1,4 +1,8 @@
-// Package newfile writes files that were not there before, and tells whether one is still its owner's alone.
+// Package newfile writes files so that a reader, or a crash, never meets half of one: each is written under another name
+// beside its place, synced, and put there in one step. Create makes one that was not there, Replace takes the place of one
+// that was. It also tells whether a file is still its owner's alone (Private).
+//
+// What is in the files, and who may write when several processes would, is left to its callers.
 package newfile
 
 import (
@@ -10,13 +14,14 @@ import (
 	"runtime"
 )
 
-// Create makes a new file of what write writes, which only its owner may read. It is written aside
-// and linked, so that it is whole or not there. It never overwrites: the error is then os.ErrExist.
+// Create makes a new file of what write writes, which only its owner may read. After a crash it is there whole, or not at
+// all. It never overwrites one: the error is then os.ErrExist.
 func Create(path string, write func(io.Writer) error) error {
 	return aside(path, write, os.Link)
 }
 
-// aside writes a file beside the path, and has it put there once it is on the disk.
+// aside writes a file under another name in the folder of path, and calls put to move or link it there once it is on the
+// disk.
 func aside(path string, write func(io.Writer) error, put func(made, path string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".unibus-new-*")
 	if err != nil {
@@ -38,20 +43,20 @@ func Write(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return Create(path, all(text))
+	return Create(path, whole(text))
 }
 
-// all writes a text.
-func all(text []byte) func(io.Writer) error {
+// whole is a function that writes a text, for Create.
+func whole(text []byte) func(io.Writer) error {
 	return func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	}
 }
 
-// Replace writes a file anew, for its owner alone: it is written aside, and there whole on the disk when it takes the
-// place of the one before.
-func Replace(path string, text []byte) error { return aside(path, all(text), os.Rename) }
+// Replace writes a file, for its owner alone, in place of one that may be there. After a crash it is the old one or the new
+// one, whole.
+func Replace(path string, text []byte) error { return aside(path, whole(text), os.Rename) }
 
 // Touch makes an empty file, and its folder, for its owner alone; one that is there is left as it is.
 func Touch(path string) error {
@@ -65,11 +70,11 @@ func Touch(path string) error {
 	return f.Close()
 }
 
-// ErrShared is what Private says of a file that others may use.
+// ErrShared says that others may use a file that is meant for its owner alone.
 var ErrShared = errors.New("others on this machine may read or change it")
 
-// Private checks that nobody but its owner may read or change a file, nor anybody put another in its place. One that is
-// not there is no error, nor is any on Windows, where modes do not tell.
+// Private checks that nobody but its owner may read or change a file, and that not everybody may put another in its place:
+// else it is ErrShared. A file that is not there is no error, and on Windows none is, since modes say nothing there.
 func Private(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) || runtime.GOOS == "windows" {

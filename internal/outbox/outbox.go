@@ -1,6 +1,9 @@
 // Package outbox packs messages into the contents of frames: those that are waiting go together, a message that no
 // frame holds goes in pieces, and sizes are padded where a room says so (SPEC.md §6). It does no I/O and knows no
-// clock.
+// clock: when a frame is sent, sealed and acknowledged is package writer's.
+//
+// A writer Adds messages, or the first piece of one with AddPiece, Takes the content of a frame, and, once it knows the
+// time and what it has stored before, Finishes it.
 package outbox
 
 import (
@@ -14,22 +17,23 @@ const (
 	// Target is how many bytes of content a frame takes of what is waiting. One message may have more.
 	Target = 256 << 10
 
-	timeSpace = 8 // before the records, for when the frame is sealed
+	// timeSpace is how many bytes stand before the records for the time at which the frame is sealed, a u64.
+	timeSpace = 8
 )
 
-// Outbox is what waits for the next frame. It is not safe for concurrent use.
+// Outbox holds the messages that wait for the next frame. It is not safe for concurrent use.
 type Outbox struct {
-	limit   int // of a frame's content, in bytes
-	pad     bool
-	most    int    // messages in a frame; 0 for no limit
-	waiting []byte // the content of the next frame, with space for its time
-	records int
+	limit      int // of a frame's content, in bytes
+	pad        bool
+	maxRecords int    // messages in a frame; 0 for no limit
+	waiting    []byte // the content of the next frame, with space for its time
+	records    int    // in it
 }
 
-// MinLimit is how many bytes a frame must be able to hold, to be worth sending.
+// MinLimit is how many bytes a frame's content must be able to have (Limit) for frames to be worth sending.
 const MinLimit = 64
 
-// New makes an outbox for frames of at most so many bytes, whose contents are padded or not.
+// New makes an outbox for sealed frames of at most limit bytes; with pad their contents are padded.
 func New(limit int, pad bool) *Outbox {
 	if pad {
 		limit = limit / 9 * 8 // padding adds up to an eighth
@@ -43,7 +47,7 @@ func New(limit int, pad bool) *Outbox {
 func (o *Outbox) Limit() int { return o.limit }
 
 // SetMost says how many messages a frame takes at most; 0 for as many as fit.
-func (o *Outbox) SetMost(messages int) { o.most = messages }
+func (o *Outbox) SetMost(messages int) { o.maxRecords = messages }
 
 // MaxHeaders is how many bytes the headers of a message may take.
 func (o *Outbox) MaxHeaders() int { return o.limit - timeSpace }
@@ -51,14 +55,14 @@ func (o *Outbox) MaxHeaders() int { return o.limit - timeSpace }
 // Waiting is how many messages wait for the next frame.
 func (o *Outbox) Waiting() int { return o.records }
 
-// Fits reports whether a message goes into one frame.
+// Fits reports whether one frame can hold a message whole. Of one that does not fit, AddPiece takes a piece at a time.
 func (o *Outbox) Fits(headers []crypto.Field, body []byte) bool {
 	return timeSpace+crypto.RecordSize(headers, len(body)) <= o.limit
 }
 
 // Takes reports whether a message that fits goes into the next frame, with those that wait for it.
 func (o *Outbox) Takes(headers []crypto.Field, body []byte) bool {
-	if o.most > 0 && o.records >= o.most {
+	if o.maxRecords > 0 && o.records >= o.maxRecords {
 		return false
 	}
 	return o.records == 0 || len(o.waiting)+crypto.RecordSize(headers, len(body)) <= min(Target, o.limit)
@@ -89,6 +93,7 @@ func (o *Outbox) Take() (content []byte, messages int) {
 	return content, messages
 }
 
+// reset begins a new content with nothing in it but the space for its time.
 func (o *Outbox) reset(size int) {
 	o.waiting = make([]byte, timeSpace, max(size, 4096))
 	o.records = 0

@@ -1,7 +1,8 @@
 // Package redact takes user names, passwords and tokens out of URLs before anyone is shown them: in
 // errors, notices, logs and JSON, and in what is kept on disk (nats://user:secret@host).
 //
-// It errs on the side of taking out too much: what does not look like a host is not shown.
+// It errs on the side of taking out too much: what does not look like a host is not shown. URL is for a text that is a
+// URL, Text and Error find the URLs in what others have written. Secrets anywhere else in a text stay where they are.
 package redact
 
 import (
@@ -9,8 +10,8 @@ import (
 	"strings"
 )
 
-// hidden stands for what is neither a host nor may be shown.
-const hidden = "…"
+// withheld stands where something was that may not be shown.
+const withheld = "…"
 
 var (
 	// host is a name or an address, with a port or without, and what may follow it in a URL.
@@ -27,12 +28,13 @@ func URL(list string) string {
 	}
 	parts := strings.Split(list, ",")
 	for i, p := range parts {
-		parts[i] = one(p)
+		parts[i] = withoutUser(p)
 	}
 	return strings.Join(parts, ",")
 }
 
-func one(url string) string {
+// withoutUser is one URL with neither user name nor password.
+func withoutUser(url string) string {
 	scheme, rest, found := strings.Cut(url, "://")
 	if found {
 		scheme += "://"
@@ -42,7 +44,7 @@ func one(url string) string {
 	// A password may hold any character if it was not escaped: what is before the last @ goes.
 	rest = rest[strings.LastIndexByte(rest, '@')+1:]
 	if !host.MatchString(rest) { // such as the first half of a password with a comma in it
-		rest = hidden
+		rest = withheld
 	}
 	return scheme + rest
 }
@@ -67,12 +69,14 @@ func Error(err error) error {
 	return err
 }
 
+// redacted is an error with another text, of the same kind.
 type redacted struct {
 	text string
 	err  error
 }
 
+// Error is the text that may be shown.
 func (r *redacted) Error() string { return r.text }
 
-// Unwrap keeps the kind.
+// Unwrap lets the error be of the kinds that it was of.
 func (r *redacted) Unwrap() error { return r.err }

@@ -1,5 +1,6 @@
-// Package remedy puts what would help beside an error: a kind and facts, of which whoever talks to people makes a
-// sentence. It knows no command line and no language.
+// Package remedy says beside an error what would help: a kind, such as "the room's key has to be renewed", and facts, such
+// as which room. The library adds remedies with With; whoever talks to people reads them with Of and makes a sentence, or a
+// command, of them (package cli). So no package below that one knows a command line, or a language.
 package remedy
 
 import (
@@ -11,7 +12,7 @@ import (
 // Kind says what would help.
 type Kind int
 
-// Kinds of remedies, with the facts that each has.
+// Kinds of remedies. Beside each: the fields of Remedy that it sets, if any, and the situation that it helps in.
 const (
 	None             Kind = iota
 	MakeIdentity          // there is none yet
@@ -77,7 +78,7 @@ const (
 	AddOwner            // a room has a single one
 )
 
-// Remedy is what would help, and of what.
+// Remedy is what would help, and the facts for it; which of them are set depends on the kind.
 type Remedy struct {
 	Kind   Kind
 	Room   string    // its subject
@@ -97,12 +98,13 @@ type remedied struct {
 	remedy Remedy
 }
 
+// Unwrap lets the error be of the kinds that it is of without a remedy.
 func (r *remedied) Unwrap() error { return r.error }
 
-// With puts a remedy beside an error, before any that it has.
+// With returns the error with a remedy, which takes the place of one that it has.
 func With(err error, r Remedy) error { return &remedied{err, r} }
 
-// Of returns what would help with an error; of kind None when nothing is known to.
+// Of returns what would help with an error, the outermost remedy of several; kind None when there is none.
 func Of(err error) Remedy {
 	var r *remedied
 	if errors.As(err, &r) {

@@ -33,7 +33,7 @@ func (s *Service) meet(ctx context.Context, o Options, streams *bus.Streams, log
 
 // found learns which bus this is, or makes it one.
 func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) error {
-	if err := store.Whole(ctx, o.Store); err != nil {
+	if err := store.CheckWhole(ctx, o.Store); err != nil {
 		return err
 	}
 	statement, err := o.Store.Bus(ctx)

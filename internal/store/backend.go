@@ -40,7 +40,7 @@ type Target interface {
 	// CopyKeys is PutKeys for copies that another store has, each made by its own sealer, as many as there are.
 	CopyKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, copies []SealedKey) error
 	// Copying reports whether a bus is being copied into the store, or a part of one was: what is there is not to be
-	// relied on (Whole).
+	// relied on (CheckWhole).
 	Copying(ctx context.Context) (bool, error)
 	// BeginCopy says that a bus is being copied into the store, EndCopy that it is there whole. Saying so again is fine.
 	BeginCopy(ctx context.Context) error
@@ -77,9 +77,9 @@ type Repairer interface {
 	Rebuild(ctx context.Context, s *ledger.State) (wrong int, err error)
 }
 
-// Whole fails with ErrUnavailable while a bus is being copied into a store, or only a part of one was: of who was
+// CheckWhole fails with ErrUnavailable while a bus is being copied into a store, or only a part of one was: of who was
 // revoked, say, the store may not know yet.
-func Whole(ctx context.Context, t Target) error {
+func CheckWhole(ctx context.Context, t Target) error {
 	copying, err := t.Copying(ctx)
 	if err == nil && copying {
 		err = fmt.Errorf("%w: a bus is being copied into the store, and is not there whole yet: unibus migrate or restore goes on with it; if nobody is copying one, what the servers keep is damaged", ErrUnavailable)

@@ -8,13 +8,20 @@ import (
 // The kinds of failure a caller can tell apart. Backends wrap them with particulars: nobody has to know what the
 // driver of a database or NATS says.
 var (
-	ErrNotFound    = errors.New("not found")
-	ErrConflict    = errors.New("someone else wrote first")
-	ErrExists      = errors.New("already exists")
-	ErrDenied      = errors.New("not allowed")
-	ErrInvalid     = errors.New("not valid")
+	// ErrNotFound says that what was asked for is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict says that somebody else wrote first: whoever looks again can try again.
+	ErrConflict = errors.New("someone else wrote first")
+	// ErrExists says that there is one already, and that it was left as it is.
+	ErrExists = errors.New("already exists")
+	// ErrDenied says that the caller may not do that. Only a service says so: a store knows no callers.
+	ErrDenied = errors.New("not allowed")
+	// ErrInvalid says that what was given makes no sense; the same again will not either.
+	ErrInvalid = errors.New("not valid")
+	// ErrUnavailable says that there was no answer that can be relied on: the same may succeed later.
 	ErrUnavailable = errors.New("unavailable")
-	ErrIntegrity   = errors.New("integrity") // what was given is not what was signed, or was there before
+	// ErrIntegrity says that what was given is not what was signed, or not what was there before.
+	ErrIntegrity = errors.New("integrity")
 )
 
 // Kinds within those kinds, for whoever can do something about them. They read like what they are a kind of.

@@ -16,8 +16,8 @@ import (
 // the entry's author, and those of the first others. What was staged before may be more; no more are given.
 const MaxSealers = 8
 
-// By is copies as made by one sealer.
-func By(sealer crypto.PublicKey, copies []SealedKey) []SealedKey {
+// MadeBy returns the copies, each with one sealer as who made it.
+func MadeBy(sealer crypto.PublicKey, copies []SealedKey) []SealedKey {
 	out := slices.Clone(copies)
 	for i := range out {
 		out[i].Sealer = sealer

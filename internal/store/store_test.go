@@ -184,7 +184,7 @@ func TestWhole(t *testing.T) {
 		s    *shelf
 		kind error
 	}{"whole": {&shelf{}, nil}, "in part": {&shelf{copying: true}, ErrUnavailable}, "damaged": {&shelf{err: ErrDamaged}, ErrDamaged}} {
-		if err := Whole(t.Context(), c.s); !errors.Is(err, c.kind) || (err == nil) != (c.kind == nil) {
+		if err := CheckWhole(t.Context(), c.s); !errors.Is(err, c.kind) || (err == nil) != (c.kind == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -316,7 +316,7 @@ func TestSealers(t *testing.T) {
 		}
 	}
 	copies := []SealedKey{{Endpoint: member}}
-	if by := By(author, copies); by[0].Sealer != author || copies[0].Sealer == author {
+	if by := MadeBy(author, copies); by[0].Sealer != author || copies[0].Sealer == author {
 		t.Error("copies as made by one sealer are others, and theirs")
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
+// This file is the bodies of the membership API (SPEC.md §7), which the service writes and package remote reads, or the other
+// way: each is one JSON value, named for its route in docs/openapi.yaml.
+
 // What one request asks for at most. A full answer fits one NATS message.
 const (
 	MaxHeads = 1000
@@ -115,6 +118,7 @@ func (b UserBody) User() ledger.User {
 	return u
 }
 
+// orNil is a time as JSON has it, null for none.
 func orNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -122,6 +126,7 @@ func orNil(t time.Time) *time.Time {
 	return &t
 }
 
+// orZero is a time as Go has it, the zero time for none.
 func orZero(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}

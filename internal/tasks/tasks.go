@@ -1,4 +1,8 @@
-// Package tasks keeps goroutines together, for whoever must not go before them.
+// Package tasks runs goroutines in groups, so that whoever owns a group can end after all that it started has ended: a
+// Group starts them and waits for them, ForEach works through a list with a bounded number of them, and Pause is a sleep
+// that a context can cut short.
+//
+// It promises nothing about when work ends. Telling it to end, by a context or a closed connection, is its owner's part.
 package tasks
 
 import (
@@ -29,8 +33,8 @@ func (g *Group) Go(fs ...func()) bool {
 	return true
 }
 
-// Limit returns a way to run goroutines in the group of which no more than n run at once. It waits until
-// one more may, and returns false, having started none, when ctx ends first or the group is sealed.
+// Limit returns a function that runs goroutines in the group, no more than n of its own at once. It waits for a free
+// place, and returns false, having started none, when ctx ends first or the group is sealed.
 func (g *Group) Limit(n int) func(ctx context.Context, f func()) bool {
 	slots := make(chan struct{}, n)
 	return func(ctx context.Context, f func()) bool {
@@ -47,21 +51,21 @@ func (g *Group) Limit(n int) func(ctx context.Context, f func()) bool {
 	}
 }
 
-// Seal lets no goroutine start any more.
+// Seal makes the group start nothing any more. What runs goes on.
 func (g *Group) Seal() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sealed = true
 }
 
-// Wait seals the group, and returns when nothing in it runs.
+// Wait seals the group, and returns when all that was started in it has ended.
 func (g *Group) Wait() {
 	g.Seal()
 	g.wait.Wait()
 }
 
-// ForEach calls f for the numbers from 0 up to n, at most so many at once, and returns all errors. The numbers whose turn
-// has not come when ctx ends have its error.
+// ForEach calls f for each number from 0 to n-1, at most atOnce at a time, and returns all errors joined. Of the numbers
+// whose turn has not come when ctx ends, the error is ctx's.
 func ForEach(ctx context.Context, atOnce, n int, f func(i int) error) error {
 	errs := make([]error, n)
 	var working Group
@@ -75,12 +79,13 @@ func ForEach(ctx context.Context, atOnce, n int, f func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// Pause waits, and returns ctx's error when that ends first.
+// Pause waits for a time, and returns ctx's error at once when ctx ends before that. With one that has ended it never
+// succeeds.
 func Pause(ctx context.Context, wait time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(wait):
-		return nil
+		return ctx.Err() // it may have ended at the same time, and of a short wait select takes either
 	}
 }

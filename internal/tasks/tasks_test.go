@@ -160,3 +160,14 @@ func TestForEachEnds(t *testing.T) {
 		t.Errorf("%d ran, %d say so", ran.Load(), failed)
 	}
 }
+
+// TestPauseEnded: a pause with a context that has ended fails, however short it is.
+func TestPauseEnded(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 1000 {
+		if err := Pause(ended, 0); !errors.Is(err, context.Canceled) {
+			t.Fatalf("no wait with an ended context: %v", err)
+		}
+	}
+}

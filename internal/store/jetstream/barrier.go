@@ -5,6 +5,8 @@ import (
 	"sync"
 )
 
+// This file makes barriers, one at a time for each bucket, each for all reads that were waiting when it began.
+
 // barrierKey is a key of each bucket that nothing is kept under.
 const barrierKey = "_barrier"
 

@@ -1,5 +1,7 @@
 package jetstream
 
+// This file puts the parts of a bucket together, and names the buckets of a store.
+
 // bucket is one key-value bucket, history 1: writes, which say what they replace (write.go), barriers (barrier.go), and
 // reads, which believe only a replica that has reached a barrier (read.go, scan.go). Its keys are never deleted, but for
 // staged copies of room keys that are of use to nobody.

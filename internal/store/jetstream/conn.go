@@ -14,6 +14,9 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
+// This file is what all parts of a store share: the connection, the bound of each call, the end of all, and what errors of
+// NATS mean.
+
 // conn is a connection whose account has JetStream, and what bounds and ends the calls over it. All parts of a store
 // share one.
 type conn struct {
@@ -27,6 +30,7 @@ type conn struct {
 	tasks  tasks.Group
 }
 
+// errClosed is what calls of a closed store fail with.
 var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
 
 // newConn asks nothing of the servers yet.

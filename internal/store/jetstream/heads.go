@@ -10,7 +10,7 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// No record says where a log ends: its entries do, which are there without a gap. So whoever looks for the
+// This file finds where logs end. No record says it: its entries do, which are there without a gap. So whoever looks for the
 // end of a log looks 1, 2, 4, … places further than where an entry is known to be, for many logs at once.
 const (
 	maxProbes = 12   // places of one log that are asked for at once

@@ -24,7 +24,7 @@ type keyring struct {
 // PutKeys keeps copies that one sealer made. Each is a Create, so that none that is there is ever replaced, not
 // even by who looked before the entry was committed that names it.
 func (k *keyring) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey, keys []store.SealedKey) error {
-	return k.put(ctx, stagedKey{room, epoch, commit.String()}, store.By(sealer, keys), k.full)
+	return k.put(ctx, stagedKey{room, epoch, commit.String()}, store.MadeBy(sealer, keys), k.full)
 }
 
 // CopyKeys keeps copies that another store has.

@@ -15,7 +15,7 @@ import (
 
 // ensure makes a bucket unless it is there. Until the servers have elected their leaders it is tried again.
 func (c *conn) ensure(ctx context.Context, name string, o Options) error {
-	for again := later(); ; {
+	for again := clusterRetry(); ; {
 		err := c.tryEnsure(ctx, name, o)
 		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
 			return err

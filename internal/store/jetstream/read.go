@@ -130,7 +130,7 @@ func (r *reader) lookUp(ctx context.Context, seq uint64, keys []string) ([]recor
 	}
 	request := direct.Request{MultiLast: subjects, MaxBytes: maxBytes}
 	unread, current := 0, false
-	for again := soon(); ; {
+	for again := replicaRetry(); ; {
 		a, err := r.ask(ctx, request)
 		switch {
 		case err == nil && a.more:

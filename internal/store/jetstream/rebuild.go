@@ -35,16 +35,16 @@ func (b *rebuilder) Rebuild(ctx context.Context, state *ledger.State) (wrong int
 	return b.compare(ctx, state, replaceWrong)
 }
 
-// remedy is what is done about records that are wrong.
-type remedy int
+// onWrong is what is done about records that are wrong.
+type onWrong int
 
 const (
-	countOnly remedy = iota
+	countOnly onWrong = iota
 	replaceWrong
 )
 
-// compare counts the records that are wrong, and does something about them.
-func (b *rebuilder) compare(ctx context.Context, state *ledger.State, with remedy) (wrong int, err error) {
+// compare counts the records that are wrong, and with replaceWrong writes them anew.
+func (b *rebuilder) compare(ctx context.Context, state *ledger.State, wrongs onWrong) (wrong int, err error) {
 	rows, err := b.rows(ctx, state)
 	if err == nil {
 		err = b.views.replace(ctx, rows, asOfNow, func(old record, value []byte) bool {
@@ -52,13 +52,14 @@ func (b *rebuilder) compare(ctx context.Context, state *ledger.State, with remed
 				return false
 			}
 			wrong++
-			return with == replaceWrong
+			return wrongs == replaceWrong
 		})
 	}
 	return wrong, failure(err)
 }
 
-// rows are all records of a log's state, and those that end what its log does not know.
+// rows are all records that a log's state makes, and an empty one, or one that ends a membership, in place of each that is
+// there and that the state does not make.
 func (b *rebuilder) rows(ctx context.Context, state *ledger.State) ([]row, error) {
 	views := state.AllViews()
 	if r := state.Room; r != nil && r.Role(r.Creator()) == "" { // is no member, and has a record all the same

@@ -17,8 +17,9 @@ import (
 // This file completes views that are behind their log, as a crash in the midst of an Append leaves them. Whoever touches
 // a log finds them so by the seq in its last record (views.current); rebuild.go writes them anew whatever they say.
 
-// patience is how long whoever finds views behind the log leaves them to the writer of the entry.
-const patience = 200 * time.Millisecond
+// writerTime is how long whoever finds views behind the log leaves them to the writer of the entry, which mostly is still
+// at work.
+const writerTime = 200 * time.Millisecond
 
 // repairer completes and rewrites views.
 type repairer struct {
@@ -32,13 +33,13 @@ type repairer struct {
 // await gives the writer of earlier entries a while to write their views, and reports how far those then are: mostly it
 // is still there, and only slower than whoever asks.
 func (r *repairer) await(ctx context.Context, last row, seq uint64) (current uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, writerTime)
 	defer cancel()
 	for current < seq {
 		if current, err = r.views.current(ctx, last); err != nil {
 			break
 		}
-		if tasks.Pause(ctx, patience/20) != nil {
+		if tasks.Pause(ctx, writerTime/20) != nil {
 			return current, nil
 		}
 	}

@@ -63,7 +63,7 @@ func (r *reader) page(ctx context.Context, after, barrier uint64) (a answer, all
 			return a, false, err
 		}
 	}
-	for again := soon(); ; {
+	for again := replicaRetry(); ; {
 		a, err = r.tail(ctx, after)
 		if err == nil && a.last > after {
 			return a, a.barrier >= barrier && (!a.more || len(a.records) == 0), nil

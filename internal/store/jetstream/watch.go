@@ -42,14 +42,14 @@ type watch struct {
 	out  chan store.Notice
 	last uint64 // everything up to here was reported
 
-	told   chan struct{} // holds one when want has grown
+	grown  chan struct{} // holds a value when wanted has grown
 	wanted atomic.Uint64 // the place of the last entry that was heard of
 }
 
 // Watch reports every entry committed from now on.
 func (s *watcher) Watch(ctx context.Context) (<-chan store.Notice, error) {
-	w := &watch{log: s.log, out: make(chan store.Notice, 256), told: make(chan struct{}, 1)}
-	heard, err := s.nc.Subscribe(announcements, w.hear)
+	w := &watch{log: s.log, out: make(chan store.Notice, 256), grown: make(chan struct{}, 1)}
+	heard, err := s.nc.Subscribe(announcements, w.receive)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", failure(err))
 	}
@@ -77,15 +77,15 @@ func (s *watcher) Watch(ctx context.Context) (<-chan store.Notice, error) {
 	return w.out, nil
 }
 
-// hear remembers how far the log reaches, as the server says.
-func (w *watch) hear(m *nats.Msg) {
+// receive remembers how far the log reaches, as the server says.
+func (w *watch) receive(m *nats.Msg) {
 	seq := direct.Seq(m)
 	if seq <= w.wanted.Load() {
 		return
 	}
 	w.wanted.Store(seq) // nobody else does
 	select {
-	case w.told <- struct{}{}:
+	case w.grown <- struct{}{}:
 	default:
 	}
 }
@@ -98,7 +98,7 @@ func (w *watch) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.told:
+		case <-w.grown:
 		case <-tick.C:
 		}
 		w.look(ctx)
@@ -110,7 +110,7 @@ const lookTries = 8
 
 // look reports what was written since the last time, up to the place that was heard of.
 func (w *watch) look(ctx context.Context) {
-	again := soon()
+	again := replicaRetry()
 	for tries := 1; ; tries++ {
 		a, err := w.log.tail(ctx, w.last)
 		for _, r := range a.records {
@@ -120,7 +120,7 @@ func (w *watch) look(ctx context.Context) {
 		}
 		w.last = max(w.last, a.last)
 		if err == nil && a.more {
-			again, tries = soon(), 0 // the rest, at once
+			again, tries = replicaRetry(), 0 // the rest, at once
 			continue
 		}
 		if w.last >= w.wanted.Load() || tries == lookTries || again.pause(ctx) != nil {

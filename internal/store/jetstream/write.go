@@ -12,6 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// This file writes keys: one (put), which is tried again until its outcome is known, or many side by side (putMany). A write
+// says which revision it replaces, so that of two at once the later one fails instead of undoing the first.
+
 const (
 	attempt    = time.Second // for one server to answer, before another is asked
 	maxPending = 512         // writes under way
@@ -45,7 +48,7 @@ func (w *writer) message(key string, value []byte, expect int64) *nats.Msg {
 // It tries again until ctx ends: after an attempt whose outcome nobody heard of, errChanged may
 // be about the caller's own write.
 func (w *writer) put(ctx context.Context, key string, value []byte, expect int64) (uint64, error) {
-	for again := soon(); ; {
+	for again := replicaRetry(); ; {
 		try, cancel := context.WithTimeout(ctx, attempt)
 		ack, err := w.js.PublishMsg(try, w.message(key, value, expect), jetstream.WithRetryAttempts(0))
 		cancel()

@@ -27,6 +27,7 @@ import (
 // ErrKind is an ErrInvalid: a URL of no kind of store that is known.
 var ErrKind = fmt.Errorf("%w", store.ErrInvalid)
 
+// filePrefix begins the URLs of files; the path behind it is as the system writes it, and not escaped.
 const filePrefix = "sqlite:"
 
 // URL names a store. The zero value names none.

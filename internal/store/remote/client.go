@@ -18,7 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/tasks"
 )
 
-// This file makes requests: each in its turn, bounded by OpTimeout, again when the service says that it is busy.
+// This file makes requests, for all of package remote: each in its turn, bounded by OpTimeout, again when the service says that it is busy.
 
 // maxReply bounds what a service can make its client hold.
 const maxReply = 4 << 20
@@ -84,6 +84,7 @@ func (c *client) ask(ctx context.Context, method, path string, in any) (http.Hea
 			return nil, nil, err
 		}
 	}
+	// Busy is no failure: the service was there, and has not begun to do what it was asked.
 	for {
 		header, raw, err := c.once(ctx, method, path, body)
 		var busy *busyError
@@ -121,10 +122,13 @@ type busyError struct {
 	why   error
 }
 
+// Error is the service's answer.
 func (e *busyError) Error() string { return e.why.Error() }
+
+// Unwrap lets the error be of the kind that the answer has.
 func (e *busyError) Unwrap() error { return e.why }
 
-// Bounds of what a service can make its client wait.
+// Bounds of what a service can make its client wait before it asks again: neither at once, nor for ever.
 const (
 	minAgain = 50 * time.Millisecond
 	maxAgain = 2 * time.Second
@@ -154,7 +158,8 @@ func (c *client) once(ctx context.Context, method, path string, body []byte) (ht
 	case err != nil || len(raw) > maxReply:
 		return nil, nil, fmt.Errorf("%w: the service's answer breaks off or is too long", store.ErrUnavailable)
 	case reply.StatusCode == http.StatusTooManyRequests:
-		again := pause(reply.Header.Get("Retry-After"))
+		// Clients that were told so at the same time do not all come back at the same time.
+		again := retryAfter(reply.Header.Get("Retry-After"))
 		return nil, nil, &busyError{again + rand.N(again), problem(reply.StatusCode, raw)}
 	case reply.StatusCode >= 300:
 		return nil, nil, problem(reply.StatusCode, raw)
@@ -162,9 +167,9 @@ func (c *client) once(ctx context.Context, method, path string, body []byte) (ht
 	return reply.Header, raw, nil
 }
 
-// pause is how long a busy service asks its client to wait, within bounds. What is no number of seconds is as little as
-// may be.
-func pause(retryAfter string) time.Duration {
-	seconds, _ := strconv.ParseFloat(retryAfter, 64)
+// retryAfter is how long a busy service asks its client to wait, by the header of that name, within bounds. What is no
+// number of seconds is as little as may be.
+func retryAfter(header string) time.Duration {
+	seconds, _ := strconv.ParseFloat(header, 64)
 	return min(max(time.Duration(seconds*float64(time.Second)), minAgain), maxAgain)
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file is store.Directory over the API.
+// This file is store.Directory over the API, a route a method. What the caller may not see the service leaves out, or
+// denies.
 
 // directory is store.Directory.
 type directory struct{ *client }

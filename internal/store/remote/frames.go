@@ -36,6 +36,7 @@ func (p *past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) 
 			return store.Past{}, fmt.Errorf("%w: the service does not say what is lost", store.ErrUnavailable)
 		}
 	}
+	// What the frames hold is not looked at: whoever reads them verifies each.
 	out.Frames, err = store.ParseFrames(raw)
 	return out, err
 }

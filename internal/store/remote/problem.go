@@ -10,7 +10,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file turns what goes wrong into the errors of package store.
+// This file turns what goes wrong into the errors of package store: unreachable when no answer came, problem when the
+// answer is an error. What the service says is passed on in its own words, which are for people; what a caller branches on
+// is the kind.
 
 // unreachable says what kind of failure it is when no answer came. Over NATS the connection itself may say that nobody
 // there is allowed or reachable; that is kept. The request's address is not repeated: its caller knows where it asked.
@@ -62,5 +64,8 @@ type detailed struct {
 	detail string
 }
 
+// Error is what the service says.
 func (e *detailed) Error() string { return e.detail }
+
+// Unwrap lets the error be of the kind that the service names.
 func (e *detailed) Unwrap() error { return e.kind }

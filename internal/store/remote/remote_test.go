@@ -183,7 +183,7 @@ func TestBusy(t *testing.T) {
 		t.Errorf("busy for ever reads %q", err)
 	}
 	for header, want := range map[string]time.Duration{"": minAgain, "soon": minAgain, "-3": minAgain, "1": time.Second, "99999": maxAgain} {
-		if got := pause(header); got != want {
+		if got := retryAfter(header); got != want {
 			t.Errorf("Retry-After %q: %v, want %v", header, got, want)
 		}
 	}

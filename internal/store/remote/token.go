@@ -7,7 +7,8 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
-// This file signs what a request is allowed by.
+// This file signs the tokens that requests carry, each for many requests: a signature for each would cost more than most
+// answers. The service knows the caller by its token alone, also over NATS.
 
 // tokenLife is how long an API token is valid; after half of it a new one is signed.
 const tokenLife = time.Hour

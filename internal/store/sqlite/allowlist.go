@@ -60,7 +60,7 @@ func (a *allowlist) HasAdmin(ctx context.Context) (bool, error) {
 
 // allows answers a query that returns one truth value. With an error it is false.
 func (a *allowlist) allows(ctx context.Context, query string, args ...any) (bool, error) {
-	yes, err := a.yes(ctx, query, args...)
+	yes, err := a.holds(ctx, query, args...)
 	if err != nil {
 		err = fmt.Errorf("allowlist: %w", err)
 	}

@@ -60,7 +60,7 @@ func applyRoom(ctx context.Context, tx *sql.Tx, v ledger.RoomView) error {
 		seq = excluded.seq, archived = excluded.archived`,
 		v.ID[:], v.Subject, v.Creator[:], v.Epoch, string(policy), v.Seq, v.Archived)
 	if err != nil {
-		return exists(ctx, tx, err, `SELECT 1 FROM rooms WHERE subject = ? AND id <> ?`, "a room with the subject "+v.Subject, v.Subject, v.ID[:])
+		return asExists(ctx, tx, err, `SELECT 1 FROM rooms WHERE subject = ? AND id <> ?`, "a room with the subject "+v.Subject, v.Subject, v.ID[:])
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (i *inventory) AllCards(ctx context.Context) iter.Seq2[store.Card, error] {
 
 // Copying reports whether a bus is being copied into the store.
 func (i *inventory) Copying(ctx context.Context) (bool, error) {
-	yes, err := i.yes(ctx, `SELECT EXISTS (SELECT 1 FROM copying)`)
+	yes, err := i.holds(ctx, `SELECT EXISTS (SELECT 1 FROM copying)`)
 	if err != nil {
 		err = fmt.Errorf("copy: %w", err)
 	}

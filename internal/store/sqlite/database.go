@@ -31,6 +31,7 @@ func openDatabase(path string, timeout time.Duration, sync Sync) (*database, err
 	if d.write, err = sql.Open("sqlite", DSN(path, timeout, sync)); err != nil {
 		return nil, err
 	}
+	// SQLite lets one write at a time: others wait here, in order, rather than in it, where they would have to ask again.
 	d.write.SetMaxOpenConns(1)
 	if d.read, err = sql.Open("sqlite", DSN(path, timeout, sync)); err != nil {
 		return nil, errors.Join(err, d.write.Close())
@@ -40,7 +41,7 @@ func openDatabase(path string, timeout time.Duration, sync Sync) (*database, err
 	return d, nil
 }
 
-// closeFiles closes the connections; calls under way end first.
+// closeFiles closes the connections, after the calls that are under way. The last of them removes the write-ahead log.
 func (d *database) closeFiles() error { return errors.Join(d.read.Close(), d.write.Close()) }
 
 // op bounds one call. Waiting for another process counts: SQLite is told the same bound.
@@ -48,8 +49,8 @@ func (d *database) op(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeout(ctx, d.timeout)
 }
 
-// yes answers a query that returns one truth value. With an error it is false.
-func (d *database) yes(ctx context.Context, query string, args ...any) (yes bool, err error) {
+// holds answers a query that returns one truth value. With an error it is false.
+func (d *database) holds(ctx context.Context, query string, args ...any) (yes bool, err error) {
 	ctx, cancel := d.op(ctx)
 	defer cancel()
 	if err := d.read.QueryRowContext(ctx, query, args...).Scan(&yes); err != nil {
@@ -69,7 +70,7 @@ func (d *database) CheckFile(ctx context.Context) error {
 	return failure(err)
 }
 
-// querier is a database, or a transaction on it.
+// querier is what can be asked: a database, or a transaction on it.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
@@ -116,7 +117,8 @@ func pages[T any](after []byte, read func(after []byte) ([]T, error), key func(T
 	}
 }
 
-// failure turns what the driver says into the store's errors.
+// failure turns what the driver says into the store's errors. What is none of the cases is ErrUnavailable: of an error that
+// nobody foresaw it is not known whether what was to be done was done.
 func failure(err error) error {
 	if err == nil || store.IsKind(err) || errors.Is(err, context.Canceled) {
 		return err

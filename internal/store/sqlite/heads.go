@@ -20,10 +20,12 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// A database that lost its last commits, as by one flipped bit in its write-ahead log, opens without a word, and
-// with it whoever was revoked since is back. So the last entry of every log is written to a file beside it as well,
-// after the commit and before the answer. A store that is ahead of the file is fine; one that is behind it is not
-// used.
+// This file keeps a record of what was acknowledged. A database that lost its last commits, as by one flipped bit in its
+// write-ahead log, opens without a word, and with it whoever was revoked since is back. So the last entry of every log is
+// written to a file beside it as well, after the commit and before the answer. A store that is ahead of the record is
+// fine: an entry was committed, and its writer not told. One that is behind it is not used (acknowledged.go).
+//
+// The file is records of one size, each with a checksum, one behind the other; of a log the last counts.
 const (
 	headRecord = 20 + 8 + 32 + 4 // log, seq, hash, and a checksum of these
 	headsSlack = 1024            // records beyond two for each log, before the file is written anew
@@ -31,18 +33,18 @@ const (
 	headsName  = "heads."        // and the database's name
 )
 
-// heads is that file. A batch of entries that were committed meanwhile is written at once, after the one before it.
-// Processes take turns at it, and within one so do batches of entries.
+// heads is that file. Writing it takes a sync of the disk, so entries that are committed while it is being written are
+// written together after that, as a batch. Batches take turns, those of several processes too (lock).
 type heads struct {
 	path string
 	lock *flock.Flock
 
-	writing sync.Mutex // held by whoever is at the file
+	writing sync.Mutex // held by whoever reads or writes the file
 	records int        // in it
 
 	mu    sync.Mutex
-	known map[crypto.ID]ledger.Head // on the disk; only whoever is at the file changes it
-	next  *batch                    // what waits for its turn at the file; nil: nothing
+	known map[crypto.ID]ledger.Head // on the disk; changed only by whoever holds writing, too
+	next  *batch                    // what is to be written next; nil: nothing waits
 }
 
 // batch are last entries of logs that go to the disk together, and what came of that.
@@ -63,7 +65,7 @@ func newHeads(path string) *heads {
 }
 
 // read reads the file. What was being written when the power failed is no record yet; a record that is damaged
-// before others is an error, ErrDamaged. Whoever calls it is at the file.
+// before others is an error, ErrDamaged. The caller holds writing and the lock.
 func (h *heads) read() error {
 	known, records := map[crypto.ID]ledger.Head{}, 0
 	f, err := os.Open(h.path)
@@ -121,7 +123,7 @@ func (h *heads) record(log crypto.ID, head ledger.Head) error {
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	if h.leads(b) {
+	if h.takeTurn(b) {
 		b.err = h.write(b.heads)
 	}
 	return b.err
@@ -141,8 +143,9 @@ func (h *heads) join(log crypto.ID, head ledger.Head) *batch {
 	return h.next
 }
 
-// leads reports whether a batch is still to be written, and closes it.
-func (h *heads) leads(b *batch) bool {
+// takeTurn reports whether a batch is still to be written, by this caller then: nobody joins it any more. Else one who
+// joined it has written it.
+func (h *heads) takeTurn(b *batch) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.next != b {
@@ -152,7 +155,8 @@ func (h *heads) leads(b *batch) bool {
 	return true
 }
 
-// write adds last entries to the file while no other process is at it, or writes it anew when most of it is history.
+// write adds last entries to the file while no other process uses it, or writes it anew when most of it is records of
+// entries that were not the last for long.
 func (h *heads) write(news map[crypto.ID]ledger.Head) (err error) {
 	if err := h.lock.Lock(); err != nil {
 		return err
@@ -232,7 +236,7 @@ func appendHead(dst []byte, log crypto.ID, head ledger.Head) []byte {
 	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[begin:]))
 }
 
-// reread returns what the file holds now, read while no other process is at it.
+// reread returns what the file holds now, read while no other process writes it.
 func (h *heads) reread() (known map[crypto.ID]ledger.Head, err error) {
 	h.writing.Lock()
 	defer h.writing.Unlock()
@@ -252,7 +256,7 @@ func (h *heads) pause() (resume func()) {
 	return h.writing.Unlock
 }
 
-// replace writes the file anew with known, while no other process is at it. Whoever calls it has paused recording.
+// replace writes the file anew with known, while no other process uses it. The caller has paused recording.
 func (h *heads) replace(known map[crypto.ID]ledger.Head) (err error) {
 	if err := h.lock.Lock(); err != nil {
 		return err

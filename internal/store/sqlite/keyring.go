@@ -20,7 +20,7 @@ type keyring struct{ *database }
 
 // PutKeys keeps copies that one sealer made.
 func (k *keyring) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey, keys []store.SealedKey) error {
-	return k.put(ctx, store.SealedCopy{Room: room, Epoch: epoch, Commit: commit}, store.By(sealer, keys), store.Full)
+	return k.put(ctx, store.SealedCopy{Room: room, Epoch: epoch, Commit: commit}, store.MadeBy(sealer, keys), store.Full)
 }
 
 // CopyKeys keeps copies that another store has.
@@ -28,7 +28,7 @@ func (k *keyring) CopyKeys(ctx context.Context, room crypto.ID, epoch uint32, co
 	return k.put(ctx, store.SealedCopy{Room: room, Epoch: epoch, Commit: commit}, copies, noLimit)
 }
 
-// limit says whether a member has as many copies of a key that an entry names as are kept (store.Full).
+// limit reports whether a member has as many copies of a key that an entry names as are kept (store.Full).
 type limit func(k store.SealedKey, author crypto.PublicKey, there []crypto.PublicKey) bool
 
 // noLimit keeps as many as there are.
@@ -60,6 +60,7 @@ func (k *keyring) tryPut(ctx context.Context, of store.SealedCopy, copies []stor
 	if named {
 		stagedAt = 0
 	}
+	// One copy that is refused keeps none of the others out: each is another member's way to the key.
 	refused := 0
 	for _, of.SealedKey = range copies {
 		kept, enough := false, false

@@ -157,9 +157,10 @@ func (l *entryLog) append(ctx context.Context, c store.Change) error {
 	if _, err := tx.ExecContext(ctx, `INSERT INTO entries (log, seq, statement) VALUES (?, ?, ?)`, e.Log[:], e.Seq, e.Statement); err != nil {
 		return err
 	}
+	// The table has room for one row, so that of two who found a bus at once one fails.
 	if e.Op == "found" {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO bus (one, log) VALUES (x'01', ?)`, e.Log[:]); err != nil {
-			return exists(ctx, tx, err, `SELECT 1 FROM bus`, "the bus is founded already")
+			return asExists(ctx, tx, err, `SELECT 1 FROM bus`, "the bus is founded already")
 		}
 	}
 	for i, v := range c.Views {
@@ -213,8 +214,9 @@ func checkPlace(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (there bool, e
 	return false, nil
 }
 
-// exists turns err into ErrExists when query finds a row.
-func exists(ctx context.Context, tx *sql.Tx, err error, query, what string, args ...any) error {
+// asExists turns an error of a write into ErrExists when a query finds what was in its way. What SQLite itself says of a
+// constraint that was broken does not tell which.
+func asExists(ctx context.Context, tx *sql.Tx, err error, query, what string, args ...any) error {
 	var one int
 	if tx.QueryRowContext(ctx, query, args...).Scan(&one) == nil {
 		return fmt.Errorf("%w: %s", store.ErrExists, what)

@@ -55,14 +55,15 @@ func (r *repairer) Heal(ctx context.Context, log crypto.ID) error {
 	return err
 }
 
-// roomViews and busViews are the views of a log: how to read them, and how to remove them before they
-// are written anew.
+// roomViews and busViews are the views of a log: a query that reads each, and a statement that removes it before it is
+// written anew. All take the log's id as ?1, whether they need it or not, so that they are called alike.
 var roomViews = [][2]string{
 	{`SELECT id, subject, creator, epoch, policy, seq, archived FROM rooms WHERE id = ?1`, `DELETE FROM rooms WHERE id = ?1`},
 	{`SELECT room, endpoint, role FROM members WHERE room = ?1`, `DELETE FROM members WHERE room = ?1`},
 	{`SELECT room, epoch, commitment, author FROM epochs WHERE room = ?1`, `DELETE FROM epochs WHERE room = ?1`},
 }
 
+// Views of the bus, and what stands in the views of rooms that have no log.
 var busViews = [][2]string{
 	{`SELECT endpoint, name, role, active, expires, revoked, added, added_by FROM users WHERE ?1 IS NOT NULL`, `DELETE FROM users WHERE ?1 IS NOT NULL`},
 	{`SELECT one, log FROM bus WHERE ?1 IS NOT NULL`, `DELETE FROM bus WHERE ?1 IS NOT NULL`},
@@ -129,11 +130,11 @@ func rebuild(ctx context.Context, tx *sql.Tx, state *ledger.State) (wrong int, e
 		return 0, err
 	}
 	after, err := dump(ctx, tx, views, state.ID)
-	return max(without(before, after), without(after, before)), err
+	return max(missingFrom(before, after), missingFrom(after, before)), err
 }
 
-// without counts the rows of one dump that another has not.
-func without(rows, other map[string]bool) (n int) {
+// missingFrom counts the rows of one dump that another does not have.
+func missingFrom(rows, other map[string]bool) (n int) {
 	for row := range rows {
 		if !other[row] {
 			n++

@@ -126,6 +126,7 @@ func cannotOpen(path string, err error) error {
 	return fmt.Errorf("open the store %s: %w", path, failure(err))
 }
 
+// noStore says that there is no store in a file that is there, or is empty.
 func noStore(path string) error {
 	return fmt.Errorf("open the store: %w: there is no store in the file %s", store.ErrNotFound, path)
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 )
 
-// This file tries store.Allowlist.
+// This file tries store.Allowlist, whose every answer lets somebody in or keeps somebody out.
 
-// testAllowlist adds, revokes and adds again.
+// testAllowlist follows users through all that can become of them: unknown, added, expired, revoked, added again. After each
+// Append the very next answer has to be right, by any way of asking.
 func testAllowlist(t *testing.T, w *world) {
 	w.promise("Allowlist.IsAuthorized: who was added is, and nobody else")
 	bob, carol := identity(t, 2), identity(t, 3)

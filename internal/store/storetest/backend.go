@@ -9,7 +9,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file tries what store.Backend adds.
+// This file tries what store.Backend adds: what is asked of a store that is reached directly. Through a service it tries
+// nothing.
 
 // testCopying: that a bus is being copied into the store is remembered until it is not, and its logs are what they are.
 func testCopying(t *testing.T, w *world) {
@@ -24,7 +25,7 @@ func testCopying(t *testing.T, w *world) {
 		} else {
 			w.must(v.EndCopy(w.ctx))
 		}
-		if err := store.Whole(w.ctx, v); under != errors.Is(err, store.ErrUnavailable) || !under && err != nil {
+		if err := store.CheckWhole(w.ctx, v); under != errors.Is(err, store.ErrUnavailable) || !under && err != nil {
 			w.errorf("a bus is being copied: %v; %v", under, err)
 		}
 		if behind, err := v.Behind(w.ctx); err != nil || len(behind) > 0 {

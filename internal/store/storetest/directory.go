@@ -10,7 +10,7 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file tries store.Directory.
+// This file tries store.Directory: that the views are what the logs say, after each entry that changes them.
 
 // testRoom follows a room from its beginning to its end.
 func testRoom(t *testing.T, w *world) {
@@ -62,7 +62,7 @@ func testRoom(t *testing.T, w *world) {
 	}
 }
 
-// testRoomsOf lists rooms by member.
+// testRoomsOf lists rooms by member: an owner of several, a reader of one of these, and somebody who is in none.
 func testRoomsOf(t *testing.T, w *world) {
 	w.promise("Directory.ListRoomsForEndpoint: the rooms of a member, by id; none is no error")
 	owner, bob, stranger := identity(t, 1), identity(t, 2), identity(t, 3)

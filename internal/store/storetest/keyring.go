@@ -10,7 +10,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file tries store.Keyring.
+// This file tries store.Keyring: who holds a copy of a key can be kept from it in no way but by the store's silence. Copies
+// that open nothing (garbage) stand for those of somebody who means harm.
 
 // testRekey: the latest epoch is another one only when the entry stands, whatever was staged.
 func testRekey(t *testing.T, w *world) {

@@ -11,9 +11,9 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file tries store.Log.
+// This file tries store.Log: of each place in a log there is one entry, ever, whoever writes at the same time.
 
-// testAppend appends, again, and what may not be.
+// testAppend appends an entry, the same one again, as a writer does who got no answer, and another at its place.
 func testAppend(t *testing.T, w *world) {
 	w.promise("Log.Append: the same bytes again succeed, and another entry at the place is ErrConflict")
 	bob := identity(t, 2)
@@ -104,7 +104,7 @@ func testRace(t *testing.T, w *world) {
 	}
 }
 
-// testNames: what has a name has it alone.
+// testNames: a subject is one room's and a store is one bus's, and whoever comes second changes nothing.
 func testNames(t *testing.T, w *world) {
 	bob := identity(t, 2)
 	w.allow(bob)

@@ -9,7 +9,8 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// This file tries store.Staging.
+// This file tries store.Staging: copies of keys that no entry names yet. What is removed must never be one that an entry
+// names, or comes to name: nobody could read the room.
 
 // testStagedKeys: what was staged and no entry names goes after a time, and nothing else does.
 func testStagedKeys(t *testing.T, w *world) {

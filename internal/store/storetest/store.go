@@ -16,7 +16,7 @@ import (
 
 // This file tries what all of store.Store promises: what is not there, what does not answer, watching, paging.
 
-// testNotFound asks for what is not there.
+// testNotFound asks for what is not there, in each way there is: nobody has to tell an empty answer from a failure.
 func testNotFound(t *testing.T, w *world) {
 	w.promise("Store: what is not there is ErrNotFound")
 	bob := identity(t, 2)
@@ -24,29 +24,29 @@ func testNotFound(t *testing.T, w *world) {
 	s, key := w.room(w.Admin, "there")
 	unknown, nobody := crypto.ID{1}, identity(t, 9).Key()
 	errs := map[string]error{}
-	note := func(name string, err error) { errs[name] = err }
+	tried := func(name string, err error) { errs[name] = err }
 	_, err := store.HeadOf(w.ctx, w.s, unknown)
-	note("HeadOf", err)
+	tried("HeadOf", err)
 	_, err = w.s.Room(w.ctx, unknown)
-	note("Room", err)
+	tried("Room", err)
 	_, err = w.s.RoomBySubject(w.ctx, "nowhere")
-	note("RoomBySubject", err)
+	tried("RoomBySubject", err)
 	_, err = w.s.Members(w.ctx, unknown)
-	note("Members", err)
+	tried("Members", err)
 	_, err = w.s.Member(w.ctx, unknown, nobody)
-	note("Member of no room", err)
+	tried("Member of no room", err)
 	_, err = w.s.Member(w.ctx, s.ID, nobody)
-	note("Member", err)
+	tried("Member", err)
 	_, err = w.s.Key(w.ctx, unknown, 1, w.Admin.Key())
-	note("Key of no room", err)
+	tried("Key of no room", err)
 	_, err = w.s.Key(w.ctx, s.ID, 2, w.Admin.Key())
-	note("Key of no epoch", err)
+	tried("Key of no epoch", err)
 	_, err = w.As(bob).Key(w.ctx, s.ID, 0, bob.Key())
-	note("Key of no member", err)
+	tried("Key of no member", err)
 	_, err = CardOf(w.ctx, w.s, nobody)
-	note("CardOf", err)
+	tried("CardOf", err)
 	_, err = w.s.User(w.ctx, nobody)
-	note("User", err)
+	tried("User", err)
 	for name, err := range errs {
 		if !errors.Is(err, store.ErrNotFound) {
 			w.errorf("%s: %v", name, err)
@@ -71,7 +71,7 @@ func testNotFound(t *testing.T, w *world) {
 	}
 }
 
-// testWatch waits for notices.
+// testWatch waits for a notice of each entry that is appended, in the log of the bus and in that of a room.
 func testWatch(t *testing.T, w *world) {
 	w.promise("Store.Watch: every entry from now on, until its context ends")
 	ctx, cancel := context.WithCancel(w.ctx)
@@ -104,7 +104,7 @@ func testWatch(t *testing.T, w *world) {
 	}
 }
 
-// testPaging goes past the size of a page.
+// testPaging has more users, and more entries, than one page or one answer of any store, and loses none between two.
 func testPaging(t *testing.T, w *world) {
 	w.promise("Allowlist.Users: all, in order, from any key on, however many")
 	const many = 300
@@ -153,7 +153,7 @@ func testPaging(t *testing.T, w *world) {
 	}
 }
 
-// testRoomsAfter lists rooms from one on.
+// testRoomsAfter lists rooms from one on, as whoever goes on with a listing does.
 func testRoomsAfter(t *testing.T, w *world) {
 	w.promise("Directory.Rooms: those after an id, by id")
 	var ids []crypto.ID
@@ -172,7 +172,7 @@ func testRoomsAfter(t *testing.T, w *world) {
 	}
 }
 
-// testBroken: a backend that cannot answer denies, in time.
+// testBroken: a backend that cannot answer denies, in time: whoever was let in before is not, and nobody waits for ever.
 func testBroken(t *testing.T, w *world) {
 	w.promise("Allowlist: a backend that cannot answer denies, within OpTimeout")
 	if ok, err := w.s.IsAuthorized(w.ctx, w.Admin.Key()); !ok || err != nil {
@@ -198,7 +198,7 @@ func testBroken(t *testing.T, w *world) {
 	}
 }
 
-// testCancelled asks with a context that has ended.
+// testCancelled asks with a context that has ended: that is no answer, and least of all a yes.
 func testCancelled(t *testing.T, w *world) {
 	w.promise("Store: a call whose context is cancelled fails, and denies")
 	ctx, cancel := context.WithCancel(w.ctx)

@@ -1,5 +1,9 @@
-// Package storetest is the conformance suite that every store passes. A failure names the promise of package store that
-// was broken, then what came instead.
+// Package storetest is the conformance suite that every store passes: Run, over a fresh store for each of its checks. A
+// failure names the promise of package store that was broken, then what came instead. Each part of store.Store has a file
+// here of the same name; world.go is the bus that checks happen on, and its people.
+//
+// What is special to a store (its files, its servers, what a crash leaves of it) is tried in its own package; for that
+// there are tools here that several of them use: KillSelf, Killed, DamagedFile, Write.
 package storetest
 
 import (

@@ -25,7 +25,7 @@ type world struct {
 	s   store.Store // as the admin
 	bus *ledger.State
 
-	promised string // what is being tried
+	promised string // what is being tried, as failures name it
 }
 
 // promise says which promise is tried from here on.
@@ -94,7 +94,7 @@ func identity(t *testing.T, n byte) *crypto.Identity {
 	return id
 }
 
-// append writes the next entry of a log, as its author.
+// append writes the next entry of a log through the store as its author sees it.
 func (w *world) append(s *ledger.State, by *crypto.Identity, body ledger.Body) error {
 	w.t.Helper()
 	return w.As(by).Append(w.ctx, Next(w.t, s, by, body))
