@@ -76,7 +76,6 @@ type records struct {
 	last   uint64            // of a bucket: the last place
 	dead   uint64            // records that are not whole, and that nothing is to be read from any more
 	place  uint64            // of the last record that was whole
-	broken bool              // one is not whole, or what is at the end of a block is none
 	deadly bool              // one has a length that leads nowhere, with whole ones behind it, or a place that cannot be
 }
 
@@ -99,12 +98,10 @@ func (r *records) read(block []byte, number string) error {
 	for len(block) >= recordHead+recordSum {
 		size, subject, text, fits := layout(block)
 		if !fits {
-			r.broken = true
 			r.deadly = r.deadly || behind(sum, block)
 			return nil
 		}
 		whole := isWhole(sum, block[:size], subject, text)
-		r.broken = r.broken || !whole
 		if place := binary.LittleEndian.Uint64(block[4:]) &^ (erased | tombstone); whole {
 			r.place = place
 		} else if place > r.place+leap || behindLength(sum, block, size) {
@@ -113,7 +110,6 @@ func (r *records) read(block []byte, number string) error {
 		r.add(binary.LittleEndian.Uint64(block[4:]), block[recordHead:recordHead+subject], whole)
 		block = block[size:]
 	}
-	r.broken = r.broken || len(block) > 0
 	return nil
 }
 

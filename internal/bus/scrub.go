@@ -154,17 +154,6 @@ func LookAtKept(ctx context.Context, dir, name string) (Kept, bool, error) {
 // LookForHang reads the files with which an embedded server starts in a folder, those of buckets first, and returns the
 // stream that has a record over which a server may hang; empty when none has.
 func LookForHang(ctx context.Context, dir string) (stream string, err error) {
-	return lookFor(ctx, dir, func(_ string, r *records) bool { return r.deadly })
-}
-
-// LookForBroken is LookForHang for any record of a bucket that is not whole. Most of them cost nothing, or what they held; but
-// over the last one of all a server may answer nobody who reads there, if its index says that it has it.
-func LookForBroken(ctx context.Context, dir string) (bucket string, err error) {
-	return lookFor(ctx, dir, func(name string, r *records) bool { return r.broken && !OfRoom(name) })
-}
-
-// lookFor returns the first stream of whose records something is true.
-func lookFor(ctx context.Context, dir string, is func(name string, r *records) bool) (stream string, err error) {
 	folder := filepath.Join(dir, "jetstream", AccountStore, "streams")
 	streams, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -178,7 +167,7 @@ func lookFor(ctx context.Context, dir string, is func(name string, r *records) b
 		if err != nil {
 			return "", err
 		}
-		if is(s.Name(), found) {
+		if found.deadly {
 			return s.Name(), nil
 		}
 	}

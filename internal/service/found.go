@@ -97,13 +97,19 @@ func neverUsed(ctx context.Context, dir string, streams *bus.Streams) error {
 	return err
 }
 
+// errSilent says that a server which is alone was waited for long enough.
+var errSilent = errors.New("the server is alone, and does not answer for what it keeps")
+
 // wait does f, again while the store cannot answer and waiting is wanted.
 func (o *Options) wait(ctx context.Context, f func() error) error {
 	waiting := newChanges(o.Log)
-	for {
+	for began := time.Now(); ; {
 		err := f()
 		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
 			return err
+		}
+		if o.Alone > 0 && time.Since(began) > o.Alone {
+			return fmt.Errorf("%w: for %v: %w", errSilent, o.Alone, err)
 		}
 		waiting.report(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)
 		if tasks.Pause(ctx, retryEvery) != nil {

@@ -18,15 +18,9 @@ import (
 type hanging struct {
 	starts time.Duration // a server that has nothing to mend has started by then
 	hangs  time.Duration // and one that has, so long after damage was found that it may hang over
-	look   func(ctx context.Context, dir string) (stream string, err error)
 }
 
-// A server that does not come up hangs over what it reads by itself. One that is alone, is up and does not answer for what
-// it keeps, though there is nobody to wait for, hangs over what it was asked for.
-var (
-	startHangs  = hanging{starts: 2 * time.Second, hangs: 8 * time.Second, look: bus.LookForHang}
-	answerHangs = hanging{starts: 20 * time.Second, hangs: 10 * time.Second, look: bus.LookForBroken}
-)
+var startHangs = hanging{starts: 2 * time.Second, hangs: 8 * time.Second}
 
 // watch has hung called when a server does not start with the files of a node, and they are damaged in a way over which
 // it may hang, until stop is called.
@@ -38,7 +32,7 @@ func (h hanging) watch(ctx context.Context, o *NodeOptions, hung func(error)) (s
 		if tasks.Pause(ctx, h.starts) != nil {
 			return
 		}
-		stream, err := h.look(ctx, o.serverDir())
+		stream, err := bus.LookForHang(ctx, o.serverDir())
 		switch {
 		case err != nil && ctx.Err() == nil:
 			o.Log.Warn("the server does not start, and its files could not be looked at", "error", err)

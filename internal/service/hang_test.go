@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,7 +71,6 @@ func damagedMembers(t *testing.T) NodeOptions {
 func TestWatchHang(t *testing.T) {
 	o := damagedMembers(t)
 	at := func(h hanging, o NodeOptions) error {
-		h.look = bus.LookForHang
 		hung := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -99,5 +99,48 @@ func TestWatchHang(t *testing.T) {
 		if err := at(h, o); err != nil {
 			t.Errorf("it has started: %v", err)
 		}
+	}
+}
+
+// TestStartedAgain: a server that is alone, has started and answers nobody over what a disk has done to its files is started
+// again, and is right then.
+func TestStartedAgain(t *testing.T) {
+	was := aloneWait
+	aloneWait = time.Second
+	defer func() { aloneWait = was }()
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := new(ledger.State)
+	storetest.Write(t, n.store, room, o.Identity, &ledger.Create{Bus: n.Bus, Subject: "room", Policy: plainPolicy(), Nonce: make([]byte, 16)})
+	if _, err := n.store.Room(t.Context(), room.ID); err != nil { // the last record is that of who has asked
+		t.Fatal(err)
+	}
+	n.Stop()
+	file := filepath.Join(o.serverDir(), "jetstream", bus.AccountStore, "streams", "KV_unibus_members", "msgs", "1.blk")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.LastIndex(b, []byte("$KV.unibus_members._barrier"))
+	b[at-2] ^= 4 // the length of its subject
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	n, err = StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	defer n.Stop()
+	if !strings.Contains(log.String(), "it is started again") {
+		t.Errorf("nothing was the matter: %s", log.String())
+	}
+	if r, err := n.store.Room(t.Context(), room.ID); err != nil || r.Subject != "room" {
+		t.Errorf("the room is %+v, %v", r, err)
 	}
 }

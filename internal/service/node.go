@@ -89,18 +89,11 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 		hanging, hung := context.WithCancelCause(ctx)
 		defer hung(nil)
 		defer newScrub(o.Log, n.server).meanwhile(ctx, hung)()
-		if o.Cluster.Name == "" && o.Store == JetStream {
-			defer answerHangs.watch(ctx, &o, hung)()
-		}
 		err := n.serve(hanging, o)
-		switch why := context.Cause(hanging); {
-		case ctx.Err() != nil:
-		case errors.Is(why, bus.ErrHangs):
+		if why := context.Cause(hanging); errors.Is(why, bus.ErrHangs) {
 			if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
 				return o.hangsOver(stream)
 			}
-			return why
-		case why != nil:
 			return why
 		}
 		return err
@@ -133,13 +126,17 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 		}
 		n.store = db
 	}
+	alone := time.Duration(0)
+	if n.server != nil && o.Store == JetStream && o.Cluster.Name == "" && o.Bus.IsZero() {
+		alone = aloneWait
+	}
 	noted, err := n.noteHeld(ctx, o)
 	if err != nil {
 		return err
 	}
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, MaxRooms: o.MaxRooms, Log: o.Log,
-		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(), Noted: noted,
+		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(), Noted: noted, Alone: alone,
 		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
 	})
 	if err == nil && o.External == nil {
@@ -159,6 +156,9 @@ func (n *Node) noteHeld(ctx context.Context, o NodeOptions) (noted func(context.
 	}
 	return n.held.logged, nil
 }
+
+// aloneWait is how long a server that is alone may take to answer for what it keeps: there is nobody to wait for.
+var aloneWait = 20 * time.Second
 
 // connectUnlessHung connects, and gives up an embedded server that hangs over its files.
 func (n *Node) connectUnlessHung(ctx context.Context, o NodeOptions) error {

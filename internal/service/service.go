@@ -40,6 +40,7 @@ type Options struct {
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
 	MaxRooms int                                    // that a user may create; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
+	Alone    time.Duration                          // after which a store is waited for no longer; 0: that of several servers is for ever
 	Log      *slog.Logger
 	Dir      string                      // data folder, whose disk is watched and where streams are remembered; empty: none
 	KeptHere bool                        // the store is on the disk of Dir, and nowhere else

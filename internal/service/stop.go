@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -56,6 +57,12 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	go func() { // ends when the start does, or with the process
 		n := &Node{log: o.Log}
 		err := n.start(ctx, o)
+		if errors.Is(err, errSilent) { // what it makes of its files when it stops, the next start is right with
+			o.Log.Warn("the server is alone and does not answer for what it keeps: it is started again", "error", err)
+			n.Stop()
+			n = &Node{log: o.Log}
+			err = n.start(ctx, o)
+		}
 		if err != nil {
 			n.Stop()
 			n = nil
