@@ -83,9 +83,13 @@ func (r *reader) tail(ctx context.Context, after uint64) (answer, error) {
 	return r.ask(ctx, direct.Request{Seq: after + 1, Batch: pageRecords, MaxBytes: pageBytes})
 }
 
-// matches reports whether a key is one that a pattern means, where * stands for any one token.
+// matches reports whether a key is one that a pattern means, where * stands for any one token, and > at its end for any
+// number of them, one at least.
 func matches(key, pattern string) bool {
 	tokens, want := strings.Split(key, "."), strings.Split(pattern, ".")
+	if last := len(want) - 1; want[last] == ">" && len(tokens) > last {
+		tokens, want = tokens[:last], want[:last]
+	}
 	if len(tokens) != len(want) {
 		return false
 	}

@@ -102,6 +102,7 @@ func TestMatches(t *testing.T) {
 		want         bool
 	}{
 		{"a", "*", true}, {"a.b", "*", false}, {"a.1", "*.1", true}, {"a.11", "*.1", false}, {"a.b", "a.*", true}, {"b.b", "a.*", false}, {"a", "a.*", false},
+		{"a", ">", true}, {"a.b.c", ">", true}, {"a.b.c", "a.>", true}, {"a", "a.>", false}, {"b.b", "a.>", false},
 	} {
 		if got := matches(c.key, c.pattern); got != c.want {
 			t.Errorf("%s is %s: %v", c.key, c.pattern, got)
