@@ -124,6 +124,7 @@ type deafConn struct {
 	deaf *Deaf
 }
 
+// Read reads, and gives nothing away while the peer is deaf.
 func (c *deafConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.deaf.Lock() // what came is handed over when it is unlocked, and no more is read before

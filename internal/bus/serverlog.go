@@ -56,8 +56,11 @@ func (l *serverLog) report(level slog.Level, format string, v ...any) {
 	l.log.Log(context.Background(), level, line)
 }
 
+// Noticef passes on what happens in the ordinary course.
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.report(slog.LevelInfo, format, v...) }
+
+// Warnf passes on what the server gets over by itself, as much as it knows.
+func (l *serverLog) Warnf(format string, v ...any) { l.report(slog.LevelInfo, format, v...) }
 
 // Fatalf logs why the server cannot go on. Whoever starts it is told instead.
 func (l *serverLog) Fatalf(format string, v ...any) {
@@ -69,6 +72,11 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	l.signs.fatal.CompareAndSwap(nil, &line)
 }
 
+// Errorf passes on what went wrong for somebody; most of it is a client's doing.
 func (l *serverLog) Errorf(format string, v ...any) { l.report(slog.LevelInfo, format, v...) }
-func (l *serverLog) Debugf(string, ...any)          {}
-func (l *serverLog) Tracef(string, ...any)          {}
+
+// Debugf is never called: the server is not told to debug.
+func (l *serverLog) Debugf(string, ...any) {}
+
+// Tracef is never called, as Debugf.
+func (l *serverLog) Tracef(string, ...any) {}

@@ -39,6 +39,7 @@ type frame struct {
 	lines   []int // of its writer
 }
 
+// String tells it in a line.
 func (f frame) String() string {
 	return fmt.Sprintf("frame %d of stream %s by %s at place %d", f.counter, f.stream, f.writer, f.place)
 }

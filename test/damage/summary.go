@@ -41,6 +41,7 @@ func (t *tally) add(g *reading, v verdict) {
 	t.unread, t.untold, t.silent = t.unread+v.unread, t.untold+v.untold, t.silent+v.silent
 }
 
+// String tells it in a line.
 func (t *tally) String() string {
 	return fmt.Sprintf("%s; %d frames missing: %d named, %d by place, %d behind what could be read, %d untold, %d silent; %d tried again; %d had a writer's streams out of order", counts(t.ends), t.missing, t.named, t.placed, t.unread, t.untold, t.silent, t.again, t.back)
 }

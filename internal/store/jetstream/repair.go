@@ -172,35 +172,9 @@ func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 	if err != nil {
 		return nil, failure(err)
 	}
-	bus, err := r.log.get(ctx, busKey)
+	current, err := r.listed(ctx)
 	if err != nil {
 		return nil, failure(err)
-	}
-	head, err := r.users.get(ctx, headKey)
-	if err != nil {
-		return nil, failure(err)
-	}
-	current := map[string]uint64{string(bus.value): seqOf(head.value)}
-	subjects := map[string]string{} // by room
-	taken := map[string]bool{}
-	err = r.rooms.scan(ctx, ">", func(found record) error {
-		if strings.HasPrefix(found.key, subjectPrefix) {
-			taken[found.key] = true
-			return nil
-		}
-		var v roomRecord
-		if decode(found, &v) == nil { // else it is written anew
-			current[found.key], subjects[found.key] = v.Seq, subjectKey(v.Subject)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, failure(err)
-	}
-	for room, subject := range subjects {
-		if !taken[subject] { // it could be given to another
-			current[room] = 0
-		}
 	}
 	var out []crypto.ID
 	for key, seq := range heads {
@@ -221,4 +195,39 @@ func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 		}
 	}
 	return out, nil
+}
+
+// listed is the entry of each log that what is listed of it is of; 0 for a room whose subject could be given to another.
+func (r *repairer) listed(ctx context.Context) (current map[string]uint64, err error) {
+	bus, err := r.log.get(ctx, busKey)
+	if err != nil {
+		return nil, err
+	}
+	head, err := r.users.get(ctx, headKey)
+	if err != nil {
+		return nil, err
+	}
+	current = map[string]uint64{string(bus.value): seqOf(head.value)}
+	subjects := map[string]string{} // by room
+	taken := map[string]bool{}
+	err = r.rooms.scan(ctx, ">", func(found record) error {
+		if strings.HasPrefix(found.key, subjectPrefix) {
+			taken[found.key] = true
+			return nil
+		}
+		var v roomRecord
+		if decode(found, &v) == nil { // else it is written anew
+			current[found.key], subjects[found.key] = v.Seq, subjectKey(v.Subject)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for room, subject := range subjects {
+		if !taken[subject] { // it could be given to another
+			current[room] = 0
+		}
+	}
+	return current, nil
 }
