@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"testing"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // heldNode is a node that has stopped, with what its server kept of the bus log: file, good, and where in it the second
@@ -94,4 +97,43 @@ func TestHeld(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestHeldNoted: how much there is of the log, of rooms and of users is noted before an entry is acknowledged, and a bucket
+// that is gone altogether is missed by a node that is alone; others would copy it.
+func TestHeldNoted(t *testing.T) {
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := loadHeld(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Write(t, n.store, new(ledger.State), o.Identity, &ledger.Create{Bus: n.Bus, Subject: "room", Policy: plainPolicy(), Nonce: make([]byte, 16)})
+	if err := n.held.logged(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after, err := loadHeld(o.Dir)
+	if err != nil || after["KV_unibus_log"] <= before["KV_unibus_log"] || after["KV_unibus_rooms"] <= before["KV_unibus_rooms"] {
+		t.Errorf("noted are %v, and were %v: %v", after, before, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.held.logged(ended); err == nil {
+		t.Error("what could not be asked is noted")
+	}
+	n.Stop()
+	if err := os.RemoveAll(filepath.Join(o.serverDir(), "jetstream", bus.AccountStore, "streams", "KV_unibus_rooms")); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.checkHeld(t.Context()); !errors.Is(err, store.ErrDamaged) || errors.Is(err, ErrOwnCopies) {
+		t.Errorf("alone: %v", err)
+	}
+	o.Cluster.Name = "c"
+	if err := o.checkHeld(t.Context()); err != nil {
+		t.Errorf("in a cluster: %v", err)
+	}
 }
