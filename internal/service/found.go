@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
@@ -100,6 +101,12 @@ func neverUsed(ctx context.Context, dir string, streams *bus.Streams) error {
 // errSilent says that a server which is alone was waited for long enough.
 var errSilent = errors.New("the server is alone, and does not answer for what it keeps")
 
+// hasRoom reports whether a server can keep anything; without room it is waited for.
+func (o *Options) hasRoom() bool {
+	disk, err := host.DiskOf(o.Dir)
+	return err != nil || disk.HasRoom()
+}
+
 // wait does f, again while the store cannot answer and waiting is wanted.
 func (o *Options) wait(ctx context.Context, f func() error) error {
 	waiting := newChanges(o.Log)
@@ -108,7 +115,7 @@ func (o *Options) wait(ctx context.Context, f func() error) error {
 		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		if o.Alone > 0 && time.Since(began) > o.Alone {
+		if o.Alone > 0 && time.Since(began) > o.Alone && o.hasRoom() {
 			return fmt.Errorf("%w: for %v: %w", errSilent, o.Alone, err)
 		}
 		waiting.report(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)
