@@ -213,7 +213,7 @@ func TestKeyWithheld(t *testing.T) {
 		honest := w.Peer.Stage
 		w.Peer.Stage = func(ctx context.Context, after *ledger.State, e *ledger.Entry, k *mirror.Key) error {
 			own := copiesFor{Keyring: w.Store, only: w.Key()}
-			self := &room.Self{Identity: w.ID, Keyring: &own, Bus: w.Self.Bus}
+			self := &room.Self{Identity: w.ID, Keyring: &own, Bus: w.Self.Bus, Pins: w.Self.Pins}
 			if err := self.Stage(ctx, after, e, k); err != nil || len(copies) == 0 {
 				return err
 			}

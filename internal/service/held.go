@@ -43,7 +43,7 @@ func (o *NodeOptions) checkHeld(ctx context.Context) error {
 			kind = ErrOwnCopies
 		}
 		switch {
-		case !there && (held[name] == 0 || o.Cluster.Name != ""): // it makes one, or copies what others have
+		case !there && (held[name] == 0 || o.Cluster.Name != "" || o.Store != JetStream): // it makes one, or copies what others have
 		case kept.Damaged:
 			return fmt.Errorf("%w: a record of %s is damaged in a way that a server would hang over, or lose what is behind it: it was not started", kind, name)
 		case kept.Keys < held[name]:
