@@ -54,10 +54,10 @@ release-check:
 	goreleaser release --snapshot --clean --skip=publish$$(command -v syft >/dev/null || echo ,sbom)
 	@ls dist
 
-# PERCENT:PACKAGE, how many of a package's statements its own tests have to run at least. To come: 80:. (package unibus)
+# PERCENT:PACKAGE, how many of a package's statements its own tests have to run at least.
 COVER = 95:./internal/crypto 95:./internal/ledger 95:./internal/inbox 95:./internal/outbox 95:./internal/mirror \
   85:./internal/store 85:./internal/store/sqlite 85:./internal/store/jetstream 85:./internal/store/remote \
-  85:./internal/store/open 85:./internal/service 85:./internal/admin 80:./internal/bus 80:./internal/cli
+  85:./internal/store/open 85:./internal/service 85:./internal/admin 80:./internal/bus 80:./internal/cli 80:.
 
 # That each of them does; of all, it says how many. Ten minutes or so.
 cover:
