@@ -37,20 +37,15 @@ func (c Cards) Known(ctx context.Context, users []crypto.PublicKey) (map[crypto.
 
 // Remember remembers verified cards: all of them, or none.
 func (c Cards) Remember(ctx context.Context, cards []crypto.Card) error {
-	tx, err := c.db.handles[lax].BeginTx(ctx, nil)
+	err := c.db.writeAll(ctx, lax, `INSERT INTO cards (endpoint, sealing) VALUES (?, ?) ON CONFLICT DO NOTHING`, func(yield func([]any) bool) {
+		for _, card := range cards {
+			if !yield([]any{card.Key[:], card.Sealing}) {
+				return
+			}
+		}
+	})
 	if err != nil {
-		return fmt.Errorf("write cards: %w", failure(err))
+		return fmt.Errorf("write cards: %w", err)
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	put, err := tx.PrepareContext(ctx, `INSERT INTO cards (endpoint, sealing) VALUES (?, ?) ON CONFLICT DO NOTHING`)
-	for i := 0; err == nil && i < len(cards); i++ {
-		_, err = put.ExecContext(ctx, cards[i].Key[:], cards[i].Sealing)
-	}
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err != nil {
-		return fmt.Errorf("write cards: %w", failure(err))
-	}
-	return c.db.record(ctx, lax)
+	return nil
 }

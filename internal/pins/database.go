@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"sync"
 	"time"
@@ -188,6 +189,28 @@ func list[T any](ctx context.Context, d *database, by durability, r row, fields 
 // write changes the file.
 func (d *database) write(ctx context.Context, how durability, statement string, args ...any) error {
 	if _, err := d.handles[how].ExecContext(ctx, statement, args...); err != nil {
+		return failure(err)
+	}
+	return d.record(ctx, how)
+}
+
+// writeAll makes one change for each row of arguments: all of them, or none.
+func (d *database) writeAll(ctx context.Context, how durability, statement string, rows iter.Seq[[]any]) error {
+	tx, err := d.handles[how].BeginTx(ctx, nil)
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	put, err := tx.PrepareContext(ctx, statement)
+	if err != nil {
+		return failure(err)
+	}
+	for args := range rows {
+		if _, err := put.ExecContext(ctx, args...); err != nil {
+			return failure(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
 		return failure(err)
 	}
 	return d.record(ctx, how)

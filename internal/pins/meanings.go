@@ -44,26 +44,16 @@ func (m meanings) replace(ctx context.Context, meaning []byte, key ...any) error
 	return m.set(ctx, meaning, key)
 }
 
-// replaceAll is replace for many keys at once: all of them, or none.
-func (m meanings) replaceAll(ctx context.Context, all iter.Seq2[[]any, []byte]) (err error) {
-	tx, err := m.db.begin(ctx)
+// replaceAll is replace for many keys at once, each given with what it means: all of them, or none.
+func (m meanings) replaceAll(ctx context.Context, all iter.Seq[[]any]) error {
+	err := m.db.sound(ctx, m.db.handles[durable], m.table)
+	if err == nil {
+		err = m.db.writeAll(ctx, durable, m.put, all)
+	}
 	if err != nil {
-		return failure(err)
+		return fmt.Errorf("write pins: %w", err)
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := m.db.sound(ctx, tx, m.table); err != nil {
-		return err
-	}
-	put, err := tx.PrepareContext(ctx, m.put)
-	if err != nil {
-		return failure(err)
-	}
-	for key, meaning := range all {
-		if _, err := put.ExecContext(ctx, append(key, meaning)...); err != nil {
-			return fmt.Errorf("write a pin: %w", failure(err))
-		}
-	}
-	return m.db.commit(ctx, tx)
+	return nil
 }
 
 // compare says whether anything is known of a key, and whether that is the same.
@@ -118,9 +108,9 @@ func (n Names) Replace(ctx context.Context, bus crypto.ID, name string, key cryp
 
 // ReplaceAll is Replace for many names at once: all of them are remembered, or none.
 func (n Names) ReplaceAll(ctx context.Context, bus crypto.ID, keys map[string]crypto.PublicKey) error {
-	return n.meanings.replaceAll(ctx, func(yield func([]any, []byte) bool) {
+	return n.meanings.replaceAll(ctx, func(yield func([]any) bool) {
 		for name, key := range keys {
-			if !yield([]any{bus[:], name}, key[:]) {
+			if !yield([]any{bus[:], name, key[:]}) {
 				return
 			}
 		}
