@@ -120,9 +120,12 @@ func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string
 	return lacking, nil
 }
 
+// streamsIn is where a server keeps the streams of the store's account.
+func streamsIn(storeDir string) string { return filepath.Join(storeDir, AccountStore, "streams") }
+
 // scan reads the files of a stream in a state.
 func (s *Server) scan(ctx context.Context, name string, was server.StreamState) (*records, error) {
-	return scan(ctx, scrubRate, filepath.Join(s.ns.StoreDir(), AccountStore, "streams", name, "msgs"), name, was)
+	return scan(ctx, scrubRate, filepath.Join(streamsIn(s.ns.StoreDir()), name, "msgs"), name, was)
 }
 
 // Kept is what is kept of a bucket in a folder of which no server runs.
@@ -134,7 +137,7 @@ type Kept struct {
 // LookAtKept reads what an embedded server with a folder would find of a bucket; false when there is nothing, of which it
 // makes a new copy.
 func LookAtKept(ctx context.Context, dir, name string) (Kept, bool, error) {
-	msgs := filepath.Join(dir, "jetstream", AccountStore, "streams", name, "msgs")
+	msgs := filepath.Join(streamsIn(filepath.Join(dir, "jetstream")), name, "msgs")
 	files, err := os.ReadDir(msgs)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.ContainsFunc(files, func(f fs.DirEntry) bool {
 		return f.Name() == "index.db" || strings.HasSuffix(f.Name(), ".blk")
@@ -154,7 +157,7 @@ func LookAtKept(ctx context.Context, dir, name string) (Kept, bool, error) {
 // LookForHang reads the files with which an embedded server starts in a folder, those of buckets first, and returns the
 // stream that has a record over which a server may hang; empty when none has.
 func LookForHang(ctx context.Context, dir string) (stream string, err error) {
-	folder := filepath.Join(dir, "jetstream", AccountStore, "streams")
+	folder := streamsIn(filepath.Join(dir, "jetstream"))
 	streams, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err

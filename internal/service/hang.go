@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -25,6 +24,9 @@ var startHangs = hanging{starts: 2 * time.Second, hangs: 8 * time.Second}
 // watch has hung called when a server does not start with the files of a node, and they are damaged in a way over which
 // it may hang, until stop is called.
 func (h hanging) watch(ctx context.Context, o *NodeOptions, hung func(error)) (stop func()) {
+	if o.External != nil {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -46,12 +48,7 @@ func (h hanging) watch(ctx context.Context, o *NodeOptions, hung func(error)) (s
 	}
 }
 
-// hangsOver is the error of a server that hangs over the files of a stream; ErrOwnCopies for a node that others have
-// copies for.
+// hangsOver is the error of a server that hangs over the files of a stream.
 func (o *NodeOptions) hangsOver(stream string) error {
-	kind := store.ErrDamaged
-	if o.Cluster.Name != "" {
-		kind = ErrOwnCopies
-	}
-	return fmt.Errorf("%w: the server does not start: a record of %s is damaged in a way that it hangs over", kind, stream)
+	return fmt.Errorf("%w: the server does not start: a record of %s is damaged in a way that it hangs over", o.lost(), stream)
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/newfile"
-	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -27,7 +26,7 @@ var growing = []string{"KV_unibus_log", "KV_unibus_rooms", "KV_unibus_users"}
 // heldFile is where a data folder remembers how many keys its server held of them.
 const heldFile = "store.held"
 
-// checkHeld looks at what a server would start with. ErrOwnCopies for a node that others have copies for, else ErrDamaged.
+// checkHeld looks at what a server would start with; its error is of the kind that lost says.
 func (o *NodeOptions) checkHeld(ctx context.Context) error {
 	held, err := loadHeld(o.Dir)
 	if err != nil {
@@ -38,16 +37,12 @@ func (o *NodeOptions) checkHeld(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("look at %s: %w", name, err)
 		}
-		kind := store.ErrDamaged
-		if o.Cluster.Name != "" {
-			kind = ErrOwnCopies
-		}
 		switch {
-		case !there && (held[name] == 0 || o.Cluster.Name != "" || o.Store != JetStream): // it makes one, or copies what others have
+		case !there && (held[name] == 0 || !o.alone() || o.Store != JetStream): // it makes one, or copies what others have
 		case kept.Damaged:
-			return fmt.Errorf("%w: a record of %s is damaged in a way that a server would hang over, or lose what is behind it: it was not started", kind, name)
+			return fmt.Errorf("%w: a record of %s is damaged in a way that a server would hang over, or lose what is behind it: it was not started", o.lost(), name)
 		case kept.Keys < held[name]:
-			return fmt.Errorf("%w: this server's disk has lost some of what it kept of the store: %s has %d keys, and had %d; if that was meant, remove %s", kind, name, kept.Keys, held[name], filepath.Join(o.Dir, heldFile))
+			return fmt.Errorf("%w: this server's disk has lost some of what it kept of the store: %s has %d keys, and had %d; if that was meant, remove %s", o.lost(), name, kept.Keys, held[name], filepath.Join(o.Dir, heldFile))
 		}
 	}
 	return nil
@@ -116,7 +111,8 @@ func (k *heldKeeper) look(ctx context.Context) error {
 }
 
 // logged remembers how much there is. An entry that is acknowledged after that, and who was added or which subject was
-// taken by it, is missed when the server starts with files that have lost it.
+// taken by it, is missed when the server starts with files that have lost it. The server's word on these buckets is asked
+// for alone: look has it give that on all of its streams.
 func (k *heldKeeper) logged(ctx context.Context) error {
 	now := map[string]uint64{}
 	for _, bucket := range growing {

@@ -51,6 +51,18 @@ type NodeOptions struct {
 // serverDir is where the embedded server keeps its files.
 func (o *NodeOptions) serverDir() string { return filepath.Join(o.Dir, "jetstream") }
 
+// alone reports whether the embedded server is the only one: there is nobody to wait for, and nobody has a copy.
+func (o *NodeOptions) alone() bool { return o.External == nil && o.Cluster.Name == "" }
+
+// lost is the kind of error of a server that has lost some of its files: ErrOwnCopies where others have copies, else
+// store.ErrDamaged.
+func (o *NodeOptions) lost() error {
+	if o.alone() {
+		return store.ErrDamaged
+	}
+	return ErrOwnCopies
+}
+
 // KeysFile is where a node with the data folder dir keeps the service's keys.
 func KeysFile(dir string) string { return filepath.Join(dir, "service.nk") }
 
@@ -78,25 +90,34 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 			return err
 		}
 	}
-	if err := n.connectUnlessHung(ctx, o); err != nil {
+	hanging, hung := context.WithCancelCause(ctx)
+	defer hung(nil)
+	stop := startHangs.watch(ctx, &o, hung)
+	err := n.connect(hanging, o)
+	stop()
+	if err == nil {
+		err = n.run(hanging, o, hung)
+	}
+	why := context.Cause(hanging)
+	if why == nil || ctx.Err() != nil {
 		return err
 	}
+	if errors.Is(why, bus.ErrHangs) { // it said nothing for so long
+		if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
+			return o.hangsOver(stream)
+		}
+	}
+	return why
+}
+
+// run takes the steps that need servers; hung is called when the embedded one does not answer.
+func (n *Node) run(ctx context.Context, o NodeOptions, hung func(error)) error {
 	if most := n.links.Sys.MaxPayload(); most < minPayload {
 		return fmt.Errorf("%w: the NATS server takes messages of at most %d bytes: logins and answers of the API need a max_payload of %d or more", store.ErrInvalid, most, minPayload)
 	}
 	n.exposed(o)
 	if n.server != nil {
-		hanging, hung := context.WithCancelCause(ctx)
-		defer hung(nil)
 		defer newScrub(o.Log, n.server).meanwhile(ctx, hung)()
-		err := n.serve(hanging, o)
-		if why := context.Cause(hanging); errors.Is(why, bus.ErrHangs) {
-			if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
-				return o.hangsOver(stream)
-			}
-			return why
-		}
-		return err
 	}
 	return n.serve(ctx, o)
 }
@@ -127,7 +148,7 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 		n.store = db
 	}
 	alone := time.Duration(0)
-	if n.server != nil && o.Store == JetStream && o.Cluster.Name == "" && o.Bus.IsZero() {
+	if o.Store == JetStream && o.alone() && o.Bus.IsZero() {
 		alone = aloneWait
 	}
 	noted, err := n.noteHeld(ctx, o)
@@ -137,7 +158,7 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, MaxRooms: o.MaxRooms, Log: o.Log,
 		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(), Noted: noted, Alone: alone,
-		KeptHere: o.Store != JetStream || n.server != nil && o.Cluster.Name == "",
+		KeptHere: o.Store != JetStream || o.alone(),
 	})
 	if err == nil && o.External == nil {
 		err = o.remember()
@@ -151,7 +172,7 @@ func (n *Node) noteHeld(ctx context.Context, o NodeOptions) (noted func(context.
 	if n.server == nil || o.Store != JetStream || o.Sync != "" && o.Sync != "always" {
 		return nil, nil
 	}
-	if n.held, err = startHeldKeeper(ctx, o.Dir, n.server, o.Log); err != nil || o.Cluster.Name != "" {
+	if n.held, err = startHeldKeeper(ctx, o.Dir, n.server, o.Log); err != nil || !o.alone() {
 		return nil, err
 	}
 	return n.held.logged, nil
@@ -159,21 +180,6 @@ func (n *Node) noteHeld(ctx context.Context, o NodeOptions) (noted func(context.
 
 // aloneWait is how long a server that is alone may take to answer for what it keeps: there is nobody to wait for.
 var aloneWait = 20 * time.Second
-
-// connectUnlessHung connects, and gives up an embedded server that hangs over its files.
-func (n *Node) connectUnlessHung(ctx context.Context, o NodeOptions) error {
-	if o.External != nil {
-		return n.connect(ctx, o)
-	}
-	hanging, hung := context.WithCancelCause(ctx)
-	defer hung(nil)
-	defer startHangs.watch(ctx, &o, hung)()
-	err := n.connect(hanging, o)
-	if why := context.Cause(hanging); why != nil && ctx.Err() == nil {
-		return why
-	}
-	return err
-}
 
 // connect starts the embedded server, or goes to those that are there.
 func (n *Node) connect(ctx context.Context, o NodeOptions) error {

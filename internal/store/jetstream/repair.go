@@ -159,8 +159,8 @@ func (r *repairer) ListedAt(ctx context.Context, room crypto.ID) (uint64, error)
 }
 
 // Behind lists the logs whose views are not as current as they are, or are missing, as is the subject of a room that
-// nothing is known to have. It compares two listings, one made
-// after the other, and asks again where logs end that seem to be ahead.
+// nothing is known to have. It compares two listings, one made after the other, and asks again where logs end that seem
+// to be ahead.
 func (r *repairer) Behind(ctx context.Context) ([]crypto.ID, error) {
 	heads := map[string]uint64{}
 	err := r.log.scan(ctx, "*.*", func(found record) error {
