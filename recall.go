@@ -24,11 +24,8 @@ type Known struct {
 // Recall returns what is known of where the options lead.
 func Recall(ctx context.Context, o Options) (Known, error) {
 	known := Known{Server: DefaultServer}
-	if _, err := os.Stat(o.StateFile()); errors.Is(err, os.ErrNotExist) {
-		return known, nil
-	}
-	p, err := pins.Open(ctx, o.StateFile())
-	if err != nil {
+	p, err := recalled(ctx, o)
+	if err != nil || p == nil {
 		return known, err
 	}
 	defer p.Close()
@@ -55,11 +52,8 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 // RecallLog returns the hashes of a log's entries, as far as the identity has verified it, without anyone being asked.
 func RecallLog(ctx context.Context, o Options, log ID) (hash func(seq uint64) (h [32]byte, ok bool), err error) {
 	nothing := func(uint64) (h [32]byte, ok bool) { return h, false }
-	if _, err := os.Stat(o.StateFile()); errors.Is(err, os.ErrNotExist) {
-		return nothing, nil
-	}
-	p, err := pins.Open(ctx, o.StateFile())
-	if err != nil {
+	p, err := recalled(ctx, o)
+	if err != nil || p == nil {
 		return nothing, err
 	}
 	defer p.Close()
@@ -71,6 +65,14 @@ func RecallLog(ctx context.Context, o Options, log ID) (hash func(seq uint64) (h
 		h, ok := s.HashAt(seq)
 		return h, ok
 	}, nil
+}
+
+// recalled opens what the identity has verified; nil if that is nothing: recalling makes no file.
+func recalled(ctx context.Context, o Options) (*pins.Pins, error) {
+	if _, err := os.Stat(o.StateFile()); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return pins.Open(ctx, o.StateFile())
 }
 
 const joinedServer = "joined server"
