@@ -9,14 +9,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/attack"
+	"github.com/unibus/unibus/internal/roomtest"
 	"github.com/unibus/unibus/internal/service"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { roomtest.Main(m) }
 
 // world is a bus with alice, its founder, and bob.
 type world struct {

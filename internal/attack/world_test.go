@@ -19,20 +19,16 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/direct"
-	"github.com/unibus/unibus/internal/patience"
+	"github.com/unibus/unibus/internal/roomtest"
 	"github.com/unibus/unibus/internal/service"
 )
 
-func TestMain(m *testing.M) {
-	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { roomtest.Main(m) }
 
 const (
 	soon   = 10 * time.Second // for anything that has to come

@@ -10,23 +10,18 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/roomtest"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/writer"
 )
 
-func TestMain(m *testing.M) {
-	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { roomtest.Main(m) }
 
 // world is a bus, with what its founder reads and writes with.
 type world struct {

@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -27,6 +30,13 @@ type World struct {
 
 // Timeout is that of the client.
 const Timeout = 5 * time.Second
+
+// Main runs a package's tests with less patience than clients have with servers that lag and writers that may be there
+// still, and fails when they leave a goroutine behind.
+func Main(m *testing.M) {
+	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
+	goleak.VerifyTestMain(m)
+}
 
 // New starts a node, and logs in to it as its founder.
 func New(t *testing.T) *World {

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"path/filepath"
@@ -13,38 +12,21 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // kickedRoom is a room of alice's as of its third entry, which removes bob, whom the second had invited.
-func kickedRoom(ctx context.Context, s store.Backend, alice, bob *crypto.Identity) (*ledger.State, error) {
-	bus, err := store.Found(ctx, s, alice, "alice", time.Now())
+func kickedRoom(t *testing.T, s store.Backend, alice, bob *crypto.Identity) *ledger.State {
+	t.Helper()
+	bus, err := store.Found(t.Context(), s, alice, "alice", time.Now())
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	policy := ledger.DefaultPolicy()
-	policy.Encryption = "none"
-	policy.RekeyAfter, policy.Pad = ledger.RekeyAfter{}, false
 	room := new(ledger.State)
-	for _, body := range []ledger.Body{
-		&ledger.Create{Bus: bus.ID, Subject: "ops", Policy: policy, Nonce: make([]byte, 16)},
-		&ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}},
-		&ledger.Remove{Keys: []crypto.PublicKey{bob.Key()}},
-	} {
-		statement, err := room.Next(alice, body, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		fold := room.Fold()
-		change, err := store.Advance(fold, statement)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.Append(ctx, change); err != nil {
-			return nil, err
-		}
-		room = fold.State()
-	}
-	return room, nil
+	storetest.Write(t, s, room, alice, &ledger.Create{Bus: bus.ID, Subject: "ops", Policy: plainPolicy(), Nonce: make([]byte, 16)})
+	storetest.Write(t, s, room, alice, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}})
+	storetest.Write(t, s, room, alice, &ledger.Remove{Keys: []crypto.PublicKey{bob.Key()}})
+	return room
 }
 
 // TestRoomLostEnd: a room whose log ends before what the store lists of it is closed to everyone, whom the lost end had
@@ -66,8 +48,7 @@ func TestRoomLostEnd(t *testing.T) {
 		must(err)
 	}
 	alice, bob := ids[0], ids[1]
-	room, err := kickedRoom(t.Context(), s, alice, bob)
-	must(err)
+	room := kickedRoom(t, s, alice, bob)
 	hand, err := sql.Open("sqlite", sqlite.DSN(path, time.Second, sqlite.Full))
 	must(err)
 	defer hand.Close()

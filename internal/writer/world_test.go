@@ -2,20 +2,13 @@ package writer
 
 import (
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
-
-	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/roomtest"
 )
 
-func TestMain(m *testing.M) {
-	patience.Gap, patience.Log, patience.RolledBack = time.Second, time.Second, 100*time.Millisecond
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { roomtest.Main(m) }
 
 // world is a bus, with what writes on it.
 type world struct {
