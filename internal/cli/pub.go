@@ -23,6 +23,9 @@ import (
 type pubCommand struct {
 	a *app
 	pubFlags
+	// begun says that messages were handed over, of which the first acked are acknowledged.
+	begun bool
+	acked uint64
 }
 
 // pubFlags are the flags of pub.
@@ -76,7 +79,7 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 		defer file.Close()
 		in = file
 	}
-	return p.a.with(ctx, func(c *unibus.Client) error {
+	err = p.a.with(ctx, func(c *unibus.Client) error {
 		r, err := c.Room(ctx, room)
 		if err != nil {
 			return err
@@ -90,12 +93,13 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 			return p.publish(ctx, r, &repeated{line: append([]byte(message[0]), 0), left: p.count}, headers)
 		}
 		// The common case: no publisher, one frame, one acknowledgement.
-		err = r.PublishOnce(ctx, []byte(message[0]), headers...)
-		if errors.Is(err, unibus.ErrUnavailable) {
-			p.tellAcknowledged(0)
-		}
-		return err
+		return r.PublishOnce(ctx, []byte(message[0]), headers...)
 	}, room)
+	// Told also with --quiet: a script that tries again begins behind them. What was refused needs no number.
+	if err != nil && (p.begun || errors.Is(err, unibus.ErrUnavailable)) {
+		p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(p.acked), "message", ""))
+	}
+	return err
 }
 
 // check refuses flags that contradict each other, and reads the headers; message says that there is a MESSAGE.
@@ -142,7 +146,7 @@ func (r *repeated) Read(p []byte) (int, error) {
 // sending what got none.
 const minClosing = 30 * time.Second
 
-// publish sends an input, and says how far it came if that is not to the end.
+// publish sends an input, and notes how far it came.
 func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, headers []unibus.Header) error {
 	to, err := r.Publisher(ctx)
 	if err != nil {
@@ -163,9 +167,7 @@ func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, 
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err != nil {
-		p.tellAcknowledged(to.Acked())
-	}
+	p.begun, p.acked = true, to.Acked()
 	return err
 }
 
@@ -184,11 +186,6 @@ func (p *pubCommand) send(ctx context.Context, in io.Reader, to *unibus.Publishe
 	case <-to.Done():
 		return nil // Close tells why
 	}
-}
-
-// tellAcknowledged says how many messages were acknowledged, also with --quiet: a script that tries again begins behind them.
-func (p *pubCommand) tellAcknowledged(n uint64) {
-	p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(n), "message", ""))
 }
 
 // messages cuts an input into messages, hands each to send, and returns how many it took.
