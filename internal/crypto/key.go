@@ -38,13 +38,28 @@ func NewPublicKey(b []byte) (PublicKey, error) {
 	if err != nil {
 		return k, fmt.Errorf("%w: not a point of the curve", ErrKey)
 	}
-	if [32]byte(p.Bytes()) != [32]byte(b) {
+	if !canonical([32]byte(b)) {
 		return k, fmt.Errorf("%w: not canonically encoded", ErrKey)
 	}
 	if new(edwards25519.Point).MultByCofactor(p).Equal(edwards25519.NewIdentityPoint()) == 1 {
 		return k, fmt.Errorf("%w: of small order", ErrKey)
 	}
 	return PublicKey(b), nil
+}
+
+// canonical reports whether the y of a point's encoding is less than the field's prime 2²⁵⁵-19 (RFC 8032 §5.1.3). That alone
+// is looked at: writing the point anew to compare costs more than all other checks, and the one encoding that it would refuse
+// besides, of a wrong sign of x = 0, is of small order.
+func canonical(b [32]byte) bool {
+	if b[0] < 0xed || b[31]&0x7f != 0x7f {
+		return true
+	}
+	for _, c := range b[1:31] {
+		if c != 0xff {
+			return true
+		}
+	}
+	return false
 }
 
 // ParsePublicKey reads a user nkey as people write it: surrounding space is dropped and case does

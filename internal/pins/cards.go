@@ -2,11 +2,12 @@ package pins
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // Cards are the sealing keys of users whose cards were verified: they never change (SPEC.md §3), so that nobody needs to
@@ -16,23 +17,37 @@ type Cards struct{ db *database }
 
 // Known returns those cards of users that are remembered, with their keys for sealing alone.
 func (c Cards) Known(ctx context.Context, users []crypto.PublicKey) (map[crypto.PublicKey]crypto.Card, error) {
-	get, err := c.db.handles[lax].PrepareContext(ctx, `SELECT sealing FROM intact_cards WHERE endpoint = ?`)
-	if err != nil {
-		return nil, fmt.Errorf("read cards: %w", failure(err))
-	}
-	defer get.Close()
 	known := map[crypto.PublicKey]crypto.Card{}
-	for _, user := range users {
-		card := crypto.Card{Key: user}
-		switch err := get.QueryRowContext(ctx, user[:]).Scan(&card.Sealing); {
-		case errors.Is(err, sql.ErrNoRows):
-		case err != nil:
-			return nil, fmt.Errorf("read the card of %s: %w", user, failure(err))
-		default:
-			known[user] = card
+	for chunk := range slices.Chunk(users, cardsAtOnce) {
+		if err := c.known(ctx, chunk, known); err != nil {
+			return nil, fmt.Errorf("read cards: %w", failure(err))
 		}
 	}
 	return known, nil
+}
+
+// cardsAtOnce is how many cards one query asks for.
+const cardsAtOnce = 500
+
+// known adds those cards that are remembered, of so many users as one query takes.
+func (c Cards) known(ctx context.Context, users []crypto.PublicKey, known map[crypto.PublicKey]crypto.Card) error {
+	args := make([]any, len(users))
+	for i, user := range users {
+		args[i] = user[:]
+	}
+	rows, err := c.db.handles[lax].QueryContext(ctx, `SELECT endpoint, sealing FROM intact_cards WHERE endpoint IN (?`+strings.Repeat(", ?", len(users)-1)+`)`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var card crypto.Card
+		if err := rows.Scan(sqlite.Blob(card.Key[:]), &card.Sealing); err != nil {
+			return err
+		}
+		known[card.Key] = card
+	}
+	return rows.Err()
 }
 
 // Remember remembers verified cards: all of them, or none.

@@ -83,54 +83,64 @@ func (s *Self) Stage(ctx context.Context, after *ledger.State, e *ledger.Entry, 
 
 // handOut seals a key for members and stages the copies, before the entry that needs them.
 func (s *Self) handOut(ctx context.Context, room crypto.ID, epoch uint32, key crypto.RoomKey, to []crypto.PublicKey) error {
-	cards, err := s.cardsOf(ctx, to)
+	cards, fresh, err := s.cardsOf(ctx, to)
 	if err != nil {
 		return err
 	}
-	copies, err := sealAll(ctx, room, epoch, key, cards)
-	if err != nil {
-		return err
-	}
-	err = s.Keyring.PutKeys(ctx, room, epoch, key.Commit(epoch), s.Key(), copies)
-	if errors.Is(err, store.ErrExists) { // handed out before, by this client or enough others, to someone who was to come, or has been here
-		err = nil
-	}
-	return err
-}
-
-// sealAll seals a key for the owners of cards, on all processors: one takes a fifth of a millisecond.
-func sealAll(ctx context.Context, room crypto.ID, epoch uint32, key crypto.RoomKey, cards []crypto.Card) ([]store.SealedKey, error) {
-	copies := make([]store.SealedKey, len(cards))
-	err := tasks.ForEach(ctx, runtime.GOMAXPROCS(0), len(cards), func(i int) (err error) {
-		copies[i].Endpoint = cards[i].Key
-		copies[i].Sealed, err = crypto.SealKey(key, room, epoch, cards[i].Key, cards[i].Sealing)
+	var remembered error
+	var beside tasks.Group
+	beside.Go(func() { remembered = s.Pins.Cards.Remember(ctx, fresh) })
+	// A seal takes a fifth of a millisecond: all processors are at it, and while the service keeps some the next are sealed.
+	chunks := slices.Collect(slices.Chunk(cards, sealsAtOnce))
+	err = tasks.ForEach(ctx, runtime.GOMAXPROCS(0)+1, len(chunks), func(i int) error {
+		copies := make([]store.SealedKey, len(chunks[i]))
+		for j, card := range chunks[i] {
+			sealed, err := crypto.SealKey(key, room, epoch, card.Key, card.Sealing)
+			if err != nil {
+				return err
+			}
+			copies[j] = store.SealedKey{Endpoint: card.Key, Sealed: sealed}
+		}
+		err := s.Keyring.PutKeys(ctx, room, epoch, key.Commit(epoch), s.Key(), copies)
+		if errors.Is(err, store.ErrExists) { // handed out before, by this client or enough others, to someone who was to come, or has been here
+			err = nil
+		}
 		return err
 	})
-	return copies, err
+	beside.Wait()
+	return errors.Join(err, remembered)
 }
 
-// cardsOf returns verified cards of users, in their order. ErrNotFound, with a remedy, when one has never published it.
-func (s *Self) cardsOf(ctx context.Context, keys []crypto.PublicKey) ([]crypto.Card, error) {
+// What many members are handed in one go, so that what the service does and what is done here goes on side by side.
+const (
+	sealsAtOnce = 200 // copies of a key
+	cardsAtOnce = 250 // cards that are fetched
+)
+
+// cardsOf returns verified cards of users, in their order, and those of them that were not at hand. ErrNotFound, with a
+// remedy, when one has never published it.
+func (s *Self) cardsOf(ctx context.Context, keys []crypto.PublicKey) (cards, fresh []crypto.Card, err error) {
 	known, err := s.knownCards(ctx, keys)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	missing := slices.DeleteFunc(slices.Clone(keys), func(key crypto.PublicKey) bool { _, ok := known[key]; return ok })
-	if len(missing) > 0 {
-		if err := s.fetchCards(ctx, missing, known); err != nil {
-			return nil, err
-		}
+	if fresh, err = s.fetchCards(ctx, missing); err != nil {
+		return nil, nil, err
 	}
-	cards := make([]crypto.Card, len(keys))
+	for _, card := range fresh {
+		known[card.Key] = card
+	}
+	cards = make([]crypto.Card, len(keys))
 	for i, key := range keys {
 		card, ok := known[key]
 		if !ok {
 			name := s.NameOf(key)
-			return nil, remedy.With(fmt.Errorf("%s has not connected yet, so there is no key to seal for: %w", name, store.ErrNotFound), remedy.Remedy{Kind: remedy.PublishCard, User: name})
+			return nil, nil, remedy.With(fmt.Errorf("%s has not connected yet, so there is no key to seal for: %w", name, store.ErrNotFound), remedy.Remedy{Kind: remedy.PublishCard, User: name})
 		}
 		cards[i] = card
 	}
-	return cards, nil
+	return cards, fresh, nil
 }
 
 // knownCards returns those of the cards of keys that are at hand, one's own among them.
@@ -151,25 +161,24 @@ func (s *Self) knownCards(ctx context.Context, keys []crypto.PublicKey) (map[cry
 	return known, nil
 }
 
-// fetchCards asks the store for cards, verifies and remembers them, and adds them to those that are known.
-func (s *Self) fetchCards(ctx context.Context, keys []crypto.PublicKey, known map[crypto.PublicKey]crypto.Card) error {
-	stored, err := s.Keyring.Cards(ctx, keys...)
-	if err != nil {
-		return err
-	}
-	opened := make([]crypto.Card, len(stored))
-	err = tasks.ForEach(ctx, runtime.GOMAXPROCS(0), len(stored), func(i int) (err error) {
-		if opened[i], err = crypto.OpenCard(stored[i].Statement, stored[i].Endpoint); err != nil {
-			name := s.NameOf(stored[i].Endpoint)
-			err = remedy.With(fmt.Errorf("card of %s: %w: %w", name, store.ErrIntegrity, err), remedy.Remedy{Kind: remedy.MendCard, User: name})
+// fetchCards asks the store for cards, and verifies them. Those that it does not have are left out.
+func (s *Self) fetchCards(ctx context.Context, keys []crypto.PublicKey) ([]crypto.Card, error) {
+	chunks := slices.Collect(slices.Chunk(keys, cardsAtOnce))
+	opened := make([][]crypto.Card, len(chunks))
+	err := tasks.ForEach(ctx, runtime.GOMAXPROCS(0), len(chunks), func(i int) error {
+		stored, err := s.Keyring.Cards(ctx, chunks[i]...)
+		if err != nil {
+			return err
 		}
-		return err
+		for _, c := range stored {
+			card, err := crypto.OpenCard(c.Statement, c.Endpoint)
+			if err != nil {
+				name := s.NameOf(c.Endpoint)
+				return remedy.With(fmt.Errorf("card of %s: %w: %w", name, store.ErrIntegrity, err), remedy.Remedy{Kind: remedy.MendCard, User: name})
+			}
+			opened[i] = append(opened[i], card)
+		}
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	for _, card := range opened {
-		known[card.Key] = card
-	}
-	return s.Pins.Cards.Remember(ctx, opened)
+	return slices.Concat(opened...), err
 }

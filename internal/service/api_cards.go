@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // cardAPI keeps the cards by which keys are sealed for people, and gives them out.
@@ -47,7 +49,17 @@ func (a *cardAPI) putChecked(c *call, cards ...store.Card) (int, any, error) {
 		if card.Endpoint != c.caller && !c.admin {
 			return 0, nil, fmt.Errorf("%w: only an admin puts the card of someone else", store.ErrDenied)
 		}
-		if _, err := crypto.OpenCard(card.Statement, card.Endpoint); err != nil {
+	}
+	bad := make([]error, len(cards))
+	err := tasks.ForEach(c.Context(), runtime.GOMAXPROCS(0), len(cards), func(i int) error {
+		_, bad[i] = crypto.OpenCard(cards[i].Statement, cards[i].Endpoint)
+		return nil
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, err := range bad {
+		if err != nil {
 			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
 		}
 	}

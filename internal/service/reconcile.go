@@ -170,17 +170,15 @@ func (r *reconciler) handle(ctx context.Context, n store.Notice, a attempt, stre
 	if a == again {
 		return undone
 	}
-	r.report(ctx, n, r.announce(ctx, n)) // who does not hear of it asks now and then
+	s, e, err := r.entry(ctx, n)
+	r.report(ctx, n, err)
+	r.report(ctx, n, r.announce(ctx, n, e)) // who does not hear of it asks now and then
 	if n.Log != r.bus {
 		pass(ctx, streams, n)
-	} else {
-		s, err := r.logs.state(ctx, r.bus)
-		if err == nil {
-			err = r.seen.record(s.Head)
-		}
-		r.report(ctx, n, err)
+	} else if err == nil {
+		r.report(ctx, n, r.seen.record(s.Head))
 	}
-	if affected, err := r.affected(ctx, n, everyone); len(affected) > 0 || err != nil {
+	if err != nil || len(affected(s, e, everyone)) > 0 {
 		pass(ctx, ends, n)
 	}
 	return undone
@@ -232,39 +230,42 @@ const (
 
 // kick drops the connections of those whose access an entry ended, narrowed or changed.
 func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus.Kick) error {
-	affected, err := r.affected(ctx, n, w)
+	s, e, err := r.entry(ctx, n)
+	if err != nil {
+		return err
+	}
+	list := affected(s, e, w)
 	concerned := bus.Concerned(bus.All)
 	if n.Log != r.bus {
 		concerned = r.named(n.Log)
 	}
-	errs := make([]error, len(affected))
+	errs := make([]error, len(list))
 	var kicking tasks.Group
 	run := kicking.Limit(kicksAtOnce) // one may have to wait for logins that are under way
-	for i, key := range affected {
+	for i, key := range list {
 		if !run(ctx, func() { errs[i] = kick.User(ctx, key, concerned) }) {
 			errs[i] = ctx.Err()
 		}
 	}
 	kicking.Wait()
-	return errors.Join(err, errors.Join(errs...))
+	return errors.Join(errs...)
 }
 
 // kicksAtOnce is how many users' connections are dropped side by side.
 const kicksAtOnce = 16
 
-// affected lists those whose connections may do what an entry says they may not, or not what they now may: where a
-// room's frames go depends on its policy.
-func (r *reconciler) affected(ctx context.Context, n store.Notice, w whom) (list []crypto.PublicKey, err error) {
-	s, e, err := r.entry(ctx, n)
-	if err != nil || e == nil {
-		return nil, err
+// affected lists those whose connections may do what an entry of a log says they may not, or not what they now may: where
+// a room's frames go depends on its policy. No entry affects nobody.
+func affected(s *ledger.State, e *ledger.Entry, w whom) (list []crypto.PublicKey) {
+	if e == nil {
+		return nil
 	}
 	switch e.Body.(type) {
 	case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
-		return nil, nil // nobody has less than before
+		return nil // nobody has less than before
 	case *ledger.SetPolicy:
 		if s.Room.PolicyAt(e.Seq-1).Stored() == s.Room.PolicyAt(e.Seq).Stored() {
-			return nil, nil // writers go on publishing where they did
+			return nil // writers go on publishing where they did
 		}
 		list = writers(s.Room)
 	case *ledger.Archive:
@@ -278,7 +279,7 @@ func (r *reconciler) affected(ctx context.Context, n store.Notice, w whom) (list
 	if w == others {
 		list = slices.DeleteFunc(list, func(key crypto.PublicKey) bool { return key == e.By })
 	}
-	return list, nil
+	return list
 }
 
 // writers lists who publishes in a room.
@@ -308,8 +309,8 @@ func (r *reconciler) entry(ctx context.Context, n store.Notice) (*ledger.State, 
 }
 
 // announce tells everyone concerned that a log has grown: in a room its members, and those who are
-// none any more since this entry.
-func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
+// none any more since its new entry e; nil for one that is not there, or cannot be read.
+func (r *reconciler) announce(ctx context.Context, n store.Notice, e *ledger.Entry) error {
 	body, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -344,9 +345,8 @@ func (r *reconciler) announce(ctx context.Context, n store.Notice) error {
 			return err
 		}
 	}
-	_, e, err := r.entry(ctx, n)
-	if err != nil || e == nil {
-		return err
+	if e == nil {
+		return nil
 	}
 	var failed error
 	for _, key := range e.Touches() {

@@ -80,18 +80,21 @@ func TestAffected(t *testing.T) {
 			}
 			storetest.Write(t, a.store, log, c.by, c.body)
 			r := &reconciler{store: a.store, logs: newLogs(a.store), bus: a.bus.ID}
+			s, e, err := r.entry(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq})
+			if err != nil {
+				t.Fatal(err)
+			}
 			for w, want := range map[whom]string{others: c.others, everyone: c.everyone} {
-				list, err := r.affected(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq}, w)
 				names := map[string]bool{}
-				for _, key := range list {
+				for _, key := range affected(s, e, w) {
 					names[people[key]] = true
 				}
-				if got := strings.Join(slices.Sorted(maps.Keys(names)), " "); err != nil || got != want {
-					t.Errorf("of %d: %q, %v, want %q", w, got, err, want)
+				if got := strings.Join(slices.Sorted(maps.Keys(names)), " "); got != want {
+					t.Errorf("of %d: %q, want %q", w, got, want)
 				}
 			}
-			if list, err := r.affected(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq + 1}, everyone); err != nil || len(list) > 0 {
-				t.Errorf("an entry that is not there ends the connections of %d, %v", len(list), err)
+			if s, e, err := r.entry(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq + 1}); err != nil || e != nil || len(affected(s, e, everyone)) > 0 {
+				t.Errorf("an entry that is not there ends connections: %v, %v", e, err)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -15,7 +14,7 @@ import (
 // here of which change counts; that is the order in which entries are appended.
 
 // apply writes one view change. ErrExists for a room whose subject another has.
-func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
+func apply(ctx context.Context, tx *transaction, v ledger.View) error {
 	switch v := v.(type) {
 	case ledger.RoomView:
 		return applyRoom(ctx, tx, v)
@@ -38,7 +37,7 @@ func apply(ctx context.Context, tx *sql.Tx, v ledger.View) error {
 
 // applyEpoch writes which key an epoch has. Its sealed copies are staged no more, and what losers of the race for the
 // epoch staged is of no use to anyone.
-func applyEpoch(ctx context.Context, tx *sql.Tx, v ledger.EpochView) error {
+func applyEpoch(ctx context.Context, tx *transaction, v ledger.EpochView) error {
 	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO epochs (room, epoch, commitment, author) VALUES (?, ?, ?, ?)`, v.Room[:], v.Epoch, v.Commit[:], v.By[:]); err != nil {
 		return err
 	}
@@ -50,7 +49,7 @@ func applyEpoch(ctx context.Context, tx *sql.Tx, v ledger.EpochView) error {
 }
 
 // applyRoom writes a room's record; its subject never changes.
-func applyRoom(ctx context.Context, tx *sql.Tx, v ledger.RoomView) error {
+func applyRoom(ctx context.Context, tx *transaction, v ledger.RoomView) error {
 	policy, err := json.Marshal(v.Policy)
 	if err != nil {
 		return err

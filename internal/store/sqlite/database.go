@@ -49,6 +49,52 @@ func (d *database) op(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeout(ctx, d.timeout)
 }
 
+// transaction changes the file, all at once or not at all. A statement that is given again is not compiled again, which for a
+// small one is most of the work.
+type transaction struct {
+	*sql.Tx
+	compiled map[string]*sql.Stmt // they end with it
+}
+
+// begin begins a transaction, with the right to write.
+func (d *database) begin(ctx context.Context) (*transaction, error) {
+	tx, err := d.write.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &transaction{Tx: tx, compiled: map[string]*sql.Stmt{}}, nil
+}
+
+// statement is a query, compiled.
+func (t *transaction) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s := t.compiled[query]; s != nil {
+		return s, nil
+	}
+	s, err := t.PrepareContext(ctx, query)
+	if err == nil {
+		t.compiled[query] = s
+	}
+	return s, err
+}
+
+// ExecContext is that of sql.Tx.
+func (t *transaction) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	s, err := t.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return s.ExecContext(ctx, args...)
+}
+
+// QueryContext is that of sql.Tx.
+func (t *transaction) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	s, err := t.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
 // holds answers a query that returns one truth value. With an error it is false.
 func (d *database) holds(ctx context.Context, query string, args ...any) (yes bool, err error) {
 	ctx, cancel := d.op(ctx)

@@ -47,7 +47,7 @@ func (k *keyring) put(ctx context.Context, of store.SealedCopy, copies []store.S
 // tryPut is put without a bound; ErrExists when some were refused. Copies of a key that no entry names yet are staged as of
 // now; of one that is named they stay for ever, and there is a limit to them.
 func (k *keyring) tryPut(ctx context.Context, of store.SealedCopy, copies []store.SealedKey, full limit) error {
-	tx, err := k.write.BeginTx(ctx, nil)
+	tx, err := k.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (k *keyring) tryPut(ctx context.Context, of store.SealedCopy, copies []stor
 }
 
 // putOne keeps a copy, unless its sealer has made another. One that is staged again is as if staged now.
-func putOne(ctx context.Context, tx *sql.Tx, k store.SealedCopy, stagedAt int64) (kept bool, err error) {
+func putOne(ctx context.Context, tx *transaction, k store.SealedCopy, stagedAt int64) (kept bool, err error) {
 	r, err := tx.ExecContext(ctx, `INSERT INTO room_keys (room, epoch, commitment, endpoint, sealer, sealed, staged_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (room, epoch, commitment, endpoint, sealer) DO UPDATE SET staged_at = excluded.staged_at WHERE sealed = excluded.sealed`,
 		k.Room[:], k.Epoch, k.Commit[:], k.Endpoint[:], k.Sealer[:], k.Sealed, stagedAt)
@@ -101,7 +101,7 @@ func putOne(ctx context.Context, tx *sql.Tx, k store.SealedCopy, stagedAt int64)
 }
 
 // authorOf returns who wrote the entry that names a key, if there is one.
-func authorOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) (author crypto.PublicKey, named bool, err error) {
+func authorOf(ctx context.Context, tx *transaction, k store.SealedCopy) (author crypto.PublicKey, named bool, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT author FROM epochs WHERE room = ? AND epoch = ? AND commitment = ?`, k.Room[:], k.Epoch, k.Commit[:]).Scan(Blob(author[:]))
 	if errors.Is(err, sql.ErrNoRows) {
 		return author, false, nil
@@ -110,7 +110,7 @@ func authorOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) (author crypt
 }
 
 // sealersOf returns who made the copies of a key that a member has.
-func sealersOf(ctx context.Context, tx *sql.Tx, k store.SealedCopy) ([]crypto.PublicKey, error) {
+func sealersOf(ctx context.Context, tx *transaction, k store.SealedCopy) ([]crypto.PublicKey, error) {
 	return rows(ctx, tx, func(scan func(...any) error) (sealer crypto.PublicKey, err error) {
 		err = scan(Blob(sealer[:]))
 		return sealer, err
@@ -143,7 +143,7 @@ func (k *keyring) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoin
 func (k *keyring) PutCards(ctx context.Context, cards ...store.Card) error {
 	ctx, cancel := k.op(ctx)
 	defer cancel()
-	tx, err := k.write.BeginTx(ctx, nil)
+	tx, err := k.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("put cards: %w", failure(err))
 	}

@@ -88,7 +88,7 @@ func (l *entryLog) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]l
 }
 
 // head is the last place of a log within a transaction; sql.ErrNoRows for an unknown one.
-func head(ctx context.Context, tx *sql.Tx, log crypto.ID) (ledger.Head, error) {
+func head(ctx context.Context, tx *transaction, log crypto.ID) (ledger.Head, error) {
 	var h ledger.Head
 	var statement []byte
 	err := tx.QueryRowContext(ctx, `SELECT seq, statement FROM entries WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&h.Seq, &statement)
@@ -141,7 +141,7 @@ func (l *entryLog) Append(ctx context.Context, c store.Change) error {
 // append is Append up to the commit. The transaction has the right to write from its beginning, so that nobody appends
 // between the look at the place and the write.
 func (l *entryLog) append(ctx context.Context, c store.Change) error {
-	tx, err := l.write.BeginTx(ctx, nil)
+	tx, err := l.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ var errTaken = fmt.Errorf("%w: its place is taken", store.ErrConflict)
 
 // discard removes the keys that its author staged for an entry whose place another has taken: they are of use
 // to nobody.
-func discard(ctx context.Context, tx *sql.Tx, c store.Change) error {
+func discard(ctx context.Context, tx *transaction, c store.Change) error {
 	for _, v := range c.Views {
 		if v, ok := v.(ledger.EpochView); ok {
 			if err := unstage(ctx, tx, v.Room, v.Epoch, v.Commit, v.By); err != nil {
@@ -194,7 +194,7 @@ func discard(ctx context.Context, tx *sql.Tx, c store.Change) error {
 }
 
 // checkPlace checks that an entry is the next of its log, or is there already with these very bytes.
-func checkPlace(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (there bool, err error) {
+func checkPlace(ctx context.Context, tx *transaction, e *ledger.Entry) (there bool, err error) {
 	var old []byte
 	switch err := tx.QueryRowContext(ctx, `SELECT statement FROM entries WHERE log = ? AND seq = ?`, e.Log[:], e.Seq).Scan(&old); {
 	case err == nil && bytes.Equal(old, e.Statement):
@@ -216,7 +216,7 @@ func checkPlace(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (there bool, e
 
 // asExists turns an error of a write into ErrExists when a query finds what was in its way. What SQLite itself says of a
 // constraint that was broken does not tell which.
-func asExists(ctx context.Context, tx *sql.Tx, err error, query, what string, args ...any) error {
+func asExists(ctx context.Context, tx *transaction, err error, query, what string, args ...any) error {
 	var one int
 	if tx.QueryRowContext(ctx, query, args...).Scan(&one) == nil {
 		return fmt.Errorf("%w: %s", store.ErrExists, what)

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -87,7 +86,7 @@ func (r *repairer) Strays(ctx context.Context) (n int, err error) {
 
 // Differs counts the records that are not what a log's state says.
 func (r *repairer) Differs(ctx context.Context, state *ledger.State) (wrong int, err error) {
-	tx, err := r.write.BeginTx(ctx, nil)
+	tx, err := r.begin(ctx)
 	if err != nil {
 		return 0, failure(err)
 	}
@@ -98,7 +97,7 @@ func (r *repairer) Differs(ctx context.Context, state *ledger.State) (wrong int,
 
 // Rebuild makes the views of a log what its state says, in one transaction.
 func (r *repairer) Rebuild(ctx context.Context, state *ledger.State) (wrong int, err error) {
-	tx, err := r.write.BeginTx(ctx, nil)
+	tx, err := r.begin(ctx)
 	if err != nil {
 		return 0, failure(err)
 	}
@@ -110,7 +109,7 @@ func (r *repairer) Rebuild(ctx context.Context, state *ledger.State) (wrong int,
 }
 
 // rebuild writes the views of a log anew in a transaction, and reports how many records that changes.
-func rebuild(ctx context.Context, tx *sql.Tx, state *ledger.State) (wrong int, err error) {
+func rebuild(ctx context.Context, tx *transaction, state *ledger.State) (wrong int, err error) {
 	h, err := head(ctx, tx, state.ID)
 	if err != nil {
 		return 0, err
@@ -145,7 +144,7 @@ func missingFrom(rows, other map[string]bool) (n int) {
 
 // rewrite removes the views of a log and writes those of its state. Sealed copies and cards stay as they are: no log says
 // what they hold.
-func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.State) error {
+func rewrite(ctx context.Context, tx *transaction, views [][2]string, state *ledger.State) error {
 	for _, v := range views {
 		if _, err := tx.ExecContext(ctx, v[1], state.ID[:]); err != nil {
 			return err
@@ -170,7 +169,7 @@ func rewrite(ctx context.Context, tx *sql.Tx, views [][2]string, state *ledger.S
 }
 
 // dump reads the views of a log as text, a row a line, so that two of them can be compared.
-func dump(ctx context.Context, tx *sql.Tx, views [][2]string, log crypto.ID) (map[string]bool, error) {
+func dump(ctx context.Context, tx *transaction, views [][2]string, log crypto.ID) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, v := range views {
 		if err := dumpOne(ctx, tx, out, v[0], log); err != nil {
@@ -181,7 +180,7 @@ func dump(ctx context.Context, tx *sql.Tx, views [][2]string, log crypto.ID) (ma
 }
 
 // dumpOne reads the rows of one query as text.
-func dumpOne(ctx context.Context, tx *sql.Tx, out map[string]bool, query string, log crypto.ID) error {
+func dumpOne(ctx context.Context, tx *transaction, out map[string]bool, query string, log crypto.ID) error {
 	r, err := tx.QueryContext(ctx, query, log[:])
 	if err != nil {
 		return err
