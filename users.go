@@ -20,7 +20,7 @@ import (
 // NewUser is someone to add to the allowlist.
 type NewUser struct {
 	Key     PublicKey
-	Name    string
+	Name    string // empty: one made from the key
 	Admin   bool
 	Expires time.Time // zero: never
 	Card    []byte    // self-signed; nil: published by the user at its first connection
@@ -47,6 +47,14 @@ func ParseUser(s string) (NewUser, error) {
 	return NewUser{Key: key}, err
 }
 
+// name is what the user is to be called.
+func (u *NewUser) name() string {
+	if u.Name == "" {
+		return strings.ToLower(u.Key.String()[:12])
+	}
+	return u.Name
+}
+
 // check refuses what the ledger would, before anything is asked of the store.
 func (u *NewUser) check() error {
 	if err := ledger.ValidName(u.Name); err != nil {
@@ -64,8 +72,7 @@ func (u *NewUser) entry(on *ledger.Bus) (ledger.NewUser, error) {
 		return ledger.NewUser{}, fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, old.Name)
 	}
 	if old := on.ByName(u.Name); old != nil {
-		err := fmt.Errorf("user %s: %w: the name is that of %s", u.Name, ErrExists, old.Key)
-		return ledger.NewUser{}, remedy.With(err, remedy.Remedy{Kind: remedy.NameOtherwise, User: u.Name, Key: old.Key})
+		return ledger.NewUser{}, nameTaken(old)
 	}
 	entry := ledger.NewUser{Key: u.Key, Name: u.Name, Role: RoleUser}
 	if u.Admin {
@@ -78,11 +85,19 @@ func (u *NewUser) entry(on *ledger.Bus) (ledger.NewUser, error) {
 	return entry, nil
 }
 
+// nameTaken is the ErrExists of a user whose name is another's.
+func nameTaken(by *ledger.User) error {
+	err := fmt.Errorf("user %s: %w: the name is that of %s", by.Name, ErrExists, by.Key)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.NameOtherwise, User: by.Name, Key: by.Key})
+}
+
 // AddUsers puts users on the allowlist, as many as one likes, 2,000 to an entry. ErrInvalid when one cannot be, with
 // nothing done; ErrExists when a key or a name is taken: then none of the entry they were to be in is added.
 func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 	var cards []store.Card
+	users = slices.Clone(users)
 	for i := range users {
+		users[i].Name = users[i].name()
 		if err := users[i].check(); err != nil {
 			return err
 		}

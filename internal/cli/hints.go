@@ -119,9 +119,11 @@ const (
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
 	hintVersion        = "unibus version"
 	// Of identities and the allowlist.
-	hintName       = "give another one: --name NAME"
-	hintWhoIsAdmin = "unibus user ls shows who is an admin"
-	hintUserThere  = "unibus user show USER shows it; another name, role or end takes unibus user revoke and then user add"
+	hintName         = "give another one: --name NAME"
+	hintWhoIsAdmin   = "unibus user ls shows who is an admin"
+	hintUserThere    = "unibus user show USER shows it; another name, role or end: unibus user set USER"
+	hintSkipExisting = "to add the others: --skip-existing"
+	hintThirdName    = "two who are to have each other's names: give one of them a third name first, with unibus user set USER --name NAME"
 	// Of stores: which one, and how it is looked after.
 	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
 	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"

@@ -290,6 +290,15 @@ func (j *jsonTest) people() {
 	}
 	j.one("token", "bob", "token")
 	j.one("user show", "admin", "user", "show", "bob")
+	j.one("user set", "admin", "user", "set", "bob", "--name", "rob", "--expires", "40d")
+	j.must(exitDone, "eve", "init", "--name", "eve", "-q")
+	j.must(exitDone, "admin", "user", "add", key("eve"), "--name", "eve")
+	j.must(exitDone, "admin", "user", "revoke", "eve")
+	j.must(exitDone, "frank", "init", "-q")
+	j.must(exitDone, "admin", "user", "add", key("frank"), "--name", "frank")
+	team := j.write("team", key("admin")+"\n"+key("bob")+" bob\n"+key("carol")+"\n"+key("dave")+"\n"+key("eve")+" eve # again\n")
+	j.one("user sync", "admin", "user", "sync", "--file", team, "--prune", "--yes")
+	j.must(exitDone, "admin", "user", "revoke", "eve")
 }
 
 // rooms are the commands that make and change rooms; of every entry that a log can have there is one at the end.

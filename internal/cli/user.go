@@ -18,7 +18,7 @@ import (
 
 // newUser makes the group user.
 func newUser(a *app) *cobra.Command {
-	return newGroup("user", "The allowlist: who may connect", newUserAdd(a), newUserRevoke(a), newUserLs(a), newUserShow(a))
+	return newGroup("user", "The allowlist: who may connect", newUserAdd(a), newUserSet(a), newUserSync(a), newUserRevoke(a), newUserLs(a), newUserShow(a))
 }
 
 // userJSON is a user as scripts see it.

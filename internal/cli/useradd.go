@@ -68,7 +68,9 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 		}
 	}
 	if len(list) > 0 {
-		err = c.AddUsers(ctx, list...)
+		if err = u.noneThere(c, list); err == nil {
+			err = c.AddUsers(ctx, list...)
+		}
 	}
 	if errors.Is(err, unibus.ErrExists) {
 		return alreadyThere(ctx, c, err)
@@ -106,7 +108,7 @@ func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unib
 		switch {
 		case !known:
 			out = append(out, one)
-		case one.Name != name && one.Name != withName(unibus.NewUser{Key: one.Key}).Name:
+		case one.Name != name && one.Name != "":
 			return nil, fmt.Errorf("user %s: %w: on the allowlist as %s, not %s", one.Key, unibus.ErrExists, name, one.Name)
 		default:
 			u.a.notice("%s (%s) is there already", name, one.Key)
@@ -115,13 +117,37 @@ func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unib
 	return out, nil
 }
 
+// noneThere is ErrExists when some of a list are on the allowlist already, each of whom is told in a line.
+func (u *userAddCommand) noneThere(c *unibus.Client, list []unibus.NewUser) error {
+	there := map[unibus.PublicKey]string{}
+	for _, known := range c.Users() {
+		if known.Active {
+			there[known.Key] = known.Name
+		}
+	}
+	n := 0
+	for _, one := range list {
+		if name, ok := there[one.Key]; ok {
+			n++
+			if len(list) > 1 {
+				u.a.err.print("unibus: user %s: on the allowlist as %s\n", one.Key, name)
+			}
+		}
+	}
+	if n == 0 || len(list) == 1 {
+		return nil // of one the library says it
+	}
+	return hinted(fmt.Errorf("user add: %w: %d of %d; nobody was added", unibus.ErrExists, n, len(list)), hintSkipExisting)
+}
+
 // alreadyThere says what helps when someone is there already, to whoever may know what would be there.
 func alreadyThere(ctx context.Context, c *unibus.Client, err error) error {
 	me, uerr := c.User(ctx, c.Key().String())
 	if uerr == nil && me.Role != unibus.RoleAdmin {
 		return hinted(fmt.Errorf("user add: %w: only an admin of the bus adds users", unibus.ErrDenied), hintWhoIsAdmin)
 	}
-	if remedy.Of(err).Kind != remedy.None {
+	var own hintError
+	if remedy.Of(err).Kind != remedy.None || errors.As(err, &own) {
 		return err
 	}
 	return hinted(err, hintUserThere)
@@ -137,8 +163,12 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 		if u.name != "" {
 			return nil, usage("--name is for one user: in a list the name follows the key")
 		}
+		file := u.file
+		if file == "" {
+			file = "-"
+		}
 		var err error
-		if list, err = u.listed(); err != nil {
+		if list, err = listedIn(u.a, file); err != nil {
 			return nil, err
 		}
 	default:
@@ -147,7 +177,7 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 			return nil, err
 		}
 		one.Name = u.name
-		list = []unibus.NewUser{withName(one)}
+		list = []unibus.NewUser{one}
 	}
 	for i := range list {
 		list[i].Admin, list[i].Expires = u.admin, u.expires
@@ -155,12 +185,12 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 	return list, nil
 }
 
-// listed reads a list from the file, or from stdin.
-func (u *userAddCommand) listed() ([]unibus.NewUser, error) {
-	if u.file == "" {
-		return parseUserList(u.a.in)
+// listedIn reads a list from a file; - is stdin.
+func listedIn(a *app, file string) ([]unibus.NewUser, error) {
+	if file == "-" {
+		return parseUserList(a.in)
 	}
-	f, err := openNamed("file", u.file)
+	f, err := openNamed("file", file)
 	if err != nil {
 		return nil, err
 	}
@@ -168,13 +198,16 @@ func (u *userAddCommand) listed() ([]unibus.NewUser, error) {
 	return parseUserList(f)
 }
 
-// parseUserList reads KEY [NAME], or CARD [NAME], a line each; empty lines and those that begin with # are left out.
+// parseUserList reads KEY [NAME], or CARD [NAME], a line each; what follows # and empty lines are left out. A key or a name
+// that stands there twice is refused.
 func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 	var out []unibus.NewUser
+	seen := map[string]int{} // in which line
 	lines := bufio.NewScanner(in)
 	for n := 1; lines.Scan(); n++ {
-		fields := strings.Fields(lines.Text())
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+		line, _, _ := strings.Cut(lines.Text(), "#") // no key, card or name has one
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
 			continue
 		}
 		u, err := unibus.ParseUser(fields[0])
@@ -187,7 +220,13 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		if len(fields) == 2 {
 			u.Name = fields[1]
 		}
-		out = append(out, withName(u))
+		for _, once := range []string{u.Key.String(), u.Name} {
+			if before := seen[once]; before > 0 && once != "" {
+				return nil, usage("line %d: %s stands in line %d already", n, once, before)
+			}
+			seen[once] = n
+		}
+		out = append(out, u)
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
@@ -196,14 +235,6 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		return nil, usage("nobody to add")
 	}
 	return out, nil
-}
-
-// withName gives a user a name made from its key, if it has none.
-func withName(u unibus.NewUser) unibus.NewUser {
-	if u.Name == "" {
-		u.Name = strings.ToLower(u.Key.String()[:12])
-	}
-	return u
 }
 
 // openNamed opens the file that a flag names.

@@ -99,12 +99,13 @@ func (b *Bus) change(key crypto.PublicKey, edit func(u *User)) {
 	if u.Role == RoleAdmin && u.Active {
 		b.admins--
 	}
+	delete(b.names, u.Name)
 	edit(&u)
 	if u.Role == RoleAdmin && u.Active {
 		b.admins++
 	}
-	if !u.Active {
-		delete(b.names, u.Name)
+	if u.Active {
+		b.names[u.Name] = key
 	}
 	b.users[key] = &u
 }

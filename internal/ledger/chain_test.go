@@ -181,6 +181,7 @@ var bodies = map[string]func(d drawing) any{
 	"add":     func(d drawing) any { return d.add() },
 	"revoke":  func(d drawing) any { return Revoke{Keys: d.keys()} },
 	"user":    func(d drawing) any { name, role := d.pair(0); return UserRole{Key: key(name), Role: role} },
+	"set":     func(d drawing) any { return d.set() },
 	"create":  func(d drawing) any { return drawnCreate(d.words) },
 	"invite":  func(d drawing) any { return d.invite() },
 	"remove":  func(d drawing) any { return Remove{Keys: d.keys(), Rekey: d.rekey} },
@@ -215,6 +216,29 @@ func (d drawing) add() Add {
 		add.Users = append(add.Users, NewUser{Key: key(strings.TrimPrefix(name, as+"=")), Name: as, Role: role})
 	}
 	return add
+}
+
+// set has changes as WHO=NAME, WHO@MINUTE for an end at that minute, WHO@never, or WHO for none.
+func (d drawing) set() SetUsers {
+	set := SetUsers{Users: []UserChange{}}
+	for _, w := range d.words {
+		var c UserChange
+		who, end, ends := strings.Cut(w, "@")
+		who, name, renamed := strings.Cut(who, "=")
+		c.Key = key(who)
+		if renamed {
+			c.Name = &name
+		}
+		if ends {
+			ms := crypto.Number(0)
+			if n, err := strconv.ParseUint(end, 10, 32); err == nil {
+				ms = crypto.Number(at(n).UnixMilli())
+			}
+			c.Expires = &ms
+		}
+		set.Users = append(set.Users, c)
+	}
+	return set
 }
 
 func (d drawing) invite() Invite {

@@ -34,7 +34,7 @@ type rekeying interface {
 
 // busOps and roomOps are the two vocabularies; an op is looked up in that of its log's kind.
 var (
-	busOps  = vocabulary(blank[Found], blank[Add], blank[Revoke], blank[UserRole])
+	busOps  = vocabulary(blank[Found], blank[Add], blank[Revoke], blank[UserRole], blank[SetUsers])
 	roomOps = vocabulary(
 		blank[Create], blank[Invite], blank[Remove], blank[Leave], blank[MemberRole], blank[Rekey], blank[SetPolicy], blank[Archive],
 	)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,61 @@ func TestBusLog(t *testing.T) {
 	}
 	for range s.Bus.Users { // a reader may stop
 		break
+	}
+}
+
+// TestSetUsers: who is called what, and until when, is an admin's to say, of whoever is on the list, also of one whose
+// time is over.
+func TestSetUsers(t *testing.T) {
+	var words []string
+	s := watch(t, `
+		alice found alice
+		alice add bob:user carol:admin dave:user
+		bob   set bob=robert             ! denied   # a user, of himself
+		eve   set bob=robert             ! denied   # a stranger
+		alice set                        ! rule     # nobody
+		alice set bob                    ! rule     # nothing
+		alice set eve=eva                ! rule     # never on the list
+		alice set bob=                   ! rule
+		alice set bob=two~words          ! rule
+		alice set bob=carol              ! rule     # another's name
+		alice set bob=bob                ! rule     # is no other
+		alice set bob=carol carol=bob    ! rule     # nor do two swap theirs at once
+		alice set bob=x carol=x          ! rule
+		alice set bob=x bob@9            ! rule     # twice
+		alice set dave@5 eve@5           ! rule     # none of a bad list
+		alice set bob=robert carol@60 dave=david@5
+		= alice:admin carol:admin david:user robert:user
+		alice add bob=eve:user                      # the name is free
+		carol set dave@never alice=al               # whose time is over is there all the same
+		alice revoke dave
+		alice set dave@9                 ! rule     # revoked
+		alice add dave:user
+		alice set dave=david                        # the name that the revoked one had
+		carol user alice:user
+		alice set dave=x                 ! denied   # no admin any more
+		carol user carol:user            ! rule     # is the last one still
+		= al:user bob:user carol:admin david:user robert:user
+	`, func(_ *State, e *Entry) {
+		if e.Op == "set" {
+			words = append(words, e.Words(nameOf))
+		}
+	})
+	if u := s.Bus.User(key("carol")); !u.Expires.Equal(at(60)) || !u.ActiveAt(at(59)) || u.ActiveAt(at(60)) {
+		t.Errorf("carol may connect until %v", u.Expires)
+	}
+	if u := s.Bus.ByName("david"); u.Key != key("dave") || !u.Expires.IsZero() || u.Revoked.IsZero() {
+		t.Errorf("david is %+v", u)
+	}
+	if s.Bus.ByName("dave") != nil || s.Bus.ByName("robert").Key != key("bob") || s.Bus.ByName("bob").Key != key("eve") {
+		t.Error("names")
+	}
+	want := []string{
+		"bob is called robert, carol may connect until 2023-11-14T23:13:20Z, dave is called david and may connect until 2023-11-14T22:18:20Z",
+		"dave has no end, alice is called al", "dave is called david",
+	}
+	if !slices.Equal(words, want) {
+		t.Errorf("%q", words)
 	}
 }
 

@@ -260,7 +260,7 @@ func affected(s *ledger.State, e *ledger.Entry, w whom) (list []crypto.PublicKey
 	if e == nil {
 		return nil
 	}
-	switch e.Body.(type) {
+	switch b := e.Body.(type) {
 	case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
 		return nil // nobody has less than before
 	case *ledger.SetPolicy:
@@ -270,6 +270,12 @@ func affected(s *ledger.State, e *ledger.Entry, w whom) (list []crypto.PublicKey
 		list = writers(s.Room)
 	case *ledger.Archive:
 		list = writers(s.Room)
+	case *ledger.SetUsers: // a connection lasts until the end that it was made with
+		for _, c := range b.Users {
+			if c.Expires != nil && !s.Bus.User(c.Key).Expires.IsZero() {
+				list = append(list, c.Key)
+			}
+		}
 	}
 	for _, key := range e.Touches() {
 		if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {

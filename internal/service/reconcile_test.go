@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -50,6 +51,8 @@ func TestAffected(t *testing.T) {
 	role := func(of *crypto.Identity, r ledger.Role) ledger.Body {
 		return &ledger.MemberRole{Key: of.Key(), Role: r}
 	}
+	renamed, never := "caroline", crypto.Number(0)
+	past, tomorrow := crypto.Number(1), crypto.Number(time.Now().Add(24*time.Hour).UnixMilli())
 	padded, live := plainPolicy(), plainPolicy()
 	padded.Pad, live.Retain = true, nil
 	for name, c := range map[string]struct {
@@ -67,6 +70,10 @@ func TestAffected(t *testing.T) {
 		"what is not stored any more":            {admin, &ledger.SetPolicy{Policy: live}, "bob", "admin bob"},
 		"an archived room":                       {admin, &ledger.Archive{}, "bob", "admin bob"},
 		"a user who is revoked":                  {admin, &ledger.Revoke{Keys: []crypto.PublicKey{carol.Key()}}, "carol", "carol"},
+		"a user who has another name":            {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Name: &renamed}}}, "", ""},
+		"a user who may connect until a time":    {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &tomorrow}}}, "carol", "carol"},
+		"a user whose time is over":              {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &past}}}, "carol", "carol"},
+		"a user who may connect for good":        {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &never}}}, "", ""},
 		"a user who is added":                    {admin, &ledger.Add{Users: []ledger.NewUser{{Key: person(t, 'd').Key(), Name: "dave", Role: ledger.RoleUser}}}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +82,7 @@ func TestAffected(t *testing.T) {
 			storetest.Write(t, a.store, a.room, admin, &ledger.Invite{Members: []ledger.NewMember{{Key: carol.Key(), Role: ledger.RoleReader}}})
 			log := a.room
 			switch c.body.(type) {
-			case *ledger.Revoke, *ledger.Add:
+			case *ledger.Revoke, *ledger.Add, *ledger.SetUsers:
 				log = a.bus
 			}
 			storetest.Write(t, a.store, log, c.by, c.body)

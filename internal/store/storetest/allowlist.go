@@ -55,6 +55,18 @@ func testAllowlist(t *testing.T, w *world) {
 	past := crypto.Number(time.Now().Add(-time.Minute).UnixMilli())
 	w.must(w.append(w.bus, w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: carol.Key(), Name: "carol", Role: ledger.RoleUser, Expires: &past}}}))
 	authorized(carol, false)
+	w.promise("Allowlist.User: what was changed of a user")
+	name, later := "caroline", crypto.Number(time.Now().Add(time.Hour).UnixMilli())
+	w.must(w.append(w.bus, w.Admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Name: &name, Expires: &later}}}))
+	authorized(carol, true)
+	u, err = w.s.User(w.ctx, carol.Key())
+	w.must(err)
+	if u.Name != name || u.Expires.UnixMilli() != int64(later) {
+		w.errorf("changed, carol is %+v", u)
+	}
+	w.must(w.append(w.bus, w.Admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &past}}}))
+	authorized(carol, false)
+	w.promise("Allowlist.IsAuthorized: not who has expired or was revoked")
 	w.must(w.append(w.bus, w.Admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}))
 	authorized(bob, false)
 	u, err = w.s.User(w.ctx, bob.Key())

@@ -1,0 +1,108 @@
+package unibus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
+)
+
+// UserChange is what is to change of a user on the allowlist; nil stays as it is.
+type UserChange struct {
+	Key     PublicKey
+	Name    *string
+	Expires *time.Time // when access ends by itself; zero: never
+}
+
+// SetUsers changes what users are called and until when they may connect, also of those whose time is over: as many as one
+// likes, 2,000 to an entry. What is so already is left out, and where nothing is left nothing is done. ErrInvalid for a name
+// that cannot be, ErrNotFound when one was never on the list or is revoked, ErrExists when a name is taken: then none of the
+// entry they were to be in is changed. A connection whose end is brought forward is dropped, and comes again.
+func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
+	for _, u := range changes {
+		if u.Name == nil {
+			continue
+		}
+		if err := (&NewUser{Key: u.Key, Name: *u.Name}).check(); err != nil {
+			return err
+		}
+	}
+	for batch := range slices.Chunk(changes, usersPerEntry) {
+		if err := c.self.Bus.Append(ctx, changing(batch)); err != nil {
+			return askAdmin(err)
+		}
+		names := map[string]PublicKey{}
+		for _, u := range batch {
+			if u.Name != nil {
+				names[*u.Name] = u.Key
+			}
+		}
+		if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changing makes the entry of the bus log that changes users.
+func changing(users []UserChange) mirror.Next {
+	return func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		set := &ledger.SetUsers{}
+		for _, u := range users {
+			change, err := u.entry(s.Bus)
+			if err != nil {
+				return nil, err
+			}
+			if change.Name != nil || change.Expires != nil {
+				set.Users = append(set.Users, change)
+			}
+		}
+		if len(set.Users) == 0 {
+			return nil, nil
+		}
+		return &mirror.Proposal{Body: set}, nil
+	}
+}
+
+// entry is the change as an entry of the bus log has it, without what is so already.
+func (u *UserChange) entry(on *ledger.Bus) (ledger.UserChange, error) {
+	out := ledger.UserChange{Key: u.Key}
+	is := on.User(u.Key)
+	if is == nil || !is.Active {
+		return out, fmt.Errorf("user %s: %w: not on the allowlist", u.Key, ErrNotFound)
+	}
+	if u.Name != nil && *u.Name != is.Name {
+		if other := on.ByName(*u.Name); other != nil {
+			return out, nameTaken(other)
+		}
+		out.Name = u.Name
+	}
+	if u.Expires != nil && u.Expires.UnixMilli() != is.Expires.UnixMilli() {
+		var ms crypto.Number
+		if !u.Expires.IsZero() {
+			ms = crypto.Number(u.Expires.UnixMilli())
+		}
+		out.Expires = &ms
+	}
+	return out, nil
+}
+
+// SetUserRole makes a user an admin or a plain user (RoleAdmin, RoleUser). ErrNotFound for who is not on the allowlist,
+// ErrDenied for the last admin. With the role that the user has nothing is done.
+func (c *Client) SetUserRole(ctx context.Context, key PublicKey, role Role) error {
+	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		u := s.Bus.User(key)
+		if u == nil || !u.Active {
+			return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
+		}
+		if u.Role == role {
+			return nil, nil
+		}
+		return &mirror.Proposal{Body: &ledger.UserRole{Key: key, Role: role}}, nil
+	})
+	return askAdmin(err)
+}

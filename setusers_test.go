@@ -1,0 +1,111 @@
+package unibus_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
+)
+
+// TestSetUsers: what people are called and until when they may connect is changed, of all who are given or of nobody;
+// what is so already takes no entry.
+func TestSetUsers(t *testing.T) {
+	s := newStraight(t)
+	bob, carol := s.add("bob").Key(), s.add("carol").Key()
+	name := func(n string) *string { return &n }
+	end := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: bob, Name: name("robert")}, unibus.UserChange{Key: carol, Expires: &end}))
+	if u, err := s.alice.User(s.ctx, "robert"); err != nil || u.Key != bob || !u.Expires.IsZero() {
+		t.Errorf("robert is %+v, %v", u, err)
+	}
+	if u, err := s.alice.User(s.ctx, "carol"); err != nil || !u.Expires.Equal(end) {
+		t.Errorf("carol is %+v, %v", u, err)
+	}
+	entries := func() int {
+		list, err := s.alice.BusLog(s.ctx)
+		s.must(err)
+		return len(list)
+	}
+	before := entries()
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: bob, Name: name("robert")}, unibus.UserChange{Key: carol, Expires: &end}, unibus.UserChange{Key: carol}))
+	s.must(s.alice.SetUserRole(s.ctx, bob, unibus.RoleUser))
+	if n := entries(); n != before {
+		t.Errorf("%d entries for nothing", n-before)
+	}
+	never := time.Time{}
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Expires: &never}))
+	if u, err := s.alice.User(s.ctx, "carol"); err != nil || !u.Expires.IsZero() {
+		t.Errorf("carol is %+v, %v", u, err)
+	}
+
+	stranger, _ := s.user("x")
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("robert")}), unibus.ErrExists, "the name is that of "+bob.String(), remedy.NameOtherwise)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("no name\n")}), unibus.ErrInvalid, "name", remedy.None)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("")}), unibus.ErrInvalid, "name", remedy.None)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("carla")}, unibus.UserChange{Key: stranger.Key(), Expires: &end}), unibus.ErrNotFound, "not on the allowlist", remedy.None)
+	s.fails(s.alice.SetUserRole(s.ctx, stranger.Key(), unibus.RoleAdmin), unibus.ErrNotFound, "not on the allowlist", remedy.None)
+	s.fails(s.alice.SetUserRole(s.ctx, s.alice.Key(), unibus.RoleUser), unibus.ErrDenied, "the last admin", remedy.None)
+	if u, err := s.alice.User(s.ctx, carol.String()); err != nil || u.Name != "carol" {
+		t.Errorf("of a change that was refused carol is %+v, %v", u, err)
+	}
+
+	s.must(s.alice.SetUserRole(s.ctx, carol, unibus.RoleAdmin))
+	if u, err := s.alice.User(s.ctx, "carol"); err != nil || u.Role != unibus.RoleAdmin {
+		t.Errorf("carol is %+v, %v", u, err)
+	}
+}
+
+// TestSyncUsers: the allowlist becomes what a list says, in names too, and the same list then differs in nothing.
+func TestSyncUsers(t *testing.T) {
+	s := newStraight(t)
+	bob, carol, dave := s.add("bob").Key(), s.add("carol").Key(), s.add("dave").Key()
+	_, erin := s.user("erin")
+	alice := unibus.NewUser{Key: s.alice.Key()} // whoever has no name there keeps the one on the allowlist
+	apply := func(list ...unibus.NewUser) unibus.UserDiff {
+		t.Helper()
+		d, err := s.alice.CompareUsers(list)
+		s.must(err)
+		s.must(s.alice.ApplyUsers(s.ctx, d))
+		again, err := s.alice.CompareUsers(list)
+		s.must(err)
+		if !again.Empty() {
+			t.Errorf("again it is %+v", again)
+		}
+		return d
+	}
+	// A name goes on to another, and to one who is new.
+	d := apply(alice, unibus.NewUser{Key: bob, Name: "carol"}, unibus.NewUser{Key: carol, Name: "dave"}, erin)
+	if len(d.Add) != 1 || len(d.Rename) != 2 || len(d.Revoke) != 1 || d.Revoke[0].Key != dave {
+		t.Errorf("the difference is %+v", d)
+	}
+	erin.Name = "e"
+	_, newcomer := s.user("")
+	apply(alice, unibus.NewUser{Key: bob}, unibus.NewUser{Key: carol, Name: "dave"}, erin, newcomer)
+	var names []string
+	for _, u := range s.alice.Users() {
+		if u.Active {
+			names = append(names, u.Name)
+		}
+	}
+	want := []string{"alice", "carol", "dave", "e", strings.ToLower(newcomer.Key.String()[:12])}
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
+		t.Errorf("on the allowlist are %q, not %q", names, want)
+	}
+
+	for what, list := range map[string][]unibus.NewUser{
+		"a key twice": {alice, alice}, "a name twice": {{Key: bob, Name: "x"}, {Key: carol, Name: "x"}}, "no name": {{Key: bob, Name: "\n"}},
+	} {
+		t.Log(what)
+		_, err := s.alice.CompareUsers(list)
+		s.fails(err, unibus.ErrInvalid, "", remedy.None)
+	}
+	// Two who are to have each other's names need a third between.
+	swapped, err := s.alice.CompareUsers([]unibus.NewUser{{Key: bob, Name: "dave"}, {Key: carol, Name: "carol"}})
+	s.must(err)
+	swapped.Revoke = nil
+	s.fails(s.alice.ApplyUsers(s.ctx, swapped), unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
+}
