@@ -30,14 +30,17 @@ type Message struct {
 	Epoch   uint32
 	Stream  StreamID
 	Counter uint64 // of the frame it begins in
+	Index   int    // of the message, or its first part, in that frame, from 0
 	Headers []Header
 	Body    []byte
 	Parts   [][]byte // the body instead, with SubscribeOptions.Parts, of a message that came in several frames
 	Former  bool     // its sender may no longer write
 	Late    bool     // it came as new, but was sealed more than ten minutes before
 	Unsure  bool     // the frame before it was not read, so that it may be only the end of a message
-
 }
+
+// ID names the message, the same for everyone who reads it, and nobody else's: "STREAM.COUNTER.INDEX".
+func (m *Message) ID() string { return fmt.Sprintf("%x.%d.%d", m.Stream[:], m.Counter, m.Index) }
 
 // Size is how many bytes the body has, in Body or in Parts.
 func (m *Message) Size() int {

@@ -110,7 +110,7 @@ func (s *Subscription) Close() error { return s.s.Close() }
 func messageOf(m *reader.Message) Message {
 	return Message{
 		Room: m.Room, Subject: m.Subject, Sender: m.Sender, Name: m.Name, Time: crypto.Micros(m.Time), Epoch: m.Epoch, Stream: m.Stream,
-		Counter: m.Counter, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late, Unsure: m.Unsure,
+		Counter: m.Counter, Index: m.Index, Headers: m.Headers, Body: m.Body, Parts: m.Parts, Former: m.Former, Late: m.Late, Unsure: m.Unsure,
 	}
 }
 

@@ -123,6 +123,7 @@ const (
 	hintWhoIsAdmin   = "unibus user ls shows who is an admin"
 	hintUserThere    = "unibus user show USER shows it; another name, role or end: unibus user set USER"
 	hintSkipExisting = "to add the others: --skip-existing"
+	hintInviteOthers = "to invite the others: --skip-existing"
 	hintThirdName    = "two who are to have each other's names: give one of them a third name first, with unibus user set USER --name NAME"
 	// Of stores: which one, and how it is looked after.
 	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,51 @@ func parseRole(s string) (unibus.Role, error) {
 	return "", errors.New("not a role: one of " + strings.Join(roomRoles, ", "))
 }
 
+// membersJSON is what an entry changed in who is in a room, and as what.
+type membersJSON struct {
+	RoomID  unibus.ID `json:"room_id"`
+	Subject string    `json:"subject"`
+	Epoch   uint32    `json:"epoch"`
+	Seq     uint64    `json:"seq"`
+	// Invited, Removed and Changed are of the entry; Skipped were there already.
+	Invited []memberJSON `json:"invited,omitempty"`
+	Skipped []memberJSON `json:"skipped,omitempty"`
+	Removed []memberJSON `json:"removed,omitempty"`
+	Changed []memberJSON `json:"changed,omitempty"`
+}
+
+// memberJSON is one of them; the role is the one that counts now, or, of who was removed, the one before.
+type memberJSON struct {
+	Key  unibus.PublicKey `json:"key"`
+	Name string           `json:"name"`
+	Role unibus.Role      `json:"role"`
+}
+
+// newMembersJSON is of a room as it is now.
+func newMembersJSON(r *unibus.Room) membersJSON {
+	i := r.Info()
+	return membersJSON{RoomID: i.ID, Subject: i.Subject, Epoch: i.Epoch, Seq: i.Seq}
+}
+
+// membersOf are those of a room's members who have one of the keys.
+func membersOf(r *unibus.Room, keys []unibus.PublicKey) (list []memberJSON) {
+	for _, m := range r.Members() {
+		if slices.Contains(keys, m.Key) {
+			list = append(list, memberJSON{m.Key, m.Name, m.Role})
+		}
+	}
+	return list
+}
+
+// namesOf are the names of members, one after the other.
+func namesOf(list []memberJSON) string {
+	names := make([]string, len(list))
+	for i, m := range list {
+		names[i] = m.Name
+	}
+	return strings.Join(names, ", ")
+}
+
 // inviteCommand is invite and its flags.
 type inviteCommand struct {
 	a *app
@@ -32,6 +78,8 @@ type inviteCommand struct {
 	role unibus.Role
 	// wait is how long to wait for the cards of those who have never connected: a key can be sealed for nobody else.
 	wait time.Duration
+	// skipExisting leaves those as they are who are in the room.
+	skipExisting bool
 }
 
 // newInvite makes invite.
@@ -43,22 +91,50 @@ func newInvite(a *app) *cobra.Command {
 	}
 	c.Flags().Var(newDefault(&i.role, "member", parseRole), "role", "member, reader, admin or owner")
 	c.Flags().Var(newDefault(&i.wait, "0s", parseWait), "wait", "wait so long for users who have never connected")
+	c.Flags().BoolVar(&i.skipExisting, "skip-existing", false, "leave those as they are who are in the room already, and name them")
 	completeValues(c, "role", roomRoles...)
 	return c
 }
 
 // run invites all of them in one entry, or none. ErrNotFound when the card of one is not known, and does not come while
-// --wait lasts.
+// --wait lasts; ErrExists, with a line for each, when some are in the room.
 func (i *inviteCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
 	keys, err := userKeys(ctx, c, names)
 	if err != nil {
 		return err
 	}
-	if err := retryUntilKnown(ctx, i.wait, func() error { return r.Invite(ctx, i.role, keys...) }); err != nil {
-		return err
+	there := membersOf(r, keys)
+	if len(there) > 0 && !i.skipExisting {
+		return i.alreadyIn(r, there, len(keys))
 	}
-	i.a.notice("invited %s to %s as %s", strings.Join(names, ", "), r.Subject(), i.role)
-	return nil
+	for _, m := range there {
+		i.a.notice("%s is in %s already, as %s", m.Name, r.Subject(), m.Role)
+	}
+	keys = slices.DeleteFunc(keys, func(key unibus.PublicKey) bool {
+		return slices.ContainsFunc(there, func(m memberJSON) bool { return m.Key == key })
+	})
+	if len(keys) > 0 {
+		if err := retryUntilKnown(ctx, i.wait, func() error { return r.Invite(ctx, i.role, keys...) }); err != nil {
+			return err
+		}
+	}
+	done := newMembersJSON(r)
+	done.Invited, done.Skipped = membersOf(r, keys), there
+	if len(keys) > 0 {
+		i.a.notice("invited %s to %s as %s", namesOf(done.Invited), r.Subject(), i.role)
+	}
+	return i.a.out.value(done, func() {})
+}
+
+// alreadyIn is the ErrExists of an invitation of some who are in the room.
+func (i *inviteCommand) alreadyIn(r *unibus.Room, there []memberJSON, of int) error {
+	if of == 1 {
+		return fmt.Errorf("%s: %w: in the room already, as %s", there[0].Name, unibus.ErrExists, there[0].Role)
+	}
+	for _, m := range there {
+		i.a.err.print("unibus: %s: in %s already, as %s\n", m.Name, r.Subject(), m.Role)
+	}
+	return hinted(fmt.Errorf("invite: %w: %d of %d; nobody was invited", unibus.ErrExists, len(there), of), hintInviteOthers)
 }
 
 // cardInterval is how often someone who waits for a card looks for it.
@@ -99,11 +175,14 @@ func (k *kickCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 	if err != nil {
 		return err
 	}
+	gone := membersOf(r, keys)
 	if err := r.Kick(ctx, keys...); err != nil {
 		return err
 	}
-	k.a.notice("removed %s from %s, now at epoch %d", strings.Join(names, ", "), r.Subject(), r.Info().Epoch)
-	return nil
+	done := newMembersJSON(r)
+	done.Removed = gone
+	k.a.notice("removed %s from %s, now at epoch %d", namesOf(gone), r.Subject(), done.Epoch)
+	return k.a.out.value(done, func() {})
 }
 
 // leaveCommand is leave, which has no flags.
@@ -128,7 +207,7 @@ func (l *leaveCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room
 		return err
 	}
 	l.a.notice("left %s", r.Subject())
-	return nil
+	return l.a.out.value(r.Info(), func() {})
 }
 
 // roleCommand is role, which has no flags.
@@ -160,8 +239,10 @@ func (o *roleCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 	if err := r.SetRole(ctx, keys[0], o.role); err != nil {
 		return err
 	}
+	done := newMembersJSON(r)
+	done.Changed = membersOf(r, keys)
 	o.a.notice("%s is now %s of %s", args[0], o.role, r.Subject())
-	return nil
+	return o.a.out.value(done, func() {})
 }
 
 // membersCommand is members, which has no flags.

@@ -25,6 +25,7 @@ type messageFlags struct {
 
 // messageJSON is a message as scripts see it: body, or body_base64 where that is no UTF-8.
 type messageJSON struct {
+	ID      string              `json:"id"`
 	Room    string              `json:"room_id"`
 	Subject string              `json:"subject"`
 	Sender  string              `json:"sender"`
@@ -44,7 +45,7 @@ type messageJSON struct {
 // newMessageJSON makes JSON of a message whose body is in one piece.
 func newMessageJSON(m *unibus.Message) messageJSON {
 	j := messageJSON{
-		Room: m.Room.String(), Subject: m.Subject, Sender: m.Sender.String(), Name: m.Name, Time: m.Time, Epoch: m.Epoch,
+		ID: m.ID(), Room: m.Room.String(), Subject: m.Subject, Sender: m.Sender.String(), Name: m.Name, Time: m.Time, Epoch: m.Epoch,
 		Stream: m.Stream.String(), Counter: m.Counter, Headers: map[string][]string{}, Former: m.Former, Late: m.Late, Unsure: m.Unsure,
 	}
 	for _, h := range m.Headers {

@@ -23,9 +23,16 @@ import (
 type pubCommand struct {
 	a *app
 	pubFlags
-	// begun says that messages were handed over, of which the first acked are acknowledged.
+	// done is how far it came; nil before the room was found. begun says that a publisher was given messages.
+	done  *pubJSON
 	begun bool
-	acked uint64
+}
+
+// pubJSON is what was published.
+type pubJSON struct {
+	RoomID       unibus.ID `json:"room_id"`
+	Subject      string    `json:"subject"`
+	Acknowledged uint64    `json:"acknowledged"` // messages, from the first on
 }
 
 // pubFlags are the flags of pub.
@@ -84,6 +91,7 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 		if err != nil {
 			return err
 		}
+		p.done = &pubJSON{RoomID: r.ID(), Subject: r.Subject()}
 		if len(message) == 0 {
 			return p.publish(ctx, r, in, headers)
 		}
@@ -93,13 +101,29 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 			return p.publish(ctx, r, &repeated{line: append([]byte(message[0]), 0), left: p.count}, headers)
 		}
 		// The common case: no publisher, one frame, one acknowledgement.
-		return r.PublishOnce(ctx, []byte(message[0]), headers...)
+		err = r.PublishOnce(ctx, []byte(message[0]), headers...)
+		if err == nil {
+			p.done.Acknowledged = 1
+		}
+		return err
 	}, room)
+	return p.tell(err)
+}
+
+// tell says how far it came: in JSON always, to people when that is not to the end.
+func (p *pubCommand) tell(err error) error {
+	var done pubJSON
+	if p.done != nil {
+		done = *p.done
+	}
 	// Told also with --quiet: a script that tries again begins behind them. What was refused needs no number.
 	if err != nil && (p.begun || errors.Is(err, unibus.ErrUnavailable)) {
-		p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(p.acked), "message", ""))
+		p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(done.Acknowledged), "message", ""))
 	}
-	return err
+	if p.done == nil {
+		return err
+	}
+	return errors.Join(err, p.a.out.value(done, func() {}))
 }
 
 // check refuses flags that contradict each other, and reads the headers; message says that there is a MESSAGE.
@@ -152,23 +176,31 @@ func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, 
 	if err != nil {
 		return err
 	}
+	p.begun = true
 	// However reading the input ended, the publisher is closed: what it has is acknowledged, or counted as not.
 	err = p.send(ctx, in, to, headers)
 	if p.ack == "none" && err == nil && ctx.Err() == nil {
-		return to.Close(ctx)
+		err = to.Close(ctx)
+	} else {
+		err = p.await(ctx, to, err)
 	}
+	p.done.Acknowledged = to.Acked()
+	return err
+}
+
+// await closes a publisher after all that it was given is acknowledged, or cannot be; sent is how reading the input ended.
+func (p *pubCommand) await(ctx context.Context, to *unibus.Publisher, sent error) error {
 	// What was read from the input is sent and waited for even when the command was told to end: whoever wrote it may be gone.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.a.set.timeout, minClosing))
 	defer cancel()
 	closed := to.Close(closing)
-	if err == nil || errors.Is(err, unibus.ErrClosed) {
-		err = closed
+	switch {
+	case sent != nil && !errors.Is(sent, unibus.ErrClosed):
+		return sent
+	case closed != nil:
+		return closed
 	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	p.begun, p.acked = true, to.Acked()
-	return err
+	return ctx.Err()
 }
 
 // send hands an input to a publisher, until its end, an interruption, or what ends the publisher.

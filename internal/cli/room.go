@@ -106,7 +106,7 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 		a.notice("%s begins anew: nobody is told any more that something is missing of what it had stored", r.Subject())
 	}
 	s.tellRekey(&a.console)
-	return nil
+	return a.out.value(r.Info(), func() {})
 }
 
 // named reports whether the command line names anything that is to change.
@@ -168,5 +168,5 @@ func (e *roomArchiveCommand) run(ctx context.Context, _ *unibus.Client, r *unibu
 		return err
 	}
 	e.a.notice("archived %s", r.Subject())
-	return nil
+	return e.a.out.value(r.Info(), func() {})
 }

@@ -40,10 +40,10 @@ func (d *delivery) advance(s *stream, f Frame) {
 		s.final = true
 		d.streams.end(s)
 	}
-	first := true
+	index := 0
 	for r, last := range f.Content.Records() {
-		d.record(s, &piece{f, r, last && more, first && s.unsure})
-		first = false
+		d.record(s, &piece{f, r, index, last && more, index == 0 && s.unsure})
+		index++
 	}
 	s.unsure = false
 }

@@ -59,6 +59,7 @@ type Message struct {
 	Epoch   uint32
 	Stream  [16]byte
 	Counter uint64 // of the frame it begins in
+	Index   int    // of its first record in that frame, from 0
 	Place   uint64 // of the frame it ends in
 	Headers []crypto.Field
 	Body    []byte

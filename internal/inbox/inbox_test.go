@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -92,6 +93,28 @@ func TestUnfinishedCosts(t *testing.T) {
 	p.b.Close()
 	if n := used.Load(); n != 0 {
 		t.Errorf("%d bytes are counted of nothing", n)
+	}
+}
+
+// TestIndex: each message has the place of its first record in the frame where it begins.
+func TestIndex(t *testing.T) {
+	p := newPlayer(whole, facts{})
+	var got []string
+	p.b.delivery.deliver = func(m Message) { got = append(got, fmt.Sprintf("%d.%d", m.Counter, m.Index)) }
+	for counter, records := range []int{3, 1, 2} { // the last of each goes on in the next, but for the last frame's
+		content := crypto.AppendContentTime(nil, 1)
+		for range records {
+			content = crypto.AppendRecord(content, nil, []byte("x"))
+		}
+		f := p.frame([]string{"a0+", "a1+", "a2"}[counter])
+		var err error
+		if f.Content, err = crypto.ParseContent(f.Header.Flags, content); err != nil {
+			t.Fatal(err)
+		}
+		p.b.Take(f, t0)
+	}
+	if want := []string{"0.0", "0.1", "0.2", "2.1"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 type piece struct {
 	Frame
 	crypto.Record
+	index  int  // in its frame, from 0
 	more   bool // its message goes on in the next frame
 	unsure bool // it may have begun in the frame before, which was not read
 }
@@ -18,7 +19,7 @@ type piece struct {
 func (p *piece) message() Message {
 	f := &p.Frame
 	return Message{
-		Sender: f.Sender, Time: f.Content.Time, Epoch: f.Header.Epoch, Stream: f.Header.Stream, Counter: f.Header.Counter,
+		Sender: f.Sender, Time: f.Content.Time, Epoch: f.Header.Epoch, Stream: f.Header.Stream, Counter: f.Header.Counter, Index: p.index,
 		Place: f.Place, Headers: p.Headers, Body: p.Body, Former: f.Former, Late: f.Late, Unsure: p.unsure,
 	}
 }
