@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -36,6 +37,9 @@ func Views(ctx context.Context, s store.Backend, look Look) {
 		found, err := e.examine(ctx, log)
 		return e.add(found, err)
 	})
+	if err == nil {
+		err = e.lost(ctx)
+	}
 	if err != nil {
 		r.unknown(err)
 		return
@@ -118,6 +122,24 @@ func (e *logsExam) add(found examined, err error) error {
 	}
 	if ledger.Stale(room, e.users, e.now) {
 		e.stale = append(e.stale, room.Subject)
+	}
+	return nil
+}
+
+// lost finds rooms that are listed and whose logs are not there at all, so that nobody came by them.
+func (e *logsExam) lost(ctx context.Context) error {
+	for room, err := range e.store.Rooms(ctx, crypto.ID{}) {
+		if err != nil {
+			return err
+		}
+		_, err := store.HeadOf(ctx, e.store, room.ID)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			e.damaged = append(e.damaged, fmt.Sprintf("the log of the room %s is lost, which is listed as of entry %d", room.Subject, room.Seq))
+		case errors.Is(err, store.ErrDamaged): // of which it is told already
+		case err != nil:
+			return err
+		}
 	}
 	return nil
 }

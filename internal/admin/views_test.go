@@ -66,6 +66,12 @@ func TestViews(t *testing.T) {
 			`DELETE FROM room_keys WHERE epoch = 1`,
 			withRooms(finding{"views", Pass, 0, "all of 4 logs"}, roomsWell), withRooms(finding{"views", Pass, 0, "all of 4 logs"}, roomsWell),
 		},
+		"a log, all of it": {
+			`DELETE FROM entries WHERE log = (SELECT id FROM rooms WHERE subject = 'r.1')`,
+			withRooms(finding{"views", Fail, remedy.RestoreDamaged, "the log of the room r.1 is lost, which is listed as of entry 3"}, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "2 of 2: r.0, r.2"}}),
+			// A file's records of no log go with a repair, which takes what is there for all there is.
+			withRooms(finding{"views", Pass, 0, "4 records were wrong"}, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "2 of 2"}}),
+		},
 		"the bus": {
 			`UPDATE entries SET statement = zeroblob(200) WHERE seq = 2 AND log = (SELECT log FROM bus)`,
 			[]finding{damaged}, []finding{damaged},

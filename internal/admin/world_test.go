@@ -231,7 +231,7 @@ func launch(t testing.TB, keys *bus.Keys, o bus.ServerOptions) *node {
 	o.Dir, o.Keys, o.Log = filepath.Join(t.TempDir(), "jetstream"), keys, slog.New(slog.DiscardHandler)
 	s, err := bus.StartServer(t.Context(), o)
 	must(t, err)
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() { s.Stop() })
 	return &node{s, Access{Keys: keys, Timeout: 20 * time.Second}}
 }
 

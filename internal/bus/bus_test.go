@@ -29,7 +29,7 @@ func startServer(t *testing.T, o ServerOptions) (*Server, jetstream.JetStream) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() { s.Stop() })
 	js, err := jetstream.New(s.Links.Store)
 	if err != nil {
 		t.Fatal(err)

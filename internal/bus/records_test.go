@@ -168,7 +168,7 @@ func TestLacking(t *testing.T) {
 			t.Errorf("%s: lacks %d instead of %d", what, got, c.want)
 		}
 	}
-	if both := (Lack{3, 1}).Both(Lack{2, 5}); both != (Lack{2, 1}) {
+	if both := (Lack{3, 1}).both(Lack{2, 5}); both != (Lack{2, 1}) {
 		t.Errorf("both looks found %+v", both)
 	}
 }

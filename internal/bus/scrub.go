@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // What a server keeps of a stream it knows from an index, so that of a record that a disk has damaged or lost it
@@ -32,6 +34,9 @@ const (
 // hangsAfter is how long the embedded server may take to say what it has: it was seen to hold a stream's lock for ever over
 // some damage to its files.
 const hangsAfter = 30 * time.Second
+
+// hangSteps is in how many steps that time is counted.
+const hangSteps = 30
 
 // ErrHangs is an ErrDamaged: the embedded server does not go on over what its files hold.
 var ErrHangs = fmt.Errorf("%w", store.ErrDamaged)
@@ -61,14 +66,21 @@ func (s *Server) states(ctx context.Context) (map[string]server.StreamState, err
 		defer close(answered)
 		info, err = s.ns.Jsz(&server.JSzOptions{Account: AccountStore, Streams: true})
 	}()
-	limit := time.NewTimer(s.hangsAfter)
-	defer limit.Stop()
-	select {
-	case <-answered:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-limit.C:
-		return nil, fmt.Errorf("%w: the NATS server of this process has not said for %v what it has: it hangs over damage to its files, of which it tells when it is started again", ErrHangs, s.hangsAfter)
+	// A process that was stopped for a while, or a machine that slept, comes back with all of its timers run out at once: what
+	// counts is the time in which the server could have answered.
+	steps := time.NewTicker(s.hangsAfter / hangSteps)
+	defer steps.Stop()
+	for left, waiting := hangSteps, true; waiting; {
+		select {
+		case <-answered:
+			waiting = false
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-steps.C:
+			if left--; left == 0 {
+				return nil, fmt.Errorf("%w: the NATS server of this process has not said for %v what it has: it hangs, as it does over some damage to its files", ErrHangs, s.hangsAfter)
+			}
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -88,17 +100,43 @@ type Lack struct {
 	Dead uint64 // records of what was removed or overwritten since: nobody misses them, but a server that was not stopped cleanly gives up what is behind them
 }
 
-// Both is what two looks have found: what changes meanwhile may look as if it lacked.
-func (l Lack) Both(m Lack) Lack { return Lack{min(l.Held, m.Held), min(l.Dead, m.Dead)} }
+// both is what two looks have found.
+func (l Lack) both(m Lack) Lack { return Lack{min(l.Held, m.Held), min(l.Dead, m.Dead)} }
+
+// scrubAgain is how much later what was found is looked at again: by then what the server had said that it holds is in
+// its files, if only in the memory of the machine.
+const scrubAgain = 2 * time.Second
 
 // Scrub reads the files in which the embedded server keeps streams, at 32 MiB a second at most, and says what of each
-// they do not hold whole; streams that lack nothing are left out. What changes meanwhile may look like that: only what is
-// found again is so.
+// they do not hold whole; streams that lack nothing are left out. What is being written or removed meanwhile looks like that:
+// so what was found is looked at again a little later, and held against what the server had said the first time.
 func (s *Server) Scrub(ctx context.Context, names ...string) (lacking map[string]Lack, err error) {
 	before, err := s.states(ctx)
 	if err != nil {
 		return nil, err
 	}
+	first, err := s.lacking(ctx, before, names)
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	if err := tasks.Pause(ctx, scrubAgain); err != nil {
+		return nil, err
+	}
+	second, err := s.lacking(ctx, before, slices.Collect(maps.Keys(first)))
+	if err != nil {
+		return nil, err
+	}
+	lacking = map[string]Lack{}
+	for name := range second {
+		if both := second[name].both(first[name]); both != (Lack{}) {
+			lacking[name] = both
+		}
+	}
+	return lacking, nil
+}
+
+// lacking is one look at the files of streams that had been in a state before.
+func (s *Server) lacking(ctx context.Context, before map[string]server.StreamState, names []string) (lacking map[string]Lack, err error) {
 	found := map[string]*records{}
 	for _, name := range names {
 		if found[name], err = s.scan(ctx, name, before[name]); err != nil {

@@ -291,13 +291,14 @@ func (s *Server) URL() string {
 
 // Stop closes the service's connections and the server, and waits until its files are closed, within
 // stopLimit.
-func (s *Server) Stop() {
+func (s *Server) Stop() (ended bool) {
 	s.Links.Close()
 	if !shutdown(s.ns) {
 		s.log.Warn("the NATS server did not stop in time, and was left", "limit", stopLimit)
-		return // it may still write: the lock goes with the process
+		return false // it may still write: the lock goes with the process
 	}
 	_ = s.lock.Unlock() // the process may be ending anyway, which unlocks it too
+	return true
 }
 
 // Exposed returns the address where the server listens beyond this machine without TLS; empty if it does

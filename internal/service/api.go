@@ -6,6 +6,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -34,14 +35,14 @@ type apiOptions struct {
 	maxRooms int                                             // that a user may have created
 	stream   func(ctx context.Context, room crypto.ID) error // makes a room's stream what its log says
 	drop     func(ctx context.Context, n store.Notice) error // ends connections of those whose access an entry ended
-	noted    func(ctx context.Context) error                 // notes that an entry is in the store, before it is acknowledged; nil: nobody does
+	noted    noted                                           // notes that an entry is in the store, before it is acknowledged; nil: nobody does
 	now      func() time.Time
 }
 
 // newAPI makes the API; it answers nothing before its handler is asked.
 func newAPI(o apiOptions) *api {
 	if o.noted == nil {
-		o.noted = func(context.Context) error { return nil }
+		o.noted = func(context.Context, crypto.ID, ledger.Head) error { return nil }
 	}
 	return &api{
 		router:  newRouter(o.bus, o.users, o.now),

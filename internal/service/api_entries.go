@@ -22,11 +22,14 @@ type entryAPI struct {
 	bus     crypto.ID
 	stream  func(ctx context.Context, room crypto.ID) error
 	drop    func(ctx context.Context, n store.Notice) error
-	noted   func(ctx context.Context) error
+	noted   noted
 	endings *rates[crypto.PublicKey] // of entries that end others' connections, by author
 	quota   *quota
 	now     func() time.Time
 }
+
+// noted notes, beside the store, that a log goes as far as a head. It is asked to before an entry is acknowledged.
+type noted func(ctx context.Context, log crypto.ID, head ledger.Head) error
 
 // create answers POST /logs: a room is made of its first entry, whoever brings that, and has its stream when this is
 // answered. ErrDenied when its author has made as many as it may, ErrExists for a subject that is taken.
@@ -56,7 +59,7 @@ func (a *entryAPI) create(c *call) (int, any, error) {
 	if err := a.stream(c.Context(), s.ID); err != nil {
 		return 0, nil, err
 	}
-	if err := a.noted(c.Context()); err != nil {
+	if err := a.noted(c.Context(), s.ID, s.Head); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, store.PlaceBody{Log: s.ID, Seq: 1, Hash: s.Head.Hash}, nil
@@ -93,7 +96,7 @@ func (a *entryAPI) add(c *call) (int, any, error) {
 	if err := a.drop(c.Context(), store.Notice{Log: log, Seq: place.Seq}); err != nil {
 		return 0, nil, fmt.Errorf("entry %d is stored, but not everyone it concerns is disconnected yet: %w", place.Seq, err)
 	}
-	if err := a.noted(c.Context()); err != nil {
+	if err := a.noted(c.Context(), log, ledger.Head{Seq: place.Seq, Hash: place.Hash}); err != nil {
 		return 0, nil, err
 	}
 	return status, place, nil

@@ -146,14 +146,18 @@ func (a *audit) rooms(ctx context.Context) {
 	wrong := 0
 	for room, err := range a.store.Rooms(ctx, crypto.ID{}) {
 		var state *ledger.State
+		var at uint64 // read before the log, which goes at least as far
+		if err == nil {
+			at, err = a.store.ListedAt(ctx, room.ID)
+		}
 		if err == nil {
 			state, err = store.Load(ctx, a.store, room.ID)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil && room.Seq > state.Head.Seq:
-			a.log.Error("a room's log lost its end: nobody who has read it can use the room until a backup is restored", "room", room.Subject, "ends", state.Head.Seq, "was", room.Seq)
+		case err == nil && max(at, room.Seq) > state.Head.Seq:
+			a.log.Error("a room's log lost its end: nobody can use the room until a backup is restored", "room", room.Subject, "ends", state.Head.Seq, "was", max(at, room.Seq))
 		case errors.Is(err, store.ErrNotFound):
 			a.log.Error("a room's log is lost: nobody can use the room until a backup is restored", "room", room.Subject, "was", room.Seq)
 		case errors.Is(err, store.ErrDamaged):

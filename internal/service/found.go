@@ -98,8 +98,8 @@ func neverUsed(ctx context.Context, dir string, streams *bus.Streams) error {
 	return err
 }
 
-// errSilent says that a server which is alone was waited for long enough.
-var errSilent = errors.New("the server is alone, and does not answer for what it keeps")
+// errSilent says that a server which nobody else can answer for was waited for long enough.
+var errSilent = errors.New("the server does not answer for what it keeps")
 
 // hasRoom reports whether a server can keep anything; without room it is waited for.
 func (o *Options) hasRoom() bool {
@@ -110,12 +110,15 @@ func (o *Options) hasRoom() bool {
 // wait does f, again while the store cannot answer and waiting is wanted.
 func (o *Options) wait(ctx context.Context, f func() error) error {
 	waiting := newChanges(o.Log)
-	for began := time.Now(); ; {
+	for waited := time.Duration(0); ; {
+		began := time.Now()
 		err := f()
 		if err == nil || !o.Patient || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		if o.Alone > 0 && time.Since(began) > o.Alone && o.hasRoom() {
+		// A process that was stopped meanwhile, or a machine that slept, has not waited for all of the time that has passed.
+		waited += min(time.Since(began)+retryEvery, o.Alone/3)
+		if o.Alone > 0 && waited >= o.Alone && o.hasRoom() {
 			return fmt.Errorf("%w: for %v: %w", errSilent, o.Alone, err)
 		}
 		waiting.report(slog.LevelWarn, "store", err.Error(), "not ready yet", "error", err)

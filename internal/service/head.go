@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -37,6 +38,8 @@ type seen struct {
 	file     string // empty: nothing is noted
 	bus      crypto.ID
 	recorded bool // something was, when the service started
+
+	writing sync.Mutex // or an earlier place would be written over a later one
 }
 
 // seenHead is what the file holds: a place in the log of one bus.
@@ -126,8 +129,25 @@ func (s *seen) hasLast(ctx context.Context, from store.Log) error {
 	return fmt.Errorf("the bus log: %w: it was seen up to entry %d (%x), which is not there any more", ErrLostEnd, was.Seq, was.Hash[:8])
 }
 
+// note is a noted that also has others note how much there is; nil: nobody does.
+func (s *seen) note(others func(context.Context) error) noted {
+	return func(ctx context.Context, log crypto.ID, head ledger.Head) error {
+		if log == s.bus {
+			if err := s.record(head); err != nil {
+				return fmt.Errorf("%w: how far the bus log goes is not noted: %w", store.ErrUnavailable, err)
+			}
+		}
+		if others == nil {
+			return nil
+		}
+		return others(ctx)
+	}
+}
+
 // record writes down how far the bus log goes, and returns when that is on the disk.
 func (s *seen) record(head ledger.Head) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	was, err := s.read()
 	if s.file == "" || err != nil || was.Seq >= head.Seq {
 		return err

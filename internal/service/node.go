@@ -102,12 +102,13 @@ func (n *Node) start(ctx context.Context, o NodeOptions) error {
 	if why == nil || ctx.Err() != nil {
 		return err
 	}
-	if errors.Is(why, bus.ErrHangs) { // it said nothing for so long
-		if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
-			return o.hangsOver(stream)
-		}
+	if !errors.Is(why, bus.ErrHangs) {
+		return why
 	}
-	return why
+	if stream, err := bus.LookForHang(ctx, o.serverDir()); err == nil && stream != "" {
+		return o.hangsOver(stream)
+	}
+	return fmt.Errorf("%w: %w: %v; its files show nothing that it would hang over", errSilent, store.ErrUnavailable, why)
 }
 
 // run takes the steps that need servers; hung is called when the embedded one does not answer.

@@ -24,7 +24,6 @@ const (
 	scrubFirst = 20 * time.Second
 	scrubEvery = 10 * time.Minute
 	scrubRooms = 24 * time.Hour
-	scrubAgain = 2 * time.Second // what was found, which may be so for a moment only
 
 	scrubAtOnce = 64 // streams: what the server takes all of them to hold is asked once for so many
 )
@@ -102,18 +101,9 @@ func (s *scrub) run(ctx context.Context) {
 	}
 }
 
-// look reads the files of some streams, and again of those with which something is wrong.
+// look reads the files of some streams.
 func (s *scrub) look(ctx context.Context, names []string) {
 	lacking, err := s.server.Scrub(ctx, names...)
-	if err == nil && len(lacking) > 0 {
-		if err = tasks.Pause(ctx, scrubAgain); err == nil {
-			first := lacking
-			lacking, err = s.server.Scrub(ctx, slices.Collect(maps.Keys(first))...)
-			for name := range lacking {
-				lacking[name] = lacking[name].Both(first[name])
-			}
-		}
-	}
 	switch {
 	case ctx.Err() != nil:
 		return

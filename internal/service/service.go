@@ -153,7 +153,7 @@ func (s *Service) assemble(run context.Context, o Options, streams *bus.Streams,
 	users := &allowlist{store: o.Store, logs: logs, bus: s.Bus}
 	p.api = newAPI(apiOptions{
 		store: o.Store, logs: logs, users: users, bus: s.Bus, past: s.past, maxBytes: frameLimit(o.Links.API.MaxPayload()),
-		maxRooms: cmp.Or(o.MaxRooms, DefaultMaxRooms), stream: logs.ensure(streams), drop: p.reconciler.dropOthers, noted: o.Noted, now: time.Now,
+		maxRooms: cmp.Or(o.MaxRooms, DefaultMaxRooms), stream: logs.ensure(streams), drop: p.reconciler.dropOthers, noted: s.seen.note(o.Noted), now: time.Now,
 	})
 	verifier, inboxes := newVerifier(logs.roster, &s.wait, o.Log, time.Now), newInboxes()
 	p.carrier = newCarrier(carrierOptions{

@@ -58,10 +58,8 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 		n := &Node{log: o.Log}
 		err := n.start(ctx, o)
 		if errors.Is(err, errSilent) { // what it makes of its files when it stops, the next start is right with
-			o.Log.Warn("the server is alone and does not answer for what it keeps: it is started again", "error", err)
-			n.Stop()
-			n = &Node{log: o.Log}
-			err = n.start(ctx, o)
+			o.Log.Warn("the server does not answer for what it keeps: it is started again", "error", err)
+			n, err = n.again(ctx, o)
 		}
 		if err != nil {
 			n.Stop()
@@ -82,9 +80,22 @@ func StartNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	return nil, fmt.Errorf("%w: stopped while it was starting: %w", store.ErrUnavailable, context.Cause(ctx))
 }
 
+// again ends what was begun of a node, and begins anew. A server that does not even stop, as over a disk that hangs, has its
+// folder still: ErrUnavailable.
+func (n *Node) again(ctx context.Context, o NodeOptions) (*Node, error) {
+	if !n.stop() {
+		return &Node{log: o.Log}, fmt.Errorf("%w: the server neither answers for what it keeps nor stops: its disk hangs, or takes more than a second for each write", store.ErrUnavailable)
+	}
+	n = &Node{log: o.Log}
+	return n, n.start(ctx, o)
+}
+
 // Stop ends what StartNode began, within stopLimit: the service, what remembers how much the server holds (which is then
 // as much as it is left with), the store and the server.
-func (n *Node) Stop() {
+func (n *Node) Stop() { n.stop() }
+
+// stop is Stop, and reports whether an embedded server has ended.
+func (n *Node) stop() (ended bool) {
 	if n.Service != nil {
 		n.Service.Stop()
 	}
@@ -96,10 +107,11 @@ func (n *Node) Stop() {
 	}
 	switch {
 	case n.server != nil:
-		n.server.Stop()
+		return n.server.Stop()
 	case n.links != nil:
 		n.links.Close()
 	}
+	return true
 }
 
 // Stop ends what Start began, the latest first, within stopHTTP and stopTasks: no request comes over TCP any more, then

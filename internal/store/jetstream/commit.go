@@ -159,11 +159,32 @@ func (c *committer) claim(ctx context.Context, b *bucket, key string, log crypto
 		if err != nil || string(r.value) == log.String() {
 			return err
 		}
+		if err := c.neverBegan(ctx, b, string(r.value), taken); err != nil {
+			return err
+		}
 		if err := c.tombstone(ctx, string(r.value), taken); err != nil {
 			return err
 		}
 		expect = int64(r.rev)
 	}
+}
+
+// neverBegan makes sure that nothing is listed of a log, which is so before its first entry only. ErrExists when something
+// is: a disk has lost the log, and nobody else may have its name.
+func (c *committer) neverBegan(ctx context.Context, b *bucket, log, taken string) error {
+	id, err := crypto.ParseID(log)
+	if err != nil {
+		return fmt.Errorf("%w: the name is that of %q, which is no log", store.ErrDamaged, log)
+	}
+	listed := c.repairer.listedBus
+	if b == c.rooms {
+		listed = func(ctx context.Context) (uint64, error) { return c.repairer.listedRoom(ctx, id) }
+	}
+	seq, err := listed(ctx)
+	if err == nil && seq > 0 {
+		err = fmt.Errorf("%w: %s, whose log is lost, and was listed as of entry %d", store.ErrExists, taken, seq)
+	}
+	return err
 }
 
 // tombstone makes sure that a log without a first entry never gets one, by putting an empty one there.

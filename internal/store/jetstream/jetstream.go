@@ -119,6 +119,6 @@ func assemble(c *conn) *Store {
 		watcher:   &watcher{conn: c, buckets: b},
 		keyring:   &keyring{conn: c, buckets: b, directory: d},
 		inventory: &inventory{conn: c, buckets: b},
-		rebuilder: &rebuilder{conn: c, buckets: b, views: v, allowlist: a},
+		rebuilder: &rebuilder{conn: c, buckets: b, views: v, repairer: r, allowlist: a},
 	}
 }

@@ -16,6 +16,7 @@ type rebuilder struct {
 	*conn
 	*buckets
 	views     *views
+	repairer  *repairer
 	allowlist *allowlist
 }
 
@@ -83,11 +84,7 @@ func (b *rebuilder) rows(ctx context.Context, state *ledger.State) ([]row, error
 func (b *rebuilder) reaches(ctx context.Context, state *ledger.State) error {
 	ctx, cancel := b.op(ctx)
 	defer cancel()
-	last := b.views.lastRow(state.ID)
-	if state.Bus != nil {
-		last = b.views.lastBusRow()
-	}
-	listed, err := b.views.current(ctx, last)
+	listed, err := b.listed(ctx, state)
 	if err != nil || listed <= state.Head.Seq {
 		return err
 	}
@@ -100,6 +97,14 @@ func (b *rebuilder) reaches(ctx context.Context, state *ledger.State) error {
 		return store.ErrConflict
 	}
 	return fmt.Errorf("%w: it ends at entry %d, and what the store lists is of entry %d", store.ErrShort, state.Head.Seq, listed)
+}
+
+// listed is the last entry that any record of a log's views is of.
+func (b *rebuilder) listed(ctx context.Context, state *ledger.State) (uint64, error) {
+	if state.Bus != nil {
+		return b.repairer.listedBus(ctx)
+	}
+	return b.repairer.listedRoom(ctx, state.ID)
 }
 
 // strayMembers are records that end memberships which the room's log does not know.

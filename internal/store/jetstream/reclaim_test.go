@@ -3,10 +3,14 @@ package jetstream
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -49,5 +53,57 @@ func TestReclaim(t *testing.T) {
 				t.Errorf("another takes its subject: %v", err)
 			}
 		})
+	}
+}
+
+// TestLostLog: of a room whose log a disk has lost, all of it or its end, the records tell as long as there are any: it
+// is listed beyond its log, and nobody else takes its subject.
+func TestLostLog(t *testing.T) {
+	t.Parallel()
+	for _, left := range []string{"all records", "its own record", "those of members"} {
+		t.Run(left, func(t *testing.T) {
+			t.Parallel()
+			_, s, bus := alone(t)
+			state, create := newRoom(t, bus, "taken")
+			must(t, s.Append(t.Context(), create))
+			purge := func(b *bucket, key string) {
+				t.Helper()
+				stream, err := s.js.Stream(t.Context(), b.stream)
+				must(t, err)
+				must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(b.prefix+key)))
+			}
+			purge(s.log, entryKey(state.ID, 1))
+			switch left {
+			case "its own record":
+				purge(s.members, memberKey(state.ID, state.Room.Creator()))
+			case "those of members":
+				purge(s.rooms, roomKey(state.ID))
+			}
+			if seq, err := s.ListedAt(t.Context(), state.ID); seq != 1 || err != nil {
+				t.Errorf("it is listed as of entry %d, %v", seq, err)
+			}
+			_, thief := newRoom(t, bus, "taken")
+			if err := s.Append(t.Context(), thief); !errors.Is(err, store.ErrExists) || !strings.Contains(err.Error(), "whose log is lost") {
+				t.Errorf("another takes its subject: %v", err)
+			}
+			must(t, s.Append(t.Context(), create)) // whoever has the entry can bring it
+		})
+	}
+}
+
+// TestLostFirst: nobody founds a bus where a disk has lost the log of one, while anybody of it is listed.
+func TestLostFirst(t *testing.T) {
+	t.Parallel()
+	_, s, bus := alone(t)
+	stream, err := s.js.Stream(t.Context(), s.log.stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(s.log.prefix+entryKey(bus.ID, 1))))
+	mallory, err := crypto.NewIdentity([32]byte{'m'})
+	must(t, err)
+	found, err := new(ledger.State).Draft(mallory.Key(), &ledger.Found{Name: "mallory", Key: mallory.Key()}, time.Now())
+	must(t, err)
+	found.Sign(mallory)
+	if err := s.Append(t.Context(), store.Change{Entry: found.Entry, Views: found.After.Views(found.Entry)}); !errors.Is(err, store.ErrExists) {
+		t.Errorf("another founds the bus: %v", err)
 	}
 }

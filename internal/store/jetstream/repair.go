@@ -146,16 +146,37 @@ func (r *repairer) head(ctx context.Context, log crypto.ID) (ledger.Head, error)
 	return r.heads.one(ctx, log)
 }
 
-// ListedAt is the last entry of a room's log that its record is of.
+// ListedAt is the last entry of a room's log that any of its records is of.
 func (r *repairer) ListedAt(ctx context.Context, room crypto.ID) (uint64, error) {
 	ctx, cancel := r.op(ctx)
 	defer cancel()
+	seq, err := r.listedRoom(ctx, room)
+	return seq, failure(err)
+}
+
+// listedRoom is ListedAt without a bound: its own record's, or that of a membership, which may be all that is left.
+func (r *repairer) listedRoom(ctx context.Context, room crypto.ID) (uint64, error) {
 	key := roomKey(room)
 	found, err := r.rooms.latest(ctx, key)
 	if err != nil {
-		return 0, failure(err)
+		return 0, err
 	}
-	return seqOf(found[key].value), nil
+	members, err := r.members.list(ctx, room.String()+".*")
+	return max(lastSeq(members), seqOf(found[key].value)), err
+}
+
+// listedBus is the last entry of the bus log that a record of the allowlist is of.
+func (r *repairer) listedBus(ctx context.Context) (uint64, error) {
+	users, err := r.users.list(ctx, ">")
+	return lastSeq(users), err
+}
+
+// lastSeq is the last entry that any of some records is of.
+func lastSeq(records map[string]record) (last uint64) {
+	for _, one := range records {
+		last = max(last, seqOf(one.value))
+	}
+	return last
 }
 
 // Behind lists the logs whose views are not as current as they are, or are missing, as is the subject of a room that
