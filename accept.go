@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -40,6 +41,9 @@ func (r *Room) Accept(ctx context.Context, a Acceptance) error {
 
 // acceptPlace pins a place up to which a room is taken for what it is.
 func acceptPlace(ctx context.Context, r *Room, place uint64) error {
+	if r.c.reader == nil {
+		return remedy.With(fmt.Errorf("accept: %w: messages need a server", ErrInvalid), remedy.Remedy{Kind: remedy.UseServer})
+	}
 	m, err := r.r.Remember(ctx)
 	if err != nil {
 		return err

@@ -55,6 +55,26 @@ func (o *rooms) madeBefore(ctx context.Context, subject string, there ID, p Poli
 	return r, errors.Join(o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, there), o.c.pins.Settings.Set(ctx, o.making(subject), "made"))
 }
 
+// free makes sure that no room that was verified here has a subject that no room of the store has: ErrIntegrity when the store
+// has lost that room, ErrExists when it has lost the subject alone.
+func (o *rooms) free(ctx context.Context, subject string) error {
+	pinned, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), subject)
+	if err != nil || pinned.IsZero() {
+		return err
+	}
+	s, err := o.c.pins.Logs.State(ctx, pinned)
+	if err != nil || s.Room == nil || s.Room.Role(o.c.Key()) == "" { // others' rooms are the store's to know
+		return err
+	}
+	switch _, err := o.byID(ctx, pinned); {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("room %s: %w", subject, ErrExists)
+}
+
 // CreateRoom makes a room with the caller as its owner. ErrExists when the subject is taken.
 func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Room, error) {
 	if err := ledger.ValidSubject(subject); err != nil {
@@ -67,6 +87,9 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	case err == nil:
 		return c.rooms.madeBefore(ctx, subject, there.ID, p)
 	case !errors.Is(err, ErrNotFound):
+		return nil, err
+	}
+	if err := c.rooms.free(ctx, subject); err != nil {
 		return nil, err
 	}
 	log, err := c.rooms.create(ctx, subject, p)

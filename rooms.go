@@ -11,6 +11,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/tasks"
@@ -72,7 +73,7 @@ func (o *rooms) byID(ctx context.Context, id ID) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.opened(r, r.r.Sync(ctx))
+	return o.opened(ctx, r, r.r.Sync(ctx))
 }
 
 // pinned is a room as open already, or as pinned, not brought up to date.
@@ -89,7 +90,16 @@ func (o *rooms) pinned(ctx context.Context, id ID) (*Room, error) {
 }
 
 // opened remembers a room that was brought up to date, if it is one; synced is what came of that.
-func (o *rooms) opened(r *Room, synced error) (*Room, error) {
+func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error) {
+	if errors.Is(synced, mirror.ErrGone) {
+		gone, err := o.gone(ctx, r.r.State())
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			synced = ErrNotFound
+		}
+	}
 	if errors.Is(synced, ErrNotFound) {
 		return nil, remedy.With(fmt.Errorf("room %s: %w", r.r.ID, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
 	}
@@ -128,7 +138,7 @@ func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) {
 	}
 	err = tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
 		r := rooms[i]
-		rooms[i], err = o.opened(r, r.r.Log.SyncTo(ctx, before[i], heads[i]))
+		rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, before[i], heads[i]))
 		return err
 	})
 	return rooms, err
@@ -241,11 +251,20 @@ func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 	return refs, nil
 }
 
-// MyRooms opens every room this client is a member of, by room id.
+// MyRooms opens every room this client is a member of, by room id: those that the store lists, and those that were verified
+// before. ErrIntegrity when the store has lost one of these, unless a person has accepted that (AcceptLoss).
 func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
 	rooms, err := c.RoomsOf(ctx, c.Key())
 	if err != nil {
 		return nil, err
+	}
+	unlisted, err := c.rooms.unlisted(ctx, rooms)
+	if err != nil {
+		return nil, err
+	}
+	if len(unlisted) > 0 {
+		rooms = append(rooms, unlisted...)
+		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
 	}
 	return slices.DeleteFunc(rooms, func(r *Room) bool { return r.r.Ledger().Role(c.Key()) == "" }), nil
 }

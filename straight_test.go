@@ -164,6 +164,10 @@ func TestWithoutServer(t *testing.T) {
 	s.fails(r.PublishOnce(s.ctx, []byte("x")), unibus.ErrInvalid, "", remedy.UseServer)
 	_, err = r.Subscribe(s.ctx, unibus.SubscribeOptions{})
 	s.fails(err, unibus.ErrInvalid, "messages need a server", remedy.UseServer)
+	s.fails(r.Accept(s.ctx, unibus.AcceptPlace(1)), unibus.ErrInvalid, "messages need a server", remedy.UseServer)
+	if v, err := r.Verify(s.ctx, nil); err != nil || !v.LogOnly || v.Entries != 1 {
+		t.Errorf("verified are %+v, %v", v, err)
+	}
 	if skew := s.alice.ClockSkew(); skew != 0 {
 		t.Errorf("nobody else's clock is %v ahead", skew)
 	}

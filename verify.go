@@ -24,6 +24,7 @@ type Verification struct {
 	Streams  uint64 `json:"streams"`
 	Senders  uint64 `json:"senders"`
 	Findings uint64 `json:"findings"`
+	LogOnly  bool   `json:"log_only,omitempty"` // messages were not looked at: without a server there are none
 }
 
 // Verify checks everything there is of a room: its log, up to what the store has, what is pinned, and every stored
@@ -52,7 +53,8 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 		return v, err
 	}
 	v.Pinned, v.Accepted = at.Pinned, at.Accepted
-	if !info.Policy.Stored() {
+	v.LogOnly = r.c.reader == nil
+	if v.LogOnly || !info.Policy.Stored() {
 		return v, cmp.Or(r.r.Readable(), v.found())
 	}
 	past, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{None: true})

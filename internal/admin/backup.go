@@ -15,7 +15,8 @@ import (
 // log that grows, the archive has what was there when its turn came, which is a log by the rules as well.
 
 // Backup writes everything in a store to a file, whole or not at all. It fails with ErrExists rather
-// than replace a file.
+// than replace a file, and with ErrDamaged when something in the store is not what was signed: who keeps the last few backups
+// keeps none that cannot be restored.
 func Backup(ctx context.Context, from store.Backend, path string, now time.Time, progress Progress) (r Report, err error) {
 	// Both are found out again when the file is made, but that is after all the work.
 	if _, err := os.Stat(path); err == nil {
@@ -47,7 +48,11 @@ func (a *archiver) store(ctx context.Context, from store.Backend, r *Report, all
 	if err := a.begin(manifest{Bus: r.Bus, Logs: all}); err != nil {
 		return err
 	}
+	var proof proof
 	for i, err := range walk(ctx, from) {
+		if err == nil {
+			err = proof.check(i)
+		}
 		if err != nil {
 			return err
 		}

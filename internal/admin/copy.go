@@ -101,8 +101,8 @@ func (l *loader) run(ctx context.Context, queue <-chan item) error {
 // written, and entries by being folded; a sealed key can be verified by nobody but whom it is for.
 func (l *loader) put(ctx context.Context, i item) error {
 	if i.card != nil {
-		if _, err := crypto.OpenCard(i.card.Statement, i.card.Endpoint); err != nil {
-			return fmt.Errorf("card of %s: %w: %v", i.card.Endpoint, store.ErrDamaged, err)
+		if err := checkCard(i.card); err != nil {
+			return err
 		}
 		return l.to.PutCards(ctx, *i.card)
 	}

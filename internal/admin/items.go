@@ -2,10 +2,13 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"math"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -37,6 +40,46 @@ type Totals struct {
 	Entries int64 `json:"entries"`
 	Keys    int64 `json:"keys"`
 	Cards   int64 `json:"cards"`
+}
+
+// proof verifies items in the order of walk, as whoever puts them into a store will have to: that they cannot be is to be
+// known while there is still a store to look at.
+type proof struct {
+	fold *ledger.Fold // of the log that it is at; nil: of none yet
+	log  crypto.ID
+}
+
+// check is ErrDamaged for an item that is not what somebody has signed. A sealed key can be verified by nobody but whom it
+// is for; that it has the length of one is all that is known of it.
+func (p *proof) check(i item) error {
+	switch {
+	case i.card != nil:
+		return checkCard(i.card)
+	case i.key != nil:
+		if len(i.key.Sealed) != crypto.SealedSize {
+			return fmt.Errorf("%w: a sealed key of room %s for %s has %d bytes", store.ErrDamaged, i.key.Room, i.key.Endpoint, len(i.key.Sealed))
+		}
+		return nil
+	case p.fold == nil || p.log != i.entry.Log:
+		p.fold, p.log = new(ledger.Fold), i.entry.Log
+	}
+	c, err := store.Advance(p.fold, i.entry.Statement)
+	if err != nil {
+		return fmt.Errorf("%w: log %s: %w", store.ErrDamaged, p.log, err)
+	}
+	if c.Entry.Log != p.log {
+		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, c.Entry.Log, p.log)
+	}
+	return nil
+}
+
+// checkCard is ErrDamaged for a card that is not what its owner has signed.
+func checkCard(c *store.Card) error {
+	_, err := crypto.OpenCard(c.Statement, c.Endpoint)
+	if err != nil {
+		err = remedy.With(fmt.Errorf("card of %s: %w: %v", c.Endpoint, store.ErrDamaged, err), remedy.Remedy{Kind: remedy.MendCard, User: c.Endpoint.String()})
+	}
+	return err
 }
 
 // add counts an item.

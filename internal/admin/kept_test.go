@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -96,4 +97,8 @@ func TestCards(t *testing.T) {
 		must(t, s.PutCards(t.Context(), card))
 	}
 	finds(t, "a byte changed", cards(t.Context()), finding{"cards", Fail, remedy.MendCards, "1 of 1 are not what was signed: " + identity(t, 0).Key().String()})
+	_, err := Backup(t.Context(), s, filepath.Join(t.TempDir(), "a.tar.gz"), time.Now(), func(int64, int64) {})
+	if !errors.Is(err, store.ErrDamaged) || remedy.Of(err).Kind != remedy.MendCard {
+		t.Errorf("a backup of that: %v", err)
+	}
 }

@@ -120,7 +120,7 @@ func failure(err error) error {
 		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
 	}
 	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) || errors.Is(err, nats.ErrSecureConnWanted) { // what it is decides what helps
+	if errors.As(err, &untrusted) || errors.Is(err, nats.ErrSecureConnWanted) || errors.Is(err, nats.ErrNkeysNotSupported) { // what it is decides what helps
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	var api *jetstream.APIError

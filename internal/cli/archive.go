@@ -123,7 +123,7 @@ func (r *restoreCommand) run(ctx context.Context, file string) error {
 		if report.Entries > 0 && !open.IsFile(url) {
 			a.notice("the store is not complete; the same command goes on from here")
 		}
-		return fmt.Errorf("restore: %w", err)
+		return fmt.Errorf("restore: %w", hintOperator(err))
 	}
 	return a.copied("restored", url, report, began)
 }

@@ -183,7 +183,7 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
-		d.report("rooms", admin.Fail, "", "%v", err)
+		d.report("pins", admin.Fail, d.a.hint(err), "%v", err)
 		return
 	}
 	var stale, sole []string

@@ -42,6 +42,9 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 	s, err := o.open(ctx)
 	if err != nil {
 		d.failure("store", err)
+		if kept, kerr := service.KeptIn(d.a.set.dataDir()); kerr == nil && kept == service.JetStream && url == "" && d.serversSilent {
+			d.report("store", admin.Fail, hintServeTells, "kept in %s, by a server that does not run: nothing of it was looked at", d.a.set.dataDir())
+		}
 	} else {
 		defer s.close()
 		d.store = s

@@ -71,7 +71,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDenied
 	case errors.Is(err, unibus.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, unibus.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, unibus.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS):
 		return exitUnavailable
 	case errors.Is(err, unibus.ErrExists), errors.Is(err, unibus.ErrConflict):
 		return exitConflict

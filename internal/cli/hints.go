@@ -62,6 +62,8 @@ func (a *app) hintOfKind(err error) string {
 		return hintBackToFile + hintLook
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room on that disk"
+	case errors.Is(err, syscall.EROFS):
+		return "it is on a disk that is mounted read-only"
 	case errors.Is(err, unibus.ErrNoBus):
 		return "unibus room create or unibus user add makes one there"
 	}
@@ -80,6 +82,8 @@ func hintTLS(err error) string {
 		return "go to it by a name that its certificate is for"
 	case errors.As(err, &certificate):
 		return "its certificate is not valid, or this machine's clock is off: ask whoever runs the bus"
+	case errors.Is(err, nats.ErrNkeysNotSupported):
+		return "a NATS server answers there, and it is none of a unibus bus"
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return "it does not speak TLS: nats:// instead of tls://, if that is meant"
 	}
@@ -132,6 +136,7 @@ const (
 	hintScale      = "a bus that is kept in a file is on one machine; unibus migrate takes it to JetStream"
 	hintRepair     = "--store URL, or --keys FILE"
 	hintCopyAgain  = "give the same unibus migrate or restore again"
+	hintServeTells = "unibus serve says when it starts what of its files is damaged"
 	hintMarks      = "look at the rooms with unibus verify --all; to begin anew: unibus doctor --repair"
 	hintOtherKeys  = "--keys FILE names others"
 	hintNewFolder  = "give it a new --data DIR, and bring there what the bus has: unibus migrate, or unibus restore"
@@ -179,7 +184,7 @@ func hintNotStarted(o service.NodeOptions, keptThere bool, err error) string {
 	case errors.Is(err, service.ErrLostEnd), errors.Is(err, store.ErrShort):
 		return "restore the servers' data; or, to take what is there for all there is, remove " + service.SeenFile(o.Dir) + " and write the lists anew: unibus doctor --repair"
 	case errors.Is(err, service.ErrKeptOtherwise):
-		return "to move it: serve with the other --store and --bus ID, and unibus migrate"
+		return "if it was moved there: --bus ID, as before; to move it: serve with the other --store and --bus ID, and unibus migrate"
 	case errors.Is(err, service.ErrOwnCopies):
 		return "empty " + o.Dir + " but for service.nk, and start this server again: it copies what the others have; if several servers say so, empty all of them first"
 	case damaged && (o.Store == service.JetStream || !external && o.Store == "" && keptThere):

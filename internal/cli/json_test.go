@@ -356,6 +356,7 @@ func (j *jsonTest) leaving() {
 // operators are the commands about stores.
 func (j *jsonTest) operators() {
 	j.one("backup", "admin", "backup", "all.tar.gz", "--data", "data")
+	j.list("verify", exitDone, "admin", "verify", "ops", "--store", "sqlite:data/unibus.db")
 	j.list("verify FILE", exitDone, "admin", "verify", "all.tar.gz")
 	j.one("restore", "admin", "restore", "all.tar.gz", "--store", "sqlite:restored.db")
 	j.one("migrate --dry-run", "admin", "migrate", "--from", "sqlite:restored.db", "--to", "sqlite:copy.db", "--dry-run")

@@ -67,7 +67,7 @@ func (m *migrateCommand) run(ctx context.Context) error {
 	}
 	from, done, err := admin.Open(ctx, m.from, o.acc, open.Refuse)
 	if err != nil {
-		return fmt.Errorf("--from: %w", err)
+		return fmt.Errorf("--from: %w", hintOperator(err))
 	}
 	defer done()
 	missing := open.Make
@@ -80,7 +80,7 @@ func (m *migrateCommand) run(ctx context.Context) error {
 		to, done, err = nil, func() {}, nil
 	}
 	if err != nil {
-		return fmt.Errorf("--to: %w", err)
+		return fmt.Errorf("--to: %w", hintOperator(err))
 	}
 	defer done()
 	o.warnOtherStore(ctx, m.to, to)

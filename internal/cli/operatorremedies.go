@@ -10,7 +10,7 @@ import (
 // Where a damaged store is restored to.
 const (
 	hintBackToFile    = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
-	hintBackToServers = "without other servers bring back a backup into one that keeps no bus: unibus restore ARCHIVE --store nats://HOST; else " + bus.Recopy
+	hintBackToServers = "without other servers bring back a backup into a new one: unibus serve --store jetstream --data NEW --bus ID, and beside it unibus restore ARCHIVE --store nats://HOST:PORT --keys NEW/service.nk; else " + bus.Recopy
 )
 
 // operatorRemedies are those that have no facts.

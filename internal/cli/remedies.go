@@ -37,7 +37,7 @@ func hintRemedy(r remedy.Remedy) string {
 		return hint
 	}
 	switch r.Kind {
-	case remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
+	case remedy.AcceptLoss, remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
 		return hintHistory(r)
 	case remedy.AllowSelf, remedy.AllowUser, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
 		return hintUser(r)
@@ -85,6 +85,8 @@ func hintHistory(r remedy.Remedy) string {
 		room = r.RoomID.String()
 	}
 	switch r.Kind {
+	case remedy.AcceptLoss:
+		return fmt.Sprintf("%s; to take the room for lost: unibus verify %s --accept 0", hintAskRestored, shellQuoted(r.Room))
 	case remedy.AcceptLog:
 		return fmt.Sprintf("%s; to accept it as it is now: unibus verify %s --accept %x", hintAskRestored, room, r.Hash[:8])
 	case remedy.AcceptPlace:

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	root := newRoot(a)
 	root.SetArgs(joinBusFlag(root, args))
 	root.SetIn(in)
-	root.SetOut(out)
+	root.SetOut(a.out) // with which it is known whether help could be written
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,6 +129,15 @@ func isHash(what string) bool {
 func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names []string) error {
 	var rooms []*unibus.Room
 	var err error
+	if v.accept == "0" {
+		// Of a room that is there it is the place of one that is empty.
+		if err := c.AcceptLoss(ctx, names[0]); !errors.Is(err, unibus.ErrInvalid) && !errors.Is(err, unibus.ErrNotFound) {
+			if err == nil {
+				v.a.notice("%s is taken for lost", names[0])
+			}
+			return err
+		}
+	}
 	if v.all {
 		rooms, err = c.MyRooms(ctx)
 	}
@@ -212,6 +222,9 @@ func (v *verifyCommand) checkRooms(ctx context.Context, rooms []*unibus.Room) er
 		}
 		wrong = wrong || err != nil
 		found = append(found, checked)
+	}
+	if slices.ContainsFunc(found, func(v unibus.Verification) bool { return v.LogOnly }) {
+		v.a.notice("logs and lists alone were verified: messages are there only where a server is")
 	}
 	if err := v.a.out.value(found, func() { verificationTable(v.a.out, found) }); err != nil {
 		return err

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"strings"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -71,7 +72,11 @@ func (a *Add) touches(crypto.PublicKey) []crypto.PublicKey {
 func (a *Add) words(func(crypto.PublicKey) string) string {
 	out := make([]string, len(a.Users))
 	for i, u := range a.Users {
-		out[i] = u.Name + " (" + string(u.Role) + ")"
+		until := ""
+		if u.Expires != nil {
+			until = ", until " + crypto.Millis(uint64(*u.Expires)).Format(time.RFC3339)
+		}
+		out[i] = u.Name + " (" + string(u.Role) + until + ")"
 	}
 	return strings.Join(out, ", ")
 }

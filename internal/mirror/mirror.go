@@ -22,6 +22,8 @@ import (
 var (
 	// ErrRolledBack is a store.ErrIntegrity: a store's log ends before what was verified of it.
 	ErrRolledBack = errors.New("rolled back")
+	// ErrGone is an ErrRolledBack: the store has nothing of a log that was verified.
+	ErrGone = fmt.Errorf("%w", ErrRolledBack)
 	// ErrKept is a store.ErrConflict: an entry that was signed long ago has to be offered first.
 	ErrKept = fmt.Errorf("%w", store.ErrConflict)
 )
@@ -290,15 +292,19 @@ func (l *Log) broken(format string, args ...any) error {
 
 // rolledBack is an ErrRolledBack of a log that is said to end at an entry; zero: that it is not there.
 func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
-	name, r := "the allowlist", remedy.Remedy{Kind: remedy.AcceptLog, Hash: end.Hash}
-	if room := l.State().Room; room != nil {
+	name, kind, r := "the allowlist", ErrRolledBack, remedy.Remedy{Kind: remedy.AcceptLog, Hash: end.Hash}
+	room := l.State().Room
+	if room != nil {
 		name = "room " + room.Subject
 		r.Room, r.RoomID = room.Subject, l.id
 	}
 	if end.Seq == 0 {
-		r.Kind = remedy.AskOperator
+		kind, r.Kind = ErrGone, remedy.AskOperator
+		if room != nil {
+			r.Kind = remedy.AcceptLoss
+		}
 	}
-	return remedy.With(fmt.Errorf("%s: %w: %w: %s", name, store.ErrIntegrity, ErrRolledBack, fmt.Sprintf(format, args...)), r)
+	return remedy.With(fmt.Errorf("%s: %w: %w: %s", name, store.ErrIntegrity, kind, fmt.Sprintf(format, args...)), r)
 }
 
 func (l *Log) pin(ctx context.Context, s *ledger.State) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 // Logs are the pinned states of logs. Pinning one is a transaction, in which what was offered for the log, and where its
@@ -31,6 +32,13 @@ func (l Logs) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
 		return nil, fmt.Errorf("read %s: %w", what, failure(err))
 	}
 	return s, nil
+}
+
+// IDs are those of all logs that are pinned, in no order.
+func (l Logs) IDs(ctx context.Context) ([]crypto.ID, error) {
+	// Their states, which have the checksums, are large, and read one by one by whoever needs them.
+	all := row{"logs", "which logs are pinned", `SELECT log FROM logs`, nil}
+	return list(ctx, l.db, durable, all, func(log *crypto.ID) []any { return []any{sqlite.Blob(log[:])} })
 }
 
 // Advance pins a verified state. A pin never moves back: a state behind it is only checked to be

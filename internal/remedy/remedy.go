@@ -41,6 +41,7 @@ const (
 	PublishCard           // User: it has not connected yet
 	MendCard              // User: its card is damaged
 	AskOperator           // a log went back, and its store has nothing of it
+	AcceptLoss            // Room: a log that was verified is not there at all
 	AcceptLog             // Room, or none for the bus, and Hash: a log went back
 	AcceptPlace           // Room, Place: a room's messages went back
 	ChooseHistory         // Room, Hash: two are proven
