@@ -128,6 +128,12 @@ func LoadOrMakeKeys(path string) (k *Keys, made bool, err error) {
 	return k, true, nil
 }
 
+// Seed is the seed of the user that has a duty, by which other programs log in as it.
+func (k *Keys) Seed(duty Duty) (string, error) {
+	seed, err := k.users[duty].Seed()
+	return string(seed), err
+}
+
 // as makes a connection that of one of the service's users.
 func (k *Keys) as(duty Duty) (nats.Option, error) {
 	user := k.users[duty]

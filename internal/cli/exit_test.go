@@ -180,7 +180,7 @@ func TestHintNotStarted(t *testing.T) {
 		{service.NodeOptions{}, false, store.ErrElsewhere, "to serve the bus that is kept in the servers: --store jetstream --bus ID"},
 		{service.NodeOptions{Store: service.JetStream}, false, store.ErrElsewhere, ""},
 		{service.NodeOptions{}, true, unibus.ErrUnavailable, ""},
-		{service.NodeOptions{Store: service.JetStream}, true, service.ErrKeptOtherwise, "to move it: serve with the other --store and --bus ID, and unibus migrate"},
+		{service.NodeOptions{Store: service.JetStream}, true, service.ErrKeptOtherwise, "if it was moved there: --bus ID; to move it: serve with the other --store and --bus ID, and unibus migrate"},
 		{service.NodeOptions{Store: service.JetStream, Dir: "d"}, true, service.ErrLostEnd, "restore the servers' data; or, to take what is there for all there is, remove d/bus.head and write the lists anew: unibus doctor --repair"},
 		{service.NodeOptions{Store: service.JetStream, Dir: "d"}, true, store.ErrShort, "restore the servers' data; or, to take what is there for all there is, remove d/bus.head and write the lists anew: unibus doctor --repair"},
 	} {

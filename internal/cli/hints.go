@@ -184,7 +184,7 @@ func hintNotStarted(o service.NodeOptions, keptThere bool, err error) string {
 	case errors.Is(err, service.ErrLostEnd), errors.Is(err, store.ErrShort):
 		return "restore the servers' data; or, to take what is there for all there is, remove " + service.SeenFile(o.Dir) + " and write the lists anew: unibus doctor --repair"
 	case errors.Is(err, service.ErrKeptOtherwise):
-		return "if it was moved there: --bus ID, as before; to move it: serve with the other --store and --bus ID, and unibus migrate"
+		return "if it was moved there: --bus ID; to move it: serve with the other --store and --bus ID, and unibus migrate"
 	case errors.Is(err, service.ErrOwnCopies):
 		return "empty " + o.Dir + " but for service.nk, and start this server again: it copies what the others have; if several servers say so, empty all of them first"
 	case damaged && (o.Store == service.JetStream || !external && o.Store == "" && keptThere):

@@ -369,6 +369,7 @@ func (j *jsonTest) operators() {
 	server := os.Getenv("UNIBUS_SERVER")
 	_, stop := j.serve("--store", "jetstream", "--data", "streams")
 	j.one("store scale", "admin", "store", "scale", "--replicas", "1", "--data", "streams")
+	j.one("store nkey", "admin", "store", "nkey", "--data", "streams")
 	stop()
 	j.t.Setenv("UNIBUS_SERVER", server)
 }

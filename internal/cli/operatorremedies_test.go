@@ -16,7 +16,7 @@ func TestOperatorRemedies(t *testing.T) {
 		}
 	}
 	const file = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
-	const servers = "without other servers bring back a backup into one that keeps no bus: unibus restore ARCHIVE --store nats://HOST; else " + bus.Recopy
+	const servers = "without other servers bring back a backup into a new one: unibus serve --store jetstream --data NEW --bus ID, and beside it unibus restore ARCHIVE --store nats://HOST:PORT --keys NEW/service.nk; else " + bus.Recopy
 	for r, want := range map[remedy.Remedy]string{
 		{}:                          "",
 		{Kind: remedy.Repair}:       "unibus doctor --repair",

@@ -19,7 +19,7 @@ import (
 
 // newStore makes the group store.
 func newStore(a *app) *cobra.Command {
-	return newGroup("store", "Look after the store", newStoreScale(a))
+	return newGroup("store", "Look after the store", newStoreScale(a), newStoreNkey(a))
 }
 
 // storeScaleCommand is store scale and its flags.
