@@ -92,7 +92,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 			c.following.reconnected()
 		}
 	}}
-	if err := c.link.inTurn(ctx, func() error { return c.connect(ctx) }); err != nil {
+	if err := c.link.inTurn(ctx, func() error { return enter(ctx, c) }); err != nil {
 		_ = c.Close() // why it failed is said
 		return nil, err
 	}
@@ -127,8 +127,8 @@ func (o *Options) openPins(ctx context.Context) (*pins.Pins, error) {
 	return p, nil
 }
 
-// connect goes to the servers or the store, learns which bus is there, and makes what works on it.
-func (c *Client) connect(ctx context.Context) error {
+// enter goes to the servers or the store, learns which bus is there, and makes what works on it.
+func enter(ctx context.Context, c *Client) error {
 	id, err := c.link.open(ctx)
 	if err != nil {
 		return err

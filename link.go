@@ -94,6 +94,7 @@ func (l *link) dialOptions() bus.DialOptions {
 	return bus.DialOptions{
 		Servers: l.o.Server, Context: l.o.Context, Identity: l.o.Identity, Timeout: l.o.Timeout,
 		Connected: l.back, Lost: l.lost,
+		Waiting: func() { l.o.tell("nobody listens there yet: waiting for %v", l.o.Timeout) },
 	}
 }
 

@@ -83,6 +83,43 @@ func joined(ctx context.Context, p *pins.Pins) (string, error) {
 	return cmp.Or(server, DefaultServer), err
 }
 
+// Remember has later connections of an identity go to a server, as Join does, without asking it: whoever runs the server
+// knows which bus it is. It remembers nothing for an identity that has joined another bus. Nobody is asked, so that it
+// needs Identity and StateDir alone.
+func Remember(ctx context.Context, o Options, server string, id ID) error {
+	p, err := pins.Open(ctx, o.StateFile())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	before, err := p.Settings.Get(ctx, joinedServer)
+	if err != nil {
+		return err
+	}
+	if before != "" {
+		o.Server = before
+		address, err := o.address()
+		if err != nil {
+			return err
+		}
+		switch there, err := p.Servers.Bus(ctx, address); {
+		case err != nil:
+			return err
+		case there != id:
+			return nil
+		}
+	}
+	o.Server = server
+	address, err := o.address()
+	if err != nil {
+		return err
+	}
+	if err := p.Servers.Pin(ctx, address, id); err != nil {
+		return err
+	}
+	return p.Settings.Set(ctx, joinedServer, redact.URL(server))
+}
+
 // Join remembers a server, given as nats://host:4222#BUSID or without the id, for this identity's
 // later connections, after checking which bus it is; then it connects, as Connect does, and publishes the card, also
 // where that was done before: a bus that lost it gets it back so.

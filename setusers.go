@@ -16,12 +16,14 @@ type UserChange struct {
 	Key     PublicKey
 	Name    *string
 	Expires *time.Time // when access ends by itself; zero: never
+	Role    Role       // RoleAdmin or RoleUser; empty: as it is
 }
 
-// SetUsers changes what users are called and until when they may connect, also of those whose time is over: as many as one
-// likes, 2,000 to an entry. What is so already is left out, and where nothing is left nothing is done. ErrInvalid for a name
-// that cannot be, ErrNotFound when one was never on the list or is revoked, ErrExists when a name is taken: then none of the
-// entry they were to be in is changed. A connection whose end is brought forward is dropped, and comes again.
+// SetUsers changes what users are called, until when they may connect, also of those whose time is over, and whether they are
+// admins: names and ends of as many as one likes, 2,000 to an entry, and then roles, an entry each. What is so already is
+// left out, and where nothing is left nothing is done. ErrInvalid for a name that cannot be, ErrNotFound when one was never
+// on the list or is revoked, ErrExists when a name is taken, ErrDenied for the role of the last admin: then none of the entry
+// they were to be in is changed. A connection whose end is brought forward is dropped, and comes again.
 func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 	for _, u := range changes {
 		if u.Name == nil {
@@ -43,6 +45,14 @@ func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 		}
 		if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil {
 			return err
+		}
+	}
+	for _, u := range changes {
+		if u.Role == "" {
+			continue
+		}
+		if err := c.self.Bus.Append(ctx, u.promoting); err != nil {
+			return askAdmin(err)
 		}
 	}
 	return nil
@@ -71,9 +81,9 @@ func changing(users []UserChange) mirror.Next {
 // entry is the change as an entry of the bus log has it, without what is so already.
 func (u *UserChange) entry(on *ledger.Bus) (ledger.UserChange, error) {
 	out := ledger.UserChange{Key: u.Key}
-	is := on.User(u.Key)
-	if is == nil || !is.Active {
-		return out, fmt.Errorf("user %s: %w: not on the allowlist", u.Key, ErrNotFound)
+	is, err := u.listed(on)
+	if err != nil {
+		return out, err
 	}
 	if u.Name != nil && *u.Name != is.Name {
 		if other := on.ByName(*u.Name); other != nil {
@@ -91,18 +101,20 @@ func (u *UserChange) entry(on *ledger.Bus) (ledger.UserChange, error) {
 	return out, nil
 }
 
-// SetUserRole makes a user an admin or a plain user (RoleAdmin, RoleUser). ErrNotFound for who is not on the allowlist,
-// ErrDenied for the last admin. With the role that the user has nothing is done.
-func (c *Client) SetUserRole(ctx context.Context, key PublicKey, role Role) error {
-	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
-		u := s.Bus.User(key)
-		if u == nil || !u.Active {
-			return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
-		}
-		if u.Role == role {
-			return nil, nil
-		}
-		return &mirror.Proposal{Body: &ledger.UserRole{Key: key, Role: role}}, nil
-	})
-	return askAdmin(err)
+// promoting makes the entry of the bus log that gives the user the role.
+func (u *UserChange) promoting(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	is, err := u.listed(s.Bus)
+	if err != nil || is.Role == u.Role {
+		return nil, err
+	}
+	return &mirror.Proposal{Body: &ledger.UserRole{Key: u.Key, Role: u.Role}}, nil
+}
+
+// listed is the user as it is; ErrNotFound for who is not on the allowlist.
+func (u *UserChange) listed(on *ledger.Bus) (*ledger.User, error) {
+	is := on.User(u.Key)
+	if is == nil || !is.Active {
+		return nil, fmt.Errorf("user %s: %w: not on the allowlist", u.Key, ErrNotFound)
+	}
+	return is, nil
 }

@@ -31,7 +31,7 @@ func TestSetUsers(t *testing.T) {
 	}
 	before := entries()
 	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: bob, Name: name("robert")}, unibus.UserChange{Key: carol, Expires: &end}, unibus.UserChange{Key: carol}))
-	s.must(s.alice.SetUserRole(s.ctx, bob, unibus.RoleUser))
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: bob, Role: unibus.RoleUser}))
 	if n := entries(); n != before {
 		t.Errorf("%d entries for nothing", n-before)
 	}
@@ -46,13 +46,13 @@ func TestSetUsers(t *testing.T) {
 	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("no name\n")}), unibus.ErrInvalid, "name", remedy.None)
 	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("")}), unibus.ErrInvalid, "name", remedy.None)
 	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("carla")}, unibus.UserChange{Key: stranger.Key(), Expires: &end}), unibus.ErrNotFound, "not on the allowlist", remedy.None)
-	s.fails(s.alice.SetUserRole(s.ctx, stranger.Key(), unibus.RoleAdmin), unibus.ErrNotFound, "not on the allowlist", remedy.None)
-	s.fails(s.alice.SetUserRole(s.ctx, s.alice.Key(), unibus.RoleUser), unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: stranger.Key(), Role: unibus.RoleAdmin}), unibus.ErrNotFound, "not on the allowlist", remedy.None)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: s.alice.Key(), Role: unibus.RoleUser}), unibus.ErrDenied, "the last admin", remedy.None)
 	if u, err := s.alice.User(s.ctx, carol.String()); err != nil || u.Name != "carol" {
 		t.Errorf("of a change that was refused carol is %+v, %v", u, err)
 	}
 
-	s.must(s.alice.SetUserRole(s.ctx, carol, unibus.RoleAdmin))
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Role: unibus.RoleAdmin}))
 	if u, err := s.alice.User(s.ctx, "carol"); err != nil || u.Role != unibus.RoleAdmin {
 		t.Errorf("carol is %+v, %v", u, err)
 	}
@@ -66,10 +66,10 @@ func TestSyncUsers(t *testing.T) {
 	alice := unibus.NewUser{Key: s.alice.Key()} // whoever has no name there keeps the one on the allowlist
 	apply := func(list ...unibus.NewUser) unibus.UserDiff {
 		t.Helper()
-		d, err := s.alice.CompareUsers(list)
+		d, err := unibus.CompareUsers(s.alice.Users(), list)
 		s.must(err)
-		s.must(s.alice.ApplyUsers(s.ctx, d))
-		again, err := s.alice.CompareUsers(list)
+		s.must(d.Apply(s.ctx, s.alice))
+		again, err := unibus.CompareUsers(s.alice.Users(), list)
 		s.must(err)
 		if !again.Empty() {
 			t.Errorf("again it is %+v", again)
@@ -100,12 +100,12 @@ func TestSyncUsers(t *testing.T) {
 		"a key twice": {alice, alice}, "a name twice": {{Key: bob, Name: "x"}, {Key: carol, Name: "x"}}, "no name": {{Key: bob, Name: "\n"}},
 	} {
 		t.Log(what)
-		_, err := s.alice.CompareUsers(list)
+		_, err := unibus.CompareUsers(s.alice.Users(), list)
 		s.fails(err, unibus.ErrInvalid, "", remedy.None)
 	}
 	// Two who are to have each other's names need a third between.
-	swapped, err := s.alice.CompareUsers([]unibus.NewUser{{Key: bob, Name: "dave"}, {Key: carol, Name: "carol"}})
+	swapped, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: bob, Name: "dave"}, {Key: carol, Name: "carol"}})
 	s.must(err)
 	swapped.Revoke = nil
-	s.fails(s.alice.ApplyUsers(s.ctx, swapped), unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
+	s.fails(swapped.Apply(s.ctx, s.alice), unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
 }

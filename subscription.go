@@ -35,7 +35,7 @@ type Subscription struct{ s *reader.Reading }
 // Subscribe begins to read the room. It stands when Subscribe returns. ErrDenied when this client
 // is no member.
 func (r *Room) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription, error) {
-	return r.c.subscribe(ctx, []*room.Room{r.r}, nil, o)
+	return subscribe(ctx, r.c, []*room.Room{r.r}, nil, o)
 }
 
 // Subscribe begins to read several rooms, named as Room takes them, or by patterns with the NATS
@@ -60,10 +60,11 @@ func (c *Client) Subscribe(ctx context.Context, names []string, o SubscribeOptio
 			rooms = append(rooms, r.r)
 		}
 	}
-	return c.subscribe(ctx, rooms, patterns, o)
+	return subscribe(ctx, c, rooms, patterns, o)
 }
 
-func (c *Client) subscribe(ctx context.Context, rooms []*room.Room, patterns []string, o SubscribeOptions) (*Subscription, error) {
+// subscribe is Subscribe of rooms that were found.
+func subscribe(ctx context.Context, c *Client, rooms []*room.Room, patterns []string, o SubscribeOptions) (*Subscription, error) {
 	if c.reader == nil {
 		return nil, remedy.With(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), remedy.Remedy{Kind: remedy.UseServer})
 	}

@@ -3,8 +3,6 @@ package unibus
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 )
 
 // UserDiff is how the allowlist differs from a list of those who are to be on it.
@@ -23,17 +21,21 @@ type Renaming struct {
 // Empty reports whether there is no difference.
 func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) == 0 }
 
-// CompareUsers says what is to be done so that those of a list, and nobody else, are on the allowlist, as last verified. Of
+// CompareUsers says what is to be done so that those of a list, and nobody else, are on an allowlist, as Users lists it. Of
 // who is there already only the name is compared, unless the list has none: role, end and card stay as they are. ErrInvalid
 // when a key or a name stands twice in the list, or a name cannot be.
-func (c *Client) CompareUsers(list []NewUser) (UserDiff, error) {
+func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	var d UserDiff
-	on := c.self.Allowlist()
+	there := map[PublicKey]User{}
+	for _, u := range on {
+		if u.Active {
+			there[u.Key] = u
+		}
+	}
 	wanted, names := map[PublicKey]bool{}, map[string]bool{}
 	for _, u := range list {
-		is := on.User(u.Key)
-		there := is != nil && is.Active
-		if u.Name = u.name(); there && u.Name == (&NewUser{Key: u.Key}).name() {
+		is, known := there[u.Key]
+		if u.Name = u.name(); known && u.Name == (&NewUser{Key: u.Key}).name() {
 			u.Name = is.Name
 		}
 		if err := u.check(); err != nil {
@@ -44,25 +46,24 @@ func (c *Client) CompareUsers(list []NewUser) (UserDiff, error) {
 		}
 		wanted[u.Key], names[u.Name] = true, true
 		switch {
-		case !there:
+		case !known:
 			d.Add = append(d.Add, u)
 		case u.Name != is.Name:
-			d.Rename = append(d.Rename, Renaming{*is, u.Name})
+			d.Rename = append(d.Rename, Renaming{is, u.Name})
 		}
 	}
-	for u := range on.Users {
+	for _, u := range on {
 		if u.Active && !wanted[u.Key] {
-			d.Revoke = append(d.Revoke, *u)
+			d.Revoke = append(d.Revoke, u)
 		}
 	}
-	slices.SortFunc(d.Revoke, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
 	return d, nil
 }
 
-// ApplyUsers does what a UserDiff says: revokes, renames and adds, in this order, so that names are free. Its kinds of
-// errors are those of RevokeUsers, SetUsers and AddUsers; what was done before stays done, and the next CompareUsers finds
-// the rest. ErrExists when people are to have each other's names: that takes a third name between.
-func (c *Client) ApplyUsers(ctx context.Context, d UserDiff) error {
+// Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free. Its kinds of errors are
+// those of RevokeUsers, SetUsers and AddUsers; what was done before stays done, and the next CompareUsers finds the rest.
+// ErrExists when people are to have each other's names: that takes a third name between.
+func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
 	if len(d.Revoke) > 0 {
 		keys := make([]PublicKey, len(d.Revoke))
 		for i, u := range d.Revoke {

@@ -112,6 +112,8 @@ func failure(err error) error {
 		return fmt.Errorf("%w: %v", store.ErrDenied, err)
 	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 		return fmt.Errorf("%w: %v", store.ErrNotFound, err)
+	case errors.Is(err, nats.ErrNoServers):
+		return fmt.Errorf("%w: nobody listens there", store.ErrUnavailable)
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: nobody answers there", store.ErrUnavailable)
 	case errors.Is(err, nats.ErrReconnectBufExceeded): // nothing is kept for a connection that is gone

@@ -48,7 +48,12 @@ type DialOptions struct {
 	// Connected is called each time the connection is made anew, Lost when it breaks; err says why.
 	Connected func()
 	Lost      func(err error)
+	// Waiting is called once, when nobody has listened there for waitingNotice: a server may be starting. Nil: nobody is told.
+	Waiting func()
 }
+
+// waitingNotice is how long a server may be starting before people are told that it is waited for.
+const waitingNotice = time.Second
 
 // ErrUnanswered is a store.ErrUnavailable: a server is there, but the service that answers logins does not.
 var ErrUnanswered = fmt.Errorf("%w", store.ErrUnavailable)
@@ -162,8 +167,8 @@ func (o *DialOptions) transport() (opts []nats.Option, err error) {
 	return opts, nil
 }
 
-// login connects, again until ctx ends while the servers take a login up and do not finish it, as they
-// do when they are busy, or when whoever answers them is.
+// login connects, again until ctx ends while nobody listens there, as before a server has started, or the servers take a
+// login up and do not finish it, as they do when they are busy, or when whoever answers them is.
 func (o *DialOptions) login(ctx context.Context, token func() string, opts ...nats.Option) (*nats.Conn, error) {
 	var sent time.Time // the last login
 	if !o.Direct {
@@ -172,12 +177,18 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 			return token()
 		}))
 	}
-	for {
+	told := o.Waiting == nil
+	for began := time.Now(); ; {
 		nc, err := nats.Connect(o.Servers, opts...)
 		if err == nil {
 			return nc, nil
 		}
 		switch {
+		case errors.Is(err, nats.ErrNoServers) && sent.IsZero():
+			if !told && time.Since(began) > waitingNotice {
+				told = true
+				o.Waiting()
+			}
 		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout,
 			errors.Is(err, nats.ErrNoServers) && !sent.IsZero(): // of several, of which one at least is there
 			err = unanswered()

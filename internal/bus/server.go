@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/newfile"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -281,12 +283,19 @@ func freePort(listen string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// URL is where clients connect.
+// URL is where clients connect. Of a server that listens on all addresses it has one by which other machines may reach it.
 func (s *Server) URL() string {
-	if s.tls {
-		return strings.Replace(s.ns.ClientURL(), "nats://", "tls://", 1)
+	u, err := url.Parse(s.ns.ClientURL())
+	if err != nil { // cannot happen: the server has written it
+		return s.ns.ClientURL()
 	}
-	return s.ns.ClientURL()
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
+		u.Host = net.JoinHostPort(host.Address(), u.Port())
+	}
+	if s.tls {
+		u.Scheme = "tls"
+	}
+	return u.String()
 }
 
 // Stop closes the service's connections and the server, and waits until its files are closed, within

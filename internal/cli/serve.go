@@ -76,11 +76,22 @@ func (s *serveCommand) run(ctx context.Context) error {
 	} else if missing != nil {
 		a.notice("the identity that was made is nobody on the bus %s: its admins have theirs elsewhere", node.Bus)
 	}
+	if err := s.remember(ctx, node, o.Identity); err != nil {
+		a.notice("other commands do not go to this server by themselves: %v", err)
+	}
 	if err := s.printReady(node); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// remember has the founder's other commands go to this server, wherever it listens.
+func (s *serveCommand) remember(ctx context.Context, n *service.Node, id *unibus.Identity) error {
+	if s.external || n.Admin != id.Key() {
+		return nil
+	}
+	return unibus.Remember(ctx, unibus.Options{Identity: id, StateDir: s.a.set.stateDir()}, n.URL(), n.Bus)
 }
 
 // nodeOptions are what the flags and the settings say, as far as it makes sense.

@@ -125,7 +125,7 @@ func (f *serveFlags) checkFree() error {
 		}
 		l, err := net.Listen("tcp", flag[1])
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return hinted(fmt.Errorf("--%s %s: %w: another program listens there", flag[0], flag[1], unibus.ErrUnavailable),
+			return hinted(fmt.Errorf("--%s %s: %w: another program listens there", flag[0], flag[1], unibus.ErrExists),
 				hintFreePort(flag[0]))
 		}
 		// It was free: the server will listen there in a moment.

@@ -58,7 +58,7 @@ func (s *userSetCommand) run(ctx context.Context, c *unibus.Client, name string,
 	if err := s.confirm(c, &u, given("expires")); err != nil {
 		return err
 	}
-	change := unibus.UserChange{Key: u.Key}
+	change := unibus.UserChange{Key: u.Key, Role: s.role}
 	if given("name") {
 		change.Name = &s.name
 	}
@@ -67,11 +67,6 @@ func (s *userSetCommand) run(ctx context.Context, c *unibus.Client, name string,
 	}
 	if err := c.SetUsers(ctx, change); err != nil {
 		return err
-	}
-	if given("role") {
-		if err := c.SetUserRole(ctx, u.Key, s.role); err != nil {
-			return err
-		}
 	}
 	if u, err = c.User(ctx, u.Key.String()); err != nil {
 		return err

@@ -68,7 +68,7 @@ type changedJSON struct {
 
 // run shows the difference, and makes it none.
 func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unibus.NewUser) error {
-	d, err := c.CompareUsers(list)
+	d, err := unibus.CompareUsers(c.Users(), list)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	if err := s.confirm(c, d); err != nil {
 		return err
 	}
-	err = c.ApplyUsers(ctx, d)
+	err = d.Apply(ctx, c)
 	if errors.Is(err, unibus.ErrExists) {
 		err = hinted(err, hintThirdName)
 	}

@@ -1,5 +1,5 @@
 // Package host tells what this machine has left of two things that a server runs out of: room on a disk (Disk), and file
-// descriptors of this process (Descriptors). On systems that do not tell it is ErrUnknown. What needs them, and what is
+// descriptors of this process (Descriptors); and where others reach it (Address). On systems that do not tell it is ErrUnknown. What needs them, and what is
 // done when there are none, is left to its callers.
 package host
 

@@ -43,16 +43,18 @@ func TestInTurns(t *testing.T) {
 	}
 }
 
+// set changes one user.
+func set(c ledger.UserChange) ledger.Body { return &ledger.SetUsers{Users: []ledger.UserChange{c}} }
+
 // TestAffected: whose connections an entry ends: of those who may do less than before, or write where they did not, and
 // never of its author while that waits for its answer.
 func TestAffected(t *testing.T) {
 	admin, bob, carol := person(t, 'a'), person(t, 'b'), person(t, 'c')
 	people := map[crypto.PublicKey]string{admin.Key(): "admin", bob.Key(): "bob", carol.Key(): "carol"}
-	role := func(of *crypto.Identity, r ledger.Role) ledger.Body {
+	role := func(of *crypto.Identity, r ledger.Role) *ledger.MemberRole {
 		return &ledger.MemberRole{Key: of.Key(), Role: r}
 	}
-	renamed, never := "caroline", crypto.Number(0)
-	past, tomorrow := crypto.Number(1), crypto.Number(time.Now().Add(24*time.Hour).UnixMilli())
+	renamed, never, past, tomorrow := "caroline", crypto.Number(0), crypto.Number(1), crypto.Number(time.Now().Add(24*time.Hour).UnixMilli())
 	padded, live := plainPolicy(), plainPolicy()
 	padded.Pad, live.Retain = true, nil
 	for name, c := range map[string]struct {
@@ -70,10 +72,10 @@ func TestAffected(t *testing.T) {
 		"what is not stored any more":            {admin, &ledger.SetPolicy{Policy: live}, "bob", "admin bob"},
 		"an archived room":                       {admin, &ledger.Archive{}, "bob", "admin bob"},
 		"a user who is revoked":                  {admin, &ledger.Revoke{Keys: []crypto.PublicKey{carol.Key()}}, "carol", "carol"},
-		"a user who has another name":            {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Name: &renamed}}}, "", ""},
-		"a user who may connect until a time":    {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &tomorrow}}}, "carol", "carol"},
-		"a user whose time is over":              {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &past}}}, "carol", "carol"},
-		"a user who may connect for good":        {admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &never}}}, "", ""},
+		"a user who has another name":            {admin, set(ledger.UserChange{Key: carol.Key(), Name: &renamed}), "", ""},
+		"a user who may connect until a time":    {admin, set(ledger.UserChange{Key: carol.Key(), Expires: &tomorrow}), "carol", "carol"},
+		"a user whose time is over":              {admin, set(ledger.UserChange{Key: carol.Key(), Expires: &past}), "carol", "carol"},
+		"a user who may connect for good":        {admin, set(ledger.UserChange{Key: carol.Key(), Expires: &never}), "", ""},
 		"a user who is added":                    {admin, &ledger.Add{Users: []ledger.NewUser{{Key: person(t, 'd').Key(), Name: "dave", Role: ledger.RoleUser}}}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,14 +18,7 @@ import (
 func testAllowlist(t *testing.T, w *world) {
 	w.promise("Allowlist.IsAuthorized: who was added is, and nobody else")
 	bob, carol := identity(t, 2), identity(t, 3)
-	authorized := func(id *crypto.Identity, want bool) {
-		t.Helper()
-		ok, err := w.s.IsAuthorized(w.ctx, id.Key())
-		w.must(err)
-		if ok != want {
-			w.fatalf("authorized: %v", ok)
-		}
-	}
+	authorized := func(id *crypto.Identity, want bool) { t.Helper(); w.authorized(id, want) }
 	authorized(w.Admin, true)
 	authorized(bob, false)
 	w.promise("Allowlist.HasAdmin: once the bus is founded")
@@ -55,17 +48,7 @@ func testAllowlist(t *testing.T, w *world) {
 	past := crypto.Number(time.Now().Add(-time.Minute).UnixMilli())
 	w.must(w.append(w.bus, w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: carol.Key(), Name: "carol", Role: ledger.RoleUser, Expires: &past}}}))
 	authorized(carol, false)
-	w.promise("Allowlist.User: what was changed of a user")
-	name, later := "caroline", crypto.Number(time.Now().Add(time.Hour).UnixMilli())
-	w.must(w.append(w.bus, w.Admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Name: &name, Expires: &later}}}))
-	authorized(carol, true)
-	u, err = w.s.User(w.ctx, carol.Key())
-	w.must(err)
-	if u.Name != name || u.Expires.UnixMilli() != int64(later) {
-		w.errorf("changed, carol is %+v", u)
-	}
-	w.must(w.append(w.bus, w.Admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &past}}}))
-	authorized(carol, false)
+	testChangedUser(w, carol, past)
 	w.promise("Allowlist.IsAuthorized: not who has expired or was revoked")
 	w.must(w.append(w.bus, w.Admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}))
 	authorized(bob, false)
@@ -86,4 +69,30 @@ func testAllowlist(t *testing.T, w *world) {
 	w.promise("Allowlist.IsAuthorized: who was revoked and added again is")
 	w.must(w.append(w.bus, w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleAdmin}}}))
 	authorized(bob, true)
+}
+
+// authorized checks whether somebody may use the bus.
+func (w *world) authorized(id *crypto.Identity, want bool) {
+	w.t.Helper()
+	ok, err := w.s.IsAuthorized(w.ctx, id.Key())
+	w.must(err)
+	if ok != want {
+		w.fatalf("authorized: %v", ok)
+	}
+}
+
+// testChangedUser: another name and a later end of somebody who has expired, and then an end that is past, count.
+func testChangedUser(w *world, carol *crypto.Identity, past crypto.Number) {
+	w.t.Helper()
+	w.promise("Allowlist.User: what was changed of a user")
+	name, later := "caroline", crypto.Number(time.Now().Add(time.Hour).UnixMilli())
+	w.must(w.append(w.bus, w.Admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Name: &name, Expires: &later}}}))
+	w.authorized(carol, true)
+	u, err := w.s.User(w.ctx, carol.Key())
+	w.must(err)
+	if u.Name != name || u.Expires.UnixMilli() != int64(later) {
+		w.errorf("changed, carol is %+v", u)
+	}
+	w.must(w.append(w.bus, w.Admin, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &past}}}))
+	w.authorized(carol, false)
 }
