@@ -33,6 +33,7 @@ type Options struct {
 
 	Server  string // NATS URLs, comma-separated; empty: the one joined, or DefaultServer
 	Context string // a NATS context instead
+	TLSCA   string // file of the authorities that may vouch for the servers; empty: those that the system trusts
 	Store   string // straight to a store: "sqlite:PATH", without server and messages, or "nats://HOST:PORT"
 	Keys    string // file of the service's keys, to log in with at a nats:// store instead of Context or the URL
 	Bus     string // the bus id to insist on; empty: the pinned one, or whichever answers first

@@ -92,7 +92,7 @@ func (l *link) openService(ctx context.Context) (ID, error) {
 
 func (l *link) dialOptions() bus.DialOptions {
 	return bus.DialOptions{
-		Servers: l.o.Server, Context: l.o.Context, Identity: l.o.Identity, Timeout: l.o.Timeout,
+		Servers: l.o.Server, Context: l.o.Context, CA: l.o.TLSCA, Identity: l.o.Identity, Timeout: l.o.Timeout,
 		Connected: l.back, Lost: l.lost,
 		Waiting: func() { l.o.tell("nobody listens there yet: waiting for %v", l.o.Timeout) },
 	}

@@ -27,6 +27,7 @@ import (
 // Access is how to get at a store in NATS servers.
 type Access struct {
 	Context string    // a NATS context
+	CA      string    // file of the authorities that may vouch for the servers
 	Keys    *bus.Keys // the service's keys instead
 	Timeout time.Duration
 	Step    time.Duration // that one step at the store may take; 0: open.Slow
@@ -41,7 +42,7 @@ func (a Access) Dial(url string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bus.Operator(bus.DialOptions{Servers: u.Servers, Context: a.Context, Keys: a.Keys, Timeout: a.Timeout})
+	return bus.Operator(bus.DialOptions{Servers: u.Servers, Context: a.Context, CA: a.CA, Keys: a.Keys, Timeout: a.Timeout})
 }
 
 // Links makes the service's connections to the servers of a store, for which Keys are needed; its errors are those of Dial.
@@ -50,7 +51,7 @@ func (a Access) Links(url string) (*bus.Links, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bus.External(bus.DialOptions{Servers: u.Servers, Context: a.Context, Timeout: a.Timeout}, a.Keys)
+	return bus.External(bus.DialOptions{Servers: u.Servers, Context: a.Context, CA: a.CA, Timeout: a.Timeout}, a.Keys)
 }
 
 // step is how long one step may take.

@@ -39,6 +39,7 @@ const LoginTimeout = 2 * time.Second
 type DialOptions struct {
 	Servers  string // one or more URLs, comma-separated
 	Context  string // a NATS context; its settings come first
+	CA       string // file of the authorities that may vouch for the servers, in place of the system's; empty: the system's
 	Identity *crypto.Identity
 	Bus      crypto.ID   // the bus to log in to
 	Rooms    []crypto.ID // the rooms the connection is for
@@ -121,7 +122,7 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 			nats.Nkey(o.Identity.ConnectionKey().String(), func(nonce []byte) ([]byte, error) { return o.Identity.SignNonce(nonce), nil }))
 	}
 	if o.Context == "" {
-		return opts, nil
+		return append(opts, o.trusted()...), nil
 	}
 	nctx, err := o.context()
 	if err != nil {
@@ -131,7 +132,15 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
 	}
-	return append(theirs, opts...), nil
+	return append(append(theirs, opts...), o.trusted()...), nil
+}
+
+// trusted is the option for the authorities that are trusted; none for those of the system.
+func (o *DialOptions) trusted() []nats.Option {
+	if o.CA == "" {
+		return nil
+	}
+	return []nats.Option{nats.RootCAs(o.CA)}
 }
 
 // context reads the NATS context, which says where to connect.
@@ -149,10 +158,10 @@ func (o *DialOptions) context() (*natscontext.Context, error) {
 	return nctx, nil
 }
 
-// transport is what a NATS context says about TLS, for who logs in with keys of its own.
+// transport is what is said about TLS, in a NATS context or beside one, for who logs in with keys of its own.
 func (o *DialOptions) transport() (opts []nats.Option, err error) {
 	if o.Context == "" {
-		return nil, nil
+		return o.trusted(), nil
 	}
 	nctx, err := o.context()
 	if err != nil {
@@ -164,7 +173,7 @@ func (o *DialOptions) transport() (opts []nats.Option, err error) {
 	if nctx.Certificate() != "" {
 		opts = append(opts, nats.ClientCert(nctx.Certificate(), nctx.Key()))
 	}
-	return opts, nil
+	return append(opts, o.trusted()...), nil
 }
 
 // login connects, again until ctx ends while nobody listens there, as before a server has started, or the servers take a

@@ -86,7 +86,7 @@ func TestHints(t *testing.T) {
 		want string // part of it; empty for none
 	}{
 		{errors.New("of no kind"), ""},
-		{x509.UnknownAuthorityError{}, "SSL_CERT_FILE=FILE"},
+		{x509.UnknownAuthorityError{}, "--tls-ca FILE"},
 		{x509.HostnameError{Certificate: &x509.Certificate{}}, "by a name that its certificate is for"},
 		{&tls.CertificateVerificationError{Err: errors.New("x")}, "clock is off"},
 		{nats.ErrSecureConnWanted, "nats:// instead of tls://"},

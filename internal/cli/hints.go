@@ -77,7 +77,7 @@ func hintTLS(err error) string {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &authority):
-		return "to trust the authority of its certificate: SSL_CERT_FILE=FILE, a file with that authority's certificate, from whoever runs the bus"
+		return "to trust the authority of its certificate: --tls-ca FILE, with that authority's certificate, from whoever runs the bus"
 	case errors.As(err, &name):
 		return "go to it by a name that its certificate is for"
 	case errors.As(err, &certificate):

@@ -27,7 +27,7 @@ type operator struct {
 // operator makes one: with the service's keys if they are named or in the data folder of this machine, else as the NATS
 // context or the URL says.
 func (s *session) operator() (*operator, error) {
-	o := &operator{session: s, acc: admin.Access{Context: s.set.context, Timeout: s.set.timeout}}
+	o := &operator{session: s, acc: admin.Access{Context: s.set.context, CA: s.set.tlsCA, Timeout: s.set.timeout}}
 	// A file that is named has to be there; the one in the data folder need not: whoever does not run the service on this
 	// machine gets in by other means.
 	file := s.set.keys

@@ -127,7 +127,7 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 		if err != nil {
 			return o, err
 		}
-		o.External = &bus.DialOptions{Servers: servers, Context: set.context, Timeout: set.timeout}
+		o.External = &bus.DialOptions{Servers: servers, Context: set.context, CA: set.tlsCA, Timeout: set.timeout}
 		if o.Cluster.Name != "" {
 			return o, usage("--external has no embedded server: --cluster-name is none of its flags")
 		}

@@ -26,6 +26,8 @@ type settings struct {
 	// server and context say where NATS servers are, context also how to get in; store goes straight to a store instead,
 	// and keys is a file of the service's keys for that.
 	server, context, store, keys string
+	// tlsCA is a file of the authorities that may vouch for servers; empty: those that the system trusts.
+	tlsCA string
 	// identity is a file, state a folder; identityFile and stateDir are where they are in any case.
 	identity, state string
 	// output is text or json.
@@ -46,6 +48,7 @@ type settings struct {
 func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(newValue(&s.server, parseServers), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
 	f.StringVar(&s.context, "context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
+	f.Var(newValue(&s.tlsCA, parseCA), "tls-ca", "trust servers that an authority in `FILE` vouches for, and no others")
 	f.StringVar(&s.store, "store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
 	f.StringVar(&s.keys, "keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
 	f.StringVar(&s.identity, "identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")

@@ -16,7 +16,7 @@ import (
 // settingNames are all settings there are: the global flags but --yes, and those of serve. A flag that joins them is
 // read from everybody's environment: it is added here knowingly.
 var settingNames = []string{
-	"bus", "context", "identity", "keys", "no-color", "output", "quiet", "server", "state", "store", "timeout", "verbose",
+	"bus", "context", "identity", "keys", "no-color", "output", "quiet", "server", "state", "store", "timeout", "tls-ca", "verbose",
 	"cluster-listen", "cluster-name", "cluster-tls-ca", "cluster-tls-cert", "cluster-tls-key", "data", "external", "http", "listen",
 	"max-rooms", "nats-config", "replicas", "routes", "server-name", "sync", "tls-cert", "tls-key",
 }

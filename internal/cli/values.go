@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -164,6 +166,15 @@ func parseServers(text string) (string, error) {
 		return "", hinted(err, hintServer)
 	}
 	return text, nil
+}
+
+// parseCA reads the name of a file of certificates.
+func parseCA(text string) (string, error) {
+	pem, err := os.ReadFile(text)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		err = errors.New("no certificate in PEM is in it")
+	}
+	return text, err
 }
 
 // parseBus reads a bus id.
