@@ -136,7 +136,7 @@ func enter(ctx context.Context, c *Client) error {
 	}
 	c.self = &room.Self{
 		Identity: c.o.Identity, Keyring: c.link.store, Pins: c.pins, Now: time.Now, Tell: c.o.tell,
-		Excluded: func() error { return c.o.explain(ErrDenied) },
+		Excluded: func() error { return c.o.outside(c.self.Allowlist().User(c.Key())) },
 	}
 	c.peer = c.link.peer(c.self)
 	if c.self.Bus, err = c.peer.Open(ctx, id, ID{}); err == nil {

@@ -80,8 +80,11 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	if err := ledger.ValidSubject(subject); err != nil {
 		return nil, fmt.Errorf("room %q: %w: %w", subject, ErrInvalid, err)
 	}
+	if subject[0] == '_' { // the ledger takes it, since a log says nothing of NATS
+		return nil, fmt.Errorf("room %q: %w: subjects that begin with _ are NATS's own", subject, ErrInvalid)
+	}
 	if !c.self.Active(c.Key()) {
-		return nil, c.o.explain(ErrDenied)
+		return nil, c.self.Excluded()
 	}
 	switch there, err := c.link.store.RoomBySubject(ctx, subject); {
 	case err == nil:

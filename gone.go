@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -11,76 +12,121 @@ import (
 )
 
 // A store that has lost a room, as one that was restored from before it was made, has nothing by which anybody would come
-// upon it: neither a listing nor a log. So what is pinned is asked for, too.
+// upon it: neither a listing nor a log. So what is pinned is asked for, too, until a person takes the room for lost.
 
-// unlisted are the rooms of this client that are pinned, and are not among those that the store lists.
-func (o *rooms) unlisted(ctx context.Context, listed []*Room) ([]*Room, error) {
+// pinnedLogs yields the rooms of this bus that are pinned and in which this client is, as they were verified last.
+func (o *rooms) pinnedLogs(ctx context.Context, yield func(s *ledger.State) error) error {
 	pinned, err := o.c.pins.Logs.IDs(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	known := map[ID]bool{o.c.Bus(): true}
-	for _, r := range listed {
-		known[r.r.ID] = true
-	}
-	var missing []ID
 	for _, id := range pinned {
-		if known[id] {
-			continue
-		}
 		s, err := o.c.pins.Logs.State(ctx, id)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		// Who was taken out, or has left, is not listed for that.
 		if s.Room == nil || s.Room.Bus != o.c.Bus() || s.Room.Role(o.c.Key()) == "" {
 			continue
 		}
-		gone, err := o.gone(ctx, s)
-		if err != nil {
-			return nil, err
+		if err := yield(s); err != nil {
+			return err
 		}
-		if !gone {
-			missing = append(missing, id)
+	}
+	return nil
+}
+
+// unlisted are the rooms of this client that are pinned, and are not among those that it has open, as all are which the
+// store lists for it. The error is of each that the store has lost.
+func (o *rooms) unlisted(ctx context.Context) ([]*Room, error) {
+	var missing []ID
+	err := o.pinnedLogs(ctx, func(s *ledger.State) error {
+		if o.known(s.ID) != nil {
+			return nil
 		}
+		gone, err := o.lost.has(ctx, s)
+		if err == nil && !gone {
+			missing = append(missing, s.ID)
+		}
+		return err
+	})
+	if err != nil || len(missing) == 0 {
+		return nil, err
 	}
 	return o.byIDs(ctx, missing)
 }
 
-// loss is what remembers that a room was taken for lost.
-func (o *rooms) loss(id ID) string { return "lost room " + id.String() }
+// losses are the rooms that a person has taken for lost, each as it was when it was verified last. They are read once, since
+// nearly always there are none.
+type losses struct {
+	c *Client
 
-// gone reports whether a person has taken a room for lost, as it was when it was verified last.
-func (o *rooms) gone(ctx context.Context, s *ledger.State) (bool, error) {
-	lost, err := o.c.pins.Settings.Get(ctx, o.loss(s.ID))
-	return err == nil && lost == fmt.Sprintf("%x", s.Head.Hash[:]), err
+	mu     sync.Mutex
+	read   bool
+	places map[string]string // of heads, by the name under which they are kept
 }
 
-// AcceptLoss takes a room, by subject or id, for lost: the store has nothing of what this client had verified of it, and
-// that was meant. From then on it is not found, until the store has it again. ErrInvalid when it is there, ErrNotFound when
-// this client has never verified it.
+// lossPrefix begins the names of settings that remember a loss.
+const lossPrefix = "lost room "
+
+// all reads what is remembered. The lock is held.
+func (l *losses) all(ctx context.Context) (map[string]string, error) {
+	if l.read {
+		return l.places, nil
+	}
+	places, err := l.c.pins.Settings.All(ctx, lossPrefix)
+	l.places, l.read = places, err == nil
+	return places, err
+}
+
+// has reports whether a room is taken for lost, as it is.
+func (l *losses) has(ctx context.Context, s *ledger.State) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	places, err := l.all(ctx)
+	return err == nil && places[lossPrefix+s.ID.String()] == fmt.Sprintf("%x", s.Head.Hash[:]), err
+}
+
+// set takes a room for lost, or, with nothing, not any more.
+func (l *losses) set(ctx context.Context, room ID, head string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	places, err := l.all(ctx)
+	name := lossPrefix + room.String()
+	if err != nil || places[name] == head {
+		return err
+	}
+	places[name] = head
+	return l.c.pins.Settings.Set(ctx, name, head)
+}
+
+// AcceptLoss takes a room, by id or by the subject that it had, for lost: the store has nothing of what this client had
+// verified of it, and that was meant. From then on it is not found, until the store has it again. ErrInvalid when it is
+// there, ErrNotFound when this client is in no room of that name.
 func (c *Client) AcceptLoss(ctx context.Context, name string) error {
-	id, err := crypto.ParseID(name)
-	if err != nil {
-		if id, err = c.pins.Subjects.Room(ctx, c.Bus(), name); err != nil {
-			return err
+	found, lost := 0, 0
+	id, _ := crypto.ParseID(name) // else it is the subject, which another room may have by now
+	err := c.rooms.pinnedLogs(ctx, func(s *ledger.State) error {
+		if s.ID != id && s.Room.Subject != name {
+			return nil
 		}
-	}
-	s, err := c.pins.Logs.State(ctx, id)
-	switch {
-	case err != nil:
+		found++
+		_, err := c.rooms.byID(ctx, s.ID)
+		switch {
+		case errors.Is(err, mirror.ErrGone):
+			lost++
+			return c.rooms.lost.set(ctx, s.ID, fmt.Sprintf("%x", s.Head.Hash[:]))
+		case errors.Is(err, ErrNotFound): // it was taken for lost before
+			lost++
+			return nil
+		}
 		return err
-	case s.Room == nil || s.Room.Bus != c.Bus():
-		return fmt.Errorf("room %s: %w: nothing was verified of it here", name, ErrNotFound)
-	}
-	_, err = c.rooms.byID(ctx, id)
+	})
 	switch {
-	case errors.Is(err, mirror.ErrGone):
-		return c.pins.Settings.Set(ctx, c.rooms.loss(id), fmt.Sprintf("%x", s.Head.Hash[:]))
-	case errors.Is(err, ErrNotFound): // it was taken for lost before
-		return nil
-	case err != nil:
+	case err != nil || lost > 0:
 		return err
+	case found > 0:
+		return fmt.Errorf("room %s: %w: the store has it", name, ErrInvalid)
 	}
-	return fmt.Errorf("room %s: %w: the store has it", name, ErrInvalid)
+	return fmt.Errorf("room %s: %w: nothing was verified of it here", name, ErrNotFound)
 }

@@ -9,47 +9,87 @@ import (
 	"github.com/unibus/unibus/internal/remedy"
 )
 
-// TestLostRoom: a room that was verified, and of which the store has nothing any more, is told of by whoever lists rooms,
-// names it or makes another of its subject, until a person takes it for lost; one that was left is nobody's loss.
-func TestLostRoom(t *testing.T) {
-	s := newStraight(t)
-	bob := s.connect(s.add("bob"), "bob")
+// losing is a store that has lost a room, as one that was restored from before it was made: alice made it, carol has seen it
+// in a listing, bob has left it.
+type losing struct {
+	*straight
+	kept, lost unibus.ID
+	carol      *unibus.Identity
+	whole      string // the database as it was before
+}
+
+func newLosing(t *testing.T) *losing {
+	t.Helper()
+	s := &losing{straight: newStraight(t)}
+	s.carol = s.add("carol")
+	carol, bob := s.connect(s.carol, "carol"), s.connect(s.add("bob"), "bob")
 	kept, lost := s.room("kept"), s.room("lost")
-	s.must(lost.Invite(s.ctx, unibus.RoleMember, bob.Key()))
-	if _, err := bob.MyRooms(s.ctx); err != nil {
-		t.Fatal(err)
-	}
+	s.kept, s.lost = kept.ID(), lost.ID()
+	s.must(lost.Invite(s.ctx, unibus.RoleMember, bob.Key(), carol.Key()))
+	_, err := carol.MyRooms(s.ctx)
+	s.must(err)
 	theirs, err := bob.Room(s.ctx, "lost")
 	s.must(err)
 	s.must(theirs.Leave(s.ctx))
-	s.must(s.alice.Close())
-	s.must(bob.Close())
-	// As of a store that was restored from before the room was made.
+	for _, c := range []*unibus.Client{s.alice, bob, carol} {
+		s.must(c.Close())
+	}
+	s.whole = filepath.Join(s.dir, "whole.db")
+	s.exec("VACUUM INTO ?", s.whole)
 	s.exec("DELETE FROM entries WHERE log = (SELECT id FROM rooms WHERE subject = 'lost')")
 	s.exec("DELETE FROM members WHERE room = (SELECT id FROM rooms WHERE subject = 'lost')")
 	s.exec("DELETE FROM rooms WHERE subject = 'lost'")
 	s.must(os.Remove(filepath.Join(filepath.Dir(s.path()), "heads."+filepath.Base(s.path()))))
+	return s
+}
 
-	again := s.connect(s.aliceID, "alice")
-	denied := func(err error) {
-		t.Helper()
-		s.fails(err, unibus.ErrIntegrity, "the store denies the log that was verified up to entry 2", remedy.AcceptLoss)
+// denied fails unless an error says that the room is lost.
+func (s *losing) denied(err error) {
+	s.Helper()
+	s.fails(err, unibus.ErrIntegrity, "the store denies the log that was verified up to entry", remedy.AcceptLoss)
+}
+
+// as connects to a database.
+func (s *losing) as(id *unibus.Identity, name, database string) *unibus.Client {
+	s.Helper()
+	o := s.options(id, name)
+	o.Store = "sqlite:" + database
+	c, err := unibus.Connect(s.ctx, o)
+	s.must(err)
+	s.Cleanup(func() { c.Close() })
+	return c
+}
+
+// lists checks which rooms a client is in.
+func (s *losing) lists(c *unibus.Client, want ...unibus.ID) {
+	s.Helper()
+	rooms, err := c.MyRooms(s.ctx)
+	if err != nil || len(rooms) != len(want) {
+		s.Fatalf("the rooms are %v, %v", rooms, err)
 	}
-	_, err = again.MyRooms(s.ctx)
-	denied(err)
+	for i, r := range rooms {
+		if r.ID() != want[i] {
+			s.Errorf("room %d is %s", i, r.Subject())
+		}
+	}
+}
+
+// TestLostRoom: a room that was verified, and of which the store has nothing any more, is told of by whoever lists rooms,
+// names it or makes another of its subject, until a person takes it for lost; one that was left is nobody's loss.
+func TestLostRoom(t *testing.T) {
+	s := newLosing(t)
+	again := s.connect(s.aliceID, "alice")
+	_, err := again.MyRooms(s.ctx)
+	s.denied(err)
 	_, err = again.Room(s.ctx, "lost")
-	denied(err)
+	s.denied(err)
 	_, err = again.CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
-	denied(err)
+	s.denied(err)
 	s.fails(again.AcceptLoss(s.ctx, "kept"), unibus.ErrInvalid, "the store has it", remedy.None)
 	s.fails(again.AcceptLoss(s.ctx, "never"), unibus.ErrNotFound, "nothing was verified", remedy.None)
-	s.must(again.AcceptLoss(s.ctx, "lost"))
-	s.must(again.AcceptLoss(s.ctx, lost.ID().String())) // twice is as once
-	rooms, err := again.MyRooms(s.ctx)
-	s.must(err)
-	if len(rooms) != 1 || rooms[0].ID() != kept.ID() {
-		t.Errorf("the rooms are %v", rooms)
-	}
+	s.must(again.AcceptLoss(s.ctx, s.lost.String()))
+	s.must(again.AcceptLoss(s.ctx, "lost")) // twice is as once
+	s.lists(again, s.kept)
 	_, err = again.Room(s.ctx, "lost")
 	s.fails(err, unibus.ErrNotFound, "", remedy.ListRooms)
 	anew, err := again.CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
@@ -57,4 +97,18 @@ func TestLostRoom(t *testing.T) {
 	if r, err := again.Room(s.ctx, "lost"); err != nil || r.ID() != anew.ID() {
 		t.Errorf("the subject means %v, %v", r, err)
 	}
+	// By its name it is the lost one that is taken for lost, though another room has that now.
+	carol := s.connect(s.carol, "carol")
+	s.must(carol.AcceptLoss(s.ctx, "lost"))
+	s.lists(carol)
+}
+
+// TestLostAgain: a room that was taken for lost, and came back, is told of when it is lost once more.
+func TestLostAgain(t *testing.T) {
+	s := newLosing(t)
+	s.must(s.as(s.carol, "carol", s.path()).AcceptLoss(s.ctx, "lost"))
+	s.lists(s.as(s.carol, "carol", s.path()))
+	s.lists(s.as(s.carol, "carol", s.whole), s.lost)
+	_, err := s.as(s.carol, "carol", s.path()).MyRooms(s.ctx)
+	s.denied(err)
 }

@@ -28,6 +28,7 @@ type link struct {
 	makes     bool   // a store that is not there is made
 	connected func() // called when the connection stands again
 
+	bus     ID // that was logged in to
 	store   store.Store
 	conn    *bus.Conn    // nil straight at a SQLite store
 	streams *bus.Streams // of rooms, straight at a JetStream store
@@ -150,6 +151,7 @@ func (l *link) hello(ctx context.Context) (ID, error) {
 
 // login connects, for the rooms that are known to be used.
 func (l *link) login(ctx context.Context, id ID) error {
+	l.bus = id
 	o := l.dialOptions()
 	o.Bus = id
 	for _, name := range l.o.Rooms {
@@ -172,7 +174,7 @@ func (l *link) login(ctx context.Context, id ID) error {
 			return changed
 		}
 	}
-	return l.o.explain(err)
+	return l.explain(ctx, err)
 }
 
 // checkBus verifies a bus log's first statement, and that it is the bus this address, and this
@@ -199,7 +201,8 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 	case pinned.IsZero():
 		return first.ID, l.firstContact(ctx, address, first, e.By)
 	case pinned != first.ID:
-		return ID{}, fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
+		err := fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s: somebody may be in between, or it was made anew", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
+		return ID{}, remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
 	}
 	return first.ID, nil
 }
@@ -223,15 +226,42 @@ func (l *link) firstContact(ctx context.Context, address string, first *ledger.S
 
 // refused says why the bus ended the connection for good, and what to do about it; nil while it has not.
 // Whatever fails meanwhile may only say that the connection is gone.
-func (l *link) refused() error { return l.o.explain(l.conn.Err()) }
+func (l *link) refused() error { return l.explain(context.Background(), l.conn.Err()) }
+
+// explain says what to do about a refused or failed connection, and why it was refused, if what was verified of the bus says
+// that: servers tell nobody.
+func (l *link) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, ErrDenied) || l.bus.IsZero() {
+		return l.o.explain(err)
+	}
+	s, perr := l.pins.Logs.State(ctx, l.bus)
+	if perr != nil || s.Bus == nil {
+		return l.o.explain(err)
+	}
+	return l.o.outside(s.Bus.User(l.o.Identity.Key()))
+}
+
+// outside is the ErrDenied of whoever is not let in; u is what the bus log says of it, as last verified, nil for nothing.
+func (o *Options) outside(u *User) error {
+	key := o.Identity.Key()
+	switch {
+	case u == nil || u.ActiveAt(time.Now()):
+		err := fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, key)
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: key, User: o.Name})
+	case !u.Active:
+		err := fmt.Errorf("%w: %s (%s) was revoked, at %s", ErrDenied, u.Name, key, u.Revoked.UTC().Format(time.RFC3339))
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowAgain, Key: key, User: u.Name})
+	}
+	err := fmt.Errorf("%w: the access of %s (%s) ended at %s", ErrDenied, u.Name, key, u.Expires.UTC().Format(time.RFC3339))
+	return remedy.With(err, remedy.Remedy{Kind: remedy.Extend, User: u.Name})
+}
 
 // explain says what to do about a refused or failed connection.
 func (o *Options) explain(err error) error {
 	switch {
 	case o.Store != "":
 	case errors.Is(err, ErrDenied):
-		err = fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, o.Identity.Key())
-		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: o.Identity.Key(), User: o.Name})
+		return o.outside(nil)
 	case errors.Is(err, bus.ErrUnanswered):
 		return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtService})
 	case errors.Is(err, ErrUnavailable):

@@ -199,7 +199,7 @@ func TestRevokedStraight(t *testing.T) {
 	s.must(s.alice.RevokeUsers(s.ctx, "", bob.Key()))
 	his := s.connect(bob, "bob")
 	_, err := his.CreateRoom(s.ctx, "mine", unibus.DefaultPolicy())
-	s.fails(err, unibus.ErrDenied, "", remedy.None)
+	s.fails(err, unibus.ErrDenied, "", remedy.AllowAgain)
 }
 
 // TestCardsAreKept: the card of somebody whom a key was once sealed for is not asked for again, by later processes

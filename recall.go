@@ -75,6 +75,29 @@ func recalled(ctx context.Context, o Options) (*pins.Pins, error) {
 	return pins.Open(ctx, o.StateFile())
 }
 
+// Forget gives up which bus is behind an address, as errors name it, so that whichever is there next is pinned; sure is asked
+// before that is done. ErrNotFound when none is known there. What was verified of the bus itself is kept.
+func Forget(ctx context.Context, o Options, address string, sure func(ID) error) (ID, error) {
+	p, err := recalled(ctx, o)
+	if err != nil {
+		return ID{}, err
+	}
+	id := ID{}
+	if p != nil {
+		defer p.Close()
+		if id, err = p.Servers.Bus(ctx, address); err != nil {
+			return ID{}, err
+		}
+	}
+	if id.IsZero() {
+		return ID{}, fmt.Errorf("%s: %w: no bus was met there", redact.URL(address), ErrNotFound)
+	}
+	if err := sure(id); err != nil {
+		return ID{}, err
+	}
+	return id, p.Servers.Forget(ctx, address)
+}
+
 const joinedServer = "joined server"
 
 // joined is the server to go to when none is named.

@@ -29,9 +29,10 @@ type rooms struct {
 
 	mu   sync.Mutex
 	open map[ID]*Room
+	lost losses
 }
 
-func newRooms(c *Client) *rooms { return &rooms{c: c, open: map[ID]*Room{}} }
+func newRooms(c *Client) *rooms { return &rooms{c: c, open: map[ID]*Room{}, lost: losses{c: c}} }
 
 // known returns a room if it is open; nil if it is not.
 func (o *rooms) known(id ID) *Room {
@@ -92,7 +93,7 @@ func (o *rooms) pinned(ctx context.Context, id ID) (*Room, error) {
 // opened remembers a room that was brought up to date, if it is one; synced is what came of that.
 func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error) {
 	if errors.Is(synced, mirror.ErrGone) {
-		gone, err := o.gone(ctx, r.r.State())
+		gone, err := o.lost.has(ctx, r.r.State())
 		if err != nil {
 			return nil, err
 		}
@@ -108,6 +109,9 @@ func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error
 	}
 	if r.r.Ledger() == nil {
 		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", r.r.ID, ErrInvalid)
+	}
+	if err := o.lost.set(ctx, r.r.ID, ""); err != nil { // if it is lost again, that is another loss
+		return nil, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -258,7 +262,7 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlisted, err := c.rooms.unlisted(ctx, rooms)
+	unlisted, err := c.rooms.unlisted(ctx)
 	if err != nil {
 		return nil, err
 	}

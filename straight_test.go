@@ -188,7 +188,7 @@ func TestAnotherBus(t *testing.T) {
 	s.must(other.alice.Close())
 	s.must(swap(filepath.Dir(s.path()), filepath.Dir(other.path())))
 	_, err = unibus.Connect(s.ctx, s.options(s.aliceID, "alice"))
-	s.fails(err, unibus.ErrOtherBus, "it was the bus", remedy.None)
+	s.fails(err, unibus.ErrOtherBus, "it was the bus", remedy.ForgetBus)
 	if !errors.Is(err, unibus.ErrIntegrity) {
 		t.Errorf("%v is no finding", err)
 	}

@@ -2,7 +2,10 @@ package unibus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // UserDiff is how the allowlist differs from a list of those who are to be on it.
@@ -10,6 +13,8 @@ type UserDiff struct {
 	Add    []NewUser
 	Rename []Renaming
 	Revoke []User // whom the list does not have
+
+	taken map[string]User // the names on the allowlist, and whose they are
 }
 
 // Renaming is a user who is to be called otherwise.
@@ -26,10 +31,11 @@ func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) 
 // when a key or a name stands twice in the list, or a name cannot be.
 func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	var d UserDiff
+	d.taken = map[string]User{}
 	there := map[PublicKey]User{}
 	for _, u := range on {
 		if u.Active {
-			there[u.Key] = u
+			there[u.Key], d.taken[u.Name] = u, u
 		}
 	}
 	wanted, names := map[PublicKey]bool{}, map[string]bool{}
@@ -60,40 +66,99 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	return d, nil
 }
 
-// Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free. Its kinds of errors are
-// those of RevokeUsers, SetUsers and AddUsers; what was done before stays done, and the next CompareUsers finds the rest.
-// ErrExists when people are to have each other's names: that takes a third name between.
-func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
-	if len(d.Revoke) > 0 {
-		keys := make([]PublicKey, len(d.Revoke))
-		for i, u := range d.Revoke {
-			keys[i] = u.Key
-		}
-		if err := c.RevokeUsers(ctx, "", keys...); err != nil {
-			return err
-		}
+// Check is ErrExists when the names of the difference cannot be given one after the other: people are to have each other's, or
+// one is that of somebody who keeps it. It changes nothing, and asks nobody.
+func (d *UserDiff) Check() error {
+	_, err := d.rounds()
+	return err
+}
+
+// rounds are the renamings in an order in which each name is free when its turn comes: a name that another gives up is free in
+// the entry after that.
+func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
+	taken := maps.Clone(d.taken)
+	for _, u := range d.Revoke {
+		delete(taken, u.Name)
 	}
-	// A name that another gives up is free in the entry after that.
 	for left := d.Rename; len(left) > 0; {
-		var now []UserChange
-		var later []Renaming
+		var now, later []Renaming
 		for _, r := range left {
-			if c.self.Allowlist().ByName(r.Name) == nil {
-				now = append(now, UserChange{Key: r.User.Key, Name: &r.Name})
-			} else {
+			if _, busy := taken[r.Name]; busy {
 				later = append(later, r)
+			} else {
+				now = append(now, r)
 			}
 		}
 		if len(now) == 0 {
-			return nameTaken(c.self.Allowlist().ByName(left[0].Name))
+			u := taken[left[0].Name]
+			return nil, nameTaken(&u)
 		}
-		if err := c.SetUsers(ctx, now...); err != nil {
+		for _, r := range now {
+			delete(taken, r.User.Name)
+			u := r.User
+			u.Name = r.Name
+			taken[r.Name] = u
+		}
+		rounds, left = append(rounds, now), later
+	}
+	for _, u := range d.Add {
+		if by, busy := taken[u.Name]; busy {
+			return nil, nameTaken(&by)
+		}
+	}
+	return rounds, nil
+}
+
+// Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free, and last of all
+// revokes the caller, if that is to be. Its kinds of errors are those of RevokeUsers, SetUsers and AddUsers; with that of
+// Check nothing is done. What was done before stays done, and the next CompareUsers finds the rest.
+func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
+	rounds, err := d.rounds()
+	if err != nil {
+		return err
+	}
+	var gone, self []PublicKey
+	for _, u := range d.Revoke {
+		if u.Key == c.Key() {
+			self = append(self, u.Key)
+		} else {
+			gone = append(gone, u.Key)
+		}
+	}
+	if err := revokeAll(ctx, c, gone); err != nil {
+		return err
+	}
+	for _, round := range rounds {
+		changes := make([]UserChange, len(round))
+		for i, r := range round {
+			changes[i] = UserChange{Key: r.User.Key, Name: &r.Name}
+		}
+		if err := c.SetUsers(ctx, changes...); err != nil {
 			return err
 		}
-		left = later
 	}
-	if len(d.Add) == 0 {
-		return nil
+	if len(d.Add) > 0 {
+		if err := c.AddUsers(ctx, d.Add...); err != nil {
+			return err
+		}
 	}
-	return c.AddUsers(ctx, d.Add...)
+	return revokeAll(ctx, c, self)
+}
+
+// revokeAll revokes those who are still there: another admin may be at the same.
+func revokeAll(ctx context.Context, c *Client, keys []PublicKey) error {
+	for {
+		keys = slices.DeleteFunc(slices.Clone(keys), func(key PublicKey) bool {
+			u := c.self.Allowlist().User(key)
+			return u == nil || !u.Active
+		})
+		if len(keys) == 0 {
+			return nil
+		}
+		known := c.self.Bus.State().Head
+		err := c.RevokeUsers(ctx, "", keys...)
+		if !errors.Is(err, ErrNotFound) || c.self.Bus.State().Head == known {
+			return err
+		}
+	}
 }

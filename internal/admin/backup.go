@@ -2,12 +2,14 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -43,9 +45,35 @@ func BackupTo(ctx context.Context, from store.Backend, w io.Writer, now time.Tim
 	return r, err
 }
 
+// whole is ErrDamaged for a store whose file is damaged, or that lists a room beyond its log: what is not there at all no
+// archive would tell of.
+func whole(ctx context.Context, from store.Backend) error {
+	if file, ok := from.(interface{ CheckFile(context.Context) error }); ok {
+		if err := file.CheckFile(ctx); err != nil {
+			return err
+		}
+	}
+	for room, err := range from.Rooms(ctx, crypto.ID{}) {
+		if err != nil {
+			return err
+		}
+		head, err := store.HeadOf(ctx, from, room.ID)
+		switch {
+		case errors.Is(err, store.ErrNotFound), err == nil && head.Seq < room.Seq:
+			return fmt.Errorf("%w: the log of the room %s ends at entry %d, and is listed as of entry %d", store.ErrDamaged, room.Subject, head.Seq, room.Seq)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
 // store writes the files of a whole store, which has so many logs.
 func (a *archiver) store(ctx context.Context, from store.Backend, r *Report, all int64, progress Progress) error {
 	if err := a.begin(manifest{Bus: r.Bus, Logs: all}); err != nil {
+		return err
+	}
+	if err := whole(ctx, from); err != nil {
 		return err
 	}
 	var proof proof

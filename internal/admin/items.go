@@ -56,10 +56,7 @@ func (p *proof) check(i item) error {
 	case i.card != nil:
 		return checkCard(i.card)
 	case i.key != nil:
-		if len(i.key.Sealed) != crypto.SealedSize {
-			return fmt.Errorf("%w: a sealed key of room %s for %s has %d bytes", store.ErrDamaged, i.key.Room, i.key.Endpoint, len(i.key.Sealed))
-		}
-		return nil
+		return checkSealed(i.key)
 	case p.fold == nil || p.log != i.entry.Log:
 		p.fold, p.log = new(ledger.Fold), i.entry.Log
 	}
@@ -67,15 +64,31 @@ func (p *proof) check(i item) error {
 	if err != nil {
 		return fmt.Errorf("%w: log %s: %w", store.ErrDamaged, p.log, err)
 	}
-	if c.Entry.Log != p.log {
-		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, c.Entry.Log, p.log)
+	if c.Entry.Log != p.log || c.Entry.Seq != i.entry.Seq {
+		return fmt.Errorf("%w: entry %d of the log %s stands at place %d of %s", store.ErrDamaged, c.Entry.Seq, c.Entry.Log, i.entry.Seq, p.log)
+	}
+	return nil
+}
+
+// checkSealed is ErrDamaged for a sealed key that can be nobody's.
+func checkSealed(k *store.SealedCopy) error {
+	if len(k.Sealed) != crypto.SealedSize {
+		return fmt.Errorf("%w: a sealed key of room %s for %s has %d bytes", store.ErrDamaged, k.Room, k.Endpoint, len(k.Sealed))
+	}
+	for _, key := range []crypto.PublicKey{k.Endpoint, k.Sealer} {
+		if _, err := crypto.NewPublicKey(key[:]); err != nil {
+			return fmt.Errorf("%w: a sealed key of room %s is for, or by, what is no user: %v", store.ErrDamaged, k.Room, err)
+		}
 	}
 	return nil
 }
 
 // checkCard is ErrDamaged for a card that is not what its owner has signed.
 func checkCard(c *store.Card) error {
-	_, err := crypto.OpenCard(c.Statement, c.Endpoint)
+	_, err := crypto.NewPublicKey(c.Endpoint[:]) // of none a card would be anybody's
+	if err == nil {
+		_, err = crypto.OpenCard(c.Statement, c.Endpoint)
+	}
 	if err != nil {
 		err = remedy.With(fmt.Errorf("card of %s: %w: %v", c.Endpoint, store.ErrDamaged, err), remedy.Remedy{Kind: remedy.MendCard, User: c.Endpoint.String()})
 	}

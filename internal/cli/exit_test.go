@@ -95,7 +95,6 @@ func TestHints(t *testing.T) {
 		{unibus.ErrNoBus, "unibus room create or unibus user add"},
 		{unibus.ErrStateDamaged, ".db away while no unibus runs"},
 		{unibus.ErrStateNotKept, "has to be yours to write"},
-		{unibus.ErrOtherBus, "ask whoever runs the bus"},
 		{store.ErrDamagedThere, "unibus doctor"},
 		{store.ErrDamaged, "unibus restore ARCHIVE"},
 		{syscall.ENOSPC, "make room"},

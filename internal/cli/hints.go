@@ -52,8 +52,6 @@ func (a *app) hintOfKind(err error) string {
 		return "no server did this: bring back a copy of it that is as new, or " + a.hintForget()
 	case errors.Is(err, unibus.ErrStateNotKept):
 		return "the folder " + a.set.stateDir() + " has to be yours to write, and its disk to have room"
-	case errors.Is(err, unibus.ErrOtherBus):
-		return "ask whoever runs the bus whether it was made anew; to accept the new one, " + a.hintForget()
 	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
 		return a.found.hint()
 	case errors.Is(err, store.ErrDamagedThere):
@@ -119,6 +117,7 @@ const (
 	// Of the command line and the settings.
 	hintServer         = "unibus serve prints where its clients connect: nats://HOST:PORT#BUSID, for unibus join; --server takes what is before the #"
 	hintThroughService = "without --store everything goes through the service"
+	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
 	hintSettings       = "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
 	hintVersion        = "unibus version"
@@ -128,7 +127,7 @@ const (
 	hintUserThere    = "unibus user show USER shows it; another name, role or end: unibus user set USER"
 	hintSkipExisting = "to add the others: --skip-existing"
 	hintInviteOthers = "to invite the others: --skip-existing"
-	hintThirdName    = "two who are to have each other's names: give one of them a third name first, with unibus user set USER --name NAME"
+	hintNameKept     = "who has it keeps it: another name in the file; or, of who is not in it, --prune; or, of two who are to have each other's, a third one first, with unibus user set USER --name NAME"
 	// Of stores: which one, and how it is looked after.
 	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
 	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"

@@ -357,6 +357,9 @@ func (j *jsonTest) leaving() {
 func (j *jsonTest) operators() {
 	j.one("backup", "admin", "backup", "all.tar.gz", "--data", "data")
 	j.list("verify", exitDone, "admin", "verify", "ops", "--store", "sqlite:data/unibus.db")
+	j.one("verify --accept", "admin", "verify", "ops", "--accept", "1")
+	j.value("One value: verify --accept", j.printed(acceptedJSON{Lost: true}))
+	j.one("forget", "dave", "forget", os.Getenv("UNIBUS_SERVER"), "--yes")
 	j.list("verify FILE", exitDone, "admin", "verify", "all.tar.gz")
 	j.one("restore", "admin", "restore", "all.tar.gz", "--store", "sqlite:restored.db")
 	j.one("migrate --dry-run", "admin", "migrate", "--from", "sqlite:restored.db", "--to", "sqlite:copy.db", "--dry-run")

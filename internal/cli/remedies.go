@@ -39,8 +39,10 @@ func hintRemedy(r remedy.Remedy) string {
 	switch r.Kind {
 	case remedy.AcceptLoss, remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
 		return hintHistory(r)
-	case remedy.AllowSelf, remedy.AllowUser, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
+	case remedy.AllowSelf, remedy.AllowAgain, remedy.Extend, remedy.AllowUser, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
 		return hintUser(r)
+	case remedy.ForgetBus:
+		return "ask whoever runs the bus whether it was made anew; to accept the new one: unibus forget " + shellQuoted(r.Path)
 	case remedy.MakePrivate:
 		return "if it is still yours alone: chmod 600 " + r.Path
 	case remedy.ConfirmSubject:
@@ -66,6 +68,10 @@ func hintUser(r remedy.Remedy) string {
 	switch r.Kind {
 	case remedy.AllowSelf:
 		return fmt.Sprintf("if the clock of this machine is right (date -u), ask an admin to run: unibus user add %s --name %s", r.Key, cmp.Or(r.User, "NAME"))
+	case remedy.AllowAgain:
+		return fmt.Sprintf("ask an admin to run: unibus user add %s --name %s", r.Key, r.User)
+	case remedy.Extend:
+		return fmt.Sprintf("an admin can give them more time: unibus user set %s --expires 30d", r.User)
 	case remedy.AllowUser:
 		return fmt.Sprintf("an admin allows it: unibus user add %s", r.Key)
 	case remedy.ConfirmName:
@@ -86,7 +92,7 @@ func hintHistory(r remedy.Remedy) string {
 	}
 	switch r.Kind {
 	case remedy.AcceptLoss:
-		return fmt.Sprintf("%s; to take the room for lost: unibus verify %s --accept 0", hintAskRestored, shellQuoted(r.Room))
+		return fmt.Sprintf("%s; to take the room for lost: unibus verify %s --accept 0", hintAskRestored, r.RoomID)
 	case remedy.AcceptLog:
 		return fmt.Sprintf("%s; to accept it as it is now: unibus verify %s --accept %x", hintAskRestored, room, r.Hash[:8])
 	case remedy.AcceptPlace:

@@ -14,8 +14,12 @@ import (
 
 // Many rooms at once: rooms ls finds them, rekey renews the keys of those that are named or stale.
 
-// newRooms makes the group rooms.
-func newRooms(a *app) *cobra.Command { return newGroup("rooms", "Find rooms", newRoomsLs(a)) }
+// newRooms makes the group rooms, which by itself lists mine.
+func newRooms(a *app) *cobra.Command {
+	c := newGroup("rooms", "List my rooms", newRoomsLs(a))
+	c.RunE = a.client((&roomsLsCommand{a: a}).run)
+	return c
+}
 
 // roomsLsCommand is rooms ls and its flags.
 type roomsLsCommand struct {

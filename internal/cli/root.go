@@ -76,12 +76,18 @@ func newRoot(a *app) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: a.prepare,
 		Args:              cobra.NoArgs,
-		RunE:              showHelp,
+	}
+	version := root.Flags().Bool("version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *version {
+			return printVersion(a.out)
+		}
+		return showHelp(cmd, args)
 	}
 	root.SetFlagErrorFunc(flagError)
 	a.set.define(root.PersistentFlags())
 	completeValues(root, "output", "text", "json")
-	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
+	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
 		newInvite(a), newKick(a), newLeave(a), newRole(a), newMembers(a), newRekey(a),
 		newPub(a), newSub(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newCompletion(a), newVersion(a))
 	checkArgs(root)

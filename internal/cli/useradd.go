@@ -205,7 +205,8 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 	seen := map[string]int{} // in which line
 	lines := bufio.NewScanner(in)
 	for n := 1; lines.Scan(); n++ {
-		line, _, _ := strings.Cut(lines.Text(), "#") // no key, card or name has one
+		text := strings.TrimPrefix(lines.Text(), "\ufeff") // as editors of some systems begin a file
+		line, _, _ := strings.Cut(text, "#")               // no key, card or name has one
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
 			continue

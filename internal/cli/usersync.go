@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -90,6 +89,9 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 		shown.Added = append(shown.Added, changedJSON{u.Key, u.Name, ""})
 		rows = append(rows, []string{"+", u.Name, u.Key.String()})
 	}
+	if err := d.Check(); err != nil {
+		return hinted(err, hintNameKept)
+	}
 	show := func() error {
 		return s.a.out.value(shown, func() { s.a.out.table(nil, rows) })
 	}
@@ -109,9 +111,6 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 		return err
 	}
 	err = d.Apply(ctx, c)
-	if errors.Is(err, unibus.ErrExists) {
-		err = hinted(err, hintThirdName)
-	}
 	if err == nil && s.a.out.json {
 		err = show()
 	}

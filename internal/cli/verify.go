@@ -134,6 +134,7 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 		if err := c.AcceptLoss(ctx, names[0]); !errors.Is(err, unibus.ErrInvalid) && !errors.Is(err, unibus.ErrNotFound) {
 			if err == nil {
 				v.a.notice("%s is taken for lost", names[0])
+				err = v.a.out.value(acceptedJSON{Room: names[0], Lost: true}, func() {})
 			}
 			return err
 		}
@@ -165,13 +166,20 @@ func (v *verifyCommand) acceptRoom(ctx context.Context, r *unibus.Room) error {
 			return err
 		}
 		v.a.notice("%s is taken for what it is up to place %d", r.Subject(), place)
-		return nil
+		return v.a.out.value(acceptedJSON{Room: r.Subject(), Accepted: v.accept}, func() {})
 	}
 	if err := r.Accept(ctx, unibus.AcceptHistory(v.accept)); err != nil {
 		return err
 	}
 	v.a.notice("%s goes on with the history that is verified here", r.Subject())
-	return nil
+	return v.a.out.value(acceptedJSON{Room: r.Subject(), Accepted: v.accept}, func() {})
+}
+
+// acceptedJSON is what was settled: a place or the beginning of a hash, or that a room is lost.
+type acceptedJSON struct {
+	Room     string `json:"room,omitempty"` // empty: it is the allowlist
+	Accepted string `json:"accepted,omitempty"`
+	Lost     bool   `json:"lost,omitempty"`
 }
 
 // verifyBus checks the allowlist, and exports it if that is wanted; or settles that its log went back.
@@ -185,7 +193,7 @@ func (v *verifyCommand) verifyBus(ctx context.Context, c *unibus.Client) error {
 			return fmt.Errorf("hash %s: %w: the bus log ends at entry %d (%.16s)", v.accept, unibus.ErrNotFound, found.Entries, found.Head)
 		}
 		v.a.notice("the bus goes on with entry %d", found.Entries)
-		return nil
+		return v.a.out.value(acceptedJSON{Room: "", Accepted: v.accept}, func() {})
 	}
 	out := v.a.out
 	if oerr := out.value(found, func() {

@@ -154,7 +154,7 @@ func TestDenied(t *testing.T) {
 	p.liar.heads = func([]ledger.Head) ([]ledger.Head, error) { return make([]ledger.Head, 1), nil }
 	err := l.Sync(t.Context())
 	w.is(err, ErrRolledBack)
-	if want := (remedy.Remedy{Kind: remedy.AskOperator, Room: "room", RoomID: l.ID()}); remedy.Of(err) != want || !strings.Contains(err.Error(), "room room") {
+	if want := (remedy.Remedy{Kind: remedy.AcceptLoss, Room: "room", RoomID: l.ID()}); remedy.Of(err) != want || !strings.Contains(err.Error(), "room room") {
 		t.Errorf("%v, %+v", err, remedy.Of(err))
 	}
 }

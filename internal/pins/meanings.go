@@ -84,13 +84,27 @@ func (s Servers) Bus(ctx context.Context, address string) (bus crypto.ID, err er
 
 // Buses returns the buses that were met, behind whatever address.
 func (s Servers) Buses(ctx context.Context) ([]crypto.ID, error) {
-	all := row{"servers", "which buses were met", `SELECT DISTINCT bus FROM intact_servers`, nil}
+	none := crypto.ID{}
+	all := row{"servers", "which buses were met", `SELECT DISTINCT bus FROM intact_servers WHERE bus <> ?`, []any{none[:]}}
 	return list(ctx, s.meanings.db, durable, all, func(bus *crypto.ID) []any { return []any{sqlite.Blob(bus[:])} })
 }
 
 // Pin remembers the bus behind an address. The error is ErrContradiction when another is remembered.
 func (s Servers) Pin(ctx context.Context, address string, bus crypto.ID) error {
+	before, err := s.Bus(ctx, address)
+	if err == nil && before.IsZero() { // none was met there, or it was forgotten
+		return s.meanings.replace(ctx, bus[:], address)
+	}
+	if err != nil {
+		return err
+	}
 	return s.meanings.pin(ctx, bus[:], address)
+}
+
+// Forget gives up which bus is behind an address. No row of the table is ever removed: it means none from then on.
+func (s Servers) Forget(ctx context.Context, address string) error {
+	none := crypto.ID{}
+	return s.meanings.replace(ctx, none[:], address)
 }
 
 // Names are the keys that the names of a bus's users mean.

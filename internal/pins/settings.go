@@ -14,6 +14,17 @@ func (s Settings) Get(ctx context.Context, name string) (value string, err error
 	return value, err
 }
 
+// All returns the settings whose names begin so, by name.
+func (s Settings) All(ctx context.Context, prefix string) (map[string]string, error) {
+	all := row{"settings", "the settings", `SELECT name, value FROM intact_settings WHERE substr(name, 1, ?) = ?`, []any{len(prefix), prefix}}
+	found, err := list(ctx, s.db, durable, all, func(one *[2]string) []any { return []any{&one[0], &one[1]} })
+	settings := map[string]string{}
+	for _, one := range found {
+		settings[one[0]] = one[1]
+	}
+	return settings, err
+}
+
 // Set remembers a setting.
 func (s Settings) Set(ctx context.Context, name, value string) error {
 	if err := s.db.write(ctx, durable, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value); err != nil {

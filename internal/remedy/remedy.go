@@ -23,6 +23,8 @@ const (
 	StoreCredentials      // a store is for who runs the servers
 	UseServer             // messages need one
 	AllowSelf             // Key, User: who asks is not on the allowlist
+	AllowAgain            // Key, User: who asks was revoked
+	Extend                // User: whose time is over
 	AllowUser             // Key: somebody else is not
 	AskAdmin              // of the bus
 	ListRooms             // one's own
@@ -45,6 +47,7 @@ const (
 	AcceptLog             // Room, or none for the bus, and Hash: a log went back
 	AcceptPlace           // Room, Place: a room's messages went back
 	ChooseHistory         // Room, Hash: two are proven
+	ForgetBus             // Path: an address where another bus was before
 	JoinAnew              // the history is another's, which this state directory has not verified
 	ReadFewer             // rooms at once
 

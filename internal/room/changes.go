@@ -126,8 +126,8 @@ func (r Changes) Invite(ctx context.Context, role ledger.Role, keys ...crypto.Pu
 		}
 		invite := &ledger.Invite{}
 		for _, key := range keys {
-			if !r.Active(key) {
-				return nil, remedy.With(fmt.Errorf("%s: %w: not on the allowlist", key, store.ErrDenied), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
+			if err := r.mayCome(key); err != nil {
+				return nil, err
 			}
 			invite.Members = append(invite.Members, ledger.NewMember{Key: key, Role: role})
 		}
@@ -144,6 +144,17 @@ func (r Changes) Invite(ctx context.Context, role ledger.Role, keys ...crypto.Pu
 		p.Key.Key, err = r.Keys.Get(ctx, s.Room.Epochs, p.Key.Epoch)
 		return p, err
 	})
+}
+
+// mayCome refuses who may not connect, and would wait for a key in vain.
+func (r Changes) mayCome(key crypto.PublicKey) error {
+	switch u := r.Allowlist().User(key); {
+	case u.ActiveAt(time.Now()):
+		return nil
+	case u != nil && u.Active:
+		return remedy.With(fmt.Errorf("%s: %w: their access ended at %s", u.Name, store.ErrDenied, u.Expires.UTC().Format(time.RFC3339)), remedy.Remedy{Kind: remedy.Extend, User: u.Name})
+	}
+	return remedy.With(fmt.Errorf("%s: %w: not on the allowlist", key, store.ErrDenied), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
 }
 
 // Kick removes members and rekeys in the same entry, so that they can read nothing from then on.
