@@ -28,14 +28,27 @@ func flagError(cmd *cobra.Command, err error) error {
 		if unknown.GetSpecifiedShortnames() != "" {
 			name = name[1:]
 		}
-		if name == "--version" {
-			hint = hintVersion
+		if near := nearFlag(cmd, strings.TrimLeft(name, "-")); near != "" {
+			hint = hintNear([]string{"--" + near})
 		}
 		return hinted(usage("%s: unknown flag", name), hint)
 	case errors.As(err, &lacking):
 		return hinted(usage("--%s: it needs a value", lacking.GetFlag().Name), hint)
 	}
 	return hinted(usage("%w", err), hint)
+}
+
+// nearFlag is the flag of a command that is spelled most nearly like a name, if any is near enough to have been meant.
+func nearFlag(cmd *cobra.Command, name string) (near string) {
+	best := max(1, len(name)/3) + 1
+	look := func(f *pflag.Flag) {
+		if d := distance(name, f.Name); d < best && !f.Hidden {
+			best, near = d, f.Name
+		}
+	}
+	cmd.InheritedFlags().VisitAll(look)
+	cmd.NonInheritedFlags().VisitAll(look)
+	return near
 }
 
 // refused says that a flag cannot have a value, and where that was given: in place, or on the command line.

@@ -14,10 +14,10 @@ import (
 
 // Many rooms at once: rooms ls finds them, rekey renews the keys of those that are named or stale.
 
-// newRooms makes the group rooms, which by itself lists mine.
+// newRooms makes the group rooms, which by itself is rooms ls.
 func newRooms(a *app) *cobra.Command {
 	c := newGroup("rooms", "List my rooms", newRoomsLs(a))
-	c.RunE = a.client((&roomsLsCommand{a: a}).run)
+	(&roomsLsCommand{a: a}).define(c)
 	return c
 }
 
@@ -32,21 +32,23 @@ type roomsLsCommand struct {
 
 // newRoomsLs makes rooms ls.
 func newRoomsLs(a *app) *cobra.Command {
-	l := &roomsLsCommand{a: a}
-	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs,
-		PreRunE: func(*cobra.Command, []string) error {
-			if l.all && l.member != "" {
-				return usage("--all or --member, not both")
-			}
-			return nil
-		},
-		RunE: a.client(l.run),
+	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs}
+	(&roomsLsCommand{a: a}).define(c)
+	return c
+}
+
+// define has a command list rooms, and adds the flags for that.
+func (l *roomsLsCommand) define(c *cobra.Command) {
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if l.all && l.member != "" {
+			return usage("--all or --member, not both")
+		}
+		return nil
 	}
+	c.RunE = l.a.client(l.run)
 	c.Flags().BoolVar(&l.all, "all", false, "every room of the bus (for admins)")
 	c.Flags().StringVar(&l.member, "member", "", "the rooms of `USER` (for admins)")
-	_ = c.RegisterFlagCompletionFunc("member", completer{a}.users) // the flag exists
-	return c
+	_ = c.RegisterFlagCompletionFunc("member", completer{l.a}.users) // the flag exists
 }
 
 // run lists rooms by subject, numbers in them by what they count. With --member the role that is shown is theirs.

@@ -68,6 +68,11 @@ func TestScripts(t *testing.T) {
 				env.Setenv(v, filepath.Join(env.WorkDir, strings.ToLower(v)))
 			}
 			env.Setenv("HOME", env.WorkDir)
+			examples, err := filepath.Abs("../../examples")
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			env.Setenv("UNIBUS_TIMEOUT", "20s") // for machines that are busy; what must time out says when
 			return nil
 		},
