@@ -1,12 +1,13 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"time"
 
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
-	"github.com/unibus/unibus/internal/room"
 )
 
 // LogEntry is one verified entry of a log, for people and audits.
@@ -14,7 +15,7 @@ type LogEntry struct {
 	Seq  uint64    `json:"seq"`
 	Time time.Time `json:"time"` // as its author claims
 	By   PublicKey `json:"by"`
-	Name string    `json:"name"`
+	Name string    `json:"name"` // of By: in the bus log when the entry was made, in a room's now
 	Op   string    `json:"op"`
 	Body any       `json:"body"`
 	Hash string    `json:"hash"`
@@ -24,19 +25,29 @@ type LogEntry struct {
 }
 
 // Log fetches a room's whole log from the store and verifies it from its first entry.
-func (r *Room) Log(ctx context.Context) ([]LogEntry, error) { return audit(ctx, r.r.Log, r.c.self) }
+func (r *Room) Log(ctx context.Context) ([]LogEntry, error) {
+	return audit(ctx, r.r.Log, func(e *ledger.Entry) LogEntry { return logEntry(e, r.c.self.NameOf) })
+}
 
 // BusLog fetches the whole bus log from the store and verifies it from its first entry.
 func (c *Client) BusLog(ctx context.Context) ([]LogEntry, error) {
-	return audit(ctx, c.self.Bus, c.self)
+	names := map[PublicKey]string{}
+	return audit(ctx, c.self.Bus, func(e *ledger.Entry) LogEntry {
+		if e.Seq == 1 {
+			maps.Copy(names, e.Names()) // its author is nobody before it
+		}
+		out := logEntry(e, func(key PublicKey) string { return cmp.Or(names[key], c.self.NameOf(key)) })
+		maps.Copy(names, e.Names())
+		return out
+	})
 }
 
-// audit verifies the store's log afresh.
-func audit(ctx context.Context, l *mirror.Log, self *room.Self) ([]LogEntry, error) {
+// audit verifies the store's log afresh, and returns what tell makes of each entry in turn.
+func audit(ctx context.Context, l *mirror.Log, tell func(*ledger.Entry) LogEntry) ([]LogEntry, error) {
 	entries, err := l.Audit(ctx)
 	out := make([]LogEntry, len(entries))
 	for i, e := range entries {
-		out[i] = logEntry(e, self.NameOf)
+		out[i] = tell(e)
 	}
 	return out, err
 }

@@ -83,6 +83,26 @@ func (e *Entry) Touches() []crypto.PublicKey { return e.Body.touches(e.By) }
 // the name that people know it by.
 func (e *Entry) Words(name func(crypto.PublicKey) string) string { return e.Body.words(name) }
 
+// Names are what users are called from an entry of the bus log on, as far as it says.
+func (e *Entry) Names() map[crypto.PublicKey]string {
+	names := map[crypto.PublicKey]string{}
+	switch b := e.Body.(type) {
+	case *Found:
+		names[b.Key] = b.Name
+	case *Add:
+		for _, u := range b.Users {
+			names[u.Key] = u.Name
+		}
+	case *SetUsers:
+		for _, u := range b.Users {
+			if u.Name != nil {
+				names[u.Key] = *u.Name
+			}
+		}
+	}
+	return names
+}
+
 // NewEpoch returns the epoch that an entry after a room's first begins; nil when it begins none.
 func (e *Entry) NewEpoch() *Rekey {
 	if b, ok := e.Body.(rekeying); ok {

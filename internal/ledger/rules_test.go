@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,7 @@ func TestBusLog(t *testing.T) {
 // time is over.
 func TestSetUsers(t *testing.T) {
 	var words []string
+	called := map[crypto.PublicKey]string{}
 	s := watch(t, `
 		alice found alice
 		alice add bob:user carol:admin dave:user
@@ -96,6 +98,7 @@ func TestSetUsers(t *testing.T) {
 		carol user carol:user            ! rule     # is the last one still
 		= al:user bob:user carol:admin david:user robert:user
 	`, func(_ *State, e *Entry) {
+		maps.Copy(called, e.Names())
 		if e.Op == "set" {
 			words = append(words, e.Words(nameOf))
 		}
@@ -115,6 +118,11 @@ func TestSetUsers(t *testing.T) {
 	}
 	if !slices.Equal(words, want) {
 		t.Errorf("%q", words)
+	}
+	for u := range s.Bus.Users {
+		if u.Active && called[u.Key] != u.Name {
+			t.Errorf("%s is called %s by the entries", u.Name, called[u.Key])
+		}
 	}
 }
 
