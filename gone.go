@@ -14,13 +14,17 @@ import (
 // A store that has lost a room, as one that was restored from before it was made, has nothing by which anybody would come
 // upon it: neither a listing nor a log. So what is pinned is asked for, too, until a person takes the room for lost.
 
-// pinnedLogs yields the rooms of this bus that are pinned and in which this client is, as they were verified last.
-func (o *rooms) pinnedLogs(ctx context.Context, yield func(s *ledger.State) error) error {
+// pinnedLogs yields the rooms of this bus that are pinned and in which this client is, as they were verified last, but for those
+// to skip.
+func (o *rooms) pinnedLogs(ctx context.Context, skip func(ID) bool, yield func(s *ledger.State) error) error {
 	pinned, err := o.c.pins.Logs.IDs(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range pinned {
+		if skip(id) {
+			continue
+		}
 		s, err := o.c.pins.Logs.State(ctx, id)
 		if err != nil {
 			return err
@@ -36,24 +40,37 @@ func (o *rooms) pinnedLogs(ctx context.Context, yield func(s *ledger.State) erro
 	return nil
 }
 
-// unlisted are the rooms of this client that are pinned, and are not among those that it has open, as all are which the
-// store lists for it. The error is of each that the store has lost.
-func (o *rooms) unlisted(ctx context.Context) ([]*Room, error) {
+// unlisted are the rooms of this client that were verified, and that the store does not list for it. The error is of each that
+// the store has lost.
+func (o *rooms) unlisted(ctx context.Context, listed []*Room) ([]*Room, error) {
+	there := make(map[ID]bool, len(listed))
+	for _, r := range listed {
+		there[r.r.ID] = true
+	}
 	var missing []ID
-	err := o.pinnedLogs(ctx, func(s *ledger.State) error {
-		if o.known(s.ID) != nil {
-			return nil
+	for _, r := range o.all() {
+		if !there[r.r.ID] && r.r.Ledger().Role(o.c.Key()) != "" {
+			missing = append(missing, r.r.ID)
 		}
+	}
+	// What earlier processes have verified is looked through once: then it is open, if it is there.
+	if o.recalled.Load() {
+		return o.byIDs(ctx, missing)
+	}
+	open := func(id ID) bool { return id == o.c.Bus() || there[id] || o.known(id) != nil }
+	err := o.pinnedLogs(ctx, open, func(s *ledger.State) error {
 		gone, err := o.lost.has(ctx, s)
 		if err == nil && !gone {
 			missing = append(missing, s.ID)
 		}
 		return err
 	})
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	return o.byIDs(ctx, missing)
+	rooms, err := o.byIDs(ctx, missing)
+	o.recalled.Store(err == nil)
+	return rooms, err
 }
 
 // losses are the rooms that a person has taken for lost, each as it was when it was verified last. They are read once, since
@@ -106,7 +123,8 @@ func (l *losses) set(ctx context.Context, room ID, head string) error {
 func (c *Client) AcceptLoss(ctx context.Context, name string) error {
 	found, lost := 0, 0
 	id, _ := crypto.ParseID(name) // else it is the subject, which another room may have by now
-	err := c.rooms.pinnedLogs(ctx, func(s *ledger.State) error {
+	none := func(ID) bool { return false }
+	err := c.rooms.pinnedLogs(ctx, none, func(s *ledger.State) error {
 		if s.ID != id && s.Room.Subject != name {
 			return nil
 		}

@@ -103,6 +103,22 @@ func TestLostRoom(t *testing.T) {
 	s.lists(carol)
 }
 
+// TestLostMeanwhile: a room that a client has open is missed when the store lists it no more.
+func TestLostMeanwhile(t *testing.T) {
+	s := newStraight(t)
+	r := s.room("room")
+	if rooms, err := s.alice.MyRooms(s.ctx); err != nil || len(rooms) != 1 {
+		t.Fatalf("the rooms are %v, %v", rooms, err)
+	}
+	s.exec("DELETE FROM members")
+	if rooms, err := s.alice.MyRooms(s.ctx); err != nil || len(rooms) != 1 || rooms[0].ID() != r.ID() {
+		t.Errorf("as its log says the rooms are %v, %v", rooms, err)
+	}
+	s.exec("DELETE FROM entries WHERE log = (SELECT id FROM rooms)")
+	_, err := s.alice.MyRooms(s.ctx)
+	s.fails(err, unibus.ErrIntegrity, "the store denies the log", remedy.AcceptLoss)
+}
+
 // TestLostAgain: a room that was taken for lost, and came back, is told of when it is lost once more.
 func TestLostAgain(t *testing.T) {
 	s := newLosing(t)

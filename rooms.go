@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -30,6 +31,8 @@ type rooms struct {
 	mu   sync.Mutex
 	open map[ID]*Room
 	lost losses
+
+	recalled atomic.Bool // all that is pinned is open, or taken for lost
 }
 
 func newRooms(c *Client) *rooms { return &rooms{c: c, open: map[ID]*Room{}, lost: losses{c: c}} }
@@ -125,6 +128,9 @@ func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error
 // byIDs opens rooms, asking the store once where all of their logs end, and for entries only of those that
 // have grown.
 func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	rooms := make([]*Room, len(ids))
 	before := make([]ledger.Head, len(ids))
 	err := tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
@@ -262,7 +268,7 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlisted, err := c.rooms.unlisted(ctx)
+	unlisted, err := c.rooms.unlisted(ctx, rooms)
 	if err != nil {
 		return nil, err
 	}

@@ -36,9 +36,24 @@ func (l Logs) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
 
 // IDs are those of all logs that are pinned, in no order.
 func (l Logs) IDs(ctx context.Context) ([]crypto.ID, error) {
-	// Their states, which have the checksums, are large, and read one by one by whoever needs them.
-	all := row{"logs", "which logs are pinned", `SELECT log FROM logs`, nil}
-	return list(ctx, l.db, durable, all, func(log *crypto.ID) []any { return []any{sqlite.Blob(log[:])} })
+	// Their states are large, and held against their checksums one by one by whoever needs them.
+	if err := l.db.sound(ctx, l.db.handles[durable], "logs"); err != nil {
+		return nil, err
+	}
+	rows, err := l.db.handles[durable].QueryContext(ctx, `SELECT log FROM logs`)
+	if err != nil {
+		return nil, fmt.Errorf("read which logs are pinned: %w", failure(err))
+	}
+	defer rows.Close()
+	var all []crypto.ID
+	for rows.Next() {
+		var log crypto.ID
+		if err := rows.Scan(sqlite.Blob(log[:])); err != nil {
+			return nil, fmt.Errorf("read which logs are pinned: %w", failure(err))
+		}
+		all = append(all, log)
+	}
+	return all, failure(rows.Err())
 }
 
 // Advance pins a verified state. A pin never moves back: a state behind it is only checked to be
