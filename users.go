@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // NewUser is someone to add to the allowlist.
@@ -94,15 +95,11 @@ func nameTaken(by *ledger.User) error {
 // AddUsers puts users on the allowlist, as many as one likes, 2,000 to an entry. ErrInvalid when one cannot be, with
 // nothing done; ErrExists when a key or a name is taken: then none of the entry they were to be in is added.
 func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
-	var cards []store.Card
 	users = slices.Clone(users)
 	for i := range users {
 		users[i].Name = users[i].name()
 		if err := users[i].check(); err != nil {
 			return err
-		}
-		if u := &users[i]; u.Card != nil {
-			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
 		}
 	}
 	for batch := range slices.Chunk(users, usersPerEntry) {
@@ -110,13 +107,27 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 			return askAdmin(err)
 		}
 		names := map[string]PublicKey{}
+		var cards []store.Card
 		for _, u := range batch {
 			names[u.Name] = u.Key
+			if u.Card != nil {
+				cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
+			}
 		}
-		if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil {
+		// One is work here, the other there.
+		after := []func() error{
+			func() error { return c.pins.Names.ReplaceAll(ctx, c.Bus(), names) },
+			func() error { return publishCards(ctx, c, cards) },
+		}
+		if err := tasks.ForEach(ctx, len(after), len(after), func(i int) error { return after[i]() }); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// publishCards publishes the cards of users who were added, if there are any.
+func publishCards(ctx context.Context, c *Client, cards []store.Card) error {
 	if len(cards) == 0 {
 		return nil
 	}
