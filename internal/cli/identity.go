@@ -28,11 +28,20 @@ func newInit(a *app) *cobra.Command {
 	i := &initCommand{a: a}
 	c := &cobra.Command{
 		Use: "init", Short: "Make an identity and print its key", Args: cobra.NoArgs,
-		Long: "Make an identity: one secret seed, in a file that only you may read, from which all keys\nare derived. It never overwrites one. Whoever has the file is you; keep a copy somewhere safe.",
-		RunE: func(*cobra.Command, []string) error { return i.run() },
+		Long:    "Make an identity: one secret seed, in a file that only you may read, from which all keys\nare derived. It never overwrites one. Whoever has the file is you; keep a copy somewhere safe.",
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return nameGiven(cmd, i.name) },
+		RunE:    func(*cobra.Command, []string) error { return i.run() },
 	}
 	c.Flags().StringVar(&i.name, "name", "", "`NAME` to suggest to admins (default the login name)")
 	return c
+}
+
+// nameGiven is a usage error for a --name that is given, and empty: as scripts do whose variable is not set.
+func nameGiven(cmd *cobra.Command, name string) error {
+	if name == "" && cmd.Flags().Changed("name") {
+		return usage("--name '': a name has at least one character")
+	}
+	return nil
 }
 
 // identityJSON is an identity that was made, as scripts see it.

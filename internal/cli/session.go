@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -117,5 +118,15 @@ func userKeys(ctx context.Context, c *unibus.Client, names []string) ([]unibus.P
 		}
 		keys[i] = u.Key
 	}
-	return keys, nil
+	return keys, once(names, keys)
+}
+
+// once is a usage error when somebody is named twice, perhaps once by name and once by key: something else was meant.
+func once(names []string, keys []unibus.PublicKey) error {
+	for i, key := range keys {
+		if j := slices.Index(keys[:i], key); j >= 0 {
+			return usage("%s: the same user as %s, named twice", names[i], names[j])
+		}
+	}
+	return nil
 }

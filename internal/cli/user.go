@@ -162,7 +162,7 @@ func revocable(ctx context.Context, c *unibus.Client, names []string) (keys []un
 		}
 		keys[i] = u.Key
 	}
-	return keys, already, nil
+	return keys, already, once(names, keys)
 }
 
 // userLsCommand is user ls, which has no flags.

@@ -43,6 +43,9 @@ func newUserAdd(a *app) *cobra.Command {
 		Example: `  unibus user add UA… --name bob
   unibus user add --file team.txt --skip-existing`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := nameGiven(cmd, u.name); err != nil {
+				return err
+			}
 			list, err := u.list(args)
 			if err != nil {
 				return err
