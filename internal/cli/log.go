@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,15 +13,22 @@ import (
 // log prints who did what when. It and verify take --bus alone, for the log of the allowlist: how that is told from
 // --bus ID, which every command takes, stands here too.
 
-// logCommand is log, which has no flags but --bus.
-type logCommand struct{ a *app }
+// logCommand is log and its flags, beside --bus.
+type logCommand struct {
+	a *app
+	// since leaves out what is older, as its author claims; a zero time is no limit.
+	since time.Time
+	// by is whose entries alone are shown; empty: everybody's.
+	by string
+}
 
 // newLog makes log.
 func newLog(a *app) *cobra.Command {
 	l := &logCommand{a: a}
 	c := &cobra.Command{
 		Use: "log ROOM | --bus", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completer{a}.rooms,
-		Long: "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\ninsists on the bus with that id, as everywhere.",
+		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\ninsists on the bus with that id, as everywhere. Times are what the authors of entries say.",
+		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice",
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !cmd.Flags().Changed("bus") || len(args) == 1 && cmd.Flag("bus").Value.String() == noBusID {
 				return usage("log: a ROOM, or --bus for the log of the allowlist")
@@ -30,18 +38,37 @@ func newLog(a *app) *cobra.Command {
 		RunE: a.client(l.run),
 	}
 	a.set.defineBusAlone(c, "the log of the allowlist")
+	c.Flags().Var(newValue(&l.since, parseSince), "since", "only entries of so long ago (7d) or since a `TIME`")
+	c.Flags().StringVar(&l.by, "by", "", "only entries of `USER`")
+	_ = c.RegisterFlagCompletionFunc("by", completer{a}.users) // the flag exists
 	return c
 }
 
-// run prints every entry. The library has verified each of them, from the first.
+// run prints the entries that are asked for, and up to where the log is verified, which it is from the first.
 func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
+	var by unibus.PublicKey
+	if l.by != "" {
+		u, err := presentOrFormer(ctx, c, l.by)
+		if err != nil {
+			return err
+		}
+		by = u.Key
+	}
 	entries, err := entriesOf(ctx, c, args)
 	if err != nil {
 		return err
 	}
-	return l.a.out.value(entries, func() {
+	shown := []unibus.LogEntry{}
+	for _, e := range entries {
+		if !e.Time.Before(l.since) && (l.by == "" || e.By == by) {
+			shown = append(shown, e)
+		}
+	}
+	last := entries[len(entries)-1] // no log is empty
+	defer l.a.notice("verified from entry 1 to %d (%s)", last.Seq, last.Hash)
+	return l.a.out.value(shown, func() {
 		var rows [][]string
-		for _, e := range entries {
+		for _, e := range shown {
 			rows = append(rows, []string{number(e.Seq), formatTime(e.Time), e.Name, e.Op, e.Summary})
 		}
 		l.a.out.table([]string{"SEQ", "TIME", "BY", "OP", "WHAT"}, rows)
