@@ -62,7 +62,7 @@ func newPub(a *app) *cobra.Command {
 	}
 	fs := c.Flags()
 	fs.StringArrayVarP(&p.headers, "header", "H", nil, "a header `KEY=VALUE` for every message; may be repeated")
-	fs.StringVar(&p.file, "file", "", "read `FILE` instead of standard input")
+	fs.StringVar(&p.file, "file", "", "read `FILE`; -: standard input, as without it")
 	fs.BoolVar(&p.whole, "whole", false, "all of the input is one message")
 	fs.BoolVar(&p.null, "null", false, "messages are separated by NUL instead of newline")
 	fs.Var(newValue(&p.count, parseCount), "count", "publish MESSAGE `N` times, or the first N messages of the input")
@@ -78,7 +78,7 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 		return err
 	}
 	in := io.Reader(p.a.in)
-	if p.file != "" {
+	if p.file != "" && p.file != "-" {
 		file, err := openNamed("file", p.file)
 		if err != nil {
 			return err

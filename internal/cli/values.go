@@ -203,12 +203,47 @@ func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
 	if d, err := parseDuration(s); err == nil {
 		return now.Add(sign * d), nil
 	}
+	if t, ok := clockTime(s, now, sign); ok {
+		return t, nil
+	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, errors.New("neither a duration (90m, 24h, 30d) nor a time (2006-01-02, 2006-01-02T15:04:05Z)")
+	return time.Time{}, errors.New("neither a duration (90m, 24h, 30d) nor a time (15:04, yesterday, 2006-01-02, 2006-01-02T15:04:05Z)")
+}
+
+// clockTime reads a time of the day, the last before now (sign -1) or the next after it, and the days on either side.
+func clockTime(s string, now time.Time, sign time.Duration) (time.Time, bool) {
+	midnight := func(days int) time.Time {
+		y, m, d := now.Date()
+		return time.Date(y, m, d+days, 0, 0, 0, 0, now.Location())
+	}
+	switch s {
+	case "yesterday":
+		return midnight(-1), true
+	case "today":
+		return midnight(0), true
+	case "tomorrow":
+		return midnight(1), true
+	}
+	for _, layout := range []string{"15:04", time.TimeOnly} {
+		t, err := time.ParseInLocation(layout, s, now.Location())
+		if err != nil {
+			continue
+		}
+		y, m, d := now.Date()
+		at := time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), 0, now.Location())
+		switch {
+		case sign < 0 && at.After(now):
+			at = at.AddDate(0, 0, -1)
+		case sign > 0 && at.Before(now):
+			at = at.AddDate(0, 0, 1)
+		}
+		return at, true
+	}
+	return time.Time{}, false
 }
 
 // parseDuration reads Go's durations and whole days.

@@ -62,6 +62,8 @@ func TestWhen(t *testing.T) {
 	for text, want := range map[string]time.Time{
 		"24h": now.Add(-24 * time.Hour), "7d": now.AddDate(0, 0, -7), "2026-01-02T15:04:05Z": time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC),
 		"2026-01-02": time.Date(2026, 1, 2, 0, 0, 0, 0, time.Local), "2026-01-02 15:04": time.Date(2026, 1, 2, 15, 4, 0, 0, time.Local),
+		"05:00": time.Date(2026, 3, 4, 5, 0, 0, 0, time.UTC), "5:06:08": time.Date(2026, 3, 3, 5, 6, 8, 0, time.UTC), "23:59": time.Date(2026, 3, 3, 23, 59, 0, 0, time.UTC),
+		"yesterday": time.Date(2026, 3, 3, 0, 0, 0, 0, time.UTC), "today": time.Date(2026, 3, 4, 0, 0, 0, 0, time.UTC),
 	} {
 		if got, err := parseWhen(text, now, -1); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v (%v), not %v", text, got, err, want)
@@ -70,7 +72,12 @@ func TestWhen(t *testing.T) {
 	if got, err := parseWhen("1h", now, 1); err != nil || !got.Equal(now.Add(time.Hour)) {
 		t.Errorf("in an hour: %v (%v)", got, err)
 	}
-	for _, text := range []string{"yesterday", "-1h", ""} {
+	for text, want := range map[string]time.Time{"05:00": time.Date(2026, 3, 5, 5, 0, 0, 0, time.UTC), "tomorrow": time.Date(2026, 3, 5, 0, 0, 0, 0, time.UTC)} {
+		if got, err := parseWhen(text, now, 1); err != nil || !got.Equal(want) {
+			t.Errorf("until %s: %v (%v), not %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"whenever", "-1h", "25:00", ""} {
 		if got, err := parseWhen(text, now, -1); err == nil {
 			t.Errorf("%q is taken for %v", text, got)
 		}
