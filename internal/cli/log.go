@@ -65,7 +65,11 @@ func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) e
 		}
 	}
 	last := entries[len(entries)-1] // no log is empty
-	defer l.a.notice("verified from entry 1 to %d (%s)", last.Seq, last.Hash)
+	hash := last.Hash
+	if l.a.err.terminal {
+		hash = hash[:16] // as much as fits, and as --accept takes
+	}
+	defer l.a.notice("verified from entry 1 to %d (%s)", last.Seq, hash)
 	return l.a.out.value(shown, func() {
 		var rows [][]string
 		for _, e := range shown {

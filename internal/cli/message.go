@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -21,6 +22,8 @@ type messageFlags struct {
 	raw, null, headers bool
 	// several says that there are several rooms, so that their names are worth telling.
 	several bool
+	// page is how far people have read.
+	page *page
 }
 
 // messageJSON is a message as scripts see it: body, or body_base64 where that is no UTF-8.
@@ -97,7 +100,27 @@ func (o *output) messageBytes(m *unibus.Message, f messageFlags) error {
 	return o.WriteByte(end)
 }
 
-// messageLine writes a message for people: time, sender, body.
+// page is how far people have read: what is said once, and not with each message. Senders and rooms are in columns, as wide
+// as those that have been seen.
+type page struct {
+	day           string // of the last message
+	sender, rooms int    // widths
+}
+
+// maxColumn is how wide the columns of rooms and senders get: who has a longer name has the rest of the line moved.
+const maxColumn = 24
+
+// column is a text that fills a column of a page, which grows for it.
+func column(s string, width *int) string {
+	w := text.StringWidthWithoutEscSequences(s)
+	*width = max(*width, min(w, maxColumn))
+	return s + strings.Repeat(" ", max(*width-w, 0))
+}
+
+// senderColors tell senders apart.
+var senderColors = []text.Color{text.FgGreen, text.FgCyan, text.FgMagenta, text.FgYellow, text.FgBlue, text.FgHiGreen, text.FgHiCyan, text.FgHiMagenta}
+
+// messageLine writes a message for people: time, room, sender, and the body beside, however many lines that has.
 func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 	// Colours are only around what is ours or was made visible: bodies bring none of their own.
 	paint := func(c text.Color, s string) string {
@@ -106,20 +129,32 @@ func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 		}
 		return c.Sprint(s)
 	}
-	line := paint(text.FgHiBlack, m.Time.Local().Format(time.TimeOnly)) + " "
-	if f.several {
-		line += paint(text.FgCyan, visible(m.Subject)) + " "
+	at := m.Time.Local()
+	if day := at.Format("Monday, 2 January 2006"); day != f.page.day {
+		f.page.day = day
+		fmt.Fprintf(o, "%s\n", paint(text.FgHiBlack, "— "+day+" —"))
 	}
-	line += paint(text.FgGreen, visible(m.Name))
+	before := paint(text.FgHiBlack, at.Format(time.TimeOnly)) + " "
+	if f.several {
+		before += paint(text.FgHiBlack, column(visible(m.Subject), &f.page.rooms)) + " "
+	}
+	before += paint(senderColors[int(m.Sender[0])%len(senderColors)], column(visible(m.Name), &f.page.sender))
 	if m.Former {
-		line += paint(text.FgYellow, " (former)")
+		before += paint(text.FgYellow, " (former)")
 	}
 	if m.Late {
-		line += paint(text.FgYellow, " (late, of "+formatTime(m.Time)+")")
+		before += paint(text.FgYellow, " (late, of "+formatTime(m.Time)+")")
 	}
-	fmt.Fprintf(o, "%s  %s\n", line, visible(string(m.Body)))
+	before += "  "
+	indent := text.StringWidthWithoutEscSequences(before)
+	for i, line := range strings.Split(strings.TrimSuffix(string(m.Body), "\n"), "\n") {
+		if i > 0 {
+			before = strings.Repeat(" ", indent) // so that no line of a body is taken for a message
+		}
+		fmt.Fprintf(o, "%s%s\n", before, o.wrapped(visible(strings.ReplaceAll(line, "\t", "    ")), indent))
+	}
 	if f.headers {
-		o.headerLines("    ", m.Headers)
+		o.headerLines(strings.Repeat(" ", indent), m.Headers)
 	}
 }
 

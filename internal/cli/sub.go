@@ -36,7 +36,7 @@ type subCommand struct {
 
 // newSub makes sub.
 func newSub(a *app) *cobra.Command {
-	s := &subCommand{a: a}
+	s := &subCommand{a: a, messageFlags: messageFlags{page: &page{}}}
 	c := &cobra.Command{
 		Use: "sub ROOM|PATTERN…", Short: "Read messages", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.\n\nAlso with --raw a message is followed by a newline, or with --null by NUL. To get back one exactly as it was:\n-o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d",
@@ -124,6 +124,9 @@ func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, 
 		return err
 	}
 	if ctx.Err() != nil {
+		if s.a.out.terminal {
+			s.a.notice("%s", english.Plural(n, "message", ""))
+		}
 		return ctx.Err()
 	}
 	return s.checkComplete(n, idle.ended())

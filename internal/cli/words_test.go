@@ -260,6 +260,9 @@ func TestMessageLine(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	show := func(m unibus.Message, f messageFlags) string {
 		before, _ := os.ReadFile(a.out.raw.Name())
+		if f.page == nil {
+			f.page = &page{day: at.Local().Format("Monday, 2 January 2006")}
+		}
 		if err := a.showMessage(&m, f); err != nil {
 			t.Fatal(err)
 		}
@@ -272,12 +275,12 @@ func TestMessageLine(t *testing.T) {
 		Headers: []unibus.Header{{Key: "k\x1b", Value: "v\x1b"}},
 	}
 	clock := at.Local().Format(time.TimeOnly)
-	want := clock + ` o\x1bps b\x07ob (former) (late, of 2026-01-02T03:04:05Z)  x\x1b[2J` + "\n" + `    k\x1b: v\x1b` + "\n"
+	want := clock + ` o\x1bps b\x07ob (former) (late, of 2026-01-02T03:04:05Z)  x\x1b[2J` + "\n" + strings.Repeat(" ", 67) + `k\x1b: v\x1b` + "\n"
 	if got := show(hostile, messageFlags{headers: true, several: true}); got != want {
 		t.Errorf("%q instead of %q", got, want)
 	}
 	a.out.plain = false
-	if got := show(hostile, messageFlags{}); strings.Contains(got, "\x1b[2J") || !strings.Contains(got, "\x1b[32m") {
+	if got := show(hostile, messageFlags{}); strings.Contains(got, "\x1b[2J") || !strings.Contains(got, "\x1b[32mb\\x07ob") {
 		t.Errorf("in colour: %q", got)
 	}
 	if got := show(hostile, messageFlags{raw: true}); got != "x\x1b[2J\n" {
@@ -289,6 +292,39 @@ func TestMessageLine(t *testing.T) {
 	}
 	if told, _ := os.ReadFile(a.err.raw.Name()); !strings.Contains(string(told), "that may be only its end") {
 		t.Errorf("an unsure message: %s", told)
+	}
+}
+
+// TestPage: people see a day once, rooms and senders in columns, and bodies beside them as they were written, so that no line
+// of one looks like a message.
+func TestPage(t *testing.T) {
+	b := newTestBus(t)
+	a := newApp(b.temp(""), b.temp(""), b.temp(""))
+	a.out.terminal, a.out.width = true, 60
+	f := messageFlags{several: true, page: &page{}}
+	at := time.Date(2026, 1, 2, 13, 4, 5, 0, time.Local)
+	for _, m := range []unibus.Message{
+		{Subject: "ops", Name: "alexandra", Time: at, Body: []byte("if x {\n\treturn\n}\n")},
+		{Subject: "ops.alerts", Name: "bob", Time: at.Add(time.Second), Body: []byte("13:04:07 ops alexandra  not a message of hers\n13:04:08 nor this")},
+		{Subject: "ops", Name: "bob", Time: at.Add(24 * time.Hour), Body: []byte("")},
+	} {
+		if err := a.showMessage(&m, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.out.Flush()
+	got, _ := os.ReadFile(a.out.raw.Name())
+	const want = `— Friday, 2 January 2026 —
+13:04:05 ops alexandra  if x {
+                            return
+                        }
+13:04:06 ops.alerts bob        13:04:07 ops alexandra not a
+                               message of hers
+                               13:04:08 nor this
+— Saturday, 3 January 2026 —
+13:04:05 ops        bob        ` + "\n"
+	if string(got) != want {
+		t.Errorf("%s\ninstead of\n%s", got, want)
 	}
 }
 
