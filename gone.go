@@ -113,8 +113,11 @@ func (l *losses) set(ctx context.Context, room ID, head string) error {
 	if err != nil || places[name] == head {
 		return err
 	}
+	if err := l.c.pins.Settings.Set(ctx, name, head); err != nil {
+		return err
+	}
 	places[name] = head
-	return l.c.pins.Settings.Set(ctx, name, head)
+	return nil
 }
 
 // AcceptLoss takes a room, by id or by the subject that it had, for lost: the store has nothing of what this client had

@@ -97,14 +97,20 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 	})
 }
 
-// absent are those of a list who are not on the allowlist yet, under the same key and name; who is, is told.
-func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
+// activeNames are the names of those who are on the allowlist, be their time over or not, by key.
+func activeNames(c *unibus.Client) map[unibus.PublicKey]string {
 	there := map[unibus.PublicKey]string{}
 	for _, known := range c.Users() {
 		if known.Active {
 			there[known.Key] = known.Name
 		}
 	}
+	return there
+}
+
+// absent are those of a list who are not on the allowlist yet, under the same key and name; who is, is told.
+func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
+	there := activeNames(c)
 	var out []unibus.NewUser
 	for _, one := range list {
 		name, known := there[one.Key]
@@ -122,12 +128,7 @@ func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unib
 
 // noneThere is ErrExists when some of a list are on the allowlist already, each of whom is told in a line.
 func (u *userAddCommand) noneThere(c *unibus.Client, list []unibus.NewUser) error {
-	there := map[unibus.PublicKey]string{}
-	for _, known := range c.Users() {
-		if known.Active {
-			there[known.Key] = known.Name
-		}
-	}
+	there := activeNames(c)
 	n := 0
 	for _, one := range list {
 		if name, ok := there[one.Key]; ok {
