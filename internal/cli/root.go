@@ -90,6 +90,9 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
 		newInvite(a), newKick(a), newLeave(a), newRole(a), newMembers(a), newRekey(a),
 		newPub(a), newSub(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newCompletion(a), newVersion(a))
+	addGroups(root)
+	addTopics(root)
+	root.SetUsageTemplate(usageTemplate(root))
 	checkArgs(root)
 	a.checkHelp(root)
 	return root

@@ -54,7 +54,7 @@ func everyFlag() map[string]bool {
 func commandPaths() [][]string {
 	var paths [][]string
 	everyCommand(newRoot(newApp(os.Stdin, os.Stdout, os.Stderr)), func(c *cobra.Command) {
-		if !c.HasSubCommands() && c.Name() != "help" {
+		if !c.HasSubCommands() && c.Name() != "help" && c.Runnable() {
 			paths = append(paths, strings.Fields(c.CommandPath())[1:])
 		}
 	})

@@ -295,6 +295,29 @@ func TestMessageLine(t *testing.T) {
 	}
 }
 
+// TestHelpPages: every command is in a group of help, each page about something else is there, and the flags that all commands
+// take are on theirs alone.
+func TestHelpPages(t *testing.T) {
+	b := newTestBus(t)
+	for _, c := range newRoot(newApp(b.temp(""), b.temp(""), b.temp(""))).Commands() {
+		if c.Runnable() && c.GroupID == "" {
+			t.Errorf("%s is in no group", c.Name())
+		}
+	}
+	for page, says := range map[string]string{
+		"flags": "--tls-ca FILE", "configuration": "UNIBUS_LISTEN", "exit-codes": "something was altered", "identities": "unibus whoami",
+		"kick": "unibus help flags", "room set": "--retain",
+	} {
+		text := b.must(exitDone, "admin", append([]string{"help"}, strings.Fields(page)...)...)
+		if !strings.Contains(text, says) {
+			t.Errorf("help %s does not say %q: %s", page, says, text)
+		}
+		if strings.Contains(text, "--no-color") != (page == "flags" || page == "configuration") {
+			t.Errorf("help %s: the flags of every command: %s", page, text)
+		}
+	}
+}
+
 // TestPage: people see a day once, rooms and senders in columns, and bodies beside them as they were written, so that no line
 // of one looks like a message.
 func TestPage(t *testing.T) {

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+)
+
+// Help is ordered by what people are about, those of every day first; what is true of all commands is on pages of its own
+// (topics), which unibus help shows as it shows commands.
+
+// groups are those of commands, in the order of help, and which are in them.
+var groups = []struct{ title, commands string }{
+	{"Every day:", "pub sub rooms log verify"},
+	{"Rooms and who is in them:", "room invite kick leave role members rekey"},
+	{"Myself:", "init whoami join forget token"},
+	{"The bus, for who runs it:", "user serve doctor backup restore migrate store nats-config"},
+	{"And:", "demo completion version help"},
+}
+
+// addGroups puts the commands into groups. One that is in none is told by a test.
+func addGroups(root *cobra.Command) {
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, name := range strings.Fields(g.commands) {
+			if c, _, err := root.Find([]string{name}); err == nil && c != root {
+				c.GroupID = g.title
+			}
+		}
+	}
+	root.SetHelpCommandGroupID(groups[len(groups)-1].title)
+}
+
+// topic is a page of help that is about no command; its text is made when somebody looks at it.
+type topic struct {
+	name, short string
+	page        func(root *cobra.Command) string
+}
+
+var topics = []topic{
+	{"flags", "The flags that every command takes", func(root *cobra.Command) string {
+		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsages()
+	}},
+	{"configuration", "The configuration file and the environment", func(root *cobra.Command) string {
+		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there.\n\n" + listing(environment(root)) + "\n" + listing(files)
+	}},
+	{"exit-codes", "What the exit code says", func(*cobra.Command) string { return "Scripts can rely on these.\n\n" + listing(exitStatus) }},
+	{"identities", "Keys, files and several identities", func(*cobra.Command) string { return identitiesHelp }},
+}
+
+// addTopics adds the pages.
+func addTopics(root *cobra.Command) {
+	for _, t := range topics {
+		c := &cobra.Command{Use: t.name, Short: t.short}
+		c.SetHelpFunc(func(*cobra.Command, []string) { fmt.Fprint(root.OutOrStdout(), t.page(root)) })
+		root.AddCommand(c)
+	}
+}
+
+// listing is a list of names and what they are, as help shows it.
+func listing(list [][2]string) string {
+	var b strings.Builder
+	for _, one := range list {
+		fmt.Fprintf(&b, "  %s\n      %s\n", one[0], strings.ReplaceAll(text.WrapSoft(one[1], 90), "\n", "\n      "))
+	}
+	return b.String()
+}
+
+// identitiesHelp is the page about identities.
+const identitiesHelp = `An identity is one secret seed, in a file that only you may read: unibus init makes it. Its key, U and 55
+letters and digits, is what an admin allows and what others see of you; whoever has the file is you.
+
+  unibus init                              make one, in ~/.config/unibus/identity.nk
+  unibus whoami                            its key; --card is what lets others invite you before you have connected
+  unibus --identity work.nk init           another one; with --identity it is used instead
+  UNIBUS_IDENTITY=work.nk unibus sub ops   likewise
+
+What an identity has verified, and the server that it joined, is kept apart for each, in ~/.local/state/unibus.
+Nobody can make a lost seed again: keep a copy of the file where nobody else finds it. An admin can only allow
+another key, and take away the old one: unibus user revoke.
+`
+
+// usageTemplate is how the use of a command is shown: as cobra does it, without the flags that every command takes.
+func usageTemplate(root *cobra.Command) string {
+	t := root.UsageTemplate()
+	const pointer = "\n\nFlags of every command, as --server and -o json: unibus help flags"
+	for _, r := range [][2]string{
+		{"\n\nGlobal Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}", pointer},
+		{"{{if .HasAvailableLocalFlags}}\n\nFlags:", "{{if not .HasParent}}" + pointer + "{{else if .HasAvailableLocalFlags}}\n\nFlags:"},
+	} {
+		if !strings.Contains(t, r[0]) {
+			panic("cobra shows the use of commands otherwise") // the program is wrong, and no test of it passes
+		}
+		t = strings.Replace(t, r[0], r[1], 1)
+	}
+	return t
+}
