@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 )
 
@@ -63,7 +62,7 @@ func addTopics(root *cobra.Command) {
 func listing(list [][2]string) string {
 	var b strings.Builder
 	for _, one := range list {
-		fmt.Fprintf(&b, "  %s\n      %s\n", one[0], strings.ReplaceAll(text.WrapSoft(one[1], 90), "\n", "\n      "))
+		fmt.Fprintf(&b, "  %s\n      %s\n", one[0], wrapText(one[1], 90, 6))
 	}
 	return b.String()
 }

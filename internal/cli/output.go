@@ -163,6 +163,11 @@ func (o *output) wrapped(s string, column int) string {
 	if o.width == 0 || width < minLastWidth {
 		return s
 	}
+	return wrapText(s, width, column)
+}
+
+// wrapText breaks a text between words into lines of a width, of which all but the first begin at a column.
+func wrapText(s string, width, column int) string {
 	lines := strings.Split(text.WrapSoft(s, width), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
