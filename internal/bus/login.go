@@ -143,6 +143,9 @@ func (o *DialOptions) trusted() []nats.Option {
 	return []nats.Option{nats.RootCAs(o.CA)}
 }
 
+// Contexts are the names of the NATS contexts that there are.
+func Contexts() []string { return natscontext.KnownContexts() }
+
 // context reads the NATS context, which says where to connect.
 func (o *DialOptions) context() (*natscontext.Context, error) {
 	nctx, err := natscontext.New(o.Context, true)

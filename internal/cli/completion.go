@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
 )
 
 // What a shell completes: completion prints the script that asks this program, and a completer answers with rooms and
@@ -40,6 +42,11 @@ func newCompletion(a *app) *cobra.Command {
 // completeValues offers fixed values for a flag.
 func completeValues(c *cobra.Command, flag string, values ...string) {
 	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+}
+
+// completeContexts offers the NATS contexts of this machine.
+func completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return bus.Contexts(), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completer offers what the bus has.
@@ -103,12 +110,38 @@ func (o completer) users(cmd *cobra.Command, _ []string, prefix string) ([]strin
 	})
 }
 
-// roomThenUsers is for ROOM USER….
-func (o completer) roomThenUsers(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return o.rooms(cmd, args, prefix)
+// whose are those whom a command that takes a room and users is about.
+type whose int
+
+const (
+	members   whose = iota // of the room
+	outsiders              // who are not in it
+)
+
+// roomThen is for ROOM USER…: after the room those whom the command is about, and who are not named yet.
+func (o completer) roomThen(who whose) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return o.rooms(cmd, args, prefix)
+		}
+		return o.offer(cmd, prefix, func(ctx context.Context, c *unibus.Client) ([]string, error) {
+			r, err := c.Room(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			in := map[unibus.PublicKey]bool{}
+			for _, m := range r.Members() {
+				in[m.Key] = true
+			}
+			var out []string
+			for _, u := range c.Users() {
+				if u.Active && in[u.Key] == (who == members) && !slices.Contains(args[1:], u.Name) {
+					out = append(out, u.Name)
+				}
+			}
+			return out, nil
+		})
 	}
-	return o.users(cmd, args, prefix)
 }
 
 // roomUserRole is for ROOM USER ROLE.
@@ -116,5 +149,8 @@ func (o completer) roomUserRole(cmd *cobra.Command, args []string, prefix string
 	if len(args) == 2 {
 		return roomRoles, cobra.ShellCompDirectiveNoFileComp
 	}
-	return o.roomThenUsers(cmd, args, prefix)
+	if len(args) > 2 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.roomThen(members)(cmd, args, prefix)
 }

@@ -39,6 +39,7 @@ func newLog(a *app) *cobra.Command {
 	}
 	a.set.defineBusAlone(c, "the log of the allowlist")
 	c.Flags().Var(newValue(&l.since, parseSince), "since", "only entries of so long ago (7d) or since a `TIME`")
+	completeValues(c, "since", "1h", "24h", "7d", "today", "yesterday")
 	c.Flags().StringVar(&l.by, "by", "", "only entries of `USER`")
 	_ = c.RegisterFlagCompletionFunc("by", completer{a}.users) // the flag exists
 	return c

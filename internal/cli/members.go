@@ -86,7 +86,7 @@ type inviteCommand struct {
 func newInvite(a *app) *cobra.Command {
 	i := &inviteCommand{a: a}
 	c := &cobra.Command{
-		Use: "invite ROOM USER…", Short: "Let users into a room", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThenUsers,
+		Use: "invite ROOM USER…", Short: "Let users into a room", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThen(outsiders),
 		RunE: a.room(i.run),
 	}
 	c.Flags().Var(newDefault(&i.role, "member", parseRole), "role", "member, reader, admin or owner")
@@ -164,7 +164,7 @@ type kickCommand struct{ a *app }
 func newKick(a *app) *cobra.Command {
 	k := &kickCommand{a: a}
 	return &cobra.Command{
-		Use: "kick ROOM USER…", Short: "Remove members and renew the key", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThenUsers,
+		Use: "kick ROOM USER…", Short: "Remove members and renew the key", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThen(members),
 		RunE: a.room(k.run),
 	}
 }

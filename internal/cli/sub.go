@@ -57,6 +57,7 @@ func newSub(a *app) *cobra.Command {
 	fs.BoolVar(&s.all, "all", false, "begin with the first message stored")
 	fs.Var(newValue(&s.last, parseCount), "last", "begin with the last `N` messages stored")
 	fs.Var(newValue(&s.since, parseSince), "since", "begin so long ago (24h, 7d), or at a `TIME`")
+	completeValues(c, "since", "1h", "24h", "7d", "today", "yesterday")
 	fs.BoolVar(&s.end, "end", false, "end when everything stored has been read")
 	fs.Var(newValue(&s.count, parseCount), "count", "end after `N` messages")
 	fs.Var(newValue(&s.wait, parsePositive), "wait", "end after so long without a message")

@@ -206,7 +206,14 @@ func (w *wordsTest) messages() {
 func (w *wordsTest) completions() {
 	w.says(exitDone, "admin", "__complete sub o", "ops\n")
 	w.says(exitDone, "admin", "__complete invite ops _", "carol\n")
+	for command, who := range map[string][2]string{"invite": {"carol", "alice"}, "kick": {"alice", "carol"}, "role": {"alice", "carol"}} {
+		offered := strings.Fields(w.must(exitDone, "admin", "__complete", command, "ops", ""))
+		if !slices.Contains(offered, who[0]) || slices.Contains(offered, who[1]) {
+			w.t.Errorf("%s offers %q", command, offered)
+		}
+	}
 	w.says(exitDone, "admin", "__complete role ops carol _", "reader\n")
+	w.says(exitDone, "admin", "__complete sub ops --since _", "yesterday\n")
 	w.says(exitDone, "admin", "__complete pub r --ack _", "none\n")
 	w.says(exitDone, "nobody", "__complete sub o", ":4\n")
 	w.says(exitDone, "admin", "completion fish", "complete -c unibus")
