@@ -38,6 +38,18 @@ func (r *Room) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription
 	return subscribe(ctx, r.c, []*room.Room{r.r}, nil, o)
 }
 
+// IsPattern reports whether a name, as Subscribe takes it, is a pattern rather than a room.
+func IsPattern(name string) bool { return reader.IsPattern(name) }
+
+// Matches reports whether a subject is one of those that a pattern means, with the NATS wildcards * and >. ErrInvalid for what
+// is no pattern.
+func Matches(pattern, subject string) (bool, error) {
+	if err := reader.ValidPattern(pattern); err != nil {
+		return false, err
+	}
+	return reader.Matches(pattern, subject), nil
+}
+
 // Subscribe begins to read several rooms, named as Room takes them, or by patterns with the NATS
 // wildcards * and >: those mean every room of the caller's that matches, also ones it is invited
 // to later. ErrNotFound when a name means no room, and with End also when a pattern means none.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,43 @@ type roomsLsCommand struct {
 	all bool
 	// member is whose rooms are listed; empty: mine.
 	member string
+	// filters are what a room has to be, all of them, to be listed.
+	filters []roomFilter
+}
+
+// roomFilter reports whether a room is to be listed.
+type roomFilter func(unibus.RoomInfo) bool
+
+// roomFilters are those that have a name.
+var roomFilters = map[string]roomFilter{
+	"stale":     func(i unibus.RoomInfo) bool { return i.Stale },
+	"archived":  func(i unibus.RoomInfo) bool { return i.Archived },
+	"encrypted": func(i unibus.RoomInfo) bool { return i.Policy.Encrypted() },
+	"stored":    func(i unibus.RoomInfo) bool { return i.Policy.Stored() },
+}
+
+// parseRoomFilters reads filters with commas between them: a name, role=ROLE, or a subject, which may be a pattern; each with
+// ! before it for the rooms that are not so.
+func parseRoomFilters(text string) (list []roomFilter, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		word, not := strings.CutPrefix(one, "!")
+		role, isRole := strings.CutPrefix(word, "role=")
+		filter, named := roomFilters[word]
+		switch {
+		case isRole:
+			if _, err := parseRole(role); err != nil {
+				return nil, err
+			}
+			filter = func(i unibus.RoomInfo) bool { return string(i.Role) == role }
+		case !named:
+			if _, err := unibus.Matches(word, "x"); err != nil {
+				return nil, errors.New("neither stale, archived, encrypted or stored, nor role=ROLE, nor a subject or a pattern (ops.>)")
+			}
+			filter = func(i unibus.RoomInfo) bool { ok, _ := unibus.Matches(word, i.Subject); return ok } // it is a pattern
+		}
+		list = append(list, func(i unibus.RoomInfo) bool { return filter(i) != not })
+	}
+	return list, nil
 }
 
 // newRoomsLs makes rooms ls.
@@ -48,7 +86,9 @@ func (l *roomsLsCommand) define(c *cobra.Command) {
 	c.RunE = l.a.client(l.run)
 	c.Flags().BoolVar(&l.all, "all", false, "every room of the bus (for admins)")
 	c.Flags().StringVar(&l.member, "member", "", "the rooms of `USER` (for admins)")
+	c.Flags().Var(newValue(&l.filters, parseRoomFilters), "filter", "only rooms that are stale, archived, encrypted or stored, have role=ROLE, or whose subject matches a `PATTERN`; ! before one: those that are not; several with commas")
 	_ = c.RegisterFlagCompletionFunc("member", completer{l.a}.users) // the flag exists
+	completeValues(c, "filter", "stale", "archived", "encrypted", "stored", "role=owner", "role=admin")
 }
 
 // run lists rooms by subject, numbers in them by what they count. With --member the role that is shown is theirs.
@@ -69,7 +109,9 @@ func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) 
 		if l.member != "" {
 			info.Role = roleOf(r, whose.Key)
 		}
-		list = append(list, info)
+		if !slices.ContainsFunc(l.filters, func(f roomFilter) bool { return !f(info) }) {
+			list = append(list, info)
+		}
 	}
 	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return compareNatural(x.Subject, y.Subject) })
 	return l.a.out.value(list, func() { roomTable(l.a.out, list) })

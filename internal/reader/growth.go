@@ -40,8 +40,8 @@ func ValidPattern(pattern string) error {
 	return nil
 }
 
-// matches reports whether a subject matches a NATS pattern.
-func matches(pattern, subject string) bool {
+// Matches reports whether a subject matches a NATS pattern.
+func Matches(pattern, subject string) bool {
 	p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
 	for i, t := range p {
 		if t == ">" {
@@ -66,7 +66,7 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 	}
 	for _, pattern := range g.patterns {
 		switch {
-		case slices.ContainsFunc(rooms, func(r *room.Room) bool { return matches(pattern, r.Subject()) }):
+		case slices.ContainsFunc(rooms, func(r *room.Room) bool { return Matches(pattern, r.Subject()) }):
 		case g.s.o.End:
 			err := fmt.Errorf("subscribe to %s: %w: it matches none of your rooms", pattern, store.ErrNotFound)
 			return nil, remedy.With(err, remedy.Remedy{Kind: remedy.ListRooms})
@@ -85,7 +85,7 @@ func (g *growth) matching(ctx context.Context) ([]*room.Room, error) {
 	}
 	return slices.DeleteFunc(mine, func(r *room.Room) bool {
 		subject := r.Subject()
-		return !slices.ContainsFunc(g.patterns, func(p string) bool { return matches(p, subject) })
+		return !slices.ContainsFunc(g.patterns, func(p string) bool { return Matches(p, subject) })
 	}), nil
 }
 

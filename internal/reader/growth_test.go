@@ -30,7 +30,7 @@ func TestPatterns(t *testing.T) {
 		for _, subject := range subjects {
 			if subject == "" {
 				want = false
-			} else if matches(pattern, subject) != want {
+			} else if Matches(pattern, subject) != want {
 				t.Errorf("%q matches %q: %v", pattern, subject, !want)
 			}
 		}
