@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/template"
 	"time"
 	"unicode/utf8"
 
@@ -24,6 +25,16 @@ type messageFlags struct {
 	several bool
 	// page is how far people have read.
 	page *page
+	// template says how a message is written; nil: as ever.
+	template *template.Template
+}
+
+// separator is what ends a message that is written for another program.
+func (f *messageFlags) separator() byte {
+	if f.null {
+		return 0
+	}
+	return '\n'
 }
 
 // messageJSON is a message as scripts see it: body, or body_base64 where that is no UTF-8.
@@ -71,12 +82,15 @@ func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
 	if m.Unsure && m.Size() >= unsureSize {
 		c.notice("%s: the frame before a message of %s by %s was not read: that may be only its end", visible(m.Subject), humanize.IBytes(uint64(m.Size())), visible(m.Name))
 	}
-	if !c.out.json && (!c.out.terminal || f.raw || f.null) {
+	if f.template == nil && !c.out.json && (!c.out.terminal || f.raw || f.null) {
 		return c.out.messageBytes(m, f)
 	}
 	// A large message comes in parts, so that it can be passed on without being copied; here it has to be in one piece.
 	if m.Parts != nil {
 		m.Body, m.Parts = slices.Concat(m.Parts...), nil
+	}
+	if f.template != nil {
+		return c.out.messageTemplate(m, f)
 	}
 	if c.out.json {
 		return c.out.encode(newMessageJSON(m))
@@ -87,17 +101,13 @@ func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
 
 // messageBytes writes a body as it is, with its end; headers are made safe to look at all the same.
 func (o *output) messageBytes(m *unibus.Message, f messageFlags) error {
-	end := byte('\n')
-	if f.null {
-		end = 0
-	}
 	if f.headers {
 		o.headerLines("", m.Headers)
 	}
 	for _, part := range append(m.Parts, m.Body) {
 		_, _ = o.Write(part) // a failed write is kept by the buffer, and returned below
 	}
-	return o.WriteByte(end)
+	return o.WriteByte(f.separator())
 }
 
 // page is how far people have read: what is said once, and not with each message. Senders and rooms are in columns, as wide

@@ -42,6 +42,7 @@ func newSub(a *app) *cobra.Command {
 		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.\n\nAlso with --raw a message is followed by a newline, or with --null by NUL. To get back one exactly as it was:\n-o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d",
 		Example: `  unibus sub 'ops.>' | grep -i error
   unibus sub ops.alerts --since 24h --end -o json | jq -r .name
+  unibus sub 'ops.>' --template '{{.subject}} {{.name}}: {{.body}}'
   unibus sub files --last 1 --end -o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d >file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := s.options()
@@ -64,6 +65,7 @@ func newSub(a *app) *cobra.Command {
 	fs.BoolVar(&s.raw, "raw", false, "bodies as they are, to a terminal too, each followed by a newline")
 	fs.BoolVar(&s.null, "null", false, "end bodies with NUL instead of newline")
 	fs.BoolVar(&s.headers, "headers", false, "show headers, a line each before the body")
+	fs.Var(newValue(&s.template, parseTemplate), "template", "write each message as a Go `TEMPLATE` says, over the fields that JSON has: '{{.time}} {{.name}}: {{.body}}'")
 	fs.StringVar(&s.queue, "queue", "", "share the messages with other readers of the queue `GROUP`")
 	return c
 }
@@ -80,6 +82,9 @@ func (s *subCommand) options() (unibus.SubscribeOptions, error) {
 	}
 	if starts > 1 {
 		return o, usage("--new, --all, --last and --since: one of them")
+	}
+	if s.template != nil && s.a.out.json {
+		return o, usage("--template or -o json, not both")
 	}
 	if s.queue != "" && (s.all || s.last > 0 || !s.since.IsZero() || s.end) {
 		return o, usage("--queue shares new messages: leave out --all, --last, --since and --end")

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"text/template"
+
+	"github.com/unibus/unibus"
+)
+
+// sub --template: how a message is written is said by whoever reads it, with the fields that docs/json.md has.
+
+// parseTemplate reads a Go template over the fields of a message.
+func parseTemplate(text string) (*template.Template, error) {
+	t, err := template.New("").Funcs(template.FuncMap{"json": inJSON, "upper": strings.ToUpper, "lower": strings.ToLower}).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: :"))
+	}
+	// A field that there is not is told at once, and not when a message comes.
+	if err := t.Execute(new(strings.Builder), templateFields(&unibus.Message{})); err != nil {
+		return nil, errors.New("not a template over the fields of a message: {{.time}} {{.name}}: {{.body}}; docs/json.md has them all")
+	}
+	return t, nil
+}
+
+// inJSON writes a value as JSON, for templates that write that.
+func inJSON(v any) (string, error) {
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+// templateFields are those of a message whose body is in one piece. All are there: what JSON leaves out is empty.
+func templateFields(m *unibus.Message) map[string]any {
+	j := newMessageJSON(m)
+	return map[string]any{
+		"id": j.ID, "room_id": j.Room, "subject": j.Subject, "sender": j.Sender, "name": j.Name, "time": formatTime(j.Time), "epoch": j.Epoch,
+		"stream": j.Stream, "counter": j.Counter, "headers": j.Headers, "body": string(m.Body), "former": j.Former, "late": j.Late, "unsure": j.Unsure,
+	}
+}
+
+// messageTemplate writes a message as a template says, with its end. On a terminal nothing of it acts.
+func (o *output) messageTemplate(m *unibus.Message, f messageFlags) error {
+	var b strings.Builder
+	if err := f.template.Execute(&b, templateFields(m)); err != nil {
+		return usage("--template: %w", err)
+	}
+	text := b.String()
+	if o.terminal && !f.raw {
+		lines := strings.Split(text, "\n")
+		for i := range lines {
+			lines[i] = visible(lines[i])
+		}
+		text = strings.Join(lines, "\n")
+	}
+	_, _ = o.WriteString(text) // a failed write is kept by the buffer, and returned below
+	return o.WriteByte(f.separator())
+}
