@@ -68,6 +68,16 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
+// Do makes one request with a body that is JSON already, nil for none, and returns that of the answer as it is.
+func (c *client) Do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	var in any
+	if body != nil {
+		in = json.RawMessage(body)
+	}
+	_, raw, err := c.ask(ctx, method, path, in)
+	return raw, err
+}
+
 // ask makes one request when it is its turn, again after a while when the service is busy with others of this
 // caller, within OpTimeout from then on. It returns the answer's headers and body; in may be nil.
 func (c *client) ask(ctx context.Context, method, path string, in any) (http.Header, []byte, error) {
