@@ -64,8 +64,8 @@ type Staging interface {
 type Repairer interface {
 	// Behind lists the logs whose views are not as current as they are.
 	Behind(ctx context.Context) ([]crypto.ID, error)
-	// ListedAt is the last entry of a room's log that its record is of; 0 when there is no record. It is never ahead of a
-	// log that is read afterwards, unless that has lost its end.
+	// ListedAt is the last entry of a room's log that any record of the room is of, as it may have been a moment ago; 0 when
+	// there is none. It is never ahead of a log that is read afterwards, unless that has lost its end.
 	ListedAt(ctx context.Context, room crypto.ID) (seq uint64, err error)
 	// Heal completes the views of a log that are behind it; of one that are not it does nothing.
 	Heal(ctx context.Context, log crypto.ID) error

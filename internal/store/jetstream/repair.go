@@ -154,15 +154,20 @@ func (r *repairer) ListedAt(ctx context.Context, room crypto.ID) (uint64, error)
 	return seq, failure(err)
 }
 
-// listedRoom is ListedAt without a bound: its own record's, or that of a membership, which may be all that is left.
+// listedRoom is ListedAt without a bound: its own record's, or that of a membership, which may be all that is left. It is as it
+// may have been a moment ago, which is never ahead of a log: a service asks for each of its rooms when it starts, and each
+// barrier is a write.
 func (r *repairer) listedRoom(ctx context.Context, room crypto.ID) (uint64, error) {
-	key := roomKey(room)
-	found, err := r.rooms.latest(ctx, key)
+	found, err := r.rooms.at(ctx, 0, roomKey(room))
 	if err != nil {
 		return 0, err
 	}
-	members, err := r.members.list(ctx, room.String()+".*")
-	return max(lastSeq(members), seqOf(found[key].value)), err
+	pattern := room.String() + ".*"
+	members, err := r.members.at(ctx, 0, pattern)
+	if errors.Is(err, errMany) {
+		members, err = r.members.list(ctx, pattern)
+	}
+	return max(lastSeq(members), lastSeq(found)), err
 }
 
 // listedBus is the last entry of the bus log that a record of the allowlist is of.
