@@ -166,12 +166,9 @@ func (l *loader) flush(ctx context.Context) error {
 // entry appends an entry that the target does not have. What it has must be the same: ErrConflict if its last entry is
 // another one, ErrDamaged if the entry breaks a rule or stands under another log's id.
 func (l *loader) entry(ctx context.Context, e *store.Entry) error {
-	c, err := store.Advance(l.fold, e.Statement)
+	c, err := advance(l.fold, l.log, e)
 	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
-	}
-	if c.Entry.Log != l.log {
-		return fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, c.Entry.Log, l.log)
+		return err
 	}
 	if e.Seq > l.there.Seq {
 		return l.to.Append(ctx, c)

@@ -60,14 +60,23 @@ func (p *proof) check(i item) error {
 	case p.fold == nil || p.log != i.entry.Log:
 		p.fold, p.log = new(ledger.Fold), i.entry.Log
 	}
-	c, err := store.Advance(p.fold, i.entry.Statement)
-	if err != nil {
-		return fmt.Errorf("%w: log %s: %w", store.ErrDamaged, p.log, err)
+	c, err := advance(p.fold, p.log, i.entry)
+	if err == nil && c.Entry.Seq != i.entry.Seq {
+		err = fmt.Errorf("%w: entry %d of the log %s stands at place %d", store.ErrDamaged, c.Entry.Seq, p.log, i.entry.Seq)
 	}
-	if c.Entry.Log != p.log || c.Entry.Seq != i.entry.Seq {
-		return fmt.Errorf("%w: entry %d of the log %s stands at place %d of %s", store.ErrDamaged, c.Entry.Seq, c.Entry.Log, i.entry.Seq, p.log)
+	return err
+}
+
+// advance adds an entry to the fold of its log. ErrDamaged when it breaks a rule, or stands under another log's id.
+func advance(fold *ledger.Fold, log crypto.ID, e *store.Entry) (store.Change, error) {
+	c, err := store.Advance(fold, e.Statement)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%w: log %s: %w", store.ErrDamaged, log, err)
+	case c.Entry.Log != log:
+		err = fmt.Errorf("%w: the log %s stands under the id %s", store.ErrDamaged, c.Entry.Log, log)
 	}
-	return nil
+	return c, err
 }
 
 // checkSealed is ErrDamaged for a sealed key that can be nobody's.

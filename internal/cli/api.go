@@ -65,13 +65,10 @@ func (p *apiCommand) run(ctx context.Context, c *unibus.Client, method, path str
 
 // body reads the body of the request.
 func (p *apiCommand) body() ([]byte, error) {
-	switch p.input {
-	case "":
+	if p.input == "" {
 		return nil, nil
-	case "-":
-		return io.ReadAll(io.LimitReader(p.a.in, unibus.MaxMessage))
 	}
-	f, err := openNamed("input", p.input)
+	f, err := p.a.openInput("input", p.input)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,15 +78,11 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 	if err != nil {
 		return err
 	}
-	in := io.Reader(p.a.in)
-	if p.file != "" && p.file != "-" {
-		file, err := openNamed("file", p.file)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		in = file
+	in, err := p.a.openInput("file", cmp.Or(p.file, "-"))
+	if err != nil {
+		return err
 	}
+	defer in.Close()
 	err = p.a.with(ctx, func(c *unibus.Client) error {
 		r, err := c.Room(ctx, room)
 		if err != nil {

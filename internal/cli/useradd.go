@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,11 +70,11 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 		if list, err = u.absent(c, list); err != nil {
 			return err
 		}
+	} else {
+		err = u.noneThere(c, list)
 	}
-	if len(list) > 0 {
-		if err = u.noneThere(c, list); err == nil {
-			err = c.AddUsers(ctx, list...)
-		}
+	if err == nil && len(list) > 0 {
+		err = c.AddUsers(ctx, list...)
 	}
 	if errors.Is(err, unibus.ErrExists) {
 		return alreadyThere(ctx, c, err)
@@ -167,12 +168,8 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 		if u.name != "" {
 			return nil, usage("--name is for one user: in a list the name follows the key")
 		}
-		file := u.file
-		if file == "" {
-			file = "-"
-		}
 		var err error
-		if list, err = listedIn(u.a, file); err != nil {
+		if list, err = listedIn(u.a, cmp.Or(u.file, "-")); err != nil {
 			return nil, err
 		}
 	default:
@@ -191,10 +188,7 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 
 // listedIn reads a list from a file; - is stdin.
 func listedIn(a *app, file string) ([]unibus.NewUser, error) {
-	if file == "-" {
-		return parseUserList(a.in)
-	}
-	f, err := openNamed("file", file)
+	f, err := a.openInput("file", file)
 	if err != nil {
 		return nil, err
 	}
@@ -240,6 +234,14 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		return nil, usage("nobody to add")
 	}
 	return out, nil
+}
+
+// openInput opens the file that a flag names; - is standard input, which is not closed.
+func (a *app) openInput(flag, file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(a.in), nil
+	}
+	return openNamed(flag, file)
 }
 
 // openNamed opens the file that a flag names.
