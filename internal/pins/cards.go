@@ -35,7 +35,7 @@ func (c Cards) known(ctx context.Context, users []crypto.PublicKey, known map[cr
 	for i, user := range users {
 		args[i] = user[:]
 	}
-	rows, err := c.db.handles[lax].QueryContext(ctx, `SELECT endpoint, sealing FROM intact_cards WHERE endpoint IN (?`+strings.Repeat(", ?", len(users)-1)+`)`, args...)
+	rows, err := c.db.file.QueryContext(ctx, `SELECT endpoint, sealing FROM intact_cards WHERE endpoint IN (?`+strings.Repeat(", ?", len(users)-1)+`)`, args...)
 	if err != nil {
 		return err
 	}

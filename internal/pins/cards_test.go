@@ -42,14 +42,14 @@ func TestCards(t *testing.T) {
 	p = open(t, path)
 	is(1, 2)
 
-	_, err := p.db.handles[durable].ExecContext(ctx, "PRAGMA writable_schema = ON")
+	_, err := p.db.file.ExecContext(ctx, "PRAGMA writable_schema = ON")
 	must(err)
-	_, err = p.db.handles[durable].ExecContext(ctx, "DROP TRIGGER cards_updating")
+	_, err = p.db.file.ExecContext(ctx, "DROP TRIGGER cards_updating")
 	must(err)
-	_, err = p.db.handles[durable].ExecContext(ctx, "DROP TRIGGER cards_updated")
+	_, err = p.db.file.ExecContext(ctx, "DROP TRIGGER cards_updated")
 	must(err)
 	one := keys[0]
-	_, err = p.db.handles[durable].ExecContext(ctx, "UPDATE cards SET sealing = x'0909' WHERE endpoint = ?", one[:])
+	_, err = p.db.file.ExecContext(ctx, "UPDATE cards SET sealing = x'0909' WHERE endpoint = ?", one[:])
 	must(err)
 	if known, err := p.Cards.Known(ctx, keys); !errors.Is(err, ErrDamaged) {
 		t.Errorf("damaged, it is given: %v, %v", known, err)

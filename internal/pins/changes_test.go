@@ -75,7 +75,7 @@ func newHistory(t *testing.T) *history {
 	p := open(t, path)
 	checkpoint := func() {
 		t.Helper()
-		if _, err := p.db.handles[durable].Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		if _, err := p.db.file.Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,7 +22,7 @@ func TestDamaged(t *testing.T) {
 	if err := p.Logs.Advance(t.Context(), s[0]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.db.handles[durable].Exec(`DROP TRIGGER logs_updated; UPDATE logs SET snapshot = CAST(substr(snapshot, 1, 40) || x'ff' || substr(snapshot, 42) AS BLOB)`); err != nil {
+	if _, err := p.db.file.Exec(`DROP TRIGGER logs_updated; UPDATE logs SET snapshot = CAST(substr(snapshot, 1, 40) || x'ff' || substr(snapshot, 42) AS BLOB)`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Logs.State(t.Context(), s[0].ID); !errors.Is(err, ErrDamaged) {

@@ -26,8 +26,9 @@ const emptiest = 512
 // file of changes is brought up to it, so that a disk which forgets is found out (schema.go, changes.go).
 type database struct {
 	path    string
-	handles [2]*sql.DB // by durability
+	file    *sql.DB // one connection, so that a process waits for itself as it does for others
 	changes changesFile
+	commits durability // how the connection commits now; whoever holds the connection may touch it
 
 	mu     sync.Mutex
 	looked map[string]trust // by table
@@ -41,6 +42,9 @@ const (
 	lax                       // it does not: it may be lost with the machine's power, and costs only a check then
 )
 
+// syncs is what SQLite calls it.
+var syncs = [...]sqlite.Sync{durable: sqlite.Full, lax: sqlite.Normal}
+
 // trust is how well a table was looked at.
 type trust int
 
@@ -49,27 +53,30 @@ const (
 	whole                    // and each row is what its checksum says
 )
 
-// openDatabase opens the file twice, once for each way to write. Each has one connection, so that a process waits for itself
-// as it does for others.
-func openDatabase(path string) (*database, error) {
-	full, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Full))
+// openDatabase opens the file. How long a call waits for other processes that hold it is patience.
+func openDatabase(path string, patience time.Duration) (*database, error) {
+	file, err := sql.Open("sqlite", sqlite.DSN(path, patience, sqlite.Full))
 	if err != nil {
 		return nil, err
 	}
-	normal, err := sql.Open("sqlite", sqlite.DSN(path, busy, sqlite.Normal))
-	if err != nil {
-		return nil, errors.Join(err, full.Close())
-	}
-	full.SetMaxOpenConns(1)
-	normal.SetMaxOpenConns(1)
-	return &database{
-		path: path, handles: [...]*sql.DB{durable: full, lax: normal}, changes: changesFile{path + changesSuffix}, looked: map[string]trust{},
-	}, nil
+	file.SetMaxOpenConns(1)
+	return &database{path: path, file: file, changes: changesFile{path + changesSuffix}, looked: map[string]trust{}}, nil
 }
 
 // Close closes the file.
-func (d *database) Close() error {
-	return errors.Join(d.handles[durable].Close(), d.handles[lax].Close())
+func (d *database) Close() error { return d.file.Close() }
+
+// connection takes the connection, which commits as it is told from then on. Until it is closed, nobody else has it.
+func (d *database) connection(ctx context.Context, how durability) (*sql.Conn, error) {
+	c, err := d.file.Conn(ctx)
+	if err != nil || d.commits == how {
+		return c, err
+	}
+	if _, err := c.ExecContext(ctx, "PRAGMA synchronous = "+string(syncs[how])); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	d.commits = how
+	return c, nil
 }
 
 // check refuses a file of another form, an empty one, and one that has lost changes.
@@ -83,12 +90,12 @@ func (d *database) check(ctx context.Context) error {
 	}
 	before, err := d.changes.read()
 	if err == nil {
-		err = sqlite.Migrate(ctx, d.handles[durable], schema, migrations())
+		err = sqlite.Migrate(ctx, d.file, schema, migrations())
 	}
 	if err != nil {
 		return err
 	}
-	switch now, err := countChanges(ctx, d.handles[durable]); {
+	switch now, err := countChanges(ctx, d.file); {
 	case err != nil:
 		return err
 	case now < before:
@@ -147,14 +154,14 @@ type row struct {
 	args  []any
 }
 
-// find reads a row into values, by the handle that it is written by. known is false when there is none, and never was.
-func (d *database) find(ctx context.Context, by durability, r row, into ...any) (known bool, err error) {
-	if err := d.sound(ctx, d.handles[durable], r.table); err != nil {
+// find reads a row into values. known is false when there is none, and never was.
+func (d *database) find(ctx context.Context, r row, into ...any) (known bool, err error) {
+	if err := d.sound(ctx, d.file, r.table); err != nil {
 		return false, err
 	}
-	err = d.handles[by].QueryRowContext(ctx, r.query, r.args...).Scan(into...)
+	err = d.file.QueryRowContext(ctx, r.query, r.args...).Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, d.absent(ctx, d.handles[durable], r.table)
+		return false, d.absent(ctx, d.file, r.table)
 	}
 	if err != nil {
 		return false, fmt.Errorf("read %s: %w", r.what, failure(err))
@@ -164,11 +171,11 @@ func (d *database) find(ctx context.Context, by durability, r row, into ...any) 
 
 // list reads all rows that answer a question, each into the values that fields gives for it, and makes sure that no other
 // is gone.
-func list[T any](ctx context.Context, d *database, by durability, r row, fields func(*T) []any) (all []T, err error) {
-	if err := d.absent(ctx, d.handles[durable], r.table); err != nil {
+func list[T any](ctx context.Context, d *database, r row, fields func(*T) []any) (all []T, err error) {
+	if err := d.absent(ctx, d.file, r.table); err != nil {
 		return nil, err
 	}
-	rows, err := d.handles[by].QueryContext(ctx, r.query, r.args...)
+	rows, err := d.file.QueryContext(ctx, r.query, r.args...)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", r.what, failure(err))
 	}
@@ -186,52 +193,56 @@ func list[T any](ctx context.Context, d *database, by durability, r row, fields 
 	return all, nil
 }
 
-// write changes the file.
+// write changes the file by one statement.
 func (d *database) write(ctx context.Context, how durability, statement string, args ...any) error {
-	if _, err := d.handles[how].ExecContext(ctx, statement, args...); err != nil {
-		return failure(err)
-	}
-	return d.record(ctx, how)
+	return d.recorded(ctx, how, func(c *sql.Conn) error {
+		_, err := c.ExecContext(ctx, statement, args...)
+		return err
+	})
 }
 
 // writeAll makes one change for each row of arguments: all of them, or none.
 func (d *database) writeAll(ctx context.Context, how durability, statement string, rows iter.Seq[[]any]) error {
-	tx, err := d.handles[how].BeginTx(ctx, nil)
-	if err != nil {
-		return failure(err)
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	put, err := tx.PrepareContext(ctx, statement)
-	if err != nil {
-		return failure(err)
-	}
-	for args := range rows {
-		if _, err := put.ExecContext(ctx, args...); err != nil {
-			return failure(err)
+	return d.change(ctx, how, func(tx *sql.Tx) error {
+		put, err := tx.PrepareContext(ctx, statement)
+		if err != nil {
+			return err
 		}
-	}
-	if err := tx.Commit(); err != nil {
+		for args := range rows {
+			if _, err := put.ExecContext(ctx, args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// change has a transaction change the file, in one process at a time; when it fails, nothing of it is left.
+func (d *database) change(ctx context.Context, how durability, do func(*sql.Tx) error) error {
+	return d.recorded(ctx, how, func(c *sql.Conn) error {
+		tx, err := c.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback() // after a commit it does nothing
+		if err := do(tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
+}
+
+// recorded has the file changed, and writes down how often it was by now, though ctx has ended.
+func (d *database) recorded(ctx context.Context, how durability, change func(*sql.Conn) error) error {
+	c, err := d.connection(ctx, how)
+	if err != nil {
 		return failure(err)
 	}
-	return d.record(ctx, how)
-}
-
-// begin begins a transaction, of one process at a time.
-func (d *database) begin(ctx context.Context) (*sql.Tx, error) {
-	return d.handles[durable].BeginTx(ctx, nil)
-}
-
-// commit ends a transaction that changes the file.
-func (d *database) commit(ctx context.Context, tx *sql.Tx) error {
-	if err := tx.Commit(); err != nil {
-		return err
+	defer c.Close()
+	if err := change(c); err != nil {
+		return failure(err)
 	}
-	return d.record(ctx, durable)
-}
-
-// record writes down how often the file was changed by now, though ctx has ended.
-func (d *database) record(ctx context.Context, how durability) error {
-	now, err := countChanges(context.WithoutCancel(ctx), d.handles[how])
+	now, err := countChanges(context.WithoutCancel(ctx), c)
 	if err != nil {
 		return err
 	}

@@ -85,10 +85,8 @@ func TestReadOnly(t *testing.T) {
 // readOnly has SQLite refuse to write, as it does on a disk that is mounted so.
 func readOnly(t *testing.T, p *Pins) {
 	t.Helper()
-	for _, db := range p.db.handles {
-		if _, err := db.Exec("PRAGMA query_only = 1"); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := p.db.file.Exec("PRAGMA query_only = 1"); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -114,7 +112,7 @@ func TestCounts(t *testing.T) {
 	for name, read := range reads {
 		t.Run(name, func(t *testing.T) {
 			p := newPins(t)
-			if _, err := p.db.handles[durable].Exec("DELETE FROM counts"); err != nil {
+			if _, err := p.db.file.Exec("DELETE FROM counts"); err != nil {
 				t.Fatal(err)
 			}
 			if err := read(t.Context(), p); !errors.Is(err, ErrDamaged) {
@@ -162,7 +160,7 @@ func TestNotAFile(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "pins.db")
 	p := open(t, path)
-	if _, err := p.db.handles[durable].Exec("PRAGMA user_version = 99"); err != nil {
+	if _, err := p.db.file.Exec("PRAGMA user_version = 99"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(t.Context(), path); err == nil || errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "99") {
@@ -194,7 +192,7 @@ func TestOlderForm(t *testing.T) {
 	}
 	must(p.Settings.Set(ctx, "name", "value"))
 	for _, statement := range []string{"DROP VIEW intact_cards", "DROP TABLE cards", "DELETE FROM counts WHERE name = 'cards'", "PRAGMA user_version = 8"} {
-		_, err := p.db.handles[durable].ExecContext(ctx, statement)
+		_, err := p.db.file.ExecContext(ctx, statement)
 		must(err)
 	}
 	must(p.Close())

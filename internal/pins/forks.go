@@ -26,7 +26,7 @@ func (k Forks) Of(ctx context.Context, room crypto.ID) ([]Fork, error) {
 		"forks", fmt.Sprintf("the forks of room %s", room),
 		`SELECT sender, at, head, settled FROM intact_forks WHERE room = ? ORDER BY at, sender`, []any{room[:]},
 	}
-	return list(ctx, k.db, durable, known, func(f *Fork) []any {
+	return list(ctx, k.db, known, func(f *Fork) []any {
 		return []any{sqlite.Blob(f.Sender[:]), &f.At, sqlite.Blob(f.Head[:]), &f.Settled}
 	})
 }

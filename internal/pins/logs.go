@@ -20,7 +20,7 @@ type Logs struct{ db *database }
 func (l Logs) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
 	what := fmt.Sprintf("the pin of log %s", log)
 	var snapshot []byte
-	known, err := l.db.find(ctx, durable, row{"logs", what, `SELECT snapshot FROM intact_logs WHERE log = ?`, []any{log[:]}}, &snapshot)
+	known, err := l.db.find(ctx, row{"logs", what, `SELECT snapshot FROM intact_logs WHERE log = ?`, []any{log[:]}}, &snapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -37,10 +37,10 @@ func (l Logs) State(ctx context.Context, log crypto.ID) (*ledger.State, error) {
 // IDs are those of all logs that are pinned, in no order.
 func (l Logs) IDs(ctx context.Context) ([]crypto.ID, error) {
 	// Their states are large, and held against their checksums one by one by whoever needs them.
-	if err := l.db.sound(ctx, l.db.handles[durable], "logs"); err != nil {
+	if err := l.db.sound(ctx, l.db.file, "logs"); err != nil {
 		return nil, err
 	}
-	rows, err := l.db.handles[durable].QueryContext(ctx, `SELECT log FROM logs`)
+	rows, err := l.db.file.QueryContext(ctx, `SELECT log FROM logs`)
 	if err != nil {
 		return nil, fmt.Errorf("read which logs are pinned: %w", failure(err))
 	}
@@ -100,29 +100,23 @@ func (l Logs) pin(ctx context.Context, s *ledger.State, forget uint64, check fun
 
 // tryPin does it in one transaction, of which nothing is left when any of it fails.
 func (l Logs) tryPin(ctx context.Context, s *ledger.State, forget uint64, check func(seq uint64, snapshot []byte) error) error {
-	tx, err := l.db.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if err := l.checkPinned(ctx, tx, s.ID, check); err != nil {
-		return err
-	}
-	snapshot, err := s.Snapshot()
-	if err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `
-		INSERT INTO logs (log, seq, snapshot) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, snapshot = excluded.snapshot`, s.ID[:], s.Head.Seq, snapshot); err != nil {
-		return err
-	}
-	if err := settleOffers(ctx, tx, s.ID, forget); err != nil {
-		return err
-	}
-	if err := forgetPlaces(ctx, tx, s.ID, s.Head.Seq); err != nil {
-		return err
-	}
-	return l.db.commit(ctx, tx)
+	return l.db.change(ctx, durable, func(tx *sql.Tx) error {
+		if err := l.checkPinned(ctx, tx, s.ID, check); err != nil {
+			return err
+		}
+		snapshot, err := s.Snapshot()
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `
+			INSERT INTO logs (log, seq, snapshot) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, snapshot = excluded.snapshot`, s.ID[:], s.Head.Seq, snapshot); err != nil {
+			return err
+		}
+		if err := settleOffers(ctx, tx, s.ID, forget); err != nil {
+			return err
+		}
+		return forgetPlaces(ctx, tx, s.ID, s.Head.Seq)
+	})
 }
 
 // checkPinned has what is pinned of a log checked, if anything is.

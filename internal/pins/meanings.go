@@ -19,7 +19,7 @@ type meanings struct {
 
 // find reads what a key means into a value of a fixed length, which stays as it is if the key was not met before.
 func (m meanings) find(ctx context.Context, what string, into []byte, key ...any) error {
-	_, err := m.db.find(ctx, durable, row{m.table, what, m.get, key}, sqlite.Blob(into))
+	_, err := m.db.find(ctx, row{m.table, what, m.get, key}, sqlite.Blob(into))
 	return err
 }
 
@@ -46,7 +46,7 @@ func (m meanings) replace(ctx context.Context, meaning []byte, key ...any) error
 
 // replaceAll is replace for many keys at once, each given with what it means: all of them, or none.
 func (m meanings) replaceAll(ctx context.Context, all iter.Seq[[]any]) error {
-	err := m.db.sound(ctx, m.db.handles[durable], m.table)
+	err := m.db.sound(ctx, m.db.file, m.table)
 	if err == nil {
 		err = m.db.writeAll(ctx, durable, m.put, all)
 	}
@@ -59,7 +59,7 @@ func (m meanings) replaceAll(ctx context.Context, all iter.Seq[[]any]) error {
 // compare says whether anything is known of a key, and whether that is the same.
 func (m meanings) compare(ctx context.Context, meaning []byte, key []any) (known, same bool, err error) {
 	var old []byte
-	known, err = m.db.find(ctx, durable, row{m.table, "a pin", m.get, key}, &old)
+	known, err = m.db.find(ctx, row{m.table, "a pin", m.get, key}, &old)
 	return known, known && string(old) == string(meaning), err
 }
 
@@ -86,7 +86,7 @@ func (s Servers) Bus(ctx context.Context, address string) (bus crypto.ID, err er
 func (s Servers) Buses(ctx context.Context) ([]crypto.ID, error) {
 	none := crypto.ID{}
 	all := row{"servers", "which buses were met", `SELECT DISTINCT bus FROM intact_servers WHERE bus <> ?`, []any{none[:]}}
-	return list(ctx, s.meanings.db, durable, all, func(bus *crypto.ID) []any { return []any{sqlite.Blob(bus[:])} })
+	return list(ctx, s.meanings.db, all, func(bus *crypto.ID) []any { return []any{sqlite.Blob(bus[:])} })
 }
 
 // Pin remembers the bus behind an address. The error is ErrContradiction when another is remembered.

@@ -1,7 +1,6 @@
 package pins
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -37,7 +36,7 @@ type Offers struct{ db *database }
 func (f Offers) Pending(ctx context.Context, log crypto.ID) (*Offer, error) {
 	var o Offer
 	var at int64
-	known, err := f.db.find(ctx, durable, row{
+	known, err := f.db.find(ctx, row{
 		"offers", fmt.Sprintf("the entry kept for log %s", log),
 		`SELECT seq, statement, at, epoch, key FROM intact_offers WHERE log = ?`, []any{log[:]},
 	}, &o.Seq, &o.Statement, &at, &o.Epoch, &o.Key)
@@ -51,13 +50,13 @@ func (f Offers) Pending(ctx context.Context, log crypto.ID) (*Offer, error) {
 // Unanswered returns the last entry that this identity signed for a log, if whoever signed it does not know what came of
 // it; nil for none.
 func (f Offers) Unanswered(ctx context.Context, log crypto.ID) (*Offer, error) {
-	if err := f.db.sound(ctx, f.db.handles[durable], "signed"); err != nil {
+	if err := f.db.sound(ctx, f.db.file, "signed"); err != nil {
 		return nil, err
 	}
 	var o Offer
 	var at int64
 	var answered bool
-	err := f.db.handles[durable].QueryRowContext(ctx, `SELECT seq, statement, at, answered FROM intact_signed WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&o.Seq, &o.Statement, &at, &answered)
+	err := f.db.file.QueryRowContext(ctx, `SELECT seq, statement, at, answered FROM intact_signed WHERE log = ? ORDER BY seq DESC LIMIT 1`, log[:]).Scan(&o.Seq, &o.Statement, &at, &answered)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && answered {
 		return nil, nil
 	}
@@ -107,40 +106,38 @@ func (f Offers) Sign(ctx context.Context, log crypto.ID, seq uint64, sign func()
 
 // trySign does it in one transaction, so that no other process signs meanwhile.
 func (f Offers) trySign(ctx context.Context, log crypto.ID, seq uint64, sign func() (Offer, error)) error {
-	tx, err := f.db.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	for _, table := range []string{"offers", "signed"} {
-		if err := f.db.absent(ctx, tx, table); err != nil {
+	var taken bool
+	err := f.db.change(ctx, durable, func(tx *sql.Tx) (err error) {
+		if taken, err = f.taken(ctx, tx, log, seq); err != nil || taken {
 			return err
 		}
-	}
-	var taken bool
-	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM intact_offers WHERE log = ?1) OR EXISTS (SELECT 1 FROM intact_logs WHERE log = ?1 AND seq >= ?2)`, log[:], seq).Scan(&taken)
-	if err != nil {
+		o, err := sign()
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) VALUES (?, ?, ?, ?, ?, ?)`,
+			log[:], seq, o.Statement, o.At.UnixMilli(), o.Epoch, o.Key)
 		return err
-	}
-	if taken {
+	})
+	if err == nil && taken {
 		return ErrTaken
 	}
-	switch again, err := signedBefore(ctx, tx, log, seq); {
-	case err != nil:
-		return err
-	case again:
-		return cmp.Or(f.db.commit(ctx, tx), ErrTaken)
+	return err
+}
+
+// taken reports whether nothing may be signed for a place: another entry is kept, a verified one stands there, or one was
+// signed before, which is kept again.
+func (f Offers) taken(ctx context.Context, tx *sql.Tx, log crypto.ID, seq uint64) (taken bool, err error) {
+	for _, table := range []string{"offers", "signed"} {
+		if err := f.db.absent(ctx, tx, table); err != nil {
+			return false, err
+		}
 	}
-	o, err := sign()
-	if err != nil {
-		return err
+	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM intact_offers WHERE log = ?1) OR EXISTS (SELECT 1 FROM intact_logs WHERE log = ?1 AND seq >= ?2)`, log[:], seq).Scan(&taken)
+	if err != nil || taken {
+		return taken, err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) VALUES (?, ?, ?, ?, ?, ?)`,
-		log[:], seq, o.Statement, o.At.UnixMilli(), o.Epoch, o.Key)
-	if err != nil {
-		return err
-	}
-	return f.db.commit(ctx, tx)
+	return signedBefore(ctx, tx, log, seq)
 }
 
 // signedBefore offers again what was signed for a place before, if the log as it is pinned can go on with it.

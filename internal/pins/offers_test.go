@@ -1,6 +1,7 @@
 package pins
 
 import (
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -185,17 +186,16 @@ func TestMaxSigned(t *testing.T) {
 	p := newPins(t)
 	ctx, log := t.Context(), crypto.ID{1}
 	for seq := uint64(1); seq <= maxSigned+2; seq++ {
-		tx, err := p.db.begin(ctx)
+		err := p.db.change(ctx, durable, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) VALUES (?, ?, x'00', 0, 0, NULL)`, log[:], seq)
+			return errors.Join(err, settleOffers(ctx, tx, log, seq))
+		})
 		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO offers (log, seq, statement, at, epoch, key) VALUES (?, ?, x'00', 0, 0, NULL)`, log[:], seq)
-		if err := errors.Join(err, settleOffers(ctx, tx, log, seq), p.db.commit(ctx, tx)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var n, first uint64
-	if err := p.db.handles[durable].QueryRow(`SELECT count(*), min(seq) FROM intact_signed WHERE log = ?`, log[:]).Scan(&n, &first); err != nil || n != maxSigned || first != 3 {
+	if err := p.db.file.QueryRow(`SELECT count(*), min(seq) FROM intact_signed WHERE log = ?`, log[:]).Scan(&n, &first); err != nil || n != maxSigned || first != 3 {
 		t.Errorf("%d are remembered, from entry %d on: %v", n, first, err)
 	}
 }

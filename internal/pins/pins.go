@@ -63,7 +63,7 @@ func Open(ctx context.Context, path string) (*Pins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pins: %w", failure(notKept(err)))
 	}
-	db, err := openDatabase(path)
+	db, err := openDatabase(path, busy)
 	if err != nil {
 		return nil, fmt.Errorf("open the pins: %w", err)
 	}

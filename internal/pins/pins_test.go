@@ -16,7 +16,6 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
-	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -117,21 +116,33 @@ func TestMany(t *testing.T) {
 	}
 }
 
+// TestDurability: each change is written as it is to be, whatever came before it on the same connection.
+func TestDurability(t *testing.T) {
+	p := newPins(t)
+	for _, how := range []durability{durable, lax, lax, durable, lax, durable} {
+		var sync int // as SQLite counts: 1 is NORMAL, 2 is FULL
+		err := p.db.change(t.Context(), how, func(tx *sql.Tx) error { return tx.QueryRow("PRAGMA synchronous").Scan(&sync) })
+		if want := map[durability]int{durable: 2, lax: 1}[how]; err != nil || sync != want {
+			t.Errorf("a change that is to be written %v: synchronous is %d, want %d: %v", how, sync, want, err)
+		}
+	}
+}
+
 // TestBusy: a file that others hold for too long is unavailable, and nothing worse.
 func TestBusy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.db")
 	p := open(t, path)
-	tx, err := p.db.handles[durable].BeginTx(t.Context(), nil)
+	tx, err := p.db.file.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	hasty, err := sql.Open("sqlite", sqlite.DSN(path, time.Millisecond, sqlite.Full))
+	hasty, err := openDatabase(path, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer hasty.Close()
-	other := pinsOf(&database{path: path, handles: [...]*sql.DB{hasty, hasty}, looked: map[string]trust{}})
+	other := pinsOf(hasty)
 	if err := other.Settings.Set(t.Context(), "name", "value"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("set: %v", err)
 	}
@@ -149,7 +160,7 @@ func TestNotKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.db")
 	p := open(t, path)
 	for _, full := range []string{"PRAGMA max_page_count = 1", "PRAGMA query_only = 1"} {
-		if _, err := p.db.handles[durable].Exec(full); err != nil {
+		if _, err := p.db.file.Exec(full); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.Settings.Set(t.Context(), "name", strings.Repeat("x", 1<<20)); !errors.Is(err, ErrNotKept) {

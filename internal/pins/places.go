@@ -29,7 +29,7 @@ type Places struct{ db *database }
 
 // Of returns what is remembered of a room; zero for one not met before.
 func (p Places) Of(ctx context.Context, room crypto.ID) (at Place, err error) {
-	_, err = p.db.find(ctx, lax, row{
+	_, err = p.db.find(ctx, row{
 		"places", fmt.Sprintf("the place of room %s", room),
 		`SELECT anew, place, hash, own, own_hash, accepted, disputed FROM intact_places WHERE room = ?`, []any{room[:]},
 	}, &at.Anew, &at.Seq, sqlite.Blob(at.Hash[:]), &at.Own, sqlite.Blob(at.OwnHash[:]), &at.Accepted, &at.Disputed)

@@ -20,7 +20,7 @@ func (s Streams) Untold(ctx context.Context, room crypto.ID, without [16]byte) (
 		`SELECT stream, frames, at, place, sealed FROM intact_streams WHERE room = ? AND stream <> ? ORDER BY written, stream LIMIT ?`,
 		[]any{room[:], without[:], crypto.MaxFollows},
 	}
-	return list(ctx, s.db, lax, untold, func(f *crypto.Follows) []any {
+	return list(ctx, s.db, untold, func(f *crypto.Follows) []any {
 		return []any{sqlite.Blob(f.Stream[:]), &f.Frames, &f.At, &f.Place, &f.Sealed}
 	})
 }
