@@ -8,21 +8,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
 )
 
-// This file writes what is made of the command tree: completions and man pages. cobra makes a page for each command; what is
-// true of all of them is added to the page of the program (addSections), from the lists that the program itself goes by.
+// This file writes what is made of the command tree: completions and man pages. A page for each command is made by whoever
+// asks, since that takes packages which the program itself would only carry; what is true of all of them is added to the page of the program (addSections), from the lists that the program itself goes by.
 
 // completionFiles are the names under which shells look for completions.
 var completionFiles = map[string]string{"bash": "unibus.bash", "zsh": "_unibus", "fish": "unibus.fish", "powershell": "unibus.ps1"}
 
-// Generate writes completion scripts and man pages into two folders.
-func Generate(completions, man string) error {
+// Generate writes completion scripts and man pages into two folders; pages writes a page for each command into one.
+func Generate(completions, man string, pages func(root *cobra.Command, folder string) error) error {
 	root := newRoot(newApp(os.Stdin, os.Stdout, os.Stderr))
 	for _, dir := range []string{completions, man} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -39,8 +37,7 @@ func Generate(completions, man string) error {
 			return err
 		}
 	}
-	epoch := time.Unix(0, 0).UTC() // the pages do not depend on when they were made
-	if err := doc.GenManTree(root, &doc.GenManHeader{Title: "UNIBUS", Section: "1", Source: "unibus", Manual: "unibus", Date: &epoch}, man); err != nil {
+	if err := pages(root, man); err != nil {
 		return err
 	}
 	return addSections(filepath.Join(man, "unibus.1"), root)

@@ -393,34 +393,6 @@ func cmdAbsent(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// TestGenerated holds completions/ and man/ against the command tree.
-func TestGenerated(t *testing.T) {
-	dir := t.TempDir()
-	if err := Generate(filepath.Join(dir, "completions"), filepath.Join(dir, "man")); err != nil {
-		t.Fatal(err)
-	}
-	for _, sub := range []string{"completions", "man"} {
-		fresh, err := os.ReadDir(filepath.Join(dir, sub))
-		if err != nil {
-			t.Fatal(err)
-		}
-		kept, err := os.ReadDir(filepath.Join("..", "..", sub))
-		if err != nil || len(kept) != len(fresh) {
-			t.Fatalf("%s has %d files instead of %d (%v): run make completions", sub, len(kept), len(fresh), err)
-		}
-		for _, f := range fresh {
-			a, err := os.ReadFile(filepath.Join(dir, sub, f.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := os.ReadFile(filepath.Join("..", "..", sub, f.Name()))
-			if err != nil || !bytes.Equal(a, b) {
-				t.Errorf("%s/%s is not current (%v): run make completions", sub, f.Name(), err)
-			}
-		}
-	}
-}
-
 func TestNatural(t *testing.T) {
 	for _, order := range []string{"a a1 a2 a10 a10.b b", "ops.1 ops.9 ops.10 ops.alerts", "x1 x01 x2 x02", "1 2 10 a"} {
 		want := strings.Fields(order)
