@@ -14,6 +14,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/mattn/go-isatty"
 	"golang.org/x/term"
+
+	"github.com/unibus/unibus/internal/cli/shown"
 )
 
 // This file is how everything is printed: results as JSON or as text, tables that fit a terminal, and never anything that a
@@ -78,13 +80,13 @@ func (o *output) encode(v any) error {
 		return err
 	}
 	// Nearly always there is nothing to escape.
-	if bytes.IndexFunc(line.Bytes(), func(r rune) bool { return r != '\n' && hidden(r) }) < 0 {
+	if bytes.IndexFunc(line.Bytes(), func(r rune) bool { return r != '\n' && shown.Hidden(r) }) < 0 {
 		_, err := o.Write(line.Bytes())
 		return err
 	}
 	for _, r := range line.String() {
 		var err error
-		if r == '\n' || !hidden(r) {
+		if r == '\n' || shown.Hidden(r) {
 			_, err = o.WriteRune(r)
 		} else {
 			for _, u := range utf16.Encode([]rune{r}) {

@@ -2,54 +2,17 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/unibus/unibus/internal/cli/shown"
 )
 
 // Texts as people read them: made safe for a terminal, ordered, cut to what tells them apart.
 
-// visible makes text from others safe for a terminal: control characters, what reorders text, and
-// bytes that are no UTF-8 are written as escapes.
-func visible(s string) string {
-	// Nearly all text is safe, and then costs nothing.
-	safe := true
-	for _, r := range s {
-		if hidden(r) {
-			safe = false
-			break
-		}
-	}
-	if safe {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case r == '\t':
-			b.WriteString(`\t`)
-		case hidden(r) && r < 0x100:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case hidden(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(s[i : i+size])
-		}
-		i += size
-	}
-	return b.String()
-}
-
-// hidden reports whether a terminal would act on a character rather than show it.
-func hidden(r rune) bool {
-	return r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
-}
+// visible makes text from others safe for a terminal.
+func visible(s string) string { return shown.Text(s) }
 
 // formatTime writes a time for people: RFC 3339 UTC, to the second.
 func formatTime(t time.Time) string {

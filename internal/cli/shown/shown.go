@@ -1,0 +1,48 @@
+// Package shown has what others wrote shown on a terminal, rather than acted on by it.
+package shown
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Text makes text from others safe for a terminal: control characters, what reorders text, and
+// bytes that are no UTF-8 are written as escapes.
+func Text(s string) string {
+	// Nearly all text is safe, and then costs nothing.
+	safe := true
+	for _, r := range s {
+		if Hidden(r) {
+			safe = false
+			break
+		}
+	}
+	if safe {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\t':
+			b.WriteString(`\t`)
+		case Hidden(r) && r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case Hidden(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(s[i : i+size])
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// Hidden reports whether a terminal would act on a character rather than show it.
+func Hidden(r rune) bool {
+	return r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
+}
