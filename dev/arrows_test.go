@@ -55,7 +55,7 @@ var floors = []floor{
 	{"crypto", []string{"internal/crypto"}, nil},
 
 	// What knows nothing of unibus: a library might have it.
-	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/tasks", "internal/vectors"}, nil},
+	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/tasks", "internal/tmux", "internal/vectors"}, nil},
 }
 
 // foreign are the libraries that only some packages may import, and those packages.
