@@ -20,6 +20,9 @@ type console struct {
 	set      *settings // quiet: no notices; yes: the answer to what is asked
 	in       *os.File
 	out, err *output
+
+	// elsewhere takes notices while the terminal is a full screen; nil: it is none.
+	elsewhere func(text string)
 }
 
 // notice tells people something, unless they asked for quiet.
@@ -27,7 +30,12 @@ func (c *console) notice(format string, args ...any) {
 	if c.set.quiet {
 		return
 	}
-	c.err.print("%s\n", visible(redact.Text(fmt.Sprintf(format, args...))))
+	text := redact.Text(fmt.Sprintf(format, args...))
+	if c.elsewhere != nil {
+		c.elsewhere(text)
+		return
+	}
+	c.err.print("%s\n", visible(text))
 }
 
 // interactive reports whether a person is there who can be asked: one who can type, and sees the question.

@@ -12,7 +12,7 @@ import (
 
 // groups are those of commands, in the order of help, and which are in them.
 var groups = []struct{ title, commands string }{
-	{"Every day:", "pub sub rooms log verify"},
+	{"Every day:", "pub sub chat rooms log verify"},
 	{"Rooms and who is in them:", "room invite kick leave role members rekey"},
 	{"Myself:", "init whoami join forget token"},
 	{"The bus, for who runs it:", "user serve doctor backup restore migrate store nats-config"},

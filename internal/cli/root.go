@@ -90,7 +90,7 @@ func newRoot(a *app) *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("context", completeContexts) // the flag exists
 	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
 		newInvite(a), newKick(a), newLeave(a), newRole(a), newMembers(a), newRekey(a),
-		newPub(a), newSub(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newAPI(a), newCompletion(a), newVersion(a))
+		newPub(a), newSub(a), newChat(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newAPI(a), newCompletion(a), newVersion(a))
 	addGroups(root)
 	addTopics(root)
 	root.SetUsageTemplate(usageTemplate(root))

@@ -1,0 +1,314 @@
+package chat
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/unibus/unibus"
+)
+
+// TestChat: what was said is there, what is said comes, what is written is stored, and others' rooms count what is new.
+func TestChat(t *testing.T) {
+	w := newWorld(t)
+	_, bobs := w.room("ops.alerts")
+	_, other := w.room("general")
+	w.must(bobs.Publish(w.ctx, []byte("disk full")))
+	c := w.open(200)
+	c.see("general  2 members · epoch 1 · end-to-end encrypted")
+	c.press("tab")
+	c.see("bob disk full")
+	c.see("alice invited bob (member)")
+
+	c.typed("which one?")
+	c.press("alt+enter")
+	c.typed("and where?")
+	c.press("enter")
+	c.see("alice which one?")
+	c.see("and where? (stored)")
+	w.must(other.Publish(w.ctx, []byte("hello")))
+	c.until("count one message", func(s string) bool { return strings.Contains(s, "general         1") })
+	c.press("shift+tab")
+	c.see("hello")
+	if screen := c.screen(); strings.Contains(screen, "general         1") {
+		t.Errorf("still new:\n%s", screen)
+	}
+	c.typed("half a mess")
+	c.press("tab")
+	if got := c.m.line.Value(); got != "" {
+		t.Errorf("another room's draft: %q", got)
+	}
+	c.press("shift+tab")
+	if got := c.m.line.Value(); got != "half a mess" {
+		t.Errorf("draft %q", got)
+	}
+	c.press("f2")
+	c.see("alice        owner")
+	c.press("f2", "f1")
+	c.see("alt+enter, ctrl+j")
+	c.press("f1", "ctrl+c")
+	c.until("end", func(string) bool { return c.quit })
+	if r := c.end(); r.Sent != 1 || r.Unsent != 0 || r.Reading != nil {
+		t.Errorf("%+v", r)
+	}
+	var got []string
+	s, err := bobs.Subscribe(w.ctx, unibus.SubscribeOptions{All: true, End: true})
+	w.must(err)
+	for m, err := range s.Messages() {
+		w.must(err)
+		got = append(got, string(m.Body))
+	}
+	if want := []string{"disk full", "which one?\nand where?"}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("stored %q", got)
+	}
+}
+
+// TestOthersText: nothing that others write acts on the terminal, wherever it is shown.
+func TestOthersText(t *testing.T) {
+	w := newWorld(t)
+	_, bobs := w.room("ops")
+	const evil = "a\x1b[31mred\x1b]0;title\x07\u202eb\r\n\x9b2Jc\tz"
+	w.must(bobs.Publish(w.ctx, []byte(evil)))
+	w.must(bobs.Publish(w.ctx, []byte{0xff, 0xfe, '!'}))
+	c := w.open(200)
+	c.see(`a\x1b[31mred\x1b]0;title\x07\u202eb\x0d`)
+	c.see(`\x9b2Jc    z`)
+	c.see(`\xff\xfe!`)
+	c.event(noticed{unibus.Notice{Kind: unibus.NoticeForged, Finding: true, Room: bobs.ID(), Subject: "ops", Why: "\x1b[2J"}})
+	c.event(told{"\x1b[2Jstatus"})
+	c.see(`\x1b[2Jstatus`)
+	content := c.m.View().Content
+	for _, raw := range []string{"\x1b[31mred", "\x1b]0;", "\x07", "\u202e", "\x1b[2J", "\x9b"} {
+		if strings.Contains(content, raw) {
+			t.Errorf("%q is on the screen", raw)
+		}
+	}
+	c.end()
+}
+
+// TestPast: the past is read on when one comes to its beginning, and by a search; entries of the log stand among it.
+func TestPast(t *testing.T) {
+	w := newWorld(t)
+	alices, bobs := w.room("ops")
+	p, err := bobs.Publisher(w.ctx)
+	w.must(err)
+	for n := range 100 {
+		w.must(p.Publish(fmt.Appendf(nil, "line %d", n)))
+	}
+	w.must(p.Close(w.ctx))
+	c := w.open(10, "ops")
+	c.see("line 99")
+	if len(c.m.on.items) != 10 {
+		t.Errorf("%d items, of 10 that were asked for", len(c.m.on.items))
+	}
+	c.press("ctrl+f")
+	c.typed("LINE 7")
+	c.press("enter")
+	c.see("bob line 79")
+	c.see("match 1 of 10, the newest first")
+	c.until("find the oldest", func(s string) bool {
+		if !c.m.on.loading {
+			c.press("up")
+		}
+		return strings.Contains(s, "no older match")
+	})
+	if at := c.m.line.search.at.text; at != "line 7" {
+		t.Errorf("the oldest that was found: %q", at)
+	}
+	c.press("down")
+	if c.m.line.search.at.text != "line 70" {
+		t.Errorf("newer: %q", c.m.line.search.at.text)
+	}
+	c.press("esc")
+	for range 10 {
+		c.press("pgup")
+	}
+	c.see("the beginning of what is stored")
+	c.see("alice made this room:")
+	c.see("line 0")
+	if n := len(c.m.on.items); n != 102 {
+		t.Errorf("%d items, of 100 messages and 2 entries", n)
+	}
+	at := c.m.on.offset
+	w.must(alices.Publish(w.ctx, []byte("news")))
+	c.until("stay", func(string) bool { return c.m.on.offset == at+1 })
+	c.see("line 0")
+	c.press("esc")
+	c.see("news")
+	c.end()
+}
+
+// TestChanges: what happens to a room is said in words, as it happens; who is not a member any more cannot write.
+func TestChanges(t *testing.T) {
+	w := newWorld(t)
+	alices, bobs := w.room("ops")
+	c := w.open(200)
+	c.see("alice invited bob (member)")
+	w.must(alices.Rekey(w.ctx))
+	c.see("alice gave the room a new key: epoch 2")
+	c.see("epoch 2 · end-to-end")
+	w.must(alices.SetRole(w.ctx, w.bob.Key(), unibus.RoleOwner))
+	c.see("bob is now owner")
+	w.must(bobs.Refresh(w.ctx))
+	w.must(bobs.SetRole(w.ctx, w.alice.Key(), unibus.RoleReader))
+	c.see("alice is now reader")
+	c.until("be told", func(string) bool {
+		c.typed("x")
+		c.press("enter")
+		return c.m.status == "you are a reader of this room"
+	})
+	w.must(bobs.Kick(w.ctx, w.alice.Key()))
+	c.until("be told", func(string) bool {
+		c.press("enter")
+		return c.m.status == "you are not a member of this room any more"
+	})
+	// A room that one is invited to later is there then.
+	_, err := w.bob.CreateRoom(w.ctx, "later", unibus.DefaultPolicy())
+	w.must(err)
+	later, err := w.bob.Room(w.ctx, "later")
+	w.must(err)
+	w.must(later.Invite(w.ctx, unibus.RoleMember, w.alice.Key()))
+	w.must(later.Publish(w.ctx, []byte("welcome")))
+	c.see("later")
+	c.press("tab")
+	c.until("be there", func(s string) bool {
+		if c.m.on.Subject() != "later" {
+			c.press("tab")
+		}
+		return strings.Contains(s, "welcome")
+	})
+	c.end()
+}
+
+// TestFindings: what breaks a promise is said once, and marks the room where it is not on the screen.
+func TestFindings(t *testing.T) {
+	w := newWorld(t)
+	_, a := w.room("a")
+	_, b := w.room("b")
+	c := w.open(200)
+	c.see("alice invited bob")
+	for range 2 {
+		for _, r := range []*unibus.Room{a, b} {
+			c.event(noticed{unibus.Notice{Kind: unibus.NoticeForged, Finding: true, Room: r.ID(), Subject: r.Subject(), Sender: "U1", Why: "it does not authenticate"}})
+		}
+	}
+	c.see("forged: ")
+	if n := strings.Count(c.screen(), "forged: "); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	c.see("b               !")
+	c.press("tab")
+	c.until("no mark", func(s string) bool { return !strings.Contains(s, "b               !") })
+	c.end()
+}
+
+// TestNotStored: a message that cannot be delivered says so, can be taken back, and is counted.
+func TestNotStored(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	c.typed("lost")
+	c.press("enter")
+	c.see("(stored)")
+	room := c.m.on.Room
+	c.m.on.add(&item{kind: own, at: time.Now(), from: c.m.self, name: "alice", text: "not stored", number: 99})
+	c.event(sent{room.ID(), 99, failed, errors.New("why it was not")})
+	c.see("NOT STORED")
+	c.see("why it was not")
+	c.press("ctrl+r")
+	if got := c.m.line.Value(); got != "not stored" {
+		t.Errorf("taken back: %q", got)
+	}
+	if strings.Contains(c.screen(), "NOT STORED") {
+		t.Error("it is still there")
+	}
+	c.press("ctrl+r")
+	c.see("is stored, or on its way")
+
+	// Nobody takes what is written: so much waits, and more is refused.
+	w.node.Stop()
+	for n := range maxUnsent + 2 {
+		c.m.line.SetValue(fmt.Sprint("waiting ", n))
+		c.press("enter")
+	}
+	c.see(errUnsent.Error())
+	if got := c.m.line.Value(); !strings.HasPrefix(got, "waiting") {
+		t.Errorf("what was refused is gone: %q", got)
+	}
+	done := make(chan Result)
+	go func() { done <- c.feed.end(time.Millisecond) }()
+	for {
+		select {
+		case e := <-c.events:
+			c.event(e)
+			continue
+		case r := <-done:
+			if r.Sent != 1 || r.Unsent < maxUnsent || r.Abandoned == nil {
+				t.Errorf("%+v", r)
+			}
+		}
+		break
+	}
+}
+
+// TestSizes: on a screen of any size there are as many lines as it has, none is wider, and nothing fails.
+func TestSizes(t *testing.T) {
+	w := newWorld(t)
+	_, bobs := w.room("a.room.with.a.name.that.is.wider.than.its.column")
+	w.room("other")
+	w.must(bobs.Publish(w.ctx, []byte("日本語のテキスト 👩‍👩‍👧 "+strings.Repeat("wide ", 50)+strings.Repeat("x", 200))))
+	c := w.open(200)
+	c.see("wide")
+	c.press("f2")
+	c.m.status = strings.Repeat("a long status ", 20)
+	for _, help := range []bool{false, true} {
+		c.m.help = help
+		for width := 1; width <= 130; width += 3 {
+			for _, height := range []int{1, 4, 5, 8, 24, 60} {
+				c.event(tea.WindowSizeMsg{Width: width, Height: height})
+				lines := strings.Split(c.m.View().Content, "\n")
+				if len(lines) > max(height, 5) {
+					t.Fatalf("%d lines on a screen of %dx%d", len(lines), width, height)
+				}
+				for _, l := range lines {
+					if ansi.StringWidth(l) > max(width, 6) {
+						t.Fatalf("%q is wider than %d", ansi.Strip(l), width)
+					}
+				}
+			}
+		}
+	}
+	c.end()
+}
+
+// TestBounded: the texts that are kept have a limit, and what was let go can be read again.
+func TestBounded(t *testing.T) {
+	w := newWorld(t)
+	_, bobs := w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	body := strings.Repeat("x", maxShown)
+	const n = maxKept/(3*maxShown) + 100
+	for i := range n {
+		m := unibus.Message{Room: bobs.ID(), Sender: w.bob.Key(), Name: "bob", Time: time.Now(), Counter: uint64(i), Body: []byte(body)}
+		c.event(arrived{[]message{{m, len(body)}}})
+	}
+	if r := c.m.on; r.bytes > maxKept || len(r.seen) != len(r.items) || !r.trimmed {
+		t.Errorf("%d bytes of %d messages are kept, %d known", r.bytes, len(r.items), len(r.seen))
+	}
+	c.end()
+}
+
+// TestRefused: a room that is not there is not waited for.
+func TestRefused(t *testing.T) {
+	w := newWorld(t)
+	if _, err := New(w.ctx, w.alice, Options{Rooms: []string{"nowhere"}}); !errors.Is(err, unibus.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}

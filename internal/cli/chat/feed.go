@@ -1,0 +1,206 @@
+package chat
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/unibus/unibus"
+)
+
+// feed reads and writes for a chat. Its goroutines end with end, which waits for them.
+type feed struct {
+	c     *unibus.Client
+	names []string
+	live  *unibus.Subscription
+	tell  func(tea.Msg) // the model of something; it does nothing once the screen is gone
+
+	reading context.Context // ends with the screen
+	stop    context.CancelFunc
+	work    sync.WaitGroup // what reads
+
+	mu      sync.Mutex
+	early   []unibus.Notice           // came before there was a screen; nil from then on
+	writers map[unibus.ID]*roomWriter // begun when they are first needed
+}
+
+// newFeed begins to read rooms.
+func newFeed(ctx context.Context, c *unibus.Client, names []string) (*feed, error) {
+	f := &feed{c: c, names: names, early: []unibus.Notice{}, writers: map[unibus.ID]*roomWriter{}}
+	f.reading, f.stop = context.WithCancel(ctx)
+	var err error
+	if f.live, err = c.Subscribe(f.reading, names, unibus.SubscribeOptions{Parts: true, Notice: f.notice}); err != nil {
+		f.stop()
+		return nil, err
+	}
+	return f, nil
+}
+
+// begin hands what was and will be read to a screen.
+func (f *feed) begin(tell func(tea.Msg), notices <-chan string) {
+	f.mu.Lock()
+	f.tell = tell
+	early := f.early
+	f.early = nil
+	f.mu.Unlock()
+	f.work.Go(func() {
+		for _, n := range early {
+			tell(noticed{n})
+		}
+		f.follow()
+	})
+	f.work.Go(func() {
+		for {
+			select {
+			case text := <-notices:
+				tell(told{text})
+			case <-f.reading.Done():
+				return
+			}
+		}
+	})
+}
+
+// notice tells of a notice of the reading, which has none to tell before there is a screen.
+func (f *feed) notice(n unibus.Notice) {
+	f.mu.Lock()
+	tell := f.tell
+	if tell == nil {
+		f.early = append(f.early, n)
+	}
+	f.mu.Unlock()
+	if tell != nil {
+		tell(noticed{n})
+	}
+}
+
+// together is how many messages the model is given at once, at most: the screen is drawn once for all.
+const together = 256
+
+// follow reads what comes, until the reading ends.
+func (f *feed) follow() {
+	var messages []message
+	for m, err := range f.live.Messages() {
+		if err != nil {
+			if f.reading.Err() == nil {
+				f.tell(ended{err})
+			}
+			return
+		}
+		messages = append(messages, beginning(m))
+		if len(messages) == together || !f.live.Waiting() {
+			f.tell(arrived{messages})
+			messages = nil
+		}
+	}
+}
+
+// maxShown is how many bytes of a message are shown. Larger ones are for unibus sub.
+const maxShown = 16 << 10
+
+// beginning is a message without what is too much to be shown.
+func beginning(m unibus.Message) message {
+	out := message{m, m.Size()}
+	if m.Parts != nil {
+		out.Body, out.Parts = m.Parts[0], nil
+	}
+	if len(out.Body) > maxShown {
+		out.Body = bytes.Clone(out.Body[:maxShown]) // so that the rest is not kept
+	}
+	return out
+}
+
+// list is the command that finds the rooms that there are to see.
+func (f *feed) list() tea.Msg {
+	var rooms []*unibus.Room
+	seen := map[unibus.ID]bool{}
+	add := func(r *unibus.Room) {
+		if !seen[r.ID()] {
+			seen[r.ID()] = true
+			rooms = append(rooms, r)
+		}
+	}
+	for _, name := range f.names {
+		if !unibus.IsPattern(name) {
+			r, err := f.c.Room(f.reading, name)
+			if err != nil {
+				return listed{rooms, err}
+			}
+			add(r)
+			continue
+		}
+		mine, err := f.c.MyRooms(f.reading)
+		for _, r := range mine {
+			if ok, _ := unibus.Matches(name, r.Subject()); ok {
+				add(r)
+			}
+		}
+		if err != nil {
+			return listed{rooms, err}
+		}
+	}
+	return listed{rooms, nil}
+}
+
+// past is the command that reads the last messages that a room has stored, and its log.
+func (f *feed) past(r *unibus.Room, last int) tea.Cmd {
+	return func() tea.Msg {
+		p := past{room: r.ID(), asked: last}
+		if p.entries, p.err = r.Log(f.reading); p.err != nil || !r.Info().Policy.Stored() {
+			return p
+		}
+		var mu sync.Mutex
+		s, err := r.Subscribe(f.reading, unibus.SubscribeOptions{Last: last, End: true, Parts: true, Notice: func(n unibus.Notice) {
+			mu.Lock()
+			defer mu.Unlock()
+			p.notices = append(p.notices, n)
+		}})
+		if err != nil {
+			p.err = err
+			return p
+		}
+		for m, err := range s.Messages() {
+			if err != nil {
+				p.err = err
+				break
+			}
+			p.messages = append(p.messages, beginning(m))
+		}
+		if err := s.Close(); p.err == nil {
+			p.err = err
+		}
+		return p
+	}
+}
+
+// log is the command that reads a room's log.
+func (f *feed) log(r *unibus.Room) tea.Cmd {
+	return func() tea.Msg {
+		entries, err := r.Log(f.reading)
+		return grown{r.ID(), entries, err}
+	}
+}
+
+// end ends the reading, waits for what is under way to be acknowledged, and says what came of it.
+func (f *feed) end(timeout time.Duration) Result {
+	f.stop()
+	var r Result
+	if err := f.live.Close(); errors.Is(err, unibus.ErrIntegrity) {
+		r.Reading = err
+	}
+	f.work.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	f.mu.Lock()
+	writers := f.writers
+	f.writers = nil // nothing is sent any more
+	f.mu.Unlock()
+	for _, w := range writers {
+		w.close(ctx, &r)
+	}
+	return r
+}

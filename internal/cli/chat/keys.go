@@ -1,0 +1,126 @@
+package chat
+
+import (
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+)
+
+// keys are those of a chat, as its help tells them. What is not among them is for the place where one writes.
+var keys = [][2]string{
+	{"enter", "send"},
+	{"alt+enter, ctrl+j", "a new line in a message; what is pasted keeps its own"},
+	{"tab, shift+tab", "the next room, the one before"},
+	{"page up, page down", "further into the past, and back; the past is read on as far as it goes"},
+	{"esc", "back to what is new; ends a search"},
+	{"ctrl+f", "search: enter or up for an older match, down for a newer one"},
+	{"ctrl+r", "take a message that was not stored back into the line"},
+	{"f2, ctrl+o", "members and their roles"},
+	{"f1, ctrl+g", "this help"},
+	{"ctrl+c", "end; what was sent is waited for"},
+}
+
+// helpText are all keys, and what the marks of messages mean.
+var helpText = func() (lines []string) {
+	for _, k := range keys {
+		lines = append(lines, "  "+fill(k[0], 20)+k[1])
+	}
+	return append(lines, "",
+		"  A message of yours is sealed when it is encrypted, signed and on its way,",
+		"  and stored when the server has said so. Lines with ! are findings: they",
+		"  break a promise, and unibus verify says more.", "", "  Any key ends this help.")
+}()
+
+// press takes a key.
+func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
+	name := k.Keystroke()
+	if name == "ctrl+c" || name == "ctrl+d" && m.line.Value() == "" && m.line.search == nil {
+		return tea.Quit
+	}
+	if m.help { // any key ends it
+		m.help = false
+		return nil
+	}
+	if m.line.search != nil {
+		return m.searching(k, name)
+	}
+	switch name {
+	case "f1", "ctrl+g":
+		m.help = true
+	case "f2", "ctrl+o":
+		m.members = !m.members
+	case "tab", "ctrl+n", "alt+down":
+		return m.turn(1)
+	case "shift+tab", "ctrl+p", "alt+up":
+		return m.turn(-1)
+	case "pgup", "pgdown", "esc":
+		return m.scroll(name)
+	default:
+		return m.writing(k, name)
+	}
+	return nil
+}
+
+// turn goes on to another room.
+func (m *model) turn(by int) tea.Cmd {
+	if m.on == nil {
+		return nil
+	}
+	return m.show(m.step(by))
+}
+
+// writing takes a key in the line that is written.
+func (m *model) writing(k tea.KeyPressMsg, name string) tea.Cmd {
+	switch {
+	case name == "alt+enter", name == "shift+enter", name == "ctrl+j":
+		m.line.InsertString("\n")
+	case m.on != nil && name == "ctrl+f":
+		m.line.beginSearch(m.on)
+		m.status = ""
+	case m.on != nil && name == "ctrl+r":
+		if text := m.on.takeBack(); text != "" {
+			m.line.set(text)
+		} else {
+			m.status = "everything that you wrote here is stored, or on its way"
+		}
+	case name == "enter":
+		m.send()
+	default:
+		return m.line.write(k)
+	}
+	return nil
+}
+
+// scroll moves what the screen shows of a room.
+func (m *model) scroll(key string) tea.Cmd {
+	if m.on == nil {
+		return nil
+	}
+	page := max(m.layout().textHeight()-1, 1)
+	to := map[string]int{"pgup": m.on.offset + page, "pgdown": m.on.offset - page, "esc": 0}[key]
+	if m.on.scroll(m.layout(), to) {
+		return m.more(m.on)
+	}
+	return nil
+}
+
+// send sends what is written.
+func (m *model) send() {
+	text := strings.TrimRight(m.line.Value(), " \n")
+	if text == "" || m.on == nil {
+		return
+	}
+	m.status = m.on.readOnly()
+	if m.status != "" {
+		return
+	}
+	m.number++
+	if err := m.feed.send(m.on.Room, m.number, text); err != nil {
+		m.status = err.Error()
+		return // and what is written stays
+	}
+	m.on.write(&item{kind: own, at: time.Now(), from: m.self, name: m.on.nameOf(m.self), text: text, number: m.number})
+	m.on.offset = 0
+	m.line.Reset()
+}

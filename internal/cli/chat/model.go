@@ -1,0 +1,208 @@
+package chat
+
+import (
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/unibus/unibus"
+)
+
+// maxKept is how many bytes a chat keeps of what it has read and shown. Beyond that the room that has most lets go of its
+// older half, which can be read again.
+const maxKept = 64 << 20
+
+// maxPast is how many messages back a room can be read at most.
+const maxPast = 100_000
+
+// Pauses between looks at what is known of rooms, and at which there are.
+const (
+	lookEvery = time.Second
+	listEvery = 10 // looks
+)
+
+// model is all that the screen shows.
+type model struct {
+	feed  *feed
+	self  unibus.PublicKey
+	last  int           // how many messages of the past are read first
+	pause time.Duration // between two looks
+
+	shelf
+	line          line
+	width, height int
+	members, help bool // are shown
+
+	status string // the last that is to be known
+	looks  int
+	number int   // of the last message that was written
+	ended  error // why nothing more is read; nil: more is
+}
+
+// newModel is an empty screen.
+func newModel(f *feed, last int) *model {
+	return &model{feed: f, self: f.c.Key(), last: last, pause: lookEvery, line: newLine(), status: "looking for rooms…"}
+}
+
+// Init has the rooms listed, and begins to look at them.
+func (m *model) Init() tea.Cmd { return tea.Batch(m.feed.list, m.later()) }
+
+// later is the command that says when to look again.
+func (m *model) later() tea.Cmd {
+	return tea.Tick(m.pause, func(time.Time) tea.Msg { return looked{} })
+}
+
+// Update takes what happened.
+func (m *model) Update(event tea.Msg) (tea.Model, tea.Cmd) {
+	var then tea.Cmd
+	switch e := event.(type) {
+	case tea.WindowSizeMsg:
+		m.width, m.height = e.Width, e.Height
+		m.line.fit(e.Width, e.Height)
+	case tea.KeyPressMsg:
+		then = m.press(e)
+	case tea.PasteMsg:
+		then = m.line.write(e)
+	case looked:
+		then = tea.Batch(m.look(), m.later())
+	default:
+		then = m.take(event)
+	}
+	m.trim()
+	return m, then
+}
+
+// take takes what the feed tells.
+func (m *model) take(event tea.Msg) tea.Cmd {
+	switch e := event.(type) {
+	case listed:
+		return m.list(e)
+	case arrived:
+		return m.receive(e)
+	case noticed:
+		return m.notice(e)
+	case past:
+		return m.join(e)
+	case grown:
+		if r := m.room(e.room); e.err != nil {
+			m.status = "a room's log: " + e.err.Error()
+		} else if r != nil {
+			r.keepPlace(m.layout(), func() { r.grow(e.entries) })
+		}
+	case sent:
+		if r := m.room(e.room); r != nil && r.progress(e) && e.err != nil {
+			m.status = e.err.Error()
+		}
+	case told:
+		m.status = e.text
+	case ended:
+		m.ended = e.err
+		m.status = "nothing more is read: " + e.err.Error()
+	}
+	return nil
+}
+
+// list takes in which rooms there are.
+func (m *model) list(e listed) tea.Cmd {
+	m.put(e.rooms)
+	switch {
+	case e.err != nil:
+		m.status = "not every room could be opened: " + e.err.Error()
+	case len(m.rooms) == 0:
+		m.status = "you are in no room yet; this goes on as soon as you are"
+	case m.on == nil:
+		m.status = ""
+	}
+	if m.on == nil && len(m.rooms) > 0 {
+		return m.show(m.rooms[0])
+	}
+	return nil
+}
+
+// show brings a room to the screen.
+func (m *model) show(r *room) tea.Cmd {
+	if m.on != nil {
+		m.on.draft = m.line.Value()
+	}
+	m.on = r
+	r.news, r.alarm = 0, false
+	m.line.turnTo(r)
+	if r.asked == 0 {
+		return m.more(r)
+	}
+	return nil
+}
+
+// more reads further into a room's past than before.
+func (m *model) more(r *room) tea.Cmd {
+	if r.loading || r.whole || r.asked >= maxPast {
+		return nil
+	}
+	r.loading = true
+	return m.feed.past(r.Room, min(max(m.last, 2*r.asked), maxPast))
+}
+
+// receive takes messages that came. Those of a room that is not known yet are read again when it is.
+func (m *model) receive(e arrived) (then tea.Cmd) {
+	by := map[*room][]message{}
+	for _, one := range e.messages {
+		if r := m.room(one.Room); r != nil {
+			by[r] = append(by[r], one)
+		} else {
+			then = m.feed.list
+		}
+	}
+	for r, messages := range by {
+		r.keepPlace(m.layout(), func() {
+			for _, one := range messages {
+				if r.receive(one, m.self) && r != m.on && one.Sender != m.self {
+					r.news++
+				}
+			}
+		})
+	}
+	return then
+}
+
+// notice takes what was found.
+func (m *model) notice(e noticed) tea.Cmd {
+	r := m.room(e.notice.Room)
+	if r == nil {
+		m.status = e.notice.String()
+		return m.feed.list
+	}
+	r.keepPlace(m.layout(), func() {
+		if r.tell(e.notice) && e.notice.Finding {
+			r.alarm = r != m.on
+		}
+	})
+	return nil
+}
+
+// join takes a room's past.
+func (m *model) join(e past) tea.Cmd {
+	r := m.room(e.room)
+	if r == nil {
+		return nil
+	}
+	r.join(e, m.self)
+	if s := m.line.search; s != nil && s.up && r == m.on {
+		return m.find(true)
+	}
+	return nil
+}
+
+// look takes what the client knows of the rooms by now.
+func (m *model) look() tea.Cmd {
+	var then []tea.Cmd
+	for _, r := range m.rooms {
+		r.info, r.members = r.Info(), r.Members()
+		if r.entry > 0 && r.info.Seq > r.entry {
+			then = append(then, m.feed.log(r.Room))
+		}
+	}
+	if m.looks++; m.looks%listEvery == 0 {
+		then = append(then, m.feed.list)
+	}
+	return tea.Batch(then...)
+}
