@@ -103,7 +103,7 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 	}
 	o := service.NodeOptions{
 		Listen: s.listen, Dir: dir, Store: set.store, Replicas: s.replicas, Keys: set.keys,
-		Sync: s.sync, HTTP: s.http, MaxRooms: s.maxRooms, TLSCert: s.tlsCert, TLSKey: s.tlsKey,
+		Sync: s.sync, HTTP: s.http, Version: Version, MaxRooms: s.maxRooms, TLSCert: s.tlsCert, TLSKey: s.tlsKey,
 		Name: s.serverName, Config: s.natsConfig, Cluster: s.cluster, Bus: set.bus, Log: s.log(),
 	}
 	if err := s.checkFiles(); err != nil {

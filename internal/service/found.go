@@ -66,7 +66,7 @@ func (s *Service) found(ctx context.Context, o Options, streams *bus.Streams) er
 	if !o.Bus.IsZero() && first.ID != o.Bus {
 		return fmt.Errorf("%w: the store holds the bus %s, not %s", store.ErrExists, first.ID, o.Bus)
 	}
-	s.Bus, s.Admin = first.ID, e.By
+	s.Bus, s.Admin, s.founding = first.ID, e.By, e
 	s.Founded = s.Founded && e.By == o.Identity.Key()
 	return nil
 }

@@ -53,7 +53,7 @@ func TestRouted(t *testing.T) {
 		{"DELETE /rooms/x/keys/1", 405, 405, "unibus:invalid", "GET, HEAD"},
 		{"PATCH /cards/x", 405, 405, "unibus:invalid", "GET, HEAD, PUT"},
 		{"GET /token", 404, 404, "unibus:not-found", ""},
-		{"POST /", 404, 404, "unibus:not-found", ""},
+		{"POST /", 405, 405, "unibus:invalid", "GET, HEAD"},
 		{"GET /users/x/y", 404, 404, "unibus:not-found", ""},
 		{"GET /healthz", 200, 200, "", ""},
 		{"POST /healthz", 405, 405, "unibus:invalid", "GET, HEAD"},

@@ -35,7 +35,8 @@ type NodeOptions struct {
 	Keys     string // file of the service's keys; empty: service.nk in Dir, made if it is not there
 	Sync     string // "always", or an interval such as 10s: how much a power failure may take
 	HTTP     string
-	MaxRooms int // that a user may create; 0: DefaultMaxRooms
+	Version  string // of the program, shown with the bus
+	MaxRooms int    // that a user may create; 0: DefaultMaxRooms
 	TLSCert  string
 	TLSKey   string
 	Name     string // of the server in its cluster
@@ -159,7 +160,7 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 	n.Service, err = Start(ctx, Options{
 		Store: n.store, Replicas: replicas, Links: n.links, Identity: o.Identity, Name: o.Founder, HTTP: o.HTTP, MaxRooms: o.MaxRooms, Log: o.Log,
 		Bus: o.Bus, Patient: o.Store == JetStream || !o.Bus.IsZero(), Dir: o.Dir, Server: n.embedded(), Noted: noted, Alone: alone,
-		KeptHere: o.Store != JetStream || o.alone(),
+		Address: n.url, Version: o.Version, KeptHere: o.Store != JetStream || o.alone(),
 	})
 	if err == nil && o.External == nil {
 		err = o.remember()

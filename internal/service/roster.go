@@ -37,6 +37,18 @@ func (r *roster) get(key crypto.PublicKey, now time.Time) (standing, bool) {
 	return u, ok && (u.until.IsZero() || now.Before(u.until))
 }
 
+// count is how many users may connect at a time.
+func (r *roster) count(now time.Time) (n int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, u := range r.users {
+		if u.until.IsZero() || now.Before(u.until) {
+			n++
+		}
+	}
+	return n
+}
+
 // update takes over what the bus log says of users whom it has touched since; nothing if the log is a room's.
 func (r *roster) update(s *ledger.State, touched []crypto.PublicKey) {
 	if s.Bus == nil {

@@ -117,6 +117,17 @@ func (s *seats[K]) has(conn connID) bool {
 	return ok
 }
 
+// sizeWithout is how many seats are taken, but for those of some.
+func (s *seats[K]) sizeWithout(some ...K) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.taken)
+	for _, of := range some {
+		n -= s.count[of]
+	}
+	return n
+}
+
 // left frees the seat of a connection that has gone.
 func (s *seats[K]) left(conn connID, now time.Time) {
 	s.free(now, func(connID, seat[K]) bool { return true }, conn)

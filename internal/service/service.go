@@ -22,6 +22,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -38,6 +39,8 @@ type Options struct {
 	Name     string                                 // the founder's name
 	Bus      crypto.ID                              // found none: this one is there, or is about to be restored; zero: any
 	HTTP     string                                 // also serve the API on this TCP address; empty: no
+	Address  string                                 // where clients connect, for those who see the page at /
+	Version  string                                 // of the program, for the same
 	MaxRooms int                                    // that a user may create; 0: DefaultMaxRooms
 	Patient  bool                                   // wait for a store that cannot answer yet: a cluster takes a while to find together
 	Alone    time.Duration                          // after which a store is waited for no longer; 0: that of several servers is for ever
@@ -65,10 +68,11 @@ type Service struct {
 	subs   []*nats.Subscription // by which logins and requests come
 	http   *http.Server
 
-	crowd *crowd
-	watch *watch
-	seen  *seen
-	log   *slog.Logger
+	founding *ledger.Entry // of the bus
+	crowd    *crowd
+	watch    *watch
+	seen     *seen
+	log      *slog.Logger
 }
 
 // Start founds the bus if there is none, and returns when logins and requests are answered. What it has begun Stop ends,
@@ -130,6 +134,7 @@ type parts struct {
 	reconciler *reconciler
 	guard      *guard
 	metrics    *metrics
+	lookout    *lookout
 }
 
 // assemble makes the parts, and gives each what it needs of the others.
@@ -150,6 +155,8 @@ func (s *Service) assemble(run context.Context, o Options, streams *bus.Streams,
 		streams: streams, seen: s.seen, log: o.Log,
 	}
 	p.guard = &guard{store: o.Store, servers: servers, here: o.Links.Sys.ConnectedServerId, own: o.Links.Users(), changes: newChanges(o.Log)}
+	p.lookout = newLookout(run, o, s.watch, logs.roster, crowd)
+	p.lookout.register(p.metrics.registry)
 	users := &allowlist{store: o.Store, logs: logs, bus: s.Bus}
 	p.api = newAPI(apiOptions{
 		store: o.Store, logs: logs, users: users, bus: s.Bus, past: s.past, maxBytes: frameLimit(o.Links.API.MaxPayload()),
@@ -254,12 +261,17 @@ func (s *Service) listen(o Options, p *parts) error {
 			writeProblem(w, err)
 			return
 		}
-		if ok, err := o.Store.HasAdmin(r.Context()); err != nil || !ok {
-			writeProblem(w, errors.Join(errors.New("the store cannot be relied on"), err))
+		if err := reliable(r.Context(), o.Store); err != nil {
+			writeProblem(w, err)
 			return
 		}
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
+	front, err := newPage(s.founding, o.Address, o.Version, p.lookout)
+	if err != nil {
+		return err
+	}
+	mux.Handle("GET /{$}", front)
 	s.HTTP = l.Addr().String()
 	s.http = newHTTP(routed(mux), o.Log)
 	bounded := newBounded(l, s.watch.files)
@@ -268,6 +280,14 @@ func (s *Service) listen(o Options, p *parts) error {
 			o.Log.Error("http", "error", err)
 		}
 	})
+	return nil
+}
+
+// reliable is an error while a store cannot be relied on.
+func reliable(ctx context.Context, s store.Allowlist) error {
+	if ok, err := s.HasAdmin(ctx); err != nil || !ok {
+		return errors.Join(errors.New("the store cannot be relied on"), err)
+	}
 	return nil
 }
 

@@ -46,6 +46,7 @@ type streamWatch struct {
 	copies   bus.Copies           // of streams, at the last look
 	unlike   map[string]string    // streams whose copies were not alike then, and in what
 	patience time.Duration
+	rooms    roomTally
 }
 
 // logsAndRooms is what says which streams there have to be, and what their rooms' logs say of them.
@@ -161,9 +162,13 @@ func (w *streamWatch) compare(ctx context.Context, found map[string]*jetstream.S
 	gone := maps.Clone(w.known)
 	were := w.lost
 	w.lost = map[string]string{}
+	rooms := 0
 	for r, err := range w.store.Rooms(ctx, crypto.ID{}) {
 		if err != nil {
 			return err
+		}
+		if !r.Archived {
+			rooms++
 		}
 		room := r.ID.String()
 		if !r.Policy.Stored() || r.Archived {
@@ -199,6 +204,7 @@ func (w *streamWatch) compare(ctx context.Context, found map[string]*jetstream.S
 			w.log.Warn("a room's stream is taken for what it has to be again", "room", room, "was", were[room])
 		}
 	}
+	w.rooms.set(rooms)
 	w.gauges.lost.Set(float64(len(w.lost)))
 	w.changed = !maps.Equal(before, w.known)
 	return nil
