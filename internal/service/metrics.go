@@ -18,7 +18,8 @@ type metrics struct {
 	dropped  *prometheus.CounterVec
 }
 
-// newMetrics counts from zero.
+// newMetrics counts from zero, also what nothing was counted of yet: that something happened for the first time shows
+// as a rise only where it was zero before.
 func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.logins = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -28,8 +29,17 @@ func newMetrics() *metrics {
 		Name: "unibus_api_requests_total", Help: "Requests to the membership API, by status and method.",
 	}, []string{"code", "method"})
 	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "unibus_dropped_total", Help: "What was left without an answer: requests (unanswerable, unverified, busy, barred), hello, logins (login-busy, login-fast, login-barred, door-full, bus-full).",
+		Name: "unibus_dropped_total", Help: "What was left without an answer: requests (unanswerable, busy, barred, unread), hello, logins (login-busy, login-fast, login-barred, door-full, bus-full).",
 	}, []string{"what"})
+	for _, outcome := range []string{"allowed", "denied", "unavailable"} {
+		m.logins.WithLabelValues(outcome)
+	}
+	for _, what := range []string{
+		"unanswerable", "busy", "barred", "unread", "hello",
+		"login-busy", "login-fast", "login-barred", "door-full", "bus-full",
+	} {
+		m.dropped.WithLabelValues(what)
+	}
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "unibus_api_request_seconds", Help: "Time to answer a request to the membership API.",
 	}, []string{"method"})

@@ -157,7 +157,7 @@ func (c *caller) listings(bob *crypto.Identity) {
 
 // overHTTP asks for what is there over HTTP alone.
 func (c *caller) overHTTP(address string) {
-	for _, path := range []string{"/healthz", "/metrics"} {
+	for _, path := range []string{"/", "/healthz", "/metrics"} {
 		answer, err := http.Get("http://" + address + path)
 		if err != nil {
 			c.t.Fatal(err)

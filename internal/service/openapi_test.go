@@ -27,7 +27,7 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	served := map[string]bool{"GET /healthz": true, "GET /metrics": true}
+	served := map[string]bool{"GET /": true, "GET /healthz": true, "GET /metrics": true}
 	for route := range newAPI(apiOptions{}).routes() {
 		served[route] = true
 	}

@@ -117,8 +117,14 @@ func (p *page) body() ([]byte, error) {
 // visible is a text with escapes for what a reader does not see, or would see elsewhere: control characters, and those
 // that turn the direction of a text.
 func visible(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
-		return s
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
 	}
-	return strings.Trim(strconv.Quote(s), `"`)
+	return b.String()
 }

@@ -87,6 +87,7 @@ func (w *streamWatch) look(ctx context.Context) (looked, copied bool) {
 	if err != nil {
 		return true, false // whoever needs the streams says so
 	}
+	w.measure(found)
 	w.tellBehind(found)
 	if err := w.compare(ctx, found); err == nil {
 		w.save()
@@ -208,6 +209,19 @@ func (w *streamWatch) compare(ctx context.Context, found map[string]*jetstream.S
 	w.gauges.lost.Set(float64(len(w.lost)))
 	w.changed = !maps.Equal(before, w.known)
 	return nil
+}
+
+// measure counts what the rooms' streams hold.
+func (w *streamWatch) measure(found map[string]*jetstream.StreamInfo) {
+	var frames, bytes uint64
+	for name, info := range found {
+		if strings.HasPrefix(name, "UNIBUS_") {
+			frames += info.State.Msgs
+			bytes += info.State.Bytes
+		}
+	}
+	w.gauges.frames.Set(float64(frames))
+	w.gauges.bytes.Set(float64(bytes))
 }
 
 // policyChanged returns what looks into a room's log: a change of its policy may have emptied its stream. A log that

@@ -57,15 +57,16 @@ type watch struct {
 	disk    func(dir string) (host.Disk, error)
 	files   func() (host.Descriptors, error)
 
-	full   atomic.Pointer[string] // why nothing can be kept; nil: it can
-	status atomic.Pointer[bus.Status]
-	filled bool // the disk is full
-	scarce bool // descriptors are
-	gauges gauges
+	full    atomic.Pointer[string] // why nothing can be kept; nil: it can
+	status  atomic.Pointer[bus.Status]
+	filled  bool // the disk is full
+	scarce  bool // descriptors are
+	gauges  gauges
+	traffic *traffic
 }
 
 // gauges are what the watch finds, as /metrics shows it.
-type gauges struct{ free, total, full, behind, lost prometheus.Gauge }
+type gauges struct{ free, total, full, behind, lost, frames, bytes prometheus.Gauge }
 
 // newWatch has looked at nothing yet. What it finds goes to a registry as well.
 func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
@@ -84,7 +85,11 @@ func newWatch(o Options, seen *seen, registry prometheus.Registerer) *watch {
 		full:   gauge("unibus_disk_full", "1 while nothing can be kept because the disk is full."),
 		behind: gauge("unibus_streams_behind", "Streams of which a copy has not been current for a while."),
 		lost:   gauge("unibus_streams_lost", "Streams that were found made anew, or shorter than they were left."),
+		frames: gauge("unibus_stored_frames", "Frames that the rooms' streams hold, on all servers of the bus together, each counted once."),
+		bytes:  gauge("unibus_stored_bytes", "What these take, each counted once."),
 	}
+	w.traffic = newTraffic(o.Links.Sys)
+	registry.MustRegister(w.traffic)
 	w.streams = newStreamWatch(o, w.gauges)
 	return w
 }
@@ -111,6 +116,7 @@ func (w *watch) run(ctx context.Context) {
 	defer w.leave()
 	for {
 		w.machine()
+		w.traffic.ask(ctx)
 		looked, copied := false, false
 		if !w.filled { // what cannot be kept need not be looked at
 			looked, copied = w.streams.look(ctx)
