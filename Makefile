@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test race lint cover cover-core bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants lint-workflows systems vuln release-check
+.PHONY: build test race lint cover cover-core bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants lint-workflows lint-alerts systems vuln release-check
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -34,6 +34,10 @@ lint:
 # The workflows of .github; it looks at the shell lines too where shellcheck is installed.
 lint-workflows:
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# The alerts of docs/grafana, by Prometheus' own promtool, which has to be installed.
+lint-alerts:
+	promtool check rules docs/grafana/alerts.yaml
 
 # That everything builds for the systems of a release.
 systems:

@@ -46,7 +46,7 @@ func (f *serveFlags) define(fs *pflag.FlagSet) {
 	fs.Var(newDefault(&f.listen, "127.0.0.1:4222", parseAddress), "listen", "`ADDRESS` for NATS clients; port 0 takes a free one")
 	fs.Var(newValue(&f.replicas, parseBetween(1, 5)), "replicas", "on how many servers a new JetStream store is kept, 1 to 5 (default 3 in a cluster, else 1)")
 	fs.Var(newDefault(&f.sync, "always", parseSync), "sync", "when messages are synced to disk: always, or an `INTERVAL` that a power failure may take")
-	fs.Var(newValue(&f.http, parseAddress), "http", "serve the membership API, /metrics and /healthz on this TCP `ADDRESS` too")
+	fs.Var(newValue(&f.http, parseAddress), "http", "serve the membership API, /metrics, /healthz and a page for browsers on this TCP `ADDRESS` too")
 	fs.Var(newDefault(&f.maxRooms, strconv.Itoa(service.DefaultMaxRooms), parseCount), "max-rooms", "how many rooms a user may create, archived ones not counted")
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "TLS key `FILE`")
