@@ -2,11 +2,11 @@ package service
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
@@ -63,8 +63,8 @@ type lookout struct {
 	own    []crypto.PublicKey // of the service's own connections, which are no user's
 	now    func() time.Time
 
-	last  atomic.Pointer[overview]
-	looks singleflight.Group
+	last    atomic.Pointer[overview]
+	looking sync.Mutex // held by the one who looks; the others wait for what it finds
 }
 
 // newLookout has looked at nothing yet; it needs the parts of a service that know.
@@ -83,15 +83,14 @@ func (l *lookout) overview() *overview {
 	if o := l.recent(); o != nil {
 		return o
 	}
-	o, _, _ := l.looks.Do("", func() (any, error) {
-		o := l.recent() // by a look that has just ended
-		if o == nil {
-			o = l.look()
-			l.last.Store(o)
-		}
-		return o, nil
-	})
-	return o.(*overview)
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	o := l.recent() // by the look that was waited for
+	if o == nil {
+		o = l.look()
+		l.last.Store(o)
+	}
+	return o
 }
 
 // recent is what was found a moment ago; nil if nobody has looked since.
