@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/dustin/go-humanize/english"
@@ -56,6 +57,9 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 	err := a.with(ctx, func(c *unibus.Client) error {
 		view, err := chat.New(ctx, c, chat.Options{
 			In: a.in, Out: a.out.raw, Environ: os.Environ(), Plain: a.out.plain, Last: t.last, Rooms: rooms, Timeout: max(a.set.timeout, minClosing),
+			Waiting: func(n int) {
+				a.err.print("waiting until %s stored; ctrl+c ends at once\n", english.PluralWord(n, "the last message is", fmt.Sprintf("%d messages are", n)))
+			},
 		})
 		if err != nil {
 			return err

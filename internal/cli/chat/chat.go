@@ -32,7 +32,8 @@ type Options struct {
 	// invited to later.
 	Rooms []string
 
-	Timeout time.Duration // for each exchange with a server
+	Timeout time.Duration // how long what is not acknowledged is waited for at the end
+	Waiting func(n int)   // told how many messages that is, once the screen is gone; not if none
 }
 
 // Result is what happened in a chat, for who is asked after it.
@@ -66,7 +67,7 @@ func New(ctx context.Context, c *unibus.Client, o Options) (*Chat, error) {
 }
 
 // Run shows the chat until the person ends it or ctx does, and waits, within the timeout, until what was written is
-// acknowledged. notices are what the client has to say meanwhile (unibus.Options.Notice); Run reads them until it ends.
+// acknowledged; what ends ctx then ends the waiting. notices are what the client has to say meanwhile (unibus.Options.Notice); Run reads them until it ends.
 // The error is that of the terminal.
 func (c *Chat) Run(ctx context.Context, notices <-chan string) (Result, error) {
 	options := []tea.ProgramOption{
@@ -81,7 +82,16 @@ func (c *Chat) Run(ctx context.Context, notices <-chan string) (Result, error) {
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil // as it was told to; the caller knows
 	}
-	r := c.feed.end(c.o.Timeout)
+	if n := c.feed.unsent(); n > 0 {
+		c.o.Waiting(n)
+	}
+	waiting := ctx
+	if ctx.Err() != nil { // it ended the chat; whoever wants to end the waiting, too, kills the process
+		waiting = context.WithoutCancel(ctx)
+	}
+	waiting, cancel := context.WithTimeout(waiting, c.o.Timeout)
+	defer cancel()
+	r := c.feed.end(waiting)
 	if m, ok := last.(*model); ok && r.Reading == nil {
 		r.Reading = m.ended
 	}

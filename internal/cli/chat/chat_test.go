@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -241,8 +242,13 @@ func TestNotStored(t *testing.T) {
 	if got := c.m.line.Value(); !strings.HasPrefix(got, "waiting") {
 		t.Errorf("what was refused is gone: %q", got)
 	}
+	if n := c.feed.unsent(); n < maxUnsent {
+		t.Errorf("%d are on their way", n)
+	}
+	expired, cancel := context.WithTimeout(w.ctx, time.Millisecond)
+	defer cancel()
 	done := make(chan Result)
-	go func() { done <- c.feed.end(time.Millisecond) }()
+	go func() { done <- c.feed.end(expired) }()
 	for {
 		select {
 		case e := <-c.events:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -185,16 +184,14 @@ func (f *feed) log(r *unibus.Room) tea.Cmd {
 	}
 }
 
-// end ends the reading, waits for what is under way to be acknowledged, and says what came of it.
-func (f *feed) end(timeout time.Duration) Result {
+// end ends the reading, waits until what is under way is acknowledged or ctx ends, and says what came of it.
+func (f *feed) end(ctx context.Context) Result {
 	f.stop()
 	var r Result
 	if err := f.live.Close(); errors.Is(err, unibus.ErrIntegrity) {
 		r.Reading = err
 	}
 	f.work.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 	f.mu.Lock()
 	writers := f.writers
 	f.writers = nil // nothing is sent any more

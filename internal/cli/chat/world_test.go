@@ -199,7 +199,7 @@ func keyOf(name string) tea.KeyPressMsg {
 // end ends the chat as it ends when the screen is gone: events are taken, and do nothing.
 func (t *terminal) end() Result {
 	done := make(chan Result)
-	go func() { done <- t.feed.end(10 * time.Second) }()
+	go func() { done <- t.feed.end(t.w.ctx) }()
 	for {
 		select {
 		case e := <-t.events:

@@ -24,6 +24,7 @@ type roomWriter struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
+	given  int    // messages
 	counts Result // of this room
 }
 
@@ -46,10 +47,21 @@ func (f *feed) send(r *unibus.Room, number int, text string) error {
 	}
 	select {
 	case w.queue <- letter{number, text}:
+		w.note(func(*Result) { w.given++ })
 		return nil
 	default:
 		return errUnsent
 	}
+}
+
+// unsent is how many messages are on their way.
+func (f *feed) unsent() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.writers {
+		w.note(func(r *Result) { n += w.given - r.Sent - r.Unsent })
+	}
+	return n
 }
 
 // run sends until the queue is closed.
