@@ -24,6 +24,9 @@ type SubscribeOptions struct {
 	Parts bool      // leave large messages in Parts: to join one takes its size once more
 	// Notice is told what is missing or wrong; nil: it is only counted.
 	Notice func(Notice)
+	// CaughtUp is called by Messages once it has yielded what was stored when the subscription began, and goes on with what
+	// comes; not with End. nil: nothing is told of that.
+	CaughtUp func()
 }
 
 // Subscription yields the verified messages of one or more rooms. Those of one sender's stream come in
@@ -80,7 +83,7 @@ func subscribe(ctx context.Context, c *Client, rooms []*room.Room, patterns []st
 	if c.reader == nil {
 		return nil, remedy.With(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), remedy.Remedy{Kind: remedy.UseServer})
 	}
-	ro := reader.Options{All: o.All, Last: o.Last, Since: o.Since, End: o.End, Queue: o.Queue, Parts: o.Parts}
+	ro := reader.Options{All: o.All, Last: o.Last, Since: o.Since, End: o.End, Queue: o.Queue, Parts: o.Parts, CaughtUp: o.CaughtUp}
 	if o.Notice != nil {
 		ro.Notice = func(n reader.Notice) { o.Notice(noticeOf(n)) }
 	}

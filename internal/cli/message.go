@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -25,8 +26,14 @@ type messageFlags struct {
 	several bool
 	// page is how far people have read.
 	page *page
-	// template says how a message is written; nil: as ever.
+	// template or format says how a message is written; nil: as ever.
 	template *template.Template
+	format   format
+}
+
+// forPeople reports whether messages are shown as people read them: with days, in columns.
+func (f *messageFlags) forPeople(o *output) bool {
+	return o.terminal && !o.json && !f.raw && !f.null && f.template == nil && f.format == nil
 }
 
 // separator is what ends a message that is written for another program.
@@ -82,7 +89,10 @@ func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
 	if m.Unsure && m.Size() >= unsureSize {
 		c.notice("%s: the frame before a message of %s by %s was not read: that may be only its end", visible(m.Subject), humanize.IBytes(uint64(m.Size())), visible(m.Name))
 	}
-	if f.template == nil && !c.out.json && (!c.out.terminal || f.raw || f.null) {
+	switch {
+	case f.format != nil:
+		return c.out.messageFormat(m, f)
+	case f.template == nil && !c.out.json && !f.forPeople(c.out):
 		return c.out.messageBytes(m, f)
 	}
 	// A large message comes in parts, so that it can be passed on without being copied; here it has to be in one piece.
@@ -95,6 +105,7 @@ func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
 	if c.out.json {
 		return c.out.encode(newMessageJSON(m))
 	}
+	c.out.fit()
 	c.out.messageLine(m, f)
 	return nil
 }
@@ -127,22 +138,20 @@ func column(s string, width *int) string {
 	return s + strings.Repeat(" ", max(*width-w, 0))
 }
 
+// minBody is how narrow a body may become before it is left to the terminal where its lines end.
+const minBody = 12
+
 // senderColors tell senders apart.
 var senderColors = []text.Color{text.FgGreen, text.FgCyan, text.FgMagenta, text.FgYellow, text.FgBlue, text.FgHiGreen, text.FgHiCyan, text.FgHiMagenta}
 
 // messageLine writes a message for people: time, room, sender, and the body beside, however many lines that has.
 func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 	// Colours are only around what is ours or was made visible: bodies bring none of their own.
-	paint := func(c text.Color, s string) string {
-		if o.plain {
-			return s
-		}
-		return c.Sprint(s)
-	}
+	paint := o.paint
 	at := m.Time.Local()
 	if day := at.Format("Monday, 2 January 2006"); day != f.page.day {
 		f.page.day = day
-		fmt.Fprintf(o, "%s\n", paint(text.FgHiBlack, "— "+day+" —"))
+		o.rule(day)
 	}
 	before := paint(text.FgHiBlack, at.Format(time.TimeOnly)) + " "
 	if f.several {
@@ -161,11 +170,34 @@ func (o *output) messageLine(m *unibus.Message, f messageFlags) {
 		if i > 0 {
 			before = strings.Repeat(" ", indent) // so that no line of a body is taken for a message
 		}
-		fmt.Fprintf(o, "%s%s\n", before, o.wrapped(visible(strings.ReplaceAll(line, "\t", "    ")), indent))
+		fmt.Fprintf(o, "%s%s\n", before, o.beside(indent, visible(strings.ReplaceAll(line, "\t", "    "))))
 	}
 	if f.headers {
 		o.headerLines(strings.Repeat(" ", indent), m.Headers)
 	}
+}
+
+// rule writes what the messages below it have in common.
+func (o *output) rule(what string) {
+	fmt.Fprintf(o, "%s\n", o.paint(text.FgHiBlack, "— "+what+" —"))
+}
+
+// paint is a text in a colour, where there are colours.
+func (o *output) paint(c text.Color, s string) string {
+	if o.plain {
+		return s
+	}
+	return c.Sprint(s)
+}
+
+// beside is a line of a body, broken between words where the terminal ends, and all of it to the right of a column. Spaces
+// within it stay as they are: they may be what it says.
+func (o *output) beside(column int, line string) string {
+	width := o.width - column
+	if o.width == 0 || width < minBody {
+		return line
+	}
+	return strings.ReplaceAll(ansi.Wrap(line, width, ""), "\n", "\n"+strings.Repeat(" ", column))
 }
 
 // headerLines writes a line for each header, made safe to look at.

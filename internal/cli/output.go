@@ -34,14 +34,17 @@ type output struct {
 	// json says that results are JSON.
 	json bool
 
-	mu sync.Mutex // of print
+	mu     sync.Mutex // of print, and status
+	status string     // a line below what is printed; see setStatus
 }
 
 // print writes and flushes text at once, from any goroutine.
 func (o *output) print(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.clearStatus()
 	fmt.Fprintf(o, format, args...)
+	o.drawStatus()
 	o.Flush()
 }
 
@@ -53,6 +56,16 @@ func newOutput(f *os.File) *output {
 		o.width, _, _ = term.GetSize(int(f.Fd())) // not known: nothing is made to fit
 	}
 	return o
+}
+
+// fit finds out anew how wide the terminal is, for what is printed over a long time: people change it meanwhile.
+func (o *output) fit() {
+	if o.width == 0 {
+		return
+	}
+	if width, _, err := term.GetSize(int(o.raw.Fd())); err == nil {
+		o.width = width
+	}
 }
 
 // isTerminal reports whether a person is at the other end.

@@ -27,6 +27,9 @@ type pubCommand struct {
 	// done is how far it came; nil before the room was found. begun says that a publisher was given messages.
 	done  *pubJSON
 	begun bool
+	// typed says that a person types what is sent; progress is what they see of what they do not.
+	typed    bool
+	progress sendingProgress
 }
 
 // pubJSON is what was published.
@@ -83,6 +86,7 @@ func (p *pubCommand) run(ctx context.Context, room string, message []string) err
 		return err
 	}
 	defer in.Close()
+	p.typed = len(message) == 0 && (p.file == "" || p.file == "-") && p.a.interactive()
 	err = p.a.with(ctx, func(c *unibus.Client) error {
 		r, err := c.Room(ctx, room)
 		if err != nil {
@@ -115,10 +119,14 @@ func (p *pubCommand) tell(err error) error {
 	}
 	// Told also with --quiet: a script that tries again begins behind them. What was refused needs no number.
 	if err != nil && (p.begun || errors.Is(err, unibus.ErrUnavailable)) {
+		p.a.endLine()
 		p.a.err.print("unibus: %s acknowledged\n", english.Plural(int(done.Acknowledged), "message", ""))
 	}
 	if p.done == nil {
 		return err
+	}
+	if err == nil && (p.typed || p.progress.shown) {
+		p.a.notice("%s acknowledged", english.Plural(int(done.Acknowledged), "message", ""))
 	}
 	return errors.Join(err, p.a.out.value(done, func() {}))
 }
@@ -174,6 +182,12 @@ func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, 
 		return err
 	}
 	p.begun = true
+	switch {
+	case p.typed:
+		p.tellTyped()
+	case p.a.err.terminal && !p.a.set.quiet:
+		p.progress.start(p.a.err, to.Acked)
+	}
 	// However reading the input ended, the publisher is closed: what it has is acknowledged, or counted as not.
 	err = p.send(ctx, in, to, headers)
 	if p.ack == "none" && err == nil && ctx.Err() == nil {
@@ -181,6 +195,7 @@ func (p *pubCommand) publish(ctx context.Context, r *unibus.Room, in io.Reader, 
 	} else {
 		err = p.await(ctx, to, err)
 	}
+	p.progress.end()
 	p.done.Acknowledged = to.Acked()
 	return err
 }
@@ -204,7 +219,10 @@ func (p *pubCommand) await(ctx context.Context, to *unibus.Publisher, sent error
 func (p *pubCommand) send(ctx context.Context, in io.Reader, to *unibus.Publisher, headers []unibus.Header) error {
 	read := make(chan error, 1)
 	go func() { // it may hang in a read for ever, which must not hold up an end
-		_, err := p.messages(in, func(body []byte) error { return to.Publish(body, headers...) })
+		_, err := p.messages(in, func(body []byte) error {
+			p.progress.bytes.Add(int64(len(body)))
+			return to.Publish(body, headers...)
+		})
 		read <- err
 	}()
 	select {

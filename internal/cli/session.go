@@ -29,6 +29,13 @@ const quickTimeout = time.Second
 // interrupted reports whether the command was told to end.
 func (s *session) interrupted() bool { return s.cmd != nil && s.cmd.Context().Err() != nil }
 
+// endLine ends the line of the terminal on which the ^C stands that told the command to end, if that was it.
+func (s *session) endLine() {
+	if s.interrupted() && s.err.terminal {
+		s.err.print("\n")
+	}
+}
+
 // options are how this run connects, for the rooms that it will use.
 func (s *session) options(rooms ...string) (unibus.Options, error) {
 	set := s.set

@@ -43,6 +43,7 @@ func newSub(a *app) *cobra.Command {
 		Example: `  unibus sub 'ops.>' | grep -i error
   unibus sub ops.alerts --since 24h --end -o json | jq -r .name
   unibus sub 'ops.>' --template '{{.subject}} {{.name}}: {{.body}}'
+  unibus sub ops.alerts --since 24h --end --format '%T %n %s\n'
   unibus sub files --last 1 --end -o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d >file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := s.options()
@@ -66,6 +67,7 @@ func newSub(a *app) *cobra.Command {
 	fs.BoolVar(&s.null, "null", false, "end bodies with NUL instead of newline")
 	fs.BoolVar(&s.headers, "headers", false, "show headers, a line each before the body")
 	fs.Var(newValue(&s.template, parseTemplate), "template", "write each message as a Go `TEMPLATE` says, over the fields that JSON has: '{{.time}} {{.name}}: {{.body}}'")
+	fs.Var(newValue(&s.format, parseFormat), "format", "write each message as `FORMAT` says, and nothing after it, as kcat's -f does: "+formatFieldNames+"; "+formatEscapeNames)
 	fs.StringVar(&s.queue, "queue", "", "share the messages with other readers of the queue `GROUP`")
 	return c
 }
@@ -83,13 +85,39 @@ func (s *subCommand) options() (unibus.SubscribeOptions, error) {
 	if starts > 1 {
 		return o, usage("--new, --all, --last and --since: one of them")
 	}
-	if s.template != nil && s.a.out.json {
-		return o, usage("--template or -o json, not both")
+	if err := s.checkForm(); err != nil {
+		return o, err
 	}
 	if s.queue != "" && (s.all || s.last > 0 || !s.since.IsZero() || s.end) {
 		return o, usage("--queue shares new messages: leave out --all, --last, --since and --end")
 	}
+	if starts > 0 && !s.onlyNew && !s.end && s.forPeople(s.a.out) { // else there is nothing that it would be set off from
+		o.CaughtUp = s.showLive
+	}
 	return o, nil
+}
+
+// showLive sets off what comes from what was there.
+func (s *subCommand) showLive() {
+	s.a.out.rule("live")
+	_ = s.a.out.Flush() // a failed write is kept by the buffer, and returned with the next message
+}
+
+// checkForm refuses what would have messages written in two ways at once.
+func (s *subCommand) checkForm() error {
+	switch {
+	case s.template != nil && s.a.out.json:
+		return usage("--template or -o json, not both")
+	case s.format != nil && s.template != nil:
+		return usage("--format or --template, not both")
+	case s.format != nil && s.a.out.json:
+		return usage("--format or -o json, not both")
+	case s.format != nil && s.null:
+		return usage(`--format says itself what a message ends with: \0 instead of --null`)
+	case s.format != nil && s.headers:
+		return usage("--format says itself where headers stand: %%h instead of --headers")
+	}
+	return nil
 }
 
 // run reads until the end that the flags name.
@@ -130,9 +158,10 @@ func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, 
 		return err
 	}
 	if ctx.Err() != nil {
-		if s.a.out.terminal {
-			s.a.notice("%s", english.Plural(n, "message", ""))
+		if !s.a.set.quiet {
+			s.a.endLine()
 		}
+		s.a.notice("%s", english.Plural(n, "message", ""))
 		return ctx.Err()
 	}
 	return s.checkComplete(n, idle.ended())

@@ -47,11 +47,7 @@ func (o *output) messageTemplate(m *unibus.Message, f messageFlags) error {
 	}
 	text := b.String()
 	if o.terminal && !f.raw {
-		lines := strings.Split(text, "\n")
-		for i := range lines {
-			lines[i] = visible(lines[i])
-		}
-		text = strings.Join(lines, "\n")
+		text = visibleLines(text)
 	}
 	_, _ = o.WriteString(text) // a failed write is kept by the buffer, and returned below
 	return o.WriteByte(f.separator())

@@ -14,6 +14,15 @@ import (
 // visible makes text from others safe for a terminal.
 func visible(s string) string { return shown.Text(s) }
 
+// visibleLines is visible for each line of a text: it keeps its newlines.
+func visibleLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = visible(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 // formatTime writes a time for people: RFC 3339 UTC, to the second.
 func formatTime(t time.Time) string {
 	if t.IsZero() {

@@ -348,7 +348,7 @@ func TestPage(t *testing.T) {
 13:04:05 ops alexandra  if x {
                             return
                         }
-13:04:06 ops.alerts bob        13:04:07 ops alexandra not a
+13:04:06 ops.alerts bob        13:04:07 ops alexandra  not a
                                message of hers
                                13:04:08 nor this
 — Saturday, 3 January 2026 —

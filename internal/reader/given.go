@@ -16,6 +16,7 @@ type batch struct {
 	messages []Message
 	size     int   // about, in bytes of memory
 	weight   int64 // of the subscription's given, until they have been received
+	caughtUp bool  // there are none: what was stored when the reading began has been given
 }
 
 // large reports whether messages take so much memory that they count among what is unfinished.
@@ -52,9 +53,26 @@ func (s *Reading) received(b batch) {
 	}
 }
 
+// tellCaughtUp has the receiver told, once, that it has been given all that was stored when the reading began. Each feed calls
+// it when that is so, and before it gives what came later.
+func (s *Reading) tellCaughtUp() {
+	if s.o.CaughtUp == nil || s.o.End {
+		return
+	}
+	s.caught.Do(func() {
+		select {
+		case s.out <- batch{caughtUp: true}:
+		case <-s.ctx.Done():
+		}
+	})
+}
+
 // yield gives the receiver a batch, message by message; false when it wants no more.
 func (s *Reading) yield(b batch, yield func(Message, error) bool) bool {
 	defer s.received(b)
+	if b.caughtUp {
+		s.o.CaughtUp()
+	}
 	for _, m := range b.messages {
 		if !yield(m, nil) {
 			return false

@@ -33,6 +33,10 @@ type Options struct {
 	Parts  bool         // leave large messages in Parts: to join one takes its size once more
 	Notice func(Notice) // told what is missing or wrong; nil: it is only counted
 
+	// CaughtUp is called by Messages once what was stored when the reading began has been yielded and it goes on with what
+	// comes; not with End. nil: nothing is told of that.
+	CaughtUp func()
+
 	resume resumePoint // from here, where the room was left; zero: it was not
 }
 
@@ -62,6 +66,7 @@ type Reading struct {
 	shed      atomic.Int64 // messages that were given up for want of memory
 
 	merged chan struct{} // closed when the past of the first feeds has been merged
+	caught sync.Once     // of tellCaughtUp
 
 	mu    sync.Mutex
 	feeds map[crypto.ID]*feed
@@ -99,6 +104,9 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 	if err := errors.Join(rd.Follow(ctx), s.add(ctx, rooms, o)); err != nil {
 		s.Close()
 		return nil, err
+	}
+	if len(rooms) == 0 { // there is no feed that would tell
+		s.tellCaughtUp()
 	}
 	if len(patterns) > 0 && !o.End && !rd.Tasks.Go(s.growth.run) {
 		return nil, ErrClosed

@@ -1,6 +1,7 @@
 package reader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -69,6 +70,64 @@ func TestFinish(t *testing.T) {
 			t.Errorf("%s: %q are read at last, %v", subject, texts, err)
 		}
 	}
+}
+
+// TestCaughtUp: whoever follows is told once where the past ends, behind all of it, in whatever order the rooms were read, and
+// before anything that came since; with an end to the reading nobody is told.
+func TestCaughtUp(t *testing.T) {
+	w := newWorld(t)
+	for i, c := range []struct {
+		o     Options
+		rooms []ledger.Policy
+		want  string
+	}{
+		{Options{All: true}, []ledger.Policy{stored()}, "[0 1 2 | now]"},
+		{Options{Last: 1}, []ledger.Policy{stored()}, "[2 | now]"},
+		{Options{}, []ledger.Policy{stored()}, "[| now]"},
+		{Options{All: true}, []ledger.Policy{live()}, "[| now]"},
+		{Options{All: true}, []ledger.Policy{live(), stored(), stored(), stored()}, "[1 2 | now]"},
+		{Options{All: true, End: true}, []ledger.Policy{stored(), stored()}, "[0 1 2]"},
+	} {
+		var rooms []*room.Room
+		for j, policy := range c.rooms {
+			rooms = append(rooms, w.Room(fmt.Sprintf("room.%d.%d", i, j), policy))
+		}
+		for n := range 3 {
+			w.publish(rooms[n%len(rooms)], fmt.Sprint(n))
+		}
+		var got []string
+		c.o.CaughtUp = func() { got = append(got, "|") }
+		s := w.read(c.o, rooms...)
+		if !c.o.End {
+			w.publish(rooms[0], "now")
+		}
+		for m, err := range s.Messages() {
+			w.Must(err)
+			if got = append(got, string(m.Body)); string(m.Body) == "now" {
+				break
+			}
+		}
+		if w.Must(s.Close()); fmt.Sprint(got) != c.want {
+			t.Errorf("%d: %v instead of %s", i, got, c.want)
+		}
+	}
+}
+
+// TestCaughtUpWithNothing: a pattern that means no room yet has no past.
+func TestCaughtUpWithNothing(t *testing.T) {
+	w := newWorld(t)
+	told := make(chan struct{})
+	w.reader.Mine = func(context.Context) ([]*room.Room, error) { return nil, nil }
+	s, err := w.reader.Read(w.Ctx, nil, []string{"ops.>"}, Options{All: true, CaughtUp: func() { close(told) }})
+	w.Must(err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := rest(s)
+		ended <- err
+	}()
+	<-told
+	w.Must(s.Close())
+	w.Must(<-ended)
 }
 
 // TestRoomEnds: who is removed while it reads is told so, and given what was read till then.

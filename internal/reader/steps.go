@@ -64,6 +64,9 @@ func (f *feed) step() (over bool, err error) {
 		f.out.release()
 		f.out.awaitMerge()
 	}
+	if !f.closing {
+		f.s.tellCaughtUp()
+	}
 	if over {
 		return true, nil
 	}
