@@ -87,6 +87,7 @@ func (a *app) printError(err error) {
 		}
 		return
 	}
+	a.endLine()
 	// A reader that has enough, and a command that was told to end, are no news to whoever did it; unless something
 	// helps, as with what has to be done again.
 	hint := a.hint(err)

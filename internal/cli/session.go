@@ -21,6 +21,7 @@ type session struct {
 	console
 	cmd        *cobra.Command // the command that runs
 	acceptHash string         // of a log that a person takes for what it is (verify --accept)
+	lineEnded  bool           // by endLine
 }
 
 // quickTimeout is how long completions and whoami wait for a server.
@@ -29,9 +30,10 @@ const quickTimeout = time.Second
 // interrupted reports whether the command was told to end.
 func (s *session) interrupted() bool { return s.cmd != nil && s.cmd.Context().Err() != nil }
 
-// endLine ends the line of the terminal on which the ^C stands that told the command to end, if that was it.
+// endLine ends the line of a terminal on which the ^C stands that told the command to end, once.
 func (s *session) endLine() {
-	if s.interrupted() && s.err.terminal {
+	if s.interrupted() && s.err.terminal && !s.lineEnded {
+		s.lineEnded = true
 		s.err.print("\n")
 	}
 }

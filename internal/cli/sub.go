@@ -158,9 +158,7 @@ func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, 
 		return err
 	}
 	if ctx.Err() != nil {
-		if !s.a.set.quiet {
-			s.a.endLine()
-		}
+		s.a.endLine()
 		s.a.notice("%s", english.Plural(n, "message", ""))
 		return ctx.Err()
 	}

@@ -124,7 +124,7 @@ func (s *Session) Key(names ...string) error {
 // Screen is what is on the screen, without colours; spaces at the ends of lines and empty lines at its end are left out.
 func (s *Session) Screen() (string, error) { return s.capture("-p") }
 
-// Styled is Screen with the escape sequences that colour it. Each line says all of its own style.
+// Styled is Screen with the escape sequences that colour it. What a line ends with goes on in the next.
 func (s *Session) Styled() (string, error) { return s.capture("-p", "-e") }
 
 // History is Screen with all that was scrolled out of it before.
