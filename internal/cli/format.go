@@ -31,7 +31,7 @@ var formatFields = map[byte]func(m *unibus.Message) string{
 	'e': func(m *unibus.Message) string { return strconv.FormatUint(uint64(m.Epoch), 10) },
 }
 
-// What there is, in the words of errors and of the flag.
+// What there is, in the words of the flag, which whoever misses it is shown.
 const (
 	formatFieldNames  = "%s body, %k sender's key, %n sender's name, %t subject, %r room id, %o id, %T time in ms, %h headers, %S size in bytes, %e epoch, %%"
 	formatEscapeNames = `\n \t \r \0 \\ \xHH`
@@ -71,7 +71,7 @@ func parseFormat(text string) (format, error) {
 		case text[0] == '%':
 			piece := writeField(text[1:])
 			if piece == nil {
-				return nil, fmt.Errorf("there is no %q: there are %s", text[:min(2, len(text))], formatFieldNames)
+				return nil, fmt.Errorf("there is no %q", text[:min(2, len(text))])
 			}
 			flush()
 			f = append(f, piece)
@@ -83,7 +83,7 @@ func parseFormat(text string) (format, error) {
 	}
 	flush()
 	if f == nil {
-		return nil, errors.New("nothing would be written: " + formatFieldNames)
+		return nil, errors.New("nothing would be written")
 	}
 	return f, nil
 }
@@ -100,7 +100,7 @@ func formatEscape(text string) (c byte, length int, err error) {
 			return byte(n), 4, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("there is no %s: there are %s", text[:min(2, len(text))], formatEscapeNames)
+	return 0, 0, fmt.Errorf("there is no %s", text[:min(2, len(text))])
 }
 
 // writeLiteral writes what stands in a format itself.
