@@ -3,7 +3,7 @@ LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
 
-.PHONY: build test race lint cover cover-core bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants lint-workflows lint-alerts systems vuln release-check
+.PHONY: build test race lint cover cover-core bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants lint-workflows lint-alerts systems vuln release-check pictures
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/unibus ./cmd/unibus
@@ -23,13 +23,13 @@ race:
 	go test -race -timeout 40m ./...
 
 # Code that no program calls fails, too: what only tests call belongs to tests, as package attack does.
-# Of the public package nothing is dead: callers may want it.
+# Of the public package nothing is dead: callers may want it. A terminal has keys that only tests press.
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	@dead="$$(go tool deadcode ./cmd/... ./internal/gen ./bench/... ./examples/... ./test/...)" || exit 1; \
-	dead="$$(echo "$$dead" | grep -v -e '^internal/attack/' -e '^[a-z]*\.go:')"; test -z "$$dead" || { echo "$$dead"; exit 1; }
+	@dead="$$(go tool deadcode ./cmd/... ./internal/gen ./internal/pictures ./bench/... ./examples/... ./test/...)" || exit 1; \
+	dead="$$(echo "$$dead" | grep -v -e '^internal/attack/' -e '^internal/tmux/' -e '^[a-z]*\.go:')"; test -z "$$dead" || { echo "$$dead"; exit 1; }
 
 # The workflows of .github; it looks at the shell lines too where shellcheck is installed.
 lint-workflows:
@@ -98,6 +98,10 @@ mutants:
 
 completions man:
 	go run ./internal/gen
+
+# docs/pictures, from real runs of the program in a real terminal. It needs tmux.
+pictures:
+	go run ./internal/pictures
 
 install: build
 	install -Dm755 bin/unibus $(DESTDIR)$(PREFIX)/bin/unibus

@@ -25,6 +25,7 @@ type floor struct {
 // floors are the house from its roof to its ground: arrows point down. The first floor that has a package is its own.
 var floors = []floor{
 	{"main", []string{"cmd/...", "internal/gen"}, []string{"cli"}},
+	{"pictures", []string{"internal/pictures"}, []string{"ground"}}, // which runs the program as people do
 	{"examples", []string{"examples/..."}, []string{"unibus"}},
 	{"tests", []string{"internal/attack", "bench/...", "test/..."}, []string{"tests", "unibus", "service", "admin", "bus", "stores", "store", "ledger", "crypto", "ground"}},
 
@@ -55,7 +56,7 @@ var floors = []floor{
 	{"crypto", []string{"internal/crypto"}, nil},
 
 	// What knows nothing of unibus: a library might have it.
-	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/tasks", "internal/tmux", "internal/vectors"}, nil},
+	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/tasks", "internal/termsvg", "internal/tmux", "internal/vectors"}, nil},
 }
 
 // foreign are the libraries that only some packages may import, and those packages.

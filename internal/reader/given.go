@@ -1,6 +1,9 @@
 package reader
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
 // Limits of what is given to the receiver of a subscription ahead of it. A message that is larger is given alone.
 const (
@@ -53,13 +56,15 @@ func (s *Reading) received(b batch) {
 	}
 }
 
-// tellCaughtUp has the receiver told, once, that it has been given all that was stored when the reading began. Each feed calls
-// it when that is so, and before it gives what came later.
-func (s *Reading) tellCaughtUp() {
+// pastEnd tells the receiver, once, that it has been given all that was stored when the reading began.
+type pastEnd struct{ once sync.Once }
+
+// tell is called by each feed when that is so, and before it gives what came later.
+func (e *pastEnd) tell(s *Reading) {
 	if s.o.CaughtUp == nil || s.o.End {
 		return
 	}
-	s.caught.Do(func() {
+	e.once.Do(func() {
 		select {
 		case s.out <- batch{caughtUp: true}:
 		case <-s.ctx.Done():

@@ -66,7 +66,7 @@ type Reading struct {
 	shed      atomic.Int64 // messages that were given up for want of memory
 
 	merged chan struct{} // closed when the past of the first feeds has been merged
-	caught sync.Once     // of tellCaughtUp
+	end    pastEnd       // of what was stored when it began
 
 	mu    sync.Mutex
 	feeds map[crypto.ID]*feed
@@ -106,7 +106,7 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 		return nil, err
 	}
 	if len(rooms) == 0 { // there is no feed that would tell
-		s.tellCaughtUp()
+		s.end.tell(s)
 	}
 	if len(patterns) > 0 && !o.End && !rd.Tasks.Go(s.growth.run) {
 		return nil, ErrClosed

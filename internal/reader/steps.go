@@ -65,7 +65,7 @@ func (f *feed) step() (over bool, err error) {
 		f.out.awaitMerge()
 	}
 	if !f.closing {
-		f.s.tellCaughtUp()
+		f.s.end.tell(f.s)
 	}
 	if over {
 		return true, nil
