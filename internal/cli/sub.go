@@ -39,7 +39,7 @@ func newSub(a *app) *cobra.Command {
 	s := &subCommand{a: a, messageFlags: messageFlags{page: &page{}}}
 	c := &cobra.Command{
 		Use: "sub ROOM|PATTERN…", Short: "Read messages", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completer{a}.rooms,
-		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.\n\nAlso with --raw a message is followed by a newline, or with --null by NUL. To get back one exactly as it was:\n-o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d",
+		Long: "Read the messages of rooms as they come. A pattern (ops.>) means every room of mine that matches,\nalso ones I am invited to later. To a terminal: time, sender and body, and a line\nwhere what was stored ends and what comes begins; else the body and a newline.\nWith -o json a line for each message, with body, or body_base64 if that is not UTF-8; \"unsure\" says that it may lack\nits beginning.\n\nAlso with --raw a message is followed by a newline, or with --null by NUL. To get back one exactly as it was:\n-o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d",
 		Example: `  unibus sub 'ops.>' | grep -i error
   unibus sub ops.alerts --since 24h --end -o json | jq -r .name
   unibus sub 'ops.>' --template '{{.subject}} {{.name}}: {{.body}}'

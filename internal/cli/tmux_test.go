@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -249,7 +250,7 @@ $`)
 	if styled := p.styled(); !strings.Contains(styled, "\x1b[32mbob\x1b[39m") {
 		t.Errorf("the format's own colours are not in %q", styled)
 	}
-	p.types("clear", "unibus sub hostile --all --end --raw --format '%s.\\n'")
+	p.types("unibus sub hostile --all --end --raw --format '%s.\\n'")
 	p.waits("c       d.")
 	if styled := p.styled(); !strings.Contains(styled, "a\x1b[31mb") {
 		t.Errorf("the body's colours are not in %q", styled)
@@ -323,7 +324,8 @@ $`)
 func seeProgress(t *testing.T, b *testBus) {
 	b.roomOf("progress")
 	p := b.sitDown(t, "bob", 80)
-	p.types("mkfifo more", "clear", "(seq 100; cat more) | unibus pub progress")
+	p.must(exec.Command("mkfifo", b.path("more")).Run())
+	p.types("(seq 100; cat more) | unibus pub progress")
 	p.waits("100 messages acknowledged, ")
 	if screen := p.screen(); !regexp.MustCompile(`\n100 messages acknowledged, \d+/s, 192 B read$`).MatchString(screen) {
 		t.Errorf("the screen is\n%s", screen)
