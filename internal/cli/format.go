@@ -34,7 +34,7 @@ var formatFields = map[byte]func(m *unibus.Message) string{
 // What there is, in the words of the flag, which whoever misses it is shown.
 const (
 	formatFieldNames  = "%s body, %k sender's key, %n sender's name, %t subject, %r room id, %o id, %T time in ms, %h headers, %S size in bytes, %e epoch, %%"
-	formatEscapeNames = `\n \t \r \0 \\ \xHH`
+	formatEscapeNames = `\n \t \r \0 \xHH, and two backslashes for one`
 )
 
 // joinedHeaders are headers as kcat writes them.

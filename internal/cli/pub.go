@@ -58,7 +58,7 @@ func newPub(a *app) *cobra.Command {
 	p := &pubCommand{a: a}
 	c := &cobra.Command{
 		Use: "pub ROOM [MESSAGE]", Short: "Publish messages", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completer{a}.rooms,
-		Long: "Publish MESSAGE, without reading standard input; or else standard input, a message a line, as it\ncomes, at a terminal until ^D. It ends with 0 only when everything is acknowledged; if not, it says how many were, from the first\non. What is not acknowledged is sent again for 30 seconds, or --timeout if that is longer.",
+		Long: "Publish MESSAGE, without reading standard input; or else standard input, a message a line, as it\ncomes, at a terminal until ^D. It ends with 0 only when everything is acknowledged; if not, it says how\nmany were, from the first on. What is not acknowledged is sent again for 30 seconds, or --timeout if that is longer.",
 		Example: `  unibus pub ops.alerts "disk full"
   journalctl -fu app | unibus pub ops.alerts
   unibus pub ops.files --whole -H name=report.pdf < report.pdf`,

@@ -43,7 +43,7 @@ var misuses = map[string]string{
 	"sub r --queue q --all":                     "unibus: --queue shares new messages",
 	"sub r --format %q":                         `unibus: --format %q: there is no "%q"|hint: --format: |%s body, %k sender's key`,
 	"sub r --format a%":                         `unibus: --format a%: there is no "%"`,
-	`sub r --format \q`:                         `unibus: --format \q: there is no \q|hint: |\n \t \r \0 \\ \xHH`,
+	`sub r --format \q`:                         `unibus: --format \q: there is no \q|hint: |\n \t \r \0 \xHH, and two`,
 	`sub r --format \x4`:                        `there is no \x`,
 	`sub r --format \xzz`:                       `there is no \x`,
 	`sub r --format a\`:                         `there is no \`,
