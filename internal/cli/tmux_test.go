@@ -122,7 +122,7 @@ func TestTerminal(t *testing.T) {
 		see  func(*testing.T, *testBus)
 	}{
 		{"sub", seeSub}, {"narrow", seeNarrow}, {"colours", seeColours}, {"piped", seePiped}, {"hostile", seeHostile},
-		{"typing", seeTyping}, {"typing interrupted", seeTypingInterrupted}, {"progress", seeProgress},
+		{"typing", seeTyping}, {"typing interrupted", seeTypingInterrupted}, {"progress", seeProgress}, {"background", seeBackground},
 		{"error", seeError}, {"doctor", seeDoctor}, {"rooms", seeRooms},
 	} {
 		t.Run(scene.name, func(t *testing.T) { scene.see(t, b) })
@@ -336,6 +336,15 @@ func seeProgress(t *testing.T, b *testBus) {
 $ (seq 100; cat more) | unibus pub progress
 101 messages acknowledged
 $`)
+}
+
+// seeBackground: a command that was sent to the background knows that the terminal is not its own to draw on.
+func seeBackground(t *testing.T, b *testBus) {
+	p := b.sitDown(t, "bob", 80)
+	p.types("foreground")
+	p.waits("in the foreground: true")
+	p.types("foreground & wait $!")
+	p.waits("in the foreground: false")
 }
 
 // seeError: an error is a line, and what helps is another one that can be pasted.
