@@ -5,6 +5,7 @@ type picture struct {
 	name    string // of its file
 	title   string // above it
 	columns int
+	rows    int    // of a full screen; 0: it is none
 	who     string // alice or bob
 	play    func(t *terminal)
 }
@@ -12,11 +13,11 @@ type picture struct {
 // pictures are all there are. There are alice, an admin, and bob; the rooms ops.alerts and ops.deploys; and what history has
 // sent there.
 var pictures = []picture{
-	{"demo", "unibus demo", 88, "alice", func(t *terminal) {
+	{"demo", "unibus demo", 88, 0, "alice", func(t *terminal) {
 		t.types("unibus demo")
 		t.waitsForPrompt()
 	}},
-	{"sub", "unibus sub", 88, "alice", func(t *terminal) {
+	{"sub", "unibus sub", 88, 0, "alice", func(t *terminal) {
 		t.types("unibus sub 'ops.>' --since 1h")
 		t.waits("— live —")
 		t.others("bob", "pub", "ops.alerts", "db1 is back to 61%")
@@ -24,15 +25,23 @@ var pictures = []picture{
 		t.others("bob", "pub", "ops.deploys", "going on with eu-central")
 		t.waits("eu-central")
 	}},
-	{"doctor", "unibus doctor", 88, "bob", func(t *terminal) {
+	{"chat", "unibus chat", 88, 22, "alice", func(t *terminal) {
+		t.types("unibus chat")
+		t.waits("alice invited bob")
+		t.others("bob", "pub", "ops.deploys", "eu-central is done, too")
+		t.waits("ops.deploys     1")
+		t.writes("rotating them now; nobody has to be paged")
+		t.waits("(stored)")
+	}},
+	{"doctor", "unibus doctor", 88, 0, "bob", func(t *terminal) {
 		t.types("unibus doctor")
 		t.waitsForPrompt()
 	}},
-	{"rooms", "unibus rooms ls", 72, "alice", func(t *terminal) {
+	{"rooms", "unibus rooms ls", 72, 0, "alice", func(t *terminal) {
 		t.types("unibus rooms ls")
 		t.waitsForPrompt()
 	}},
-	{"error", "an error, and what helps", 88, "bob", func(t *terminal) {
+	{"error", "an error, and what helps", 88, 0, "bob", func(t *terminal) {
 		t.types("unibus pub ops.alert 'disk full'")
 		t.waitsForPrompt()
 		t.types("unibus room ls")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,12 +130,12 @@ func (s *stage) close() error {
 	return os.RemoveAll(s.dir)
 }
 
-// rows are as many as any picture needs; those that nothing stands in are cut off.
+// rows are as many as any picture needs of what is no full screen; those that nothing stands in are cut off.
 const rows = 60
 
 // draw plays what a picture shows, and draws it.
 func (s *stage) draw(p picture) (drawn []byte, err error) {
-	session, err := tmux.Start(s.ctx, tmux.Options{Dir: filepath.Join(s.dir, p.who), Env: s.environment(p.who), Columns: p.columns, Rows: rows})
+	session, err := tmux.Start(s.ctx, tmux.Options{Dir: filepath.Join(s.dir, p.who), Env: s.environment(p.who), Columns: p.columns, Rows: cmp.Or(p.rows, rows)})
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +184,12 @@ func (t *terminal) do(what func() error) {
 // types types a line and Enter.
 func (t *terminal) types(line string) {
 	t.do(func() error { return t.session.Type(line + "\n") })
+}
+
+// writes types a message into a chat, and sends it: there, the end of a line in what is typed is one in the message.
+func (t *terminal) writes(message string) {
+	t.do(func() error { return t.session.Type(message) })
+	t.do(func() error { return t.session.Key("Enter") })
 }
 
 // waits waits until the screen shows a text.

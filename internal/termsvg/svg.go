@@ -3,6 +3,7 @@ package termsvg
 import (
 	"encoding/xml"
 	"strconv"
+	"strings"
 )
 
 // Colours that can be read on the window, which is dark on light pages, too.
@@ -39,6 +40,9 @@ type Window struct {
 	Screen  []Piece
 }
 
+// noBreak is a space that SVG leaves as it is: of others it leaves out those at the ends, and more than one beside each other.
+const noBreak = "\u00a0"
+
 // Draw draws a window.
 func (w Window) Draw() ([]byte, error) {
 	columns, rows := w.Columns, 1
@@ -72,7 +76,7 @@ func (d *drawing) add(p Piece) {
 	if back != "" {
 		d.Rects = append(d.Rects, rect{X: pixels(x), Y: pixels(y), Width: width, Height: strconv.Itoa(rowHeight), Fill: back})
 	}
-	t := text{X: pixels(x), Y: pixels(y + baseline), Length: width, Adjust: "spacingAndGlyphs", Fill: fore, Text: p.Text}
+	t := text{X: pixels(x), Y: pixels(y + baseline), Length: width, Adjust: "spacingAndGlyphs", Fill: fore, Text: strings.ReplaceAll(p.Text, " ", noBreak)}
 	if p.Style.Bold {
 		t.Weight = "bold"
 	}

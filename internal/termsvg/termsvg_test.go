@@ -81,7 +81,7 @@ func TestDraw(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s,%s %s %q %s%s%s%s%s", p.X, p.Y, p.Length, p.Text, p.Weight, p.Slant, p.Decoration, p.Opacity, p.Fill))
 	}
 	want := []string{
-		`58,23  "\"t\" & <u>" ` + titleColor, `16,50 58.8 "<a> & b" boldunderline`, `32.8,69 33.6 "日本" `, `66.4,69 25.2 " x " ` + windowColor, `91.6,69 8.4 "f" italic0.6`,
+		`58,23  "\"t\" & <u>" ` + titleColor, `16,50 58.8 "<a>\u00a0&\u00a0b" boldunderline`, `32.8,69 33.6 "日本" `, `66.4,69 25.2 "\u00a0x\u00a0" ` + windowColor, `91.6,69 8.4 "f" italic0.6`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the text is\n%s\ninstead of\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -124,8 +124,9 @@ func (s *Session) Key(names ...string) error {
 // Screen is what is on the screen, without colours; spaces at the ends of lines and empty lines at its end are left out.
 func (s *Session) Screen() (string, error) { return s.capture("-p") }
 
-// Styled is Screen with the escape sequences that colour it. What a line ends with goes on in the next.
-func (s *Session) Styled() (string, error) { return s.capture("-p", "-e") }
+// Styled is Screen with the escape sequences that colour it, and with the spaces at the ends of lines, which may have a
+// background. What a line ends with goes on in the next.
+func (s *Session) Styled() (string, error) { return s.capture("-p", "-e", "-N") }
 
 // History is Screen with all that was scrolled out of it before.
 func (s *Session) History() (string, error) { return s.capture("-p", "-S", "-") }
