@@ -10,12 +10,47 @@ import (
 	"github.com/unibus/unibus/internal/store"
 )
 
-// following keeps what a client has open up to date: by the service's notices, and after each reconnection.
+// following keeps what a client has open up to date: by the service's notices, and after each reconnection. Whoever reads
+// on in a log by himself waits for its bell.
 type following struct {
 	c *Client
 
 	mu    sync.Mutex
 	began bool
+	bells map[ID]chan struct{} // each is closed when its log may have grown; made when somebody waits for it
+}
+
+// bell returns what is closed when a log may have grown from now on.
+func (f *following) bell(log ID) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bells == nil {
+		f.bells = map[ID]chan struct{}{}
+	}
+	if f.bells[log] == nil {
+		f.bells[log] = make(chan struct{})
+	}
+	return f.bells[log]
+}
+
+// ring wakes those who wait for a log.
+func (f *following) ring(log ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if bell := f.bells[log]; bell != nil {
+		close(bell)
+		delete(f.bells, log)
+	}
+}
+
+// ringAll wakes those who wait for any log.
+func (f *following) ringAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, bell := range f.bells {
+		close(bell)
+	}
+	clear(f.bells)
 }
 
 // begin begins to follow the service's notices, once.
@@ -40,6 +75,10 @@ func (f *following) begin(context.Context) error {
 
 // noticed looks at a log that has grown.
 func (f *following) noticed(n store.Notice) {
+	f.ring(n.Log)
+	if f.c.reader == nil { // straight at a store without messages nothing else is open
+		return
+	}
 	if n.Log == f.c.Bus() {
 		f.refresh(f.c.self.Bus)
 		return
@@ -59,6 +98,7 @@ func (f *following) noticed(n store.Notice) {
 // reconnected looks at every open log: notices may have been missed, and the connection may have
 // been dropped because of one.
 func (f *following) reconnected() {
+	f.ringAll()
 	f.c.tasks.Go(func() {
 		f.refresh(f.c.self.Bus)
 		for _, r := range f.c.rooms.all() {

@@ -3,6 +3,7 @@ package unibus
 import (
 	"cmp"
 	"context"
+	"iter"
 	"maps"
 	"time"
 
@@ -22,6 +23,7 @@ type LogEntry struct {
 
 	Statement []byte `json:"-"` // as it was signed
 	Summary   string `json:"-"` // what it did in a few words, for people; empty where Op says it all
+	Brief     string `json:"-"` // Summary with long lists cut short
 }
 
 // Log fetches a room's whole log from the store and verifies it from its first entry.
@@ -31,15 +33,34 @@ func (r *Room) Log(ctx context.Context) ([]LogEntry, error) {
 
 // BusLog fetches the whole bus log from the store and verifies it from its first entry.
 func (c *Client) BusLog(ctx context.Context) ([]LogEntry, error) {
+	return audit(ctx, c.self.Bus, busTeller(c.self.NameOf))
+}
+
+// busTeller returns what tells the entries of the bus log, one after the other, with the names that users had then; now
+// gives those that they have now.
+func busTeller(now func(PublicKey) string) func(*ledger.Entry) LogEntry {
 	names := map[PublicKey]string{}
-	return audit(ctx, c.self.Bus, func(e *ledger.Entry) LogEntry {
+	return func(e *ledger.Entry) LogEntry {
 		if e.Seq == 1 {
 			maps.Copy(names, e.Names()) // its author is nobody before it
 		}
-		out := logEntry(e, func(key PublicKey) string { return cmp.Or(names[key], c.self.NameOf(key)) })
+		out := logEntry(e, func(key PublicKey) string { return cmp.Or(names[key], now(key)) })
 		maps.Copy(names, e.Names())
 		return out
-	})
+	}
+}
+
+// FollowLog is Log, and goes on with what is added: it yields the entries that the room's log has, and after that those that
+// come, some at a time, as soon as they are verified and pinned. A lost connection is waited for. It ends when ctx does,
+// without an error, and with the first error: ErrDenied when the bus lets the client in no more, ErrIntegrity when the log
+// does not go on from what was verified, ErrUnavailable only when the log cannot be read to begin with.
+func (r *Room) FollowLog(ctx context.Context) iter.Seq2[[]LogEntry, error] {
+	return followLog(ctx, r.c, r.r.Log, func(e *ledger.Entry) LogEntry { return logEntry(e, r.c.self.NameOf) })
+}
+
+// FollowBusLog is BusLog, and goes on with what is added, as Room.FollowLog does.
+func FollowBusLog(ctx context.Context, c *Client) iter.Seq2[[]LogEntry, error] {
+	return followLog(ctx, c, c.self.Bus, busTeller(c.self.NameOf))
 }
 
 // audit verifies the store's log afresh, and returns what tell makes of each entry in turn.
@@ -54,5 +75,5 @@ func audit(ctx context.Context, l *mirror.Log, tell func(*ledger.Entry) LogEntry
 
 // logEntry is an entry as callers know it, with what people call its author.
 func logEntry(e *ledger.Entry, nameOf func(PublicKey) string) LogEntry {
-	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement, Summary: e.Words(nameOf)}
+	return LogEntry{Seq: e.Seq, Time: e.Time, By: e.By, Name: nameOf(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(), Statement: e.Statement, Summary: e.Words(nameOf), Brief: e.Brief(nameOf)}
 }

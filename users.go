@@ -192,8 +192,11 @@ func (c *Client) Users() []User {
 	return out
 }
 
-// User finds a user by key, in any case, or by the name of someone active. ErrIntegrity when the
-// name meant another key before.
+// minKeyPrefix is how many characters of a user's key name it at least, the U that all begin with among them.
+const minKeyPrefix = 8
+
+// User finds a user by key, in any case, by the name of someone active, or by a prefix of at least 8 characters of a key
+// that no other user's begins with. ErrIntegrity when the name meant another key before.
 func (c *Client) User(ctx context.Context, name string) (User, error) {
 	bus := c.self.Allowlist()
 	key, err := crypto.ParsePublicKey(name)
@@ -210,7 +213,15 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 		return User{}, fmt.Errorf("user %q: %w: it is neither a key nor a name", name, ErrInvalid)
 	}
 	u := bus.ByName(name)
-	if u == nil {
+	begun, err := byKeyPrefix(bus, name)
+	switch {
+	case err != nil:
+		return User{}, err
+	case u != nil && begun != nil && u != begun: // a name may be chosen so that it looks like the beginning of a key
+		return User{}, fmt.Errorf("user %s: %w: it is the name of one user, and the key of another begins so", name, ErrInvalid)
+	case u == nil && begun != nil:
+		return *begun, nil
+	case u == nil:
 		return User{}, remedy.With(fmt.Errorf("user %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListUsers})
 	}
 	pin := c.pins.Names.Pin
@@ -222,4 +233,22 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 		err = remedy.With(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key), remedy.Remedy{Kind: remedy.ConfirmName, User: name})
 	}
 	return *u, err
+}
+
+// byKeyPrefix finds the user whose key begins so, also one who was revoked; nil for none. ErrInvalid when several do.
+func byKeyPrefix(bus *ledger.Bus, prefix string) (found *User, err error) {
+	prefix = strings.ToUpper(prefix)
+	if len(prefix) < minKeyPrefix || prefix[0] != 'U' {
+		return nil, nil
+	}
+	matches := 0
+	for u := range bus.Users {
+		if strings.HasPrefix(u.Key.String(), prefix) {
+			found, matches = u, matches+1
+		}
+	}
+	if matches > 1 {
+		return nil, fmt.Errorf("user %s: %w: the keys of %d users begin so", prefix, ErrInvalid, matches)
+	}
+	return found, nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"iter"
 	"strings"
 	"time"
 
@@ -20,6 +21,13 @@ type logCommand struct {
 	since time.Time
 	// by is whose entries alone are shown; empty: everybody's.
 	by string
+	// follow goes on with what is added, until the command is interrupted.
+	follow bool
+	// full shows long lists whole on a terminal, too.
+	full bool
+
+	key  unibus.PublicKey // of by
+	last unibus.LogEntry  // up to which the log is verified
 }
 
 // newLog makes log.
@@ -27,8 +35,8 @@ func newLog(a *app) *cobra.Command {
 	l := &logCommand{a: a}
 	c := &cobra.Command{
 		Use: "log ROOM | --bus", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completer{a}.rooms,
-		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\ninsists on the bus with that id, as everywhere. Times are what the authors of entries say.",
-		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice",
+		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\ninsists on the bus with that id, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.",
+		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log --bus --follow -o json | jq -r 'select(.op == \"revoke\") | .body.keys[]'",
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !cmd.Flags().Changed("bus") || len(args) == 1 && cmd.Flag("bus").Value.String() == noBusID {
 				return usage("log: a ROOM, or --bus for the log of the allowlist")
@@ -42,54 +50,131 @@ func newLog(a *app) *cobra.Command {
 	completeValues(c, "since", "1h", "24h", "7d", "today", "yesterday")
 	c.Flags().StringVar(&l.by, "by", "", "only entries of `USER`")
 	_ = c.RegisterFlagCompletionFunc("by", completer{a}.users) // the flag exists
+	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on with what is added, until interrupted")
+	defineFull(c, &l.full, "long lists")
 	return c
 }
 
 // run prints the entries that are asked for, and up to where the log is verified, which it is from the first.
 func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
-	var by unibus.PublicKey
 	if l.by != "" {
 		u, err := presentOrFormer(ctx, c, l.by)
 		if err != nil {
 			return err
 		}
-		by = u.Key
+		l.key = u.Key
 	}
-	entries, err := entriesOf(ctx, c, args)
+	log, err := logNamed(ctx, c, args)
 	if err != nil {
 		return err
 	}
-	shown := []unibus.LogEntry{}
-	for _, e := range entries {
-		if !e.Time.Before(l.since) && (l.by == "" || e.By == by) {
-			shown = append(shown, e)
-		}
+	defer l.tellVerified()
+	if l.follow {
+		return l.runFollow(ctx, log)
 	}
-	last := entries[len(entries)-1] // no log is empty
-	hash := last.Hash
-	if l.a.err.terminal {
-		hash = hash[:16] // as much as fits, and as --accept takes
+	entries, err := log.entries(ctx)
+	if err != nil {
+		return err
 	}
-	defer l.a.notice("verified from entry 1 to %d (%s)", last.Seq, hash)
+	shown := l.chosen(entries)
 	return l.a.out.value(shown, func() {
-		var rows [][]string
-		for _, e := range shown {
-			rows = append(rows, []string{number(e.Seq), formatTime(e.Time), e.Name, e.Op, e.Summary})
+		if len(shown) == 0 {
+			l.a.notice("no entries match")
 		}
-		l.a.out.table([]string{"SEQ", "TIME", "BY", "OP", "WHAT"}, rows)
+		l.table().print(l.rows(shown))
 	})
 }
 
-// entriesOf are those of the room that is named, or else of the bus.
-func entriesOf(ctx context.Context, c *unibus.Client, names []string) ([]unibus.LogEntry, error) {
+// runFollow prints entries as they come, until the command is interrupted.
+func (l *logCommand) runFollow(ctx context.Context, log namedLog) error {
+	table := l.table()
+	for entries, err := range log.follow(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := l.show(table, l.chosen(entries)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// show prints some entries at once: as rows of a table, or a line of JSON each.
+func (l *logCommand) show(table *grid, entries []unibus.LogEntry) error {
+	if !l.a.out.json {
+		table.print(l.rows(entries))
+		return l.a.out.Flush()
+	}
+	for i := range entries {
+		if err := l.a.out.encode(&entries[i]); err != nil {
+			return err
+		}
+	}
+	return l.a.out.Flush()
+}
+
+// chosen are those of some entries that the flags ask for; all of them count as verified.
+func (l *logCommand) chosen(entries []unibus.LogEntry) []unibus.LogEntry {
+	shown := []unibus.LogEntry{}
+	for _, e := range entries {
+		if !e.Time.Before(l.since) && (l.by == "" || e.By == l.key) {
+			shown = append(shown, e)
+		}
+		l.last = e
+	}
+	return shown
+}
+
+// table begins a table of entries.
+func (l *logCommand) table() *grid {
+	g := newGrid(l.a.out, []string{"SEQ", "TIME", "BY", "OP", "WHAT"})
+	if l.follow { // what comes later stands below what has come
+		g.measure([][]string{{"", "", "", "archive", ""}})
+	}
+	return g
+}
+
+// rows are entries as a table shows them: on a terminal with long lists cut short.
+func (l *logCommand) rows(entries []unibus.LogEntry) (rows [][]string) {
+	for _, e := range entries {
+		what := e.Summary
+		if l.a.out.terminal && !l.full {
+			what = e.Brief
+		}
+		rows = append(rows, []string{number(e.Seq), formatTime(e.Time), e.Name, e.Op, what})
+	}
+	return rows
+}
+
+// tellVerified says up to where the log is verified.
+func (l *logCommand) tellVerified() {
+	if l.last.Seq == 0 { // nothing was read
+		return
+	}
+	hash := l.last.Hash
+	if l.a.err.terminal {
+		hash = hash[:16] // as much as fits, and as --accept takes
+	}
+	l.a.notice("verified from entry 1 to %d (%s)", l.last.Seq, hash)
+}
+
+// namedLog is the log that a command names: all of it as of now, or from now on as well.
+type namedLog struct {
+	entries func(ctx context.Context) ([]unibus.LogEntry, error)
+	follow  func(ctx context.Context) iter.Seq2[[]unibus.LogEntry, error]
+}
+
+// logNamed is the log of the room that is named, or else that of the bus.
+func logNamed(ctx context.Context, c *unibus.Client, names []string) (namedLog, error) {
 	if len(names) == 0 {
-		return c.BusLog(ctx)
+		follow := func(ctx context.Context) iter.Seq2[[]unibus.LogEntry, error] { return unibus.FollowBusLog(ctx, c) }
+		return namedLog{c.BusLog, follow}, nil
 	}
 	r, err := c.Room(ctx, names[0])
 	if err != nil {
-		return nil, err
+		return namedLog{}, err
 	}
-	return r.Log(ctx)
+	return namedLog{r.Log, r.FollowLog}, nil
 }
 
 // noBusID is the value of a --bus that stands alone, where that is possible. No bus has such an id, and settings are

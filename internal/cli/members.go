@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -245,22 +247,39 @@ func (o *roleCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 	return o.a.out.value(done, func() {})
 }
 
-// membersCommand is members, which has no flags.
-type membersCommand struct{ a *app }
+// membersCommand is members and its flags.
+type membersCommand struct {
+	a *app
+	// full shows keys whole on a terminal, too.
+	full bool
+}
 
 // newMembers makes members.
 func newMembers(a *app) *cobra.Command {
 	m := &membersCommand{a: a}
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "members ROOM", Short: "List a room's members", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		RunE: a.room(m.run),
 	}
+	defineFull(c, &m.full, "keys")
+	return c
+}
+
+// membersInOrder lists members: those who manage the room first, then by name, numbers in it by what they count.
+func membersInOrder(r *unibus.Room) []unibus.Member {
+	rank := []unibus.Role{unibus.RoleOwner, unibus.RoleAdmin, unibus.RoleMember, unibus.RoleReader}
+	list := r.Members()
+	slices.SortStableFunc(list, func(x, y unibus.Member) int {
+		return cmp.Or(cmp.Compare(slices.Index(rank, x.Role), slices.Index(rank, y.Role)), sortorder.NaturalCompare(x.Name, y.Name))
+	})
+	return list
 }
 
 // run lists who is in a room, also those who may not connect any more and have not been removed.
 func (m *membersCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
-	list := r.Members()
+	list := membersInOrder(r)
 	return m.a.out.value(list, func() {
+		short := shortUsers(m.a.out, m.full, c)
 		var rows [][]string
 		// Why someone may not connect is the allowlist's to say, not the room's.
 		former := map[unibus.PublicKey]string{}
@@ -273,7 +292,7 @@ func (m *membersCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room
 			if !member.Active {
 				state = former[member.Key] // expired or revoked, as user ls says
 			}
-			rows = append(rows, []string{member.Name, string(member.Role), state, member.Key.String()})
+			rows = append(rows, []string{member.Name, string(member.Role), state, short(member.Key.String())})
 		}
 		m.a.out.table([]string{"NAME", "ROLE", "STATE", "KEY"}, rows)
 	})

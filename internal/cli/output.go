@@ -10,7 +10,6 @@ import (
 	"sync"
 	"unicode/utf16"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/mattn/go-isatty"
 	"golang.org/x/term"
@@ -18,8 +17,8 @@ import (
 	"github.com/unibus/unibus/internal/cli/shown"
 )
 
-// This file is how everything is printed: results as JSON or as text, tables that fit a terminal, and never anything that a
-// terminal would act on.
+// This file is how everything is printed: results as JSON or as text, and never anything that a terminal would act on.
+// Tables, and how they fit a terminal, are in table.go.
 
 // output is stdout or stderr: a buffer before a file, which knows whether it is a terminal, how wide, and whether results
 // are JSON. A command prints one result with value, or many with encode and Flush.
@@ -113,69 +112,13 @@ func (o *output) encode(v any) error {
 	return nil
 }
 
-// table prints aligned columns. Cells are made safe to look at.
-func (o *output) table(header []string, rows [][]string) {
-	t := table.NewWriter()
-	style := table.StyleDefault
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	if !o.plain {
-		style.Color.Header = text.Colors{text.Bold}
-	}
-	t.SetStyle(style)
-	cells := func(row []string) table.Row {
-		out := make(table.Row, len(row))
-		for i, c := range row {
-			if c == "" {
-				c = "-"
-			}
-			out[i] = visible(c)
-		}
-		return out
-	}
-	if header != nil {
-		t.AppendHeader(cells(header))
-	}
-	for _, row := range rows {
-		t.AppendRow(cells(row))
-	}
-	if width := o.lastWidth(header, rows); width > 0 {
-		t.SetColumnConfigs([]table.ColumnConfig{{Number: len(rows[0]), WidthMax: width, WidthMaxEnforcer: wrapCell}})
-	}
-	for line := range strings.Lines(t.Render()) {
-		fmt.Fprintln(o, strings.TrimRight(line, " \n"))
-	}
-}
-
-// minLastWidth is how narrow the last column of a table may become.
-const minLastWidth = 12
-
-// lastWidth is how wide the last column of a table may be so that its lines fit the terminal; 0 when they fit as they are.
-func (o *output) lastWidth(header []string, rows [][]string) int {
-	if o.width == 0 || header == nil || len(rows) == 0 { // what is shown alone is shown whole
-		return 0
-	}
-	columns := make([]int, len(rows[0]))
-	for _, row := range append([][]string{header}, rows...) {
-		for i, cell := range row {
-			columns[i] = max(columns[i], text.StringWidthWithoutEscSequences(visible(cell)))
-		}
-	}
-	// Only the last column gives way: those before it are names and roles, which are short and have to be read whole.
-	others := 0
-	for _, w := range columns[:len(columns)-1] {
-		others += w + 2
-	}
-	if others+columns[len(columns)-1] <= o.width {
-		return 0
-	}
-	return max(o.width-others-2, minLastWidth)
-}
+// minWrapped is how narrow a text may become that is wrapped beside something.
+const minWrapped = 12
 
 // wrapped breaks a text between words, so that it fits the terminal where it begins at a column.
 func (o *output) wrapped(s string, column int) string {
 	width := o.width - column
-	if o.width == 0 || width < minLastWidth {
+	if o.width == 0 || width < minWrapped {
 		return s
 	}
 	return wrapText(s, width, column)
@@ -188,21 +131,4 @@ func wrapText(s string, width, column int) string {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
 	return strings.Join(lines, "\n"+strings.Repeat(" ", column))
-}
-
-// wrapCell breaks a cell between words; one that is a single word, as a key, is cut off with a mark instead.
-func wrapCell(cell string, width int) string {
-	if !strings.Contains(cell, " ") {
-		return text.Snip(cell, width, "…")
-	}
-	return text.WrapSoft(cell, width)
-}
-
-// pairs prints names and values, a pair a line.
-func (o *output) pairs(pairs ...string) {
-	var rows [][]string
-	for i := 0; i+1 < len(pairs); i += 2 {
-		rows = append(rows, pairs[i:i+2])
-	}
-	o.table(nil, rows)
 }

@@ -115,16 +115,22 @@ func (s *roomSetCommand) named() (named bool) {
 	return named
 }
 
-// roomShowCommand is room show, which has no flags.
-type roomShowCommand struct{ a *app }
+// roomShowCommand is room show and its flags.
+type roomShowCommand struct {
+	a *app
+	// full shows ids and keys whole on a terminal, too.
+	full bool
+}
 
 // newRoomShow makes room show.
 func newRoomShow(a *app) *cobra.Command {
 	s := &roomShowCommand{a: a}
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "show ROOM", Short: "Show a room as its log says", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		RunE: a.room(s.run),
 	}
+	defineFull(c, &s.full, "ids and keys")
+	return c
 }
 
 // run prints a room as its log says.

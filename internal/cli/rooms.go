@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -29,6 +30,8 @@ type roomsLsCommand struct {
 	all bool
 	// member is whose rooms are listed; empty: mine.
 	member string
+	// full shows ids whole on a terminal, too.
+	full bool
 	// filters are what a room has to be, all of them, to be listed.
 	filters []roomFilter
 }
@@ -87,6 +90,7 @@ func (l *roomsLsCommand) define(c *cobra.Command) {
 	c.Flags().BoolVar(&l.all, "all", false, "every room of the bus (for admins)")
 	c.Flags().StringVar(&l.member, "member", "", "the rooms of `USER` (for admins)")
 	c.Flags().Var(newValue(&l.filters, parseRoomFilters), "filter", "only rooms that are stale, archived, encrypted or stored, have role=ROLE, or whose subject matches a `PATTERN`; ! before one: those that are not; several with commas")
+	defineFull(c, &l.full, "ids")
 	_ = c.RegisterFlagCompletionFunc("member", completer{l.a}.users) // the flag exists
 	completeValues(c, "filter", "stale", "archived", "encrypted", "stored", "role=owner", "role=admin")
 }
@@ -104,8 +108,10 @@ func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) 
 		}
 	}
 	list := []unibus.RoomInfo{}
-	for _, r := range rooms {
+	ids := make([]string, len(rooms)) // of all of them, since one is named among all
+	for i, r := range rooms {
 		info := r.Info()
+		ids[i] = info.ID.String()
 		if l.member != "" {
 			info.Role = roleOf(r, whose.Key)
 		}
@@ -113,8 +119,8 @@ func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) 
 			list = append(list, info)
 		}
 	}
-	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return compareNatural(x.Subject, y.Subject) })
-	return l.a.out.value(list, func() { roomTable(l.a.out, list) })
+	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return sortorder.NaturalCompare(x.Subject, y.Subject) })
+	return l.a.out.value(list, func() { l.print(list, l.a.out.shortened(l.full, ids)) })
 }
 
 // chosen are the rooms that the flags name.
@@ -142,22 +148,31 @@ func roleOf(r *unibus.Room, key unibus.PublicKey) unibus.Role {
 	return ""
 }
 
-// roomTable prints rooms, with as much of their ids as tells them apart.
-func roomTable(out *output, list []unibus.RoomInfo) {
-	ids := make([]string, len(list))
-	for i, room := range list {
-		ids[i] = room.ID.String()
+// print prints rooms, or says that there are none, and what would help.
+func (l *roomsLsCommand) print(list []unibus.RoomInfo, short func(id string) string) {
+	switch {
+	case len(list) > 0:
+		l.table(list, short)
+	case len(l.filters) > 0:
+		l.a.notice("no rooms match the filter")
+	case l.member != "":
+		l.a.notice("%s is in no rooms; unibus invite ROOM %s changes that", l.member, l.member)
+	default:
+		l.a.notice("no rooms; unibus room create SUBJECT makes one")
 	}
-	short := distinctLength(ids)
+}
+
+// table prints rooms; on a terminal with as much of an id as names the room.
+func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(id string) string) {
 	var rows [][]string
-	for i, room := range list {
+	for _, room := range list {
 		state := yesOrEmpty(room.Stale)
 		if room.Archived {
 			state = "archived"
 		}
-		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), number(uint64(room.Epoch)), state, ids[i][:short]})
+		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), number(uint64(room.Epoch)), state, short(room.ID.String())})
 	}
-	out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STALE", "ID"}, rows)
+	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STALE", "ID"}, rows)
 }
 
 // rekeyCommand is rekey and its flags.
@@ -203,6 +218,9 @@ func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string
 		done = append(done, room.Info())
 	}
 	return errors.Join(errs, r.a.out.value(done, func() {
+		if len(rooms) == 0 {
+			r.a.notice("no rooms to rekey")
+		}
 		for _, room := range done {
 			fmt.Fprintf(r.a.out, "%s epoch %d\n", room.Subject, room.Epoch)
 		}

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -391,38 +390,6 @@ func cmdAbsent(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	if files == 0 {
 		ts.Fatalf("no files in %s", args[0])
-	}
-}
-
-func TestNatural(t *testing.T) {
-	for _, order := range []string{"a a1 a2 a10 a10.b b", "ops.1 ops.9 ops.10 ops.alerts", "x1 x01 x2 x02", "1 2 10 a"} {
-		want := strings.Fields(order)
-		for i := range want {
-			for j := range want {
-				if got := compareNatural(want[i], want[j]); got != cmp.Compare(i, j) {
-					t.Errorf("compareNatural(%s, %s) = %d", want[i], want[j], got)
-				}
-			}
-		}
-	}
-}
-
-func TestAbbreviated(t *testing.T) {
-	id := strings.Repeat("a", idLength)
-	for _, c := range []struct {
-		ids  []string
-		want int
-	}{
-		{nil, 10},
-		{[]string{id}, 10},
-		{[]string{id, "b" + id[1:]}, 10},
-		{[]string{id, id[:10] + "b" + id[11:]}, 12},
-		{[]string{id, id[:31] + "b"}, 32},
-		{[]string{id, id}, 32},
-	} {
-		if got := distinctLength(c.ids); got != c.want {
-			t.Errorf("%v: %d, want %d", c.ids, got, c.want)
-		}
 	}
 }
 

@@ -1,10 +1,11 @@
 package cli
 
 import (
-	"cmp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus/internal/cli/shown"
 )
@@ -39,45 +40,50 @@ func yesOrEmpty(b bool) string {
 	return ""
 }
 
-// compareNatural compares texts as people order them: numbers in them by what they count.
-func compareNatural(a, b string) int {
-	for a != "" && b != "" {
-		// Where both go on with a number these are compared as numbers: by length without zeros, then digit by digit.
-		x, y := digits(a), digits(b)
-		if x > 0 && y > 0 {
-			m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
-			if d := cmp.Or(cmp.Compare(len(m), len(n)), cmp.Compare(m, n), cmp.Compare(x, y)); d != 0 {
-				return d
-			}
-			a, b = a[x:], b[y:]
-			continue
-		}
-		if a[0] != b[0] {
-			return cmp.Compare(a[0], b[0])
-		}
-		a, b = a[1:], b[1:]
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-// digits is how many digits a text begins with.
-func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
-
 // idLength is how many characters an id has.
 const idLength = 32
 
-// distinctLength is how many characters of ids tell them from each other. That many name a room, too.
+// minShort is how many characters of an id or a key are shown at least: as many as name a room or a user, and some more.
+const minShort = 8
+
+// distinctLength is how many characters of ids or keys tell them from each other. That many name a room or a user, too.
 func distinctLength(ids []string) int {
-	// Ten characters look like an id and tell a thousand rooms apart; two more at a time, so that they stay easy to compare.
-	for n := 10; ; n += 2 {
-		seen := map[string]bool{}
+	longest := minShort
+	for _, id := range ids {
+		longest = max(longest, len(id))
+	}
+	for n := minShort; n < longest; n++ {
+		// An id that is there twice is one and the same, however long.
+		whole := map[string]string{}
+		distinct := true
 		for _, id := range ids {
-			seen[id[:n]] = true
+			short := id[:min(n, len(id))]
+			if other, met := whole[short]; met && other != id {
+				distinct = false
+				break
+			}
+			whole[short] = id
 		}
-		if n == idLength || len(seen) == len(ids) {
+		if distinct {
 			return n
 		}
 	}
+	return longest
+}
+
+// shortened returns a function that cuts each of some ids or keys to what tells them apart, as git does with hashes, where
+// a person looks at them; whole, or for a pipe, they stay as they are.
+func (o *output) shortened(whole bool, ids []string) func(id string) string {
+	if whole || !o.terminal {
+		return func(id string) string { return id }
+	}
+	n := distinctLength(ids)
+	return func(id string) string { return id[:min(n, len(id))] }
+}
+
+// defineFull adds --full to a command whose tables shorten some of what they show on a terminal.
+func defineFull(c *cobra.Command, full *bool, what string) {
+	c.Flags().BoolVar(full, "full", false, what+" whole on a terminal, too, as they always are for a pipe")
 }
 
 // number writes a number as tables show it.

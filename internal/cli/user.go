@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -165,43 +166,61 @@ func revocable(ctx context.Context, c *unibus.Client, names []string) (keys []un
 	return keys, already, once(names, keys)
 }
 
-// userLsCommand is user ls, which has no flags.
-type userLsCommand struct{ a *app }
+// userLsCommand is user ls and its flags.
+type userLsCommand struct {
+	a *app
+	// full shows keys whole on a terminal, too.
+	full bool
+}
 
 // newUserLs makes user ls.
 func newUserLs(a *app) *cobra.Command {
 	l := &userLsCommand{a: a}
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List the allowlist", Args: cobra.NoArgs,
 		RunE: a.client(l.run),
 	}
+	defineFull(c, &l.full, "keys")
+	return c
 }
 
-// run lists everyone the allowlist speaks of, also those who were revoked.
+// run lists everyone the allowlist speaks of by name, numbers in it by what they count; also those who were revoked.
 func (l *userLsCommand) run(_ context.Context, c *unibus.Client, _ []string) error {
 	list := []userJSON{}
 	for _, u := range c.Users() {
 		list = append(list, newUserJSON(&u))
 	}
+	slices.SortStableFunc(list, func(x, y userJSON) int { return sortorder.NaturalCompare(x.Name, y.Name) })
 	return l.a.out.value(list, func() {
+		var keys []string
+		for _, u := range list {
+			keys = append(keys, u.Key)
+		}
+		short := l.a.out.shortened(l.full, keys)
 		var rows [][]string
 		for _, u := range list {
-			rows = append(rows, []string{u.Name, u.Role, u.state(), u.Key})
+			rows = append(rows, []string{u.Name, u.Role, u.state(), short(u.Key)})
 		}
 		l.a.out.table([]string{"NAME", "ROLE", "STATE", "KEY"}, rows)
 	})
 }
 
-// userShowCommand is user show, which has no flags.
-type userShowCommand struct{ a *app }
+// userShowCommand is user show and its flags.
+type userShowCommand struct {
+	a *app
+	// full shows keys whole on a terminal, too.
+	full bool
+}
 
 // newUserShow makes user show.
 func newUserShow(a *app) *cobra.Command {
 	s := &userShowCommand{a: a}
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "show USER", Short: "Show one user, also one who was revoked", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.users,
 		RunE: a.client(s.run),
 	}
+	defineFull(c, &s.full, "keys")
+	return c
 }
 
 // run prints one user.
@@ -212,16 +231,26 @@ func (s *userShowCommand) run(ctx context.Context, c *unibus.Client, args []stri
 	}
 	j := newUserJSON(&u)
 	return s.a.out.value(j, func() {
-		by := j.AddedBy
+		short := shortUsers(s.a.out, s.full, c)
+		by := short(j.AddedBy)
 		if adder, err := c.User(ctx, j.AddedBy); err == nil {
-			by = adder.Name + " (" + j.AddedBy + ")"
+			by = adder.Name + " (" + by + ")"
 		}
 		revoked := ""
 		if j.Revoked != nil {
 			revoked = formatTime(*j.Revoked)
 		}
-		s.a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", formatTime(u.Expires), "revoked", revoked, "added", formatTime(j.Added), "by", by)
+		s.a.out.pairs("key", short(j.Key), "name", j.Name, "role", j.Role, "state", j.state(), "expires", formatTime(u.Expires), "revoked", revoked, "added", formatTime(j.Added), "by", by)
 	})
+}
+
+// shortUsers shortens keys to what tells all from each other that the allowlist speaks of, so that a command takes them.
+func shortUsers(out *output, whole bool, c *unibus.Client) func(key string) string {
+	var keys []string
+	for _, u := range c.Users() {
+		keys = append(keys, u.Key.String())
+	}
+	return out.shortened(whole, keys)
 }
 
 // presentOrFormer finds a user, or else the one who was revoked and had the name: a name is free for another then.

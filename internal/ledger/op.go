@@ -2,8 +2,8 @@ package ledger
 
 import (
 	"fmt"
+	"math"
 	"reflect"
-	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
 )
@@ -20,8 +20,8 @@ type Body interface {
 	apply(s *State, e *Entry)
 	// touches lists those whose standing changes by it, when by is its author.
 	touches(by crypto.PublicKey) []crypto.PublicKey
-	// words tells in a few words what it does; name gives a key the name that people know it by.
-	words(name func(crypto.PublicKey) string) string
+	// words tells in a few words what it does.
+	words(w wording) string
 }
 
 // rekeying is the Body of an entry that begins an epoch, or may.
@@ -81,7 +81,14 @@ func (e *Entry) Touches() []crypto.PublicKey { return e.Body.touches(e.By) }
 
 // Words tells in a few words what the entry does, for people; empty where the op's name says it all. name gives a key
 // the name that people know it by.
-func (e *Entry) Words(name func(crypto.PublicKey) string) string { return e.Body.words(name) }
+func (e *Entry) Words(name func(crypto.PublicKey) string) string {
+	return e.Body.words(wording{name: name, most: math.MaxInt})
+}
+
+// Brief is Words for a line: of a long list it has the first few, and how many more there are.
+func (e *Entry) Brief(name func(crypto.PublicKey) string) string {
+	return e.Body.words(wording{name: name, most: briefList})
+}
 
 // Names are what users are called from an entry of the bus log on, as far as it says.
 func (e *Entry) Names() map[crypto.PublicKey]string {
@@ -135,13 +142,4 @@ func distinct(keys []crypto.PublicKey) error {
 		seen[key] = true
 	}
 	return nil
-}
-
-// listed writes keys as names, one after the other.
-func listed(keys []crypto.PublicKey, name func(crypto.PublicKey) string) string {
-	names := make([]string, len(keys))
-	for i, key := range keys {
-		names[i] = name(key)
-	}
-	return strings.Join(names, ", ")
 }

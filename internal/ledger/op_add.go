@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -69,7 +68,7 @@ func (a *Add) touches(crypto.PublicKey) []crypto.PublicKey {
 	return keys
 }
 
-func (a *Add) words(func(crypto.PublicKey) string) string {
+func (a *Add) words(w wording) string {
 	out := make([]string, len(a.Users))
 	for i, u := range a.Users {
 		until := ""
@@ -78,5 +77,5 @@ func (a *Add) words(func(crypto.PublicKey) string) string {
 		}
 		out[i] = u.Name + " (" + string(u.Role) + until + ")"
 	}
-	return strings.Join(out, ", ")
+	return w.list(out)
 }

@@ -22,4 +22,4 @@ func (*Archive) op() string { return "archive" }
 
 func (*Archive) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
 
-func (*Archive) words(func(crypto.PublicKey) string) string { return "" }
+func (*Archive) words(wording) string { return "" }

@@ -54,6 +54,6 @@ func (*Create) op() string { return "create" }
 
 func (*Create) touches(by crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{by} }
 
-func (c *Create) words(func(crypto.PublicKey) string) string {
+func (c *Create) words(wording) string {
 	return fmt.Sprintf("%s: %s", c.Subject, c.Policy)
 }

@@ -34,6 +34,6 @@ func (*Found) op() string { return "found" }
 
 func (f *Found) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{f.Key} }
 
-func (f *Found) words(func(crypto.PublicKey) string) string {
+func (f *Found) words(wording) string {
 	return "the bus, with " + f.Name + " as its first admin"
 }

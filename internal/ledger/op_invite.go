@@ -1,8 +1,6 @@
 package ledger
 
 import (
-	"strings"
-
 	"github.com/unibus/unibus/internal/crypto"
 )
 
@@ -69,12 +67,12 @@ func (i *Invite) touches(crypto.PublicKey) []crypto.PublicKey {
 	return keys
 }
 
-func (i *Invite) words(name func(crypto.PublicKey) string) string {
+func (i *Invite) words(w wording) string {
 	out := make([]string, len(i.Members))
 	for n, m := range i.Members {
-		out[n] = name(m.Key) + " (" + string(m.Role) + ")"
+		out[n] = w.name(m.Key) + " (" + string(m.Role) + ")"
 	}
-	return strings.Join(out, ", ") + i.Rekey.also()
+	return w.list(out) + i.Rekey.also()
 }
 
 func (i *Invite) rekey() *Rekey { return i.Rekey }

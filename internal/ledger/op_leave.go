@@ -30,4 +30,4 @@ func (*Leave) op() string { return "leave" }
 
 func (*Leave) touches(by crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{by} }
 
-func (*Leave) words(func(crypto.PublicKey) string) string { return "" }
+func (*Leave) words(wording) string { return "" }

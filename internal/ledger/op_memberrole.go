@@ -32,6 +32,6 @@ func (*MemberRole) op() string { return "role" }
 
 func (m *MemberRole) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{m.Key} }
 
-func (m *MemberRole) words(name func(crypto.PublicKey) string) string {
-	return name(m.Key) + " is now " + string(m.Role)
+func (m *MemberRole) words(w wording) string {
+	return w.name(m.Key) + " is now " + string(m.Role)
 }

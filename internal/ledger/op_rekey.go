@@ -71,7 +71,7 @@ func (*Rekey) op() string { return "rekey" }
 
 func (*Rekey) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
 
-func (k *Rekey) words(func(crypto.PublicKey) string) string { return fmt.Sprintf("epoch %d", k.Epoch) }
+func (k *Rekey) words(wording) string { return fmt.Sprintf("epoch %d", k.Epoch) }
 
 func (k *Rekey) rekey() *Rekey { return k }
 

@@ -51,8 +51,8 @@ func (*Remove) op() string { return "remove" }
 
 func (m *Remove) touches(crypto.PublicKey) []crypto.PublicKey { return m.Keys }
 
-func (m *Remove) words(name func(crypto.PublicKey) string) string {
-	return listed(m.Keys, name) + m.Rekey.also()
+func (m *Remove) words(w wording) string {
+	return w.keys(m.Keys) + m.Rekey.also()
 }
 
 func (m *Remove) rekey() *Rekey { return m.Rekey }

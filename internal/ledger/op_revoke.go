@@ -44,9 +44,9 @@ func (*Revoke) op() string { return "revoke" }
 
 func (r *Revoke) touches(crypto.PublicKey) []crypto.PublicKey { return r.Keys }
 
-func (r *Revoke) words(name func(crypto.PublicKey) string) string {
+func (r *Revoke) words(w wording) string {
 	if r.Reason != nil {
-		return listed(r.Keys, name) + ": " + *r.Reason
+		return w.keys(r.Keys) + ": " + *r.Reason
 	}
-	return listed(r.Keys, name)
+	return w.keys(r.Keys)
 }

@@ -43,7 +43,7 @@ func (*SetPolicy) op() string { return "policy" }
 
 func (*SetPolicy) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
 
-func (p *SetPolicy) words(func(crypto.PublicKey) string) string {
+func (p *SetPolicy) words(wording) string {
 	if p.Anew {
 		return p.Policy.String() + "; what is stored begins anew" + p.Rekey.also()
 	}

@@ -87,7 +87,7 @@ func (u *SetUsers) touches(crypto.PublicKey) []crypto.PublicKey {
 	return keys
 }
 
-func (u *SetUsers) words(name func(crypto.PublicKey) string) string {
+func (u *SetUsers) words(w wording) string {
 	out := make([]string, len(u.Users))
 	for i, c := range u.Users {
 		var is []string
@@ -101,7 +101,7 @@ func (u *SetUsers) words(name func(crypto.PublicKey) string) string {
 			}
 			is = append(is, until)
 		}
-		out[i] = name(c.Key) + " " + strings.Join(is, " and ")
+		out[i] = w.name(c.Key) + " " + strings.Join(is, " and ")
 	}
-	return strings.Join(out, ", ")
+	return w.list(out)
 }

@@ -34,6 +34,6 @@ func (*UserRole) op() string { return "role" }
 
 func (r *UserRole) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{r.Key} }
 
-func (r *UserRole) words(name func(crypto.PublicKey) string) string {
-	return name(r.Key) + " is now " + string(r.Role)
+func (r *UserRole) words(w wording) string {
+	return w.name(r.Key) + " is now " + string(r.Role)
 }

@@ -11,6 +11,35 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
+// Of a list that is longer than briefList, brief words have the first briefShown.
+const (
+	briefList  = 5
+	briefShown = 3
+)
+
+// wording is how the words of an entry are put.
+type wording struct {
+	name func(crypto.PublicKey) string // gives a key the name that people know it by
+	most int                           // how long a list may be to be told whole
+}
+
+// list writes what an entry does to several, one after the other, or the first few and how many more there are.
+func (w wording) list(all []string) string {
+	if len(all) <= w.most {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%d users: %s and %d more", len(all), strings.Join(all[:briefShown], ", "), len(all)-briefShown)
+}
+
+// keys is list of keys, as names.
+func (w wording) keys(keys []crypto.PublicKey) string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = w.name(key)
+	}
+	return w.list(names)
+}
+
 // String is a policy in a few words, for people.
 func (p Policy) String() string {
 	words := []string{"encryption " + p.Encryption, "history " + p.History, "stores " + p.Retain.String()}

@@ -234,16 +234,7 @@ func (l *Log) Audit(ctx context.Context) ([]*ledger.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := l.State().Head
-	if s.Head.Seq < own.Seq {
-		return entries, l.broken("the store withholds the entries after %d", s.Head.Seq)
-	}
-	for _, e := range entries {
-		if e.Seq <= own.Seq && !l.State().Has(ledger.Head{Seq: e.Seq, Hash: e.Hash}) {
-			return entries, l.broken("entry %d is not the one verified before", e.Seq)
-		}
-	}
-	return entries, nil
+	return entries, l.holds(s.Head, entries)
 }
 
 // stored folds the store's log from its first entry, whatever was verified before.
