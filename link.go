@@ -32,10 +32,16 @@ type link struct {
 	store   store.Store
 	conn    *bus.Conn    // nil straight at a SQLite store
 	streams *bus.Streams // of rooms, straight at a JetStream store
-	past    reader.Past  // nil straight at a SQLite store
+	past    past         // nil straight at a SQLite store
 
 	mu   sync.Mutex
 	away *time.Timer // runs while the connection is broken
+}
+
+// past is what rooms have stored: the frames, and how many there are.
+type past interface {
+	reader.Past
+	Stored(ctx context.Context, room ID) (*store.Stream, error)
 }
 
 // open connects, and returns which bus is there.

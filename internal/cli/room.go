@@ -1,10 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"time"
 
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+	"github.com/fvbommel/sortorder"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -126,29 +132,90 @@ type roomShowCommand struct {
 func newRoomShow(a *app) *cobra.Command {
 	s := &roomShowCommand{a: a}
 	c := &cobra.Command{
-		Use: "show ROOM", Short: "Show a room as its log says", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Use: "show ROOM", Short: "Show a room, and what it has stored", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Long: "Show a room as its log says, which is verified; and, as the server says, how much it has stored, since when, and\nwho wrote it. That is not read for it, and not verified: unibus verify ROOM does. What is counted are frames,\neach of which holds some messages, or a piece of a large one.",
 		RunE: a.room(s.run),
 	}
 	defineFull(c, &s.full, "ids and keys")
 	return c
 }
 
-// run prints a room as its log says.
-func (s *roomShowCommand) run(_ context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
-	info := r.Info()
-	return s.a.out.value(info, func() {
-		creator := info.Creator.String()
-		for _, u := range c.Users() {
-			if u.Key == info.Creator {
-				creator = u.Name
-			}
+// shownRoomJSON is a room with what it has stored, as scripts see it.
+type shownRoomJSON struct {
+	unibus.RoomInfo
+	Stored *unibus.Stored `json:"stored,omitempty"`
+}
+
+// run prints a room as its log says, and what the server says it has stored. That this could not be learned is no failure:
+// the room is known.
+func (s *roomShowCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
+	stored, err := r.Stored(ctx)
+	if err != nil {
+		s.a.notice("what the room has stored was not learned: %v", err)
+	}
+	shown := shownRoomJSON{r.Info(), stored}
+	return s.a.out.value(shown, func() { s.print(c, &shown) })
+}
+
+// print prints names and values, and below them who has written.
+func (s *roomShowCommand) print(c *unibus.Client, room *shownRoomJSON) {
+	info, short := room.RoomInfo, shortUsers(s.a.out, s.full, c)
+	creator := short(info.Creator.String())
+	for _, u := range c.Users() {
+		if u.Key == info.Creator {
+			creator = u.Name
 		}
-		s.a.out.pairs("subject", info.Subject, "id", info.ID.String(), "my role", string(info.Role),
-			"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
-			"stores", info.Policy.Retain.String(), "padding", yesOrEmpty(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
-			"epoch", number(uint64(info.Epoch)), "log entries", number(info.Seq),
-			"stale", yesOrEmpty(info.Stale), "archived", yesOrEmpty(info.Archived), "created", formatTime(info.Created)+" by "+creator)
-	})
+	}
+	id := info.ID.String()
+	pairs := []string{
+		"subject", info.Subject, "id", s.a.out.shortened(s.full, []string{id})(id), "my role", string(info.Role),
+		"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
+		"stores", info.Policy.Retain.String(), "padding", yesOrEmpty(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
+		"epoch", number(uint64(info.Epoch)), "log entries", number(info.Seq),
+		"stale", yesOrEmpty(info.Stale), "archived", yesOrEmpty(info.Archived), "created", formatTime(info.Created) + " by " + creator,
+	}
+	if room.Stored == nil {
+		s.a.out.pairs(pairs...)
+		return
+	}
+	s.a.out.pairs(append(pairs, storedPairs(room.Stored)...)...)
+	if len(room.Stored.Writers) > 0 {
+		fmt.Fprintln(s.a.out)
+		writerTable(s.a.out, room.Stored.Writers, short)
+	}
+}
+
+// storedPairs are what a room has stored, as names and values. It is the only part of a room that is not verified, and
+// says so.
+func storedPairs(stored *unibus.Stored) []string {
+	if stored.Frames == 0 {
+		return []string{"stored", "nothing yet, as the server says"}
+	}
+	at := func(t *time.Time) string {
+		if t == nil {
+			return ""
+		}
+		return formatTime(*t)
+	}
+	return []string{
+		"stored", fmt.Sprintf("%s, %s, as the server says", english.Plural(int(stored.Frames), "frame", ""), humanize.IBytes(stored.Bytes)),
+		"first", at(stored.First), "last", at(stored.Last),
+	}
+}
+
+// writerTable prints who has written what is stored, by name.
+func writerTable(out *output, writers []unibus.StoredWriter, short func(key string) string) {
+	writers = slices.Clone(writers)
+	slices.SortStableFunc(writers, func(x, y unibus.StoredWriter) int { return sortorder.NaturalCompare(x.Name, y.Name) })
+	rows := make([][]string, len(writers))
+	for i, w := range writers {
+		last := ""
+		if w.Last != nil {
+			last = formatTime(*w.Last)
+		}
+		rows[i] = []string{cmp.Or(w.Name, short(w.Key.String())), cmp.Or(string(w.Role), "former"), number(w.Frames), last}
+	}
+	out.table([]string{"WRITER", "ROLE", "FRAMES", "LAST WROTE"}, rows)
 }
 
 // roomArchiveCommand is room archive, which has no flags.

@@ -54,7 +54,7 @@ func newAPI(o apiOptions) *api {
 		},
 		keys:   keyAPI{store: o.store, keyring: o.store, logs: o.logs, bus: o.bus, staging: newStaging(o.store, o.now)},
 		cards:  cardAPI{keyring: o.store, users: o.store, waiting: &waitingCards{}},
-		rooms:  roomAPI{directory: o.store, logs: o.logs},
+		rooms:  roomAPI{directory: o.store, logs: o.logs, past: o.past},
 		past:   pastAPI{past: o.past, maxBytes: o.maxBytes, logs: o.logs},
 		people: userAPI{users: o.store},
 	}
@@ -76,7 +76,7 @@ func (a *api) routes() map[string]handle {
 		"GET /cards/{endpoint}":          a.cards.get,
 		"GET /members/{endpoint}/rooms":  a.oneAtATime(a.rooms.ofMember),
 		"GET /rooms":                     a.oneAtATime(a.rooms.list),
-		"GET /rooms/{room}":              a.rooms.get,
+		"GET /rooms/{room}":              a.oneAtATime(a.rooms.get),
 		"GET /rooms/{room}/members":      a.rooms.members,
 		"GET /rooms/{room}/frames":       a.past.get,
 		"GET /users":                     a.oneAtATime(a.people.list),

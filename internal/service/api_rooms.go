@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -13,6 +14,7 @@ import (
 type roomAPI struct {
 	directory store.Directory
 	logs      *logs
+	past      *bus.Past
 }
 
 // ofMember answers GET /members/{endpoint}/rooms: one's own rooms, and for an admin anybody's.
@@ -67,17 +69,25 @@ func (a *roomAPI) list(c *call) (int, any, error) {
 	return http.StatusOK, list, nil
 }
 
-// get answers GET /rooms/{room} with what the directory lists of it.
+// get answers GET /rooms/{room} with what the directory lists of it; with ?stream=1 also with what it has stored, which
+// is for those who may read that.
 func (a *roomAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := c.room(a.logs, room); err != nil {
+	log, err := c.room(a.logs, room)
+	if err != nil {
 		return 0, nil, err
 	}
-	r, err := a.directory.Room(c.Context(), room)
-	return http.StatusOK, r, err
+	var body store.RoomBody
+	if body.Room, err = a.directory.Room(c.Context(), room); err != nil {
+		return 0, nil, err
+	}
+	if c.URL.Query().Get("stream") == "1" && log.Policy.Stored() && (log.Role(c.caller) != "" || c.admin) {
+		body.Stream, err = a.past.Stored(c.Context(), room)
+	}
+	return http.StatusOK, &body, err
 }
 
 // members answers GET /rooms/{room}/members.

@@ -29,6 +29,28 @@ type Frame struct {
 // Size is how many bytes the frame takes on the wire.
 func (f *Frame) Size() int { return frameHead + len(f.Data) }
 
+// Stream is what a room has stored, by the word of the server that leads its stream.
+type Stream struct {
+	First  uint64     `json:"first"` // the first place; after the last in an empty room
+	Last   uint64     `json:"last"`
+	Frames uint64     `json:"frames"`
+	Bytes  uint64     `json:"bytes"` // that they take on the server's disk
+	Began  *time.Time `json:"first_time,omitempty"`
+	Time   *time.Time `json:"time,omitempty"` // of the last
+	// Writers are who has sent what is stored, by key; of more than MaxWriters those who sent most.
+	Writers []Writer `json:"writers"`
+}
+
+// Writer is somebody whose frames a room has stored.
+type Writer struct {
+	Endpoint crypto.PublicKey `json:"endpoint"`
+	Frames   uint64           `json:"frames"`
+	Time     *time.Time       `json:"time,omitempty"` // of the last; nil: the server did not say
+}
+
+// MaxWriters is how many writers a Stream names at most.
+const MaxWriters = 1000
+
 // FramesQuery says which frames of a room's past are wanted: those after a place, or with Last set the
 // last so many, or those stored at Since or later. The zero value is all of them.
 type FramesQuery struct {

@@ -67,6 +67,11 @@ type (
 		Sealer crypto.PublicKey `json:"sealer"`
 		Sealed []byte           `json:"sealed"`
 	}
+	// RoomBody is the answer to GET /rooms/{room}.
+	RoomBody struct {
+		Room
+		Stream *Stream `json:"stream,omitempty"` // if it was asked for, of a stored room
+	}
 	// CardBody is a card.
 	CardBody struct {
 		Card []byte `json:"card"`

@@ -41,6 +41,13 @@ func (p *past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) 
 	return out, err
 }
 
+// Stored is what a room has stored; nil if it stores nothing, or the service does not say.
+func (p *past) Stored(ctx context.Context, room crypto.ID) (*store.Stream, error) {
+	var body store.RoomBody
+	err := p.call(ctx, "GET", "/rooms/"+room.String()+"?stream=1", nil, &body)
+	return body.Stream, err
+}
+
 // framesQuery writes which frames are wanted: none but the room's ends, the last so many, those since a time, or those after
 // a place, the first of these that q says.
 func framesQuery(q store.FramesQuery) url.Values {
