@@ -86,7 +86,7 @@ func keptStreams(s bus.Status, behind map[string]string, r reporter) {
 		r.fail(remedy.Remedy{Kind: remedy.RestoreStreams, Path: s.Folder}, "in %s on %s: %s", s.Folder, s.Host, bus.Few(explained(behind)))
 		return
 	}
-	r.pass("in %s on %s every stream is as far as it was left", s.Folder, s.Host)
+	r.pass("in %s on %s no room has lost messages that the service had seen there", s.Folder, s.Host)
 }
 
 // streamFiles tells of streams whose files hold less than their server takes them to hold.
@@ -95,9 +95,9 @@ func streamFiles(s bus.Status, r reporter) {
 	case len(s.Lacking) > 0:
 		r.fail(help(remedy.RestoreOrCopyAgain), "in %s on %s: %s", s.Folder, s.Host, bus.Few(explained(s.Lacking)))
 	case s.Looked:
-		r.pass("in %s on %s nothing was found to be damaged", s.Folder, s.Host)
+		r.pass("in %s on %s the files that hold messages were read through, and none is damaged", s.Folder, s.Host)
 	default:
-		r.pass("in %s on %s they are not read through yet since the service started, or are not its own", s.Folder, s.Host)
+		r.pass("in %s on %s the files that hold messages are not read through yet since the service started, or belong to other servers", s.Folder, s.Host)
 	}
 }
 

@@ -105,7 +105,7 @@ func reportReplicas(found []foundStream, behind []string, r reporter) {
 		r.warn(help(remedy.Scale), "streams are kept on different numbers of servers: %s", strings.Join(parts, ", "))
 	default:
 		for replicas, streams := range counts {
-			r.pass("%s, each on %d", english.Plural(streams, "stream", ""), replicas)
+			r.pass("%s, each on %s", english.Plural(streams, "stream", ""), english.Plural(replicas, "server", ""))
 		}
 	}
 }

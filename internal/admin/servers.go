@@ -109,7 +109,7 @@ func durability(servers []serverStatus, r reporter) {
 			return
 		}
 	}
-	r.pass("synced before it is acknowledged")
+	r.pass("what is written is synced before it is acknowledged: a power failure loses none of it")
 }
 
 // quorum holds the servers that answered against those that the cluster's leader knows of. Servers that do not answer
@@ -123,7 +123,7 @@ func quorum(servers []serverStatus, r reporter) {
 	}
 	meta := servers[0].Data.JetStream.Meta
 	if meta == nil {
-		r.pass("a server by itself")
+		r.pass("a server by itself, which needs no others")
 		return
 	}
 	r.fail(help(remedy.StartMostServers), "%d of %d servers are there, and no leader: nothing can be written, nobody is let in", len(servers), max(meta.Size, len(servers)))

@@ -113,7 +113,7 @@ func (rooms roomStreams) settings(found []foundStream, m mend, r reporter) {
 	case len(mended) > 0:
 		r.pass("made as they have to be: %s", bus.Few(mended))
 	default:
-		r.pass("every room's stream is as it has to be")
+		r.pass("every room's stream is as it has to be: what it keeps, how long, and on how many servers")
 	}
 }
 

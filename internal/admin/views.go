@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -163,7 +164,7 @@ func (e *logsExam) reportViews(ctx context.Context, r reporter) bool {
 		}
 		r.fail(help(remedy.Repair), "%s are not what the logs say; %d of %s are ahead of their views", records, len(behind), logs)
 	default:
-		r.pass("all of %s as they say", logs)
+		r.pass("all of %s as they say: the lists of rooms, members and users are right", logs)
 	}
 	return true
 }
@@ -171,7 +172,7 @@ func (e *logsExam) reportViews(ctx context.Context, r reporter) bool {
 // reportKeys tells of members who cannot read what is written now.
 func (e *logsExam) reportKeys(r reporter) {
 	if len(e.without) > 0 {
-		r.fail(help(remedy.RenewKeys), "%s without a copy of their room's key: %s", english.Plural(e.keyless, "member", ""), bus.Few(e.without))
+		r.fail(remedy.Remedy{Kind: remedy.RenewKeys, Room: slices.Min(e.without)}, "%s without a copy of their room's key: %s", english.Plural(e.keyless, "member", ""), bus.Few(e.without))
 		return
 	}
 	r.pass("there for every member of a room")
@@ -184,11 +185,11 @@ func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	if len(stale) > 0 {
 		r.warn(help(remedy.RenewStale), "%d of %d: %s", len(stale), total, bus.Few(stale))
 	} else {
-		r.pass("none of %d", total)
+		r.pass("none of %d: nobody has a room's key who is not to read what comes", total)
 	}
 	r = reporter{"owners", report}
 	if len(sole) > 0 {
-		r.warn(help(remedy.AddOwner), "a single one in %d of %d: %s", len(sole), total, bus.Few(sole))
+		r.warn(remedy.Remedy{Kind: remedy.AddOwner, Room: slices.Min(sole)}, "%d of %d rooms have a single one, without whom nobody can change them: %s", len(sole), total, bus.Few(sole))
 	} else {
 		r.pass("no room depends on a single one")
 	}

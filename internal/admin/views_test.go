@@ -25,7 +25,7 @@ func views(ctx context.Context, s store.Backend, look Look) func(func(Check)) {
 }
 
 // Of a filled store nothing is wrong with keys and rooms, but that each has a single owner.
-var roomsWell = []finding{{"room keys", Pass, 0, "every member"}, {"stale rooms", Pass, 0, "none of 3"}, {"owners", Warn, remedy.AddOwner, "3 of 3: r.0, r.1, r.2"}}
+var roomsWell = []finding{{"room keys", Pass, 0, "every member"}, {"stale rooms", Pass, 0, "none of 3"}, {"owners", Warn, remedy.AddOwner, "nobody can change them: r.0, r.1, r.2"}}
 
 // withRooms are the findings of rooms after that of views.
 func withRooms(views finding, rooms []finding) []finding { return append([]finding{views}, rooms...) }
@@ -49,7 +49,7 @@ func TestViews(t *testing.T) {
 		},
 		"an entry, in the middle": {
 			`UPDATE entries SET statement = zeroblob(200) WHERE seq = 2 AND log = (SELECT id FROM rooms WHERE subject = 'r.1')`,
-			withRooms(damaged, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "2 of 2: r.0, r.2"}}),
+			withRooms(damaged, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "nobody can change them: r.0, r.2"}}),
 			withRooms(damaged, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "2 of 2"}}),
 		},
 		"a key": {
@@ -68,7 +68,7 @@ func TestViews(t *testing.T) {
 		},
 		"a log, all of it": {
 			`DELETE FROM entries WHERE log = (SELECT id FROM rooms WHERE subject = 'r.1')`,
-			withRooms(finding{"views", Fail, remedy.RestoreDamaged, "the log of the room r.1 is lost, which is listed as of entry 3"}, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "2 of 2: r.0, r.2"}}),
+			withRooms(finding{"views", Fail, remedy.RestoreDamaged, "the log of the room r.1 is lost, which is listed as of entry 3"}, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "nobody can change them: r.0, r.2"}}),
 			// A file's records of no log go with a repair, which takes what is there for all there is.
 			withRooms(finding{"views", Pass, 0, "4 records were wrong"}, []finding{{"room keys", Pass, 0, ""}, {"stale rooms", Pass, 0, "none of 2"}, {"owners", Warn, remedy.AddOwner, "2 of 2"}}),
 		},

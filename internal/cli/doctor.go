@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
@@ -167,7 +168,7 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 	}
 	defer c.Close()
 	d.bus, d.busKnownAs = c.Bus(), "the one that answers"
-	d.report("reachable", admin.Pass, "", "the bus %s", c.Bus())
+	d.report("reachable", admin.Pass, "", "the bus %s answers", c.Bus())
 	me, err := c.User(ctx, o.Identity.Key().String())
 	if err != nil {
 		d.report("authorised", admin.Fail, "", "%v", err)
@@ -207,7 +208,7 @@ func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 			sole = append(sole, ref.Subject)
 		}
 	}
-	d.report("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before", len(refs))
+	d.report("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before: nothing was taken back", len(refs))
 	admin.RoomChecks(len(refs), stale, sole, func(c admin.Check) {
 		if c.Name == "owners" && c.Status == admin.Pass {
 			c.Detail = "no room has me as its only one"
@@ -244,6 +245,15 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 	return err
 }
 
+// sum says how many checks went how.
+func (d *doctor) sum() string {
+	count := map[string]int{}
+	for _, c := range d.checks {
+		count[c.Status]++
+	}
+	return fmt.Sprintf("%d passed, %s, %d failed", count[admin.Pass], english.Plural(count[admin.Warn], "warning", ""), count[admin.Fail])
+}
+
 // statusColors are how a terminal shows how a check went.
 var statusColors = map[string]text.Color{admin.Pass: text.FgGreen, admin.Warn: text.FgYellow, admin.Fail: text.FgRed}
 
@@ -264,5 +274,6 @@ func (d *doctor) print() error {
 				fmt.Fprintf(d.a.out, "      %-*s  hint: %s\n", width, "", visible(c.Hint))
 			}
 		}
+		fmt.Fprintf(d.a.out, "\n%s\n", d.sum())
 	})
 }

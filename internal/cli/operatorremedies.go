@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/remedy"
 )
@@ -35,9 +37,7 @@ var operatorRemedies = map[remedy.Kind]string{
 	remedy.FreeDisk:            "make room; nothing has to be restarted",
 	remedy.RaiseDescriptors:    "raise the limit: ulimit -n, or LimitNOFILE= of the unit",
 	remedy.MendCards:           "those they are of put them there again with unibus join",
-	remedy.RenewKeys:           "an owner or admin of each: unibus rekey ROOM",
 	remedy.RenewStale:          "their owners and admins: unibus rekey --stale",
-	remedy.AddOwner:            "a second owner: unibus role ROOM USER owner",
 }
 
 // hintForOperator is what helps with a bus as a whole; empty for nothing.
@@ -47,6 +47,10 @@ func hintForOperator(r remedy.Remedy) string {
 		back = hintBackToServers
 	}
 	switch r.Kind {
+	case remedy.AddOwner:
+		return fmt.Sprintf("make another member an owner as well: unibus role %s USER owner", shellQuoted(r.Room))
+	case remedy.RenewKeys:
+		return "an owner or admin of each renews its key: unibus rekey " + shellQuoted(r.Room)
 	case remedy.RestoreStore:
 		return back
 	case remedy.RestoreDamaged:

@@ -11,8 +11,8 @@ import (
 )
 
 // Tables: aligned columns, each as wide as its widest cell. On a terminal that is too narrow for that, the widest columns
-// are wrapped until every line fits: between words as long as that is enough, then within them. Ids and keys are never
-// broken, since they are there to be copied. Where even that does not fit, each row becomes lines of a name and a value.
+// are wrapped until every line fits: between words as long as that is enough, then within them. Ids, keys and times are never
+// broken. Where even that does not fit, each row becomes lines of a name and a value.
 
 const (
 	columnGap = 2 // columns between two columns of a table
@@ -98,8 +98,8 @@ func (g *grid) measure(rows [][]string) {
 // columns is how many columns a terminal shows a text in.
 func columns(s string) int { return text.StringWidthWithoutEscSequences(s) }
 
-// copied matches what is copied as a whole: a key, an id, a hash.
-var copied = regexp.MustCompile(`^\(?(U[A-Z2-7]{55}|[a-z2-7]{32}|[0-9a-f]{64})\)?$`)
+// copied matches what is read or copied as a whole: a key, an id, a hash, a time.
+var copied = regexp.MustCompile(`^\(?(U[A-Z2-7]{55}|[a-z2-7]{32}|[0-9a-f]{64}|[0-9]{4}(-[0-9]{2}){2}(T[0-9:.]+Z)?)\)?$`)
 
 // breakable reports whether a word may be broken.
 func breakable(word string) bool { return !copied.MatchString(word) }

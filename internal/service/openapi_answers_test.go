@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/unibus/unibus/internal/attack"
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -30,7 +31,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 	c := &caller{t: t, peer: mustDial(t, n, admin, n.Bus), doc: readDescription(t), admin: admin}
 	c.logs(n, bob)
 	c.keysAndCards(bob)
-	c.listings(bob)
+	c.listings(n, bob)
 	c.overHTTP(n.HTTP)
 	c.problems()
 	c.doc.missing()
@@ -142,17 +143,56 @@ func (c *caller) keysAndCards(bob *crypto.Identity) {
 }
 
 // listings reads rooms, members, users, and what a room stores.
-func (c *caller) listings(bob *crypto.Identity) {
+func (c *caller) listings(n *Node, bob *crypto.Identity) {
 	room := "/rooms/" + c.room.ID.String()
 	c.ask("GET /members/{endpoint}/rooms", "/members/"+c.admin.Key().String()+"/rooms", nil, http.StatusOK)
 	c.ask("GET /rooms", "/rooms", nil, http.StatusOK)
 	c.ask("GET /rooms", "/rooms?subject=described", nil, http.StatusOK)
 	c.ask("GET /rooms/{room}", room, nil, http.StatusOK)
+	c.stored(n, bob)
 	c.ask("GET /rooms/{room}/members", room+"/members", nil, http.StatusOK)
 	c.ask("GET /users", "/users", nil, http.StatusOK)
 	c.ask("GET /users/{endpoint}", "/users/"+bob.Key().String(), nil, http.StatusOK)
 	c.ask("GET /rooms/{room}/frames", room+"/frames", nil, http.StatusOK)
 	c.ask("GET /rooms/{room}", "/rooms/"+crypto.ID{1}.String(), nil, http.StatusNotFound)
+}
+
+// stored has a room keep frames of two, and somebody's that names nobody, and asks what it has stored.
+func (c *caller) stored(n *Node, bob *crypto.Identity) {
+	c.t.Helper()
+	path := "/rooms/" + c.room.ID.String() + "?stream=1"
+	asked := func() *store.Stream {
+		c.t.Helper()
+		var body store.RoomBody
+		if err := json.Unmarshal(c.ask("GET /rooms/{room}", path, nil, http.StatusOK), &body); err != nil || body.Stream == nil {
+			c.t.Fatalf("%+v, %v", body, err)
+		}
+		return body.Stream
+	}
+	if s := asked(); s.Frames != 0 || s.Began != nil || s.Time != nil || len(s.Writers) != 0 {
+		c.t.Errorf("nothing is stored, and told is %+v", s)
+	}
+	for _, subject := range []string{
+		bus.StoredSubject(c.room.ID, c.admin.Key()), bus.StoredSubject(c.room.ID, bob.Key()), bus.StoredSubject(c.room.ID, bob.Key()),
+		"unibus.s." + c.room.ID.String() + ".nobody",
+	} {
+		if _, err := n.links.Store.RequestWithContext(c.t.Context(), subject, []byte("a frame")); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	s := asked()
+	frames := map[crypto.PublicKey]uint64{}
+	for _, w := range s.Writers {
+		if frames[w.Endpoint] = w.Frames; w.Time == nil || w.Time.Before(*s.Began) || w.Time.After(*s.Time) {
+			c.t.Errorf("the last frame of %s is of %v, of all of them %v to %v", w.Endpoint, w.Time, s.Began, s.Time)
+		}
+	}
+	if s.Frames != 4 || s.First != 1 || s.Last != 4 || s.Bytes == 0 || len(frames) != 2 || frames[c.admin.Key()] != 1 || frames[bob.Key()] != 2 {
+		c.t.Errorf("told is %+v", s)
+	}
+	if raw := c.ask("GET /rooms/{room}", strings.TrimSuffix(path, "?stream=1"), nil, http.StatusOK); strings.Contains(string(raw), "writers") {
+		c.t.Errorf("it was not asked for: %s", raw)
+	}
 }
 
 // overHTTP asks for what is there over HTTP alone.
