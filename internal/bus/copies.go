@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
@@ -213,7 +214,7 @@ func reaches(copies []Held) string {
 
 // Few names a few of many, in order.
 func Few(list []string) string {
-	list = slices.Sorted(slices.Values(list))
+	list = slices.SortedFunc(slices.Values(list), sortorder.NaturalCompare)
 	if len(list) > 5 {
 		return strings.Join(list[:5], ", ") + fmt.Sprintf(" and %d more", len(list)-5)
 	}

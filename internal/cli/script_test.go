@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //
 //	serve [ARGS]            start a bus, with the identity "admin"
 //	stop                    stop it
+//	as USER                 what is run from now on is run as USER
 //	run CODE USER ARGS…     run unibus as USER; it must exit with CODE
 //	spawn NAME USER ARGS…   the same in the background
 //	await NAME REGEXP       wait until its output matches
@@ -79,6 +80,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": cmdServe, "halt": cmdHalt, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
+			"as":   func(ts *testscript.TestScript, _ bool, args []string) { as(ts, args[0]) },
 			"nats": cmdNATS, "port": cmdPort, "certificate": cmdCertificate, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
 		},
 	})

@@ -60,12 +60,9 @@ func (g *grid) print(rows [][]string) {
 	}
 	g.measure(shown)
 	widths, fits := g.fit()
-	switch {
-	case fits:
+	if fits || g.header == nil {
 		g.aligned(shown, widths)
-	case g.header == nil: // names and values: what a value has that is never broken goes beyond the edge
-		g.aligned(shown, widths)
-	default:
+	} else {
 		g.stacked(shown)
 	}
 	g.began = true
@@ -105,7 +102,7 @@ var copied = regexp.MustCompile(`^\(?(U[A-Z2-7]{55}|[a-z2-7]{32}|[0-9a-f]{64}|[0
 func breakable(word string) bool { return !copied.MatchString(word) }
 
 // fit narrows the widest columns until a line fits the terminal, and reports whether it does: down to their longest words
-// first, and if that is not enough, down to what is never broken.
+// first, and if that is not enough, down to what is never broken. Where it does not, the widths are those of names and values.
 func (g *grid) fit() (widths []int, fits bool) {
 	widths = slices.Clone(g.widths)
 	if g.o.width == 0 { // nothing is made to fit
@@ -116,7 +113,18 @@ func (g *grid) fit() (widths []int, fits bool) {
 	for i := range least {
 		least[i] = max(g.whole[i], min(g.words[i], minColumn))
 	}
-	return widths, narrow(widths, g.words, room) || narrow(widths, least, room)
+	if narrow(widths, g.words, room) || narrow(widths, least, room) {
+		return widths, true
+	}
+	if g.header == nil { // names and values: what is never broken goes beyond the edge, alone
+		last := len(widths) - 1
+		copy(widths, g.widths)
+		for _, w := range widths[:last] {
+			room -= w
+		}
+		widths[last] = max(room, minWrapped)
+	}
+	return widths, false
 }
 
 // narrow takes from the widest of some widths, again and again, until they fit a room together. None becomes less than its

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize/english"
+	"github.com/fvbommel/sortorder"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -21,6 +22,8 @@ import (
 type verifyCommand struct {
 	a *app
 	verifyFlags
+	// full shows hashes whole on a terminal, too.
+	full bool
 }
 
 // verifyFlags say what is verified.
@@ -76,6 +79,7 @@ still in.`,
 	f.StringVar(&v.export, "export", "", "write the logs to a new `FILE`, to be checked elsewhere")
 	f.StringVar(&v.accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
 	a.set.defineBusAlone(c, "the allowlist")
+	defineFull(c, &v.full, "hashes")
 	return c
 }
 
@@ -141,6 +145,10 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 	}
 	if v.all {
 		rooms, err = c.MyRooms(ctx)
+		slices.SortFunc(rooms, func(x, y *unibus.Room) int { return sortorder.NaturalCompare(x.Subject(), y.Subject()) })
+		if len(rooms) == 0 && err == nil {
+			v.a.notice("no rooms to verify")
+		}
 	}
 	for _, name := range names {
 		r, rerr := c.Room(ctx, name)

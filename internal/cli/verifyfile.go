@@ -107,7 +107,11 @@ func (v *verifyCommand) verifyFile(ctx context.Context, path string) error {
 	return v.a.out.value(found, func() {
 		rows := make([][]string, len(found))
 		for i, l := range found {
-			rows[i] = []string{visible(l.Name), number(l.Entries), l.Head[:16], yesOrEmpty(l.Known)}
+			head := l.Head
+			if v.a.out.terminal && !v.full {
+				head = head[:16] // as --accept takes it
+			}
+			rows[i] = []string{l.Name, number(l.Entries), head, yesOrEmpty(l.Known)}
 		}
 		v.a.out.table([]string{"LOG", "ENTRIES", "HEAD", "KNOWN"}, rows)
 	})
