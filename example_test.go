@@ -199,3 +199,37 @@ func ExampleRoom_Verify() {
 	fmt.Println(v.Entries, "entries,", v.Messages, "message,", v.Findings, "findings,", err)
 	// Output: 1 entries, 1 message, 0 findings, <nil>
 }
+
+// A log is followed: who is let in and out is told as it happens.
+func ExampleRoom_FollowLog() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	url, dir, alice, stop := started(ctx)
+	defer stop()
+	c, err := unibus.Connect(ctx, unibus.Options{Identity: alice, StateDir: filepath.Join(dir, "state"), Server: url})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	room, err := c.CreateRoom(ctx, "ops", unibus.DefaultPolicy())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for entries, err := range room.FollowLog(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, e := range entries {
+			fmt.Println(e.Seq, e.Name, e.Op, e.Brief)
+		}
+		if entries[len(entries)-1].Seq == 2 {
+			break // or go on, until ctx ends
+		}
+		if err := room.Rekey(ctx); err != nil { // as others do meanwhile
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// 1 alice create ops: encryption e2e; history shared; stores 720h, at most 1.0 GiB
+	// 2 alice rekey epoch 2
+}

@@ -9,7 +9,7 @@ import (
 
 // Stored is how much a room has stored and who sent it, by the word of the server: nothing of it is verified, as Verify does.
 type Stored struct {
-	Frames  uint64         `json:"frames"` // each with some messages, or with a piece of one
+	Frames  uint64         `json:"frames"` // each with some messages, a piece of one, or that its writer has ended
 	Bytes   uint64         `json:"bytes"`  // that they take on the server's disk
 	First   *time.Time     `json:"first,omitempty"`
 	Last    *time.Time     `json:"last,omitempty"`

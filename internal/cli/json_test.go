@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bufio"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -244,6 +246,38 @@ func (j *jsonTest) log(args ...string) {
 	}
 }
 
+// follow checks the lines of a log that is followed, but for bodies, which are those of log.
+func (j *jsonTest) follow() {
+	j.t.Helper()
+	j.t.Setenv("UNIBUS_IDENTITY", j.path("admin.nk"))
+	r, w, err := os.Pipe()
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"log", "ops", "--follow", "-o", "json"}, j.temp(""), w, j.temp(""))
+		w.Close()
+	}()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		j.t.Fatalf("log --follow: %v", err)
+	}
+	var e map[string]any
+	if err := json.Unmarshal([]byte(line), &e); err != nil {
+		j.t.Fatal(err)
+	}
+	e["body"] = map[string]any{}
+	j.decoded("A value a line: log --follow", e)
+	cancel()
+	if ended := <-code; ended != exitInterrupted {
+		j.t.Errorf("log --follow ends with %d", ended)
+	}
+}
+
 // TestJSON runs every command on a bus, so that every field comes.
 func TestJSON(t *testing.T) {
 	page, err := os.ReadFile("../../docs/json.md")
@@ -260,6 +294,7 @@ func TestJSON(t *testing.T) {
 	j.leaving()
 	j.operators()
 	j.log("--bus")
+	j.follow()
 	j.one("demo", "admin", "demo", "--input", j.write("lines", strings.Repeat("something of which there are several\n", 3)))
 	j.value("One value: version", j.printed(newVersionJSON(map[string]bool{"decentralized": true}, []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}})))
 	j.one("version", "admin", "version")
@@ -326,6 +361,7 @@ func (j *jsonTest) messages() {
 	}
 	j.one("kick", "admin", "kick", "ops", "bob") // whose message is a former member's then
 	j.lines("sub", "admin", "sub", "ops", "--all", "--end")
+	j.one("room show", "admin", "room", "show", "ops")
 	rare := &unibus.Message{Sender: j.identity("admin").Key(), Time: time.Now().UTC(), Body: []byte("x"), Late: true, Unsure: true}
 	j.value("A value a line: sub", j.printed(newMessageJSON(rare)))
 	a := newApp(j.temp(""), j.temp(""), j.temp(""))

@@ -133,7 +133,7 @@ func newRoomShow(a *app) *cobra.Command {
 	s := &roomShowCommand{a: a}
 	c := &cobra.Command{
 		Use: "show ROOM", Short: "Show a room, and what it has stored", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
-		Long: "Show a room as its log says, which is verified; and, as the server says, how much it has stored, since when, and\nwho wrote it. That is not read for it, and not verified: unibus verify ROOM does. What is counted are frames,\neach of which holds some messages, or a piece of a large one.",
+		Long: "Show a room as its log says, which is verified; and, as the server says, how much it has stored, since when, and\nwho wrote it. That is not read for it, and not verified: unibus verify ROOM does. What is counted are frames,\neach of which holds some messages, a piece of a large one, or that its writer has ended.",
 		RunE: a.room(s.run),
 	}
 	defineFull(c, &s.full, "ids and keys")
