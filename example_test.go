@@ -201,7 +201,7 @@ func ExampleRoom_Verify() {
 }
 
 // A log is followed: who is let in and out is told as it happens.
-func ExampleRoom_FollowLog() {
+func ExampleFollowLog() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	url, dir, alice, stop := started(ctx)
@@ -215,7 +215,7 @@ func ExampleRoom_FollowLog() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for entries, err := range room.FollowLog(ctx) {
+	for entries, err := range unibus.FollowLog(ctx, room) {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -25,7 +25,7 @@ type logFollower struct {
 // followLog yields what tell makes of the entries of a log, those that are there and those that come.
 func followLog(ctx context.Context, c *Client, l *mirror.Log, tell func(*ledger.Entry) LogEntry) iter.Seq2[[]LogEntry, error] {
 	return func(yield func([]LogEntry, error) bool) {
-		f := &logFollower{c, l, l.Tail(), tell}
+		f := &logFollower{c, l, mirror.NewTail(l), tell}
 		if err := f.run(ctx, func(list []LogEntry) bool { return yield(list, nil) }); err != nil && ctx.Err() == nil {
 			yield(nil, err)
 		}

@@ -27,7 +27,7 @@ func (w *world) follow(ctx context.Context, c *unibus.Client, r *unibus.Room) *f
 	f := &followed{w, make(chan unibus.LogEntry, 100), make(chan error, 1)}
 	log := unibus.FollowBusLog(ctx, c)
 	if r != nil {
-		log = r.FollowLog(ctx)
+		log = unibus.FollowLog(ctx, r)
 	}
 	go func() { // ends with the log, which the test ends
 		for list, err := range log {
@@ -153,7 +153,7 @@ func TestStored(t *testing.T) {
 	w := newWorld(t)
 	began := time.Now().Add(-time.Minute)
 	alices, bobs := w.room("ops", unibus.DefaultPolicy())
-	empty, err := bobs.Stored(w.ctx)
+	empty, err := unibus.StoredIn(w.ctx, bobs)
 	w.must(err)
 	if empty == nil || empty.Frames != 0 || empty.First != nil || empty.Last != nil || empty.Writers == nil || len(empty.Writers) != 0 {
 		t.Errorf("of nothing it is %+v", empty)
@@ -161,7 +161,7 @@ func TestStored(t *testing.T) {
 	w.send(alices, "one", "two", "three") // and that there is no more, as all who write do
 	w.send(bobs, "four")
 	w.must(alices.Kick(w.ctx, w.bob.Key()))
-	s, err := alices.Stored(w.ctx)
+	s, err := unibus.StoredIn(w.ctx, alices)
 	w.must(err)
 	if s.Frames != 6 || s.Bytes == 0 || s.First.Before(began) || s.Last.Before(*s.First) || len(s.Writers) != 2 {
 		t.Fatalf("it is %+v", s)
@@ -179,17 +179,17 @@ func TestStored(t *testing.T) {
 		}
 	}
 	// Whoever is no member any more is told nothing of it.
-	if s, err := bobs.Stored(w.ctx); s != nil || err != nil {
+	if s, err := unibus.StoredIn(w.ctx, bobs); s != nil || err != nil {
 		t.Errorf("whoever was kicked is told %+v, %v", s, err)
 	}
 	live, err := w.alice.CreateRoom(w.ctx, "live", unibus.Policy{Encryption: "e2e", History: "joined"})
 	w.must(err)
-	if s, err := live.Stored(w.ctx); s != nil || err != nil {
+	if s, err := unibus.StoredIn(w.ctx, live); s != nil || err != nil {
 		t.Errorf("of a room that stores nothing it is %+v, %v", s, err)
 	}
 	_, hasty := w.hasty("ops")
 	w.node.Stop()
-	if _, err := hasty.Stored(w.ctx); !errors.Is(err, unibus.ErrUnavailable) {
+	if _, err := unibus.StoredIn(w.ctx, hasty); !errors.Is(err, unibus.ErrUnavailable) {
 		t.Errorf("without a server: %v", err)
 	}
 }

@@ -50,15 +50,15 @@ func busTeller(now func(PublicKey) string) func(*ledger.Entry) LogEntry {
 	}
 }
 
-// FollowLog is Log, and goes on with what is added: it yields the entries that the room's log has, and after that those that
+// FollowLog is Room.Log, and goes on with what is added: it yields the entries that the room's log has, and after that those that
 // come, some at a time, as soon as they are verified and pinned. A lost connection is waited for. It ends when ctx does,
 // without an error, and with the first error: ErrDenied when the bus lets the client in no more, ErrIntegrity when the log
 // does not go on from what was verified, ErrUnavailable only when the log cannot be read to begin with.
-func (r *Room) FollowLog(ctx context.Context) iter.Seq2[[]LogEntry, error] {
+func FollowLog(ctx context.Context, r *Room) iter.Seq2[[]LogEntry, error] {
 	return followLog(ctx, r.c, r.r.Log, func(e *ledger.Entry) LogEntry { return logEntry(e, r.c.self.NameOf) })
 }
 
-// FollowBusLog is BusLog, and goes on with what is added, as Room.FollowLog does.
+// FollowBusLog is Client.BusLog, and goes on with what is added, as FollowLog does.
 func FollowBusLog(ctx context.Context, c *Client) iter.Seq2[[]LogEntry, error] {
 	return followLog(ctx, c, c.self.Bus, busTeller(c.self.NameOf))
 }

@@ -26,9 +26,9 @@ type StoredWriter struct {
 	Last   *time.Time `json:"last,omitempty"` // when the last was stored; nil: the server did not say
 }
 
-// Stored asks how much the room has stored, without reading any of it. It is nil for a room that stores nothing, straight at
-// a store without messages, and where the service does not know it.
-func (r *Room) Stored(ctx context.Context) (*Stored, error) {
+// StoredIn asks how much a room has stored, without reading any of it. It is nil for a room that stores nothing, for whoever
+// is in it no more, straight at a store without messages, and where the service does not know it.
+func StoredIn(ctx context.Context, r *Room) (*Stored, error) {
 	if r.c.link.past == nil || !r.r.Ledger().Policy.Stored() {
 		return nil, nil
 	}
@@ -38,13 +38,13 @@ func (r *Room) Stored(ctx context.Context) (*Stored, error) {
 	}
 	s := &Stored{Frames: said.Frames, Bytes: said.Bytes, First: inUTC(said.Began), Last: inUTC(said.Time), Writers: []StoredWriter{}}
 	for _, w := range said.Writers {
-		s.Writers = append(s.Writers, r.writer(w))
+		s.Writers = append(s.Writers, storedWriter(r, w))
 	}
 	return s, nil
 }
 
-// writer is who a server says has sent frames, as this client knows them.
-func (r *Room) writer(w store.Writer) StoredWriter {
+// storedWriter is who a server says has sent frames, as this client knows them.
+func storedWriter(r *Room, w store.Writer) StoredWriter {
 	known := StoredWriter{Key: w.Endpoint, Role: r.r.Ledger().Role(w.Endpoint), Frames: w.Frames, Last: inUTC(w.Time)}
 	if u := r.c.self.Allowlist().User(w.Endpoint); u != nil {
 		known.Name = u.Name

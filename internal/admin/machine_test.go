@@ -28,7 +28,7 @@ func TestMachine(t *testing.T) {
 		"no descriptor left":   {descriptors, bus.Status{Files: host.Descriptors{Used: 100, Limit: 100}}, []finding{{"n", Fail, remedy.RaiseDescriptors, "100 of 100 in use on host: no connection"}}},
 		"nobody counts them":   {descriptors, bus.Status{}, nil},
 		"files not read yet":   {streamFiles, bus.Status{}, []finding{{"n", Pass, 0, "not read through yet"}}},
-		"files that are whole": {streamFiles, bus.Status{Looked: true}, []finding{{"n", Pass, 0, "in dir on host nothing was found to be damaged"}}},
+		"files that are whole": {streamFiles, bus.Status{Looked: true}, []finding{{"n", Pass, 0, "and none is damaged"}}},
 		"files that lack some": {streamFiles, bus.Status{Looked: true, Lacking: map[string]string{"b": "2", "a": "1"}}, []finding{{"n", Fail, remedy.RestoreOrCopyAgain, "in dir on host: a: 1, b: 2"}}},
 	} {
 		c.status.Folder, c.status.Host = "dir", "host"
@@ -39,7 +39,7 @@ func TestMachine(t *testing.T) {
 // TestKeptStreams: rooms that went back are named, with the folder of the service that remembers them.
 func TestKeptStreams(t *testing.T) {
 	s := bus.Status{Folder: "dir", Host: "host"}
-	finds(t, "none", func(report func(Check)) { keptStreams(s, nil, reporter{"n", report}) }, finding{"n", Pass, 0, "in dir on host every stream"})
+	finds(t, "none", func(report func(Check)) { keptStreams(s, nil, reporter{"n", report}) }, finding{"n", Pass, 0, "in dir on host no room has lost messages"})
 	var got Check
 	keptStreams(s, map[string]string{"r": "ends at 3, not at 9"}, reporter{"n", func(c Check) { got = c }})
 	want := Check{"n", Fail, "in dir on host: r: ends at 3, not at 9", remedy.Remedy{Kind: remedy.RestoreStreams, Path: "dir"}}
@@ -68,7 +68,7 @@ func TestMachines(t *testing.T) {
 	lost := func(s bus.Status) map[string]string { return s.Lost }
 	finds(t, "a service", func(report func(Check)) { Machines(t.Context(), &n.Links, dir, lost, report) },
 		finding{"disk", Fail, remedy.FreeDisk, "for /data on there"}, finding{"descriptors", Pass, 0, "1 of 2 in use on there"},
-		finding{"kept streams", Fail, remedy.RestoreStreams, "in /data on there: r: gone"}, finding{"stream files", Pass, 0, "nothing was found"})
+		finding{"kept streams", Fail, remedy.RestoreStreams, "in /data on there: r: gone"}, finding{"stream files", Pass, 0, "none is damaged"})
 	if !Serving(t.Context(), &n.Links) {
 		t.Error("a service that answers is not there")
 	}

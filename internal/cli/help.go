@@ -69,7 +69,8 @@ func listing(list [][2]string) string {
 
 // identitiesHelp is the page about identities.
 const identitiesHelp = `An identity is one secret seed, in a file that only you may read: unibus init makes it. Its key, U and 55
-letters and digits, is what an admin allows and what others see of you; whoever has the file is you.
+letters and digits, is what an admin allows and what others see of you; whoever has the file is you. Where a USER is
+asked for, the first 8 characters of a key will do, or as many as tables show on a terminal; --full shows all.
 
   unibus init                              make one, in ~/.config/unibus/identity.nk
   unibus whoami                            its key; --card is what lets others invite you before you have connected

@@ -174,7 +174,8 @@ func logNamed(ctx context.Context, c *unibus.Client, names []string) (namedLog, 
 	if err != nil {
 		return namedLog{}, err
 	}
-	return namedLog{r.Log, r.FollowLog}, nil
+	follow := func(ctx context.Context) iter.Seq2[[]unibus.LogEntry, error] { return unibus.FollowLog(ctx, r) }
+	return namedLog{r.Log, follow}, nil
 }
 
 // noBusID is the value of a --bus that stands alone, where that is possible. No bus has such an id, and settings are

@@ -149,7 +149,7 @@ type shownRoomJSON struct {
 // run prints a room as its log says, and what the server says it has stored. That this could not be learned is no failure:
 // the room is known.
 func (s *roomShowCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, _ []string) error {
-	stored, err := r.Stored(ctx)
+	stored, err := unibus.StoredIn(ctx, r)
 	if err != nil {
 		s.a.notice("what the room has stored was not learned: %v", err)
 	}

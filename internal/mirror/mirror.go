@@ -234,7 +234,7 @@ func (l *Log) Audit(ctx context.Context) ([]*ledger.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return entries, l.holds(s.Head, entries)
+	return entries, holds(l, s.Head, entries)
 }
 
 // stored folds the store's log from its first entry, whatever was verified before.

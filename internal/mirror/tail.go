@@ -12,8 +12,8 @@ type Tail struct {
 	state *ledger.State // as of what was returned
 }
 
-// Tail begins before the log's first entry, whatever was verified before.
-func (l *Log) Tail() *Tail { return &Tail{l, new(ledger.State)} }
+// NewTail begins before a log's first entry, whatever was verified before.
+func NewTail(l *Log) *Tail { return &Tail{l, new(ledger.State)} }
 
 // Next brings the log up to date, and returns the entries that the store has of it after those that were returned before,
 // which may be none. They are verified, the same as were verified before, and pinned. After an error it can be called
@@ -36,16 +36,16 @@ func (t *Tail) Next(ctx context.Context) ([]*ledger.Entry, error) {
 			return nil, err
 		}
 	}
-	if err := t.log.holds(fold.Head(), entries); err != nil {
+	if err := holds(t.log, fold.Head(), entries); err != nil {
 		return nil, err
 	}
 	t.state = fold.State()
 	return entries, nil
 }
 
-// holds checks that what a store gave of the log, up to a head, has everything in it that was verified before, and nothing
+// holds checks that what a store gave of a log, up to a head, has everything in it that was verified before, and nothing
 // else up to there.
-func (l *Log) holds(head ledger.Head, entries []*ledger.Entry) error {
+func holds(l *Log, head ledger.Head, entries []*ledger.Entry) error {
 	own := l.State()
 	if head.Seq < own.Head.Seq {
 		return l.broken("the store withholds the entries after %d", head.Seq)

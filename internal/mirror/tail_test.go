@@ -16,7 +16,7 @@ func TestTail(t *testing.T) {
 	p, other := w.process(w.admin, "state"), w.process(w.admin, "other state")
 	w.must(p.add("bob"))
 	l := p.open(w.bus)
-	tail := l.Tail()
+	tail := NewTail(l)
 	next := func(want string) {
 		t.Helper()
 		entries, err := tail.Next(t.Context())
@@ -69,7 +69,7 @@ func TestTailGrowsMeanwhile(t *testing.T) {
 		}
 		return all, nil
 	}
-	entries, err := l.Tail().Next(t.Context())
+	entries, err := NewTail(l).Next(t.Context())
 	w.must(err)
 	if len(entries) != 2 || l.State().Head.Hash != entries[1].Hash {
 		t.Errorf("%d entries, pinned up to %v", len(entries), l.State().Head)
@@ -107,7 +107,7 @@ func TestTailRefuses(t *testing.T) {
 			w.must(p.add("carol"))
 			l := p.open(w.bus)
 			w.must(l.Sync(t.Context()))
-			tail := l.Tail()
+			tail := NewTail(l)
 			lie(w, p)
 			entries, err := tail.Next(t.Context())
 			w.is(err, store.ErrIntegrity)
