@@ -195,7 +195,7 @@ func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
 	return r, o.c.pins.Subjects.Pin(ctx, o.c.Bus(), name, r.r.ID)
 }
 
-// prefixed finds the one of the caller's rooms whose id begins so.
+// prefixed finds the one of the caller's rooms whose id begins so; for a bus admin who is in none of those, of all rooms.
 func (o *rooms) prefixed(ctx context.Context, prefix string) (ID, error) {
 	missing := remedy.With(fmt.Errorf("room %s: %w", prefix, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
 	if len(prefix) < minPrefix {
@@ -206,9 +206,20 @@ func (o *rooms) prefixed(ctx context.Context, prefix string) (ID, error) {
 		return ID{}, err
 	}
 	var match []ID
+	look := func(id ID) {
+		if strings.HasPrefix(id.String(), strings.ToLower(prefix)) {
+			match = append(match, id)
+		}
+	}
 	for _, ref := range refs {
-		if strings.HasPrefix(ref.ID.String(), strings.ToLower(prefix)) {
-			match = append(match, ref.ID)
+		look(ref.ID)
+	}
+	if me := o.c.self.Allowlist().User(o.c.Key()); len(match) == 0 && me != nil && me.Role == RoleAdmin {
+		for r, err := range o.c.link.store.Rooms(ctx, ID{}) {
+			if err != nil {
+				return ID{}, err
+			}
+			look(r.ID)
 		}
 	}
 	switch len(match) {
@@ -217,11 +228,11 @@ func (o *rooms) prefixed(ctx context.Context, prefix string) (ID, error) {
 	case 1:
 		return match[0], nil
 	}
-	return ID{}, fmt.Errorf("room %s: %w: %d of your rooms have ids that begin so", prefix, ErrInvalid, len(match))
+	return ID{}, fmt.Errorf("room %s: %w: the ids of %d rooms begin so", prefix, ErrInvalid, len(match))
 }
 
 // Room opens a room by subject, id, or a prefix of at least 6 characters of the id of one of the
-// caller's rooms, and verifies its log. ErrNotFound covers rooms that are none of the caller's
+// caller's rooms, or of any room for a bus admin, and verifies its log. ErrNotFound covers rooms that are none of the caller's
 // business.
 func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if id, err := crypto.ParseID(name); err == nil {
