@@ -3,9 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 // TestStatus: a line that says how far something is stays below what is printed meanwhile, fits, and is gone at the end.

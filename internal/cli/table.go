@@ -16,6 +16,7 @@ import (
 
 const (
 	columnGap = 2 // columns between two columns of a table
+	closeGap  = 1 // and where words would be broken otherwise
 	minColumn = 6 // how narrow a column may become, if its header is no wider
 )
 
@@ -59,9 +60,9 @@ func (g *grid) print(rows [][]string) {
 		}
 	}
 	g.measure(shown)
-	widths, fits := g.fit()
+	widths, gap, fits := g.fit()
 	if fits || g.header == nil {
-		g.aligned(shown, widths)
+		g.aligned(shown, widths, gap)
 	} else {
 		g.stacked(shown)
 	}
@@ -102,29 +103,36 @@ var copied = regexp.MustCompile(`^\(?(U[A-Z2-7]{55}|[a-z2-7]{32}|[0-9a-f]{64}|[0
 func breakable(word string) bool { return !copied.MatchString(word) }
 
 // fit narrows the widest columns until a line fits the terminal, and reports whether it does: down to their longest words
-// first, and if that is not enough, down to what is never broken. Where it does not, the widths are those of names and values.
-func (g *grid) fit() (widths []int, fits bool) {
+// first, closer together if that is enough, and else down to what is never broken. Where it does not, the widths
+// are those of names and values.
+func (g *grid) fit() (widths []int, gap int, fits bool) {
 	widths = slices.Clone(g.widths)
 	if g.o.width == 0 { // nothing is made to fit
-		return widths, true
+		return widths, columnGap, true
 	}
-	room := g.o.width - columnGap*(len(widths)-1)
 	least := make([]int, len(widths))
 	for i := range least {
 		least[i] = max(g.whole[i], min(g.words[i], minColumn))
 	}
-	if narrow(widths, g.words, room) || narrow(widths, least, room) {
-		return widths, true
+	room := func(gap int) int { return g.o.width - gap*(len(widths)-1) }
+	for _, try := range []struct {
+		least []int
+		gap   int
+	}{{g.words, columnGap}, {g.words, closeGap}, {least, columnGap}} {
+		if copy(widths, g.widths); narrow(widths, try.least, room(try.gap)) {
+			return widths, try.gap, true
+		}
 	}
 	if g.header == nil { // names and values: what is never broken goes beyond the edge, alone
 		last := len(widths) - 1
 		copy(widths, g.widths)
+		left := room(columnGap)
 		for _, w := range widths[:last] {
-			room -= w
+			left -= w
 		}
-		widths[last] = max(room, minWrapped)
+		widths[last] = max(left, minWrapped)
 	}
-	return widths, false
+	return widths, columnGap, false
 }
 
 // narrow takes from the widest of some widths, again and again, until they fit a room together. None becomes less than its
@@ -149,12 +157,12 @@ func narrow(widths, least []int, room int) bool {
 	return true
 }
 
-// aligned prints rows below each other, in columns of these widths.
-func (g *grid) aligned(rows [][]string, widths []int) {
+// aligned prints rows below each other, in columns of these widths, with a gap between two of them.
+func (g *grid) aligned(rows [][]string, widths []int, gap int) {
 	t := table.NewWriter()
 	style := table.StyleDefault
 	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", strings.Repeat(" ", columnGap)
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", strings.Repeat(" ", gap)
 	t.SetStyle(style)
 	config := make([]table.ColumnConfig, len(widths))
 	for i, w := range widths {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/unibus/unibus"
+
+	"github.com/unibus/unibus/internal/cli/shown"
 )
 
 // Widths that terminals have.
@@ -147,7 +149,7 @@ func TestTableIsSafe(t *testing.T) {
 	for _, width := range append(terminals, 0) {
 		text := shownAt(width, func(o *output) { o.table([]string{"NAME", "ROLE"}, [][]string{{hostile, "user"}, {"bob", "user"}}) })
 		hold(t, "a hostile name", width, text, visible(hostile))
-		if lines := strings.Split(text, "\n"); strings.ContainsFunc(strings.Join(lines, ""), hidden) {
+		if lines := strings.Split(text, "\n"); strings.ContainsFunc(strings.Join(lines, ""), shown.Hidden) {
 			t.Errorf("at %d: %q", width, text)
 		}
 	}

@@ -372,7 +372,7 @@ func seeDoctor(t *testing.T, b *testBus) {
 		p.types("unibus doctor -q")
 		screen := p.waitsForPrompt()
 		for line := range strings.SplitSeq(screen, "\n") {
-			if !regexp.MustCompile(`^((pass|warn)  [a-z]|      +[^ ]|\$)`).MatchString(line) {
+			if !regexp.MustCompile(`^((pass|warn) +[a-z]|     +[^ ]|\d+ passed, \d+ warnings?, 0 failed|\$|$)`).MatchString(line) {
 				t.Errorf("%d columns: %q in\n%s", columns, line, screen)
 			}
 		}
