@@ -46,6 +46,9 @@ type past interface {
 
 // open connects, and returns which bus is there.
 func (l *link) open(ctx context.Context) (ID, error) {
+	if err := l.o.choose(ctx, l.pins); err != nil {
+		return ID{}, err
+	}
 	if l.o.Store == "" {
 		return l.openService(ctx)
 	}
@@ -68,12 +71,6 @@ func (l *link) open(ctx context.Context) (ID, error) {
 
 // openService logs in to the bus at a server.
 func (l *link) openService(ctx context.Context) (ID, error) {
-	var err error
-	if l.o.Server == "" && l.o.Context == "" {
-		if l.o.Server, err = joined(ctx, l.pins); err != nil {
-			return ID{}, err
-		}
-	}
 	address, err := l.o.address()
 	if err != nil {
 		return ID{}, err
@@ -207,10 +204,15 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 	case pinned.IsZero():
 		return first.ID, l.firstContact(ctx, address, first, e.By)
 	case pinned != first.ID:
-		err := fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s: somebody may be in between, or it was made anew", address, ErrIntegrity, ErrOtherBus, pinned, first.ID)
-		return ID{}, remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
+		return ID{}, otherBus(address, pinned, first.ID)
 	}
 	return first.ID, nil
+}
+
+// otherBus is the error of an address where one bus was and another is.
+func otherBus(address string, was, is ID) error {
+	err := fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s: somebody may be in between, or it was made anew", address, ErrIntegrity, ErrOtherBus, was, is)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
 }
 
 // firstContact pins the bus at an address, and tells of it.

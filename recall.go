@@ -1,39 +1,41 @@
 package unibus
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
-	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/redact"
 )
 
 // Known is what the state directory says, without anyone being asked.
 type Known struct {
-	Server string // where Connect goes when the options name no server: the one joined, or DefaultServer
+	Server string // where Connect goes when the options name no server: that of the bus they name, or of the one in use, or DefaultServer
 	Bus    ID     // the bus that was met where the options lead; zero: none yet
 	Only   ID     // the only bus that was met anywhere; zero: none, or several
 }
 
-// Recall returns what is known of where the options lead.
+// Recall returns what is known of where the options lead. ErrNotFound when they name a bus that is not known, or when they
+// lead nowhere, since several are known and none of them is in use.
 func Recall(ctx context.Context, o Options) (Known, error) {
 	known := Known{Server: DefaultServer}
 	p, err := recalled(ctx, o)
-	if err != nil || p == nil {
+	if err != nil {
 		return known, err
 	}
-	defer p.Close()
-	if known.Server, err = joined(ctx, p); err != nil {
+	if p != nil {
+		defer p.Close()
+	}
+	if err = o.choose(ctx, p); err != nil {
 		return known, err
 	}
-	if o.Server == "" {
-		o.Server = known.Server
+	if unnamed := (&Options{Bus: o.Bus}); unnamed.choose(ctx, p) == nil {
+		known.Server = unnamed.Server
+	}
+	if p == nil {
+		return known, nil
 	}
 	address, err := o.address()
 	if err == nil {
@@ -96,91 +98,4 @@ func Forget(ctx context.Context, o Options, address string, sure func(ID) error)
 		return ID{}, err
 	}
 	return id, p.Servers.Forget(ctx, address)
-}
-
-const joinedServer = "joined server"
-
-// joined is the server to go to when none is named.
-func joined(ctx context.Context, p *pins.Pins) (string, error) {
-	server, err := p.Settings.Get(ctx, joinedServer)
-	return cmp.Or(server, DefaultServer), err
-}
-
-// Remember has later connections of an identity go to a server, as Join does, without asking it: whoever runs the server
-// knows which bus it is. It remembers nothing for an identity that has joined another bus. Nobody is asked, so that it
-// needs Identity and StateDir alone.
-func Remember(ctx context.Context, o Options, server string, id ID) error {
-	p, err := pins.Open(ctx, o.StateFile())
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	before, err := p.Settings.Get(ctx, joinedServer)
-	if err != nil {
-		return err
-	}
-	if before != "" {
-		o.Server = before
-		address, err := o.address()
-		if err != nil {
-			return err
-		}
-		switch there, err := p.Servers.Bus(ctx, address); {
-		case err != nil:
-			return err
-		case there != id:
-			return nil
-		}
-	}
-	o.Server = server
-	address, err := o.address()
-	if err != nil {
-		return err
-	}
-	if err := p.Servers.Pin(ctx, address, id); err != nil {
-		return err
-	}
-	return p.Settings.Set(ctx, joinedServer, redact.URL(server))
-}
-
-// Join remembers a server, given as nats://host:4222#BUSID or without the id, for this identity's
-// later connections, after checking which bus it is; then it connects, as Connect does, and publishes the card, also
-// where that was done before: a bus that lost it gets it back so.
-func Join(ctx context.Context, url string, o Options) (*Client, error) {
-	server, id, _ := strings.Cut(url, "#")
-	if err := bus.CheckServers(server); err != nil {
-		return nil, fmt.Errorf("join %s: %w", redact.URL(url), err)
-	}
-	if id != "" {
-		if _, err := crypto.ParseID(id); err != nil {
-			return nil, fmt.Errorf("join %s: %w: what follows # is not the id of a bus: %w", redact.URL(url), ErrInvalid, err)
-		}
-	}
-	o.Server, o.Context, o.Store = server, "", ""
-	if id != "" {
-		o.Bus = id
-	}
-	c, err := Connect(ctx, o)
-	if err == nil {
-		if err = c.link.publishCard(ctx, c.Bus()); err != nil {
-			_ = c.Close() // the card is what failed
-			return nil, err
-		}
-	}
-	if err != nil && !errors.Is(err, ErrDenied) {
-		return nil, err
-	}
-	// Refused or not, this is the bus to come back to; only one that let the identity in is not given up for one
-	// that refuses it.
-	p, perr := pins.Open(ctx, o.StateFile())
-	if perr != nil {
-		return c, errors.Join(err, perr)
-	}
-	if err != nil {
-		known, serr := p.Settings.Get(ctx, joinedServer)
-		if serr != nil || known != "" {
-			return c, errors.Join(err, serr, p.Close())
-		}
-	}
-	return c, errors.Join(err, p.Settings.Set(ctx, joinedServer, redact.URL(server)), p.Close())
 }

@@ -85,6 +85,35 @@ func (o completer) offer(cmd *cobra.Command, prefix string, list func(ctx contex
 	return out, done
 }
 
+// anyBus offers the names of the buses that are known, without asking any of them.
+func (o completer) anyBus(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	const done = cobra.ShellCompDirectiveNoFileComp
+	if o.a.prepare(cmd, nil) != nil {
+		return nil, done
+	}
+	known, err := o.a.known()
+	if err != nil {
+		return nil, done
+	}
+	buses, _ := unibus.Buses(context.Background(), known) // nothing is said of what fails
+	var out []string
+	for _, b := range buses {
+		if strings.HasPrefix(b.Name, prefix) {
+			j := newBusJSON(b)
+			out = append(out, strings.TrimSpace(j.Name+"\t"+visible(j.Server)+" "+j.Bus))
+		}
+	}
+	return out, done
+}
+
+// firstBus is for commands whose first argument is a bus that is known.
+func (o completer) firstBus(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.anyBus(cmd, args, prefix)
+}
+
 // rooms offers the subjects of my rooms.
 func (o completer) rooms(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return o.offer(cmd, prefix, func(ctx context.Context, c *unibus.Client) ([]string, error) {

@@ -224,9 +224,10 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 	if !d.bus.IsZero() {
 		return nil
 	}
-	if d.bus = d.a.set.bus; !d.bus.IsZero() {
+	var err error
+	if d.bus, err = d.a.busID(ctx); err != nil || !d.bus.IsZero() {
 		d.busKnownAs = "the one of --bus"
-		return nil
+		return err
 	}
 	o, err := d.a.options()
 	if errors.Is(err, unibus.ErrNotFound) { // whoever has no identity has met none

@@ -14,7 +14,7 @@ import (
 var groups = []struct{ title, commands string }{
 	{"Every day:", "pub sub chat rooms log verify"},
 	{"Rooms and who is in them:", "room invite kick leave role members rekey"},
-	{"Myself:", "init whoami join forget token"},
+	{"Myself:", "init whoami join bus forget token"},
 	{"The bus, for who runs it:", "user serve doctor backup restore migrate store nats-config"},
 	{"And:", "api demo completion version help"},
 }

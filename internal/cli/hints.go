@@ -120,6 +120,7 @@ const (
 	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
 	hintSettings       = "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
+	hintBusID          = "--bus ID, as unibus serve and unibus whoami show it"
 	// Of identities and the allowlist.
 	hintName         = "give another one: --name NAME"
 	hintWhoIsAdmin   = "unibus user ls shows who is an admin"

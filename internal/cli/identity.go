@@ -132,7 +132,7 @@ func (w *whoamiCommand) run(ctx context.Context) error {
 	unknown := askBus(ctx, o, &self) // why nothing was learned
 	if unknown != nil && !errors.Is(unknown, unibus.ErrIntegrity) {
 		known, rerr := unibus.Recall(ctx, o)
-		if rerr != nil {
+		if rerr != nil && !errors.Is(rerr, unibus.ErrNotFound) {
 			return rerr
 		}
 		if met := cmp.Or(known.Bus, known.Only); !met.IsZero() {
@@ -140,7 +140,7 @@ func (w *whoamiCommand) run(ctx context.Context) error {
 		}
 	}
 	err = out.value(self, func() { self.print(out) })
-	if errors.Is(unknown, unibus.ErrIntegrity) {
+	if errors.Is(unknown, unibus.ErrIntegrity) || w.a.set.bus != "" && errors.Is(unknown, unibus.ErrNotFound) { // --bus names none
 		return errors.Join(err, unknown)
 	}
 	if unknown != nil {
@@ -183,23 +183,32 @@ func askBus(ctx context.Context, o unibus.Options, s *selfJSON) error {
 	return nil
 }
 
-// joinCommand is join, which has no flags.
-type joinCommand struct{ a *app }
+// joinCommand is join and its flags.
+type joinCommand struct {
+	a *app
+	// as is what the bus is to be known as; empty: as it is already, or as its host is called.
+	as string
+}
 
 // newJoin makes join.
 func newJoin(a *app) *cobra.Command {
 	j := &joinCommand{a: a}
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "join URL", Short: "Remember a bus and introduce myself to it", Args: cobra.ExactArgs(1),
-		Long: "Remember the server and the bus id (nats://host:4222#BUSID) for this identity, and publish its\ncard. Without an id, the bus that answers is pinned. Whoever is not on the allowlist yet is told\nthe line to send to an admin; once that has run, everything else works.",
-		RunE: func(cmd *cobra.Command, args []string) error { return j.run(cmd.Context(), args[0]) },
+		Long:    "Remember the server and the bus id (nats://host:4222#BUSID) for this identity, and publish its\ncard. Without an id, the bus that answers is pinned. Whoever is not on the allowlist yet is told\nthe line to send to an admin; once that has run, everything else works.\n\nOne may join several buses. Each has a name, which is that of its host unless --as says otherwise, and the\none joined last is the one in use (unibus bus). A bus that is known already is known at this server\nfrom then on, under the name that it has, or that --as gives it.",
+		Example: "  unibus join nats://bus.example.org:4222#BUSID --as work\n  unibus --bus work rooms ls",
+		RunE:    func(cmd *cobra.Command, args []string) error { return j.run(cmd.Context(), args[0]) },
 	}
+	c.Flags().Var(newValue(&j.as, parseBusName), "as", "the `NAME` to know the bus by")
+	return c
 }
 
 // joinedJSON is a bus that was joined, as scripts see it.
 type joinedJSON struct {
 	Bus    string `json:"bus"`
+	InUse  bool   `json:"in_use"`
 	Key    string `json:"key"`
+	Name   string `json:"name"`
 	Server string `json:"server"`
 }
 
@@ -209,7 +218,7 @@ func (j *joinCommand) run(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	c, err := unibus.Join(ctx, url, o)
+	c, err := unibus.JoinAs(ctx, url, j.as, o)
 	if errors.Is(err, unibus.ErrInvalid) {
 		return hinted(err, hintServer)
 	}
@@ -217,6 +226,11 @@ func (j *joinCommand) run(ctx context.Context, url string) error {
 		return err
 	}
 	defer c.Close()
-	joined := joinedJSON{Bus: c.Bus().String(), Key: c.Key().String(), Server: redact.URL(url)}
+	k, err := unibus.BusNamed(ctx, o, c.Bus().String())
+	if err != nil {
+		return err
+	}
+	j.a.tellOverridden()
+	joined := joinedJSON{Bus: c.Bus().String(), InUse: k.InUse, Key: c.Key().String(), Name: k.Name, Server: redact.URL(url)}
 	return j.a.out.value(joined, func() { fmt.Fprintf(j.a.out, "joined the bus %s\n", joined.Bus) })
 }

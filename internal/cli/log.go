@@ -35,7 +35,7 @@ func newLog(a *app) *cobra.Command {
 	l := &logCommand{a: a}
 	c := &cobra.Command{
 		Use: "log ROOM | --bus", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completer{a}.rooms,
-		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\ninsists on the bus with that id, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.",
+		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\nor NAME says which bus, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.",
 		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log --bus --follow -o json | jq -r 'select(.op == \"revoke\") | .body.keys[]'",
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !cmd.Flags().Changed("bus") || len(args) == 1 && cmd.Flag("bus").Value.String() == noBusID {
@@ -178,19 +178,19 @@ func logNamed(ctx context.Context, c *unibus.Client, names []string) (namedLog, 
 	return namedLog{r.Log, follow}, nil
 }
 
-// noBusID is the value of a --bus that stands alone, where that is possible. No bus has such an id, and settings are
+// noBusID is the value of a --bus that stands alone, where that is possible. No bus has such an id or name, and settings are
 // looked for all the same: see given.
-const noBusID = "any"
+const noBusID = "*"
 
 // defineBusAlone lets --bus stand alone: what it means then is said of a command, unless there is a ROOM.
 func (s *settings) defineBusAlone(c *cobra.Command, means string) {
-	parse := func(text string) (unibus.ID, error) {
+	parse := func(text string) (string, error) {
 		if text == noBusID {
-			return unibus.ID{}, nil
+			return "", nil
 		}
 		return parseBus(text)
 	}
-	c.Flags().Var(newValue(&s.bus, parse), "bus", means+", unless there is a ROOM; with an `ID` insist on the bus that has it")
+	c.Flags().Var(newValue(&s.bus, parse), "bus", means+", unless there is a ROOM; with an `ID|NAME` the bus that is meant")
 	c.Flags().Lookup("bus").NoOptDefVal = noBusID
 }
 

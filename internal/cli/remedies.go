@@ -24,6 +24,8 @@ var remedies = map[remedy.Kind]string{
 	remedy.ConfirmEntry:     "if it is still meant, say so: --yes",
 	remedy.LeaveOut:         "leave them out",
 	remedy.AskOperator:      hintAskRestored,
+	remedy.ListBuses:        "unibus bus ls shows the buses that this identity knows",
+	remedy.ChooseBus:        "choose one: unibus bus use NAME; or for one command: --bus NAME",
 	remedy.JoinAnew:         "a client believes what it verified first; who wants the other history joins with a state directory of its own: --state DIR",
 	remedy.ReadFewer:        "read fewer rooms at once",
 }

@@ -88,7 +88,8 @@ func newRoot(a *app) *cobra.Command {
 	a.set.define(root.PersistentFlags())
 	completeValues(root, "output", "text", "json")
 	_ = root.RegisterFlagCompletionFunc("context", completeContexts) // the flag exists
-	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
+	_ = root.RegisterFlagCompletionFunc("bus", completer{a}.anyBus)  // likewise
+	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newBus(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
 		newInvite(a), newKick(a), newLeave(a), newRole(a), newMembers(a), newRekey(a),
 		newPub(a), newSub(a), newChat(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newAPI(a), newCompletion(a), newVersion(a))
 	addGroups(root)

@@ -101,10 +101,14 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 	if err != nil {
 		return service.NodeOptions{}, err
 	}
+	id, err := s.a.busID(ctx)
+	if err != nil {
+		return service.NodeOptions{}, err
+	}
 	o := service.NodeOptions{
 		Listen: s.listen, Dir: dir, Store: set.store, Replicas: s.replicas, Keys: set.keys,
 		Sync: s.sync, HTTP: s.http, Version: Version, MaxRooms: s.maxRooms, TLSCert: s.tlsCert, TLSKey: s.tlsKey,
-		Name: s.serverName, Config: s.natsConfig, Cluster: s.cluster, Bus: set.bus, Log: s.log(),
+		Name: s.serverName, Config: s.natsConfig, Cluster: s.cluster, Bus: id, Log: s.log(),
 	}
 	if err := s.checkFiles(); err != nil {
 		return o, err

@@ -51,7 +51,7 @@ func (s *session) options(rooms ...string) (unibus.Options, error) {
 	}
 	return unibus.Options{
 		Identity: id, Name: unibus.IdentityName(file), StateDir: set.stateDir(),
-		Server: set.server, Context: set.context, TLSCA: set.tlsCA, Store: set.store, Keys: set.keys, Bus: set.busText(),
+		Server: set.server, Context: set.context, TLSCA: set.tlsCA, Store: set.store, Keys: set.keys, Bus: set.bus,
 		Timeout: set.timeout, Rooms: rooms,
 		Confirm: set.yes && s.cmd.Annotations[annotationAsks] == "", Accept: s.acceptHash,
 		Notice: func(text string) { s.notice("%s", text) },

@@ -32,8 +32,8 @@ type settings struct {
 	identity, state string
 	// output is text or json.
 	output string
-	// bus is the one that is insisted on; zero: any.
-	bus unibus.ID
+	// bus is the id or the name of the one that is meant; empty: the one in use, or whichever is at the server that is named.
+	bus string
 	// timeout is that of each exchange with a server.
 	timeout time.Duration
 	// data is the folder of serve, also for commands that look into it; dataDir is where it is in any case.
@@ -46,28 +46,20 @@ type settings struct {
 
 // define makes the global flags.
 func (s *settings) define(f *pflag.FlagSet) {
-	f.Var(newValue(&s.server, parseServers), "server", "NATS `URL` of the bus (also NATS_URL; default the one joined, or "+unibus.DefaultServer+")")
+	f.Var(newValue(&s.server, parseServers), "server", "NATS `URL` of the bus (also NATS_URL; default that of the bus in use, or "+unibus.DefaultServer+")")
 	f.StringVar(&s.context, "context", "", "a NATS context's `NAME`: servers, TLS and credentials from there")
 	f.Var(newValue(&s.tlsCA, parseCA), "tls-ca", "trust servers that an authority in `FILE` vouches for, and no others")
 	f.StringVar(&s.store, "store", "", "straight to a store: `sqlite:PATH`, or nats://HOST:PORT with an operator's own credentials")
 	f.StringVar(&s.keys, "keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
 	f.StringVar(&s.identity, "identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
 	f.StringVar(&s.state, "state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
-	f.Var(newValue(&s.bus, parseBus), "bus", "insist on the bus with this `ID`")
+	f.Var(newValue(&s.bus, parseBus), "bus", "the bus with this id, or joined by this name: go there, or insist that it is at the server (`ID|NAME`)")
 	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), parsePositive), "timeout", "for each exchange with the server")
 	f.VarP(newDefault(&s.output, "text", parseOneOf("text", "json")), "output", "o", "text or json")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no notices")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "say more")
 	f.BoolVar(&s.noColor, "no-color", false, "no colour (also NO_COLOR)")
 	f.BoolVar(&s.yes, "yes", false, "answer confirmations with yes")
-}
-
-// busText is the bus's id as the library takes it.
-func (s *settings) busText() string {
-	if s.bus.IsZero() {
-		return ""
-	}
-	return s.bus.String()
 }
 
 // defineData makes --data, a flag of serve and of commands that look into the data folder of the service on this machine.

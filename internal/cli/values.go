@@ -177,13 +177,23 @@ func parseCA(text string) (string, error) {
 	return text, err
 }
 
-// parseBus reads a bus id.
-func parseBus(text string) (unibus.ID, error) {
-	id, err := crypto.ParseID(text)
-	if err != nil || id.IsZero() { // which would be taken for none given
-		err = errors.New("not the id of a bus: 32 letters and digits, as unibus serve and unibus whoami show it")
+// parseBus reads the id of a bus, or the name of one.
+func parseBus(text string) (string, error) {
+	if id, err := crypto.ParseID(text); err == nil && !id.IsZero() { // which would be taken for none given
+		return id.String(), nil
 	}
-	return id, err
+	if unibus.CheckBusName(text) != nil {
+		return "", errors.New("neither the id of a bus, 32 letters and digits as unibus serve shows it, nor a name that unibus bus ls shows")
+	}
+	return text, nil
+}
+
+// parseBusName reads a name for a bus.
+func parseBusName(text string) (string, error) {
+	if unibus.CheckBusName(text) != nil {
+		return "", errors.New("1 to 64 letters, digits, dots, underscores and dashes, with no dash first, and nothing that could be an id")
+	}
+	return text, nil
 }
 
 // parseExpiry reads a duration from now, in days too, or a date.

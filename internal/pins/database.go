@@ -107,6 +107,7 @@ func (d *database) check(ctx context.Context) error {
 // querier is the file, or a transaction of it.
 type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // sound makes sure, once, that a table is what was written last: ErrDamaged when it is not.
@@ -172,10 +173,15 @@ func (d *database) find(ctx context.Context, r row, into ...any) (known bool, er
 // list reads all rows that answer a question, each into the values that fields gives for it, and makes sure that no other
 // is gone.
 func list[T any](ctx context.Context, d *database, r row, fields func(*T) []any) (all []T, err error) {
-	if err := d.absent(ctx, d.file, r.table); err != nil {
+	return listIn(ctx, d, d.file, r, fields)
+}
+
+// listIn is list in a transaction.
+func listIn[T any](ctx context.Context, d *database, in querier, r row, fields func(*T) []any) (all []T, err error) {
+	if err := d.absent(ctx, in, r.table); err != nil {
 		return nil, err
 	}
-	rows, err := d.file.QueryContext(ctx, r.query, r.args...)
+	rows, err := in.QueryContext(ctx, r.query, r.args...)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", r.what, failure(err))
 	}

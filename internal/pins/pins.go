@@ -42,6 +42,7 @@ type Pins struct {
 	Names    Names
 	Subjects Subjects
 	Settings Settings
+	Buses    Buses
 	Places   Places
 	Streams  Streams
 	Forks    Forks
@@ -91,6 +92,7 @@ func pinsOf(db *database) *Pins {
 			put: `INSERT INTO subjects (bus, subject, room) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET room = excluded.room`,
 		}},
 		Settings: Settings{db},
+		Buses:    Buses{db},
 		Places:   Places{db},
 		Streams:  Streams{db},
 		Forks:    Forks{db},

@@ -27,7 +27,7 @@ func (s Settings) All(ctx context.Context, prefix string) (map[string]string, er
 
 // Set remembers a setting.
 func (s Settings) Set(ctx context.Context, name, value string) error {
-	if err := s.db.write(ctx, durable, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value); err != nil {
+	if err := s.db.write(ctx, durable, putSetting, name, value); err != nil {
 		return fmt.Errorf("write the setting %s: %w", name, failure(err))
 	}
 	return nil

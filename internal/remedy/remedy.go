@@ -48,6 +48,8 @@ const (
 	AcceptPlace           // Room, Place: a room's messages went back
 	ChooseHistory         // Room, Hash: two are proven
 	ForgetBus             // Path: an address where another bus was before
+	ListBuses             // that this identity knows by name
+	ChooseBus             // one of several, none of which is in use
 	JoinAnew              // the history is another's, which this state directory has not verified
 	ReadFewer             // rooms at once
 
