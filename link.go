@@ -188,6 +188,13 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
 	}
 	first := new(ledger.State).With(e)
+	pinned, err := l.pins.Servers.Bus(ctx, address)
+	switch {
+	case err != nil:
+		return ID{}, err
+	case !pinned.IsZero() && pinned != first.ID:
+		return ID{}, otherBus(address, pinned, first.ID)
+	}
 	if l.o.Bus != "" {
 		want, err := crypto.ParseID(l.o.Bus)
 		if err != nil {
@@ -197,16 +204,10 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 			return ID{}, fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
 		}
 	}
-	pinned, err := l.pins.Servers.Bus(ctx, address)
-	switch {
-	case err != nil:
-		return ID{}, err
-	case pinned.IsZero():
-		return first.ID, l.firstContact(ctx, address, first, e.By)
-	case pinned != first.ID:
-		return ID{}, otherBus(address, pinned, first.ID)
+	if pinned.IsZero() {
+		err = l.firstContact(ctx, address, first, e.By)
 	}
-	return first.ID, nil
+	return first.ID, err
 }
 
 // otherBus is the error of an address where one bus was and another is.

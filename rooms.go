@@ -104,6 +104,9 @@ func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error
 			synced = ErrNotFound
 		}
 	}
+	if of := r.r.Ledger(); errors.Is(synced, ErrNotFound) && of != nil && of.Bus != o.c.Bus() {
+		return nil, fmt.Errorf("room %s: %w: it is of the bus %s", r.r.ID, ErrNotFound, of.Bus)
+	}
 	if errors.Is(synced, ErrNotFound) {
 		return nil, remedy.With(fmt.Errorf("room %s: %w", r.r.ID, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
 	}

@@ -237,11 +237,17 @@ func (d *doctor) findMeantBus(ctx context.Context) error {
 		return err
 	}
 	there, err := unibus.Recall(ctx, o)
+	if errors.Is(err, unibus.ErrNotFound) { // none is in use, which is a check that failed
+		return nil
+	}
 	if d.bus, d.busKnownAs = there.Bus, "the one that was met there before"; err != nil || !d.bus.IsZero() {
 		return err
 	}
 	o.Store = ""
 	joined, err := unibus.Recall(ctx, o)
+	if errors.Is(err, unibus.ErrNotFound) { // likewise, or of several any may be meant
+		return nil
+	}
 	d.bus, d.busKnownAs = joined.Bus, "the one that was joined"
 	return err
 }

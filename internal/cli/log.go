@@ -45,7 +45,7 @@ func newLog(a *app) *cobra.Command {
 		},
 		RunE: a.client(l.run),
 	}
-	a.set.defineBusAlone(c, "the log of the allowlist")
+	a.set.defineBusAlone(c, "the log of the allowlist", completer{a}.anyBus)
 	c.Flags().Var(newValue(&l.since, parseSince), "since", "only entries of so long ago (7d) or since a `TIME`")
 	completeValues(c, "since", "1h", "24h", "7d", "today", "yesterday")
 	c.Flags().StringVar(&l.by, "by", "", "only entries of `USER`")
@@ -183,7 +183,7 @@ func logNamed(ctx context.Context, c *unibus.Client, names []string) (namedLog, 
 const noBusID = "*"
 
 // defineBusAlone lets --bus stand alone: what it means then is said of a command, unless there is a ROOM.
-func (s *settings) defineBusAlone(c *cobra.Command, means string) {
+func (s *settings) defineBusAlone(c *cobra.Command, means string, complete cobra.CompletionFunc) {
 	parse := func(text string) (string, error) {
 		if text == noBusID {
 			return "", nil
@@ -192,11 +192,15 @@ func (s *settings) defineBusAlone(c *cobra.Command, means string) {
 	}
 	c.Flags().Var(newValue(&s.bus, parse), "bus", means+", unless there is a ROOM; with an `ID|NAME` the bus that is meant")
 	c.Flags().Lookup("bus").NoOptDefVal = noBusID
+	_ = c.RegisterFlagCompletionFunc("bus", complete) // the flag exists
 }
 
 // joinBusFlag writes "--bus ID" as one word where --bus may also stand alone: of such a flag the flag library
 // takes what follows for an argument.
 func joinBusFlag(root *cobra.Command, args []string) []string {
+	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd { // what a shell has so far of a command line
+		return append(args[:1:1], joinBusFlag(root, args[1:])...)
+	}
 	cmd, _, err := root.Find(args)
 	if err != nil {
 		return args // an unknown command, which is told where it is run

@@ -78,7 +78,7 @@ still in.`,
 	f.BoolVar(&v.all, "all", false, "every room you are in")
 	f.StringVar(&v.export, "export", "", "write the logs to a new `FILE`, to be checked elsewhere")
 	f.StringVar(&v.accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
-	a.set.defineBusAlone(c, "the allowlist")
+	a.set.defineBusAlone(c, "the allowlist", completer{a}.anyBus)
 	defineFull(c, &v.full, "hashes")
 	return c
 }

@@ -636,3 +636,22 @@ func TestTakenBack(t *testing.T) {
 	}
 	w.oncePerPlace()
 }
+
+// TestElsewhere: a room that was verified on one bus is none of another: a store there that denies it has lost nothing, and
+// one that has it lies.
+func TestElsewhere(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "state")
+	room := p.room("ops")
+	there, err := p.Open(t.Context(), room.ID(), crypto.ID{9})
+	w.must(err)
+	w.is(there.Sync(t.Context()), store.ErrIntegrity)
+	p.liar.heads = func([]ledger.Head) ([]ledger.Head, error) { return make([]ledger.Head, 1), nil }
+	if err := there.Sync(t.Context()); !errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("a store that has nothing of it: %v", err)
+	}
+	w.is(room.Sync(t.Context()), ErrRolledBack) // of its own bus it is one that has lost it
+	bus, err := p.Open(t.Context(), w.bus, crypto.ID{9})
+	w.must(err)
+	w.is(bus.Sync(t.Context()), store.ErrNotFound)
+}
