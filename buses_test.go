@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/remedy"
@@ -179,6 +178,10 @@ func TestBusRemoved(t *testing.T) {
 	o.Server, o.Bus = b.one.node.URL(), "work"
 	_, err = unibus.Connect(b.ctx, o)
 	b.fails(err, unibus.ErrNotFound, "was forgotten with its address", remedy.None)
+	o.Server = ""
+	if known, err := unibus.Recall(b.ctx, o); err != nil || known.Server != b.one.node.URL() || !known.Bus.IsZero() {
+		t.Errorf("%+v, %v", known, err)
+	}
 	b.goesTo(b.one, "work")
 }
 
@@ -266,15 +269,20 @@ func TestTwoBusesAtOnce(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, found, err)
 		}
 	}
-	// A room of the one bus is none of the other.
 	o := b.o
-	o.Bus, o.Timeout = "home", 20*time.Second
+	o.Bus = "home"
+	b.noneOf(o, rooms["work"].ID())
+}
+
+// noneOf fails the test unless a room of the first bus is not found on another.
+func (b *twoBuses) noneOf(o unibus.Options, room unibus.ID) {
+	b.Helper()
 	c, err := unibus.Connect(b.ctx, o)
 	b.must(err)
 	defer c.Close()
-	_, err = c.Room(b.ctx, rooms["work"].ID().String())
+	_, err = c.Room(b.ctx, room.String())
 	b.fails(err, unibus.ErrNotFound, "it is of the bus "+b.one.alice.Bus().String(), remedy.None)
 	if errors.Is(err, unibus.ErrIntegrity) {
-		t.Errorf("%v", err)
+		b.Errorf("%v", err)
 	}
 }

@@ -31,12 +31,12 @@ type Options struct {
 	StateDir string    // required: what was verified is kept there, apart for each identity
 	Name     string    // by which a bus that this identity founds knows its founder
 
-	Server  string // NATS URLs, comma-separated; empty: the one joined, or DefaultServer
+	Server  string // NATS URLs, comma-separated; empty: those of Bus, or of the bus in use, or DefaultServer
 	Context string // a NATS context instead
 	TLSCA   string // file of the authorities that may vouch for the servers; empty: those that the system trusts
 	Store   string // straight to a store: "sqlite:PATH", without server and messages, or "nats://HOST:PORT"
 	Keys    string // file of the service's keys, to log in with at a nats:// store instead of Context or the URL
-	Bus     string // the bus id to insist on; empty: the pinned one, or whichever answers first
+	Bus     string // the bus to go to, or to insist on, by its id or the name that it was joined by; empty: the pinned one, or whichever answers first
 
 	Timeout time.Duration // for each exchange with a server; 0: DefaultTimeout
 	Rooms   []string      // subjects or ids that will be used, which saves reconnecting for them

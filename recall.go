@@ -28,10 +28,11 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 	if p != nil {
 		defer p.Close()
 	}
+	unnamed := Options{Bus: o.Bus}
 	if err = o.choose(ctx, p); err != nil {
 		return known, err
 	}
-	if unnamed := (&Options{Bus: o.Bus}); unnamed.choose(ctx, p) == nil {
+	if unnamed.choose(ctx, p) == nil {
 		known.Server = unnamed.Server
 	}
 	if p == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -164,17 +163,8 @@ func (s *session) busID(ctx context.Context) (unibus.ID, error) {
 // tellOverridden tells whoever chooses a bus that a setting goes before it.
 func (s *session) tellOverridden() {
 	for _, name := range []string{"server", "context", "store", "bus"} {
-		f := s.cmd.Flags().Lookup(name)
-		if f == nil || f.Value.String() == "" || given(f) {
-			continue
+		if place := placeOf(s.cmd, name); place != "" {
+			s.notice("%s says where commands go, whatever bus is in use: %s", place, s.cmd.Flags().Lookup(name).Value)
 		}
-		place := configFile()
-		for _, variable := range variables(name) {
-			if os.Getenv(variable) != "" {
-				place = variable
-				break
-			}
-		}
-		s.notice("%s says where commands go, whatever bus is in use: %s", place, f.Value)
 	}
 }

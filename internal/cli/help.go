@@ -77,7 +77,19 @@ asked for, the first 8 characters of a key will do, or as many as tables show on
   unibus --identity work.nk init           another one; with --identity it is used instead
   UNIBUS_IDENTITY=work.nk unibus sub ops   likewise
 
-What an identity has verified, and the server that it joined, is kept apart for each, in ~/.local/state/unibus.
+What an identity has verified, and the buses that it joined, are kept apart for each, in ~/.local/state/unibus.
+One identity may be in many buses, under names of its own for them. The one joined last is in use:
+
+  unibus join nats://a:4222#BUSID --as work
+  unibus join nats://b:4222#BUSID --as home
+  unibus bus ls                            which there are; * is the one in use
+  unibus bus use work                      commands go there from now on
+  unibus --bus home rooms ls               this one goes there; UNIBUS_BUS=home likewise
+  unibus bus rm home --yes                 forget it; what was verified of it is kept
+
+A server that is named, by --server, a NATS context or a variable, goes before the bus in use; with --bus as well,
+that bus has to be there.
+
 Nobody can make a lost seed again: keep a copy of the file where nobody else finds it. An admin can only allow
 another key, and take away the old one: unibus user revoke.
 `

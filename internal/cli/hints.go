@@ -39,10 +39,22 @@ func (a *app) hint(err error) string {
 	if errors.As(err, &own) {
 		return own.hint
 	}
-	if hint := hintRemedy(remedy.Of(err)); hint != "" {
+	help := remedy.Of(err)
+	if hint := hintRemedy(help); hint != "" {
+		if place := a.busPlace(); help.Kind == remedy.ListBuses && place != "" {
+			hint += "; it is " + place + " that names one"
+		}
 		return hint
 	}
 	return a.hintOfKind(err)
+}
+
+// busPlace is where a bus is named, if not on the command line.
+func (a *app) busPlace() string {
+	if a.cmd == nil || a.set.bus == "" {
+		return ""
+	}
+	return placeOf(a.cmd, "bus")
 }
 
 // hintOfKind is what helps with an error of which nothing but its kind is known.

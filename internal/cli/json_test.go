@@ -315,6 +315,10 @@ func (j *jsonTest) people() {
 	for _, user := range []string{"bob", "carol", "dave"} {
 		j.one("join", user, "join", os.Getenv("UNIBUS_SERVER"))
 	}
+	j.list("bus ls", exitDone, "bob", "bus", "ls")
+	j.one("bus rename", "bob", "bus", "rename", "local", "work")
+	j.one("bus use", "bob", "bus", "use", "work")
+	j.one("bus rm", "carol", "bus", "rm", "local", "--yes")
 	j.one("token", "bob", "token")
 	j.one("user show", "admin", "user", "show", "bob")
 	j.one("user set", "admin", "user", "set", "bob", "--name", "rob", "--expires", "40d")

@@ -45,7 +45,7 @@ func (s *session) operator() (*operator, error) {
 }
 
 // servers are where the bus's servers are, for who operates them as for everyone: where --server or --context
-// say, or else those that this identity joined.
+// say, or else those of the bus that --bus names, or that is in use.
 func (s *session) servers(ctx context.Context) (string, error) {
 	switch {
 	case s.set.server != "":
@@ -60,6 +60,7 @@ func (s *session) servers(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	o.Store = "" // which is not where servers are
 	known, err := unibus.Recall(ctx, o)
 	return known.Server, err
 }

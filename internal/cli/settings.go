@@ -136,6 +136,20 @@ func given(f *pflag.Flag) bool {
 	return f != nil && f.Changed && f.Value.String() != noBusID
 }
 
+// placeOf is where a setting has its value from that the command line does not give; empty when it has none from elsewhere.
+func placeOf(cmd *cobra.Command, name string) string {
+	f := cmd.Flags().Lookup(name)
+	if f == nil || f.Value.String() == "" || given(f) {
+		return ""
+	}
+	for _, variable := range variables(name) {
+		if os.Getenv(variable) != "" {
+			return variable
+		}
+	}
+	return configFile()
+}
+
 // variables are the environment variables of a setting, the first that is not empty deciding.
 func variables(name string) []string {
 	own := "UNIBUS_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))

@@ -161,7 +161,7 @@ func TestSettingsAreRead(t *testing.T) {
 	defer vouching.Close()
 	authority := b.write("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: vouching.Certificate().Raw})))
 	value := map[string][2]string{ // one that can be, and one that cannot
-		"bus": {strings.Repeat("b", 32), "x"}, "server": {"nats://127.0.0.1:1", "http://x"}, "timeout": {"3s", "banana"}, "output": {"json", "yaml"},
+		"bus": {"work", "a/b"}, "server": {"nats://127.0.0.1:1", "http://x"}, "timeout": {"3s", "banana"}, "output": {"json", "yaml"},
 		"quiet": {"true", "maybe"}, "verbose": {"true", "maybe"}, "no-color": {"true", "maybe"}, "external": {"true", "maybe"},
 		"listen": {"127.0.0.1:1", "4222"}, "http": {"127.0.0.1:1", "x"}, "cluster-listen": {"127.0.0.1:1", "x"}, "routes": {"127.0.0.1:1", "x"},
 		"max-rooms": {"7", "0"}, "replicas": {"3", "9"}, "sync": {"3s", "banana"}, "tls-ca": {authority, "x"},

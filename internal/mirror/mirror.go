@@ -137,9 +137,9 @@ func (l *Log) sync(ctx context.Context) error {
 func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
 	own := l.State().Head
 	switch {
-	case l.elsewhere() && head.Seq == 0: // as is right
+	case elsewhere(l) && head.Seq == 0: // as is right
 		return fmt.Errorf("log %s: %w: it is of another bus", l.id, store.ErrNotFound)
-	case l.elsewhere():
+	case elsewhere(l):
 		return l.broken("the log is of another bus")
 	case head.Seq == 0 && before.Seq > 0:
 		return l.rolledBack(ledger.Head{}, "the store denies the log that was verified up to entry %d", before.Seq)
@@ -160,7 +160,7 @@ func (l *Log) syncTo(ctx context.Context, before, head ledger.Head) error {
 
 // elsewhere reports whether what is pinned of the log was verified on another bus: who is in several, and names a room by
 // its id, may have gone to the wrong one, which is then no store that has lost it.
-func (l *Log) elsewhere() bool {
+func elsewhere(l *Log) bool {
 	s := l.State()
 	return s.Room != nil && s.Room.Bus != l.bus || s.Bus != nil && !l.bus.IsZero() && s.ID != l.bus
 }

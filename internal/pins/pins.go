@@ -1,7 +1,7 @@
 // Package pins keeps what one identity has verified, so that no store can later take it back: per
 // log the highest place and the folded state, the bus behind each server address, and the names
-// and subjects it has met (SPEC.md §4); of each stored room how far it has read, and what it had stored itself
-// (§6). One SQLite file per identity, which any number of its processes may have open.
+// and subjects it has met (SPEC.md §4); by which names it knows buses, and where they are; of each stored room how far it has
+// read, and what it had stored itself (§6). One SQLite file per identity, which any number of its processes may have open.
 //
 // It remembers; it decides nothing but whether what it is told contradicts what it remembers.
 //
