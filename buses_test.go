@@ -1,12 +1,15 @@
 package unibus_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/remedy"
 )
 
@@ -272,6 +275,30 @@ func TestTwoBusesAtOnce(t *testing.T) {
 	o := b.o
 	o.Bus = "home"
 	b.noneOf(o, rooms["work"].ID())
+}
+
+// TestTurnsOfBuses: whoever waits for one bus does not hold up those who go to another.
+func TestTurnsOfBuses(t *testing.T) {
+	b := newTwoBuses(t)
+	b.join(b.one, "work")
+	b.join(b.two, "home")
+	p, err := pins.Open(b.ctx, b.o.StateFile())
+	b.must(err)
+	defer p.Close()
+	ctx, cancel := context.WithCancel(b.ctx)
+	cancel()
+	for { // as long as there is a turn on the way to work
+		done, err := p.Turns.Of(b.one.alice.Bus()).Take(ctx, time.Hour, func() {})
+		if errors.Is(err, context.Canceled) {
+			break
+		}
+		b.must(err)
+		defer done()
+	}
+	b.goesTo(b.two, "home")
+	if b.told.has("waiting for a turn") {
+		t.Errorf("told %q", b.told.list)
+	}
 }
 
 // noneOf fails the test unless a room of the first bus is not found on another.

@@ -93,7 +93,10 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 			c.following.reconnected()
 		}
 	}}
-	if err := c.link.inTurn(ctx, func() error { return enter(ctx, c) }); err != nil {
+	if err = c.link.choose(ctx); err == nil {
+		err = c.link.inTurn(ctx, func() error { return enter(ctx, c) })
+	}
+	if err != nil {
 		_ = c.Close() // why it failed is said
 		return nil, err
 	}

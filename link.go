@@ -25,7 +25,8 @@ import (
 type link struct {
 	o         *Options
 	pins      *pins.Pins
-	makes     bool   // a store that is not there is made
+	makes     bool // a store that is not there is made
+	turns     *pins.Turns
 	connected func() // called when the connection stands again
 
 	bus     ID // that was logged in to
@@ -44,11 +45,24 @@ type past interface {
 	Stored(ctx context.Context, room ID) (*store.Stream, error)
 }
 
+// choose settles where to go.
+func (l *link) choose(ctx context.Context) error {
+	if err := l.o.choose(ctx, l.pins); err != nil {
+		return err
+	}
+	var there ID
+	address, err := l.o.address()
+	if err == nil { // else it is told when the store is opened, with what helps
+		if there, err = l.pins.Servers.Bus(ctx, address); err != nil {
+			return err
+		}
+	}
+	l.turns = l.pins.Turns.Of(there)
+	return nil
+}
+
 // open connects, and returns which bus is there.
 func (l *link) open(ctx context.Context) (ID, error) {
-	if err := l.o.choose(ctx, l.pins); err != nil {
-		return ID{}, err
-	}
 	if l.o.Store == "" {
 		return l.openService(ctx)
 	}

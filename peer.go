@@ -54,10 +54,10 @@ func tellKept(self *room.Self, e *ledger.Entry, age time.Duration, lost bool) {
 	self.Tell("entry %d of log %s, which you signed %v ago, was never answered, or was taken back, and is offered again: %s", e.Seq, e.Log, when, what)
 }
 
-// inTurn does what is costly, when not too many other processes of the identity are at it.
+// inTurn does what is costly, when not too many other processes of the identity that go to the same bus are at it.
 func (l *link) inTurn(ctx context.Context, do func() error) error {
 	atMost := patience.Turns * l.o.Timeout
-	done, err := l.pins.Turns.Take(ctx, atMost, func() {
+	done, err := l.turns.Take(ctx, atMost, func() {
 		l.o.tell("other processes of this identity are at work: waiting for a turn, at most %v", atMost)
 	})
 	if err != nil {

@@ -302,7 +302,7 @@ func TestBusesDamaged(t *testing.T) {
 	if _, err := p.Buses.Join(t.Context(), "nats://a:1", "work", "", UseIt); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.db.handles[durable].Exec(`DROP TRIGGER settings_updating; DROP TRIGGER settings_updated; UPDATE settings SET value = 'nats://evil:1' WHERE value = 'nats://a:1'`); err != nil {
+	if _, err := p.db.file.Exec(`DROP TRIGGER settings_updating; DROP TRIGGER settings_updated; UPDATE settings SET value = 'nats://evil:1' WHERE value = 'nats://a:1'`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Buses.All(t.Context()); !errors.Is(err, ErrDamaged) {

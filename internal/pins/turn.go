@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/unibus/unibus/internal/crypto"
 )
 
 // turns is how many processes of one identity have their turn at once.
@@ -18,10 +20,19 @@ const turns = 8
 const longWait = 3 * time.Second
 
 // Turns are what the processes of one identity have when they do what is costly: locks beside the file, of which each has
-// one at a time.
+// one at a time. Those that go to different buses have turns of their own (Of).
 type Turns struct {
 	path   string      // of the pins
 	waited atomic.Bool // in vain, so that nobody waits again
+}
+
+// Of are the turns of those who go to a bus: whoever waits for servers that do not answer holds up nobody on the way to
+// another bus. Those who do not know yet which one they go to share theirs.
+func (t *Turns) Of(bus crypto.ID) *Turns {
+	if bus.IsZero() {
+		return t
+	}
+	return &Turns{path: t.path + "." + bus.String()[:8]}
 }
 
 // Take waits until only a few other processes of this identity have their turn, and returns what ends this one: a hundred

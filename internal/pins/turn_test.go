@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
 )
 
 func quiet() {}
@@ -34,6 +36,11 @@ func TestTurn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		end()
+	}
+	if end, err := p.Turns.Of(crypto.ID{1}).Take(off, time.Hour, quiet); err != nil {
+		t.Errorf("of another bus, where nobody has a turn: %v", err)
+	} else {
 		end()
 	}
 	mine := make(chan error)
