@@ -53,7 +53,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.StringVar(&s.keys, "keys", "", "`FILE` of the service's keys, for serve (default service.nk in its data folder) and for nats:// stores")
 	f.StringVar(&s.identity, "identity", "", "identity `FILE` (default $XDG_CONFIG_HOME/unibus/identity.nk)")
 	f.StringVar(&s.state, "state", "", "`DIR` for what was verified (default $XDG_STATE_HOME/unibus)")
-	f.Var(newValue(&s.bus, parseBus), "bus", "the bus with this id, or joined by this name: go there, or insist that it is at the server (`ID|NAME`)")
+	f.Var(newValue(&s.bus, parseBus), "bus", "go to the bus with this `ID|NAME`, and insist that it is there")
 	f.Var(newDefault(&s.timeout, unibus.DefaultTimeout.String(), parsePositive), "timeout", "for each exchange with the server")
 	f.VarP(newDefault(&s.output, "text", parseOneOf("text", "json")), "output", "o", "text or json")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no notices")
