@@ -26,10 +26,10 @@ func TestAssurance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, lines, said, promised := map[string]bool{}, 0, map[string]bool{}, readme(t, filepath.Join(root, "README.md"))
+	named, lines, said, promised := map[string]bool{}, 0, map[string]bool{}, promisesIn(t, filepath.Join(root, "docs", "promises.md"))
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(line, " | ")
-		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| attack |") || strings.HasPrefix(line, "| the README says |") {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| attack |") || strings.HasPrefix(line, "| the promise |") {
 			continue
 		}
 		if lines++; len(cells) != 3 {
@@ -60,22 +60,22 @@ func TestAssurance(t *testing.T) {
 	}
 	for sentence := range promised {
 		if !said[sentence] {
-			t.Errorf("docs/assurance.md does not tell what is behind README's: %s", sentence)
+			t.Errorf("docs/assurance.md does not tell what is behind: %s", sentence)
 		}
 	}
 	if lines == 0 || len(promised) == 0 {
-		t.Error("docs/assurance.md, or what the README promises, has no lines")
+		t.Error("docs/assurance.md or docs/promises.md has no lines")
 	}
 }
 
-// What a sentence of the README is.
+// What a sentence of docs/promises.md is.
 const (
 	promise = iota + 1
 	noPromise
 )
 
-// readme are the sentences of what the README promises, and does not.
-func readme(t *testing.T, path string) map[string]int {
+// promisesIn are the sentences of what is promised, and what is not.
+func promisesIn(t *testing.T, path string) map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -85,7 +85,7 @@ func readme(t *testing.T, path string) map[string]int {
 	for heading, kind := range map[string]int{"## What it promises\n": promise, "## What it does not promise\n": noPromise} {
 		_, rest, ok := strings.Cut(string(text), heading)
 		if !ok {
-			t.Fatalf("the README has no %s", heading)
+			t.Fatalf("%s has no %s", path, heading)
 		}
 		section, _, _ := strings.Cut(rest, "\n## ")
 		for _, point := range strings.Split("\n"+section, "\n- ")[1:] {

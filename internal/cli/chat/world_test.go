@@ -85,7 +85,6 @@ type terminal struct {
 	events chan tea.Msg
 	quit   bool
 	ctx    context.Context // of what runs beside
-	result Result
 }
 
 // open begins a chat of alice's on a terminal of 80 columns and 24 lines.

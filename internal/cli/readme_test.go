@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/unibus/unibus/internal/freeport"
+)
+
+// TestReadme: the blocks of the README that lead from nothing to a message do that, pasted one after the other into each
+// shell there is.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "## From nothing to a message, in three blocks\n")
+	blocks := strings.Split(section, "```sh\n")
+	if !found || len(blocks) < 4 {
+		t.Fatal("the README has no three blocks")
+	}
+	var script strings.Builder
+	script.WriteString("set -e\n")
+	for _, block := range blocks[1:4] {
+		block, _, _ = strings.Cut(block, "```")
+		for line := range strings.Lines(block) {
+			if !strings.HasPrefix(line, "make install ") && !strings.HasPrefix(line, "export PATH=") { // this program is what is tested
+				script.WriteString(line)
+			}
+		}
+	}
+	script.WriteString("kill $!\nwait\n")
+	for _, shell := range []string{"bash", "dash", "zsh"} {
+		t.Run(shell, func(t *testing.T) { paste(t, shell, script.String()) })
+	}
+}
+
+// paste has a shell run a script that uses the default address, at another one.
+func paste(t *testing.T, shell, script string) {
+	path, err := exec.LookPath(shell)
+	if err != nil {
+		t.Skip(shell + " is not installed")
+	}
+	b := newTestBus(t)
+	address := freeport.Local()
+	t.Setenv("UNIBUS_LISTEN", address)
+	t.Setenv("UNIBUS_SERVER", "nats://"+address)
+	cmd := exec.CommandContext(t.Context(), path, "-c", strings.ReplaceAll(script, "127.0.0.1:4222", address))
+	cmd.Dir = b.dir
+	var told strings.Builder
+	cmd.Stderr = &told
+	out, err := cmd.Output()
+	if err != nil || !strings.HasSuffix(string(out), "\ndisk full on db1\nlooking\n") {
+		t.Errorf("%v\n%s\n%s", err, out, told.String())
+	}
+}
