@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,10 +19,42 @@ import (
 
 // shells are those completion scripts exist for.
 var shells = map[string]func(root *cobra.Command, w io.Writer) error{
-	"bash":       func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+	"bash":       bashCompletion,
 	"zsh":        func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) },
 	"fish":       func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) },
 	"powershell": func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) },
+}
+
+// bashWords is the one place where what cobra writes for bash calls the package bash-completion, which not everybody has.
+// Without it the words are those between spaces, up to the cursor: bash itself would divide them at = and :, too.
+const (
+	bashWords    = `    _get_comp_words_by_ref "$@" cur prev words cword`
+	bashOwnWords = `    if declare -F _get_comp_words_by_ref >/dev/null; then
+        _get_comp_words_by_ref "$@" cur prev words cword
+        return
+    fi
+    local line=${COMP_LINE:0:COMP_POINT}
+    read -ra words <<<"${line}"
+    if [[ ${line} == *[[:space:]] ]]; then
+        words+=("")
+    fi
+    cword=$((${#words[@]} - 1))
+    cur=${words[cword]}
+    prev=${words[cword-1]}`
+)
+
+// bashCompletion writes the script for bash.
+func bashCompletion(root *cobra.Command, w io.Writer) error {
+	var b strings.Builder
+	if err := root.GenBashCompletionV2(&b, true); err != nil {
+		return err
+	}
+	before, after, found := strings.Cut(b.String(), bashWords)
+	if !found {
+		return fmt.Errorf("what cobra writes for bash has no %q", bashWords)
+	}
+	_, err := io.WriteString(w, before+bashOwnWords+after)
+	return err
 }
 
 // newCompletion makes completion, for the shells that cobra knows.
@@ -78,12 +112,16 @@ func (o completer) offer(cmd *cobra.Command, prefix string, list func(ctx contex
 	}
 	var out []string
 	for _, s := range all {
-		if strings.HasPrefix(s, prefix) {
+		if strings.HasPrefix(s, prefix) && inert.MatchString(s) {
 			out = append(out, s)
 		}
 	}
 	return out, done
 }
+
+// inert are words in which no shell finds anything to do. Others are not offered: a shell puts what it is offered on the line
+// as it is, and bash even runs what it finds there when it completes the next word. Anyone may give a room such a subject.
+var inert = regexp.MustCompile(`^[A-Za-z0-9_.:/@%+,][A-Za-z0-9_.:/@%+,-]*$`)
 
 // anyBus offers the names of the buses that are known, without asking any of them.
 func (o completer) anyBus(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {

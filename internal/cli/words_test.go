@@ -227,6 +227,12 @@ func (w *wordsTest) completions() {
 	w.says(exitDone, "admin", "__complete sub ops --since _", "yesterday\n")
 	w.says(exitDone, "admin", "__complete pub r --ack _", "none\n")
 	w.says(exitDone, "nobody", "__complete sub o", ":4\n")
+	for _, subject := range []string{"o$(touch${IFS}x)", "o`id`", "o;id", "o'", "o\"", "o&", "o|", "o{a,b}", "o~", "o!", "o#", "o\\", "-evil"} {
+		w.must(exitDone, "admin", "room", "create", "--", subject)
+		if offered := w.must(exitDone, "admin", "__complete", "sub", subject[:1]); strings.Contains(offered, subject) {
+			w.t.Errorf("%s is offered to shells: %q", subject, offered)
+		}
+	}
 	w.says(exitDone, "admin", "completion fish", "complete -c unibus")
 	w.says(exitDone, "admin", "help user add", "--skip-existing")
 	w.says(exitDone, "admin", "user", "Available Commands")
