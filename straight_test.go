@@ -182,7 +182,10 @@ func TestAnotherBus(t *testing.T) {
 	s.fails(err, unibus.ErrIntegrity, "it is the bus "+s.alice.Bus().String(), remedy.None)
 	o.Bus = "rubbish"
 	_, err = unibus.Connect(s.ctx, o)
-	s.fails(err, unibus.ErrInvalid, "rubbish", remedy.None)
+	s.fails(err, unibus.ErrNotFound, "rubbish", remedy.ListBuses)
+	o.Bus = "no name"
+	_, err = unibus.Connect(s.ctx, o)
+	s.fails(err, unibus.ErrInvalid, "no name", remedy.None)
 
 	s.must(s.alice.Close())
 	s.must(other.alice.Close())
