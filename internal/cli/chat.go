@@ -44,7 +44,7 @@ const maxNotices = 16
 func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 	a := t.a
 	if !isTerminal(a.in) || !a.out.terminal {
-		return hinted(usage("chat needs a terminal to show rooms on, and to be typed at"), "without one: unibus sub ROOM, and unibus pub ROOM")
+		return hinted(usage("chat needs a terminal to show rooms on, and to be typed at"), hintNoScreen)
 	}
 	notices := make(chan string, maxNotices)
 	a.elsewhere = func(text string) {

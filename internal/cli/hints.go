@@ -128,6 +128,7 @@ const hintLook = "; what is there: unibus doctor"
 const (
 	// Of the command line and the settings.
 	hintServer         = "unibus serve prints where its clients connect: nats://HOST:PORT#BUSID, for unibus join; --server takes what is before the #"
+	hintNoScreen       = "without one: unibus sub ROOM, and unibus pub ROOM"
 	hintThroughService = "without --store everything goes through the service"
 	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
 	hintSettings       = "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help"

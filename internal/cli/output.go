@@ -98,7 +98,7 @@ func (o *output) encode(v any) error {
 	}
 	for _, r := range line.String() {
 		var err error
-		if r == '\n' || shown.Hidden(r) {
+		if r == '\n' || !shown.Hidden(r) {
 			_, err = o.WriteRune(r)
 		} else {
 			for _, u := range utf16.Encode([]rune{r}) {
