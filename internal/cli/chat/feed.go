@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -21,6 +22,8 @@ type feed struct {
 	reading context.Context // ends with the screen
 	stop    context.CancelFunc
 	work    sync.WaitGroup // what reads
+
+	listing atomic.Bool // somebody finds out which rooms there are
 
 	mu      sync.Mutex
 	early   []unibus.Notice           // came before there was a screen; nil from then on
@@ -113,8 +116,12 @@ func beginning(m unibus.Message) message {
 	return out
 }
 
-// list is the command that finds the rooms that there are to see.
+// list is the command that finds the rooms that there are to see; nothing comes of it while it is under way already.
 func (f *feed) list() tea.Msg {
+	if f.listing.Swap(true) {
+		return nil
+	}
+	defer f.listing.Store(false)
 	var rooms []*unibus.Room
 	seen := map[unibus.ID]bool{}
 	add := func(r *unibus.Room) {
@@ -149,31 +156,37 @@ func (f *feed) list() tea.Msg {
 func (f *feed) past(r *unibus.Room, last int) tea.Cmd {
 	return func() tea.Msg {
 		p := past{room: r.ID(), asked: last}
-		if p.entries, p.err = r.Log(f.reading); p.err != nil || !r.Info().Policy.Stored() {
-			return p
-		}
-		var mu sync.Mutex
-		s, err := r.Subscribe(f.reading, unibus.SubscribeOptions{Last: last, End: true, Parts: true, Notice: func(n unibus.Notice) {
-			mu.Lock()
-			defer mu.Unlock()
-			p.notices = append(p.notices, n)
-		}})
-		if err != nil {
-			p.err = err
-			return p
-		}
-		for m, err := range s.Messages() {
-			if err != nil {
-				p.err = err
-				break
-			}
-			p.messages = append(p.messages, beginning(m))
-		}
-		if err := s.Close(); p.err == nil {
-			p.err = err
+		if p.entries, p.err = r.Log(f.reading); p.err == nil && r.Info().Policy.Stored() {
+			p.messages, p.notices, p.err = f.stored(r, last)
 		}
 		return p
 	}
+}
+
+// stored reads the last messages that a room has stored.
+func (f *feed) stored(r *unibus.Room, last int) (messages []message, _ []unibus.Notice, err error) {
+	var mu sync.Mutex
+	var notices []unibus.Notice
+	s, err := r.Subscribe(f.reading, unibus.SubscribeOptions{Last: last, End: true, Parts: true, Notice: func(n unibus.Notice) {
+		mu.Lock()
+		defer mu.Unlock()
+		notices = append(notices, n)
+	}})
+	if err != nil {
+		return nil, nil, err
+	}
+	for m, broken := range s.Messages() {
+		if err = broken; err != nil {
+			break
+		}
+		messages = append(messages, beginning(m))
+	}
+	if ended := s.Close(); err == nil {
+		err = ended
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return messages, notices, err
 }
 
 // log is the command that reads a room's log.

@@ -13,6 +13,7 @@ var keys = [][2]string{
 	{"alt+enter, ctrl+j", "a new line in a message; what is pasted keeps its own"},
 	{"tab, shift+tab", "the next room, the one before"},
 	{"page up, page down", "further into the past, and back; the past is read on as far as it goes"},
+	{"up, down", "a line into the past, and back, while what you write has one line"},
 	{"esc", "back to what is new; ends a search"},
 	{"ctrl+f", "search: enter or up for an older match, down for a newer one"},
 	{"ctrl+r", "take a message that was not stored back into the line"},
@@ -56,6 +57,11 @@ func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 		return m.turn(-1)
 	case "pgup", "pgdown", "esc":
 		return m.scroll(name)
+	case "up", "down":
+		if m.line.LineCount() == 1 {
+			return m.scroll(name)
+		}
+		return m.line.write(k)
 	default:
 		return m.writing(k, name)
 	}
@@ -98,7 +104,8 @@ func (m *model) scroll(key string) tea.Cmd {
 		return nil
 	}
 	page := max(m.layout().textHeight()-1, 1)
-	to := map[string]int{"pgup": m.on.offset + page, "pgdown": m.on.offset - page, "esc": 0}[key]
+	at := m.on.offset
+	to := map[string]int{"pgup": at + page, "pgdown": at - page, "up": at + 1, "down": at - 1, "esc": 0}[key]
 	if m.on.scroll(m.layout(), to) {
 		return m.more(m.on)
 	}

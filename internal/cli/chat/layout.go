@@ -1,5 +1,7 @@
 package chat
 
+import "github.com/unibus/unibus/internal/cli/shown"
+
 // What a screen is made of: a title, the list of rooms if there are several, what is said, the members if they are asked
 // for, a rule with what is to be known, the line that is written, and the keys.
 
@@ -99,7 +101,7 @@ func (r *room) beginning(width int) []string {
 	case r.whole:
 		text = "— the beginning of what is stored —"
 	case r.asked >= maxPast:
-		text = "— for what is older: unibus sub " + r.Subject() + " --all —"
+		text = "— for what is older: unibus sub " + shown.Text(r.Subject()) + " --all —"
 	default:
 		return nil
 	}

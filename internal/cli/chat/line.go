@@ -3,6 +3,8 @@ package chat
 import (
 	"charm.land/bubbles/v2/textarea"
 	tea "charm.land/bubbletea/v2"
+
+	"github.com/unibus/unibus/internal/cli/shown"
 )
 
 // line is where one writes: a message, or while somebody searches what is looked for.
@@ -50,7 +52,7 @@ func (l *line) turnTo(r *room) {
 	l.search = nil
 	l.Placeholder = r.readOnly()
 	if l.Placeholder == "" {
-		l.Placeholder = "write to " + r.Subject()
+		l.Placeholder = "write to " + shown.Text(r.Subject())
 	}
 	l.set(r.draft)
 }
@@ -66,5 +68,5 @@ func (l *line) beginSearch(r *room) {
 	r.draft = l.Value()
 	l.search = &search{up: true}
 	l.Reset()
-	l.Placeholder = "search in " + r.Subject()
+	l.Placeholder = "search in " + shown.Text(r.Subject())
 }

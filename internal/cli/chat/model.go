@@ -33,6 +33,8 @@ type model struct {
 	width, height int
 	members, help bool // are shown
 
+	strays []message // of rooms that are not known yet
+
 	status string // the last that is to be known
 	looks  int
 	number int   // of the last message that was written
@@ -105,6 +107,9 @@ func (m *model) take(event tea.Msg) tea.Cmd {
 // list takes in which rooms there are.
 func (m *model) list(e listed) tea.Cmd {
 	m.put(e.rooms)
+	strays := m.strays
+	m.strays = nil
+	_ = m.receive(arrived{strays}) // those that stay wait for the next list
 	switch {
 	case e.err != nil:
 		m.status = "not every room could be opened: " + e.err.Error()
@@ -142,14 +147,17 @@ func (m *model) more(r *room) tea.Cmd {
 	return m.feed.past(r.Room, min(max(m.last, 2*r.asked), maxPast))
 }
 
-// receive takes messages that came. Those of a room that is not known yet are read again when it is.
+// maxStrays is how many messages wait until it is known which rooms there are.
+const maxStrays = 1024
+
+// receive takes messages that came. Those of a room that is not known yet wait until it is.
 func (m *model) receive(e arrived) (then tea.Cmd) {
 	by := map[*room][]message{}
 	for _, one := range e.messages {
 		if r := m.room(one.Room); r != nil {
 			by[r] = append(by[r], one)
-		} else {
-			then = m.feed.list
+		} else if then = m.feed.list; len(m.strays) < maxStrays {
+			m.strays = append(m.strays, one)
 		}
 	}
 	for r, messages := range by {
