@@ -1,6 +1,7 @@
 package unibus_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -108,4 +109,17 @@ func TestSyncUsers(t *testing.T) {
 	s.must(err)
 	swapped.Revoke = nil
 	s.fails(swapped.Apply(s.ctx, s.alice), unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
+
+	// Where no admin would be left nothing is done: not the additions, either, that would come first.
+	_, late := s.user("late")
+	headless, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{late})
+	s.must(err)
+	s.fails(headless.Apply(s.ctx, s.alice), unibus.ErrDenied, "the last admin", remedy.None)
+	if _, err := s.alice.User(s.ctx, late.Key.String()); !errors.Is(err, unibus.ErrNotFound) {
+		t.Errorf("somebody was added: %v", err)
+	}
+	late.Admin = true
+	headed, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{late})
+	s.must(err)
+	s.must(headed.Apply(s.ctx, s.alice))
 }

@@ -14,7 +14,8 @@ type UserDiff struct {
 	Rename []Renaming
 	Revoke []User // whom the list does not have
 
-	taken map[string]User // the names on the allowlist, and whose they are
+	taken  map[string]User // the names on the allowlist, and whose they are
+	admins int             // on the allowlist
 }
 
 // Renaming is a user who is to be called otherwise.
@@ -36,6 +37,9 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	for _, u := range on {
 		if u.Active {
 			there[u.Key], d.taken[u.Name] = u, u
+			if u.Role == RoleAdmin {
+				d.admins++
+			}
 		}
 	}
 	wanted, names := map[PublicKey]bool{}, map[string]bool{}
@@ -66,11 +70,31 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	return d, nil
 }
 
-// Check is ErrExists when the names of the difference cannot be given one after the other: people are to have each other's, or
-// one is that of somebody who keeps it. It changes nothing, and asks nobody.
+// Check says what is against making the difference none: ErrDenied when no admin would be left, ErrExists when the names
+// cannot be given one after the other, since people are to have each other's, or one is that of somebody who keeps it. It
+// changes nothing, and asks nobody.
 func (d *UserDiff) Check() error {
-	_, err := d.rounds()
+	_, err := d.plan()
 	return err
+}
+
+// plan is rounds, of a difference that can be made none.
+func (d *UserDiff) plan() ([][]Renaming, error) {
+	revoked, added := 0, 0
+	for _, u := range d.Revoke {
+		if u.Role == RoleAdmin {
+			revoked++
+		}
+	}
+	for _, u := range d.Add {
+		if u.Admin {
+			added++
+		}
+	}
+	if revoked > 0 && revoked >= d.admins+added {
+		return nil, fmt.Errorf("%w: the last admin cannot be revoked", ErrDenied)
+	}
+	return d.rounds()
 }
 
 // rounds are the renamings in an order in which each name is free when its turn comes: a name that another gives up is free in
@@ -113,7 +137,7 @@ func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
 // revokes the caller, if that is to be. Its kinds of errors are those of RevokeUsers, SetUsers and AddUsers; with that of
 // Check nothing is done. What was done before stays done, and the next CompareUsers finds the rest.
 func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
-	rounds, err := d.rounds()
+	rounds, err := d.plan()
 	if err != nil {
 		return err
 	}

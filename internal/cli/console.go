@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/progress"
@@ -40,31 +37,6 @@ func (c *console) notice(format string, args ...any) {
 
 // interactive reports whether a person is there who can be asked: one who can type, and sees the question.
 func (c *console) interactive() bool { return isTerminal(c.in) && c.err.terminal }
-
-// confirm returns nil when the person says yes, or --yes did. It is a usage error where nobody can be asked: what cannot be
-// undone is not done because no one was there to say no.
-func (c *console) confirm(question string) error {
-	if c.set.yes {
-		return nil
-	}
-	if !c.interactive() {
-		return usage("%s: without a terminal this needs --yes", question)
-	}
-	c.err.print("%s? [y/N] ", question)
-	var answer string
-	if _, err := fmt.Fscanln(c.in, &answer); err != nil && !errors.Is(err, io.EOF) || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
-		return errors.New("not confirmed")
-	}
-	return nil
-}
-
-// confirmOnTerminal is confirm for what can be undone: where nobody can be asked it counts as confirmed.
-func (c *console) confirmOnTerminal(question string) error {
-	if !c.interactive() {
-		return nil
-	}
-	return c.confirm(question)
-}
 
 // progress shows a bar on a terminal while work is done, and returns the work's error.
 func (c *console) progress(what string, work func(admin.Progress) error) error {

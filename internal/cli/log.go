@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -209,17 +210,21 @@ func joinBusFlag(root *cobra.Command, args []string) []string {
 		return args
 	}
 	// What follows -- is no flag, and what follows --bus is an id unless it is a flag.
-	var out []string
-	for i := 0; i < len(args); i++ {
-		if args[i] == "--" {
-			return append(out, args[i:]...)
-		}
-		if args[i] == "--bus" && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+	var out, rest []string
+	for i := 0; i < len(args) && rest == nil; i++ {
+		switch {
+		case args[i] == "--":
+			rest = args[i:]
+		case args[i] == "--bus" && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-"):
 			out = append(out, "--bus="+args[i+1])
 			i++
-			continue
+		default:
+			out = append(out, args[i])
 		}
-		out = append(out, args[i])
 	}
-	return out
+	// Beside one that names a bus, one that stands alone has nothing to add, and would not be the last word.
+	if slices.ContainsFunc(out, func(arg string) bool { return strings.HasPrefix(arg, "--bus=") }) {
+		out = slices.DeleteFunc(out, func(arg string) bool { return arg == "--bus" })
+	}
+	return append(out, rest...)
 }

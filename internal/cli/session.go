@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +30,49 @@ type session struct {
 const quickTimeout = time.Second
 
 // interrupted reports whether the command was told to end.
-func (s *session) interrupted() bool { return s.cmd != nil && s.cmd.Context().Err() != nil }
+func (s *session) interrupted() bool { return s.context().Err() != nil }
+
+// confirm returns nil when the person says yes, or --yes did. It is a usage error where nobody can be asked: what cannot be
+// undone is not done because no one was there to say no.
+func (s *session) confirm(question string) error {
+	if s.set.yes {
+		return nil
+	}
+	if !s.interactive() {
+		return usage("%s: without a terminal this needs --yes", question)
+	}
+	s.err.print("%s? [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() { // what reads a terminal cannot be told to end: it ends with the process
+		line, _ := bufio.NewReader(s.in).ReadString('\n') // an end without a line is a no
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-s.context().Done():
+		return s.context().Err()
+	case line := <-answer:
+		if strings.EqualFold(line, "y") || strings.EqualFold(line, "yes") {
+			return nil
+		}
+		return errors.New("not confirmed")
+	}
+}
+
+// confirmOnTerminal is confirm for what can be undone: where nobody can be asked it counts as confirmed.
+func (s *session) confirmOnTerminal(question string) error {
+	if !s.interactive() {
+		return nil
+	}
+	return s.confirm(question)
+}
+
+// context is that of the command that runs.
+func (s *session) context() context.Context {
+	if s.cmd == nil {
+		return context.Background()
+	}
+	return s.cmd.Context()
+}
 
 // endLine ends the line of a terminal on which the ^C stands that told the command to end, once.
 func (s *session) endLine() {

@@ -123,7 +123,7 @@ func TestTerminal(t *testing.T) {
 	}{
 		{"sub", seeSub}, {"narrow", seeNarrow}, {"colours", seeColours}, {"piped", seePiped}, {"hostile", seeHostile},
 		{"typing", seeTyping}, {"typing interrupted", seeTypingInterrupted}, {"progress", seeProgress}, {"background", seeBackground},
-		{"error", seeError}, {"doctor", seeDoctor}, {"rooms", seeRooms},
+		{"asked", seeAsked}, {"error", seeError}, {"doctor", seeDoctor}, {"rooms", seeRooms},
 	} {
 		t.Run(scene.name, func(t *testing.T) { scene.see(t, b) })
 	}
@@ -345,6 +345,31 @@ func seeBackground(t *testing.T, b *testBus) {
 	p.waits("in the foreground: true")
 	p.types("foreground & wait $!")
 	p.waits("in the foreground: false")
+}
+
+// seeAsked: who is asked may say no by any other word than yes, of which nothing is left for the shell, or end it with ^C.
+func seeAsked(t *testing.T, b *testBus) {
+	b.roomOf("asked")
+	p := b.sitDown(t, "admin", 80)
+	p.types("unibus room archive asked")
+	p.waits("[y/N]")
+	p.types("echo hi")
+	p.waits("not confirmed")
+	p.types("unibus room archive asked")
+	p.must(p.AwaitScreen(p.ctx, "being asked again", func(screen string) bool { return strings.Count(screen, "[y/N]") == 2 }))
+	p.presses("C-c")
+	p.waitsForPrompt()
+	p.types("echo $?")
+	p.waits("130")
+	p.sees(`
+$ unibus room archive asked
+archive asked for good? [y/N] echo hi
+unibus: not confirmed
+$ unibus room archive asked
+archive asked for good? [y/N] ^C
+$ echo $?
+130
+$`)
 }
 
 // seeError: an error is a line, and what helps is another one that can be pasted.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -90,6 +91,9 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 		rows = append(rows, []string{"+", u.Name, u.Key.String()})
 	}
 	if err := d.Check(); err != nil {
+		if errors.Is(err, unibus.ErrDenied) {
+			return hinted(err, hintKeepAdmin)
+		}
 		return hinted(err, hintNameKept)
 	}
 	show := func() error {
