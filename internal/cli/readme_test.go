@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/unibus/unibus/internal/freeport"
@@ -33,13 +34,13 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	script.WriteString("kill $!\nwait\n")
-	for _, shell := range []string{"bash", "dash", "zsh"} {
-		t.Run(shell, func(t *testing.T) { paste(t, shell, script.String()) })
+	for shell, args := range map[string][]string{"bash": {"--norc", "--noprofile", "-i"}, "dash": {"-i"}, "zsh": {"-f", "-i"}} {
+		t.Run(shell, func(t *testing.T) { paste(t, shell, args, script.String()) })
 	}
 }
 
-// paste has a shell run a script that uses the default address, at another one.
-func paste(t *testing.T, shell, script string) {
+// paste has a shell take a script as it takes what is typed, at another address than the default one, which it is for.
+func paste(t *testing.T, shell string, args []string, script string) {
 	path, err := exec.LookPath(shell)
 	if err != nil {
 		t.Skip(shell + " is not installed")
@@ -48,7 +49,9 @@ func paste(t *testing.T, shell, script string) {
 	address := freeport.Local()
 	t.Setenv("UNIBUS_LISTEN", address)
 	t.Setenv("UNIBUS_SERVER", "nats://"+address)
-	cmd := exec.CommandContext(t.Context(), path, "-c", strings.ReplaceAll(script, "127.0.0.1:4222", address))
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Stdin = strings.NewReader(strings.ReplaceAll(script, "127.0.0.1:4222", address))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // or it would take the terminal of whoever runs the tests
 	cmd.Dir = b.dir
 	var told strings.Builder
 	cmd.Stderr = &told
