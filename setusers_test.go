@@ -109,8 +109,11 @@ func TestSyncUsers(t *testing.T) {
 	s.must(err)
 	swapped.Revoke = nil
 	s.fails(swapped.Apply(s.ctx, s.alice), unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
+}
 
-	// Where no admin would be left nothing is done: not the additions, either, that would come first.
+// TestSyncKeepsAdmin: where no admin would be left nothing is done: not the additions, either, that would come first.
+func TestSyncKeepsAdmin(t *testing.T) {
+	s := newStraight(t)
 	_, late := s.user("late")
 	headless, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{late})
 	s.must(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
@@ -55,8 +56,13 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 	}
 	var result chat.Result
 	err := a.with(ctx, func(c *unibus.Client) error {
+		name, err := t.busName(ctx, c)
+		if err != nil {
+			return err
+		}
 		view, err := chat.New(ctx, c, chat.Options{
-			In: a.in, Out: a.out.raw, Environ: os.Environ(), Plain: a.out.plain, Last: t.last, Rooms: rooms, Timeout: max(a.set.timeout, minClosing),
+			Bus: name,
+			In:  a.in, Out: a.out.raw, Environ: os.Environ(), Plain: a.out.plain, Last: t.last, Rooms: rooms, Timeout: max(a.set.timeout, minClosing),
 			Waiting: func(n int) {
 				a.err.print("waiting until %s stored; ctrl+c ends at once\n", english.PluralWord(n, "the last message is", fmt.Sprintf("%d messages are", n)))
 			},
@@ -70,6 +76,19 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 	a.elsewhere = nil
 	t.tell(result)
 	return err
+}
+
+// busName is the name of the bus, if this identity knows others as well.
+func (t *chatCommand) busName(ctx context.Context, c *unibus.Client) (string, error) {
+	o, err := t.a.known()
+	if err != nil {
+		return "", err
+	}
+	buses, err := unibus.Buses(ctx, o)
+	if n := slices.IndexFunc(buses, func(b unibus.KnownBus) bool { return b.Bus == c.Bus() }); err == nil && n >= 0 && len(buses) > 1 {
+		return buses[n].Name, nil
+	}
+	return "", err
 }
 
 // tell says what came of the chat.

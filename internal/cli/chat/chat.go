@@ -32,6 +32,7 @@ type Options struct {
 	// invited to later.
 	Rooms []string
 
+	Bus     string        // the name of the bus, if it is worth telling
 	Timeout time.Duration // how long what is not acknowledged is waited for at the end
 	Waiting func(n int)   // told how many messages that is, once the screen is gone; not if none
 }
@@ -76,9 +77,11 @@ func (c *Chat) Run(ctx context.Context, notices <-chan string) (Result, error) {
 	if c.o.Plain {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
-	p := tea.NewProgram(newModel(c.feed, c.o.Last), options...)
+	m := newModel(c.feed, c.o.Last)
+	m.bus = c.o.Bus
+	p := tea.NewProgram(m, options...)
 	c.feed.begin(p.Send, notices)
-	last, err := p.Run()
+	_, err := p.Run()
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil // as it was told to; the caller knows
 	}
@@ -92,7 +95,7 @@ func (c *Chat) Run(ctx context.Context, notices <-chan string) (Result, error) {
 	waiting, cancel := context.WithTimeout(waiting, c.o.Timeout)
 	defer cancel()
 	r := c.feed.end(waiting)
-	if m, ok := last.(*model); ok && r.Reading == nil {
+	if r.Reading == nil {
 		r.Reading = m.ended
 	}
 	return r, err

@@ -186,6 +186,64 @@ func TestChanges(t *testing.T) {
 	c.end()
 }
 
+// TestEnded: who may read no more is told so, in words that stay and that a narrow screen has whole.
+func TestEnded(t *testing.T) {
+	w := newWorld(t)
+	_, bobs := w.room("ops")
+	_ = bobs
+	w.must(w.alice.SetUsers(w.ctx, unibus.UserChange{Key: w.bob.Key(), Role: unibus.RoleAdmin}))
+	c := w.open(200)
+	c.event(tea.WindowSizeMsg{Width: 44, Height: 24})
+	c.see("alice invited bob")
+	w.must(w.bob.RevokeUsers(w.ctx, "gone", w.alice.Key()))
+	c.see("nothing more is read")
+	c.see("begin another when that is mended")
+	for range statusStays + 2 {
+		c.event(looked{})
+	}
+	if screen := c.screen(); !strings.Contains(screen, "── nothing more is read") {
+		t.Errorf("it is forgotten:\n%s", screen)
+	}
+	c.end()
+	if !errors.Is(c.m.ended, unibus.ErrDenied) {
+		t.Errorf("it ended with %v", c.m.ended)
+	}
+}
+
+// TestNews: one gets to the rooms with something new at once, is told what is about no room, and for a while only.
+func TestNews(t *testing.T) {
+	w := newWorld(t)
+	for _, subject := range []string{"r1", "r2", "r9"} {
+		w.room(subject)
+	}
+	_, bobs := w.room("r10")
+	c := w.open(200)
+	c.m.bus = "work"
+	c.see("work ") // the bus
+	if screen := c.screen(); strings.Index(screen, "r9") > strings.Index(screen, "r10") {
+		t.Errorf("r10 stands before r9:\n%s", screen)
+	}
+	c.press("ctrl+n")
+	c.see("nothing is new in other rooms")
+	w.must(bobs.Publish(w.ctx, []byte("hello")))
+	c.see("r10             1")
+	c.press("ctrl+n")
+	c.see("bob hello")
+	c.event(told{"connection lost"})
+	c.see("── connection lost")
+	c.see("· connection lost")
+	c.until("forget it", func(screen string) bool {
+		c.event(looked{})
+		return !strings.Contains(screen, "── connection lost")
+	})
+	c.typed("/quit")
+	c.press("enter")
+	c.until("end", func(string) bool { return c.quit })
+	if r := c.end(); r.Sent != 0 {
+		t.Error("/quit was sent")
+	}
+}
+
 // TestFindings: what breaks a promise is said once, and marks the room where it is not on the screen.
 func TestFindings(t *testing.T) {
 	w := newWorld(t)

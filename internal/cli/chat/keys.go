@@ -1,37 +1,46 @@
 package chat
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // keys are those of a chat, as its help tells them. What is not among them is for the place where one writes.
 var keys = [][2]string{
 	{"enter", "send"},
-	{"alt+enter, ctrl+j", "a new line in a message; what is pasted keeps its own"},
+	{"alt+enter, ctrl+j", "a new line; what is pasted keeps its own"},
 	{"tab, shift+tab", "the next room, the one before"},
-	{"page up, page down", "further into the past, and back; the past is read on as far as it goes"},
-	{"up, down", "a line into the past, and back, while what you write has one line"},
+	{"ctrl+n", "the next room with something new"},
+	{"page up, page down", "further into the past, as far as it goes, and back"},
+	{"up, down", "a line at a time, while the message has one line"},
 	{"esc", "back to what is new; ends a search"},
-	{"ctrl+f", "search: enter or up for an older match, down for a newer one"},
-	{"ctrl+r", "take a message that was not stored back into the line"},
+	{"ctrl+f", "search: enter or up for an older match, down for a newer"},
+	{"ctrl+r", "take a message that was not stored back"},
 	{"f2, ctrl+o", "members and their roles"},
-	{"f1, ctrl+g", "this help"},
-	{"ctrl+c", "end; what was sent is waited for"},
+	{"f1, ctrl+g", "this help; any key ends it"},
+	{"ctrl+z", "back to the shell for a while: fg"},
+	{"ctrl+c, /quit", "end; ctrl+d does it, too, while nothing is written"},
 }
 
 // helpText are all keys, and what the marks of messages mean.
-var helpText = func() (lines []string) {
-	for _, k := range keys {
-		lines = append(lines, "  "+fill(k[0], 20)+k[1])
+func helpText(width int) (lines []string) {
+	add := func(head, text string) {
+		indent := strings.Repeat(" ", ansi.StringWidth(head))
+		for part := range strings.SplitSeq(ansi.Wrap(text, max(width-len(indent), 10), ""), "\n") {
+			lines = append(lines, head+part)
+			head = indent
+		}
 	}
-	return append(lines, "",
-		"  A message of yours is sealed when it is encrypted, signed and on its way,",
-		"  and stored when the server has said so. Lines with ! are findings: they",
-		"  break a promise, and unibus verify says more.", "", "  Any key ends this help.")
-}()
+	for _, k := range keys {
+		add(" "+fill(k[0], 19), k[1])
+	}
+	add(" ", "A message of yours is sealed when it is encrypted, signed and on its way, and stored when the server has said so. Lines with ! are findings, which break a promise: unibus verify.")
+	return lines
+}
 
 // press takes a key.
 func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
@@ -51,9 +60,16 @@ func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 		m.help = true
 	case "f2", "ctrl+o":
 		m.members = !m.members
-	case "tab", "ctrl+n", "alt+down":
+	case "ctrl+z":
+		return tea.Suspend
+	case "ctrl+n":
+		if r := m.news(); r != nil {
+			return m.show(r)
+		}
+		m.status = "nothing is new in other rooms"
+	case "tab", "alt+down":
 		return m.turn(1)
-	case "shift+tab", "ctrl+p", "alt+up":
+	case "shift+tab", "alt+up":
 		return m.turn(-1)
 	case "pgup", "pgdown", "esc":
 		return m.scroll(name)
@@ -67,6 +83,9 @@ func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 	}
 	return nil
 }
+
+// quits are what people type who are used to other chats: it is never sent.
+var quits = []string{"/quit", "/exit", "/q"}
 
 // turn goes on to another room.
 func (m *model) turn(by int) tea.Cmd {
@@ -90,6 +109,8 @@ func (m *model) writing(k tea.KeyPressMsg, name string) tea.Cmd {
 		} else {
 			m.status = "everything that you wrote here is stored, or on its way"
 		}
+	case name == "enter" && slices.Contains(quits, strings.TrimSpace(m.line.Value())):
+		return tea.Quit
 	case name == "enter":
 		m.send()
 	default:

@@ -36,9 +36,11 @@ type model struct {
 	strays []message // of rooms that are not known yet
 
 	status string // the last that is to be known
+	since  int    // the look at which it came
 	looks  int
-	number int   // of the last message that was written
-	ended  error // why nothing more is read; nil: more is
+	bus    string // its name, if that is worth telling
+	number int    // of the last message that was written
+	ended  error  // why nothing more is read; nil: more is
 }
 
 // newModel is an empty screen.
@@ -47,16 +49,17 @@ func newModel(f *feed, last int) *model {
 }
 
 // Init has the rooms listed, and begins to look at them.
-func (m *model) Init() tea.Cmd { return tea.Batch(m.feed.list, m.later()) }
+func (m *model) Init() tea.Cmd { return tea.Batch(m.feed.list, later(m.pause)) }
 
 // later is the command that says when to look again.
-func (m *model) later() tea.Cmd {
-	return tea.Tick(m.pause, func(time.Time) tea.Msg { return looked{} })
+func later(pause time.Duration) tea.Cmd {
+	return tea.Tick(pause, func(time.Time) tea.Msg { return looked{} })
 }
 
 // Update takes what happened.
 func (m *model) Update(event tea.Msg) (tea.Model, tea.Cmd) {
 	var then tea.Cmd
+	before := m.status
 	switch e := event.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = e.Width, e.Height
@@ -66,9 +69,12 @@ func (m *model) Update(event tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.PasteMsg:
 		then = m.line.write(e)
 	case looked:
-		then = tea.Batch(m.look(), m.later())
+		then = tea.Batch(m.look(), later(m.pause))
 	default:
 		then = m.take(event)
+	}
+	if m.status != before {
+		m.since = m.looks
 	}
 	m.trim()
 	return m, then
@@ -96,12 +102,23 @@ func (m *model) take(event tea.Msg) tea.Cmd {
 			m.status = e.err.Error()
 		}
 	case told:
-		m.status = e.text
+		m.tellAll(remark, e.text)
 	case ended:
 		m.ended = e.err
-		m.status = "nothing more is read: " + e.err.Error()
+		m.tellAll(finding, "nothing more is read: "+e.err.Error()+"; end this chat, and begin another when that is mended")
 	}
 	return nil
+}
+
+// tellAll tells something that is about no room, on the rule, and whole in the room that is on the screen; with what ends the
+// reading in every room.
+func (m *model) tellAll(kind itemKind, text string) {
+	m.status = text
+	for _, r := range m.rooms {
+		if r == m.on || kind == finding {
+			r.keepPlace(m.layout(), func() { r.add(&item{kind: kind, at: time.Now(), text: text}) })
+		}
+	}
 }
 
 // list takes in which rooms there are.
@@ -200,8 +217,17 @@ func (m *model) join(e past) tea.Cmd {
 	return nil
 }
 
+// statusStays is for how many looks it stays.
+const statusStays = 15
+
 // look takes what the client knows of the rooms by now.
 func (m *model) look() tea.Cmd {
+	switch {
+	case m.ended != nil:
+		m.status = "nothing more is read"
+	case len(m.rooms) > 0 && m.looks > m.since+statusStays:
+		m.status = ""
+	}
 	var then []tea.Cmd
 	for _, r := range m.rooms {
 		r.info, r.members = r.Info(), r.Members()

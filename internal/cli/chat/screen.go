@@ -21,9 +21,10 @@ func (m *model) View() tea.View {
 		return v // how large it is, is not known yet
 	}
 	l := m.layout()
-	text := helpText
-	if !m.help {
-		text = m.on.text(l, m.line.search)
+	text := m.on.text(l, m.line.search)
+	if m.help {
+		l.rooms, l.members = false, false
+		text = helpText(l.textWidth())
 	}
 	columns, widths := [][]string{text}, []int{l.textWidth()}
 	if l.showsRooms() {
@@ -32,7 +33,7 @@ func (m *model) View() tea.View {
 	if l.showsMembers() {
 		columns, widths = append(columns, m.on.memberList(l.textHeight())), append(widths, membersWidth)
 	}
-	lines := []string{marked.Render(fill(m.on.title(), l.width))}
+	lines := []string{marked.Render(title(m.on.title(), m.bus, l.width))}
 	lines = append(lines, beside(columns, widths, l.textHeight())...)
 	lines = append(lines, l.rule(m.on, m.status))
 	above := len(lines)
@@ -85,10 +86,26 @@ func (r *room) title() string {
 	return " " + shown.Text(r.Subject()) + "  " + strings.Join(parts, " · ")
 }
 
+// title is what a title tells, and at its end, if there is place, the name of the bus.
+func title(text, bus string, width int) string {
+	if bus = " " + shown.Text(bus) + " "; bus != "  " && ansi.StringWidth(text)+ansi.StringWidth(bus) < width {
+		return fill(text, width-ansi.StringWidth(bus)) + bus
+	}
+	return fill(text, width)
+}
+
 // fill cuts a text to a width, or fills it up.
 func fill(s string, width int) string {
 	s = clip(s, width)
 	return s + strings.Repeat(" ", max(width-ansi.StringWidth(s), 0))
+}
+
+// ending cuts a text that is too wide at its front: of subjects the end tells them apart.
+func ending(s string, width int) string {
+	if over := ansi.StringWidth(s) - width; over > 0 {
+		return ansi.TruncateLeft(s, over+1, "…")
+	}
+	return s
 }
 
 // text is what is said in the room, as much as the screen shows, its last line last; what a search found is set off.
@@ -144,7 +161,7 @@ func (s *shelf) column(height int) []string {
 			news += "!"
 		}
 		width := roomsWidth - 1 - len(news)
-		line := " " + fill(shown.Text(r.Subject()), width-1) + " " + news
+		line := " " + fill(ending(shown.Text(r.Subject()), width-1), width-1) + " " + news
 		switch {
 		case r == s.on:
 			line = marked.Render(line)

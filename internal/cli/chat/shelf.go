@@ -2,7 +2,8 @@ package chat
 
 import (
 	"slices"
-	"strings"
+
+	"github.com/fvbommel/sortorder"
 
 	"github.com/unibus/unibus"
 )
@@ -29,7 +30,7 @@ func (s *shelf) put(rooms []*unibus.Room) {
 			s.rooms = append(s.rooms, newRoom(r))
 		}
 	}
-	slices.SortStableFunc(s.rooms, func(a, b *room) int { return strings.Compare(a.Subject(), b.Subject()) })
+	slices.SortStableFunc(s.rooms, func(a, b *room) int { return sortorder.NaturalCompare(a.Subject(), b.Subject()) })
 }
 
 // at is the place of the room that is on the screen.
@@ -37,6 +38,16 @@ func (s *shelf) at() int { return max(slices.Index(s.rooms, s.on), 0) }
 
 // step is the room so many places further down, round and round; there is one.
 func (s *shelf) step(by int) *room { return s.rooms[(s.at()+by+len(s.rooms))%len(s.rooms)] }
+
+// news is the next room further down, round and round, in which something is new; nil for none.
+func (s *shelf) news() *room {
+	for by := 1; by < len(s.rooms); by++ {
+		if r := s.step(by); r.news > 0 || r.alarm {
+			return r
+		}
+	}
+	return nil
+}
 
 // trim keeps the memory bounded: see maxKept.
 func (s *shelf) trim() {

@@ -23,9 +23,12 @@ func Text(s string) string {
 		return s
 	}
 	var b strings.Builder
+	var before rune
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		switch {
+		case r == joiner && pictures(before) && pictures(next(s[i+size:])):
+			b.WriteString(s[i : i+size])
 		case r == utf8.RuneError && size == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		case r == '\t':
@@ -37,9 +40,21 @@ func Text(s string) string {
 		default:
 			b.WriteString(s[i : i+size])
 		}
-		i += size
+		i, before = i+size, r
 	}
 	return b.String()
+}
+
+// joiner makes one picture of two, as of a family; anywhere else it would hide in a text.
+const joiner = '\u200d'
+
+// pictures reports whether a character is a picture, or says how one is to look.
+func pictures(r rune) bool { return unicode.In(r, unicode.So, unicode.Sk) || r == '\ufe0f' }
+
+// next is the first character of a text.
+func next(s string) rune {
+	r, _ := utf8.DecodeRuneInString(s)
+	return r
 }
 
 // Hidden reports whether a terminal would act on a character rather than show it.
