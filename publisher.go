@@ -30,6 +30,10 @@ func (r *Room) Publisher(ctx context.Context) (*Publisher, error) {
 	return &Publisher{s}, nil
 }
 
+// Stream names the stream, as its messages do. It may become another with a message, in a room that has begun or ceased to
+// store messages, or when the clock was set back.
+func (p *Publisher) Stream() StreamID { return StreamID(p.s.ID()) }
+
 // Publish hands a message over; it is on its way when Publish returns, and waits only while the
 // frames under way are as many as may be. Body and headers may be reused afterwards. An error of
 // an earlier message is returned by every later call.

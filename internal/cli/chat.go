@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
@@ -46,6 +48,11 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 	a := t.a
 	if !isTerminal(a.in) || !a.out.terminal {
 		return hinted(usage("chat needs a terminal to show rooms on, and to be typed at"), hintNoScreen)
+	}
+	if !signal.Ignored(syscall.SIGHUP) { // the terminal is to be given back as it was
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
 	}
 	notices := make(chan string, maxNotices)
 	a.elsewhere = func(text string) {
@@ -93,6 +100,9 @@ func (t *chatCommand) busName(ctx context.Context, c *unibus.Client) (string, er
 
 // tell says what came of the chat.
 func (t *chatCommand) tell(r chat.Result) {
+	for _, n := range r.Findings {
+		t.a.tellNotice(n)
+	}
 	if r.Sent > 0 && r.Unsent == 0 {
 		t.a.notice("%s sent", english.Plural(r.Sent, "message", ""))
 	}

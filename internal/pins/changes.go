@@ -2,6 +2,7 @@ package pins
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,16 +10,78 @@ import (
 	"io"
 	"os"
 
+	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/newfile"
 )
 
 // What was written last is in SQLite's write-ahead log, and one flipped bit there takes it back without a word. So how
 // often anything was changed is written to a file beside the pins as well, after each change. Pins with fewer changes
-// are damaged, or an older copy; with more, they were written to by a process that was killed in between.
+// are damaged, or an older copy; with more, they were written to by a process that was killed in between. Changes that did not
+// wait for the disk may be lost when the machine is, while their count is not: after that only those that did are insisted on.
 const (
 	changesSuffix = ".changes"
-	changesSize   = 8 + 4 // the number, and its checksum
+	changesSize   = 3*8 + 4 // all, those that waited, the boot, and a checksum
+	oldSize       = 8 + 4   // what an earlier build wrote: all, and a checksum
 )
+
+// changeCount is how often the pins were changed.
+type changeCount struct {
+	all    uint64 // by boot
+	waited uint64 // up to the last change that waited for the disk
+	boot   uint64 // what names that of the machine; 0 where nothing does
+}
+
+// least is how often they were changed at least, as seen in a boot.
+func (n changeCount) least(boot uint64) uint64 {
+	if boot != 0 && n.boot == boot {
+		return n.all
+	}
+	return n.waited
+}
+
+// after is the count after a change, which is the one of that number, in a boot.
+func (n changeCount) after(number uint64, how durability, boot uint64) changeCount {
+	n.all, n.boot = max(n.least(boot), number), boot
+	if how == durable {
+		n.waited = max(n.waited, number)
+	}
+	return n
+}
+
+// record is the count as it is written.
+func (n changeCount) record() []byte {
+	record := binary.BigEndian.AppendUint64(nil, n.all)
+	record = binary.BigEndian.AppendUint64(record, n.waited)
+	record = binary.BigEndian.AppendUint64(record, n.boot)
+	return binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(record))
+}
+
+// readCount reads a record; false for what is none.
+func readCount(record []byte) (n changeCount, ok bool) {
+	if len(record) != changesSize && len(record) != oldSize {
+		return n, false
+	}
+	body := record[:len(record)-4]
+	if binary.BigEndian.Uint32(record[len(body):]) != crc32.ChecksumIEEE(body) {
+		return n, false
+	}
+	n.all = binary.BigEndian.Uint64(body)
+	n.waited = n.all
+	if len(record) == changesSize {
+		n.waited, n.boot = binary.BigEndian.Uint64(body[8:]), binary.BigEndian.Uint64(body[16:])
+	}
+	return n, true
+}
+
+// thisBoot names the boot of this machine.
+func thisBoot() uint64 {
+	name := host.Boot()
+	if name == "" {
+		return 0
+	}
+	sum := sha256.Sum256([]byte(name))
+	return binary.BigEndian.Uint64(sum[:])
+}
 
 // countChanges is how often the database was changed, as it says itself.
 func countChanges(ctx context.Context, in querier) (n uint64, err error) {
@@ -29,55 +92,57 @@ func countChanges(ctx context.Context, in querier) (n uint64, err error) {
 }
 
 // changesFile is the file beside the pins. All processes of the identity write it, each what it knows.
-type changesFile struct{ path string }
+type changesFile struct {
+	path string
+	boot uint64 // this one
+}
 
 // rereads is how often a record is read that looks damaged: another process may be writing it.
 const rereads = 16
 
-// read is how often the pins were changed at least; 0 when nothing says.
-func (c changesFile) read() (n uint64, err error) {
+// least is how often the pins were changed at least; 0 when nothing says.
+func (c changesFile) least() (uint64, error) {
+	n, err := c.read()
+	return n.least(c.boot), err
+}
+
+// read reads the count; none when there is no file.
+func (c changesFile) read() (n changeCount, err error) {
 	for range rereads {
-		if n, err = c.readOnce(); !errors.Is(err, ErrDamaged) {
-			return n, err
+		f, err := os.Open(c.path)
+		if errors.Is(err, os.ErrNotExist) {
+			return changeCount{}, nil
+		}
+		if err != nil {
+			return changeCount{}, err
+		}
+		record, err := io.ReadAll(io.LimitReader(f, changesSize+1))
+		_ = f.Close() // it was only read
+		if n, ok := readCount(record); ok && err == nil {
+			return n, nil
 		}
 	}
-	return n, err
+	return changeCount{}, fmt.Errorf("%w: %s", ErrDamaged, c.path)
 }
 
-// readOnce reads the record as it is now, which may be half written.
-func (c changesFile) readOnce() (uint64, error) {
-	f, err := os.Open(c.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	var record [changesSize]byte
-	_, err = io.ReadFull(f, record[:])
-	if err != nil || binary.BigEndian.Uint32(record[8:]) != crc32.ChecksumIEEE(record[:8]) {
-		return 0, fmt.Errorf("%w: %s", ErrDamaged, c.path)
-	}
-	return binary.BigEndian.Uint64(record[:]), nil
-}
-
-// write says that the pins were changed so often by now, unless another process has written that it is more.
-func (c changesFile) write(now uint64, how durability) error {
+// write counts a change, the one of that number, unless another process has counted further.
+func (c changesFile) write(number uint64, how durability) error {
 	before, err := c.read()
-	if err != nil || before >= now {
+	if err != nil {
 		return err
 	}
-	record := binary.BigEndian.AppendUint64(nil, now)
-	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(record))
+	now := before.after(number, how, c.boot)
+	if now == before {
+		return nil
+	}
 	f, err := os.OpenFile(c.path, os.O_WRONLY, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
-		return notKept(newfile.Replace(c.path, record))
+		return notKept(newfile.Replace(c.path, now.record()))
 	}
 	if err != nil {
 		return notKept(err)
 	}
-	_, err = f.Write(record)
+	_, err = f.Write(now.record())
 	if err == nil && how == durable {
 		err = f.Sync()
 	}

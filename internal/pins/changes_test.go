@@ -2,7 +2,9 @@ package pins
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"testing"
@@ -192,5 +194,63 @@ func TestRemoved(t *testing.T) {
 	}
 	if now, err := open(t, path).Logs.State(t.Context(), s[0].ID); err != nil || now.Head.Seq != 0 {
 		t.Errorf("what was removed is remembered: %v, %v", now, err)
+	}
+}
+
+// TestPowerCut: what did not wait for the disk may be gone after the machine was, and its count not; it is no damage then, and
+// it is while the machine runs on. What waited is never gone.
+func TestPowerCut(t *testing.T) {
+	ctx, room := t.Context(), crypto.ID{1}
+	path := filepath.Join(t.TempDir(), "pins.db")
+	p := open(t, path)
+	if err := p.Settings.Set(ctx, "name", "value"); err != nil {
+		t.Fatal(err)
+	}
+	before := take(t, path)
+	for seq := range uint64(5) {
+		if err := p.Places.Reached(ctx, room, Place{Seq: seq + 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := take(t, path)
+	again := func(boot uint64, database, changes pinned) error {
+		fresh := filepath.Join(t.TempDir(), "pins.db")
+		for _, part := range parts {
+			from := database
+			if part == changesSuffix {
+				from = changes
+			}
+			if err := os.WriteFile(fresh+part, from[part], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db, err := openDatabase(fresh, busy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		db.changes.boot = boot
+		return db.check(ctx)
+	}
+	if err := again(p.db.changes.boot, before, after); !errors.Is(err, ErrDamaged) {
+		t.Errorf("changes are gone from a machine that runs on: %v", err)
+	}
+	if err := again(p.db.changes.boot+1, before, after); err != nil {
+		t.Errorf("after another start of the machine: %v", err)
+	}
+	if err := p.Settings.Set(ctx, "name", "another"); err != nil {
+		t.Fatal(err)
+	}
+	if err := again(p.db.changes.boot+1, after, take(t, path)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("what waited for the disk is gone: %v", err)
+	}
+}
+
+// TestEarlierCount: what an earlier build has counted counts.
+func TestEarlierCount(t *testing.T) {
+	record := binary.BigEndian.AppendUint64(nil, 7)
+	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(record))
+	if n, ok := readCount(record); !ok || n.least(1) != 7 {
+		t.Errorf("%+v, %v", n, ok)
 	}
 }

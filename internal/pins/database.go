@@ -28,7 +28,7 @@ type database struct {
 	path    string
 	file    *sql.DB // one connection, so that a process waits for itself as it does for others
 	changes changesFile
-	commits durability // how the connection commits now; whoever holds the connection may touch it
+	commits durability // how the connection commits now, or unknown; whoever holds the connection may touch it
 
 	mu     sync.Mutex
 	looked map[string]trust // by table
@@ -41,6 +41,9 @@ const (
 	durable durability = iota // it waits for the disk
 	lax                       // it does not: it may be lost with the machine's power, and costs only a check then
 )
+
+// unknown is none of them.
+const unknown durability = -1
 
 // syncs is what SQLite calls it.
 var syncs = [...]sqlite.Sync{durable: sqlite.Full, lax: sqlite.Normal}
@@ -60,7 +63,7 @@ func openDatabase(path string, patience time.Duration) (*database, error) {
 		return nil, err
 	}
 	file.SetMaxOpenConns(1)
-	return &database{path: path, file: file, changes: changesFile{path + changesSuffix}, looked: map[string]trust{}}, nil
+	return &database{path: path, file: file, changes: changesFile{path + changesSuffix, thisBoot()}, looked: map[string]trust{}}, nil
 }
 
 // Close closes the file.
@@ -72,6 +75,7 @@ func (d *database) connection(ctx context.Context, how durability) (*sql.Conn, e
 	if err != nil || d.commits == how {
 		return c, err
 	}
+	d.commits = unknown // whether an error means that it was not done
 	if _, err := c.ExecContext(ctx, "PRAGMA synchronous = "+string(syncs[how])); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -88,7 +92,7 @@ func (d *database) check(ctx context.Context) error {
 	if info.Size() < emptiest {
 		return fmt.Errorf("%w: the file has %d bytes", ErrDamaged, info.Size())
 	}
-	before, err := d.changes.read()
+	before, err := d.changes.least()
 	if err == nil {
 		err = sqlite.Migrate(ctx, d.file, schema, migrations())
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"sync/atomic"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/outbox"
@@ -18,10 +19,10 @@ type sealer struct {
 	r   *room.Room
 	out *outbox.Outbox
 
-	stream  [16]byte
-	counter uint64 // of the next frame
-	stored  bool   // the room stores the stream's frames
-	sealed  uint64 // when the last frame was, in Unix µs
+	stream  atomic.Pointer[[16]byte] // read by anybody
+	counter uint64                   // of the next frame
+	stored  bool                     // the room stores the stream's frames
+	sealed  uint64                   // when the last frame was, in Unix µs
 }
 
 // frame makes a frame of content, in which so many messages end, after a look at the log.
@@ -42,7 +43,7 @@ func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages
 	s.sealed = max(s.sealed, now)
 	var follows []crypto.Follows
 	if s.counter == 0 && s.stored {
-		if follows, err = s.r.Pins.Streams.Untold(ctx, s.r.ID, s.stream); err != nil {
+		if follows, err = s.r.Pins.Streams.Untold(ctx, s.r.ID, *s.stream.Load()); err != nil {
 			return flight{}, err
 		}
 	}
@@ -50,7 +51,7 @@ func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages
 	if told > 0 {
 		flags |= crypto.FlagFollows
 	}
-	h.Stream, h.Counter, h.Flags = s.stream, s.counter, flags
+	h.Stream, h.Counter, h.Flags = *s.stream.Load(), s.counter, flags
 	frame := make([]byte, 0, len(content)+crypto.FrameOverhead)
 	var seed [32]byte
 	_, _ = rand.Read(seed[:])
@@ -59,7 +60,7 @@ func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages
 		return flight{}, err
 	}
 	s.r.Used.Add(h.Epoch, messages)
-	mark := crypto.Follows{Stream: s.stream, Frames: s.counter + 1, At: h.At, Sealed: s.sealed}
+	mark := crypto.Follows{Stream: h.Stream, Frames: s.counter + 1, At: h.At, Sealed: s.sealed}
 	s.counter++
 	return flight{Sent: room.Sent{Frame: frame, Mark: mark, Told: follows[:told]}, stored: s.stored, id: newMessageID(), messages: messages}, nil
 }
@@ -68,7 +69,8 @@ func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages
 // check the two differently, and with a clock that was set back.
 func (s *sealer) begin(stored bool) {
 	if s.counter > 0 {
-		s.stream, s.counter = newID(), 0
+		s.stream.Store(newID())
+		s.counter = 0
 	}
 	s.stored, s.sealed = stored, 0
 }
@@ -94,7 +96,8 @@ func newMessageID() string {
 }
 
 // newID makes an id of a stream.
-func newID() (id [16]byte) {
+func newID() *[16]byte {
+	var id [16]byte
 	_, _ = rand.Read(id[:]) // it never fails: it ends the process instead
-	return id
+	return &id
 }

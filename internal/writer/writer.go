@@ -78,6 +78,9 @@ type Stream struct {
 	detach   func()
 }
 
+// ID names the stream, as its frames do. It is another where readers could not check the frames as one stream.
+func (p *Stream) ID() [16]byte { return *p.seal.stream.Load() }
+
 // Begin begins a stream in a room. It fails with ErrDenied when this client may not write. A stale room is rekeyed first
 // if the client may. Close ends it.
 func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
@@ -103,7 +106,8 @@ func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
 		w: w, r: r, stored: policy.Stored(), inFlight: make(chan flight, maxInFlight), maxMessage: most,
 		out: outbox.New(min(crypto.MaxFrame, w.Conn.MaxPayload()-payloadRoom, most), policy.Pad),
 	}
-	p.seal = sealer{w: w, r: r, out: p.out, stream: newID(), stored: p.stored}
+	p.seal.w, p.seal.r, p.seal.out, p.seal.stored = w, r, p.out, p.stored
+	p.seal.stream.Store(newID())
 	if p.out.Limit() < outbox.MinLimit {
 		return nil, fmt.Errorf("publish: %w: a frame does not fit into what the server takes (max_payload, %d bytes), or into half of what the room keeps", store.ErrInvalid, w.Conn.MaxPayload())
 	}
@@ -268,7 +272,12 @@ func (p *Stream) Close(ctx context.Context) error {
 	p.closing = true
 	p.wake.Broadcast()
 	p.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { p.end(p.gaveUp(ctx.Err())) })
+	stop := context.AfterFunc(ctx, func() { // acknowledgements are waited for no longer
+		p.mu.Lock()
+		unacked := p.unacked
+		p.mu.Unlock()
+		p.end(fmt.Errorf("publish to %s: %w", p.r.Subject(), gaveUp(ctx.Err(), unacked)))
+	})
 	defer stop()
 	p.wait.Wait()
 	p.mu.Lock()
@@ -279,14 +288,13 @@ func (p *Stream) Close(ctx context.Context) error {
 	return p.outcome(ctx, err)
 }
 
-// gaveUp is the error of whoever waits for acknowledgements no longer.
-func (p *Stream) gaveUp(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.unacked != nil && errors.Is(err, context.DeadlineExceeded) {
-		err = p.unacked
+// gaveUp is why whoever gives up waiting for acknowledgements has none: their time is over, and then what kept the last frame
+// from being stored, or they were called off.
+func gaveUp(err, unacked error) error {
+	if unacked != nil && errors.Is(err, context.DeadlineExceeded) {
+		return unacked
 	}
-	return fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
+	return err
 }
 
 // outcome ends a wait for acknowledgements; a live room has none, but a server that took everything.

@@ -176,13 +176,10 @@ func TestClientEnds(t *testing.T) {
 func TestLate(t *testing.T) {
 	w := newWorld(t)
 	p := w.begin(w.Room("late", ledger.DefaultPolicy()))
-	p.mu.Lock()
-	p.unacked = store.ErrDamaged
-	p.mu.Unlock()
-	if err := p.gaveUp(context.DeadlineExceeded); !errors.Is(err, store.ErrDamaged) {
+	if err := gaveUp(context.DeadlineExceeded, store.ErrDamaged); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("after its deadline: %v", err)
 	}
-	if err := p.gaveUp(context.Canceled); !errors.Is(err, context.Canceled) {
+	if err := gaveUp(context.Canceled, store.ErrDamaged); !errors.Is(err, context.Canceled) {
 		t.Errorf("when it gave up: %v", err)
 	}
 	over, cancel := context.WithCancel(w.Ctx)

@@ -39,10 +39,11 @@ type Options struct {
 
 // Result is what happened in a chat, for who is asked after it.
 type Result struct {
-	Sent      int   // messages that are stored, or handed to the server in a room that stores nothing
-	Unsent    int   // messages of which that is not known
-	Reading   error // why reading ended, if it did before the person ended the chat, or findings: unibus.ErrIntegrity
-	Abandoned error // why the last message of Unsent was not acknowledged
+	Sent      int             // messages that are stored, or handed to the server in a room that stores nothing
+	Unsent    int             // messages of which that is not known
+	Findings  []unibus.Notice // the first of them
+	Reading   error           // why reading ended, if it did before the person ended the chat, or findings: unibus.ErrIntegrity
+	Abandoned error           // why the last message of Unsent was not acknowledged
 }
 
 // everything is the pattern that means all rooms.

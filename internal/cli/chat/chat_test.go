@@ -277,7 +277,7 @@ func TestNotStored(t *testing.T) {
 	c.see("(stored)")
 	room := c.m.on.Room
 	c.m.on.add(&item{kind: own, at: time.Now(), from: c.m.self, name: "alice", text: "not stored", number: 99})
-	c.event(sent{room.ID(), 99, failed, errors.New("why it was not")})
+	c.event(sent{room: room.ID(), number: 99, state: failed, err: errors.New("why it was not")})
 	c.see("NOT STORED")
 	c.see("why it was not")
 	c.press("ctrl+r")
@@ -319,6 +319,28 @@ func TestNotStored(t *testing.T) {
 		}
 		break
 	}
+}
+
+// TestOwn: what another program of one's own says in the same words is not the message that is on its way.
+func TestOwn(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	room := c.m.on.Room
+	c.m.on.write(&item{kind: own, at: time.Now(), from: c.m.self, name: "alice", text: "approve", number: 98, state: sealed, stream: unibus.StreamID{1}})
+	w.must(room.PublishOnce(w.ctx, []byte("approve")))
+	c.see("alice approve\n")
+	if mine := c.m.on.mine(); len(mine) != 1 || mine[0].state != sealed {
+		t.Errorf("on its way are %d", len(mine))
+	}
+	own := unibus.Message{Room: room.ID(), Sender: c.m.self, Name: "alice", Time: time.Now(), Stream: unibus.StreamID{1}, Body: []byte("approve")}
+	c.event(arrived{[]message{{own, 7}}})
+	c.see("approve (stored)")
+	if mine := c.m.on.mine(); len(mine) != 0 {
+		t.Errorf("on its way are still %d", len(mine))
+	}
+	c.end()
 }
 
 // TestSizes: on a screen of any size there are as many lines as it has, none is wider, and nothing fails.

@@ -44,7 +44,8 @@ type listed struct {
 // sent is how far a message of one's own has come.
 type sent struct {
 	room   unibus.ID
-	number int // as the model gave it
+	number int             // as the model gave it
+	stream unibus.StreamID // in which it is sent; zero: none could be begun
 	state  sendState
 	err    error // with failed
 }

@@ -25,9 +25,10 @@ type feed struct {
 
 	listing atomic.Bool // somebody finds out which rooms there are
 
-	mu      sync.Mutex
-	early   []unibus.Notice           // came before there was a screen; nil from then on
-	writers map[unibus.ID]*roomWriter // begun when they are first needed
+	mu       sync.Mutex
+	findings []unibus.Notice
+	early    []unibus.Notice           // came before there was a screen; nil from then on
+	writers  map[unibus.ID]*roomWriter // begun when they are first needed
 }
 
 // newFeed begins to read rooms.
@@ -74,11 +75,17 @@ func (f *feed) notice(n unibus.Notice) {
 	if tell == nil {
 		f.early = append(f.early, n)
 	}
+	if n.Finding && len(f.findings) < maxFindings {
+		f.findings = append(f.findings, n)
+	}
 	f.mu.Unlock()
 	if tell != nil {
 		tell(noticed{n})
 	}
 }
+
+// maxFindings is how many are told again once the screen is gone.
+const maxFindings = 32
 
 // together is how many messages the model is given at once, at most: the screen is drawn once for all.
 const together = 256
@@ -206,6 +213,7 @@ func (f *feed) end(ctx context.Context) Result {
 	}
 	f.work.Wait()
 	f.mu.Lock()
+	r.Findings = f.findings
 	writers := f.writers
 	f.writers = nil // nothing is sent any more
 	f.mu.Unlock()

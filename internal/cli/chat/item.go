@@ -23,9 +23,10 @@ type item struct {
 	text  string           // as it came: nothing of it is shown but by shown.Text
 	marks string           // what else is to be known of a message
 
-	number int       // of a message of one's own that is on its way
-	state  sendState // of a message of one's own, if this chat sent it
-	newDay bool      // a day begins with it
+	number int             // of a message of one's own that is on its way
+	stream unibus.StreamID // in which it is sent
+	state  sendState       // of a message of one's own, if this chat sent it
+	newDay bool            // a day begins with it
 
 	lines []string // how it looks, in a form; nil: that is to be made out
 	in    form

@@ -72,8 +72,8 @@ func (t *transcript) receive(m message, self unibus.PublicKey) (added bool) {
 
 // settle takes away what was shown of a message of one's own while it was on its way.
 func (t *transcript) settle(m message, by *item) {
-	// The first of them is the first that was sent.
-	n := slices.IndexFunc(t.mine(), func(i *item) bool { return i.state != failed && i.text == string(m.Body) })
+	// Others that one has, or another program of one's own, may have said the same: it is this stream's first.
+	n := slices.IndexFunc(t.mine(), func(i *item) bool { return i.stream == m.Stream && i.text == string(m.Body) })
 	if n >= 0 {
 		by.state = stored // it came back from there
 		t.remove(t.unread() + n)
@@ -160,6 +160,9 @@ func (t *transcript) progress(e sent) bool {
 	for _, i := range t.mine() {
 		if i.number == e.number {
 			i.state, i.lines = e.state, nil
+			if e.stream != (unibus.StreamID{}) {
+				i.stream = e.stream
+			}
 			return true
 		}
 	}

@@ -74,11 +74,11 @@ func (w *roomWriter) run() {
 			// What a stream did not deliver may be stored or not; the next message begins another.
 			p = nil
 			w.note(func(r *Result) { r.Unsent++; r.Abandoned = err })
-			w.tell(sent{w.room.ID(), l.number, failed, err})
+			w.tell(sent{room: w.room.ID(), number: l.number, state: failed, err: err})
 			continue
 		}
 		w.note(func(r *Result) { r.Sent++ })
-		w.tell(sent{w.room.ID(), l.number, stored, nil})
+		w.tell(sent{room: w.room.ID(), number: l.number, state: stored})
 	}
 	if p != nil {
 		_ = p.Close(w.ctx) // everything is acknowledged; what is missing is only that the stream has ended
@@ -93,10 +93,12 @@ func (w *roomWriter) deliver(p *unibus.Publisher, l letter) (*unibus.Publisher, 
 			return nil, err
 		}
 	}
+	// Told before it can come back.
+	w.tell(sent{room: w.room.ID(), number: l.number, stream: p.Stream(), state: waiting})
 	if err := p.Publish([]byte(l.text)); err != nil {
 		return nil, err
 	}
-	w.tell(sent{w.room.ID(), l.number, sealed, nil})
+	w.tell(sent{room: w.room.ID(), number: l.number, stream: p.Stream(), state: sealed})
 	return p, p.Flush(w.ctx)
 }
 
