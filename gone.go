@@ -40,16 +40,16 @@ func (o *rooms) pinnedLogs(ctx context.Context, skip func(ID) bool, yield func(s
 	return nil
 }
 
-// unlisted are the rooms of this client that were verified, and that the store does not list for it. The error is of each that
-// the store has lost.
-func (o *rooms) unlisted(ctx context.Context, listed []*Room) ([]*Room, error) {
+// unlisted are the rooms of this client that were verified, and that are not among those that the store lists, if their
+// subjects are wanted. The error is of each that the store has lost.
+func (o *rooms) unlisted(ctx context.Context, listed []*Room, wanted func(subject string) bool) ([]*Room, error) {
 	there := make(map[ID]bool, len(listed))
 	for _, r := range listed {
 		there[r.r.ID] = true
 	}
 	var missing []ID
 	for _, r := range o.all() {
-		if !there[r.r.ID] && r.r.Ledger().Role(o.c.Key()) != "" {
+		if !there[r.r.ID] && r.r.Ledger().Role(o.c.Key()) != "" && wanted(r.Subject()) {
 			missing = append(missing, r.r.ID)
 		}
 	}
@@ -57,8 +57,13 @@ func (o *rooms) unlisted(ctx context.Context, listed []*Room) ([]*Room, error) {
 	if o.recalled.Load() {
 		return o.byIDs(ctx, missing)
 	}
+	whole := true
 	open := func(id ID) bool { return id == o.c.Bus() || there[id] || o.known(id) != nil }
 	err := o.pinnedLogs(ctx, open, func(s *ledger.State) error {
+		if !wanted(s.Room.Subject) {
+			whole = false
+			return nil
+		}
 		gone, err := o.lost.has(ctx, s)
 		if err == nil && !gone {
 			missing = append(missing, s.ID)
@@ -69,7 +74,7 @@ func (o *rooms) unlisted(ctx context.Context, listed []*Room) ([]*Room, error) {
 		return nil, err
 	}
 	rooms, err := o.byIDs(ctx, missing)
-	o.recalled.Store(err == nil)
+	o.recalled.Store(err == nil && whole)
 	return rooms, err
 }
 

@@ -58,9 +58,12 @@ func (o *rooms) count() int {
 	return len(o.open)
 }
 
-// mine are those that this client is a member of, opened for the reader.
-func (o *rooms) mine(ctx context.Context) ([]*room.Room, error) {
-	mine, err := o.c.MyRooms(ctx)
+// anyRoom is for whoever wants all.
+func anyRoom(string) bool { return true }
+
+// mine are those that this client is a member of and whose subjects are wanted, opened for the reader.
+func (o *rooms) mine(ctx context.Context, wanted func(subject string) bool) ([]*room.Room, error) {
+	mine, err := o.members(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -277,12 +280,15 @@ func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 
 // MyRooms opens every room this client is a member of, by room id: those that the store lists, and those that were verified
 // before. ErrIntegrity when the store has lost one of these, unless a person has accepted that (AcceptLoss).
-func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
-	rooms, err := c.RoomsOf(ctx, c.Key())
+func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.members(ctx, anyRoom) }
+
+// members are the rooms of MyRooms whose subjects are wanted; of others it does not matter that they are lost.
+func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) ([]*Room, error) {
+	rooms, err := o.c.RoomsOf(ctx, o.c.Key())
 	if err != nil {
 		return nil, err
 	}
-	unlisted, err := c.rooms.unlisted(ctx, rooms)
+	unlisted, err := o.unlisted(ctx, rooms, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +296,9 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) {
 		rooms = append(rooms, unlisted...)
 		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
 	}
-	return slices.DeleteFunc(rooms, func(r *Room) bool { return r.r.Ledger().Role(c.Key()) == "" }), nil
+	return slices.DeleteFunc(rooms, func(r *Room) bool {
+		return r.r.Ledger().Role(o.c.Key()) == "" || !wanted(r.Subject())
+	}), nil
 }
 
 // RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
@@ -313,10 +321,13 @@ func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
 		}
 	}
-	return rooms, nil
+	if key != c.Key() { // one's own that are lost are told of wherever rooms are listed
+		_, err = c.rooms.unlisted(ctx, rooms, anyRoom)
+	}
+	return rooms, err
 }
 
-// AllRooms opens every room of the bus, by room id; for bus admins.
+// AllRooms opens every room of the bus, by room id; for bus admins. ErrIntegrity as of MyRooms.
 func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	var ids []ID
 	for r, err := range c.link.store.Rooms(ctx, ID{}) {
@@ -326,5 +337,9 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 		ids = append(ids, r.ID)
 	}
 	slices.SortFunc(ids, ID.Compare)
-	return c.rooms.byIDs(ctx, ids)
+	rooms, err := c.rooms.byIDs(ctx, ids)
+	if err == nil {
+		_, err = c.rooms.unlisted(ctx, rooms, anyRoom)
+	}
+	return rooms, err
 }

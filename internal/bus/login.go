@@ -111,6 +111,7 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 		nats.Name("unibus"),
 		nats.Timeout(o.Timeout),
 		nats.ReconnectBufSize(-1), // what cannot be sent is an error, for whoever sends to retry
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // or the library prints what a server says, as it is
 	}
 	switch {
 	case o.Keys != nil:

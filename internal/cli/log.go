@@ -87,7 +87,10 @@ func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) e
 }
 
 // runFollow prints entries as they come, until the command is interrupted.
-func (l *logCommand) runFollow(ctx context.Context, log namedLog) error {
+func (l *logCommand) runFollow(ctx context.Context, log namedLog) (err error) {
+	ctx, stop := l.a.out.whileRead(ctx)
+	defer stop()
+	defer func() { err = quietIfUnread(ctx, err) }()
 	table := l.table()
 	for entries, err := range log.follow(ctx) {
 		if err != nil {

@@ -110,12 +110,17 @@ func (c *console) showMessage(m *unibus.Message, f messageFlags) error {
 	return nil
 }
 
-// messageBytes writes a body as it is, with its end; headers are made safe to look at all the same.
+// messageBytes writes a body as it is, but to a terminal, with its end. Headers, which are made safe to look at in any case, come
+// before, and an empty line between, also where there are none.
 func (o *output) messageBytes(m *unibus.Message, f messageFlags) error {
 	if f.headers {
 		o.headerLines("", m.Headers)
+		_ = o.WriteByte('\n') // so that no line of a body is taken for a header, nor one for a line of a body
 	}
 	for _, part := range append(m.Parts, m.Body) {
+		if o.terminal && !f.raw {
+			part = []byte(visibleLines(string(part)))
+		}
 		_, _ = o.Write(part) // a failed write is kept by the buffer, and returned below
 	}
 	return o.WriteByte(f.separator())

@@ -3,11 +3,14 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode/utf16"
 
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -55,6 +58,26 @@ func newOutput(f *os.File) *output {
 		o.width, _, _ = term.GetSize(int(f.Fd())) // not known: nothing is made to fit
 	}
 	return o
+}
+
+// whileRead is a context that ends when nobody reads what is written any more, as after "| head", with that for its cause: of
+// something that may not be written to for long, nobody would notice. The caller ends it.
+func (o *output) whileRead(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	go func() { // ends with ctx
+		if unread(ctx, o.raw) {
+			end(syscall.EPIPE)
+		}
+	}()
+	return ctx, func() { end(nil) }
+}
+
+// quietIfUnread is the error of a command, or that nobody reads, if that is why its context has ended.
+func quietIfUnread(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, syscall.EPIPE) {
+		return cause
+	}
+	return err
 }
 
 // fit finds out anew how wide the terminal is, for what is printed over a long time: people change it meanwhile.

@@ -70,7 +70,7 @@ func newRoomSet(a *app) *cobra.Command {
 		Use: "set ROOM", Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to remove what is stored"},
 		Long: `Change a room that you own. What is not named stays as it is; encryption stays in any case. A room that is to
-store nothing loses what it has stored.
+store nothing loses what it has stored, and one with narrower limits what is beyond them.
 
 --anew says for everyone that what the room had stored is gone, and that this was meant: a bus that was restored or
 migrated has no messages, and whoever had read or written some would be told so with every command.`,
@@ -95,10 +95,8 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 	if err := s.check(changed("max-bytes")); err != nil {
 		return err
 	}
-	if s.retain.none && r.Info().Policy.Stored() {
-		if err := a.confirm("remove what " + r.Subject() + " has stored"); err != nil {
-			return err
-		}
+	if err := s.confirmLoss(ctx, r); err != nil {
+		return err
 	}
 	err := r.SetPolicy(ctx, func(p *unibus.PolicyChange) {
 		s.change(&p.Policy, changed)
@@ -114,6 +112,34 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 	s.tellRekey(&a.console)
 	return a.out.value(r.Info(), func() {})
 }
+
+// confirmLoss asks before anything is removed that the room has stored: all of it, or what is beyond narrower limits.
+func (s *roomSetCommand) confirmLoss(ctx context.Context, r *unibus.Room) error {
+	before := r.Info().Policy
+	after := before
+	s.change(&after, s.a.cmd.Flags().Changed)
+	switch {
+	case before.Retain == nil:
+		return nil
+	case after.Retain == nil:
+		return s.a.confirm("remove what " + r.Subject() + " has stored")
+	case !narrower(before.Retain.Age, after.Retain.Age) && !narrower(before.Retain.Bytes, after.Retain.Bytes):
+		return nil
+	}
+	stored, err := unibus.StoredIn(ctx, r)
+	if err == nil && stored != nil {
+		limit := after.Retain
+		large := limit.Bytes > 0 && stored.Bytes > uint64(limit.Bytes)
+		old := limit.Age > 0 && stored.First != nil && time.Since(*stored.First) > time.Duration(limit.Age)*time.Second
+		if !large && !old {
+			return nil
+		}
+	}
+	return s.a.confirm("remove what " + r.Subject() + " has stored beyond that")
+}
+
+// narrower reports whether a limit is below the one before; 0 is none.
+func narrower(before, after unibus.Number) bool { return after > 0 && (before == 0 || after < before) }
 
 // named reports whether the command line names anything that is to change.
 func (s *roomSetCommand) named() (named bool) {

@@ -65,7 +65,7 @@ func newSub(a *app) *cobra.Command {
 	fs.Var(newValue(&s.wait, parsePositive), "wait", "end after so long without a message")
 	fs.BoolVar(&s.raw, "raw", false, "bodies as they are, to a terminal too, each followed by a newline")
 	fs.BoolVar(&s.null, "null", false, "end bodies with NUL instead of newline")
-	fs.BoolVar(&s.headers, "headers", false, "show headers, a line each before the body")
+	fs.BoolVar(&s.headers, "headers", false, "show headers: a line each and an empty line before the body; at a terminal below it")
 	fs.Var(newValue(&s.template, parseTemplate), "template", "write each message as a Go `TEMPLATE` says, over the fields that JSON has: '{{.time}} {{.name}}: {{.body}}'")
 	fs.Var(newValue(&s.format, parseFormat), "format", "write each message as `FORMAT` says, and nothing after it, as kcat's -f does: "+formatFieldNames+"; "+formatEscapeNames)
 	fs.StringVar(&s.queue, "queue", "", "share the messages with other readers of the queue `GROUP`")
@@ -121,7 +121,10 @@ func (s *subCommand) checkForm() error {
 }
 
 // run reads until the end that the flags name.
-func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, o unibus.SubscribeOptions) error {
+func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, o unibus.SubscribeOptions) (err error) {
+	ctx, stop := s.a.out.whileRead(ctx)
+	defer stop()
+	defer func() { err = quietIfUnread(ctx, err) }()
 	messages, err := c.Subscribe(ctx, names, o)
 	if err != nil {
 		return err
@@ -157,7 +160,7 @@ func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, 
 	if err := errors.Join(s.a.out.Flush(), messages.Close()); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
+	if s.a.interrupted() {
 		s.a.endLine()
 		s.a.notice("%s", english.Plural(n, "message", ""))
 		return ctx.Err()

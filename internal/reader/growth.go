@@ -79,14 +79,9 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 
 // matching lists the caller's rooms that the patterns mean.
 func (g *growth) matching(ctx context.Context) ([]*room.Room, error) {
-	mine, err := g.s.rd.Mine(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(mine, func(r *room.Room) bool {
-		subject := r.Subject()
-		return !slices.ContainsFunc(g.patterns, func(p string) bool { return Matches(p, subject) })
-	}), nil
+	return g.s.rd.Mine(ctx, func(subject string) bool {
+		return slices.ContainsFunc(g.patterns, func(p string) bool { return Matches(p, subject) })
+	})
 }
 
 // run adds rooms that the caller is invited to later.

@@ -48,7 +48,7 @@ func TestPatterns(t *testing.T) {
 // opening has a client's reader list the rooms that the store says the client is in; open has them by what it opened.
 func (w *world) opening(rd *Reader, c *roomtest.Client) {
 	open := map[string]*room.Room{}
-	rd.Mine = func(ctx context.Context) (mine []*room.Room, err error) {
+	rd.Mine = func(ctx context.Context, wanted func(string) bool) (mine []*room.Room, err error) {
 		refs, err := c.Store.ListRoomsForEndpoint(ctx, c.Key())
 		for _, ref := range refs {
 			id := ref.ID.String()
@@ -58,7 +58,9 @@ func (w *world) opening(rd *Reader, c *roomtest.Client) {
 			if err := errors.Join(c.Self.Bus.Sync(ctx), open[id].Sync(ctx)); err != nil {
 				return nil, err
 			}
-			mine = append(mine, open[id])
+			if wanted(open[id].Subject()) {
+				mine = append(mine, open[id])
+			}
 		}
 		return mine, err
 	}
@@ -73,7 +75,7 @@ func TestPatternOfNothing(t *testing.T) {
 	if !errors.Is(err, store.ErrNotFound) || remedy.Of(err).Kind != remedy.ListRooms {
 		t.Errorf("%v, remedy %+v", err, remedy.Of(err))
 	}
-	w.reader.Mine = func(context.Context) ([]*room.Room, error) { return nil, store.ErrUnavailable }
+	w.reader.Mine = func(context.Context, func(string) bool) ([]*room.Room, error) { return nil, store.ErrUnavailable }
 	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("rooms that cannot be listed: %v", err)
 	}

@@ -35,14 +35,14 @@ type Past interface {
 type Reader struct {
 	Conn    *bus.Conn
 	Past    Past
-	Timeout time.Duration                               // for each exchange with a server
-	Context context.Context                             // ends with the client
-	Tasks   *tasks.Group                                // waited for by the client
-	Tell    func(format string, args ...any)            // people
-	Refused func() error                                // why the bus ended the connection for good; nil while it has not
-	Follow  func(ctx context.Context) error             // has logs followed from now on
-	Rooms   func() int                                  // how many are open
-	Mine    func(context.Context) ([]*room.Room, error) // those this client is a member of
+	Timeout time.Duration                                                                   // for each exchange with a server
+	Context context.Context                                                                 // ends with the client
+	Tasks   *tasks.Group                                                                    // waited for by the client
+	Tell    func(format string, args ...any)                                                // people
+	Refused func() error                                                                    // why the bus ended the connection for good; nil while it has not
+	Follow  func(ctx context.Context) error                                                 // has logs followed from now on
+	Rooms   func() int                                                                      // how many are open
+	Mine    func(_ context.Context, wanted func(subject string) bool) ([]*room.Room, error) // those this client is a member of
 
 	once     sync.Once
 	fetching chan struct{} // slots for requests for the past

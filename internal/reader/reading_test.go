@@ -117,7 +117,7 @@ func TestCaughtUp(t *testing.T) {
 func TestCaughtUpWithNothing(t *testing.T) {
 	w := newWorld(t)
 	told := make(chan struct{})
-	w.reader.Mine = func(context.Context) ([]*room.Room, error) { return nil, nil }
+	w.reader.Mine = func(context.Context, func(string) bool) ([]*room.Room, error) { return nil, nil }
 	s, err := w.reader.Read(w.Ctx, nil, []string{"ops.>"}, Options{All: true, CaughtUp: func() { close(told) }})
 	w.Must(err)
 	ended := make(chan error, 1)
