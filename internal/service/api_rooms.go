@@ -7,6 +7,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -39,13 +40,17 @@ func (a *roomAPI) list(c *call) (int, any, error) {
 	q := c.URL.Query()
 	if subject := q.Get("subject"); subject != "" {
 		r, err := a.directory.RoomBySubject(c.Context(), subject)
+		var log *ledger.Room
 		if err == nil {
-			_, err = c.room(a.logs, r.ID)
+			log, err = c.room(a.logs, r.ID)
 		}
 		if errors.Is(err, store.ErrNotFound) { // in the same words whether it exists or not
 			err = fmt.Errorf("room %s: %w", subject, store.ErrNotFound)
 		}
-		return http.StatusOK, r, err
+		if err != nil {
+			return 0, nil, err
+		}
+		return a.withStream(c, r, log)
 	}
 	if !c.admin {
 		return 0, nil, fmt.Errorf("%w: only an admin lists all rooms", store.ErrDenied)
@@ -69,8 +74,7 @@ func (a *roomAPI) list(c *call) (int, any, error) {
 	return http.StatusOK, list, nil
 }
 
-// get answers GET /rooms/{room} with what the directory lists of it; with ?stream=1 also with what it has stored, which
-// is for those who may read that.
+// get answers GET /rooms/{room} with what the directory lists of it, and what it has stored.
 func (a *roomAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
@@ -80,14 +84,27 @@ func (a *roomAPI) get(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	var body store.RoomBody
-	if body.Room, err = a.directory.Room(c.Context(), room); err != nil {
+	r, err := a.directory.Room(c.Context(), room)
+	if err != nil {
 		return 0, nil, err
 	}
-	if c.URL.Query().Get("stream") == "1" && log.Policy.Stored() && (log.Role(c.caller) != "" || c.admin) {
-		body.Stream, err = a.past.Stored(c.Context(), room)
+	return a.withStream(c, r, log)
+}
+
+// withStream answers with a room, and with what it has stored, for those who may read that: it is left out where it cannot be
+// had, unless it is insisted on, and where it is not wanted, since it costs the servers something.
+func (a *roomAPI) withStream(c *call, r store.Room, log *ledger.Room) (int, any, error) {
+	body := store.RoomBody{Room: r}
+	wanted := c.URL.Query().Get("stream")
+	if wanted == "0" || !log.Policy.Stored() || log.Role(c.caller) == "" && !c.admin {
+		return http.StatusOK, &body, nil
 	}
-	return http.StatusOK, &body, err
+	stream, err := a.past.Stored(c.Context(), r.ID)
+	if err != nil && wanted == "1" {
+		return 0, nil, err
+	}
+	body.Stream = stream
+	return http.StatusOK, &body, nil
 }
 
 // members answers GET /rooms/{room}/members.

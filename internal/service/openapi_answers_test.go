@@ -190,8 +190,14 @@ func (c *caller) stored(n *Node, bob *crypto.Identity) {
 	if s.Frames != 4 || s.First != 1 || s.Last != 4 || s.Bytes == 0 || len(frames) != 2 || frames[c.admin.Key()] != 1 || frames[bob.Key()] != 2 {
 		c.t.Errorf("told is %+v", s)
 	}
-	if raw := c.ask("GET /rooms/{room}", strings.TrimSuffix(path, "?stream=1"), nil, http.StatusOK); strings.Contains(string(raw), "writers") {
-		c.t.Errorf("it was not asked for: %s", raw)
+	for more, told := range map[string]bool{"": true, "?stream=1": true, "?stream=0": false} {
+		raw := c.ask("GET /rooms/{room}", "/rooms/"+c.room.ID.String()+more, nil, http.StatusOK)
+		bySubject := c.ask("GET /rooms", "/rooms?subject=described&"+strings.TrimPrefix(more, "?"), nil, http.StatusOK)
+		for _, raw := range [][]byte{raw, bySubject} {
+			if strings.Contains(string(raw), "writers") != told {
+				c.t.Errorf("with %q told is %s", more, raw)
+			}
+		}
 	}
 }
 

@@ -18,12 +18,12 @@ type directory struct{ *client }
 
 // Room returns a room's record.
 func (d *directory) Room(ctx context.Context, room crypto.ID) (r store.Room, err error) {
-	return r, d.call(ctx, "GET", "/rooms/"+room.String(), nil, &r)
+	return r, d.call(ctx, "GET", "/rooms/"+room.String()+"?stream=0", nil, &r)
 }
 
 // RoomBySubject finds a room by its subject.
 func (d *directory) RoomBySubject(ctx context.Context, subject string) (r store.Room, err error) {
-	return r, d.call(ctx, "GET", "/rooms?subject="+url.QueryEscape(subject), nil, &r)
+	return r, d.call(ctx, "GET", "/rooms?stream=0&subject="+url.QueryEscape(subject), nil, &r)
 }
 
 // Rooms yields every room after an id, by id, for bus admins.
