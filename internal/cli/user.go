@@ -119,10 +119,15 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 		for _, s := range stale {
 			fmt.Fprintln(a.out, s)
 		}
-		if len(stale) > 0 {
-			a.notice("these rooms are stale: an owner or admin of each runs unibus rekey %s", strings.Join(stale, " "))
-		}
+		a.tellStale(stale)
 	})
+}
+
+// tellStale says what is to be done about rooms whose key somebody has who was revoked.
+func (c *console) tellStale(rooms []string) {
+	if len(rooms) > 0 {
+		c.notice("these rooms are stale: an owner or admin of each runs unibus rekey %s", strings.Join(rooms, " "))
+	}
 }
 
 // confirm asks whether they are meant; for whoever revokes themselves there is no way back.

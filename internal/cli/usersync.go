@@ -56,6 +56,7 @@ type syncJSON struct {
 	Added   []changedJSON `json:"added"`
 	Renamed []changedJSON `json:"renamed"`
 	Revoked []changedJSON `json:"revoked"`
+	Stale   []string      `json:"stale"` // rooms whose key they still have
 	DryRun  bool          `json:"dry_run"`
 }
 
@@ -76,20 +77,8 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 		s.tellLeft(d.Revoke)
 		d.Revoke = nil
 	}
-	shown := syncJSON{Added: []changedJSON{}, Renamed: []changedJSON{}, Revoked: []changedJSON{}, DryRun: s.dryRun}
-	var rows [][]string
-	for _, u := range d.Revoke {
-		shown.Revoked = append(shown.Revoked, changedJSON{u.Key, u.Name, ""})
-		rows = append(rows, []string{"-", u.Name, u.Key.String()})
-	}
-	for _, r := range d.Rename {
-		shown.Renamed = append(shown.Renamed, changedJSON{r.User.Key, r.Name, r.User.Name})
-		rows = append(rows, []string{"~", r.User.Name + " → " + r.Name, r.User.Key.String()})
-	}
-	for _, u := range d.Add {
-		shown.Added = append(shown.Added, changedJSON{u.Key, u.Name, ""})
-		rows = append(rows, []string{"+", u.Name, u.Key.String()})
-	}
+	shown, rows := showDiff(d)
+	shown.DryRun = s.dryRun
 	if err := d.Check(); err != nil {
 		if errors.Is(err, unibus.ErrDenied) {
 			return hinted(err, hintKeepAdmin)
@@ -114,11 +103,45 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	if err := s.confirm(c, d); err != nil {
 		return err
 	}
-	err = d.Apply(ctx, c)
-	if err == nil && s.a.out.json {
-		err = show()
+	if err := d.Apply(ctx, c); err != nil {
+		return err
 	}
-	return err
+	shown.Stale, err = staleRooms(ctx, c, keysOf(d.Revoke))
+	if err != nil { // what was to be done is
+		s.a.notice("the stale rooms could not be listed: %v", err)
+	}
+	s.a.tellStale(shown.Stale)
+	if s.a.out.json {
+		return show()
+	}
+	return nil
+}
+
+// showDiff is a difference for scripts, and for people.
+func showDiff(d unibus.UserDiff) (shown syncJSON, rows [][]string) {
+	shown = syncJSON{Added: []changedJSON{}, Renamed: []changedJSON{}, Revoked: []changedJSON{}, Stale: []string{}}
+	for _, u := range d.Revoke {
+		shown.Revoked = append(shown.Revoked, changedJSON{u.Key, u.Name, ""})
+		rows = append(rows, []string{"-", u.Name, u.Key.String()})
+	}
+	for _, r := range d.Rename {
+		shown.Renamed = append(shown.Renamed, changedJSON{r.User.Key, r.Name, r.User.Name})
+		rows = append(rows, []string{"~", r.User.Name + " → " + r.Name, r.User.Key.String()})
+	}
+	for _, u := range d.Add {
+		shown.Added = append(shown.Added, changedJSON{u.Key, u.Name, ""})
+		rows = append(rows, []string{"+", u.Name, u.Key.String()})
+	}
+	return shown, rows
+}
+
+// keysOf are the keys of users.
+func keysOf(users []unibus.User) []unibus.PublicKey {
+	keys := make([]unibus.PublicKey, len(users))
+	for i, u := range users {
+		keys[i] = u.Key
+	}
+	return keys
 }
 
 // tellLeft says who is on the allowlist and not in the file, and stays there.

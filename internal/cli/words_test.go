@@ -193,7 +193,7 @@ func (w *wordsTest) messages() {
 	w.says(exitDone, "admin", "pub ops --ack none --file "+w.write("lines", "four\n"))
 	w.says(exitNotFound, "admin", "pub ops --file none", "there is no file none")
 	w.says(exitDenied, "carol", "pub ops x", "you are a reader")
-	w.says(exitDone, "admin", "sub ops --all --end --headers", "one\n", "k: v\nmore\n", "three\n")
+	w.says(exitDone, "admin", "sub ops --all --end --headers", "one\n", "k: v\n\nmore\n", "three\n")
 	w.says(exitDone, "admin", "sub ops --last 1 --count 1 --null", "\x00")
 	w.says(exitDone, "admin", "sub ops --end", "nothing stored was asked for")
 	w.says(exitUnavailable, "admin", "sub ops --count 1 --wait 50ms", "0 of 1 message came, and none for 50ms")
