@@ -17,7 +17,7 @@ import (
 // after Subscribe returns, and follows.
 type SubscribeOptions struct {
 	All   bool      // from the first message stored
-	Last  int       // with the last N messages stored in each room
+	Last  int       // with the last N messages stored in each room; all of them are in memory until they are given
 	Since time.Time // from the first message stored at this time or later
 	End   bool      // end when everything stored has been read
 	Queue string    // share new messages with others who name the same queue; nothing is checked for gaps

@@ -77,7 +77,7 @@ func (d *delivery) record(s *stream, p *piece) {
 		d.budget.settle(s)
 		return
 	}
-	m := a.whole(p.Place)
+	m := a.whole(p.Frame)
 	d.budget.settle(s)
 	d.hand(p.Frame, m)
 }

@@ -58,9 +58,10 @@ type Message struct {
 	Time    uint64 // when the frame that it begins in was sealed, in Unix µs
 	Epoch   uint32
 	Stream  [16]byte
-	Counter uint64 // of the frame it begins in
-	Index   int    // of its first record in that frame, from 0
-	Place   uint64 // of the frame it ends in
+	Counter uint64    // of the frame it begins in
+	Index   int       // of its first record in that frame, from 0
+	Place   uint64    // of the frame it ends in
+	Stored  time.Time // when that was stored, as the server says; zero: it does not
 	Headers []crypto.Field
 	Body    []byte
 	Parts   [][]byte

@@ -20,7 +20,7 @@ func (p *piece) message() Message {
 	f := &p.Frame
 	return Message{
 		Sender: f.Sender, Time: f.Content.Time, Epoch: f.Header.Epoch, Stream: f.Header.Stream, Counter: f.Header.Counter, Index: p.index,
-		Place: f.Place, Headers: p.Headers, Body: p.Body, Former: f.Former, Late: f.Late, Unsure: p.unsure,
+		Place: f.Place, Stored: f.Stored, Headers: p.Headers, Body: p.Body, Former: f.Former, Late: f.Late, Unsure: p.unsure,
 	}
 }
 
@@ -68,10 +68,10 @@ func (a *assembly) add(p *piece) {
 	u.cost += pieceCost + len(body)
 }
 
-// whole is the message, which ended at a place.
-func (a *assembly) whole(place uint64) Message {
+// whole is the message, which ended with a frame.
+func (a *assembly) whole(end Frame) Message {
 	m := a.partial.Message
-	m.Parts, m.Place = a.partial.pieces, place
+	m.Parts, m.Place, m.Stored = a.partial.pieces, end.Place, end.Stored
 	a.partial = nil
 	return m
 }

@@ -84,9 +84,15 @@ func (g *growth) matching(ctx context.Context) ([]*room.Room, error) {
 	})
 }
 
-// run adds rooms that the caller is invited to later.
+// run adds rooms that the caller is invited to later, once the past of those that are read has been given: what comes
+// by them comes after that.
 func (g *growth) run() {
 	s, looked := g.s, time.Now()
+	select {
+	case <-s.finishing.Done():
+		return
+	case <-s.pastGiven:
+	}
 	for {
 		select {
 		case <-s.finishing.Done():

@@ -3,6 +3,7 @@ package reader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -134,6 +135,41 @@ func TestGrows(t *testing.T) {
 	s.Finish()
 	if texts, err := rest(s); err != nil || len(texts) > 0 {
 		t.Errorf("%q are read at last, %v", texts, err)
+	}
+}
+
+// TestGrowsAfterThePast: what comes by a room that is found later comes behind what was stored in the others when the reading
+// began, and that this has been given is not told before.
+func TestGrowsAfterThePast(t *testing.T) {
+	w := newWorld(t)
+	w.opening(w.reader, w.Client)
+	const each = 2 * maxGiven // more than is given to a receiver that takes none
+	for _, first := range []int{0, 1, 2} {
+		var rooms []*room.Room
+		for i := range first {
+			rooms = append(rooms, w.Room(fmt.Sprintf("grows.%d.%d", first, i), stored()))
+		}
+		var want []string
+		for i := range each * first {
+			body := fmt.Sprint(i)
+			w.publish(rooms[i%first], body)
+			want = append(want, body)
+		}
+		var got []string
+		s, err := w.reader.Read(w.Ctx, nil, []string{fmt.Sprintf("grows.%d.*", first)}, Options{Last: each, CaughtUp: func() { got = append(got, "|") }})
+		w.Must(err)
+		w.publish(w.Room(fmt.Sprintf("grows.%d.later", first), stored()), "later")
+		w.reader.LookForRooms()
+		want = append(want, "|", "later")
+		for m, err := range s.Messages() {
+			w.Must(err)
+			if got = append(got, string(m.Body)); string(m.Body) == "later" {
+				break
+			}
+		}
+		if w.Must(s.Close()); !slices.Equal(got, want) {
+			t.Errorf("of %d rooms and one more %q are read, not %q", first, got, want)
+		}
 	}
 }
 

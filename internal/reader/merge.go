@@ -7,8 +7,11 @@ import (
 
 // Each of several feeds sends what it reads of the past as parts, in its own order; merge takes the earliest of the next
 // ones until all have read what was stored when they began. After that feeds give their messages to the receiver directly.
+// A feed waits with each part until it is taken, so merge keeps one of each: a frame's messages, or what waited for that
+// frame. The last N messages of a room are in memory all together, whether or not they are merged, until they are given.
 
-// part are the messages that a feed has read since the part before, and when the last frame of them was stored.
+// part are messages that a feed has read, of which others may have been stored before and after, but none between them; and
+// when the last of them and of the parts before it was stored.
 type part struct {
 	stored time.Time
 	batch  batch
@@ -42,7 +45,7 @@ func (h *partHeap) Pop() any {
 // is known when every feed that has more has said what comes next there. It ends when all have read what was
 // stored when they began, or with the subscription.
 func (s *Reading) merge(feeds []chan part) {
-	defer close(s.merged)
+	defer s.endPast()
 	var next partHeap
 	for _, f := range feeds {
 		if p, ok := s.nextPart(f); ok {

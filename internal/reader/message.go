@@ -22,6 +22,9 @@ func (m *Message) Size() int {
 	return size
 }
 
+// cost is about how many bytes of memory the message takes.
+func (m *Message) cost() int { return 64 + m.Size() + 32*len(m.Headers) }
+
 // Kinds of notices beside those of the inbox.
 const (
 	RolledBack inbox.Kind = "rolled-back" // the room reached further before, From and To are places, or had another frame at one

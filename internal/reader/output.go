@@ -21,7 +21,8 @@ type output struct {
 	f       *feed
 	parts   chan part // what is read of the past, when that is merged; nil when it is not, or not any more
 	merging bool      // it was released, and the merge may go on
-	reached time.Time // when the last frame was stored
+	alone   bool      // it has no others to be merged with, and the past ends with it
+	reached time.Time // when the last of what was handed to the merge was stored
 	batch   []Message
 	size    int              // of batch, about, in bytes of memory
 	back    bool             // only the last N messages of batch are wanted
@@ -41,7 +42,7 @@ func (o *output) deliver(m inbox.Message) {
 		f.r.Used.Add(m.Epoch, 1)
 	}
 	next := Message{Message: m, Room: f.r.ID, Subject: f.subject, Name: o.name}
-	size := 64 + next.Size() + 32*len(next.Headers)
+	size := next.cost()
 	if size > batchBytes && !o.back {
 		_ = o.flush() // it goes alone; a failure is met again
 	}
@@ -66,11 +67,34 @@ func (o *output) deliver(m inbox.Message) {
 func (o *output) flush() error { return o.give(o.f.ctx) }
 
 func (o *output) give(ctx context.Context) error {
-	if len(o.batch) == 0 {
-		return nil
+	for len(o.batch) > 0 {
+		if err := o.giveNext(ctx); err != nil {
+			return err
+		}
 	}
-	given := batch{messages: o.batch, size: o.size}
-	o.batch, o.size = nil, 0
+	return nil
+}
+
+// next is how much of the batch is handed on at once, and its size: all of it, unless it is merged, which puts messages of
+// other rooms between any two that were not stored together.
+func (o *output) next() (n, size int) {
+	if o.parts == nil {
+		return len(o.batch), o.size
+	}
+	if stored := o.batch[0].Stored; stored.After(o.reached) {
+		o.reached = stored
+	}
+	for n < len(o.batch) && (n == 0 || !o.batch[n].Stored.After(o.reached)) {
+		size += o.batch[n].cost()
+		n++
+	}
+	return n, min(size, o.size) // the last N messages are not counted
+}
+
+// giveNext hands on what comes next of the batch.
+func (o *output) giveNext(ctx context.Context) error {
+	n, size := o.next()
+	given := batch{messages: o.batch[:n:n], size: size}
 	if given.large() {
 		o.f.s.held.Add(int64(given.size))
 	}
@@ -84,17 +108,24 @@ func (o *output) give(ctx context.Context) error {
 			err = ctx.Err()
 		}
 	}
-	if err != nil && o.f.s.ctx.Err() == nil { // the room is being left: it is given then
-		o.batch, o.size = given.messages, given.size
-	}
 	if err != nil && given.large() {
 		o.f.s.held.Add(-int64(given.size))
+	}
+	if err != nil && o.f.s.ctx.Err() == nil { // the room is being left: it is given then
+		return err
+	}
+	if o.batch, o.size = o.batch[n:], o.size-size; len(o.batch) == 0 {
+		o.batch = nil
 	}
 	return err
 }
 
-// release lets the merge of the past go on without this feed.
+// release lets the merge of the past go on without this feed, or ends the past of a feed that is alone.
 func (o *output) release() {
+	if o.alone {
+		o.alone = false
+		o.f.s.endPast()
+	}
 	if o.parts != nil {
 		close(o.parts)
 		o.parts, o.merging = nil, true
@@ -108,7 +139,7 @@ func (o *output) awaitMerge() {
 	}
 	o.merging = false
 	select {
-	case <-o.f.s.merged:
+	case <-o.f.s.pastGiven:
 	case <-o.f.ctx.Done():
 	}
 }

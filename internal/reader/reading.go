@@ -26,7 +26,7 @@ var ErrClosed = errors.New("the client is closed")
 // Options say where to begin and what to be told. The zero value begins with what comes after Read returns, and follows.
 type Options struct {
 	All    bool         // from the first message stored
-	Last   int          // with the last N messages stored in each room
+	Last   int          // with the last N messages stored in each room; all of them are in memory until they are given
 	Since  time.Time    // from the first message stored at this time or later
 	End    bool         // end when everything stored has been read
 	Queue  string       // share new messages with others who name the same queue; nothing is checked for gaps
@@ -65,8 +65,9 @@ type Reading struct {
 	held      atomic.Int64 // bytes of unfinished messages, of frames ahead and of large messages not received, in all rooms
 	shed      atomic.Int64 // messages that were given up for want of memory
 
-	merged chan struct{} // closed when the past of the first feeds has been merged
-	end    pastEnd       // of what was stored when it began
+	pastGiven chan struct{} // closed when what the first feeds read of the past has been given
+	endPast   func()        // closes it; it may be called again
+	end       pastEnd       // of what was stored when it began
 
 	mu    sync.Mutex
 	feeds map[crypto.ID]*feed
@@ -81,10 +82,11 @@ type Reading struct {
 // matches none.
 func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []string, o Options) (*Reading, error) {
 	s := &Reading{
-		rd: rd, o: o, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), done: make(chan struct{}), merged: make(chan struct{}),
+		rd: rd, o: o, out: make(chan batch, maxGiven), given: semaphore.NewWeighted(givenBytes), done: make(chan struct{}), pastGiven: make(chan struct{}),
 		feeds: map[crypto.ID]*feed{}, left: map[crypto.ID]resumePoint{}, growth: growth{patterns: patterns, arrivals: make(chan struct{}, 1)},
 	}
 	s.growth.s = s
+	s.endPast = sync.OnceFunc(func() { close(s.pastGiven) })
 	s.ctx, s.cancel = context.WithCancel(rd.Context)
 	s.finishing, s.finish = context.WithCancel(s.ctx)
 	if o.End {
@@ -106,6 +108,7 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 		return nil, err
 	}
 	if len(rooms) == 0 { // there is no feed that would tell
+		s.endPast()
 		s.end.tell(s)
 	}
 	if len(patterns) > 0 && !o.End && !rd.Tasks.Go(s.growth.run) {
@@ -141,7 +144,9 @@ func (s *Reading) add(ctx context.Context, rooms []*room.Room, o Options) error 
 		delete(s.left, f.r.ID)
 	}
 	s.mu.Unlock()
-	if len(feeds) > 1 {
+	if len(feeds) == 1 {
+		feeds[0].out.alone = true
+	} else if len(feeds) > 1 {
 		parts := make([]chan part, len(feeds))
 		for i, f := range feeds {
 			f.out.parts = make(chan part)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/unibus/unibus/internal/ledger"
@@ -41,6 +42,38 @@ func TestManyRooms(t *testing.T) {
 	}
 	if texts, told, err := w.everything(rooms...); err != nil || told != "[]" || !slices.Equal(texts, want) {
 		t.Errorf("%q are read, told is %s, and the end is %v", texts, told, err)
+	}
+}
+
+// TestLastOfManyRooms: the last messages of several rooms come in the order in which they were stored, too, however the rooms
+// are named.
+func TestLastOfManyRooms(t *testing.T) {
+	w := newWorld(t)
+	w.opening(w.reader, w.Client)
+	rooms := []*room.Room{w.Room("last.p", stored()), w.Room("last.o", stored())}
+	var all []string
+	for i := range 5 {
+		for j, r := range rooms {
+			body := fmt.Sprint("po"[j:j+1], i)
+			w.publish(r, body)
+			all = append(all, body)
+		}
+	}
+	large := strings.Repeat("x", 2<<20) // of several frames: it is stored when the last of them is
+	w.publish(rooms[0], large)
+	w.publish(rooms[1], "o5")
+	all = append(all, large, "o5")
+	for _, n := range []int{1, 3, 6, 1000} {
+		want := all[max(0, len(all)-2*n):]
+		named, err := w.reader.Read(w.Ctx, rooms, nil, Options{Last: n, End: true})
+		w.Must(err)
+		matched, err := w.reader.Read(w.Ctx, nil, []string{">"}, Options{Last: n, End: true})
+		w.Must(err)
+		for how, s := range map[string]*Reading{"by name": named, "by a pattern": matched} {
+			if texts, err := rest(s); err != nil || !slices.Equal(texts, want) {
+				t.Errorf("the last %d, %s: %.9q, and the end is %v", n, how, texts, err)
+			}
+		}
 	}
 }
 

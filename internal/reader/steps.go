@@ -254,9 +254,6 @@ func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 		}
 		f.next = frame.Seq + 1
 		f.in.Reached(f.past.first)
-		if frame.Time.After(f.out.reached) {
-			f.out.reached = frame.Time
-		}
 	}
 	f.out.name = "" // it may have changed
 	before := f.out.made
