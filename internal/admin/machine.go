@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/host"
@@ -15,25 +16,51 @@ import (
 // What machines have left, and what their services find of the streams that they keep. Each service tells of its own
 // machine; without one, this machine is looked at, and of streams nothing is known.
 
+// MachineLook is how machines are looked at.
+type MachineLook struct {
+	Dir    string                             // the data folder here
+	Wait   time.Duration                      // for services that have not read the files of their streams yet
+	Lost   func(bus.Status) map[string]string // rooms that a service finds behind what they were, and that nobody has accepted yet
+	Report func(Check)
+}
+
 // Machines looks at disks and descriptors: of each service that answers on l, and of this machine when
-// none does or l is nil. Dir is the data folder here. Lost says which rooms a service finds behind what they were,
-// and that nobody has accepted yet. It reports the checks disk and descriptors, and with l kept streams and stream files,
-// in this order for one machine after the other.
-func Machines(ctx context.Context, l *bus.Links, dir string, lost func(bus.Status) map[string]string, report func(Check)) {
+// none does or l is nil. It reports the checks disk and descriptors, and with l kept streams and stream files,
+// in this order for one machine after the other; of stream files nothing where servers are not the service's own.
+func Machines(ctx context.Context, l *bus.Links, look MachineLook) {
 	var services []bus.Status
 	if l != nil {
-		services, _ = bus.AskServices(ctx, l.Sys, askWait) // without an answer this machine is looked at
+		services = askServices(ctx, l, look.Wait)
 	}
-	if len(services) == 0 {
-		services = here(dir)
+	served := len(services) > 0
+	if !served {
+		services = here(look.Dir)
 	}
 	for _, s := range services {
 		// The checks of one machine stand together, for who reads them has one machine to look after.
-		disk(s, reporter{"disk", report})
-		descriptors(s, reporter{"descriptors", report})
-		if l != nil {
-			keptStreams(s, lost(s), reporter{"kept streams", report})
-			streamFiles(s, reporter{"stream files", report})
+		disk(s, reporter{"disk", look.Report})
+		descriptors(s, reporter{"descriptors", look.Report})
+		kept, files := reporter{"kept streams", look.Report}, reporter{"stream files", look.Report}
+		switch {
+		case served:
+			keptStreams(s, look.Lost(s), kept)
+			streamFiles(s, files)
+		case l != nil:
+			kept.warn(noHelp, "not looked at: no service answers that knows what they were")
+			files.warn(noHelp, "not looked at: no service answers that reads them")
+		}
+	}
+}
+
+// askServices asks each service for its status. One that has not read the files of its streams yet begins to when it is
+// asked: it is asked again while it may be done within the time that there is. Without an answer there is none.
+func askServices(ctx context.Context, l *bus.Links, wait time.Duration) []bus.Status {
+	until := time.Now().Add(wait)
+	for {
+		services, _ := bus.AskServices(ctx, l.Sys, askWait) // which takes as long as the pause that there would be
+		soon := func(s bus.Status) bool { return s.Reading() && time.Now().Add(s.ReadFor).Before(until) }
+		if !slices.ContainsFunc(services, soon) || ctx.Err() != nil {
+			return services
 		}
 	}
 }
@@ -89,15 +116,21 @@ func keptStreams(s bus.Status, behind map[string]string, r reporter) {
 	r.pass("in %s on %s no room has lost messages that the service had seen there", s.Folder, s.Host)
 }
 
-// streamFiles tells of streams whose files hold less than their server takes them to hold.
+// streamFiles tells of streams whose files hold less than their server takes them to hold. What was not read is no pass.
 func streamFiles(s bus.Status, r reporter) {
 	switch {
 	case len(s.Lacking) > 0:
 		r.fail(help(remedy.RestoreOrCopyAgain), "in %s on %s: %s", s.Folder, s.Host, bus.Few(explained(s.Lacking)))
+	case s.Unread != "":
+		r.warn(noHelp, "in %s on %s the files that hold messages could not all be read: %s", s.Folder, s.Host, s.Unread)
 	case s.Looked:
 		r.pass("in %s on %s the files that hold messages were read through, and none is damaged", s.Folder, s.Host)
-	default:
-		r.pass("in %s on %s the files that hold messages are not read through yet since the service started, or belong to other servers", s.Folder, s.Host)
+	case s.Reads:
+		left := ""
+		if s.ReadFor >= time.Second {
+			left = fmt.Sprintf(", which takes about %v more", s.ReadFor.Round(time.Second))
+		}
+		r.warn(help(remedy.LookLater), "in %s on %s the files that hold messages are not read through yet since the service started%s", s.Folder, s.Host, left)
 	}
 }
 

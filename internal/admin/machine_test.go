@@ -1,8 +1,12 @@
 package admin
 
 import (
+	"encoding/json"
 	"os"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/host"
@@ -27,7 +31,10 @@ func TestMachine(t *testing.T) {
 		"many descriptors":     {descriptors, bus.Status{Files: host.Descriptors{Used: 90, Limit: 100}}, []finding{{"n", Warn, remedy.RaiseDescriptors, "90 of 100 in use on host"}}},
 		"no descriptor left":   {descriptors, bus.Status{Files: host.Descriptors{Used: 100, Limit: 100}}, []finding{{"n", Fail, remedy.RaiseDescriptors, "100 of 100 in use on host: no connection"}}},
 		"nobody counts them":   {descriptors, bus.Status{}, nil},
-		"files not read yet":   {streamFiles, bus.Status{}, []finding{{"n", Pass, 0, "not read through yet"}}},
+		"files not read yet":   {streamFiles, bus.Status{Reads: true}, []finding{{"n", Warn, remedy.LookLater, "on host the files that hold messages are not read through yet since the service started"}}},
+		"files that take long": {streamFiles, bus.Status{Reads: true, ReadFor: 90*time.Second + time.Millisecond}, []finding{{"n", Warn, remedy.LookLater, "not read through yet since the service started, which takes about 1m30s more"}}},
+		"files not readable":   {streamFiles, bus.Status{Reads: true, Looked: true, Unread: "why"}, []finding{{"n", Warn, 0, "could not all be read: why"}}},
+		"files of others":      {streamFiles, bus.Status{}, nil},
 		"files that are whole": {streamFiles, bus.Status{Looked: true}, []finding{{"n", Pass, 0, "and none is damaged"}}},
 		"files that lack some": {streamFiles, bus.Status{Looked: true, Lacking: map[string]string{"b": "2", "a": "1"}}, []finding{{"n", Fail, remedy.RestoreOrCopyAgain, "in dir on host: a: 1, b: 2"}}},
 	} {
@@ -54,22 +61,64 @@ func TestMachines(t *testing.T) {
 	here, err := os.Hostname()
 	must(t, err)
 	dir := t.TempDir()
+	look := func(l *bus.Links, dir string, lost func(bus.Status) map[string]string) func(report func(Check)) {
+		return func(report func(Check)) { Machines(t.Context(), l, MachineLook{Dir: dir, Lost: lost, Report: report}) }
+	}
 	none := func(bus.Status) map[string]string { return nil }
-	finds(t, "no servers", func(report func(Check)) { Machines(t.Context(), nil, dir, none, report) },
+	finds(t, "no servers", look(nil, dir, none),
 		finding{"disk", Pass, 0, "for " + dir + " on " + here}, finding{"descriptors", Pass, 0, "on " + here})
-	finds(t, "no folder", func(report func(Check)) { Machines(t.Context(), nil, dir+"/none", none, report) }, finding{"descriptors", Pass, 0, "on " + here})
-	unread := []finding{{"kept streams", Pass, 0, dir}, {"stream files", Pass, 0, "not read through yet"}}
-	finds(t, "no service", func(report func(Check)) { Machines(t.Context(), &n.Links, dir, none, report) },
+	finds(t, "no folder", look(nil, dir+"/none", none), finding{"descriptors", Pass, 0, "on " + here})
+	unread := []finding{{"kept streams", Warn, 0, "not looked at: no service"}, {"stream files", Warn, 0, "not looked at: no service"}}
+	finds(t, "no service", look(&n.Links, dir, none),
 		append([]finding{{"disk", Pass, 0, dir}, {"descriptors", Pass, 0, ""}}, unread...)...)
 	n.answers(t, bus.StatusSubject, bus.Status{
 		Host: "there", Folder: "/data", Full: true, Disk: host.Disk{Free: 1, Total: 2}, Files: host.Descriptors{Used: 1, Limit: 2},
 		Lost: map[string]string{"r": "gone"}, Looked: true,
 	})
 	lost := func(s bus.Status) map[string]string { return s.Lost }
-	finds(t, "a service", func(report func(Check)) { Machines(t.Context(), &n.Links, dir, lost, report) },
+	finds(t, "a service", look(&n.Links, dir, lost),
 		finding{"disk", Fail, remedy.FreeDisk, "for /data on there"}, finding{"descriptors", Pass, 0, "1 of 2 in use on there"},
 		finding{"kept streams", Fail, remedy.RestoreStreams, "in /data on there: r: gone"}, finding{"stream files", Pass, 0, "none is damaged"})
 	if !Serving(t.Context(), &n.Links) {
 		t.Error("a service that answers is not there")
+	}
+}
+
+// TestAwaitsReading: a service that is reading the files of its streams is asked again until it has, if that may be within the
+// time that there is; one that takes longer, or cannot, is not waited for.
+func TestAwaitsReading(t *testing.T) {
+	n := startNode(t)
+	var said bus.Status
+	asked := 0
+	sub, err := n.Links.Sys.Subscribe(bus.StatusSubject, func(m *nats.Msg) {
+		asked++
+		said.Looked = asked > 1
+		data, err := json.Marshal(said)
+		if err == nil {
+			err = m.Respond(data)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, err)
+	defer func() { _ = sub.Unsubscribe() }()
+	must(t, n.Links.Sys.Flush())
+	for name, c := range map[string]struct {
+		says   bus.Status
+		wait   time.Duration
+		asked  int
+		looked bool
+	}{
+		"soon":      {bus.Status{Reads: true}, time.Hour, 2, true},
+		"later":     {bus.Status{Reads: true, ReadFor: 2 * time.Hour}, time.Hour, 1, false},
+		"no time":   {bus.Status{Reads: true}, 0, 1, false},
+		"it cannot": {bus.Status{Reads: true, Unread: "why"}, time.Hour, 1, false},
+	} {
+		said, asked = c.says, 0
+		got := askServices(t.Context(), &n.Links, c.wait)
+		if len(got) != 1 || got[0].Looked != c.looked || asked != c.asked {
+			t.Errorf("%s: asked %d times, it says %+v", name, asked, got)
+		}
 	}
 }

@@ -107,6 +107,16 @@ func (l Lack) both(m Lack) Lack { return Lack{min(l.Held, m.Held), min(l.Dead, m
 // its files, if only in the memory of the machine.
 const scrubAgain = 2 * time.Second
 
+// ScrubTime is about how long it takes to read the files of streams.
+func (s *Server) ScrubTime(ctx context.Context, names ...string) (time.Duration, error) {
+	states, err := s.states(ctx)
+	bytes := 0.0
+	for _, name := range names {
+		bytes += float64(states[name].Bytes)
+	}
+	return time.Duration(bytes / scrubRate * float64(time.Second)), err
+}
+
 // Scrub reads the files in which the embedded server keeps streams, at 32 MiB a second at most, and says what of each
 // they do not hold whole; streams that lack nothing are left out. What is being written or removed meanwhile looks like that:
 // so what was found is looked at again a little later, and held against what the server had said the first time.

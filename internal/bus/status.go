@@ -27,8 +27,14 @@ type Status struct {
 	Lost   map[string]string `json:"lost,omitempty"` // room subjects, and what is wrong with their streams
 	// Lacking are streams whose files on this machine hold less than its server takes them to hold.
 	Lacking map[string]string `json:"lacking,omitempty"`
-	Looked  bool              `json:"looked"` // these files were read since the service started, those of rooms perhaps not yet
+	Reads   bool              `json:"reads,omitempty"`  // it is the service that reads these files; those of external servers are theirs
+	Looked  bool              `json:"looked"`           // all that were there have been read since the service started
+	ReadFor time.Duration     `json:"read_for"`         // about how much longer that takes, if it is known
+	Unread  string            `json:"unread,omitempty"` // why they could not be read when that was tried last
 }
+
+// Reading reports whether the service is still to read the files of its streams for the first time, and nothing hinders it.
+func (s *Status) Reading() bool { return s.Reads && !s.Looked && s.Unread == "" }
 
 // AskServices asks every service of a bus for its status, over a connection of the system account. It
 // returns when none has answered for a while.

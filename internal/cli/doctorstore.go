@@ -125,23 +125,23 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 	}
 	// What the marks say was told above, if they were accepted or could not be read: from the machines' checks comes only
 	// what fails of it.
-	machine := d.add
+	look := admin.MachineLook{Dir: d.a.set.dataDir(), Wait: d.a.set.timeout, Report: d.add}
 	if told || unread != nil {
-		machine = func(c admin.Check) {
+		look.Report = func(c admin.Check) {
 			if c.Name != keptStreams || c.Status == admin.Fail {
 				d.add(c)
 			}
 		}
 	}
 	// What a service says of its streams counts less what was accepted since it looked.
-	lost := func(s bus.Status) map[string]string {
+	look.Lost = func(s bus.Status) map[string]string {
 		if unread != nil {
 			return s.Lost
 		}
 		return d.unaccepted(ctx, s, marks)
 	}
 	if servers == "" || acc.Keys == nil {
-		admin.Machines(ctx, nil, d.a.set.dataDir(), lost, machine)
+		admin.Machines(ctx, nil, look)
 		return servers != ""
 	}
 	links, err := acc.Links(servers)
@@ -155,18 +155,21 @@ func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers st
 		default:
 			d.failure("servers", err)
 		}
-		admin.Machines(ctx, nil, d.a.set.dataDir(), lost, machine)
+		admin.Machines(ctx, nil, look)
 		return false
 	}
 	defer links.Close()
 	admin.Servers(ctx, links, d.add)
 	unlike := slices.ContainsFunc(d.checks, func(c checkLine) bool { return c.Name == "copies" && c.Status == admin.Fail })
-	admin.Machines(ctx, links, d.a.set.dataDir(), lost, func(c admin.Check) {
-		if unlike && c.Name == keptStreams && c.Status == admin.Fail { // what one server lacks another may have
-			c.Help = remedy.Remedy{Kind: remedy.CopyAgainFirst}
+	if report := look.Report; unlike {
+		look.Report = func(c admin.Check) {
+			if c.Name == keptStreams && c.Status == admin.Fail { // what one server lacks another may have
+				c.Help = remedy.Remedy{Kind: remedy.CopyAgainFirst}
+			}
+			report(c)
 		}
-		machine(c)
-	})
+	}
+	admin.Machines(ctx, links, look)
 	return true
 }
 

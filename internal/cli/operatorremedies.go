@@ -37,6 +37,7 @@ var operatorRemedies = map[remedy.Kind]string{
 	remedy.FreeDisk:            "make room; nothing has to be restarted",
 	remedy.RaiseDescriptors:    "raise the limit: ulimit -n, or LimitNOFILE= of the unit",
 	remedy.MendCards:           "those they are of put them there again with unibus join",
+	remedy.LookLater:           "again when that is done: unibus doctor",
 	remedy.RenewStale:          "their owners and admins: unibus rekey --stale",
 }
 

@@ -81,6 +81,7 @@ const (
 	MendCards           // some are damaged
 	RenewKeys           // members have no copy of a room's
 	RenewStale          // keys that have served too long
+	LookLater           // it is being looked at
 	AddOwner            // a room has a single one
 )
 

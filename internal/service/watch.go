@@ -38,6 +38,7 @@ type embedded interface {
 	OutOfFiles() bool
 	Streams(ctx context.Context) ([]string, error)
 	Scrub(ctx context.Context, names ...string) (lacking map[string]bus.Lack, err error)
+	ScrubTime(ctx context.Context, names ...string) (time.Duration, error)
 	NeedsRestart() bool
 	RefuseWrites(refuse bool) error
 	RestartJetStream() error
@@ -206,7 +207,7 @@ func (w *watch) answer(m *nats.Msg) {
 		return
 	}
 	status := *w.status.Load()
-	status.Lacking, status.Looked = w.scrub.found()
+	w.scrub.tellOf(&status)
 	body, err := json.Marshal(status)
 	if err == nil {
 		_ = m.Respond(body) // who asked may be gone

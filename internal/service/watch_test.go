@@ -565,8 +565,7 @@ func TestScrubTells(t *testing.T) {
 		if !strings.Contains(log.String(), step.says) || step.says == "" && log.Len() > 0 {
 			t.Errorf("it says %q, not %q", log, step.says)
 		}
-		found, _ := s.found()
-		if lacking := len(found) > 0; lacking != (step.says == "damaged or lost") {
+		if lacking := len(told(s).Lacking) > 0; lacking != (step.says == "damaged or lost") {
 			t.Errorf("something is lacking: %v", lacking)
 		}
 	}
@@ -593,7 +592,7 @@ func TestScrubWords(t *testing.T) {
 		if got := log.String(); strings.Count(got, "\n") != min(len(step.says), 1) || !strings.Contains(got, step.says) {
 			t.Errorf("of %+v it says %q, not %q", step.lack, got, step.says)
 		}
-		if lacking, _ := s.found(); !strings.HasPrefix(lacking["UNIBUS_r"], step.found) || step.found == "" && len(lacking) > 0 {
+		if lacking := told(s).Lacking; !strings.HasPrefix(lacking["UNIBUS_r"], step.found) || step.found == "" && len(lacking) > 0 {
 			t.Errorf("of %+v it has found %q", step.lack, lacking)
 		}
 	}
