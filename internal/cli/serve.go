@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/dev"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 )
@@ -81,6 +83,9 @@ func (s *serveCommand) run(ctx context.Context) error {
 	}
 	if err := s.printReady(node); err != nil {
 		return err
+	}
+	if node.HTTP != "" {
+		a.notice("%s shows how the bus is", pageURL(node.HTTP))
 	}
 	<-ctx.Done()
 	return nil
@@ -212,6 +217,16 @@ type readyJSON struct {
 	HTTP   string           `json:"http,omitempty"`
 	Ready  bool             `json:"ready"`
 	Server string           `json:"server"`
+}
+
+// pageURL is where a browser finds the page of what is served on an address over HTTP, which is without TLS: that is for a
+// proxy. Of all addresses it is one by which other machines may reach it, as that of the ready line.
+func pageURL(address string) string {
+	name, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(name); err == nil && ip != nil && ip.IsUnspecified() {
+		address = net.JoinHostPort(host.Address(), port)
+	}
+	return "http://" + address + "/"
 }
 
 // printReady prints the one line that says so.
