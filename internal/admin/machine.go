@@ -52,13 +52,16 @@ func Machines(ctx context.Context, l *bus.Links, look MachineLook) {
 	}
 }
 
-// askServices asks each service for its status. One that has not read the files of its streams yet begins to when it is
-// asked: it is asked again while it may be done within the time that there is. Without an answer there is none.
+// askServices asks each service for its status. One that has not looked at its streams yet is about to, and one that has not
+// read their files begins to when it is asked: it is asked again while it may be done within the time that there is. Without an
+// answer there is none.
 func askServices(ctx context.Context, l *bus.Links, wait time.Duration) []bus.Status {
 	until := time.Now().Add(wait)
 	for {
 		services, _ := bus.AskServices(ctx, l.Sys, askWait) // which takes as long as the pause that there would be
-		soon := func(s bus.Status) bool { return s.Reading() && time.Now().Add(s.ReadFor).Before(until) }
+		soon := func(s bus.Status) bool {
+			return (s.Looking() || s.Reading()) && time.Now().Add(s.ReadFor).Before(until)
+		}
 		if !slices.ContainsFunc(services, soon) || ctx.Err() != nil {
 			return services
 		}
@@ -107,10 +110,15 @@ func descriptors(s bus.Status, r reporter) {
 	}
 }
 
-// keptStreams tells of rooms whose streams are behind what they were, as the service whose folder it is remembers them.
+// keptStreams tells of rooms whose streams are behind what they were, as the service whose folder it is remembers them. What it
+// has not looked at yet is no pass.
 func keptStreams(s bus.Status, behind map[string]string, r reporter) {
 	if len(behind) > 0 {
 		r.fail(remedy.Remedy{Kind: remedy.RestoreStreams, Path: s.Folder}, "in %s on %s: %s", s.Folder, s.Host, bus.Few(explained(behind)))
+		return
+	}
+	if s.Unseen {
+		r.warn(help(remedy.LookLater), "in %s on %s the streams were not held against what is remembered of them since the service started", s.Folder, s.Host)
 		return
 	}
 	r.pass("in %s on %s no room has lost messages that the service had seen there", s.Folder, s.Host)

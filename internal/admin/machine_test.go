@@ -47,6 +47,9 @@ func TestMachine(t *testing.T) {
 func TestKeptStreams(t *testing.T) {
 	s := bus.Status{Folder: "dir", Host: "host"}
 	finds(t, "none", func(report func(Check)) { keptStreams(s, nil, reporter{"n", report}) }, finding{"n", Pass, 0, "in dir on host no room has lost messages"})
+	finds(t, "not yet", func(report func(Check)) {
+		keptStreams(bus.Status{Folder: "dir", Unseen: true}, nil, reporter{"n", report})
+	}, finding{"n", Warn, remedy.LookLater, "not held against what is remembered"})
 	var got Check
 	keptStreams(s, map[string]string{"r": "ends at 3, not at 9"}, reporter{"n", func(c Check) { got = c }})
 	want := Check{"n", Fail, "in dir on host: r: ends at 3, not at 9", remedy.Remedy{Kind: remedy.RestoreStreams, Path: "dir"}}
@@ -93,6 +96,7 @@ func TestAwaitsReading(t *testing.T) {
 	sub, err := n.Links.Sys.Subscribe(bus.StatusSubject, func(m *nats.Msg) {
 		asked++
 		said.Looked = asked > 1
+		said.Unseen = said.Unseen && asked < 2
 		data, err := json.Marshal(said)
 		if err == nil {
 			err = m.Respond(data)
@@ -111,6 +115,9 @@ func TestAwaitsReading(t *testing.T) {
 		looked bool
 	}{
 		"soon":      {bus.Status{Reads: true}, time.Hour, 2, true},
+		"not seen":  {bus.Status{Unseen: true, Reads: true}, time.Hour, 2, true},
+		"not there": {bus.Status{Unseen: true, Tried: true}, time.Hour, 1, false},
+		"full":      {bus.Status{Unseen: true, Full: true}, time.Hour, 1, false},
 		"later":     {bus.Status{Reads: true, ReadFor: 2 * time.Hour}, time.Hour, 1, false},
 		"no time":   {bus.Status{Reads: true}, 0, 1, false},
 		"it cannot": {bus.Status{Reads: true, Unread: "why"}, time.Hour, 1, false},

@@ -25,6 +25,10 @@ type Status struct {
 	Full   bool              `json:"full"` // nothing can be kept
 	Files  host.Descriptors  `json:"files"`
 	Lost   map[string]string `json:"lost,omitempty"` // room subjects, and what is wrong with their streams
+	// Unseen says that since the service started it has not held the streams against what it remembers of them, so that Lost has
+	// nothing yet; Tried, that this is so though it has tried to.
+	Unseen bool `json:"unseen,omitempty"`
+	Tried  bool `json:"tried,omitempty"`
 	// Lacking are streams whose files on this machine hold less than its server takes them to hold.
 	Lacking map[string]string `json:"lacking,omitempty"`
 	Reads   bool              `json:"reads,omitempty"`  // it is the service that reads these files; those of external servers are theirs
@@ -32,6 +36,9 @@ type Status struct {
 	ReadFor time.Duration     `json:"read_for"`         // about how much longer that takes, if it is known
 	Unread  string            `json:"unread,omitempty"` // why they could not be read when that was tried last
 }
+
+// Looking reports whether the service is still to look at its streams for the first time, and nothing hinders it.
+func (s *Status) Looking() bool { return s.Unseen && !s.Tried && !s.Full }
 
 // Reading reports whether the service is still to read the files of its streams for the first time, and nothing hinders it.
 func (s *Status) Reading() bool { return s.Reads && !s.Looked && s.Unread == "" }

@@ -39,6 +39,7 @@ type streamWatch struct {
 	next     time.Time // when to look again
 	known    Marks     // nil until they are read
 	changed  bool
+	compared bool                 // streams were held against the marks since the service started
 	anew     bool                 // nothing was remembered when they were first looked at
 	kept     bool                 // the data folder was one of a bus before the service started
 	lost     map[string]string    // rooms by subject, and what is wrong with their streams
@@ -90,6 +91,7 @@ func (w *streamWatch) look(ctx context.Context) (looked, copied bool) {
 	w.measure(found)
 	w.tellBehind(found)
 	if err := w.compare(ctx, found); err == nil {
+		w.compared = true
 		w.save()
 	}
 	for _, info := range found {

@@ -83,7 +83,16 @@ func (l *looked) mark() Mark {
 // remembered, across starts.
 func TestLooks(t *testing.T) {
 	l := newLooked(t)
+	cut, cancel := context.WithCancel(t.Context())
+	cancel()
+	if looked, _ := l.look(cut); !looked || l.compared {
+		t.Errorf("it has looked for streams that it could not list: %v, and has compared them: %v", looked, l.compared)
+	}
+	l.next = time.Time{}
 	l.tells("")
+	if !l.compared {
+		t.Error("the streams were not held against anything")
+	}
 	if m := l.mark(); m.Last != framesLooked || m.First != 1 {
 		t.Errorf("it is remembered to go from %d to %d", m.First, m.Last)
 	}

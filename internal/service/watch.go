@@ -60,6 +60,7 @@ type watch struct {
 
 	full    atomic.Pointer[string] // why nothing can be kept; nil: it can
 	status  atomic.Pointer[bus.Status]
+	tried   bool // the streams were to be looked at, since the service started
 	filled  bool // the disk is full
 	scarce  bool // descriptors are
 	gauges  gauges
@@ -123,6 +124,7 @@ func (w *watch) run(ctx context.Context) {
 			looked, copied = w.streams.look(ctx)
 		}
 		if looked {
+			w.tried = true
 			w.busLog(ctx)
 		}
 		w.publish()
@@ -192,7 +194,7 @@ func (w *watch) descriptors() {
 
 // publish makes what was found what is answered.
 func (w *watch) publish() {
-	s := &bus.Status{Folder: w.dir, Full: w.filled, Lost: maps.Clone(w.streams.lost)}
+	s := &bus.Status{Folder: w.dir, Full: w.filled, Lost: maps.Clone(w.streams.lost), Unseen: !w.streams.compared, Tried: w.tried}
 	s.Host, _ = os.Hostname() // only a name to show
 	if w.dir != "" {
 		s.Disk, _ = w.disk(w.dir) // unknown: not told

@@ -282,7 +282,7 @@ func TestAdvisories(t *testing.T) {
 	}
 }
 
-// TestStatus: the operator gets an answer as soon as there was a look.
+// TestStatus: the operator gets an answer at once, which says so as long as the streams were not looked at.
 func TestStatus(t *testing.T) {
 	n, _ := node(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -295,6 +295,12 @@ func TestStatus(t *testing.T) {
 		}
 		if err != nil || json.Unmarshal(m.Data, &s) != nil || s.Disk.Total == 0 || s.Files.Limit == 0 || s.Full {
 			t.Fatalf("%+v, %v", s, err)
+		}
+		if s.Looking() {
+			continue
+		}
+		if s.Unseen {
+			t.Errorf("the streams were looked at, and it says %+v", s)
 		}
 		return
 	}
