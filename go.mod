@@ -34,7 +34,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/fvbommel/sortorder v1.2.1
+require (
+	github.com/fvbommel/sortorder v1.2.1
+	mvdan.cc/sh/v3 v3.12.0
+)
 
 require (
 	github.com/atotto/clipboard v0.1.4 // indirect

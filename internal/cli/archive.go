@@ -27,6 +27,9 @@ func newBackup(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "backup FILE|-", Short: "Write logs, sealed keys and cards to an archive", Args: cobra.ExactArgs(1),
 		Long: "Write everything a store holds to one file, which any store can be restored from: a compressed tar file\nwith a checksum. It holds no room key in clear, and no messages. Without --store it is the store that\nthe service on this machine serves from. With - it goes to stdout.",
+		Example: `  unibus backup "bus-$(date +%F).unibus"
+  unibus backup - | ssh backup.example.org 'cat > bus.unibus'
+  unibus backup bus.unibus --store sqlite:/srv/unibus/unibus.db`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "-" && a.out.terminal {
 				return hinted(usage("backup -: an archive is nothing to look at"), hintBackupTo)
@@ -83,6 +86,9 @@ func newRestore(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "restore FILE|- --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
 		Long: "Check an archive and every log in it, put it into a store, and check the store. A file that is made for it is\nthere when all of that is done, or not at all. In NATS servers it may be interrupted and repeated: it goes on\nwhere it was. With - the archive is read from stdin.",
+		Example: `  unibus restore bus.unibus --store sqlite:unibus.db
+  ssh backup.example.org cat bus.unibus | unibus restore - --store sqlite:unibus.db
+  unibus restore bus.unibus --store nats://127.0.0.1:4222 --keys service.nk`,
 		RunE: func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args[0]) },
 	}
 	a.set.defineData(c.Flags())

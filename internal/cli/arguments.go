@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
@@ -20,9 +21,9 @@ const (
 	annotationFounds = "founds"
 )
 
-// newGroup is a command that only has commands below it.
-func newGroup(use, short string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: showHelp}
+// newGroup is a command that only has commands below it. Its example is what one does with some of them, one after the other.
+func newGroup(use, short, example string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs, RunE: showHelp}
 	c.AddCommand(sub...)
 	return c
 }
@@ -44,6 +45,7 @@ func (a *app) checkHelp(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
 			c.RunE = helpOf
+			c.Example = "  unibus help pub\n  unibus help room create\n  unibus help exit-codes"
 		}
 	}
 }
@@ -94,24 +96,36 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 }
 
 // nearCommands are the commands that may have been meant by a name that is none below cmd: those spelled nearly like
-// it, and those of that name in other groups.
-func nearCommands(cmd *cobra.Command, name string) []string {
-	cmd.SuggestionsMinimumDistance = 2
-	near := cmd.SuggestionsFor(name)
-	for i := range near {
-		near[i] = cmd.CommandPath() + " " + near[i]
+// it, pages of help, and those of that name in other groups.
+func nearCommands(cmd *cobra.Command, name string) (near []string) {
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() && isNear(name, sub.Name()) {
+			near = append(near, sub.CommandPath())
+		}
+	}
+	for _, t := range topics {
+		if !cmd.HasParent() && isNear(name, t.name) {
+			near = append(near, cmd.Name()+" help "+t.name)
+		}
 	}
 	for _, group := range cmd.Root().Commands() {
-		// One who types room ls means rooms ls; one who types ls at the top may mean any.
+		// One who types rooms create means room create; one who types ls at the top may mean any.
 		beside := group.Name() == cmd.Name()+"s" || group.Name()+"s" == cmd.Name() // room and rooms
 		if !beside && group.Parent() != cmd {
 			continue
 		}
 		for _, sub := range group.Commands() {
-			if sub.Name() == name || sub.HasAlias(name) {
+			if !sub.Hidden && (sub.Name() == name || sub.HasAlias(name)) {
 				near = append(near, sub.CommandPath())
 			}
 		}
 	}
 	return near
+}
+
+// isNear reports whether a name may have been meant by what was typed: its beginning, its letters in another order, or one
+// letter in three otherwise, but one at least. With more, log would be near to foo.
+func isNear(typed, name string) bool {
+	letters := func(s string) string { return string(slices.Sorted(slices.Values([]byte(s)))) }
+	return typed != "" && strings.HasPrefix(name, typed) || letters(typed) == letters(name) || distance(typed, name) <= max(1, len(typed)/3)
 }

@@ -22,8 +22,10 @@ func newBus(a *app) *cobra.Command {
 	b := busCommands{a}
 	complete := completer{a}
 	ls := &cobra.Command{
-		Use: "ls", Short: "The buses I know", Args: cobra.NoArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "The buses I know", Args: cobra.NoArgs,
 		Long: "List the buses that this identity has joined, by name. The one in use is marked with *: that is where every\ncommand goes that names neither another, with --bus, nor a server.",
+		Example: `  unibus bus ls
+  unibus bus ls -o json | jq -r '.[] | select(.in_use) | .server'`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.ls(cmd.Context()) },
 	}
 	use := &cobra.Command{
@@ -34,16 +36,22 @@ func newBus(a *app) *cobra.Command {
 	}
 	rename := &cobra.Command{
 		Use: "rename OLD NEW", Short: "Give a bus another name", Args: cobra.ExactArgs(2), ValidArgsFunction: complete.firstBus,
-		Long: "Give a bus another name. Names are this identity's own: 1 to 64 letters, digits, dots, underscores and\ndashes, with no dash first, and nothing that could be the id of a bus.",
-		RunE: func(cmd *cobra.Command, args []string) error { return b.rename(cmd.Context(), args[0], args[1]) },
+		Long:    "Give a bus another name. Names are this identity's own: 1 to 64 letters, digits, dots, underscores and\ndashes, with no dash first, and nothing that could be the id of a bus.",
+		Example: `  unibus bus rename local work                  # as one of this machine is known at first`,
+		RunE:    func(cmd *cobra.Command, args []string) error { return b.rename(cmd.Context(), args[0], args[1]) },
 	}
 	rm := &cobra.Command{
 		Use: "rm NAME", Short: "Forget a bus", Args: cobra.ExactArgs(1), ValidArgsFunction: complete.firstBus,
 		Annotations: map[string]string{annotationAsks: "whether to forget it"},
 		Long:        "Forget the name of a bus and its server, and, as forget does, which bus is at that address. What was verified\nof the bus is kept: if it is joined again, it cannot take any of that back. If it was the one in use, none is\nuntil unibus bus use says which.",
-		RunE:        func(cmd *cobra.Command, args []string) error { return b.rm(cmd.Context(), args[0]) },
+		Example: `  unibus bus rm work
+  unibus bus use home && unibus bus rm work --yes`,
+		RunE: func(cmd *cobra.Command, args []string) error { return b.rm(cmd.Context(), args[0]) },
 	}
-	return newGroup("bus", "The buses I know: see them, choose one, rename and forget them", ls, use, rename, rm)
+	return newGroup("bus", "The buses I know: see them, choose one, rename and forget them", `  unibus bus ls
+  unibus bus use home
+  unibus --bus work rooms ls                    # there for this command alone`,
+		ls, use, rename, rm)
 }
 
 // busJSON is a bus that is known, as scripts see it; what is not known of it is left out.

@@ -22,7 +22,13 @@ import (
 
 // newRoom makes the group room.
 func newRoom(a *app) *cobra.Command {
-	return newGroup("room", "Make, look at and end rooms", newRoomCreate(a), newRoomSet(a), newRoomShow(a), newRoomArchive(a))
+	// One who types room ls means rooms ls, and gets it. Help, completions and man pages have the one name only.
+	ls := newRoomsLs(a)
+	ls.Hidden = true
+	return newGroup("room", "Make, look at and end rooms", `  unibus room create ops.alerts
+  unibus room show ops.alerts
+  unibus room set ops.alerts --retain 90d`,
+		newRoomCreate(a), newRoomSet(a), newRoomShow(a), newRoomArchive(a), ls)
 }
 
 // roomCreateCommand is room create and its flags.
@@ -38,8 +44,11 @@ func newRoomCreate(a *app) *cobra.Command {
 		Use: "create SUBJECT", Short: "Make a room and print its id", Args: cobra.ExactArgs(1),
 		Annotations: map[string]string{annotationFounds: "a bus, in an empty store"},
 		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
-		PreRunE:     func(cmd *cobra.Command, _ []string) error { return r.check(cmd.Flags().Changed("max-bytes")) },
-		RunE:        a.client(r.run),
+		Example: `  unibus room create ops.alerts
+  unibus room create ops.audit --retain 365d --history joined   # newcomers see no past
+  unibus room create ops.live --retain none                     # stores nothing`,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return r.check(cmd.Flags().Changed("max-bytes")) },
+		RunE:    a.client(r.run),
 	}
 	r.define(c)
 	c.Flags().BoolVar(&r.plain, "plain", false, "sign only, without encryption")
@@ -160,6 +169,9 @@ func newRoomShow(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "show ROOM", Short: "Show a room, and what it has stored", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Long: "Show a room as its log says, which is verified; and, as the server says, how much it has stored, since when, and\nwho wrote it. That is not read for it, and not verified: unibus verify ROOM does. What is counted are frames,\neach of which holds some messages, a piece of a large one, or that its writer has ended.",
+		Example: `  unibus room show ops.alerts
+  unibus room show ops.alerts -o json | jq .policy
+  unibus room show ops.alerts -o json | jq -r '.stored.writers[].name'`,
 		RunE: a.room(s.run),
 	}
 	defineFull(c, &s.full, "ids and keys")
@@ -254,7 +266,9 @@ func newRoomArchive(a *app) *cobra.Command {
 		Use: "archive ROOM", Short: "End a room for good", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to archive it"},
 		Long:        "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
-		RunE:        a.room(e.run),
+		Example: `  unibus room archive ops.old
+  unibus room archive ops.old --yes             # in a script, which nobody can ask`,
+		RunE: a.room(e.run),
 	}
 }
 

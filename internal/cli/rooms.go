@@ -18,7 +18,7 @@ import (
 
 // newRooms makes the group rooms, which by itself is rooms ls.
 func newRooms(a *app) *cobra.Command {
-	c := newGroup("rooms", "List my rooms", newRoomsLs(a))
+	c := newGroup("rooms", "List my rooms", roomsLsExample, newRoomsLs(a))
 	(&roomsLsCommand{a: a}).define(c)
 	return c
 }
@@ -71,9 +71,15 @@ func parseRoomFilters(text string) (list []roomFilter, err error) {
 	return list, nil
 }
 
+// roomsLsExample is of rooms and of rooms ls, which are the same.
+const roomsLsExample = `  unibus rooms ls
+  unibus rooms ls --filter 'ops.>,!archived'
+  unibus rooms ls --filter role=owner -o json | jq -r '.[].subject'
+  unibus rooms ls --member bob                  # as an admin of the bus`
+
 // newRoomsLs makes rooms ls.
 func newRoomsLs(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs, Example: roomsLsExample}
 	(&roomsLsCommand{a: a}).define(c)
 	return c
 }
@@ -189,6 +195,9 @@ func newRekey(a *app) *cobra.Command {
 	r := &rekeyCommand{a: a}
 	c := &cobra.Command{
 		Use: "rekey ROOM… | --stale | --all", Short: "Renew rooms' keys for the present members", ValidArgsFunction: completer{a}.rooms,
+		Example: `  unibus rekey ops.alerts
+  unibus rekey --stale                          # after unibus user revoke
+  unibus rekey --all -o json | jq -r '.[] | "\(.subject) \(.epoch)"'`,
 		PreRunE: func(_ *cobra.Command, args []string) error {
 			if (len(args) > 0) == (r.stale || r.all) || r.stale && r.all {
 				return usage("rekey: rooms, or --stale, or --all")

@@ -19,7 +19,9 @@ import (
 
 // newStore makes the group store.
 func newStore(a *app) *cobra.Command {
-	return newGroup("store", "Look after the store", newStoreScale(a), newStoreNkey(a))
+	return newGroup("store", "Look after the store", `  unibus store scale --replicas 3
+  unibus store nkey > store.nk && chmod 600 store.nk`,
+		newStoreScale(a), newStoreNkey(a))
 }
 
 // storeScaleCommand is store scale and its flags.

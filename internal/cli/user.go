@@ -19,7 +19,10 @@ import (
 
 // newUser makes the group user.
 func newUser(a *app) *cobra.Command {
-	return newGroup("user", "The allowlist: who may connect", newUserAdd(a), newUserSet(a), newUserSync(a), newUserRevoke(a), newUserLs(a), newUserShow(a))
+	return newGroup("user", "The allowlist: who may connect", `  unibus user add UA… --name bob
+  unibus user ls
+  unibus user revoke bob --reason 'left the team'`,
+		newUserAdd(a), newUserSet(a), newUserSync(a), newUserRevoke(a), newUserLs(a), newUserShow(a))
 }
 
 // userJSON is a user as scripts see it.
@@ -77,7 +80,9 @@ func newUserRevoke(a *app) *cobra.Command {
 		Use: "revoke USER…", Aliases: []string{"rm"}, Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completer{a}.users,
 		Annotations: map[string]string{annotationAsks: "whether to revoke them"},
 		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
-		RunE:        a.client(r.run),
+		Example: `  unibus user revoke bob --reason 'left the team'
+  unibus user revoke bob --yes | xargs -r unibus rekey   # and renew the keys he had`,
+		RunE: a.client(r.run),
 	}
 	c.Flags().StringVar(&r.reason, "reason", "", "a `TEXT` for the log")
 	return c
@@ -183,6 +188,9 @@ func newUserLs(a *app) *cobra.Command {
 	l := &userLsCommand{a: a}
 	c := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List the allowlist", Args: cobra.NoArgs,
+		Example: `  unibus user ls
+  unibus user ls -o json | jq -r '.[] | select(.active) | .name'
+  unibus user ls -o json | jq -r '.[] | select(.role == "admin") | .key'`,
 		RunE: a.client(l.run),
 	}
 	defineFull(c, &l.full, "keys")
@@ -222,6 +230,8 @@ func newUserShow(a *app) *cobra.Command {
 	s := &userShowCommand{a: a}
 	c := &cobra.Command{
 		Use: "show USER", Short: "Show one user, also one who was revoked", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.users,
+		Example: `  unibus user show bob
+  unibus user show bob -o json | jq -r .key`,
 		RunE: a.client(s.run),
 	}
 	defineFull(c, &s.full, "keys")

@@ -72,6 +72,9 @@ place: what is missing or damaged up to there is no finding any more, nor is tha
 entry at which they part, or its first 8 digits or more (16, if they are all decimal). With the hash of the last entry of a log that went back, as
 after restoring a backup, it takes that log for what it is: whoever was let in or taken out since then is not, or is
 still in.`,
+		Example: `  unibus verify ops.alerts
+  unibus verify --all -o json | jq -r '.[] | select(.findings > 0) | .subject'
+  unibus verify --all --export logs.unibus && unibus verify logs.unibus   # offline`,
 		RunE: v.run,
 	}
 	f := c.Flags()

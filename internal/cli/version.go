@@ -21,6 +21,8 @@ var Version = "0.0.0-dev"
 func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Example: `  unibus version
+  unibus version -o json | jq -r .version`,
 		RunE: func(*cobra.Command, []string) error { return printVersion(a.out) },
 	}
 }
