@@ -87,8 +87,10 @@ func newRestore(a *app) *cobra.Command {
 		Use: "restore FILE|- --store URL", Short: "Put an archive into a store", Args: cobra.ExactArgs(1),
 		Long: "Check an archive and every log in it, put it into a store, and check the store. A file that is made for it is\nthere when all of that is done, or not at all. In NATS servers it may be interrupted and repeated: it goes on\nwhere it was. With - the archive is read from stdin.",
 		Example: `  unibus restore bus.unibus --store sqlite:unibus.db
-  ssh backup.example.org cat bus.unibus | unibus restore - --store sqlite:unibus.db
-  unibus restore bus.unibus --store nats://127.0.0.1:4222 --keys service.nk`,
+  ssh backup.example.org cat bus.unibus |
+    unibus restore - --store sqlite:unibus.db
+  unibus restore bus.unibus --keys service.nk \
+    --store nats://127.0.0.1:4222`,
 		RunE: func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args[0]) },
 	}
 	a.set.defineData(c.Flags())

@@ -33,7 +33,8 @@ func newDoctor(a *app) *cobra.Command {
 		Use: "doctor", Short: "Check whether everything is well", Args: cobra.NoArgs,
 		Long: "Check this identity, the bus and the rooms, one check a line: pass, warn or fail. Who runs the servers\nalso sees to them and the store: with the service's keys in the data folder of this machine or in\n--keys, or with --store. The exit code is 1 when a check fails.",
 		Example: `  unibus doctor
-  unibus doctor -o json | jq -r '.[] | select(.status != "pass") | "\(.check): \(.detail)"'`,
+  unibus doctor -o json |
+    jq -r '.[] | select(.status != "pass") | "\(.check): \(.detail)"'`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	a.set.defineData(c.Flags())

@@ -5,11 +5,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/syntax"
 )
+
+// exampleWidth is how wide a line of an example may be, with the two spaces before it, to be shown whole by man at 80 columns.
+const exampleWidth = 75
 
 // TestExamples: the help of every command that can be run has an example; each of its lines can be pasted into a shell,
 // and calls commands that exist with arguments and flags that they take. One call at least is of the command itself.
@@ -19,18 +23,20 @@ func TestExamples(t *testing.T) {
 	for _, c := range runnable(root()) {
 		var own []string
 		for line := range strings.SplitSeq(c.Example, "\n") {
-			calls, err := unibusCalls(line)
+			if utf8.RuneCountInString(line) > exampleWidth || !strings.HasPrefix(line, "  ") {
+				t.Errorf("%s: the example %q does not begin with two spaces, or is wider than %d", c.CommandPath(), line, exampleWidth)
+			}
+		}
+		calls, err := unibusCalls(c.Example)
+		if err != nil {
+			t.Errorf("%s: the examples are nothing for a shell: %v", c.CommandPath(), err)
+		}
+		for _, args := range calls {
+			named, err := parseCall(root(), args)
 			if err != nil {
-				t.Errorf("%s: the example %q: %v", c.CommandPath(), line, err)
+				t.Errorf("%s: an example calls unibus %s: %v", c.CommandPath(), strings.Join(args, " "), err)
 			}
-			for _, args := range calls {
-				named, err := parseCall(root(), args)
-				if err != nil {
-					t.Errorf("%s: the example %q: %v", c.CommandPath(), line, err)
-					continue
-				}
-				own = append(own, named)
-			}
+			own = append(own, named)
 		}
 		if !slices.ContainsFunc(own, func(named string) bool { return strings.HasPrefix(named+" ", c.CommandPath()+" ") }) {
 			t.Errorf("%s: no example is of it: %q", c.CommandPath(), c.Example)
@@ -80,10 +86,10 @@ func runnable(c *cobra.Command) (list []*cobra.Command) {
 	return list
 }
 
-// unibusCalls are the arguments of each call of unibus that a shell would make of a line, also of those that another program
+// unibusCalls are the arguments of each call of unibus that a shell would make of some lines, also of those that another program
 // makes (xargs). What only running it would tell, as the output of a command, is a word.
-func unibusCalls(line string) (calls [][]string, err error) {
-	file, err := syntax.NewParser().Parse(strings.NewReader(line), "")
+func unibusCalls(lines string) (calls [][]string, err error) {
+	file, err := syntax.NewParser().Parse(strings.NewReader(lines), "")
 	if err != nil {
 		return nil, err
 	}

@@ -13,14 +13,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// This file writes what is made of the command tree: completions and man pages. A page for each command is made by whoever
-// asks, since that takes packages which the program itself would only carry; what is true of all of them is added to the page of the program (addSections), from the lists that the program itself goes by.
+// This file writes what is made of the command tree: completions, and man pages (manpages.go).
 
 // completionFiles are the names under which shells look for completions.
 var completionFiles = map[string]string{"bash": "unibus.bash", "zsh": "_unibus", "fish": "unibus.fish", "powershell": "unibus.ps1"}
 
-// Generate writes completion scripts and man pages into two folders; pages writes a page for each command into one.
-func Generate(completions, man string, pages func(root *cobra.Command, folder string) error) error {
+// Generate writes completion scripts and man pages into two folders. The date is that of the pages, as they show it.
+func Generate(completions, man, date string) error {
 	root := newRoot(newApp(os.Stdin, os.Stdout, os.Stderr))
 	for _, dir := range []string{completions, man} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -37,58 +36,10 @@ func Generate(completions, man string, pages func(root *cobra.Command, folder st
 			return err
 		}
 	}
-	if err := pages(root, man); err != nil {
-		return err
-	}
-	return addSections(filepath.Join(man, "unibus.1"), root)
+	return writeManPages(root, man, date)
 }
 
-// addSections gives the page of the program as a whole what is true of every command.
-func addSections(file string, root *cobra.Command) error {
-	page, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	const last = ".SH SEE ALSO"
-	// cobra knows the commands and their flags only: the rest goes in before its list of pages.
-	before, after, found := strings.Cut(string(page), last)
-	if !found {
-		return fmt.Errorf("%s has no %q", file, last)
-	}
-	var b strings.Builder
-	for _, s := range []section{
-		{"COMMANDS", "", commands(root)},
-		{"ENVIRONMENT", "Global flags and those of unibus serve, where the command line leaves them out; no other flag is looked for here.", environment(root)},
-		{"FILES", "", files},
-		{"EXIT STATUS", "", exitStatus},
-	} {
-		s.write(&b)
-	}
-	return os.WriteFile(file, []byte(before+b.String()+last+after), 0o644)
-}
-
-// section is one of a man page: a text, and a list of names and what they are.
-type section struct {
-	title, text string
-	list        [][2]string
-}
-
-// write writes the section in the language of man pages.
-func (s section) write(b *strings.Builder) {
-	fmt.Fprintf(b, ".SH %s\n", s.title)
-	if s.text != "" {
-		fmt.Fprintln(b, roff(s.text))
-	}
-	for _, one := range s.list {
-		fmt.Fprintf(b, ".TP\n\\fB%s\\fP\n%s\n", roff(one[0]), roff(one[1]))
-	}
-	fmt.Fprint(b, "\n\n")
-}
-
-// roff writes a text so that a man page shows it as it is.
-func roff(s string) string { return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s) }
-
-// commands are all commands that do something by themselves, and what that is.
+// commands are all commands below one that do something by themselves, and what that is.
 func commands(c *cobra.Command) (list [][2]string) {
 	for _, sub := range c.Commands() {
 		if sub.HasSubCommands() {

@@ -37,7 +37,7 @@ func newLog(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "log ROOM | --bus", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\nor NAME says which bus, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.",
-		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log --bus --follow -o json | jq -r 'select(.op == \"revoke\") | .body.keys[]'",
+		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log --bus --follow -o json |\n    jq -r 'select(.op == \"revoke\") | .body.keys[]'",
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !cmd.Flags().Changed("bus") || len(args) == 1 && cmd.Flag("bus").Value.String() == noBusID {
 				return usage("log: a ROOM, or --bus for the log of the allowlist")

@@ -91,7 +91,7 @@ func newInvite(a *app) *cobra.Command {
 		Use: "invite ROOM USER…", Short: "Let users into a room", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThen(outsiders),
 		Example: `  unibus invite ops.alerts bob carol
   unibus invite ops.alerts dave --role reader --skip-existing
-  unibus invite ops.alerts erin --wait 10m      # until she has connected once`,
+  unibus invite ops.alerts erin --wait 10m   # until she has connected`,
 		RunE: a.room(i.run),
 	}
 	c.Flags().Var(newDefault(&i.role, "member", parseRole), "role", "member, reader, admin or owner")
@@ -171,7 +171,8 @@ func newKick(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "kick ROOM USER…", Short: "Remove members and renew the key", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThen(members),
 		Example: `  unibus kick ops.alerts bob
-  unibus rooms ls --member bob -o json | jq -r '.[].subject' | xargs -I{} unibus kick {} bob`,
+  unibus rooms ls --member bob -o json | jq -r '.[].subject' |
+    xargs -I{} unibus kick {} bob`,
 		RunE: a.room(k.run),
 	}
 }
@@ -202,7 +203,7 @@ func newLeave(a *app) *cobra.Command {
 		Use: "leave ROOM", Short: "Leave a room", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to leave"},
 		Example: `  unibus leave ops.alerts
-  unibus role ops.alerts bob owner && unibus leave ops.alerts   # as its last owner`,
+  unibus role ops.alerts bob owner      # before its last owner leaves`,
 		RunE: a.room(l.run),
 	}
 }
@@ -230,8 +231,8 @@ func newRole(a *app) *cobra.Command {
 	o := &roleCommand{a: a}
 	return &cobra.Command{
 		Use: "role ROOM USER ROLE", Short: "Change a member's role: owner, admin, member, reader", Args: cobra.ExactArgs(3), ValidArgsFunction: completer{a}.roomUserRole,
-		Example: `  unibus role ops.alerts bob admin              # may invite, kick and rekey
-  unibus role ops.alerts bob reader             # may not write any more`,
+		Example: `  unibus role ops.alerts bob admin      # may invite, kick and rekey
+  unibus role ops.alerts bob reader     # may not write any more`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if o.role, err = parseRole(args[2]); err != nil {
 				return hinted(usage("role %s: %w", args[2], err), hintUseLine(cmd))
@@ -269,7 +270,8 @@ func newMembers(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "members ROOM", Short: "List a room's members", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Example: `  unibus members ops.alerts
-  unibus members ops.alerts -o json | jq -r '.[] | select(.active | not) | .name'`,
+  unibus members ops.alerts -o json |
+    jq -r '.[] | select(.active | not) | .name'`,
 		RunE: a.room(m.run),
 	}
 	defineFull(c, &m.full, "keys")

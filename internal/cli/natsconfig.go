@@ -21,8 +21,10 @@ func newNATSConfig(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "nats-config", Short: "Print the configuration that NATS servers need to ask unibus who may connect", Args: cobra.NoArgs,
 		Long: "Print what to include in the configuration of each NATS server of a cluster, so that it asks the\nservice who may connect. It holds no secret: the keys it names are in the --keys file, which is made\nif it is not there, and which unibus serve --external needs.",
-		Example: `  unibus nats-config --keys service.nk > unibus.conf      # in nats-server.conf: include unibus.conf
-  unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
+		Example: `  unibus nats-config --keys service.nk > unibus.conf
+  echo 'include unibus.conf' >> nats-server.conf
+  unibus serve --external --server nats://10.0.0.1:4222 \
+    --keys service.nk --store jetstream`,
 		RunE: func(*cobra.Command, []string) error { return n.run() },
 	}
 	a.set.defineData(c.Flags())

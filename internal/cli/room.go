@@ -45,8 +45,8 @@ func newRoomCreate(a *app) *cobra.Command {
 		Annotations: map[string]string{annotationFounds: "a bus, in an empty store"},
 		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
 		Example: `  unibus room create ops.alerts
-  unibus room create ops.audit --retain 365d --history joined   # newcomers see no past
-  unibus room create ops.live --retain none                     # stores nothing`,
+  unibus room create ops.audit --retain 365d --history joined
+  unibus room create ops.live --retain none        # stores nothing`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return r.check(cmd.Flags().Changed("max-bytes")) },
 		RunE:    a.client(r.run),
 	}
@@ -267,7 +267,7 @@ func newRoomArchive(a *app) *cobra.Command {
 		Annotations: map[string]string{annotationAsks: "whether to archive it"},
 		Long:        "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
 		Example: `  unibus room archive ops.old
-  unibus room archive ops.old --yes             # in a script, which nobody can ask`,
+  unibus room archive ops.old --yes   # in a script, which nobody can ask`,
 		RunE: a.room(e.run),
 	}
 }

@@ -75,7 +75,7 @@ func parseRoomFilters(text string) (list []roomFilter, err error) {
 const roomsLsExample = `  unibus rooms ls
   unibus rooms ls --filter 'ops.>,!archived'
   unibus rooms ls --filter role=owner -o json | jq -r '.[].subject'
-  unibus rooms ls --member bob                  # as an admin of the bus`
+  unibus rooms ls --member bob          # as an admin of the bus`
 
 // newRoomsLs makes rooms ls.
 func newRoomsLs(a *app) *cobra.Command {
@@ -196,7 +196,7 @@ func newRekey(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "rekey ROOM… | --stale | --all", Short: "Renew rooms' keys for the present members", ValidArgsFunction: completer{a}.rooms,
 		Example: `  unibus rekey ops.alerts
-  unibus rekey --stale                          # after unibus user revoke
+  unibus rekey --stale               # after unibus user revoke
   unibus rekey --all -o json | jq -r '.[] | "\(.subject) \(.epoch)"'`,
 		PreRunE: func(_ *cobra.Command, args []string) error {
 			if (len(args) > 0) == (r.stale || r.all) || r.stale && r.all {

@@ -66,7 +66,7 @@ func newRoot(a *app) *cobra.Command {
 		Short: "Private rooms on a shared NATS bus",
 		Long:  "unibus is private rooms on a shared NATS bus: a room is an end-to-end-encrypted subject, an allowlist\nsays who may connect, and signed logs say who is in which room.",
 		Example: `  unibus init
-  unibus serve &                           # embedded NATS + SQLite; I am the first admin
+  unibus serve &        # embedded NATS + SQLite; I am the first admin
   unibus room create ops.alerts
   journalctl -fu app | unibus pub ops.alerts
   unibus sub 'ops.>'`,

@@ -36,8 +36,11 @@ func newServe(a *app) *cobra.Command {
 		Long: "Run a bus: a NATS server with JetStream, a store, and the service that answers logins and the\nmembership API. The first start founds the bus, with the local identity as its first admin. One\nline on stdout says when it is ready.\n\nSeveral of them make one bus: give each --cluster-name, --cluster-listen, the --routes to the others,\nand the same --keys file. With --external the service runs beside NATS servers that are there already\n(see unibus nats-config). With --bus ID it founds none, and waits until that bus is restored or migrated\ninto its store.\n\nEach flag is a setting, too: UNIBUS_LISTEN in the environment, listen in config.yaml; see unibus(1).",
 		Example: `  unibus serve
   unibus serve --store jetstream
-  unibus serve --cluster-name prod --cluster-listen 10.0.0.1:6222 --routes 10.0.0.2:6222,10.0.0.3:6222 --listen 10.0.0.1:4222
-  unibus serve --external --server nats://10.0.0.1:4222 --keys service.nk --store jetstream`,
+  unibus serve --cluster-name prod \
+    --listen 10.0.0.1:4222 --cluster-listen 10.0.0.1:6222 \
+    --routes 10.0.0.2:6222,10.0.0.3:6222
+  unibus serve --external --server nats://10.0.0.1:4222 \
+    --keys service.nk --store jetstream`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.checkUseful(cmd.Flags()); err != nil {
 				return err

@@ -44,7 +44,8 @@ func newSub(a *app) *cobra.Command {
   unibus sub ops.alerts --since 24h --end -o json | jq -r .name
   unibus sub 'ops.>' --template '{{.subject}} {{.name}}: {{.body}}'
   unibus sub ops.alerts --since 24h --end --format '%T %n %s\n'
-  unibus sub files --last 1 --end -o json | jq -r '.body_base64 // (.body | @base64)' | base64 -d >file`,
+  unibus sub files --last 1 --end -o json |
+    jq -r '.body_base64 // (.body | @base64)' | base64 -d >file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := s.options()
 			if err != nil {

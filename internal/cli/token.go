@@ -32,9 +32,10 @@ func newToken(a *app) *cobra.Command {
 	t := &tokenCommand{a: a}
 	c := &cobra.Command{
 		Use: "token", Short: "Print a bearer token for the HTTP API", Args: cobra.NoArgs,
-		Long:    "Print a bearer token: whoever has it may use the HTTP API as you, for as long as --ttl says. Those who check\nit allow five minutes more, for clocks that differ.",
-		Example: `  curl -H "Authorization: Bearer $(unibus token)" http://127.0.0.1:8222/users`,
-		RunE:    a.client(t.run),
+		Long: "Print a bearer token: whoever has it may use the HTTP API as you, for as long as --ttl says. Those who check\nit allow five minutes more, for clocks that differ.",
+		Example: `  curl -H "Authorization: Bearer $(unibus token)" \
+    http://127.0.0.1:8222/users`,
+		RunE: a.client(t.run),
 	}
 	c.Flags().Var(newDefault(&t.ttl, defaultTokenLife, parseTokenLife), "ttl", "how long it may be used, at most 24h")
 	return c

@@ -73,8 +73,9 @@ entry at which they part, or its first 8 digits or more (16, if they are all dec
 after restoring a backup, it takes that log for what it is: whoever was let in or taken out since then is not, or is
 still in.`,
 		Example: `  unibus verify ops.alerts
-  unibus verify --all -o json | jq -r '.[] | select(.findings > 0) | .subject'
-  unibus verify --all --export logs.unibus && unibus verify logs.unibus   # offline`,
+  unibus verify --all -o json |
+    jq -r '.[] | select(.findings > 0) | .subject'
+  unibus verify --all --export logs && unibus verify logs   # offline`,
 		RunE: v.run,
 	}
 	f := c.Flags()

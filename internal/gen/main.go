@@ -13,9 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
-
 	"github.com/unibus/unibus/internal/cli"
 )
 
@@ -28,12 +25,16 @@ func main() {
 
 // generate writes the two folders into one.
 func generate(completions, man, into string) error {
+	today, err := today()
+	if err != nil {
+		return err
+	}
 	fresh, err := os.MkdirTemp("", "gen")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	if err := cli.Generate(filepath.Join(fresh, completions), filepath.Join(fresh, man), pages); err != nil {
+	if err := cli.Generate(filepath.Join(fresh, completions), filepath.Join(fresh, man), today.Format("Jan 2006")); err != nil {
 		return err
 	}
 	for _, folder := range []string{completions, man} {
@@ -42,15 +43,6 @@ func generate(completions, man, into string) error {
 		}
 	}
 	return nil
-}
-
-// pages writes a man page for each command.
-func pages(root *cobra.Command, folder string) error {
-	today, err := today()
-	if err != nil {
-		return err
-	}
-	return doc.GenManTree(root, &doc.GenManHeader{Title: "UNIBUS", Section: "1", Source: "unibus", Manual: "unibus", Date: &today}, folder)
 }
 
 // today is when pages that changed are said to be made; SOURCE_DATE_EPOCH, in seconds, for builds that are to be repeated.
@@ -94,4 +86,4 @@ func replace(folder, fresh string) error {
 func undated(page []byte) []byte { return dated.ReplaceAll(page, []byte("$1")) }
 
 // dated is the title of a page, up to its date.
-var dated = regexp.MustCompile(`(?m)^(\.TH "UNIBUS" "1") "[A-Z][a-z]{2} 20[2-9][0-9]"`)
+var dated = regexp.MustCompile(`(?m)^(\.TH "[A-Z-]+" "1") "[A-Z][a-z]{2} 20[2-9][0-9]"`)
