@@ -58,7 +58,7 @@ func IdentityName(path string) string {
 func readIdentity(path string) (*Identity, string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, "", remedy.With(fmt.Errorf("read the identity: %w: there is no file %s", ErrNotFound, path), remedy.Remedy{Kind: remedy.MakeIdentity})
+		return nil, "", remedy.With(fmt.Errorf("read the identity: %w: there is no file %s", ErrNotFound, path), remedy.Remedy{Kind: remedy.MakeIdentity, Path: path})
 	}
 	if err == nil {
 		err = newfile.Private(path)

@@ -270,13 +270,17 @@ func (o *Options) outside(u *User) error {
 	switch {
 	case u == nil || u.ActiveAt(time.Now()):
 		err := fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, key)
-		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: key, User: o.Name})
+		name := o.Name
+		if u != nil {
+			name = u.Name
+		}
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: key, User: name})
 	case !u.Active:
 		err := fmt.Errorf("%w: %s (%s) was revoked, at %s", ErrDenied, u.Name, key, u.Revoked.UTC().Format(time.RFC3339))
 		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowAgain, Key: key, User: u.Name})
 	}
-	err := fmt.Errorf("%w: the access of %s (%s) ended at %s", ErrDenied, u.Name, key, u.Expires.UTC().Format(time.RFC3339))
-	return remedy.With(err, remedy.Remedy{Kind: remedy.Extend, User: u.Name})
+	err := fmt.Errorf("%w: the access of %s (%s) expired at %s", ErrDenied, u.Name, key, u.Expires.UTC().Format(time.RFC3339))
+	return remedy.With(err, remedy.Remedy{Kind: remedy.ExtendSelf, User: u.Name})
 }
 
 // explain says what to do about a refused or failed connection.

@@ -203,7 +203,7 @@ func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
 
 // prefixed finds the one of the caller's rooms whose id begins so; for a bus admin who is in none of those, of all rooms.
 func (o *rooms) prefixed(ctx context.Context, prefix string) (ID, error) {
-	missing := remedy.With(fmt.Errorf("room %s: %w", prefix, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
+	missing := remedy.With(fmt.Errorf("room %s: %w", prefix, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms, Room: prefix})
 	if len(prefix) < minPrefix {
 		return ID{}, missing
 	}

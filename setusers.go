@@ -113,7 +113,10 @@ func (u *UserChange) promoting(_ context.Context, s *ledger.State) (*mirror.Prop
 // listed is the user as it is; ErrNotFound for who is not on the allowlist.
 func (u *UserChange) listed(on *ledger.Bus) (*ledger.User, error) {
 	is := on.User(u.Key)
-	if is == nil || !is.Active {
+	if is != nil && !is.Active {
+		return nil, revoked(u.Key.String(), is)
+	}
+	if is == nil {
 		return nil, fmt.Errorf("user %s: %w: not on the allowlist", u.Key, ErrNotFound)
 	}
 	return is, nil

@@ -70,7 +70,7 @@ func (u *NewUser) check() error {
 // entry is the user as an entry of the bus log adds it. ErrExists when its key or name is taken there.
 func (u *NewUser) entry(on *ledger.Bus) (ledger.NewUser, error) {
 	if old := on.User(u.Key); old != nil && old.Active {
-		return ledger.NewUser{}, fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, old.Name)
+		return ledger.NewUser{}, present(old)
 	}
 	if old := on.ByName(u.Name); old != nil {
 		return ledger.NewUser{}, nameTaken(old)
@@ -84,6 +84,15 @@ func (u *NewUser) entry(on *ledger.Bus) (ledger.NewUser, error) {
 		entry.Expires = &ms
 	}
 	return entry, nil
+}
+
+// present is the ErrExists of a user who is on the allowlist already, perhaps only to have their time extended.
+func present(u *ledger.User) error {
+	if u.ActiveAt(time.Now()) {
+		return fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, u.Name)
+	}
+	err := fmt.Errorf("user %s: %w: on the allowlist as %s, expired at %s", u.Key, ErrExists, u.Name, u.Expires.UTC().Format(time.RFC3339))
+	return remedy.With(err, remedy.Remedy{Kind: remedy.Extend, User: u.Name})
 }
 
 // nameTaken is the ErrExists of a user whose name is another's.
@@ -222,7 +231,7 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 	case u == nil && begun != nil:
 		return *begun, nil
 	case u == nil:
-		return User{}, remedy.With(fmt.Errorf("user %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListUsers})
+		return User{}, noUser(bus, name)
 	}
 	pin := c.pins.Names.Pin
 	if c.o.Confirm {
@@ -233,6 +242,26 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 		err = remedy.With(fmt.Errorf("user %s: %w: the name meant another key before, and now means %s", name, ErrIntegrity, u.Key), remedy.Remedy{Kind: remedy.ConfirmName, User: name})
 	}
 	return *u, err
+}
+
+// noUser is the ErrNotFound of a name that nobody has; it tells of whoever was revoked last and had it.
+func noUser(bus *ledger.Bus, name string) error {
+	var former *User
+	for u := range bus.Users {
+		if u.Name == name && !u.Active && (former == nil || u.Revoked.After(former.Revoked)) {
+			former = u
+		}
+	}
+	if former == nil {
+		return remedy.With(fmt.Errorf("user %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListUsers, User: name})
+	}
+	return revoked(name, former)
+}
+
+// revoked is the ErrNotFound of a user who was revoked, as they are called.
+func revoked(called string, u *ledger.User) error {
+	err := fmt.Errorf("user %s: %w: revoked at %s", called, ErrNotFound, u.Revoked.UTC().Format(time.RFC3339))
+	return remedy.With(err, remedy.Remedy{Kind: remedy.AllowFormer, Key: u.Key, User: u.Name})
 }
 
 // byKeyPrefix finds the user whose key begins so, also one who was revoked; nil for none. ErrInvalid when several do.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -67,8 +68,9 @@ func helpOf(cmd *cobra.Command, args []string) error {
 func checkArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if check(cmd, args) == nil {
-				return nil
+			err := check(cmd, args)
+			if err == nil || errors.As(err, new(usageError)) { // in our own words
+				return err
 			}
 			return wrongArgs(cmd, args)
 		}
@@ -86,7 +88,11 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			why = "it needs an argument"
 		}
-		return hinted(usage("%s: %s", name, why), hintUseLine(cmd))
+		hint := hintUseLine(cmd)
+		if f := cmd.LocalNonPersistentFlags().Lookup("file"); f != nil && len(args) == 1 {
+			hint = hintFile(cmd, args[0])
+		}
+		return hinted(usage("%s: %s", name, why), hint)
 	}
 	hint := hintCommands(cmd)
 	if near := nearCommands(cmd, args[0]); len(near) > 0 {

@@ -66,7 +66,7 @@ func newCompletion(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			generate := shells[args[0]]
 			if generate == nil {
-				return usage("completion %s: bash, zsh, fish or powershell", args[0])
+				return hinted(usage("completion %s: bash, zsh, fish or powershell", args[0]), hintUseLine(cmd))
 			}
 			return generate(cmd.Root(), a.out)
 		},

@@ -66,6 +66,9 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &bad), errors.Is(err, unibus.ErrInvalid):
 		return exitUsage
+	// A disk that is full matters to a store; of stdout it is only known that it does not take what is written.
+	case errors.As(err, new(outputError)):
+		return exitFailed
 	// A file that may not be read is a denial like any; that of a socket only says that nobody answers.
 	case errors.Is(err, unibus.ErrDenied), errors.Is(err, os.ErrPermission) && !errors.Is(err, unibus.ErrUnavailable):
 		return exitDenied

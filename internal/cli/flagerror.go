@@ -38,8 +38,18 @@ func flagError(cmd *cobra.Command, err error) error {
 	return hinted(usage("%w", err), hint)
 }
 
+// otherFlags are what others call flags, and what they are called here.
+var otherFlags = map[string]string{
+	"tail": "last", "n": "last", "lines": "last", "from": "since", "from-beginning": "all", "limit": "count", "c": "count",
+	"exit": "end", "e": "end", "json": "output", "format": "template", "expiry": "expires", "ttl": "expires", "retention": "retain",
+	"i": "identity", "s": "server", "y": "yes", "f": "file",
+}
+
 // nearFlag is the flag of a command that is spelled most nearly like a name, if any is near enough to have been meant.
 func nearFlag(cmd *cobra.Command, name string) (near string) {
+	if other := otherFlags[name]; other != "" && cmd.Flags().Lookup(other) != nil {
+		return other
+	}
 	best := max(1, len(name)/3) + 1
 	look := func(f *pflag.Flag) {
 		if d := distance(name, f.Name); d < best && !f.Hidden {
@@ -67,6 +77,10 @@ func refused(place string, f *pflag.Flag, text string, why error) error {
 	var own hintError
 	if errors.As(why, &own) {
 		return hinted(usage("%s: %w", what, why), own.hint)
+	}
+	var other insteadError
+	if errors.As(why, &other) {
+		return hinted(usage("%s: %w", what, why), hintInstead(place, f, other.value))
 	}
 	return hinted(usage("%s: %w", what, why), hintFlag(f))
 }

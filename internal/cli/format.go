@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,6 +36,14 @@ const (
 	formatEscapeNames = `\n \t \r \0 \xHH, and two backslashes for one`
 )
 
+// formatLikely is what one may mean who writes a format that cannot be.
+const formatLikely = `%n: %s\n`
+
+// noField says what is not there of what may stand in a format, and what is.
+func noField(what string) error {
+	return instead(formatLikely, "there is no "+what+"; there are "+formatFieldNames+"; "+formatEscapeNames)
+}
+
 // joinedHeaders are headers as kcat writes them.
 func joinedHeaders(m *unibus.Message) string {
 	pairs := make([]string, len(m.Headers))
@@ -71,7 +78,7 @@ func parseFormat(text string) (format, error) {
 		case text[0] == '%':
 			piece := writeField(text[1:])
 			if piece == nil {
-				return nil, fmt.Errorf("there is no %q", text[:min(2, len(text))])
+				return nil, noField(fmt.Sprintf("%q", text[:min(2, len(text))]))
 			}
 			flush()
 			f = append(f, piece)
@@ -83,7 +90,7 @@ func parseFormat(text string) (format, error) {
 	}
 	flush()
 	if f == nil {
-		return nil, errors.New("nothing would be written")
+		return nil, instead(formatLikely, "nothing would be written")
 	}
 	return f, nil
 }
@@ -100,7 +107,7 @@ func formatEscape(text string) (c byte, length int, err error) {
 			return byte(n), 4, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("there is no %s", text[:min(2, len(text))])
+	return 0, 0, noField(text[:min(2, len(text))])
 }
 
 // writeLiteral writes what stands in a format itself.

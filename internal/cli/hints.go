@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -39,9 +40,15 @@ func (a *app) hint(err error) string {
 	if errors.As(err, &own) {
 		return own.hint
 	}
+	if errors.As(err, new(outputError)) { // whoever redirects output knows where it goes
+		return ""
+	}
 	help := remedy.Of(err)
 	if hint := hintRemedy(help); hint != "" {
-		if place := a.busPlace(); help.Kind == remedy.ListBuses && place != "" {
+		if help.Kind == remedy.MakeIdentity && a.set.identity != "" && a.placed("identity") == "" {
+			hint += " --identity " + shellQuoted(help.Path) // no other command looks there
+		}
+		if place := a.placed("bus"); help.Kind == remedy.ListBuses && place != "" {
 			hint += "; it is " + place + " that names one"
 		}
 		return hint
@@ -49,12 +56,12 @@ func (a *app) hint(err error) string {
 	return a.hintOfKind(err)
 }
 
-// busPlace is where a bus is named, if not on the command line.
-func (a *app) busPlace() string {
-	if a.cmd == nil || a.set.bus == "" {
+// placed is where a setting has its value from, if not from the command line.
+func (a *app) placed(setting string) string {
+	if a.cmd == nil {
 		return ""
 	}
-	return placeOf(a.cmd, "bus")
+	return placeOf(a.cmd, setting)
 }
 
 // hintOfKind is what helps with an error of which nothing but its kind is known.
@@ -167,8 +174,8 @@ func hintUseLine(cmd *cobra.Command) string { return "usage: " + cmd.UseLine() }
 // hintCommands is where the commands of a group are shown.
 func hintCommands(cmd *cobra.Command) string { return cmd.CommandPath() + " --help shows the commands" }
 
-// hintNear names commands that may have been meant.
-func hintNear(commands []string) string { return "there is " + strings.Join(commands, ", ") }
+// hintNear names commands, flags, rooms or users that may have been meant.
+func hintNear(names []string) string { return "there is " + strings.Join(names, ", ") }
 
 // hintFlags is where the flags of a command are shown.
 func hintFlags(cmd *cobra.Command) string { return cmd.CommandPath() + " --help shows the flags" }
@@ -177,6 +184,42 @@ func hintFlags(cmd *cobra.Command) string { return cmd.CommandPath() + " --help 
 func hintFlag(f *pflag.Flag) string {
 	_, does := pflag.UnquoteUsage(f)
 	return fmt.Sprintf("--%s: %s", f.Name, does)
+}
+
+// hintInstead is a flag with a value that it can have, as it is given in a place: a variable, the configuration file, or,
+// if that is empty, the command line.
+func hintInstead(place string, f *pflag.Flag, value string) string {
+	quoted := value
+	if !inert.MatchString(value) {
+		quoted = shellQuoted(value)
+	}
+	switch {
+	case place == "":
+		return fmt.Sprintf("--%s %s", f.Name, quoted)
+	case slices.Contains(variables(f.Name), place):
+		return fmt.Sprintf("%s=%s", place, quoted)
+	}
+	return fmt.Sprintf("%s: %s", f.Name, value)
+}
+
+// hintIdentity is for a file that holds an identity already.
+func hintIdentity(file string) string {
+	return fmt.Sprintf("unibus whoami --identity %s shows whose it is; to make one in another file: unibus init --identity FILE", shellQuoted(file))
+}
+
+// hintQuoted is pub with a message of several words.
+func hintQuoted(room string, words []string) string {
+	return fmt.Sprintf("unibus pub %s %s", shellQuoted(room), shellQuoted(strings.Join(words, " ")))
+}
+
+// hintFile is for a command that takes the file from a flag which it was given as an argument.
+func hintFile(cmd *cobra.Command, file string) string {
+	return fmt.Sprintf("%s --file %s", cmd.CommandPath(), shellQuoted(file))
+}
+
+// hintKick is for someone who was revoked and is still in a room.
+func hintKick(room string, key unibus.PublicKey) string {
+	return fmt.Sprintf("to remove them from the room all the same: unibus kick %s %s", shellQuoted(room), key)
 }
 
 // hintFreePort is for an address at which another program listens.

@@ -67,6 +67,9 @@ func (i *initCommand) run() error {
 	if errors.Is(err, unibus.ErrInvalid) {
 		return hinted(err, hintName)
 	}
+	if errors.Is(err, unibus.ErrExists) {
+		return hinted(err, hintIdentity(file))
+	}
 	if err != nil {
 		return err
 	}

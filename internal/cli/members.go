@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // Who is in a room: invite, kick, leave, role and members. The library decides who may; here names become keys.
@@ -25,7 +26,7 @@ func parseRole(s string) (unibus.Role, error) {
 	if slices.Contains(roomRoles, s) {
 		return unibus.Role(s), nil
 	}
-	return "", errors.New("not a role: one of " + strings.Join(roomRoles, ", "))
+	return "", instead(nearest(s, roomRoles), "not a role: one of "+strings.Join(roomRoles, ", "))
 }
 
 // membersJSON is what an entry changed in who is in a room, and as what.
@@ -106,7 +107,7 @@ func newInvite(a *app) *cobra.Command {
 func (i *inviteCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
 	keys, err := userKeys(ctx, c, names)
 	if err != nil {
-		return err
+		return noneOf(names, err, "invited")
 	}
 	there := membersOf(r, keys)
 	if len(there) > 0 && !i.skipExisting {
@@ -120,7 +121,7 @@ func (i *inviteCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Roo
 	})
 	if len(keys) > 0 {
 		if err := retryUntilKnown(ctx, i.wait, func() error { return r.Invite(ctx, i.role, keys...) }); err != nil {
-			return err
+			return noneOf(names, err, "invited")
 		}
 	}
 	done := newMembersJSON(r)
@@ -129,6 +130,25 @@ func (i *inviteCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Roo
 		i.a.notice("invited %s to %s as %s", namesOf(done.Invited), r.Subject(), i.role)
 	}
 	return i.a.out.value(done, func() {})
+}
+
+// noneOf says of an error that is about one of several that none of them was treated so: all are, or none. Of an error that
+// leaves open what became of it nothing is said.
+func noneOf(names []string, err error, treated string) error {
+	refused := errors.Is(err, unibus.ErrNotFound) || errors.Is(err, unibus.ErrDenied) || errors.Is(err, unibus.ErrInvalid) || errors.As(err, new(usageError))
+	if len(names) > 1 && refused {
+		return fmt.Errorf("%w; nobody was %s", err, treated)
+	}
+	return err
+}
+
+// formerMember adds to the error of a user who was revoked how they are removed from a room that they are still in.
+func formerMember(r *unibus.Room, err error) error {
+	help := remedy.Of(err)
+	if help.Kind != remedy.AllowFormer || membersOf(r, []unibus.PublicKey{help.Key}) == nil {
+		return err
+	}
+	return hinted(err, hintKick(r.Subject(), help.Key))
 }
 
 // alreadyIn is the ErrExists of an invitation of some who are in the room.
@@ -181,11 +201,11 @@ func newKick(a *app) *cobra.Command {
 func (k *kickCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room, names []string) error {
 	keys, err := userKeys(ctx, c, names)
 	if err != nil {
-		return err
+		return noneOf(names, formerMember(r, err), "removed")
 	}
 	gone := membersOf(r, keys)
 	if err := r.Kick(ctx, keys...); err != nil {
-		return err
+		return noneOf(names, err, "removed")
 	}
 	done := newMembersJSON(r)
 	done.Removed = gone

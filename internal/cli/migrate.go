@@ -56,7 +56,7 @@ type dryRunJSON struct {
 // meanwhile. A dry run may name a target that is not there, and makes none.
 func (m *migrateCommand) run(ctx context.Context) error {
 	if m.from == "" || m.to == "" {
-		return usage("migrate needs --from and --to")
+		return hinted(usage("migrate needs --from and --to"), hintUseLine(m.a.cmd))
 	}
 	if open.Same(m.from, m.to) {
 		return usage("migrate: --from and --to are the same store")

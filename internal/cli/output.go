@@ -50,10 +50,28 @@ func (o *output) print(format string, args ...any) {
 	o.Flush()
 }
 
+// outputError is that of stdout or stderr which could not be written.
+type outputError struct{ error }
+
+// Unwrap lets it be of the kind that it is of in any file.
+func (e outputError) Unwrap() error { return e.error }
+
+// checkedFile is stdout or stderr; its errors are told from those of other files.
+type checkedFile struct{ f *os.File }
+
+// Write writes to the file.
+func (c checkedFile) Write(p []byte) (int, error) {
+	n, err := c.f.Write(p)
+	if err != nil {
+		err = outputError{err}
+	}
+	return n, err
+}
+
 // newOutput writes to a file, and finds out whether that is a terminal.
 func newOutput(f *os.File) *output {
 	t := isTerminal(f)
-	o := &output{Writer: bufio.NewWriterSize(f, 64<<10), raw: f, terminal: t, plain: !t}
+	o := &output{Writer: bufio.NewWriterSize(checkedFile{f}, 64<<10), raw: f, terminal: t, plain: !t}
 	if t {
 		o.width, _, _ = term.GetSize(int(f.Fd())) // not known: nothing is made to fit
 	}

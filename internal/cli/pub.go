@@ -57,7 +57,7 @@ type pubFlags struct {
 func newPub(a *app) *cobra.Command {
 	p := &pubCommand{a: a}
 	c := &cobra.Command{
-		Use: "pub ROOM [MESSAGE]", Short: "Publish messages", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completer{a}.rooms,
+		Use: "pub ROOM [MESSAGE]", Short: "Publish messages", Args: pubArgs, ValidArgsFunction: completer{a}.rooms,
 		Long: "Publish MESSAGE, without reading standard input; or else standard input, a message a line, as it\ncomes, at a terminal until ^D. It ends with 0 only when everything is acknowledged; if not, it says how\nmany were, from the first on. What is not acknowledged is sent again for 30 seconds, or --timeout if that is longer.",
 		Example: `  unibus pub ops.alerts "disk full"
   journalctl -fu app | unibus pub ops.alerts
@@ -73,6 +73,14 @@ func newPub(a *app) *cobra.Command {
 	fs.Var(newDefault(&p.ack, "all", parseOneOf("all", "none")), "ack", "all: wait for every acknowledgement; none: only hand over to the server")
 	completeValues(c, "ack", "all", "none")
 	return c
+}
+
+// pubArgs takes a room and a message, which most who give more words mean to be one.
+func pubArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 2 {
+		return hinted(usage("pub: it does not take %d arguments: a MESSAGE is one, in quotes", len(args)), hintQuoted(args[0], args[1:]))
+	}
+	return cobra.RangeArgs(1, 2)(cmd, args)
 }
 
 // run publishes a message, if there is one, or else an input.

@@ -41,7 +41,7 @@ func hintRemedy(r remedy.Remedy) string {
 	switch r.Kind {
 	case remedy.AcceptLoss, remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
 		return hintHistory(r)
-	case remedy.AllowSelf, remedy.AllowAgain, remedy.Extend, remedy.AllowUser, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
+	case remedy.AllowSelf, remedy.AllowAgain, remedy.Extend, remedy.ExtendSelf, remedy.AllowUser, remedy.AllowFormer, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
 		return hintUser(r)
 	case remedy.ForgetBus:
 		return "ask whoever runs the bus whether it was made anew; to accept the new one: unibus forget " + shellQuoted(r.Path)
@@ -73,9 +73,13 @@ func hintUser(r remedy.Remedy) string {
 	case remedy.AllowAgain:
 		return fmt.Sprintf("ask an admin to run: unibus user add %s --name %s", r.Key, r.User)
 	case remedy.Extend:
-		return fmt.Sprintf("an admin can give them more time: unibus user set %s --expires 30d", r.User)
+		return fmt.Sprintf("an admin gives them more time: unibus user set %s --expires never, or a date: --expires 30d", r.User)
+	case remedy.ExtendSelf:
+		return fmt.Sprintf("ask an admin to run: unibus user set %s --expires never, or a date: --expires 30d", r.User)
 	case remedy.AllowUser:
 		return fmt.Sprintf("an admin allows it: unibus user add %s", r.Key)
+	case remedy.AllowFormer:
+		return fmt.Sprintf("an admin allows it again: unibus user add %s --name %s", r.Key, r.User)
 	case remedy.ConfirmName:
 		return fmt.Sprintf("if that is intended, say so once: unibus user show %s --yes", r.User)
 	case remedy.PublishCard:

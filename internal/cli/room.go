@@ -76,7 +76,7 @@ type roomSetCommand struct {
 func newRoomSet(a *app) *cobra.Command {
 	s := &roomSetCommand{a: a}
 	c := &cobra.Command{
-		Use: "set ROOM", Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Use: "set ROOM --FLAG…", Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to remove what is stored"},
 		Long: `Change a room that you own. What is not named stays as it is; encryption stays in any case. A room that is to
 store nothing loses what it has stored, and one with narrower limits what is beyond them.
@@ -97,7 +97,7 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 	a := s.a
 	changed := a.cmd.Flags().Changed
 	if !s.named() {
-		return usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew")
+		return hinted(usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew"), hintUseLine(a.cmd))
 	}
 	// What has no effect in a room without encryption is refused as it is for a new one.
 	s.plain = !r.Info().Policy.Encrypted()
@@ -159,7 +159,7 @@ func (s *roomSetCommand) named() (named bool) {
 // roomShowCommand is room show and its flags.
 type roomShowCommand struct {
 	a *app
-	// full shows ids and keys whole on a terminal, too.
+	// full shows the keys of others whole on a terminal, too.
 	full bool
 }
 
@@ -174,7 +174,7 @@ func newRoomShow(a *app) *cobra.Command {
   unibus room show ops.alerts -o json | jq -r '.stored.writers[].name'`,
 		RunE: a.room(s.run),
 	}
-	defineFull(c, &s.full, "ids and keys")
+	defineFull(c, &s.full, "keys of others")
 	return c
 }
 
@@ -204,9 +204,8 @@ func (s *roomShowCommand) print(c *unibus.Client, room *shownRoomJSON) {
 			creator = u.Name
 		}
 	}
-	id := info.ID.String()
 	pairs := []string{
-		"subject", info.Subject, "id", s.a.out.shortened(s.full, []string{id})(id), "my role", string(info.Role),
+		"subject", info.Subject, "id", info.ID.String(), "my role", string(info.Role),
 		"members", strconv.Itoa(info.Members), "encryption", info.Policy.Encryption, "history", info.Policy.History,
 		"stores", info.Policy.Retain.String(), "padding", yesOrEmpty(info.Policy.Pad), "rekey after", info.Policy.RekeyAfter.String(),
 		"epoch", number(uint64(info.Epoch)), "log entries", number(info.Seq),
@@ -263,7 +262,7 @@ type roomArchiveCommand struct{ a *app }
 func newRoomArchive(a *app) *cobra.Command {
 	e := &roomArchiveCommand{a: a}
 	return &cobra.Command{
-		Use: "archive ROOM", Short: "End a room for good", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Use: "archive ROOM", SuggestFor: []string{"delete", "rm", "remove", "close", "end"}, Short: "End a room for good", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to archive it"},
 		Long:        "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
 		Example: `  unibus room archive ops.old

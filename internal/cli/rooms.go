@@ -62,7 +62,7 @@ func parseRoomFilters(text string) (list []roomFilter, err error) {
 			filter = func(i unibus.RoomInfo) bool { return string(i.Role) == role }
 		case !named:
 			if _, err := unibus.Matches(word, "x"); err != nil {
-				return nil, errors.New("neither stale, archived, encrypted or stored, nor role=ROLE, nor a subject or a pattern (ops.>)")
+				return nil, instead("stale", "neither stale, archived, encrypted or stored, nor role=ROLE, nor a subject or a pattern (ops.>)")
 			}
 			filter = func(i unibus.RoomInfo) bool { ok, _ := unibus.Matches(word, i.Subject); return ok } // it is a pattern
 		}
@@ -172,13 +172,23 @@ func (l *roomsLsCommand) print(list []unibus.RoomInfo, short func(id string) str
 func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(id string) string) {
 	var rows [][]string
 	for _, room := range list {
-		state := yesOrEmpty(room.Stale)
-		if room.Archived {
-			state = "archived"
-		}
-		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), number(uint64(room.Epoch)), state, short(room.ID.String())})
+		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), number(uint64(room.Epoch)), roomState(&room), short(room.ID.String())})
 	}
-	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STALE", "ID"}, rows)
+	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STATE", "ID"}, rows)
+}
+
+// roomState is what is special about a room, in words with commas between them; empty for nothing.
+func roomState(room *unibus.RoomInfo) string {
+	var words []string
+	for _, one := range []struct {
+		is   bool
+		word string
+	}{{room.Stale, "stale"}, {room.Archived, "archived"}, {!room.Policy.Encrypted(), "plain"}} {
+		if one.is {
+			words = append(words, one.word)
+		}
+	}
+	return strings.Join(words, ",")
 }
 
 // rekeyCommand is rekey and its flags.
@@ -198,9 +208,9 @@ func newRekey(a *app) *cobra.Command {
 		Example: `  unibus rekey ops.alerts
   unibus rekey --stale               # after unibus user revoke
   unibus rekey --all -o json | jq -r '.[] | "\(.subject) \(.epoch)"'`,
-		PreRunE: func(_ *cobra.Command, args []string) error {
+		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) > 0) == (r.stale || r.all) || r.stale && r.all {
-				return usage("rekey: rooms, or --stale, or --all")
+				return hinted(usage("rekey: rooms, or --stale, or --all"), hintUseLine(cmd))
 			}
 			return nil
 		},

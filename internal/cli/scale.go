@@ -57,7 +57,7 @@ type scaledJSON struct {
 func (s *storeScaleCommand) run(ctx context.Context) error {
 	a := s.a
 	if s.replicas == 0 {
-		return usage("store scale: --replicas N says on how many servers")
+		return hinted(usage("store scale: --replicas N says on how many servers"), hintUseLine(s.a.cmd))
 	}
 	o, err := a.operator()
 	if err != nil {

@@ -134,7 +134,7 @@ func (s *session) with(ctx context.Context, work func(c *unibus.Client) error, r
 	if err != nil {
 		return err
 	}
-	return errors.Join(work(c), c.Close())
+	return errors.Join(suggest(ctx, c, work(c)), c.Close())
 }
 
 // clientRun is the method run of a command that needs a client.

@@ -188,24 +188,3 @@ func warnMisspelled(root *cobra.Command, notice func(format string, args ...any)
 		}
 	}
 }
-
-// distance is how many letters have to be changed, added or left out to make one text of the other.
-func distance(a, b string) int {
-	// One row of Levenshtein's table at a time: row[j] is the distance of the beginning of a so far from b[:j].
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := corner
-			if a[i] != b[j] {
-				change++
-			}
-			corner, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -60,7 +59,7 @@ func (t *tokenCommand) run(_ context.Context, c *unibus.Client, _ []string) erro
 func parseTokenLife(text string) (time.Duration, error) {
 	d, err := parsePositive(text)
 	if err == nil && d > maxTokenLife {
-		err = errors.New("more than 24h")
+		err = instead("24h", "more than 24h")
 	}
 	return d, err
 }

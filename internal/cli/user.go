@@ -100,7 +100,7 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 	a := r.a
 	keys, already, err := revocable(ctx, c, names)
 	if err != nil {
-		return err
+		return noneOf(names, err, "revoked")
 	}
 	if err := r.confirm(c, names, keys); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 	// Of several the library may find one revoked already; which one, and when, is known here.
 	err = c.RevokeUsers(ctx, r.reason, keys...)
 	if errors.Is(err, unibus.ErrNotFound) && already != nil {
-		return already
+		return noneOf(names, already, "revoked")
 	}
 	if err != nil {
 		return err
@@ -234,7 +234,7 @@ func newUserShow(a *app) *cobra.Command {
   unibus user show bob -o json | jq -r .key`,
 		RunE: a.client(s.run),
 	}
-	defineFull(c, &s.full, "keys")
+	defineFull(c, &s.full, "keys of others")
 	return c
 }
 
@@ -255,7 +255,7 @@ func (s *userShowCommand) run(ctx context.Context, c *unibus.Client, args []stri
 		if j.Revoked != nil {
 			revoked = formatTime(*j.Revoked)
 		}
-		s.a.out.pairs("key", short(j.Key), "name", j.Name, "role", j.Role, "state", j.state(), "expires", formatTime(u.Expires), "revoked", revoked, "added", formatTime(j.Added), "by", by)
+		s.a.out.pairs("key", j.Key, "name", j.Name, "role", j.Role, "state", j.state(), "expires", formatTime(u.Expires), "revoked", revoked, "added", formatTime(j.Added), "by", by)
 	})
 }
 

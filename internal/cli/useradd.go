@@ -38,7 +38,7 @@ type userAddCommand struct {
 func newUserAdd(a *app) *cobra.Command {
 	u := &userAddCommand{a: a}
 	c := &cobra.Command{
-		Use: "add KEY|CARD|-", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
+		Use: "add KEY|CARD|- | --file FILE", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
 		Annotations: map[string]string{annotationFounds: "a bus, in an empty store"},
 		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are. Who was revoked before is in those rooms again\nfrom which nobody has kicked them since.",
 		Example: `  unibus user add UA… --name bob
@@ -163,7 +163,7 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 	var list []unibus.NewUser
 	switch {
 	case len(args) == 0 && u.file == "", len(args) == 1 && u.file != "":
-		return nil, usage("give one KEY, a CARD, - for standard input, or --file")
+		return nil, hinted(usage("give one KEY, a CARD, - for standard input, or --file"), hintUseLine(u.a.cmd))
 	case u.file != "" || args[0] == "-":
 		if u.name != "" {
 			return nil, usage("--name is for one user: in a list the name follows the key")

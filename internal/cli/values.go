@@ -69,16 +69,38 @@ func (v *value[T]) Type() string {
 	return "string"
 }
 
+// insteadError is a value that cannot be, with one that can and that may have been meant.
+type insteadError struct {
+	error
+	value string
+}
+
+// instead says why a value cannot be, and what can.
+func instead(value, why string) error { return insteadError{errors.New(why), value} }
+
+// withUnit is a number that lacks its unit with it; of what is no number, or nothing, another value.
+func withUnit(text, unit, otherwise string) string {
+	if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 {
+		return otherwise
+	}
+	return text + unit
+}
+
 // parseBetween reads a whole number within bounds.
 func parseBetween(least, most int) parser[int] {
 	return func(text string) (int, error) {
-		if n, err := strconv.Atoi(text); err == nil && n >= least && n <= most {
+		n, err := strconv.Atoi(text)
+		if err == nil && n >= least && n <= most {
 			return n, nil
 		}
-		if most < maxCount {
-			return 0, fmt.Errorf("not a whole number from %d to %d", least, most)
+		if err != nil {
+			n = min(10, (least+most)/2)
 		}
-		return 0, fmt.Errorf("not a whole number from %d up", least)
+		other := strconv.Itoa(min(max(n, least), most))
+		if most < maxCount {
+			return 0, instead(other, fmt.Sprintf("not a whole number from %d to %d", least, most))
+		}
+		return 0, instead(other, fmt.Sprintf("not a whole number from %d up", least))
 	}
 }
 
@@ -92,7 +114,7 @@ func parseCount(text string) (int, error) { return parseBetween(1, maxCount)(tex
 func parsePositive(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil || d == 0 {
-		return 0, errors.New("not a duration longer than nothing (500ms, 5s, 2m, 1h)")
+		return 0, instead(withUnit(text, "s", "5s"), "not a duration longer than nothing (500ms, 5s, 2m, 1h)")
 	}
 	return d, nil
 }
@@ -101,7 +123,7 @@ func parsePositive(text string) (time.Duration, error) {
 func parseWait(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil {
-		return 0, errors.New("not a duration (500ms, 5s, 2m, 1h)")
+		return 0, instead(withUnit(text, "s", "5s"), "not a duration (500ms, 5s, 2m, 1h)")
 	}
 	return d, nil
 }
@@ -110,10 +132,11 @@ func parseWait(text string) (time.Duration, error) {
 func parseOneOf(words ...string) parser[string] {
 	return func(text string) (string, error) {
 		if !slices.Contains(words, text) {
+			other := nearest(text, words)
 			if len(words) == 2 {
-				return "", fmt.Errorf("neither %s nor %s", words[0], words[1])
+				return "", instead(other, fmt.Sprintf("neither %s nor %s", words[0], words[1]))
 			}
-			return "", errors.New("none of " + strings.Join(words, ", "))
+			return "", instead(other, "none of "+strings.Join(words, ", "))
 		}
 		return text, nil
 	}
@@ -123,7 +146,7 @@ func parseOneOf(words ...string) parser[string] {
 func parseSize(text string) (uint64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil || n > 1<<53-1 || n > 0 && n < 4<<10 { // half of it has to hold a message
-		return 0, errors.New("not a size of at least 4KiB (100MB, 1GiB), or 0 for no limit")
+		return 0, instead(withUnit(text, "MB", "1GiB"), "not a size of at least 4KiB (100MB, 1GiB), or 0 for no limit")
 	}
 	return n, nil
 }
@@ -131,7 +154,7 @@ func parseSize(text string) (uint64, error) {
 // parseSync reads how often something is synced to disk.
 func parseSync(text string) (string, error) {
 	if _, err := parsePositive(text); text != "always" && err != nil {
-		return "", errors.New("neither always nor an interval (10s)")
+		return "", instead(withUnit(text, "s", "10s"), "neither always nor an interval (10s)")
 	}
 	return text, nil
 }
@@ -140,9 +163,22 @@ func parseSync(text string) (string, error) {
 func parseAddress(text string) (string, error) {
 	_, port, err := net.SplitHostPort(text)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
-		return "", errors.New("not an address and a port (127.0.0.1:4222; port 0 takes a free one)")
+		return "", instead(addressLike(text), "not an address and a port (127.0.0.1:4222; port 0 takes a free one)")
 	}
 	return text, nil
+}
+
+// addressLike is an address like what was given for one: a port alone, or a host alone.
+func addressLike(text string) string {
+	if _, err := strconv.ParseUint(text, 10, 16); err == nil {
+		return net.JoinHostPort("127.0.0.1", text)
+	}
+	if ip := net.ParseIP(text); ip != nil || strings.Contains(text, ".") || text == "localhost" {
+		if _, _, err := net.SplitHostPort(text); err != nil {
+			return net.JoinHostPort(text, "0")
+		}
+	}
+	return "127.0.0.1:0"
 }
 
 // parseRoutes reads a list of addresses of other servers.
@@ -200,7 +236,7 @@ func parseBusName(text string) (string, error) {
 func parseExpiry(text string) (time.Time, error) {
 	t, err := parseWhen(text, time.Now(), 1)
 	if err == nil && t.Before(time.Now()) {
-		err = errors.New("that is past")
+		err = instead("30d", "that is past")
 	}
 	return t, err
 }
@@ -221,7 +257,10 @@ func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, errors.New("neither a duration (90m, 24h, 30d) nor a time (15:04, yesterday, 2006-01-02, 2006-01-02T15:04:05Z)")
+	if sign > 0 {
+		return time.Time{}, instead(withUnit(s, "d", "30d"), "neither a duration (24h, 30d) nor a time (18:00, tomorrow, 2006-01-02, 2006-01-02T15:04:05Z)")
+	}
+	return time.Time{}, instead(withUnit(s, "h", "24h"), "neither a duration (90m, 24h, 30d) nor a time (15:04, yesterday, 2006-01-02, 2006-01-02T15:04:05Z)")
 }
 
 // clockTime reads a time of the day, the last before now (sign -1) or the next after it, and the days on either side.

@@ -15,7 +15,7 @@ type Kind int
 // Kinds of remedies. Beside each: the fields of Remedy that it sets, if any, and the situation that it helps in.
 const (
 	None             Kind = iota
-	MakeIdentity          // there is none yet
+	MakeIdentity          // Path: there is none yet
 	MakePrivate           // Path: others may read it
 	StartServer           // nobody answers
 	LookAtService         // the server answers, its service does not
@@ -25,10 +25,12 @@ const (
 	AllowSelf             // Key, User: who asks is not on the allowlist
 	AllowAgain            // Key, User: who asks was revoked
 	Extend                // User: whose time is over
+	ExtendSelf            // User: who asks, and whose time is over
 	AllowUser             // Key: somebody else is not
+	AllowFormer           // Key, User: somebody else was revoked
 	AskAdmin              // of the bus
-	ListRooms             // one's own
-	ListUsers             // of the bus
+	ListRooms             // one's own; Room: what was looked for
+	ListUsers             // of the bus; User: who was looked for
 	NameOtherwise         // a user: the name is taken
 	ConfirmName           // User: its name meant another key before
 	ConfirmSubject        // Room: its subject meant another room before

@@ -152,7 +152,9 @@ func (r Changes) mayCome(key crypto.PublicKey) error {
 	case u.ActiveAt(time.Now()):
 		return nil
 	case u != nil && u.Active:
-		return remedy.With(fmt.Errorf("%s: %w: their access ended at %s", u.Name, store.ErrDenied, u.Expires.UTC().Format(time.RFC3339)), remedy.Remedy{Kind: remedy.Extend, User: u.Name})
+		return remedy.With(fmt.Errorf("%s: %w: their access expired at %s", u.Name, store.ErrDenied, u.Expires.UTC().Format(time.RFC3339)), remedy.Remedy{Kind: remedy.Extend, User: u.Name})
+	case u != nil:
+		return remedy.With(fmt.Errorf("%s: %w: revoked at %s", u.Name, store.ErrDenied, u.Revoked.UTC().Format(time.RFC3339)), remedy.Remedy{Kind: remedy.AllowFormer, Key: key, User: u.Name})
 	}
 	return remedy.With(fmt.Errorf("%s: %w: not on the allowlist", key, store.ErrDenied), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
 }
