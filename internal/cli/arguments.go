@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -40,7 +42,11 @@ func (a *app) checkHelp(root *cobra.Command) {
 			a.helpError = wrongArgs(cmd, cmd.Flags().Args())
 			return
 		}
+		var page bytes.Buffer
+		root.SetOut(&page)
 		help(cmd, args)
+		root.SetOut(a.out)
+		fmt.Fprint(a.out, fitHelp(page.String(), a.out.helpWidth()))
 	})
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {

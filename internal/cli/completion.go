@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
@@ -62,7 +63,23 @@ func newCompletion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "completion SHELL", Short: "Print a completion script for bash, zsh, fish or powershell", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		Example:   "  source <(unibus completion bash)",
+		Long: `Print what has a shell complete the commands of unibus, its flags, and the names of rooms and users.
+
+make install has it for bash, zsh and fish below its PREFIX, in share/bash-completion/completions, share/zsh/site-functions
+and share/fish/vendor_completions.d, where they look if PREFIX is /usr or /usr/local. With PREFIX=~/.local bash (with the
+package bash-completion) and fish look there, too; zsh does once ~/.zshrc says so, before compinit:
+fpath=(~/.local/share/zsh/site-functions $fpath)`,
+		Example: `  source <(unibus completion bash)         # bash, this session
+  unibus completion bash > ~/.local/share/bash-completion/completions/unibus
+
+  source <(unibus completion zsh)          # zsh, this session, after compinit
+  unibus completion zsh > ~/.local/share/zsh/site-functions/_unibus
+
+  unibus completion fish | source          # fish, this session
+  unibus completion fish > ~/.config/fish/completions/unibus.fish
+
+  unibus completion powershell | Out-String | Invoke-Expression
+  unibus completion powershell >> $PROFILE # each session`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			generate := shells[args[0]]
 			if generate == nil {
@@ -76,6 +93,34 @@ func newCompletion(a *app) *cobra.Command {
 // completeValues offers fixed values for a flag.
 func completeValues(c *cobra.Command, flag string, values ...string) {
 	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+}
+
+// completeNoFiles has shells offer files only where a command takes one. Flags and commands that do say so in the name of
+// their value; for what offers something else, nothing changes.
+func completeNoFiles(c *cobra.Command) {
+	look := func(f *pflag.Flag) {
+		complete := cobra.CompletionFunc(cobra.NoFileCompletions)
+		switch name, _ := pflag.UnquoteUsage(f); {
+		case name == "FILE" || f.NoOptDefVal != "":
+			return
+		case name == "DIR":
+			complete = completeFolders
+		}
+		_ = c.RegisterFlagCompletionFunc(f.Name, complete) // the error of one that has something to offer
+	}
+	c.PersistentFlags().VisitAll(look)
+	c.LocalNonPersistentFlags().VisitAll(look)
+	if c.ValidArgsFunction == nil && c.ValidArgs == nil && !c.HasSubCommands() && !strings.Contains(c.Use, " FILE|-") {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, sub := range c.Commands() {
+		completeNoFiles(sub)
+	}
+}
+
+// completeFolders offers folders.
+func completeFolders(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
 // completeContexts offers the NATS contexts of this machine.

@@ -35,34 +35,43 @@ func addGroups(root *cobra.Command) {
 // topic is a page of help that is about no command; its text is made when somebody looks at it.
 type topic struct {
 	name, short string
-	page        func(root *cobra.Command) string
+	page        func(root *cobra.Command, width int) string // for a terminal of a width; 0: for none
 }
 
 var topics = []topic{
-	{"flags", "The flags that every command takes", func(root *cobra.Command) string {
-		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsages()
+	{"flags", "The flags that every command takes", func(root *cobra.Command, width int) string {
+		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsagesWrapped(width)
 	}},
-	{"configuration", "The configuration file and the environment", func(root *cobra.Command) string {
-		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there.\n\n" + listing(environment(root)) + "\n" + listing(files)
+	{"configuration", "The configuration file and the environment", func(root *cobra.Command, width int) string {
+		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there.\n\n" + listing(environment(root), width) + "\n" + listing(files, width)
 	}},
-	{"exit-codes", "What the exit code says", func(*cobra.Command) string { return "Scripts can rely on these.\n\n" + listing(exitStatus) }},
-	{"identities", "Keys, files and several identities", func(*cobra.Command) string { return identitiesHelp }},
+	{"exit-codes", "What the exit code says", func(_ *cobra.Command, width int) string {
+		return "Scripts can rely on these.\n\n" + listing(exitStatus, width)
+	}},
+	{"identities", "Keys, files and several identities", func(*cobra.Command, int) string { return identitiesHelp }},
 }
 
 // addTopics adds the pages.
-func addTopics(root *cobra.Command) {
+func (a *app) addTopics(root *cobra.Command) {
 	for _, t := range topics {
 		c := &cobra.Command{Use: t.name, Short: t.short}
-		c.SetHelpFunc(func(*cobra.Command, []string) { fmt.Fprint(root.OutOrStdout(), t.page(root)) })
+		c.SetHelpFunc(func(*cobra.Command, []string) {
+			width := a.out.helpWidth()
+			fmt.Fprint(a.out, fitHelp(t.page(root, width), width))
+		})
 		root.AddCommand(c)
 	}
 }
 
 // listing is a list of names and what they are, as help shows it.
-func listing(list [][2]string) string {
+func listing(list [][2]string, width int) string {
+	const column = 6
+	if width -= column; width < minWrapped {
+		width = 90
+	}
 	var b strings.Builder
 	for _, one := range list {
-		fmt.Fprintf(&b, "  %s\n      %s\n", one[0], wrapText(one[1], 90, 6))
+		fmt.Fprintf(&b, "  %s\n      %s\n", one[0], wrapText(one[1], width, column))
 	}
 	return b.String()
 }
@@ -94,8 +103,9 @@ Nobody can make a lost seed again: keep a copy of the file where nobody else fin
 another key, and take away the old one: unibus user revoke.
 `
 
-// usageTemplate is how the use of a command is shown: as cobra does it, without the flags that every command takes.
-func usageTemplate(root *cobra.Command) string {
+// usageTemplate is how the use of a command is shown: as cobra does it, without the flags that every command takes, and for a
+// terminal of a width; 0: for none.
+func usageTemplate(root *cobra.Command, width int) string {
 	t := root.UsageTemplate()
 	const pointer = "\n\nFlags of every command, as --server and -o json: unibus help flags"
 	for _, r := range [][2]string{
@@ -107,5 +117,9 @@ func usageTemplate(root *cobra.Command) string {
 		}
 		t = strings.Replace(t, r[0], r[1], 1)
 	}
-	return t
+	const flags = ".LocalFlags.FlagUsages"
+	if !strings.Contains(t, flags) {
+		panic("cobra shows flags otherwise")
+	}
+	return strings.Replace(t, flags, fmt.Sprintf("%sWrapped %d", flags, width), 1)
 }

@@ -47,8 +47,7 @@ func newLog(a *app) *cobra.Command {
 		RunE: a.client(l.run),
 	}
 	a.set.defineBusAlone(c, "the log of the allowlist", completer{a}.anyBus)
-	c.Flags().Var(newValue(&l.since, parseSince), "since", "only entries of so long ago (7d) or since a `TIME`")
-	completeValues(c, "since", "1h", "24h", "7d", "today", "yesterday")
+	defineSince(c, &l.since, "only entries of so long ago (7d) or since a `TIME`")
 	c.Flags().StringVar(&l.by, "by", "", "only entries of `USER`")
 	_ = c.RegisterFlagCompletionFunc("by", completer{a}.users) // the flag exists
 	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on with what is added, until interrupted")

@@ -76,7 +76,7 @@ type roomSetCommand struct {
 func newRoomSet(a *app) *cobra.Command {
 	s := &roomSetCommand{a: a}
 	c := &cobra.Command{
-		Use: "set ROOM --FLAG…", Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Use: "set ROOM --FLAG…", DisableFlagsInUseLine: true, Short: "Change what a room stores, shows and hides", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to remove what is stored"},
 		Long: `Change a room that you own. What is not named stays as it is; encryption stays in any case. A room that is to
 store nothing loses what it has stored, and one with narrower limits what is beyond them.
@@ -87,6 +87,7 @@ migrated has no messages, and whoever had read or written some would be told so 
 		RunE:    a.room(s.run),
 	}
 	s.define(c)
+	c.Flags().VisitAll(func(f *pflag.Flag) { f.DefValue = "" }) // what is not named stays
 	c.Flags().BoolVar(&s.anew, "anew", false, "what was stored is gone, and that was meant")
 	return c
 }

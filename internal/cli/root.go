@@ -93,8 +93,9 @@ func newRoot(a *app) *cobra.Command {
 		newInvite(a), newKick(a), newLeave(a), newRole(a), newMembers(a), newRekey(a),
 		newPub(a), newSub(a), newChat(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newAPI(a), newCompletion(a), newVersion(a))
 	addGroups(root)
-	addTopics(root)
-	root.SetUsageTemplate(usageTemplate(root))
+	a.addTopics(root)
+	root.SetUsageTemplate(usageTemplate(root, a.out.helpWidth()))
+	completeNoFiles(root)
 	checkArgs(root)
 	a.checkHelp(root)
 	return root

@@ -43,9 +43,8 @@ func newUserSet(a *app) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&s.name, "name", "", "another `NAME`")
 	f.Var(newValue(&s.role, parseUserRole), "role", "admin or user")
-	f.Var(newValue(&s.expires, parseEnd), "expires", "when access ends by itself: a duration (720h, 30d), a `DATE`, or never")
+	defineExpires(c, &s.expires, parseEnd, "when access ends by itself: in so long (12h, 30d), at a `DATE`, or never", "never", "30d", "90d")
 	completeValues(c, "role", string(unibus.RoleAdmin), string(unibus.RoleUser))
-	completeValues(c, "expires", "never", "30d", "90d")
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
@@ -239,6 +240,26 @@ func parseExpiry(text string) (time.Time, error) {
 		err = instead("30d", "that is past")
 	}
 	return t, err
+}
+
+// Which times a flag takes, for the help of a command that has it.
+const (
+	sinceHelp  = "\n\nA TIME since when is how long ago (90m, 24h, 7d), or when: 14:00 (where that is still to come today, yesterday's), today,\nyesterday, 2026-11-27, '2026-11-27 17:51', all of them in local time, or 2026-11-27T16:51:00Z (RFC 3339)."
+	expiryHelp = "\n\nA DATE is from when on it is over: in how long (12h, 30d), or when: 18:00 (where that has passed today, tomorrow's),\ntomorrow, 2026-12-31, '2026-12-31 18:00', all of them in local time, or 2026-12-31T17:00:00Z (RFC 3339)."
+)
+
+// defineSince adds --since to a command, and to its help which times it takes.
+func defineSince(c *cobra.Command, to *time.Time, does string) {
+	c.Flags().Var(newValue(to, parseSince), "since", does)
+	completeValues(c, "since", "1h", "24h", "7d", "today", "yesterday")
+	c.Long += sinceHelp
+}
+
+// defineExpires adds --expires to a command, read by parse, and to its help which times it takes.
+func defineExpires(c *cobra.Command, to *time.Time, parse parser[time.Time], does string, values ...string) {
+	c.Flags().Var(newValue(to, parse), "expires", does)
+	completeValues(c, "expires", values...)
+	c.Long += expiryHelp
 }
 
 // parseSince reads how long ago, or when.
