@@ -81,6 +81,15 @@ func checkArgs(c *cobra.Command) {
 			return wrongArgs(cmd, args)
 		}
 	}
+	if check := c.PreRunE; check != nil && strings.Contains(c.Use, " ") {
+		c.PreRunE = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if len(args) == 0 && errors.As(err, new(usageError)) && !errors.As(err, new(hintError)) {
+				return hinted(err, hintUseLine(cmd)) // it was not said what the command is about
+			}
+			return err
+		}
+	}
 	for _, sub := range c.Commands() {
 		checkArgs(sub)
 	}

@@ -39,8 +39,8 @@ type topic struct {
 }
 
 var topics = []topic{
-	{"flags", "The flags that every command takes", func(root *cobra.Command, width int) string {
-		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsagesWrapped(width)
+	{"flags", "The flags that every command takes", func(root *cobra.Command, _ int) string {
+		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsages()
 	}},
 	{"configuration", "The configuration file and the environment", func(root *cobra.Command, width int) string {
 		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there.\n\n" + listing(environment(root), width) + "\n" + listing(files, width)
@@ -103,9 +103,8 @@ Nobody can make a lost seed again: keep a copy of the file where nobody else fin
 another key, and take away the old one: unibus user revoke.
 `
 
-// usageTemplate is how the use of a command is shown: as cobra does it, without the flags that every command takes, and for a
-// terminal of a width; 0: for none.
-func usageTemplate(root *cobra.Command, width int) string {
+// usageTemplate is how the use of a command is shown: as cobra does it, without the flags that every command takes.
+func usageTemplate(root *cobra.Command) string {
 	t := root.UsageTemplate()
 	const pointer = "\n\nFlags of every command, as --server and -o json: unibus help flags"
 	for _, r := range [][2]string{
@@ -117,9 +116,5 @@ func usageTemplate(root *cobra.Command, width int) string {
 		}
 		t = strings.Replace(t, r[0], r[1], 1)
 	}
-	const flags = ".LocalFlags.FlagUsages"
-	if !strings.Contains(t, flags) {
-		panic("cobra shows flags otherwise")
-	}
-	return strings.Replace(t, flags, fmt.Sprintf("%sWrapped %d", flags, width), 1)
+	return t
 }

@@ -84,7 +84,13 @@ store nothing loses what it has stored, and one with narrower limits what is bey
 --anew says for everyone that what the room had stored is gone, and that this was meant: a bus that was restored or
 migrated has no messages, and whoever had read or written some would be told so with every command.`,
 		Example: "  unibus room set ops.alerts --retain 30d --max-bytes 4GiB\n  unibus room set ops.alerts --anew",
-		RunE:    a.room(s.run),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !s.named() {
+				return hinted(usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew"), hintUseLine(cmd))
+			}
+			return nil
+		},
+		RunE: a.room(s.run),
 	}
 	s.define(c)
 	c.Flags().VisitAll(func(f *pflag.Flag) { f.DefValue = "" }) // what is not named stays
@@ -97,9 +103,6 @@ migrated has no messages, and whoever had read or written some would be told so 
 func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
 	a := s.a
 	changed := a.cmd.Flags().Changed
-	if !s.named() {
-		return hinted(usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew"), hintUseLine(a.cmd))
-	}
 	// What has no effect in a room without encryption is refused as it is for a new one.
 	s.plain = !r.Info().Policy.Encrypted()
 	if err := s.check(changed("max-bytes")); err != nil {

@@ -206,11 +206,11 @@ func newRekey(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "rekey ROOM… | --stale | --all", Short: "Renew rooms' keys for the present members", ValidArgsFunction: completer{a}.rooms,
 		Example: `  unibus rekey ops.alerts
-  unibus rekey --stale               # after unibus user revoke
+  unibus rekey --stale
   unibus rekey --all -o json | jq -r '.[] | "\(.subject) \(.epoch)"'`,
-		PreRunE: func(cmd *cobra.Command, args []string) error {
+		PreRunE: func(_ *cobra.Command, args []string) error {
 			if (len(args) > 0) == (r.stale || r.all) || r.stale && r.all {
-				return hinted(usage("rekey: rooms, or --stale, or --all"), hintUseLine(cmd))
+				return usage("rekey: rooms, or --stale, or --all")
 			}
 			return nil
 		},

@@ -94,7 +94,7 @@ func newRoot(a *app) *cobra.Command {
 		newPub(a), newSub(a), newChat(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newAPI(a), newCompletion(a), newVersion(a))
 	addGroups(root)
 	a.addTopics(root)
-	root.SetUsageTemplate(usageTemplate(root, a.out.helpWidth()))
+	root.SetUsageTemplate(usageTemplate(root))
 	completeNoFiles(root)
 	checkArgs(root)
 	a.checkHelp(root)

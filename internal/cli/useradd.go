@@ -98,30 +98,38 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 	})
 }
 
-// activeNames are the names of those who are on the allowlist, be their time over or not, by key.
-func activeNames(c *unibus.Client) map[unibus.PublicKey]string {
-	there := map[unibus.PublicKey]string{}
+// listed are those who are on the allowlist, be their time over or not, by key.
+func listed(c *unibus.Client) map[unibus.PublicKey]unibus.User {
+	there := map[unibus.PublicKey]unibus.User{}
 	for _, known := range c.Users() {
 		if known.Active {
-			there[known.Key] = known.Name
+			there[known.Key] = known
 		}
 	}
 	return there
 }
 
+// expiredAt says of someone whose time is over since when; of others nothing.
+func expiredAt(u unibus.User) string {
+	if u.ActiveAt(time.Now()) {
+		return ""
+	}
+	return ", expired at " + formatTime(u.Expires)
+}
+
 // absent are those of a list who are not on the allowlist yet, under the same key and name; who is, is told.
 func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
-	there := activeNames(c)
+	there := listed(c)
 	var out []unibus.NewUser
 	for _, one := range list {
-		name, known := there[one.Key]
+		is, known := there[one.Key]
 		switch {
 		case !known:
 			out = append(out, one)
-		case one.Name != name && one.Name != "":
-			return nil, fmt.Errorf("user %s: %w: on the allowlist as %s, not %s", one.Key, unibus.ErrExists, name, one.Name)
+		case one.Name != is.Name && one.Name != "":
+			return nil, fmt.Errorf("user %s: %w: on the allowlist as %s, not %s%s", one.Key, unibus.ErrExists, is.Name, one.Name, expiredAt(is))
 		default:
-			u.a.notice("%s (%s) is there already", name, one.Key)
+			u.a.notice("%s (%s) is there already%s", is.Name, one.Key, expiredAt(is))
 		}
 	}
 	return out, nil
@@ -129,13 +137,13 @@ func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unib
 
 // noneThere is ErrExists when some of a list are on the allowlist already, each of whom is told in a line.
 func (u *userAddCommand) noneThere(c *unibus.Client, list []unibus.NewUser) error {
-	there := activeNames(c)
+	there := listed(c)
 	n := 0
 	for _, one := range list {
-		if name, ok := there[one.Key]; ok {
+		if is, ok := there[one.Key]; ok {
 			n++
 			if len(list) > 1 {
-				u.a.err.print("unibus: user %s: on the allowlist as %s\n", one.Key, name)
+				u.a.err.print("unibus: user %s: on the allowlist as %s%s\n", one.Key, is.Name, expiredAt(is))
 			}
 		}
 	}

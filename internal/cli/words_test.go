@@ -31,7 +31,7 @@ var misuses = map[string]string{
 	"rooms ls --store jetstream":                "unibus: --store jetstream: that is for unibus serve|hint: without --store",
 	"rooms ls --server http://h":                "http is no scheme|hint: unibus serve prints",
 	"role r bob king":                           "unibus: role king: not a role|hint: usage: unibus role",
-	"rekey":                                     "unibus: rekey: rooms, or --stale, or --all",
+	"rekey":                                     "unibus: rekey: rooms, or --stale, or --all|hint: usage: unibus rekey ROOM…",
 	"rekey r --all":                             "unibus: rekey: rooms, or --stale, or --all",
 	"room create r --plain --pad":               "unibus: --pad has no effect",
 	"log":                                       "unibus: log: a ROOM, or --bus",
@@ -41,9 +41,9 @@ var misuses = map[string]string{
 	"pub r m --whole":                           "unibus: with a MESSAGE no input is read",
 	"sub r --all --new":                         "unibus: --new, --all, --last and --since: one of them",
 	"sub r --queue q --all":                     "unibus: --queue shares new messages",
-	"sub r --format %q":                         `unibus: --format %q: there is no "%q"|hint: --format: |%s body, %k sender's key`,
+	"sub r --format %q":                         `unibus: --format %q: there is no "%q"|%s body, %k sender's key|hint: --format '%n: %s\n'`,
 	"sub r --format a%":                         `unibus: --format a%: there is no "%"`,
-	`sub r --format \q`:                         `unibus: --format \q: there is no \q|hint: |\n \t \r \0 \xHH, and two`,
+	`sub r --format \q`:                         `unibus: --format \q: there is no \q|\n \t \r \0 \xHH, and two`,
 	`sub r --format \x4`:                        `there is no \x`,
 	`sub r --format \xzz`:                       `there is no \x`,
 	`sub r --format a\`:                         `there is no \`,
@@ -127,7 +127,7 @@ func (w *wordsTest) says(code int, user, called string, want ...string) {
 func TestWords(t *testing.T) {
 	w := &wordsTest{newTestBus(t)}
 	w.says(exitDone, "admin", "init --name alice", "identity of alice written to")
-	w.says(exitConflict, "admin", "init", "exists")
+	w.says(exitConflict, "admin", "init", "exists", "hint: unibus whoami --identity ")
 	w.says(exitNotFound, "nobody", "whoami", "hint: make one: unibus init")
 	for _, user := range []string{"bob", "carol"} {
 		w.says(exitDone, user, "init -q --name "+user)
