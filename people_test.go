@@ -162,7 +162,33 @@ func TestRevokeUsers(t *testing.T) {
 		t.Errorf("bob is %+v, %v", u, err)
 	}
 	_, err := s.alice.User(s.ctx, "bob")
-	s.fails(err, unibus.ErrNotFound, "bob", remedy.ListUsers)
+	s.fails(err, unibus.ErrNotFound, "bob: not found: revoked at 2", remedy.AllowFormer)
+	name := "robert"
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: bob.Key(), Name: &name}), unibus.ErrNotFound, "revoked at 2", remedy.AllowFormer)
+	// Of several who had the name it is the last one; whoever has it now goes before them.
+	again := s.add("bob")
+	if u, err := s.alice.User(s.ctx, "bob"); err != nil || u.Key != again.Key() {
+		t.Errorf("bob is %+v, %v", u, err)
+	}
+	s.must(s.alice.RevokeUsers(s.ctx, "", again.Key()))
+	_, err = s.alice.User(s.ctx, "bob")
+	s.fails(err, unibus.ErrNotFound, "", remedy.AllowFormer)
+	if help := remedy.Of(err); help.Key != again.Key() || help.User != "bob" {
+		t.Errorf("the remedy names %+v", help)
+	}
+}
+
+// TestExpiredIsThere: whoever has expired is on the allowlist: adding them again says so, and what helps instead.
+func TestExpiredIsThere(t *testing.T) {
+	s := newStraight(t)
+	bob := s.add("bob").Key()
+	past := time.Now().Add(-time.Hour)
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: bob, Expires: &past}))
+	err := s.alice.AddUsers(s.ctx, unibus.NewUser{Key: bob, Name: "rob"})
+	s.fails(err, unibus.ErrExists, "on the allowlist as bob, expired at "+past.UTC().Format(time.RFC3339), remedy.Extend)
+	if help := remedy.Of(err); help.User != "bob" {
+		t.Errorf("the remedy names %+v", help)
+	}
 }
 
 // TestNameMeansAnother: a name that meant one key and now means another is a finding, until a person confirms it.

@@ -50,6 +50,10 @@ func TestShells(t *testing.T) {
 			p.presses("C-u")
 			p.completes("unibus sub ops.alerts --since yes", "Tab")
 			p.waits("--since yesterday")
+			p.presses("C-u")
+			p.completes("unibus sub ops.alerts --last xdg", "Tab") // as folders here begin
+			p.completes("9")
+			p.waits("--last xdg9")
 			if _, err := os.Stat(b.path("evil")); err == nil {
 				t.Error("a room's subject was run")
 			}
