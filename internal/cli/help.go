@@ -103,11 +103,12 @@ Nobody can make a lost seed again: keep a copy of the file where nobody else fin
 another key, and take away the old one: unibus user revoke.
 `
 
-// usageTemplate is how the use of a command is shown: as cobra does it, without the flags that every command takes.
+// usageTemplate is how the use of a command is shown: as cobra does it, but for the flags that every command takes.
 func usageTemplate(root *cobra.Command) string {
 	t := root.UsageTemplate()
 	const pointer = "\n\nFlags of every command, as --server and -o json: unibus help flags"
 	for _, r := range [][2]string{
+		{"{{rpad .CommandPath .CommandPathPadding}} {{.Short}}", "{{rpad .CommandPath .CommandPathPadding}}  {{.Short}}"}, // in columns, as fitHelp knows them
 		{"\n\nGlobal Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}", pointer},
 		{"{{if .HasAvailableLocalFlags}}\n\nFlags:", "{{if not .HasParent}}" + pointer + "{{else if .HasAvailableLocalFlags}}\n\nFlags:"},
 	} {
