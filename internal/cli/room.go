@@ -93,7 +93,11 @@ migrated has no messages, and whoever had read or written some would be told so 
 		RunE: a.room(s.run),
 	}
 	s.define(c)
-	c.Flags().VisitAll(func(f *pflag.Flag) { f.DefValue = "" }) // what is not named stays
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.NoOptDefVal == "" {
+			f.DefValue = "" // what is not named stays
+		}
+	})
 	c.Flags().BoolVar(&s.anew, "anew", false, "what was stored is gone, and that was meant")
 	return c
 }
