@@ -73,9 +73,9 @@ func hintUser(r remedy.Remedy) string {
 	case remedy.AllowAgain:
 		return fmt.Sprintf("ask an admin to run: unibus user add %s --name %s", r.Key, r.User)
 	case remedy.Extend:
-		return fmt.Sprintf("an admin gives them more time: unibus user set %s --expires never, or a date: --expires 30d", r.User)
+		return fmt.Sprintf("an admin gives them more time, for ever or as with --expires 30d: unibus user set %s --expires never", r.User)
 	case remedy.ExtendSelf:
-		return fmt.Sprintf("ask an admin to run: unibus user set %s --expires never, or a date: --expires 30d", r.User)
+		return fmt.Sprintf("ask an admin to run, for ever or as with --expires 30d: unibus user set %s --expires never", r.User)
 	case remedy.AllowUser:
 		return fmt.Sprintf("an admin allows it: unibus user add %s", r.Key)
 	case remedy.AllowFormer:
