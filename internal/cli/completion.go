@@ -63,23 +63,21 @@ func newCompletion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "completion SHELL", Short: "Print a completion script for bash, zsh, fish or powershell", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		Long: `Print what has a shell complete the commands of unibus, its flags, and the names of rooms and users.
+		Long: `Print what has a shell complete the commands of unibus, its flags, and the names of rooms and users: for one session as
+the first three examples do, for zsh after compinit, or for each as those that write a file.
 
 make install has it for bash, zsh and fish below its PREFIX, in share/bash-completion/completions, share/zsh/site-functions
 and share/fish/vendor_completions.d, where they look if PREFIX is /usr or /usr/local. With PREFIX=~/.local bash (with the
 package bash-completion) and fish look there, too; zsh does once ~/.zshrc says so, before compinit:
 fpath=(~/.local/share/zsh/site-functions $fpath)`,
-		Example: `  source <(unibus completion bash)         # bash, this session
-  unibus completion bash > ~/.local/share/bash-completion/completions/unibus
-
-  source <(unibus completion zsh)          # zsh, this session, after compinit
+		Example: `  source <(unibus completion bash)
+  source <(unibus completion zsh)
+  unibus completion fish | source
+  unibus completion bash >~/.local/share/bash-completion/completions/unibus
   unibus completion zsh > ~/.local/share/zsh/site-functions/_unibus
-
-  unibus completion fish | source          # fish, this session
   unibus completion fish > ~/.config/fish/completions/unibus.fish
-
   unibus completion powershell | Out-String | Invoke-Expression
-  unibus completion powershell >> $PROFILE # each session`,
+  unibus completion powershell >> $PROFILE`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			generate := shells[args[0]]
 			if generate == nil {

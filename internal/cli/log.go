@@ -87,7 +87,7 @@ func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) e
 
 // runFollow prints entries as they come, until the command is interrupted.
 func (l *logCommand) runFollow(ctx context.Context, log namedLog) (err error) {
-	ctx, stop := l.a.out.whileRead(ctx)
+	ctx, stop := whileRead(ctx, l.a.out)
 	defer stop()
 	defer func() { err = quietIfUnread(ctx, err) }()
 	table := l.table()

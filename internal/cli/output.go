@@ -80,7 +80,7 @@ func newOutput(f *os.File) *output {
 
 // whileRead is a context that ends when nobody reads what is written any more, as after "| head", with that for its cause: of
 // something that may not be written to for long, nobody would notice. The caller ends it.
-func (o *output) whileRead(ctx context.Context) (context.Context, context.CancelFunc) {
+func whileRead(ctx context.Context, o *output) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(ctx)
 	go func() { // ends with ctx
 		if unread(ctx, o.raw) {

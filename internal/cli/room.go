@@ -85,7 +85,7 @@ store nothing loses what it has stored, and one with narrower limits what is bey
 migrated has no messages, and whoever had read or written some would be told so with every command.`,
 		Example: "  unibus room set ops.alerts --retain 30d --max-bytes 4GiB\n  unibus room set ops.alerts --anew",
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if !s.named() {
+			if !named(cmd) {
 				return hinted(usage("room set: name what is to change: --retain, --max-bytes, --history, --pad, --rekey-after or --anew"), hintUseLine(cmd))
 			}
 			return nil
@@ -159,8 +159,8 @@ func (s *roomSetCommand) confirmLoss(ctx context.Context, r *unibus.Room) error 
 func narrower(before, after unibus.Number) bool { return after > 0 && (before == 0 || after < before) }
 
 // named reports whether the command line names anything that is to change.
-func (s *roomSetCommand) named() (named bool) {
-	s.a.cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) { named = named || flag.Changed })
+func named(cmd *cobra.Command) (named bool) {
+	cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) { named = named || flag.Changed })
 	return named
 }
 

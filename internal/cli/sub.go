@@ -122,7 +122,7 @@ func (s *subCommand) checkForm() error {
 
 // run reads until the end that the flags name.
 func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, o unibus.SubscribeOptions) (err error) {
-	ctx, stop := s.a.out.whileRead(ctx)
+	ctx, stop := whileRead(ctx, s.a.out)
 	defer stop()
 	defer func() { err = quietIfUnread(ctx, err) }()
 	messages, err := c.Subscribe(ctx, names, o)
