@@ -16,7 +16,7 @@ var groups = []struct{ title, commands string }{
 	{"Rooms and who is in them:", "room invite kick leave role members rekey"},
 	{"Myself:", "init whoami join bus forget token"},
 	{"The bus, for who runs it:", "user serve doctor backup restore migrate store nats-config"},
-	{"And:", "api demo completion version help"},
+	{"And:", "api demo bench completion version help"},
 }
 
 // addGroups puts the commands into groups. One that is in none is told by a test.

@@ -89,7 +89,7 @@ func newRoot(a *app) *cobra.Command {
 	completeValues(root, "output", "text", "json")
 	_ = root.RegisterFlagCompletionFunc("context", completeContexts) // the flag exists
 	_ = root.RegisterFlagCompletionFunc("bus", completer{a}.anyBus)  // likewise
-	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newBus(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newUser(a), newRoom(a), newRooms(a),
+	root.AddCommand(newInit(a), newWhoami(a), newJoin(a), newBus(a), newForget(a), newServe(a), newNATSConfig(a), newDemo(a), newBench(a), newUser(a), newRoom(a), newRooms(a),
 		newInvite(a), newKick(a), newLeave(a), newRole(a), newMembers(a), newRekey(a),
 		newPub(a), newSub(a), newChat(a), newLog(a), newVerify(a), newMigrate(a), newBackup(a), newRestore(a), newStore(a), newDoctor(a), newToken(a), newAPI(a), newCompletion(a), newVersion(a))
 	addGroups(root)
