@@ -27,9 +27,10 @@ var floors = []floor{
 	{"main", []string{"cmd/...", "internal/gen"}, []string{"cli"}},
 	{"pictures", []string{"internal/pictures"}, []string{"ground"}}, // which runs the program as people do
 	{"examples", []string{"examples/..."}, []string{"unibus"}},
-	{"tests", []string{"internal/attack", "bench/...", "test/..."}, []string{"tests", "unibus", "service", "admin", "bus", "stores", "store", "ledger", "crypto", "ground"}},
+	{"tests", []string{"internal/attack", "bench/...", "test/..."}, []string{"tests", "bench", "unibus", "service", "admin", "bus", "stores", "store", "ledger", "crypto", "ground"}},
 
-	{"cli", []string{"internal/cli/..."}, []string{"cli", "unibus", "service", "admin", "bus", "open", "store", "ledger", "remedy", "crypto", "ground"}},
+	{"cli", []string{"internal/cli/..."}, []string{"cli", "bench", "unibus", "service", "admin", "bus", "open", "store", "ledger", "remedy", "crypto", "ground"}},
+	{"bench", []string{"internal/bench"}, []string{"unibus", "service", "bus", "crypto"}},
 	{"unibus", []string{"."}, []string{"reader", "writer", "room", "mirror", "inbox", "pins", "bus", "open", "stores", "store", "ledger", "remedy", "crypto", "ground"}},
 
 	{"roomtest", []string{"internal/roomtest"}, []string{"room", "mirror", "pins", "service", "bus", "stores", "store", "ledger", "crypto", "ground"}},
@@ -66,7 +67,7 @@ var foreign = []struct {
 }{
 	{"github.com/nats-io/nats", []string{
 		"internal/bus", "internal/direct", "internal/store/jetstream", "internal/store/open", "internal/service", "internal/admin",
-		"internal/attack", "bench/...", "test/...", // which speak NATS themselves
+		"internal/attack", "internal/bench", "bench/store", "test/...", // which speak NATS themselves
 	}},
 	{"github.com/nats-io/jsm.go", []string{"internal/bus"}},
 	{"github.com/nats-io/jwt", []string{"internal/service"}},

@@ -8,24 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/service"
-)
-
-// The streams that raw NATS stores in, and what it publishes on. Everything sent to storedStream is on the disk when it is
-// acknowledged, as it is in a room.
-const (
-	storedStream, storedSubject = "RAW", "raw.stored"
-	filledStream, filledSubject = "FILLED", "raw.filled"
-	liveSubject                 = "raw.live"
 )
 
 // Bed is what everything is measured on: a bus as unibus serve starts it, an identity that founded it, and two connections
@@ -36,12 +24,11 @@ type Bed struct {
 	timeout time.Duration
 
 	c    *unibus.Client
-	keys *bus.Keys // of the service: with them nobody asks who logs in
-	raw  *bus.Conn // with these keys, and with nothing of unibus at either end
-	js   jetstream.JetStream
+	keys *bus.Keys // of the service: who has them is let in by the server itself
+	Raw  *Raw      // the connection without unibus
 
-	body   []byte                // of every message
-	failed atomic.Pointer[error] // the first that raw NATS published and had no acknowledgement for
+	people []*crypto.Identity // crowd
+	body   []byte             // of every message
 }
 
 // Start founds a bus in an empty folder, which the caller removes after Close. Messages have so many bytes; timeout is for
@@ -76,23 +63,20 @@ func (b *Bed) start(ctx context.Context, dir string) error {
 	if b.keys, err = bus.LoadKeys(service.KeysFile(data)); err != nil {
 		return err
 	}
-	if b.raw, err = b.dialRaw(); err != nil {
-		return err
-	}
-	b.js, err = jetstream.New(b.raw.NATS(), jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) {
-		b.failed.CompareAndSwap(nil, &err)
-	}))
+	conn, err := b.dialRaw()
 	if err != nil {
 		return err
 	}
-	_, err = b.js.CreateStream(ctx, jetstream.StreamConfig{Name: storedStream, Subjects: []string{storedSubject}})
+	if b.Raw, err = newRaw(ctx, conn, b.body); err != nil {
+		conn.Close()
+	}
 	return err
 }
 
 // Close ends what Start began.
 func (b *Bed) Close() {
-	if b.raw != nil {
-		b.raw.Close()
+	if b.Raw != nil {
+		b.Raw.conn.Close()
 	}
 	if b.c != nil {
 		_ = b.c.Close() // what it sent was acknowledged, or that was told already
@@ -107,25 +91,9 @@ func (b *Bed) dialRaw() (*bus.Conn, error) {
 	return bus.Dial(bus.DialOptions{Servers: b.node.URL(), Direct: true, Keys: b.keys, Timeout: b.timeout})
 }
 
-// dialMember logs in as the identity, which the service is asked about.
-func (b *Bed) dialMember() (*bus.Conn, error) { return b.dialFor() }
-
-// dialFor logs in as the identity, for rooms.
-func (b *Bed) dialFor(rooms ...crypto.ID) (*bus.Conn, error) {
-	return bus.Dial(bus.DialOptions{Servers: b.node.URL(), Identity: b.id, Bus: b.c.Bus(), Rooms: rooms, Timeout: b.timeout})
-}
-
-// acknowledged waits until raw NATS has an acknowledgement for all that was published, and returns the first failure.
-func (b *Bed) acknowledged(ctx context.Context) error {
-	select {
-	case <-b.js.PublishAsyncComplete():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if failed := b.failed.Load(); failed != nil {
-		return *failed
-	}
-	return nil
+// dialFor logs in as somebody, whom the service is asked about, for rooms.
+func (b *Bed) dialFor(id *crypto.Identity, rooms ...crypto.ID) (*bus.Conn, error) {
+	return bus.Dial(bus.DialOptions{Servers: b.node.URL(), Identity: id, Bus: b.c.Bus(), Rooms: rooms, Timeout: b.timeout})
 }
 
 // LivePolicy is that of a room that stores nothing.

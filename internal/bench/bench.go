@@ -46,9 +46,16 @@ const (
 	Milliseconds = "ms"
 )
 
+// hangs is how much longer than it should a measurement may take, with what has to be made for it: then something hangs,
+// as when a message that was sent does not come.
+const hangs = time.Minute
+
 // Run founds a bus and measures; it calls Row for each row as soon as it is there.
 func Run(ctx context.Context, o Options) error {
 	b, err := Start(ctx, o.Dir, o.Size, o.Timeout)
+	if ctx.Err() != nil { // what else went wrong is a consequence
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}
@@ -56,8 +63,10 @@ func Run(ctx context.Context, o Options) error {
 	chosen := slices.DeleteFunc(series(), func(m measurement) bool { return len(o.What) > 0 && !slices.Contains(o.What, m.what) })
 	for i, m := range chosen {
 		o.Begin(Progress{m.what, m.name, i + 1, len(chosen)})
-		rows, err := m.take(ctx, b, o)
-		if ctx.Err() != nil { // what else went wrong is a consequence
+		bounded, done := context.WithTimeout(ctx, 2*o.For+hangs)
+		rows, err := m.take(bounded, b, o)
+		done()
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {

@@ -37,43 +37,8 @@ func (w *Way) Once() error {
 // End ends the writer and the reader.
 func (w *Way) End() { w.end() }
 
-// frame is a message of raw NATS that is as long as the frame of a room's.
-func (b *Bed) frame() []byte { return append(slices.Clone(b.body), make([]byte, frameRest)...) }
-
-// RawWay leads through a stream to an ordered consumer.
-func (b *Bed) RawWay(ctx context.Context) (*Way, error) {
-	c, err := b.js.OrderedConsumer(ctx, storedStream, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
-	if err != nil {
-		return nil, err
-	}
-	messages, err := c.Messages()
-	if err != nil {
-		return nil, err
-	}
-	body := b.frame()
-	return &Way{
-		send:    func() error { _, err := b.js.PublishAsync(storedSubject, body); return err },
-		receive: func() error { _, err := messages.Next(jetstream.NextContext(ctx)); return err },
-		end:     messages.Stop,
-	}, nil
-}
-
-// rawLiveWay leads from one to the other, with nothing stored between them.
-func (b *Bed) rawLiveWay(ctx context.Context) (*Way, error) {
-	nc, body := b.raw.NATS(), b.frame()
-	sub, err := nc.SubscribeSync(liveSubject)
-	if err == nil {
-		err = nc.Flush()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &Way{
-		send:    func() error { return nc.Publish(liveSubject, body) },
-		receive: next(ctx, sub),
-		end:     func() { _ = sub.Unsubscribe() }, // the connection goes soon
-	}, nil
-}
+// frame is a message of raw NATS that is as long as the frame of a room's message.
+func frame(body []byte) []byte { return append(slices.Clone(body), make([]byte, frameRest)...) }
 
 // next waits for the next message.
 func next(ctx context.Context, sub *nats.Subscription) func() error {
@@ -86,7 +51,7 @@ func (b *Bed) PeerWay(ctx context.Context) (*Way, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := b.dialFor(room.ID())
+	conn, err := b.dialFor(b.id, room.ID())
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +68,7 @@ func (b *Bed) PeerWay(ctx context.Context) (*Way, error) {
 		conn.Close()
 		return nil, err
 	}
-	body := b.frame()
+	body := frame(b.body)
 	return &Way{
 		send:    func() error { _, err := js.PublishAsync(bus.StoredSubject(room.ID(), b.id.Key()), body); return err },
 		receive: next(ctx, sub),

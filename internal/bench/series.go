@@ -22,30 +22,27 @@ func Kinds() []string { return []string{"pub", "sub", "rtt", "rekey", "auth"} }
 // series are all measurements.
 func series() []measurement {
 	return []measurement{
-		{"pub", "stored, one at a time", publishing("bench.each", unibus.DefaultPolicy(), (*Bed).RawEach, (*Bed).Each)},
-		{"pub", "stored", publishing("bench.stored", unibus.DefaultPolicy(), (*Bed).RawStored, (*Bed).Stream)},
-		{"pub", "live", publishing("bench.live", LivePolicy(), (*Bed).RawLive, (*Bed).Stream)},
+		{"pub", "stored, one at a time", publishing("bench.each", unibus.DefaultPolicy(), (*Raw).Each, (*Bed).Each)},
+		{"pub", "stored", publishing("bench.stored", unibus.DefaultPolicy(), (*Raw).Stored, (*Bed).Stream)},
+		{"pub", "live", publishing("bench.live", LivePolicy(), (*Raw).Live, (*Bed).Stream)},
 		{"sub", "what is stored", reading},
-		{"rtt", "stored", following("bench.follow", unibus.DefaultPolicy(), (*Bed).RawWay)},
-		{"rtt", "live", following("bench.followlive", LivePolicy(), (*Bed).rawLiveWay)},
-		{"rekey", "1 member", rekeying(1)},
-		{"rekey", fmt.Sprintf("%d members", manyMembers), rekeying(manyMembers)},
+		{"rtt", "stored", following("bench.follow", unibus.DefaultPolicy(), (*Raw).Way)},
+		{"rtt", "live", following("bench.followlive", LivePolicy(), (*Raw).liveWay)},
+		{"rekey", "1 member", rekeying(0)},
+		{"rekey", fmt.Sprintf("%d members", 1+manyPeople), rekeying(manyPeople)},
 		{"auth", "one login", loggingIn},
 		{"auth", fmt.Sprintf("%d logins at once", loginsAtOnce), crowding},
 	}
 }
 
-// manyMembers is how many the larger room has that is rekeyed.
-const manyMembers = 100
-
 // publishing compares ways to publish, in a room of its own.
-func publishing(subject string, p unibus.Policy, raw func(*Bed, context.Context, func() bool) error, ours func(*Bed, *unibus.Room) Side) func(context.Context, *Bed, Options) ([]Row, error) {
+func publishing(subject string, p unibus.Policy, raw func(*Raw, context.Context, func() bool) error, ours func(*Bed, *unibus.Room) Side) func(context.Context, *Bed, Options) ([]Row, error) {
 	return func(ctx context.Context, b *Bed, o Options) ([]Row, error) {
 		room, err := b.Room(ctx, subject, p)
 		if err != nil {
 			return nil, err
 		}
-		return alternate(ctx, &o, ours(b, room), func(ctx context.Context, more func() bool) error { return raw(b, ctx, more) })
+		return alternate(ctx, &o, ours(b, room), func(ctx context.Context, more func() bool) error { return raw(b.Raw, ctx, more) })
 	}
 }
 
@@ -53,7 +50,7 @@ func publishing(subject string, p unibus.Policy, raw func(*Bed, context.Context,
 func reading(ctx context.Context, b *Bed, o Options) ([]Row, error) {
 	t := o.begin(ctx)
 	defer t.end()
-	if err := b.rawFill(ctx, t.more); err != nil {
+	if err := b.Raw.fill(ctx, t.more); err != nil {
 		return nil, fmt.Errorf("raw NATS: %w", err)
 	}
 	room, err := b.Room(ctx, "bench.read", unibus.DefaultPolicy())
@@ -63,13 +60,13 @@ func reading(ctx context.Context, b *Bed, o Options) ([]Row, error) {
 	if err := b.Stream(room)(ctx, UpTo(t.done)); err != nil {
 		return nil, err
 	}
-	return alternate(ctx, &o, b.ReadAll(room, t.done), b.rawReadAll(t.done))
+	return alternate(ctx, &o, b.ReadAll(room, t.done), b.Raw.readAll(t.done))
 }
 
 // following compares how long a lone message takes to a reader that follows.
-func following(subject string, p unibus.Policy, raw func(*Bed, context.Context) (*Way, error)) func(context.Context, *Bed, Options) ([]Row, error) {
+func following(subject string, p unibus.Policy, raw func(*Raw, context.Context) (*Way, error)) func(context.Context, *Bed, Options) ([]Row, error) {
 	return func(ctx context.Context, b *Bed, o Options) ([]Row, error) {
-		theirs, err := raw(b, ctx)
+		theirs, err := raw(b.Raw, ctx)
 		if err != nil {
 			return nil, fmt.Errorf("raw NATS: %w", err)
 		}
@@ -87,10 +84,10 @@ func following(subject string, p unibus.Policy, raw func(*Bed, context.Context) 
 	}
 }
 
-// rekeying compares giving so many members a new key with storing as many messages.
-func rekeying(members int) func(context.Context, *Bed, Options) ([]Row, error) {
+// rekeying compares giving a founder and so many others a new key with storing as many messages.
+func rekeying(others int) func(context.Context, *Bed, Options) ([]Row, error) {
 	return func(ctx context.Context, b *Bed, o Options) ([]Row, error) {
-		ours, raw, err := b.rekey(ctx, members)
+		ours, raw, err := b.rekey(ctx, others)
 		if err != nil {
 			return nil, err
 		}
@@ -100,10 +97,18 @@ func rekeying(members int) func(context.Context, *Bed, Options) ([]Row, error) {
 
 // loggingIn compares how long a login takes when there is no other.
 func loggingIn(ctx context.Context, b *Bed, o Options) ([]Row, error) {
-	return compare(ctx, &o, func() error { return login(b.dialMember) }, func() error { return login(b.dialRaw) }, 50)
+	ours, raw, err := b.logins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return compare(ctx, &o, ours, raw, 50)
 }
 
 // crowding compares how many logins there are a second when there are several at once.
 func crowding(ctx context.Context, b *Bed, o Options) ([]Row, error) {
-	return alternate(ctx, &o, logins(b.dialMember), logins(b.dialRaw))
+	ours, raw, err := b.logins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return alternate(ctx, &o, several(ours), several(raw))
 }

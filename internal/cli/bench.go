@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -62,10 +63,19 @@ and stores each by itself. What is stored is on the disk when it is acknowledged
   unibus bench -o json | jq -r 'select(.ratio < 1) | [.what, .measure, .ratio] | @tsv'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd.Context(), args) },
 	}
-	c.Flags().Var(newDefault(&b.each, "4s", parsePositive), "for", "how long each is measured, unibus and raw NATS together")
+	c.Flags().Var(newDefault(&b.each, "4s", parseBenchTime), "for", "how long each is measured, unibus and raw NATS together, at most 1h")
 	c.Flags().Var(newValue(&b.count, parseCount), "count", "end earlier, when each has done it `N` times (default 200000, or 64 MiB of messages)")
 	c.Flags().Var(newDefault(&b.size, "128", parseBetween(1, maxBenchSize)), "size", "bytes of a message")
 	return c
+}
+
+// parseBenchTime reads how long each is to be measured.
+func parseBenchTime(text string) (time.Duration, error) {
+	d, err := parsePositive(text)
+	if err == nil && d > time.Hour {
+		err = errors.New("more than 1h")
+	}
+	return d, err
 }
 
 // run measures in a folder that is gone afterwards.
@@ -75,6 +85,9 @@ func (b *benchCommand) run(ctx context.Context, what []string) error {
 		if one != benchAll && !slices.Contains(kinds, one) {
 			return usage("bench %s: there is %s, or %s", one, strings.Join(kinds, ", "), benchAll)
 		}
+	}
+	if err := b.checkFlags(); err != nil {
+		return err
 	}
 	if slices.Contains(what, benchAll) {
 		what = nil
@@ -96,6 +109,16 @@ func (b *benchCommand) run(ctx context.Context, what []string) error {
 		},
 		Row: b.row,
 	})
+}
+
+// checkFlags refuses flags of every command that say which bus is meant, and who one is there: none is asked.
+func (b *benchCommand) checkFlags() error {
+	for _, name := range []string{"server", "context", "store", "bus", "identity", "state"} {
+		if given(b.a.cmd.Flags().Lookup(name)) {
+			return usage("bench: --%s has no effect: it runs a bus of its own", name)
+		}
+	}
+	return nil
 }
 
 // status shows people what is being done; empty: nothing any more.

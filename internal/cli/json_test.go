@@ -296,6 +296,7 @@ func TestJSON(t *testing.T) {
 	j.log("--bus")
 	j.follow()
 	j.one("demo", "admin", "demo", "--input", j.write("lines", strings.Repeat("something of which there are several\n", 3)))
+	j.lines("bench", "admin", "bench", "--count", "4")
 	j.value("One value: version", j.printed(newVersionJSON(map[string]bool{"decentralized": true}, []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}})))
 	j.one("version", "admin", "version")
 	j.complete()

@@ -128,7 +128,7 @@ func start(ts *testscript.TestScript, name string, args ...string) *process {
 	cmd.Path = filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "unibus")
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_TIMEOUT", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "SSL_CERT_FILE", "GOCOVERDIR"} {
+	for _, v := range []string{"PATH", "HOME", "UNIBUS_IDENTITY", "UNIBUS_STATE", "UNIBUS_SERVER", "UNIBUS_TIMEOUT", "UNIBUS_KEYS", "UNIBUS_STORE", "UNIBUS_FEATURES", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "TMPDIR", "SSL_CERT_FILE", "GOCOVERDIR"} {
 		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}

@@ -122,7 +122,7 @@ func TestTerminal(t *testing.T) {
 		see  func(*testing.T, *testBus)
 	}{
 		{"sub", seeSub}, {"narrow", seeNarrow}, {"colours", seeColours}, {"piped", seePiped}, {"hostile", seeHostile},
-		{"typing", seeTyping}, {"typing interrupted", seeTypingInterrupted}, {"progress", seeProgress}, {"background", seeBackground},
+		{"typing", seeTyping}, {"typing interrupted", seeTypingInterrupted}, {"progress", seeProgress}, {"background", seeBackground}, {"bench", seeBench},
 		{"asked", seeAsked}, {"error", seeError}, {"doctor", seeDoctor}, {"rooms", seeRooms},
 	} {
 		t.Run(scene.name, func(t *testing.T) { scene.see(t, b) })
@@ -335,6 +335,28 @@ func seeProgress(t *testing.T, b *testBus) {
 	p.sees(`
 $ (seq 100; cat more) | unibus pub progress
 101 messages acknowledged
+$`)
+}
+
+// seeBench: what is being measured stands where its row comes, and is gone when it does, or when ^C ends it.
+func seeBench(t *testing.T, b *testBus) {
+	p := b.sitDown(t, "bob", 80)
+	p.types("unibus bench sub --count 4")
+	if screen := p.waitsForPrompt(); !regexp.MustCompile(`^\$ .*\nWHAT +MEASURED +UNIBUS +RAW NATS +RATIO\nsub +what is stored +[0-9].*×\n\$$`).MatchString(screen) {
+		t.Errorf("the screen is\n%s", screen)
+	}
+	p = b.sitDown(t, "bob", 80)
+	p.types("unibus bench rtt --for 1h")
+	p.waits("\nmeasuring rtt, stored (1 of 2)")
+	p.presses("C-c")
+	p.waitsForPrompt()
+	p.types("echo $?")
+	p.waits("130")
+	p.sees(`
+$ unibus bench rtt --for 1h
+
+$ echo $?
+130
 $`)
 }
 

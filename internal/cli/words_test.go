@@ -68,6 +68,14 @@ var misuses = map[string]string{
 	"doctor --repair":                           "unibus: --repair needs the store|hint: --store URL",
 	"completion tcsh":                           "unibus: completion tcsh: bash, zsh",
 	"demo --input /dev/null":                    "unibus: --input /dev/null: it has no lines",
+	"bench disk":                                "unibus: bench disk: there is pub, sub, rtt, rekey, auth, or all",
+	"bench pub disk":                            "unibus: bench disk: there is",
+	"bench --server nats://h":                   "unibus: bench: --server has no effect: it runs a bus of its own",
+	"bench --store sqlite:x":                    "unibus: bench: --store has no effect",
+	"bench --count 0":                           "unibus: --count 0: not a whole number from 1 up",
+	"bench --for 0s":                            "unibus: --for 0s: not a duration longer than nothing",
+	"bench --for 2h":                            "unibus: --for 2h: more than 1h",
+	"bench --size 1000000":                      "unibus: --size 1000000: not a whole number from 1 to 524288",
 	"init --name !":                             "hint: give another one: --name NAME",
 
 	// Only what is near is suggested.
