@@ -67,7 +67,7 @@ func (b *Bed) start(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if b.Raw, err = newRaw(ctx, conn, b.body); err != nil {
+	if b.Raw, err = newRaw(ctx, conn, b.node.Links().Store, b.body); err != nil {
 		conn.Close()
 	}
 	return err

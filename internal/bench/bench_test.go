@@ -101,7 +101,7 @@ func TestTold(t *testing.T) {
 	if err := several(func() error { return refused })(t.Context(), UpTo(100)); err != refused {
 		t.Errorf("logins that are refused: %v", err)
 	}
-	if err := b.Raw.js.DeleteStream(t.Context(), storedStream); err != nil {
+	if err := b.Raw.streams.DeleteStream(t.Context(), storedStream); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Raw.Stored(t.Context(), UpTo(1)); !errors.Is(err, jetstream.ErrNoStreamResponse) {

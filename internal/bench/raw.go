@@ -30,23 +30,27 @@ const stallWait = time.Minute
 
 // Raw is a connection by TCP with nothing of unibus at either end: it has a key that the server itself knows.
 type Raw struct {
-	conn   *bus.Conn
-	js     jetstream.JetStream
-	body   []byte                // of every message
-	failed atomic.Pointer[error] // the first that was published and had no acknowledgement
+	conn    *bus.Conn
+	js      jetstream.JetStream
+	streams jetstream.StreamManager // over the service's own connection, which makes the streams of rooms, too
+	body    []byte                  // of every message
+	failed  atomic.Pointer[error]   // the first that was published and had no acknowledgement
 }
 
-// newRaw is over a connection, of which it makes the stream that is published in.
-func newRaw(ctx context.Context, conn *bus.Conn, body []byte) (*Raw, error) {
-	r := &Raw{conn: conn, body: body}
-	var err error
+// newRaw is over a connection, and makes the stream that is published in.
+func newRaw(ctx context.Context, conn *bus.Conn, service *nats.Conn, body []byte) (*Raw, error) {
+	streams, err := jetstream.New(service)
+	if err != nil {
+		return nil, err
+	}
+	r := &Raw{conn: conn, streams: streams, body: body}
 	r.js, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(mostPending), jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) {
 		r.failed.CompareAndSwap(nil, &err)
 	}))
 	if err != nil {
 		return nil, err
 	}
-	if _, err = r.js.CreateStream(ctx, jetstream.StreamConfig{Name: storedStream, Subjects: []string{storedSubject}}); err != nil {
+	if _, err = r.streams.CreateStream(ctx, jetstream.StreamConfig{Name: storedStream, Subjects: []string{storedSubject}}); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -104,7 +108,7 @@ func (r *Raw) acknowledged(ctx context.Context) error {
 // fill makes a stream and publishes in it. What it has need not be on the disk when it is acknowledged: it is there to
 // be read.
 func (r *Raw) fill(ctx context.Context, more func() bool) error {
-	_, err := r.js.CreateStream(ctx, jetstream.StreamConfig{Name: filledStream, Subjects: []string{filledSubject}, PersistMode: jetstream.AsyncPersistMode})
+	_, err := r.streams.CreateStream(ctx, jetstream.StreamConfig{Name: filledStream, Subjects: []string{filledSubject}, PersistMode: jetstream.AsyncPersistMode})
 	if err != nil {
 		return err
 	}

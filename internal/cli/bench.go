@@ -94,7 +94,7 @@ func (b *benchCommand) run(ctx context.Context, what []string) error {
 	}
 	dir, err := os.MkdirTemp("", "unibus-bench-")
 	if err != nil {
-		return err
+		return fmt.Errorf("bench: a temporary folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	b.table = newGrid(b.a.out, []string{"WHAT", "MEASURED", "UNIBUS", "RAW NATS", "RATIO"})
