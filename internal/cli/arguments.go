@@ -120,7 +120,7 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 // it, pages of help, and those of that name in other groups.
 func nearCommands(cmd *cobra.Command, name string) (near []string) {
 	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() && isNear(name, sub.Name()) {
+		if sub.IsAvailableCommand() && (isNear(name, sub.Name()) || slices.Contains(sub.SuggestFor, name)) {
 			near = append(near, sub.CommandPath())
 		}
 	}
@@ -142,11 +142,4 @@ func nearCommands(cmd *cobra.Command, name string) (near []string) {
 		}
 	}
 	return near
-}
-
-// isNear reports whether a name may have been meant by what was typed: its beginning, its letters in another order, or one
-// letter in three otherwise, but one at least. With more, log would be near to foo.
-func isNear(typed, name string) bool {
-	letters := func(s string) string { return string(slices.Sorted(slices.Values([]byte(s)))) }
-	return typed != "" && strings.HasPrefix(name, typed) || letters(typed) == letters(name) || distance(typed, name) <= max(1, len(typed)/3)
 }

@@ -60,7 +60,7 @@ encrypted and signed, and many share a frame, which is why many at once may be f
 and stores each by itself. What is stored is on the disk when it is acknowledged, on both sides.`,
 		Example: `  unibus bench
   unibus bench pub rtt --size 1024
-  unibus bench -o json | jq -r 'select(.ratio < 1) | [.what, .measure, .ratio] | @tsv'`,
+  unibus bench -o json | jq -r 'select(.ratio < 1) | .measure'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd.Context(), args) },
 	}
 	c.Flags().Var(newDefault(&b.each, "4s", parseBenchTime), "for", "how long each is measured, unibus and raw NATS together, at most 1h")

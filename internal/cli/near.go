@@ -50,6 +50,16 @@ func suggest(ctx context.Context, c *unibus.Client, err error) error {
 	return hinted(err, hintNear(near))
 }
 
+// mistaken reports whether a name differs from what was typed by as much as people mistype: a letter in three, but one at least.
+func mistaken(typed, name string) bool {
+	return distance(strings.ToLower(typed), strings.ToLower(name)) <= max(1, len(typed)/3)
+}
+
+// isNear reports whether a name may have been meant by what was typed: mistaken, or its beginning.
+func isNear(typed, name string) bool {
+	return typed != "" && (strings.HasPrefix(name, typed) || mistaken(typed, name))
+}
+
 // nearNames are those of some names that are spelled nearly like one, the nearest first; or else those that begin with it.
 func nearNames(name string, known []string) (near []string) {
 	if name == "" {
@@ -60,7 +70,7 @@ func nearNames(name string, known []string) (near []string) {
 	known = slices.Clone(known)
 	slices.SortFunc(known, func(x, y string) int { return cmp.Or(apart(x)-apart(y), strings.Compare(x, y)) })
 	for _, other := range known {
-		if apart(other) <= max(1, len(name)/3) {
+		if mistaken(name, other) {
 			near = append(near, other)
 		}
 	}
