@@ -7,8 +7,9 @@ import (
 
 // TestBoot: between two starts of the machine it has one name.
 func TestBoot(t *testing.T) {
-	if Boot() != Boot() {
-		t.Error("it changes")
+	before := Boot()
+	if after := Boot(); after != before {
+		t.Errorf("it is %q, and then %q", before, after)
 	}
 	if Boot() == "" && (runtime.GOOS == "linux" || runtime.GOOS == "darwin") {
 		t.Error("it has no name")
