@@ -39,7 +39,7 @@ var floors = []floor{
 	{"room", []string{"internal/room"}, []string{"mirror", "pins", "store", "ledger", "remedy", "crypto", "ground"}},
 
 	{"service", []string{"internal/service/..."}, []string{"service", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
-	{"admin", []string{"internal/admin/..."}, []string{"admin", "bus", "open", "stores", "store", "ledger", "remedy", "crypto", "ground"}},
+	{"admin", []string{"internal/admin/..."}, []string{"admin", "inbox", "bus", "open", "stores", "store", "ledger", "remedy", "crypto", "ground"}},
 
 	{"mirror", []string{"internal/mirror"}, []string{"pins", "store", "ledger", "remedy", "crypto", "ground"}},
 	{"inbox", []string{"internal/inbox"}, []string{"ledger", "crypto"}},

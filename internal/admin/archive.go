@@ -26,12 +26,18 @@ import (
 //	logs/<log>/<seq>                                  an entry's statement
 //	cards/<endpoint>                                  a card's statement
 //	keys/<room>/<epoch>/<commit>/<endpoint>/<sealer>  a sealed room key
+//	frames/<room>/<place>/<stored>/<sender>           a frame, when the server stored it (Unix µs), and whose it says that it is
+//	places/<room>/<first>/<last>                      before the frames of a room: the places that it has, as the server says;
+//	                                                  and again where it was trimmed while it was read, with another first
 //	SHA256                                            of all names and contents before it, in hexadecimal
 //
-// It holds no room key in clear and no message.
+// A backup has logs, cards and keys; an export has logs, and on request frames. Neither holds a room key in clear, nor a
+// message of an encrypted room: its frames are as the server keeps them.
 const (
 	archiveFormat = 2
+	framesFormat  = 3 // of an export with frames, which earlier builds do not know
 	manifestName  = "manifest.json"
+	noSender      = "-" // of a frame that is stored under the subject of nobody
 	sumName       = "SHA256"
 	maxItem       = 1 << 20 // bytes of one file in an archive
 )
@@ -43,6 +49,7 @@ type manifest struct {
 	Logs    int64     `json:"logs"`
 	Created time.Time `json:"created"`
 	Export  bool      `json:"export,omitempty"` // of some logs, to be checked: nothing can be restored from it
+	Frames  bool      `json:"frames,omitempty"` // it has the frames of rooms beside their logs
 }
 
 // ErrArchive says that an archive is damaged or is none.
@@ -71,6 +78,9 @@ func archiveTo(w io.Writer, now time.Time, f func(a *archiver) error) error {
 // begin writes what an archive begins with.
 func (a *archiver) begin(m manifest) error {
 	m.Format, m.Created = archiveFormat, a.now.UTC()
+	if m.Frames {
+		m.Format = framesFormat
+	}
 	head, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -107,6 +117,10 @@ func (i item) name() string {
 		return "logs/" + i.entry.Log.String() + "/" + strconv.FormatUint(i.entry.Seq, 10)
 	case i.key != nil:
 		return fmt.Sprintf("keys/%s/%d/%s/%s/%s", i.key.Room, i.key.Epoch, i.key.Commit, i.key.Endpoint, i.key.Sealer)
+	case i.frame != nil:
+		return i.frame.name()
+	case i.places != nil:
+		return i.places.name()
 	}
 	return "cards/" + i.card.Endpoint.String()
 }
@@ -118,6 +132,10 @@ func (i item) content() []byte {
 		return i.entry.Statement
 	case i.key != nil:
 		return i.key.Sealed
+	case i.frame != nil:
+		return i.frame.Data
+	case i.places != nil:
+		return nil
 	}
 	return i.card.Statement
 }

@@ -63,7 +63,7 @@ func TestArchive(t *testing.T) {
 
 // TestEarlierArchive: an archive of an earlier build is refused with one clear line.
 func TestEarlierArchive(t *testing.T) {
-	for format, says := range map[int]string{1: "data of an earlier build", archiveFormat + 1: "newer unibus needed"} {
+	for format, says := range map[int]string{1: "data of an earlier build", framesFormat + 1: "newer unibus needed"} {
 		head := fmt.Sprintf(`{"format":%d}`, format)
 		if err := new(manifest).read(manifestName, []byte(head)); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), says) {
 			t.Errorf("format %d: %v", format, err)

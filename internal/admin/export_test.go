@@ -35,7 +35,7 @@ func export(t *testing.T) *exported {
 		}
 		e.logs = append(e.logs, l)
 	}
-	must(t, Export(e.path, e.logs, time.UnixMilli(1e12)))
+	must(t, Export(e.path, e.logs, nil, time.UnixMilli(1e12)))
 	return e
 }
 
@@ -50,7 +50,7 @@ func (e *exported) verify(t *testing.T, path string) error {
 			}
 			return h, ok
 		}, e.err
-	})
+	}, time.UnixMilli(1e12), func(n Told) { t.Errorf("%+v", n) })
 	if err != nil {
 		return err
 	}
@@ -106,11 +106,11 @@ func TestExportKnown(t *testing.T) {
 // not verified; and what has no keys is no backup.
 func TestExportRefuses(t *testing.T) {
 	e := export(t)
-	if err := Export(e.path, e.logs, time.UnixMilli(1e12)); !errors.Is(err, store.ErrExists) {
+	if err := Export(e.path, e.logs, nil, time.UnixMilli(1e12)); !errors.Is(err, store.ErrExists) {
 		t.Errorf("written over: %v", err)
 	}
 	nowhere := filepath.Join(filepath.Dir(e.path), "no", "export")
-	if err := Export(nowhere, e.logs, time.UnixMilli(1e12)); err == nil || !strings.HasPrefix(err.Error(), nowhere+": ") {
+	if err := Export(nowhere, e.logs, nil, time.UnixMilli(1e12)); err == nil || !strings.HasPrefix(err.Error(), nowhere+": ") {
 		t.Errorf("written to no folder: %v", err)
 	}
 	if err := e.verify(t, nowhere); !errors.Is(err, os.ErrNotExist) {

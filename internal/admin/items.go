@@ -16,11 +16,13 @@ import (
 // copyItems (copy.go) puts them into a store. Views are not among them: they are made again from the logs.
 
 // item is one thing that a store holds and no other can be made from: an entry, a sealed key or a
-// card.
+// card. An export has frames, too, which no store holds: these are not moved.
 type item struct {
-	entry *store.Entry
-	key   *store.SealedCopy
-	card  *store.Card
+	entry  *store.Entry
+	key    *store.SealedCopy
+	card   *store.Card
+	frame  *storedFrame
+	places *places
 }
 
 // log is the log that an item belongs to; zero for a card, which belongs to none.
@@ -30,6 +32,10 @@ func (i item) log() crypto.ID {
 		return i.entry.Log
 	case i.key != nil:
 		return i.key.Room
+	case i.frame != nil:
+		return i.frame.room
+	case i.places != nil:
+		return i.places.room
 	}
 	return crypto.ID{}
 }

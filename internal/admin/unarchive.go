@@ -42,6 +42,9 @@ func readArchive(f io.ReadSeeker, m *manifest) iter.Seq2[item, error] {
 			if name, content, err = u.next(); err == nil {
 				i, err = parseItem(name, content)
 			}
+			if err == nil && !m.Frames && (i.frame != nil || i.places != nil) {
+				err = damaged("%s: its manifest says nothing of frames", name)
+			}
 			if err == nil && !yield(i, nil) {
 				return
 			}
@@ -125,10 +128,12 @@ func (m *manifest) read(name string, content []byte) error {
 		return damaged("it does not begin as one of unibus does")
 	}
 	switch {
-	case m.Format > archiveFormat:
+	case m.Format > framesFormat:
 		return fmt.Errorf("archive of format %d: %w: newer unibus needed", m.Format, store.ErrInvalid)
 	case m.Format < archiveFormat:
 		return fmt.Errorf("archive of format %d: %w: it holds data of an earlier build of unibus, which this one cannot read", m.Format, store.ErrInvalid)
+	case m.Frames != (m.Format == framesFormat), m.Frames && !m.Export:
+		return damaged("format %d does not fit what its manifest says", m.Format)
 	}
 	return nil
 }
@@ -144,6 +149,10 @@ func parseItem(name string, content []byte) (i item, err error) {
 	case parts[0] == "cards" && len(parts) == 2:
 		i.card = &store.Card{Statement: content}
 		i.card.Endpoint, err = crypto.ParsePublicKey(parts[1])
+	case parts[0] == "frames" && len(parts) == 5:
+		i.frame, err = parseFrame(name, parts[1:], content)
+	case parts[0] == "places" && len(parts) == 4:
+		i.places, err = parsePlaces(name, parts[1:], content)
 	default:
 		err = errors.New("nothing of its kind belongs in an archive")
 	}
@@ -186,44 +195,126 @@ func parseKey(parts []string, content []byte) (*store.SealedCopy, error) {
 	return &store.SealedCopy{Room: room, Epoch: uint32(epoch), Commit: commit, SealedKey: key}, err
 }
 
+// visitor is shown what an archive holds while it is read, each function if it is there. None of it counts before the whole
+// was read: the checksum stands at the end.
+type visitor struct {
+	entry  func(f *ledger.Fold, e *ledger.Entry) // that the fold of its log has taken in
+	log    func(*ledger.State)                   // as it ends
+	frame  func(*storedFrame)
+	places func(*places) // before the frames of a room, and perhaps again among them
+}
+
 // foldArchive verifies an archive: its checksum, and every log in it by the rules (SPEC.md §4). It returns where
 // the logs end, and shows what each says.
 func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*ledger.State)) (map[crypto.ID]ledger.Head, error) {
-	heads := map[crypto.ID]ledger.Head{}
-	var fold ledger.Fold
-	over := func() { // with a log
-		if s := fold.State(); s.Head.Seq > 0 {
-			heads[s.ID] = s.Head
-			show(s)
-		}
-	}
+	return visitArchive(ctx, f, m, visitor{log: show})
+}
+
+// visitArchive is foldArchive, and shows more. Of frames it verifies no more than that they stand in their order, behind
+// all logs.
+func visitArchive(ctx context.Context, f io.ReadSeeker, m *manifest, v visitor) (map[crypto.ID]ledger.Head, error) {
+	l := &logReader{visitor: v, heads: map[crypto.ID]ledger.Head{}, bus: m}
+	o := frameOrder{logs: l.heads}
 	for i, err := range readArchive(f, m) {
+		o.bus = m.Bus
 		if err == nil {
 			err = ctx.Err()
 		}
+		switch {
+		case err != nil:
+		case i.entry != nil && o.begun():
+			err = damaged("entry %d of log %s stands behind frames", i.entry.Seq, i.entry.Log)
+		case i.entry != nil:
+			err = l.add(i.entry)
+		case i.frame != nil || i.places != nil:
+			if err = l.over(); err == nil {
+				err = o.check(i)
+			}
+			v.show(i, err)
+		} // keys are sealed and cards are verified where they are written
 		if err != nil {
 			return nil, err
 		}
-		if i.entry == nil { // keys are sealed and cards are verified where they are written
-			continue
-		}
-		if i.entry.Seq == 1 {
-			over()
-			fold = ledger.Fold{}
-		}
-		// The names of files are what somebody wrote. Where an entry belongs is what it says itself.
-		e, err := fold.Add(i.entry.Statement)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrArchive, err)
-		}
-		if e.Log != i.entry.Log || e.Seq != i.entry.Seq {
-			return nil, damaged("entry %d of log %s stands in another's place", i.entry.Seq, i.entry.Log)
-		}
 	}
-	over()
+	if err := l.over(); err != nil {
+		return nil, err
+	}
 	// Without the allowlist nobody could be let in, and nobody be kept out.
-	if _, ok := heads[m.Bus]; !ok {
+	if _, ok := l.heads[m.Bus]; !ok {
 		return nil, damaged("the log of its bus is missing")
 	}
-	return heads, nil
+	if m.Export && int64(len(l.heads)) != m.Logs {
+		return nil, damaged("it has %d logs, and its manifest says %d", len(l.heads), m.Logs)
+	}
+	return l.heads, nil
+}
+
+// show shows a frame, or the places of a room, unless there is something wrong with where it stands.
+func (v visitor) show(i item, wrong error) {
+	switch {
+	case wrong != nil:
+	case i.frame != nil && v.frame != nil:
+		v.frame(i.frame)
+	case i.places != nil && v.places != nil:
+		v.places(i.places)
+	}
+}
+
+// logReader folds the logs of an archive, one after the other.
+type logReader struct {
+	visitor
+	bus   *manifest // whose bus and rooms they have to be, in an export
+	fold  *ledger.Fold
+	heads map[crypto.ID]ledger.Head // of the logs that are over
+}
+
+// add verifies the next entry.
+func (l *logReader) add(entry *store.Entry) error {
+	if entry.Seq == 1 {
+		if err := l.over(); err != nil {
+			return err
+		}
+	}
+	if l.fold == nil {
+		l.fold = new(ledger.Fold)
+	}
+	// The names of files are what somebody wrote. Where an entry belongs is what it says itself.
+	e, err := l.fold.Add(entry.Statement)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	if e.Log != entry.Log || e.Seq != entry.Seq {
+		return damaged("entry %d of log %s stands in another's place", entry.Seq, entry.Log)
+	}
+	if l.entry != nil {
+		l.entry(l.fold, e)
+	}
+	return nil
+}
+
+// over ends the log that is being read, if one is.
+func (l *logReader) over() error {
+	if l.fold == nil {
+		return nil
+	}
+	s := l.fold.State()
+	l.fold = nil
+	if s.Head.Seq == 0 {
+		return nil
+	}
+	if _, twice := l.heads[s.ID]; twice {
+		return damaged("log %s stands in it twice", s.ID)
+	}
+	switch isBus := s.Bus != nil; {
+	case !l.bus.Export:
+	case isBus != (s.ID == l.bus.Bus), isBus != (len(l.heads) == 0):
+		return damaged("log %s is not where the log of the bus has to be, and nothing else", s.ID)
+	case !isBus && s.Room.Bus != l.bus.Bus:
+		return damaged("the room %s is of another bus", s.ID)
+	}
+	l.heads[s.ID] = s.Head
+	if l.log != nil {
+		l.log(s)
+	}
+	return nil
 }

@@ -35,16 +35,27 @@ type logCommand struct {
 func newLog(a *app) *cobra.Command {
 	l := &logCommand{a: a}
 	c := &cobra.Command{
-		Use: "log ROOM | --bus", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completer{a}.rooms,
-		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\nor NAME says which bus, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.",
-		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log --bus --follow -o json |\n    jq -r 'select(.op == \"revoke\") | .body.keys[]'",
+		Use: "log ROOM | --bus | FILE [ROOM]", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(2), ValidArgsFunction: completer{a}.rooms,
+		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\nor NAME says which bus, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.\n\nOf a FILE that unibus verify --export or unibus backup wrote it prints all logs, or that of one ROOM, or with\n--bus behind it that of the allowlist, with no server and no identity. Names are those that people had then.",
+		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log audit.ub ops.alerts\n  unibus log --bus --follow -o json |\n    jq -r 'select(.op == \"revoke\") | .body.keys[]'",
 		PreRunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 && !cmd.Flags().Changed("bus") || len(args) == 1 && cmd.Flag("bus").Value.String() == noBusID {
+			file, bus := namesFile(args), busAlone(cmd)
+			switch {
+			case len(args) == 0 && !cmd.Flags().Changed("bus"), len(args) == 1 && bus && !file:
 				return usage("log: a ROOM, or --bus for the log of the allowlist")
+			case len(args) == 2 && !file:
+				return hinted(usage("log %s: it is no export and no backup", args[0]), hintUseLine(cmd))
+			case len(args) == 2 && bus:
+				return usage("log %s: a ROOM, or --bus for the log of the allowlist", args[0])
 			}
 			return nil
 		},
-		RunE: a.client(l.run),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if namesFile(args) {
+				return l.runFile(cmd, args)
+			}
+			return a.client(l.run)(cmd, args)
+		},
 	}
 	a.set.defineBusAlone(c, "the log of the allowlist", completer{a}.anyBus)
 	defineSince(c, &l.since, "only entries of so long ago (7d) or since a `TIME`")

@@ -288,12 +288,30 @@ type membersCommand struct {
 func newMembers(a *app) *cobra.Command {
 	m := &membersCommand{a: a}
 	c := &cobra.Command{
-		Use: "members ROOM", Short: "List a room's members", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
+		Use: "members ROOM | FILE [ROOM]", Short: "List a room's members, or who was one when", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completer{a}.rooms,
+		Long:    "List the members of a room.\n\nOf a FILE that unibus verify --export or unibus backup wrote it lists who was in which of its rooms, or in that\nROOM, when and as what, who let them in and who took them out; with --bus behind it the same of the allowlist.\nThat takes no server and no identity: all logs are verified. Times are what the authors of entries say, names those\nthat people had then. UNTIL is empty for who was still in where the log ends: also for a member whom\nthe allowlist, which counts beside it, let in to the bus no more.",
 		Example: `  unibus members ops.alerts
   unibus members ops.alerts -o json |
-    jq -r '.[] | select(.active | not) | .name'`,
-		RunE: a.room(m.run),
+    jq -r '.[] | select(.active | not) | .name'
+  unibus members audit.ub ops.alerts
+  unibus members audit.ub --bus`,
+		PreRunE: func(cmd *cobra.Command, args []string) error {
+			switch file := namesFile(args); {
+			case !file && len(args) == 2:
+				return hinted(usage("members %s: it is no export and no backup", args[0]), hintUseLine(cmd))
+			case busAlone(cmd) && (!file || len(args) == 2):
+				return usage("members: --bus alone is for the allowlist of a FILE")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if namesFile(args) {
+				return m.runFile(cmd, args)
+			}
+			return a.room(m.run)(cmd, args)
+		},
 	}
+	a.set.defineBusAlone(c, "of a FILE the allowlist", completer{a}.anyBus)
 	defineFull(c, &m.full, "keys")
 	return c
 }

@@ -7,14 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/fvbommel/sortorder"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/admin"
 )
 
 // verifyCommand is verify and its flags. What it does depends on them: check rooms, the allowlist or a file (verifyfile.go),
@@ -32,6 +29,8 @@ type verifyFlags struct {
 	all, bus bool
 	// export is a file to write the logs to, when nothing is wrong with them; empty: none.
 	export string
+	// frames has the messages of the rooms written there as well, as they are stored.
+	frames bool
 	// accept is a place, or the beginning of a hash, up to which a person takes what is there for what it is; then nothing
 	// is checked. Empty: nothing is accepted.
 	accept string
@@ -44,6 +43,10 @@ func (v *verifyFlags) check(rooms []string, place bool) error {
 		return usage("name the rooms to verify, or say --all, or --bus")
 	case v.export != "" && v.accept != "":
 		return usage("--export writes what was checked, and --accept checks nothing: one of them")
+	case v.frames && v.export == "":
+		return usage("--frames is about what --export FILE writes")
+	case v.frames && len(rooms) == 0 && !v.all:
+		return usage("--frames: name the rooms whose messages are to be exported, or say --all")
 	case v.accept != "" && len(rooms) != 1 && !v.bus:
 		return usage("--accept is about one room, or the --bus")
 	case v.accept != "" && !place && !isHash(v.accept):
@@ -63,8 +66,12 @@ func newVerify(a *app) *cobra.Command {
 identity knew before, every frame in its place, what their writers say that they had stored, and what the store says
 of them beside. --bus does the same for the allowlist. It ends with 6 if anything is wrong, and says what.
 
---export writes the logs, with that of the allowlist, to a FILE, when nothing is wrong. Such a file, or a backup, is
-checked with no server: every signature and rule, and against what this identity has verified before.
+--export writes the logs, with that of the allowlist, to a FILE, when nothing is wrong; with --frames every message
+that the rooms have stored as well, as it is stored. Such a file, or a backup, is checked by anyone, with no server and
+no identity: every signature and rule of the logs, and of each message whether its sender could write where it says
+that it was made, and whether any are missing. Of an encrypted room's messages signature and text are for members alone,
+of one that is --plain they are checked, too. Who has verified a log before is told if it is another. What the
+file says is printed by unibus log FILE, who was in when by unibus members FILE.
 
 What was looked into can be settled, for this identity alone. --accept PLACE takes a room for what it is up to a
 place: what is missing or damaged up to there is no finding any more, nor is that the room reached further before.
@@ -81,6 +88,7 @@ still in.`,
 	f := c.Flags()
 	f.BoolVar(&v.all, "all", false, "every room you are in")
 	f.StringVar(&v.export, "export", "", "write the logs to a new `FILE`, to be checked elsewhere")
+	f.BoolVar(&v.frames, "frames", false, "with --export: the rooms' messages, too, as they are stored")
 	f.StringVar(&v.accept, "accept", "", "take the room for what it is up to a `PLACE` of its stream, or go on with the history that has an entry of this HASH")
 	a.set.defineBusAlone(c, "the allowlist", completer{a}.anyBus)
 	defineFull(c, &v.full, "hashes")
@@ -266,33 +274,4 @@ func verificationTable(out *output, found []unibus.Verification) {
 		rows[i] = []string{v.Subject, number(v.Entries), places, number(v.Messages), number(v.Streams), number(v.Senders), number(v.Findings)}
 	}
 	out.table([]string{"SUBJECT", "ENTRIES", "PLACES", "MESSAGES", "STREAMS", "SENDERS", "FINDINGS"}, rows)
-}
-
-// writeExport writes the logs of the bus and of rooms to a file, for who would check them elsewhere.
-func (v *verifyCommand) writeExport(ctx context.Context, c *unibus.Client, rooms []*unibus.Room) error {
-	entries, err := c.BusLog(ctx)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	logs := []admin.Log{signedLog(c.Bus(), entries)}
-	for _, r := range rooms {
-		if entries, err = r.Log(ctx); err != nil {
-			return fmt.Errorf("export: %w", err)
-		}
-		logs = append(logs, signedLog(r.ID(), entries))
-	}
-	if err := admin.Export(v.export, logs, time.Now()); err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	v.a.notice("%s holds %s", v.export, english.Plural(len(logs), "log", ""))
-	return nil
-}
-
-// signedLog is a log as its authors signed it, which is all that is needed to check it elsewhere.
-func signedLog(id unibus.ID, entries []unibus.LogEntry) admin.Log {
-	l := admin.Log{ID: id}
-	for _, e := range entries {
-		l.Statements = append(l.Statements, e.Statement)
-	}
-	return l
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/ledger"
 )
 
 // verify FILE: an export or a backup is checked with no server. Whether an argument is such a file or a room is told by
@@ -70,49 +73,136 @@ func (v *verifyCommand) verifyNamesake(ctx context.Context, name string) error {
 	return err
 }
 
-// checkedLogJSON is a log of a file, as scripts see it.
+// checkedLogJSON is a log of a file, as scripts see it. What follows Known is of the room's messages, if the file has them.
 type checkedLogJSON struct {
 	Log     unibus.ID `json:"log"`
 	Name    string    `json:"name"` // the bus's, or the room's subject
 	Entries uint64    `json:"entries"`
 	Head    string    `json:"head"`
 	Known   bool      `json:"known"` // this identity has verified the log before
+	*checkedFramesJSON
 }
 
-// verifyFile checks a file of logs with no server.
-func (v *verifyCommand) verifyFile(ctx context.Context, path string) error {
-	o, err := v.a.options()
-	if err != nil {
-		return err
+// checkedFramesJSON is what was found of the frames of a room in a file.
+type checkedFramesJSON struct {
+	First    uint64 `json:"first"` // place that is stored, as the server said; 0: nothing was
+	Last     uint64 `json:"last"`
+	Frames   uint64 `json:"frames"`
+	Sealed   uint64 `json:"sealed"` // frames whose signature only members can check
+	Senders  uint64 `json:"senders"`
+	Findings uint64 `json:"findings"`
+}
+
+// newCheckedLogJSON is what was found of a log.
+func newCheckedLogJSON(s admin.CheckedLog, known bool) checkedLogJSON {
+	l := checkedLogJSON{Log: s.ID, Name: nameOfLog(s.State), Entries: s.Head.Seq, Head: s.Head.Hash.String(), Known: known}
+	if f := s.Frames; f != nil {
+		l.checkedFramesJSON = &checkedFramesJSON{First: f.First, Last: f.Last, Frames: f.Frames, Sealed: f.Sealed, Senders: f.Senders, Findings: f.Findings}
+		if f.First > f.Last {
+			l.First = 0
+		}
 	}
-	found := []checkedLogJSON{}
+	return l
+}
+
+// verifyFile checks a file of logs, and of frames if it has any, with no server. Whoever has an identity is told as well when
+// a log is another than the one that it has verified; anyone else needs none.
+func (v *verifyCommand) verifyFile(ctx context.Context, path string) error {
+	found, wrong := []checkedLogJSON{}, false
 	met := map[unibus.ID]bool{}
-	logs, err := admin.VerifyArchive(ctx, path, func(ctx context.Context, log unibus.ID) (func(uint64) ([32]byte, bool), error) {
-		hash, err := unibus.RecallLog(ctx, o, log)
-		_, met[log] = hash(1)
-		return hash, err
-	})
+	logs, err := admin.VerifyArchive(ctx, path, v.known(met), time.Now(), v.a.tellOfFile)
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", path, err)
 	}
+	sealed := uint64(0)
 	for _, s := range logs {
-		l := checkedLogJSON{Log: s.ID, Entries: s.Head.Seq, Head: s.Head.Hash.String(), Known: met[s.ID]}
-		if s.Room != nil {
-			l.Name = s.Room.Subject
-		} else {
-			l.Name = s.Bus.Name
-		}
-		found = append(found, l)
-	}
-	return v.a.out.value(found, func() {
-		rows := make([][]string, len(found))
-		for i, l := range found {
-			head := l.Head
-			if v.a.out.terminal && !v.full {
-				head = head[:16] // as --accept takes it
+		found = append(found, newCheckedLogJSON(s, met[s.ID]))
+		if f := s.Frames; f != nil {
+			wrong = wrong || f.Findings > 0
+			sealed += f.Sealed
+			if f.Untold > 0 {
+				v.a.err.print("unibus: %s: and %d more like these\n", visible(s.Room.Subject), f.Untold)
 			}
-			rows[i] = []string{l.Name, number(l.Entries), head, yesOrEmpty(l.Known)}
 		}
-		v.a.out.table([]string{"LOG", "ENTRIES", "HEAD", "KNOWN"}, rows)
-	})
+	}
+	if err := v.a.out.value(found, func() { v.tableOfFile(found) }); err != nil {
+		return err
+	}
+	if wrong {
+		return errSeeAbove()
+	}
+	if sealed > 0 {
+		v.a.notice("%d frames are encrypted: whether their senders signed them, and what they say, only members of their rooms can check", sealed)
+	}
+	return nil
+}
+
+// known gives what this identity has verified before, if there is one, and remembers in met of which logs that is anything.
+func (v *verifyCommand) known(met map[unibus.ID]bool) admin.Known {
+	return func(ctx context.Context, log unibus.ID) (func(uint64) ([32]byte, bool), error) {
+		o, err := v.a.options()
+		if errors.Is(err, unibus.ErrNotFound) && v.a.set.identity == "" { // nobody yet, who has verified nothing
+			return func(uint64) (h [32]byte, ok bool) { return h, false }, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		hash, err := unibus.RecallLog(ctx, o, log)
+		if err == nil {
+			_, met[log] = hash(1)
+		}
+		return hash, err
+	}
+}
+
+// tableOfFile prints what was found in a file, a log a line; what is of frames only if it has some.
+func (v *verifyCommand) tableOfFile(found []checkedLogJSON) {
+	header := []string{"LOG", "ENTRIES", "HEAD", "KNOWN"}
+	frames := slices.ContainsFunc(found, func(l checkedLogJSON) bool { return l.checkedFramesJSON != nil })
+	if frames {
+		header = []string{"LOG", "ENTRIES", "PLACES", "FRAMES", "SENDERS", "FINDINGS", "HEAD", "KNOWN"}
+	}
+	rows := make([][]string, len(found))
+	for i, l := range found {
+		head := l.Head
+		if v.a.out.terminal && !v.full {
+			head = head[:16] // as --accept takes it
+		}
+		row := []string{l.Name, number(l.Entries)}
+		switch f := l.checkedFramesJSON; {
+		case f != nil && f.First > 0:
+			row = append(row, fmt.Sprintf("%d-%d", f.First, f.Last), number(f.Frames), number(f.Senders), number(f.Findings))
+		case f != nil:
+			row = append(row, "-", number(f.Frames), number(f.Senders), number(f.Findings))
+		case frames:
+			row = append(row, "", "", "", "")
+		}
+		rows[i] = append(row, head, yesOrEmpty(l.Known))
+	}
+	v.a.out.table(header, rows)
+}
+
+// nameOfLog is what people call a log: the bus's name, or the room's subject.
+func nameOfLog(s *ledger.State) string {
+	if s.Room != nil {
+		return s.Room.Subject
+	}
+	return s.Bus.Name
+}
+
+// tellOfFile tells what is missing or wrong in a file, by the names that it would have in a room. There is nothing to settle in
+// a file, so that no hint says how.
+func (a *app) tellOfFile(t admin.Told) {
+	n := unibus.Notice{
+		Kind: unibus.NoticeKind(t.Kind), Finding: t.Finding, Room: t.Room.ID, Subject: t.Room.Room.Subject, Sender: t.Sender.String(),
+		Stream: t.Stream, From: t.From, To: t.To, Seq: t.Place, By: t.By, Why: t.Why,
+	}
+	if t.Sender == (unibus.PublicKey{}) {
+		n.Sender = "nobody"
+	}
+	if n.Finding {
+		a.err.print("unibus: %s: %s\n", n.Kind, visible(n.String()))
+		return
+	}
+	a.notice("%s: %s", n.Kind, n)
 }

@@ -50,7 +50,7 @@ func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, liv
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrForged, err)
 	}
-	own, reached := s.HashAt(h.At)
+	_, reached := s.HashAt(h.At)
 	if err := s.authentic(h, sender, reached); err != nil {
 		return nil, s.elsewhere(h, err)
 	}
@@ -63,13 +63,41 @@ func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, liv
 		v.Refused = err
 		return v, nil
 	}
+	return v, s.belongs(v, sender, live)
+}
+
+// JudgeClosed is Judge for whoever has no key of the room, as an auditor. Of a room without encryption it says all that
+// Judge does. Of an encrypted one the signature of a frame is inside what is encrypted: what is held against the log then
+// is what the header says, by the word of whoever keeps the frames, and under the sender whom that word names. Such a
+// verdict has no content.
+func (s *State) JudgeClosed(frame []byte, sender crypto.PublicKey) (*Verdict, error) {
+	if !s.Room.Policy.Encrypted() {
+		return s.Judge(frame, sender, nil, false)
+	}
+	h, err := crypto.ParseHeader(frame)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	_, reached := s.HashAt(h.At)
+	if err := s.authentic(h, sender, reached); err != nil {
+		return nil, s.elsewhere(h, err)
+	}
+	v := &Verdict{Header: h, Former: !s.Room.Role(sender).Writes()}
+	return v, s.belongs(v, sender, false)
+}
+
+// belongs holds where a frame says that it was made against the log. It sets why nothing of the frame may be delivered; what
+// the log here cannot decide, and the forks, are errors.
+func (s *State) belongs(v *Verdict, sender crypto.PublicKey, live bool) error {
+	h := v.Header
+	own, reached := s.HashAt(h.At)
 	switch {
 	case !reached:
-		return v, fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ErrWithheld, h.At, s.Head.Seq)
+		return fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ErrWithheld, h.At, s.Head.Seq)
 	case [16]byte(own[:16]) != h.Head && s.Room.Role(sender).Manages():
-		return v, ErrForkProven
+		return ErrForkProven
 	case [16]byte(own[:16]) != h.Head:
-		return v, ErrForkClaimed
+		return ErrForkClaimed
 	case s.Room.Archived != 0 && h.At >= s.Room.Archived:
 		v.Refused = ErrEnded
 	case !s.Room.RoleAt(sender, h.At).Writes():
@@ -79,7 +107,7 @@ func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, liv
 	case live && v.Former:
 		v.Refused = fmt.Errorf("%w any more", ErrNotWriter)
 	}
-	return v, nil
+	return nil
 }
 
 // elsewhere adds to why a frame is forged that it says to be of another history: its sender may have been shown another
