@@ -62,7 +62,7 @@ type roomAudit struct {
 	senders map[crypto.PublicKey]bool
 	next    uint64              // the place that comes next
 	highest map[streamOf]uint64 // the highest counter of each stream so far
-	clock   time.Time           // the latest time so far, the server's
+	oldest  uint64              // when the first frame was stored that is there, in Unix µs
 	anew    anewness
 }
 
@@ -118,8 +118,8 @@ func (a *roomAudit) take(f *storedFrame) {
 		a.hole(a.next, f.Seq-1, "missing, with messages before and after it there")
 	}
 	a.next = f.Seq + 1
-	if f.Time.After(a.clock) {
-		a.clock = f.Time
+	if a.Frames == 1 {
+		a.oldest = microsOf(f.Time)
 	}
 	if f.Sender == (crypto.PublicKey{}) {
 		a.forged(f, errors.New("its subject names no sender"))
@@ -141,11 +141,12 @@ func (a *roomAudit) accept(f *storedFrame, v *ledger.Verdict) {
 	a.senders[f.Sender] = true
 	a.Senders = uint64(len(a.senders))
 	// Messages are nobody's to read here: of the content only what tells of streams is kept. When an encrypted frame was sealed
-	// nobody knows here; it was at the latest when the server stored it, or one before it.
+	// nobody knows here. Frames may be stored out of their order, so that only one time for all of them goes back nowhere; with
+	// the oldest the inbox may take what is missing right behind the room's first places for expired.
 	c := crypto.Content{Time: v.Content.Time, Follows: v.Content.Follows}
 	if r.Policy.Encrypted() {
 		a.Sealed++
-		c.Time = microsOf(a.clock)
+		c.Time = a.oldest
 	}
 	h := v.Header
 	h.Flags &^= crypto.FlagMore

@@ -128,3 +128,8 @@ func TestExportRefuses(t *testing.T) {
 		t.Errorf("restored: %v", err)
 	}
 }
+
+// knowsNothing is what somebody knows who has verified nothing before.
+func knowsNothing(context.Context, crypto.ID) (func(uint64) ([32]byte, bool), error) {
+	return func(uint64) (h [32]byte, ok bool) { return h, false }, nil
+}

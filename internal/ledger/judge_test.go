@@ -63,6 +63,7 @@ type judged struct {
 	at     uint64
 	epoch  uint32
 	live   bool
+	closed bool // by somebody without a key
 	change func(f *drawnFrame)
 	err    error // without a verdict, but for the forks and what is withheld
 	why    error // refused
@@ -83,7 +84,11 @@ func (v judged) judge(t *testing.T) {
 		}
 		return crypto.NewFrameKey(crypto.RoomKey{byte(epoch)}, v.of.ID, epoch)
 	}
-	got, err := v.of.Judge(f.seal(t, v.of.ID), key(v.who), keys, v.live)
+	frame := f.seal(t, v.of.ID)
+	got, err := v.of.Judge(frame, key(v.who), keys, v.live)
+	if v.closed {
+		got, err = v.of.JudgeClosed(frame, key(v.who))
+	}
 	if !errors.Is(err, v.err) {
 		t.Fatalf("the error is %v, want %v", err, v.err)
 	}
@@ -120,4 +125,40 @@ func (f *drawnFrame) seal(t *testing.T, room crypto.ID) []byte {
 		t.Fatal(err)
 	}
 	return frame
+}
+
+// TestJudgeClosed: what whoever has no key may say of a frame. Of a room without encryption that is all there is.
+func TestJudgeClosed(t *testing.T) {
+	const log = `
+		alice create ops                              # 1, epoch 1
+		alice invite bob:member carol:reader dave:member
+		alice rekey                                   # 3, epoch 2
+		alice remove dave rekey                       # 4, epoch 3
+	`
+	open, archived := play(t, log), play(t, log+"alice archive")
+	plain := play(t, "alice create ops none")
+	for name, v := range map[string]judged{
+		"as it should be":               {of: open, who: "alice", at: 4, epoch: 3},
+		"before its sender was gone":    {of: open, who: "dave", at: 3, epoch: 2},
+		"after its sender was gone":     {of: open, who: "dave", at: 4, epoch: 3, why: ErrNotWriter},
+		"of a reader":                   {of: open, who: "carol", at: 4, epoch: 3, why: ErrNotWriter},
+		"of a stranger":                 {of: open, who: "eve", at: 4, epoch: 3, err: ErrForged},
+		"of an epoch before its place":  {of: open, who: "alice", at: 4, epoch: 2, why: ErrEpoch},
+		"of an epoch that is not there": {of: open, who: "alice", at: 4, epoch: 4, err: ErrForged},
+		"of an entry to come":           {of: open, who: "alice", at: 5, epoch: 3, err: ErrWithheld},
+		"of one yet to come, perhaps":   {of: open, who: "eve", at: 5, epoch: 3, err: ErrAhead},
+		"of another history":            {of: open, who: "bob", at: 4, epoch: 3, change: func(f *drawnFrame) { f.h.Head[0] ^= 1 }, err: ErrForkClaimed},
+		"of an owner's other history":   {of: open, who: "alice", at: 4, epoch: 3, change: func(f *drawnFrame) { f.h.Head[0] ^= 1 }, err: ErrForkProven},
+		"after it was archived":         {of: archived, who: "alice", at: 5, epoch: 3, why: ErrEnded},
+		"without encryption":            {of: open, who: "alice", at: 4, epoch: 3, change: func(f *drawnFrame) { f.plain = true }, err: ErrSuite},
+		"under a key that nobody has":   {of: open, who: "alice", at: 4, epoch: 3, change: func(f *drawnFrame) { f.key = crypto.RoomKey{9} }}, // nobody sees that without one
+		"in a room without":             {of: plain, who: "alice", at: 1, epoch: 1, change: func(f *drawnFrame) { f.plain = true }},
+		"in it, and signed by another":  {of: plain, who: "alice", at: 1, epoch: 1, change: func(f *drawnFrame) { f.plain, f.signer = true, "bob" }, err: crypto.ErrSignature},
+	} {
+		v.closed = true
+		t.Run(name, v.judge)
+	}
+	if _, err := open.JudgeClosed([]byte("no frame"), key("alice")); err == nil {
+		t.Error("what is no frame has a verdict")
+	}
 }
