@@ -13,7 +13,7 @@ import (
 )
 
 // This file says what is wrong with the frames of an export, as a reader of the room would, but with no server, no identity
-// and no key: roomAudit judges each frame of a room by the room's log (ledger.State.JudgeClosed), and has its streams and
+// and no key: roomAudit judges each frame of a room by the room's log (ledger.JudgeClosed), and has its streams and
 // places followed by an inbox (SPEC.md §6, Streams and Places). Of an encrypted room the signatures, the times of sealing and
 // what writers say of their other streams are inside what is encrypted. What these would excuse is a finding here: a member's
 // verify knows better.
@@ -125,7 +125,7 @@ func (a *roomAudit) take(f *storedFrame) {
 		a.forged(f, errors.New("its subject names no sender"))
 		return
 	}
-	v, err := a.state.JudgeClosed(f.Data, f.Sender)
+	v, err := ledger.JudgeClosed(a.state, f.Data, f.Sender)
 	if err != nil {
 		a.refuse(f, v, err)
 		return

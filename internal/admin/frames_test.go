@@ -71,92 +71,113 @@ func (w *audited) verifiesRaw(raw []byte) ([]CheckedLog, error) {
 	return logs, err
 }
 
-// TestForgedFrames: an export whose files are not those that were written, or not in their order, is refused, with whatever
-// checksum somebody has made for it.
+// An edit is what somebody has done to the files of an export.
+type edit func(f []exportFile) []exportFile
+
+func renamed(at int, name string) edit {
+	return func(f []exportFile) []exportFile { f[at].name = name; return f }
+}
+
+func dropped(at int) edit {
+	return func(f []exportFile) []exportFile { return append(f[:at:at], f[at+1:]...) }
+}
+
+func swapped(a, b int) edit {
+	return func(f []exportFile) []exportFile { f[a], f[b] = f[b], f[a]; return f }
+}
+
+func again(at int) edit {
+	return func(f []exportFile) []exportFile { return append(f, f[at]) }
+}
+
+func reworded(at int, old, now string) edit {
+	return func(f []exportFile) []exportFile {
+		f[at].content = bytes.Replace(f[at].content, []byte(old), []byte(now), 1)
+		return f
+	}
+}
+
+// Where the files of an export stand that audited.files gives: behind the manifest the entry of the bus, those of the room,
+// its places and its frames.
+const busAt, roomAt, placesAt, first = 1, 2, 6, 7
+
+// forgery is an export that somebody has edited, and what is said of it; empty: nothing.
+type forgery struct {
+	what  string
+	edit  edit
+	tells string
+}
+
+// refuses fails unless what was edited is refused for what it is, with whatever checksum somebody has made for it.
+func (w *audited) refuses(all []forgery) {
+	w.t.Helper()
+	for _, c := range all {
+		_, err := w.verifies(c.edit(w.files()))
+		if c.tells == "" && err != nil || c.tells != "" && (!errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), c.tells)) {
+			w.t.Errorf("%s: %v, not %q", c.what, err, c.tells)
+		}
+	}
+}
+
+// TestForgedFrames: frames that are not those that were written, or not in their order, are refused.
 func TestForgedFrames(t *testing.T) {
 	w := newAudited(t, ledger.EncryptionNone, &ledger.Retain{})
-	other := newAudited(t, ledger.EncryptionE2E, &ledger.Retain{}) // of the same bus
-	files := w.files()
-	const busAt, roomAt, placesAt, first = 1, 2, 6, 7 // manifest, 1 entry, 4 entries, places, 3 frames
-	if len(files) != first+3 || !strings.HasPrefix(files[placesAt].name, "places/") {
-		t.Fatalf("%d files, %s", len(files), files[placesAt].name)
-	}
 	room, alice := w.room.ID.String(), w.people["alice"].Key().String()
-	named := func(at int, name string) func([]exportFile) []exportFile {
-		return func(f []exportFile) []exportFile {
-			f[at].name = strings.NewReplacer("ROOM", room, "ALICE", alice).Replace(name)
-			return f
-		}
-	}
-	insert := func(at int, one exportFile) func([]exportFile) []exportFile {
-		return func(f []exportFile) []exportFile { return append(f[:at:at], append([]exportFile{one}, f[at:]...)...) }
-	}
-	drop := func(at int) func([]exportFile) []exportFile {
-		return func(f []exportFile) []exportFile { return append(f[:at:at], f[at+1:]...) }
-	}
-	swap := func(a, b int) func([]exportFile) []exportFile {
-		return func(f []exportFile) []exportFile { f[a], f[b] = f[b], f[a]; return f }
-	}
-	replaced := func(at int, old, new string) func([]exportFile) []exportFile {
-		return func(f []exportFile) []exportFile {
-			f[at].content = bytes.Replace(f[at].content, []byte(old), []byte(new), 1)
-			return f
-		}
-	}
 	stranger := crypto.ID{9}.String()
-	for _, c := range []struct {
-		what   string
-		change func(f []exportFile) []exportFile
-		tells  string // empty: it is as it was written
-	}{
+	w.refuses([]forgery{
 		{"as it was written", func(f []exportFile) []exportFile { return f }, ""},
-		{"two frames in each other's place", swap(first, first+1), "stands behind frame 2"},
-		{"a frame twice", func(f []exportFile) []exportFile { return append(f, f[first+2]) }, "stands behind frame 3"},
-		{"a frame before the places", swap(placesAt, first), "stands where none of that room can"},
-		{"no places", drop(placesAt), "stands where none of that room can"},
-		{"places of another room", named(placesAt, "places/"+stranger+"/1/3"), "without its log"},
-		{"places of the bus", named(placesAt, "places/"+w.logs[0].ID.String()+"/1/3"), "without its log"},
-		{"the room's places again", func(f []exportFile) []exportFile { return append(f, f[placesAt]) }, "not where they belong"},
+		{"two frames in each other's place", swapped(first, first+1), "stands behind frame 2"},
+		{"a frame twice", again(first + 2), "stands behind frame 3"},
+		{"a frame before the places", swapped(placesAt, first), "stands where none of that room can"},
+		{"no places", dropped(placesAt), "stands where none of that room can"},
+		{"places of another room", renamed(placesAt, "places/"+stranger+"/1/3"), "without its log"},
+		{"places of the bus", renamed(placesAt, "places/"+w.logs[0].ID.String()+"/1/3"), "without its log"},
+		{"the room's places again", again(placesAt), "not where they belong"},
 		{"its places with another end", func(f []exportFile) []exportFile { return append(f, exportFile{"places/" + room + "/4/9", nil}) }, "not where they belong"},
-		{"frames behind the last place", named(placesAt, "places/ROOM/1/2"), "stands behind frame 2, of the places 1 to 2"},
-		{"frames before the first", named(placesAt, "places/ROOM/2/3"), "of the places 2 to 3"},
-		{"places that cannot be", named(placesAt, "places/ROOM/9/3"), "no room has such places"},
-		{"places from 0", named(placesAt, "places/ROOM/0/3"), "no room has such places"},
-		{"places without an end", named(placesAt, "places/ROOM/1/18446744073709551615"), "no room has such places"},
-		{"places written otherwise", named(placesAt, "places/ROOM/01/3"), "no room has such places"},
+		{"frames behind the last place", renamed(placesAt, "places/"+room+"/1/2"), "stands behind frame 2, of the places 1 to 2"},
+		{"frames before the first", renamed(placesAt, "places/"+room+"/2/3"), "of the places 2 to 3"},
+		{"places that cannot be", renamed(placesAt, "places/"+room+"/9/3"), "no room has such places"},
+		{"places from 0", renamed(placesAt, "places/"+room+"/0/3"), "no room has such places"},
+		{"places without an end", renamed(placesAt, "places/"+room+"/1/18446744073709551615"), "no room has such places"},
+		{"places written otherwise", renamed(placesAt, "places/"+room+"/01/3"), "no room has such places"},
 		{"places with content", func(f []exportFile) []exportFile { f[placesAt].content = []byte("x"); return f }, "no room has such places"},
-		{"places of no room", named(placesAt, "places/x/1/3"), "places/x/1/3: "},
-		{"a place that is no number", named(first, "frames/ROOM/x/1/ALICE"), "/x/1/"},
-		{"a place written otherwise", named(first, "frames/ROOM/01/1/ALICE"), "no frame is named so"},
-		{"a time that is none", named(first, "frames/ROOM/1/x/ALICE"), "/1/x/"},
-		{"a sender who is none", named(first, "frames/ROOM/1/1/ALICEX"), "frames/"},
-		{"a frame of another room", named(first, "frames/"+stranger+"/1/1/ALICE"), "stands where none of that room can"},
-		{"an entry behind frames", func(f []exportFile) []exportFile { return append(f, f[roomAt]) }, "stands behind frames"},
-		{"an entry left out", drop(roomAt + 1), "is not valid"},
-		{"the first entry left out", drop(roomAt), "is not valid"},
-		{"two entries in each other's place", swap(roomAt, roomAt+1), "is not valid"},
-		{"the last entry left out", drop(roomAt + 3), ""}, // a log may end there: its frames then say more
+		{"places of no room", renamed(placesAt, "places/x/1/3"), "places/x/1/3: "},
+		{"a place that is no number", renamed(first, "frames/"+room+"/x/1/"+alice), "/x/1/"},
+		{"a place written otherwise", renamed(first, "frames/"+room+"/01/1/"+alice), "no frame is named so"},
+		{"a time that is none", renamed(first, "frames/"+room+"/1/x/"+alice), "/1/x/"},
+		{"a sender who is none", renamed(first, "frames/"+room+"/1/1/"+alice+"X"), "frames/"},
+		{"a frame of another room", renamed(first, "frames/"+stranger+"/1/1/"+alice), "stands where none of that room can"},
+		{"an entry behind frames", again(roomAt), "stands behind frames"},
+	})
+}
+
+// TestForgedLogs: so are entries and logs that are, and a manifest of something else.
+func TestForgedLogs(t *testing.T) {
+	w := newAudited(t, ledger.EncryptionNone, &ledger.Retain{})
+	other := newAudited(t, ledger.EncryptionE2E, &ledger.Retain{}) // of the same bus
+	stranger := crypto.ID{9}.String()
+	w.refuses([]forgery{
+		{"an entry left out", dropped(roomAt + 1), "is not valid"},
+		{"the first entry left out", dropped(roomAt), "is not valid"},
+		{"two entries in each other's place", swapped(roomAt, roomAt+1), "is not valid"},
+		{"the last entry left out", dropped(roomAt + 3), ""}, // a log may end there: its frames then say more
 		{"the log of the room left out", func(f []exportFile) []exportFile { return append(f[:roomAt:roomAt], f[placesAt:]...) }, "without its log"},
 		{"and its frames", func(f []exportFile) []exportFile { return f[:roomAt] }, "it has 1 logs, and its manifest says 2"},
-		{"the log of the bus left out", drop(busAt), "is not where the log of the bus has to be"},
-		{"a log twice", func(f []exportFile) []exportFile { return insert(placesAt, f[busAt])(f) }, "stands in it twice"},
+		{"the log of the bus left out", dropped(busAt), "is not where the log of the bus has to be"},
+		{"a log twice", func(f []exportFile) []exportFile {
+			return append(append(f[:placesAt:placesAt], f[busAt]), f[placesAt:]...)
+		}, "stands in it twice"},
 		{"a room of another bus", func(f []exportFile) []exportFile { return append(f[:roomAt:roomAt], strangerRoom(t)...) }, "is of another bus"},
 		{"another room's log for its own", func(f []exportFile) []exportFile {
 			return append(append(f[:roomAt:roomAt], other.files()[roomAt:placesAt]...), f[placesAt:]...)
 		}, "without its log"},
-		{"another bus in the manifest", replaced(0, w.logs[0].ID.String(), stranger), "is not where the log of the bus has to be"},
-		{"frames that the manifest does not tell of", replaced(0, `"format":3,`, `"format":2,`), "does not fit"},
+		{"another bus in the manifest", reworded(0, w.logs[0].ID.String(), stranger), "is not where the log of the bus has to be"},
+		{"frames that the manifest does not tell of", reworded(0, `"format":3,`, `"format":2,`), "does not fit"},
 		{"frames that it denies", func(f []exportFile) []exportFile {
-			return replaced(0, `,"frames":true`, "")(replaced(0, `"format":3,`, `"format":2,`)(f))
+			return reworded(0, `,"frames":true`, "")(reworded(0, `"format":3,`, `"format":2,`)(f))
 		}, "its manifest says nothing of frames"},
-		{"a backup with frames", replaced(0, `"export":true,`, ""), "does not fit"},
-	} {
-		files := w.files()
-		_, err := w.verifies(c.change(files))
-		if c.tells == "" && err != nil || c.tells != "" && (!errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), c.tells)) {
-			t.Errorf("%s: %v, not %q", c.what, err, c.tells)
-		}
-	}
+		{"a backup with frames", reworded(0, `"export":true,`, ""), "does not fit"},
+	})
 }
 
 // TestShortLog: a log whose last entry is left out is one by the rules; what was written since shows that there was more.

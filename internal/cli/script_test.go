@@ -58,6 +58,7 @@ func TestMain(m *testing.M) {
 //	certificate NAME        make NAME.pem and NAME.key for 127.0.0.1, which nobody vouches for
 //	port NAME               set NAME to a free address
 //	node start|stop|kill N  start or end one of them
+//	forge IN OUT            make an export without the last frame of another, its checksum right
 //	until REGEXP USER ARGS… run unibus as USER until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -81,7 +82,7 @@ func TestScripts(t *testing.T) {
 			"serve": cmdServe, "halt": cmdHalt, "run": cmdRun, "spawn": cmdSpawn, "await": cmdAwait,
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
 			"as":   func(ts *testscript.TestScript, _ bool, args []string) { as(ts, args[0]) },
-			"nats": cmdNATS, "port": cmdPort, "certificate": cmdCertificate, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil,
+			"nats": cmdNATS, "port": cmdPort, "certificate": cmdCertificate, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil, "forge": cmdForge,
 		},
 	})
 }

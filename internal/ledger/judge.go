@@ -63,14 +63,14 @@ func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, liv
 		v.Refused = err
 		return v, nil
 	}
-	return v, s.belongs(v, sender, live)
+	return v, belongs(s, v, sender, live)
 }
 
 // JudgeClosed is Judge for whoever has no key of the room, as an auditor. Of a room without encryption it says all that
 // Judge does. Of an encrypted one the signature of a frame is inside what is encrypted: what is held against the log then
 // is what the header says, by the word of whoever keeps the frames, and under the sender whom that word names. Such a
 // verdict has no content.
-func (s *State) JudgeClosed(frame []byte, sender crypto.PublicKey) (*Verdict, error) {
+func JudgeClosed(s *State, frame []byte, sender crypto.PublicKey) (*Verdict, error) {
 	if !s.Room.Policy.Encrypted() {
 		return s.Judge(frame, sender, nil, false)
 	}
@@ -83,12 +83,12 @@ func (s *State) JudgeClosed(frame []byte, sender crypto.PublicKey) (*Verdict, er
 		return nil, s.elsewhere(h, err)
 	}
 	v := &Verdict{Header: h, Former: !s.Room.Role(sender).Writes()}
-	return v, s.belongs(v, sender, false)
+	return v, belongs(s, v, sender, false)
 }
 
 // belongs holds where a frame says that it was made against the log. It sets why nothing of the frame may be delivered; what
 // the log here cannot decide, and the forks, are errors.
-func (s *State) belongs(v *Verdict, sender crypto.PublicKey, live bool) error {
+func belongs(s *State, v *Verdict, sender crypto.PublicKey, live bool) error {
 	h := v.Header
 	own, reached := s.HashAt(h.At)
 	switch {

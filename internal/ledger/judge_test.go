@@ -87,7 +87,7 @@ func (v judged) judge(t *testing.T) {
 	frame := f.seal(t, v.of.ID)
 	got, err := v.of.Judge(frame, key(v.who), keys, v.live)
 	if v.closed {
-		got, err = v.of.JudgeClosed(frame, key(v.who))
+		got, err = JudgeClosed(v.of, frame, key(v.who))
 	}
 	if !errors.Is(err, v.err) {
 		t.Fatalf("the error is %v, want %v", err, v.err)
@@ -158,7 +158,7 @@ func TestJudgeClosed(t *testing.T) {
 		v.closed = true
 		t.Run(name, v.judge)
 	}
-	if _, err := open.JudgeClosed([]byte("no frame"), key("alice")); err == nil {
+	if _, err := JudgeClosed(open, []byte("no frame"), key("alice")); err == nil {
 		t.Error("what is no frame has a verdict")
 	}
 }
