@@ -228,6 +228,12 @@ func (j *jsonTest) lines(called, user string, args ...string) {
 // log checks a log, and the body of each entry.
 func (j *jsonTest) log(args ...string) {
 	j.t.Helper()
+	j.entries("log", args...)
+}
+
+// entries is log of a table of its own.
+func (j *jsonTest) entries(called string, args ...string) {
+	j.t.Helper()
 	var entries []map[string]any
 	if err := json.Unmarshal([]byte(j.must(exitDone, "admin", append([]string{"log", "-o", "json"}, args...)...)), &entries); err != nil {
 		j.t.Fatal(err)
@@ -235,7 +241,7 @@ func (j *jsonTest) log(args ...string) {
 	for _, e := range entries {
 		body, _ := e["body"].(map[string]any)
 		e["body"] = map[string]any{}
-		j.decoded("A list: log", e)
+		j.decoded("A list: "+called, e)
 		if op := e["op"].(string); op == "archive" || op == "leave" {
 			if len(body) > 0 {
 				j.t.Errorf("the body of %s is not empty: %v", op, body)
@@ -386,6 +392,11 @@ func (j *jsonTest) leaving() {
 	j.one("invite", "admin", "invite", "ops", "bob", "carol", "--skip-existing")
 	j.list("verify", exitDone, "admin", "verify", "--all")
 	j.one("verify --bus", "admin", "verify", "--bus")
+	j.must(exitDone, "admin", "verify", "ops", "--export", "audit.ub", "--frames", "-q")
+	j.list("verify FILE", exitDone, "admin", "verify", "audit.ub")
+	j.entries("log FILE", "audit.ub")
+	j.list("members FILE", exitDone, "admin", "members", "audit.ub")
+	j.list("members FILE", exitDone, "admin", "members", "audit.ub", "--bus")
 	j.one("user revoke", "admin", "user", "revoke", "dave", "--reason", "gone")
 	j.list("user ls", exitDone, "admin", "user", "ls")
 	j.one("room archive", "admin", "room", "archive", "live", "--yes")

@@ -108,6 +108,7 @@ func newCheckedLogJSON(s admin.CheckedLog, known bool) checkedLogJSON {
 // verifyFile checks a file of logs, and of frames if it has any, with no server. Whoever has an identity is told as well when
 // a log is another than the one that it has verified; anyone else needs none.
 func (v *verifyCommand) verifyFile(ctx context.Context, path string) error {
+	limitMemory(clientMemory) // the file may be anybody's
 	found, wrong := []checkedLogJSON{}, false
 	met := map[unibus.ID]bool{}
 	logs, err := admin.VerifyArchive(ctx, path, v.known(met), time.Now(), v.a.tellOfFile)
