@@ -20,7 +20,8 @@ import (
 )
 
 // This file has the format of an archive, and writes one: archiveTo lays gzip, tar and the checksum around what somebody
-// puts into it file by file. unarchive.go is the reverse of it. An archive is a compressed tar file, which any tar can list:
+// puts into it file by file. unarchive.go is the reverse of it. An archive is a compressed tar file (SPEC.md §8), which any
+// tar can list:
 //
 //	manifest.json                                     format, bus, when
 //	logs/<log>/<seq>                                  an entry's statement

@@ -30,6 +30,7 @@ const (
 type Told struct {
 	inbox.Notice
 	Room *ledger.State
+	Name string // the sender's on the allowlist, in the end; the key of whoever has none there
 }
 
 // CheckedFrames is what was found of the frames of a room, in numbers.
@@ -52,6 +53,7 @@ const maxTold = 200
 // order it holds as much as a reader does (inbox.Budget, inbox.MaxStreams).
 type roomAudit struct {
 	CheckedFrames
+	bus     *ledger.Bus // what people are called
 	state   *ledger.State
 	tell    func(Told)
 	told    int // notices so far
@@ -78,9 +80,9 @@ type streamOf struct {
 	stream [16]byte
 }
 
-// newRoomAudit begins with a room's log; made is when the export was, which what has expired by then is told by.
-func newRoomAudit(s *ledger.State, made time.Time, tell func(Told)) *roomAudit {
-	a := &roomAudit{state: s, tell: tell, seed: maphash.MakeSeed(), made: made, senders: map[crypto.PublicKey]bool{}, highest: map[streamOf]uint64{}}
+// newRoomAudit begins with a room's log, and that of its bus; made is when the export was, which what has expired by then is told by.
+func newRoomAudit(bus *ledger.Bus, s *ledger.State, made time.Time, tell func(Told)) *roomAudit {
+	a := &roomAudit{bus: bus, state: s, tell: tell, seed: maphash.MakeSeed(), made: made, senders: map[crypto.PublicKey]bool{}, highest: map[streamOf]uint64{}}
 	o := inbox.Options{Stored: true, Start: true, From: 1, Limit: crypto.MaxFrame, Patience: patience.Gap}
 	a.in = inbox.New(o, auditFacts{s}, func(inbox.Message) {}, a.notice)
 	return a
@@ -98,7 +100,11 @@ func (a *roomAudit) notice(n inbox.Notice) {
 		a.Untold++
 		return
 	}
-	a.tell(Told{n, a.state})
+	name := n.Sender.String()
+	if u := a.bus.User(n.Sender); u != nil {
+		name = u.Name
+	}
+	a.tell(Told{n, a.state, name})
 }
 
 // reaches takes note of the places that the room has. Where it was trimmed while it was read, that is no hole.

@@ -120,7 +120,7 @@ func VerifyArchive(ctx context.Context, path string, known Known, now time.Time,
 		places: func(p *places) {
 			if audit == nil || audit.state.ID != p.room {
 				over()
-				audit = newRoomAudit(logs[at[p.room]].State, earlier(m.Created, now), tell)
+				audit = newRoomAudit(logs[at[m.Bus]].Bus, logs[at[p.room]].State, earlier(m.Created, now), tell)
 			}
 			audit.reaches(p)
 		},

@@ -12,10 +12,19 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // log FILE and members FILE: what an export or a backup says of who did what, and of who was in when, with no server and no
 // identity. As with verify, a file is meant where one of that name begins as archives do.
+
+// orFile adds to the error of a command that found no room of a name that there is a file, which is none that it reads.
+func orFile(args []string, err error) error {
+	if remedy.Of(err).Kind == remedy.ListRooms && len(args) > 0 && isFile(args[0]) {
+		return fmt.Errorf("%w; the file of that name is not an export or a backup", err)
+	}
+	return err
+}
 
 // exported are the logs of a file that a command is about, each verified from its first entry.
 type exported struct {
@@ -33,6 +42,7 @@ func busAlone(cmd *cobra.Command) bool {
 
 // readExported reads the logs of a file: that of the room that is named behind it, or with bus that of the allowlist, or all.
 func readExported(ctx context.Context, args []string, bus bool) (*exported, error) {
+	limitMemory(clientMemory) // the file may be anybody's
 	logs, names, err := admin.ReadArchive(ctx, args[0])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", args[0], err)

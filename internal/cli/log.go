@@ -54,7 +54,7 @@ func newLog(a *app) *cobra.Command {
 			if namesFile(args) {
 				return l.runFile(cmd, args)
 			}
-			return a.client(l.run)(cmd, args)
+			return orFile(args, a.client(l.run)(cmd, args))
 		},
 	}
 	a.set.defineBusAlone(c, "the log of the allowlist", completer{a}.anyBus)

@@ -308,7 +308,7 @@ func newMembers(a *app) *cobra.Command {
 			if namesFile(args) {
 				return m.runFile(cmd, args)
 			}
-			return a.room(m.run)(cmd, args)
+			return orFile(args, a.room(m.run)(cmd, args))
 		},
 	}
 	a.set.defineBusAlone(c, "of a FILE the allowlist", completer{a}.anyBus)

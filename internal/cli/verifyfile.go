@@ -195,7 +195,7 @@ func nameOfLog(s *ledger.State) string {
 // a file, so that no hint says how.
 func (a *app) tellOfFile(t admin.Told) {
 	n := unibus.Notice{
-		Kind: unibus.NoticeKind(t.Kind), Finding: t.Finding, Room: t.Room.ID, Subject: t.Room.Room.Subject, Sender: t.Sender.String(),
+		Kind: unibus.NoticeKind(t.Kind), Finding: t.Finding, Room: t.Room.ID, Subject: t.Room.Room.Subject, Sender: t.Name,
 		Stream: t.Stream, From: t.From, To: t.To, Seq: t.Place, By: t.By, Why: t.Why,
 	}
 	if t.Sender == (unibus.PublicKey{}) {
