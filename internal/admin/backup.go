@@ -20,18 +20,26 @@ import (
 // than replace a file, and with ErrDamaged when something in the store is not what was signed: who keeps the last few backups
 // keeps none that cannot be restored.
 func Backup(ctx context.Context, from store.Backend, path string, now time.Time, progress Progress) (r Report, err error) {
-	// Both are found out again when the file is made, but that is after all the work.
-	if _, err := os.Stat(path); err == nil {
-		return r, fmt.Errorf("%s: %w", path, store.ErrExists)
-	}
-	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-		return r, fmt.Errorf("%s: there is no folder %s", path, filepath.Dir(path))
+	if err := CheckNew(path); err != nil {
+		return r, err
 	}
 	err = createFile(path, func(w io.Writer) (err error) {
 		r, err = BackupTo(ctx, from, w, now, progress)
 		return err
 	})
 	return r, err
+}
+
+// CheckNew says why a file cannot be made: one is there, ErrExists, or there is no folder for it. That is found out again when
+// it is made, but after all the work.
+func CheckNew(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return fmt.Errorf("%s: %w", path, store.ErrExists)
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s: there is no folder %s", path, filepath.Dir(path))
+	}
+	return nil
 }
 
 // BackupTo is Backup to what is no file: whoever reads it finds out by the checksum at its end whether it is whole.

@@ -59,6 +59,11 @@ type gapJSON struct {
 // tellNotice tells on stderr what is missing or wrong in a room. Findings cannot be silenced.
 func (a *app) tellNotice(n unibus.Notice) {
 	a.found.add(n)
+	a.printNotice(n)
+}
+
+// printNotice is tellNotice of what nobody can settle, as in a file.
+func (a *app) printNotice(n unibus.Notice) {
 	if a.out.json && n.Kind == unibus.NoticeGap {
 		// Whoever reads messages as JSON has to be able to tell a gap from other notices.
 		gap := gapJSON{Stream: n.Stream.String(), From: n.From, To: n.To, Room: n.Room, Sender: n.Sender}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/admin"
 )
 
 // verifyCommand is verify and its flags. What it does depends on them: check rooms, the allowlist or a file (verifyfile.go),
@@ -110,6 +111,11 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	}
 	if err := v.check(args, place); err != nil {
 		return hinted(err, hintUseLine(cmd))
+	}
+	if v.export != "" {
+		if err := admin.CheckNew(v.export); err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
 	}
 	// A hash is for the library, which meets the two histories while it connects; a place is settled in the room.
 	if !place {

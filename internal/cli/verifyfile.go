@@ -201,9 +201,5 @@ func (a *app) tellOfFile(t admin.Told) {
 	if t.Sender == (unibus.PublicKey{}) {
 		n.Sender = "nobody"
 	}
-	if n.Finding {
-		a.err.print("unibus: %s: %s\n", n.Kind, visible(n.String()))
-		return
-	}
-	a.notice("%s: %s", n.Kind, n)
+	a.printNotice(n)
 }
