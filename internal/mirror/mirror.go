@@ -241,11 +241,12 @@ func (l *Log) Audit(ctx context.Context) ([]*ledger.Entry, error) {
 	if err := l.Sync(ctx); err != nil {
 		return nil, err
 	}
+	known := l.State().Head.Seq
 	s, entries, err := l.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return entries, holds(l, s.Head, entries)
+	return entries, holds(l, known, s.Head, entries)
 }
 
 // stored folds the store's log from its first entry, whatever was verified before.

@@ -22,6 +22,7 @@ func (t *Tail) Next(ctx context.Context) ([]*ledger.Entry, error) {
 	if err := t.log.Sync(ctx); err != nil {
 		return nil, err
 	}
+	known := t.log.State().Head.Seq
 	if t.log.State().Head == t.state.Head {
 		return nil, nil
 	}
@@ -36,18 +37,18 @@ func (t *Tail) Next(ctx context.Context) ([]*ledger.Entry, error) {
 			return nil, err
 		}
 	}
-	if err := holds(t.log, fold.Head(), entries); err != nil {
+	if err := holds(t.log, known, fold.Head(), entries); err != nil {
 		return nil, err
 	}
 	t.state = fold.State()
 	return entries, nil
 }
 
-// holds checks that what a store gave of a log, up to a head, has everything in it that was verified before, and nothing
-// else up to there.
-func holds(l *Log, head ledger.Head, entries []*ledger.Entry) error {
+// holds checks that what a store gave of a log, up to a head, goes as far as the log was known to when the store was asked,
+// which others may have verified more of since, and has nothing else in it than what was verified.
+func holds(l *Log, known uint64, head ledger.Head, entries []*ledger.Entry) error {
 	own := l.State()
-	if head.Seq < own.Head.Seq {
+	if head.Seq < known {
 		return l.broken("the store withholds the entries after %d", head.Seq)
 	}
 	for _, e := range entries {

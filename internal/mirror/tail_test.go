@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,32 @@ func TestTailRefuses(t *testing.T) {
 			p.liar.heads, p.liar.entries = nil, nil
 			if entries, err := tail.Next(t.Context()); err != nil || len(entries) != 3 {
 				t.Errorf("when it is honest again: %d entries, %v", len(entries), err)
+			}
+		})
+	}
+}
+
+// TestGrownWhileRead: a log of which others verify more while it is read is withheld by nobody.
+func TestGrownWhileRead(t *testing.T) {
+	for what, read := range map[string]func(context.Context, *Log) ([]*ledger.Entry, error){
+		"audit": func(ctx context.Context, l *Log) ([]*ledger.Entry, error) { return l.Audit(ctx) },
+		"tail":  func(ctx context.Context, l *Log) ([]*ledger.Entry, error) { return NewTail(l).Next(ctx) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			p, other := w.process(w.admin, "state"), w.process(w.admin, "other state")
+			l := p.open(w.bus)
+			w.must(l.Sync(t.Context()))
+			p.liar.entries = func(all []store.Entry) ([]store.Entry, error) {
+				p.liar.entries = nil
+				w.must(other.add("bob"))
+				w.must(l.Sync(t.Context()))
+				return all, nil // as they were read before
+			}
+			entries, err := read(t.Context(), l)
+			w.must(err)
+			if len(entries) != 1 || l.State().Head.Seq != 2 {
+				t.Errorf("%d entries, pinned up to %v", len(entries), l.State().Head)
 			}
 		})
 	}

@@ -203,7 +203,7 @@ func TestAPIStrangers(t *testing.T) {
 		"the bus, asked for as one": {f.admin, "GET", "/rooms/" + f.bus.ID.String(), nil, 404, "not found"},
 	})
 	for path, by := range map[string]*crypto.Identity{
-		room: f.admin, room + "/members": f.admin, "/rooms?subject=theirs": f.admin, "/rooms": f.admin,
+		room + "?stream=0": f.admin, room + "/members": f.admin, "/rooms?stream=0&subject=theirs": f.admin, "/rooms": f.admin,
 		"/members/" + f.bob.Key().String() + "/rooms": f.bob, "/logs/" + f.room.ID.String(): f.bob, "/users?limit=2": f.carol, "/bus": f.carol,
 	} {
 		if w := f.ask(by, "GET", path, nil); w.Code != 200 {
