@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
+	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/tasks"
@@ -284,7 +285,7 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.
 
 // members are the rooms of MyRooms whose subjects are wanted; of others it does not matter that they are lost.
 func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) ([]*Room, error) {
-	rooms, err := o.c.RoomsOf(ctx, o.c.Key())
+	rooms, err := o.of(ctx, o.c.Key())
 	if err != nil {
 		return nil, err
 	}
@@ -304,7 +305,25 @@ func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) (
 // RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
 // learns. What the store's view lists but the log does not bear out is ErrIntegrity.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
-	refs, err := c.link.store.ListRoomsForEndpoint(ctx, key)
+	rooms, err := c.rooms.of(ctx, key)
+	if err == nil { // one's own that are lost are told of wherever rooms are listed
+		_, err = c.rooms.unlisted(ctx, rooms, anyRoom)
+	}
+	return rooms, err
+}
+
+// RoomsMatching opens the rooms of MyRooms whose subjects a pattern means, with the NATS wildcards * and >. ErrInvalid for what
+// is no pattern; ErrIntegrity when the store has lost one of these.
+func RoomsMatching(ctx context.Context, c *Client, pattern string) ([]*Room, error) {
+	if err := reader.ValidPattern(pattern); err != nil {
+		return nil, err
+	}
+	return c.rooms.members(ctx, func(subject string) bool { return reader.Matches(pattern, subject) })
+}
+
+// of opens the rooms that the store lists for a user, by room id.
+func (o *rooms) of(ctx context.Context, key PublicKey) ([]*Room, error) {
+	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -312,7 +331,7 @@ func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 	for i, ref := range refs {
 		ids[i] = ref.ID
 	}
-	rooms, err := c.rooms.byIDs(ctx, ids)
+	rooms, err := o.byIDs(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -321,10 +340,7 @@ func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
 		}
 	}
-	if key != c.Key() { // one's own that are lost are told of wherever rooms are listed
-		_, err = c.rooms.unlisted(ctx, rooms, anyRoom)
-	}
-	return rooms, err
+	return rooms, nil
 }
 
 // AllRooms opens every room of the bus, by room id; for bus admins. ErrIntegrity as of MyRooms.

@@ -107,6 +107,9 @@ func (u *UserChange) promoting(_ context.Context, s *ledger.State) (*mirror.Prop
 	if err != nil || is.Role == u.Role {
 		return nil, err
 	}
+	if u.Role == RoleUser && leavesNoAdmin(s.Bus, u.Key) {
+		return nil, fmt.Errorf("%w: the last admin cannot become a user", ErrDenied)
+	}
 	return &mirror.Proposal{Body: &ledger.UserRole{Key: u.Key, Role: u.Role}}, nil
 }
 

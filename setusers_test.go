@@ -121,8 +121,17 @@ func TestSyncKeepsAdmin(t *testing.T) {
 	if _, err := s.alice.User(s.ctx, late.Key.String()); !errors.Is(err, unibus.ErrNotFound) {
 		t.Errorf("somebody was added: %v", err)
 	}
+	// Nor where the one that would be left is none any more: the ledger, which knows no clock, would let it pass.
+	over := s.add("over").Key()
+	past := time.Now().Add(-time.Hour)
+	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: over, Role: unibus.RoleAdmin}, unibus.UserChange{Key: over, Expires: &past}))
+	headless, err = unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: over, Name: "over"}, late})
+	s.must(err)
+	s.fails(headless.Apply(s.ctx, s.alice), unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(s.alice.RevokeUsers(s.ctx, "", s.alice.Key()), unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: s.alice.Key(), Role: unibus.RoleUser}), unibus.ErrDenied, "the last admin", remedy.None)
 	late.Admin = true
-	headed, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{late})
+	headed, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: over, Name: "over"}, late})
 	s.must(err)
 	s.must(headed.Apply(s.ctx, s.alice))
 }

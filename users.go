@@ -177,6 +177,9 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
 			}
 		}
+		if leavesNoAdmin(s.Bus, keys...) {
+			return nil, errLastAdmin
+		}
 		revoke := &ledger.Revoke{Keys: keys}
 		if reason != "" {
 			revoke.Reason = &reason
@@ -184,6 +187,24 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 		return &mirror.Proposal{Body: revoke}, nil
 	})
 	return askAdmin(err)
+}
+
+// errLastAdmin refuses what nobody could mend. The ledger counts admins whose time is over as well, since it knows no clock.
+var errLastAdmin = fmt.Errorf("%w: the last admin cannot be revoked", ErrDenied)
+
+// leavesNoAdmin reports whether nobody would be an admin any more who may connect now, were it not for some who are.
+func leavesNoAdmin(on *ledger.Bus, without ...PublicKey) bool {
+	now, lost := time.Now(), false
+	for u := range on.Users {
+		if u.Role != RoleAdmin || !u.ActiveAt(now) {
+			continue
+		}
+		if !slices.Contains(without, u.Key) {
+			return false
+		}
+		lost = true
+	}
+	return lost
 }
 
 // Users lists everyone the allowlist speaks of, by name.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // UserDiff is how the allowlist differs from a list of those who are to be on it.
@@ -15,7 +16,7 @@ type UserDiff struct {
 	Revoke []User // whom the list does not have
 
 	taken  map[string]User // the names on the allowlist, and whose they are
-	admins int             // on the allowlist
+	admins int             // on the allowlist, who may connect
 }
 
 // Renaming is a user who is to be called otherwise.
@@ -33,11 +34,11 @@ func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) 
 func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	var d UserDiff
 	d.taken = map[string]User{}
-	there := map[PublicKey]User{}
+	there, now := map[PublicKey]User{}, time.Now()
 	for _, u := range on {
 		if u.Active {
 			there[u.Key], d.taken[u.Name] = u, u
-			if u.Role == RoleAdmin {
+			if u.Role == RoleAdmin && u.ActiveAt(now) {
 				d.admins++
 			}
 		}
@@ -80,9 +81,9 @@ func (d *UserDiff) Check() error {
 
 // plan is rounds, of a difference that can be made none.
 func (d *UserDiff) plan() ([][]Renaming, error) {
-	revoked, added := 0, 0
+	revoked, added, now := 0, 0, time.Now()
 	for _, u := range d.Revoke {
-		if u.Role == RoleAdmin {
+		if u.Role == RoleAdmin && u.ActiveAt(now) {
 			revoked++
 		}
 	}
@@ -92,7 +93,7 @@ func (d *UserDiff) plan() ([][]Renaming, error) {
 		}
 	}
 	if revoked > 0 && revoked >= d.admins+added {
-		return nil, fmt.Errorf("%w: the last admin cannot be revoked", ErrDenied)
+		return nil, errLastAdmin
 	}
 	return d.rounds()
 }

@@ -17,6 +17,10 @@ __unibus_init_completion()
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
+    # What a shell would do with these is no completion's to do: the line is run to be completed.
+    if [[ ${line} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+        return 1
+    fi
     read -ra words <<<"${line}"
     if [[ ${line} == *[[:space:]] ]]; then
         words+=("")
@@ -129,7 +133,7 @@ __unibus_process_completion_results() {
             fullFilter+="$filter|"
         done
 
-        filteringCmd="_filedir $fullFilter"
+        filteringCmd="__unibus_filedir $fullFilter"
         __unibus_debug "File filtering command: $filteringCmd"
         $filteringCmd
     elif (((directive & shellCompDirectiveFilterDirs) != 0)); then
@@ -139,10 +143,10 @@ __unibus_process_completion_results() {
         subdir=${completions[0]}
         if [[ -n $subdir ]]; then
             __unibus_debug "Listing directories in $subdir"
-            pushd "$subdir" >/dev/null 2>&1 && _filedir -d && popd >/dev/null 2>&1 || return
+            pushd "$subdir" >/dev/null 2>&1 && __unibus_filedir -d && popd >/dev/null 2>&1 || return
         else
             __unibus_debug "Listing directories in ."
-            _filedir -d
+            __unibus_filedir -d
         fi
     else
         __unibus_handle_completion_types
@@ -178,10 +182,10 @@ __unibus_handle_activeHelp() {
                 # to know if any files will match what the user typed, so that we know if
                 # there will be completions presented, so that we know how to handle ActiveHelp.
                 # To find out, we actually trigger the file completion ourselves;
-                # the call to _filedir will fill COMPREPLY if files match.
+                # the call to __unibus_filedir will fill COMPREPLY if files match.
                 if (((directive & shellCompDirectiveNoFileComp) == 0)); then
                     __unibus_debug "Listing files"
-                    _filedir
+                    __unibus_filedir
                 fi
             fi
 
@@ -435,3 +439,14 @@ else
 fi
 
 # ex: ts=4 sw=4 et filetype=sh
+
+__unibus_filedir()
+{
+    if declare -F _filedir >/dev/null; then
+        _filedir "$@"
+    elif [[ ${1-} == -d ]]; then
+        mapfile -t COMPREPLY < <(compgen -d -- "${cur}")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "${cur}")
+    fi
+}

@@ -37,7 +37,7 @@ func newBus(a *app) *cobra.Command {
 	rename := &cobra.Command{
 		Use: "rename OLD NEW", Short: "Give a bus another name", Args: cobra.ExactArgs(2), ValidArgsFunction: complete.firstBus,
 		Long:    "Give a bus another name. Names are this identity's own: 1 to 64 letters, digits, dots, underscores and\ndashes, with no dash first, and nothing that could be the id of a bus.",
-		Example: `  unibus bus rename local work      # the one of this machine, at first`,
+		Example: `  unibus bus rename local work`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return b.rename(cmd.Context(), args[0], args[1]) },
 	}
 	rm := &cobra.Command{
@@ -50,7 +50,7 @@ func newBus(a *app) *cobra.Command {
 	}
 	return newGroup("bus", "The buses I know: see them, choose one, rename and forget them", `  unibus bus ls
   unibus bus use home
-  unibus --bus work rooms ls        # this command alone goes there`,
+  unibus --bus work rooms ls`,
 		ls, use, rename, rm)
 }
 

@@ -45,7 +45,7 @@ const maxNotices = 16
 
 // run shows rooms until the person ends it.
 func (t *chatCommand) run(ctx context.Context, rooms []string) error {
-	a := t.a
+	a, told := t.a, ctx // to end, by anything but the terminal
 	if !isTerminal(a.in) || !a.out.terminal {
 		return hinted(usage("chat needs a terminal to show rooms on, and to be typed at"), hintNoScreen)
 	}
@@ -78,7 +78,7 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 			return err
 		}
 		result, err = view.Run(ctx, notices)
-		return errors.Join(err, result.Abandoned, result.Reading, ctx.Err())
+		return errors.Join(err, result.Abandoned, result.Reading, told.Err())
 	}, rooms...)
 	a.elsewhere = nil
 	t.tell(result)

@@ -35,6 +35,10 @@ const (
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
+    # What a shell would do with these is no completion's to do: the line is run to be completed.
+    if [[ ${line} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+        return 1
+    fi
     read -ra words <<<"${line}"
     if [[ ${line} == *[[:space:]] ]]; then
         words+=("")
@@ -43,6 +47,20 @@ const (
     cur=${words[cword]}
     prev=${words[cword-1]}`
 )
+
+// bashFiles completes files, or with -d folders, without the package, too.
+const bashFiles = `
+__unibus_filedir()
+{
+    if declare -F _filedir >/dev/null; then
+        _filedir "$@"
+    elif [[ ${1-} == -d ]]; then
+        mapfile -t COMPREPLY < <(compgen -d -- "${cur}")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "${cur}")
+    fi
+}
+`
 
 // bashCompletion writes the script for bash.
 func bashCompletion(root *cobra.Command, w io.Writer) error {
@@ -54,7 +72,8 @@ func bashCompletion(root *cobra.Command, w io.Writer) error {
 	if !found {
 		return fmt.Errorf("what cobra writes for bash has no %q", bashWords)
 	}
-	_, err := io.WriteString(w, before+bashOwnWords+after)
+	after = strings.ReplaceAll(after, "_filedir", "__unibus_filedir")
+	_, err := io.WriteString(w, before+bashOwnWords+after+bashFiles)
 	return err
 }
 
@@ -85,6 +104,16 @@ fpath=(~/.local/share/zsh/site-functions $fpath)`,
 			}
 			return generate(cmd.Root(), a.out)
 		},
+	}
+}
+
+// unquoteFlags has shells show what flags do without the marks of values' names, which help makes use of.
+func unquoteFlags(c *cobra.Command) {
+	unquote := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
+	c.Flags().VisitAll(unquote)
+	c.PersistentFlags().VisitAll(unquote)
+	for _, sub := range c.Commands() {
+		unquoteFlags(sub)
 	}
 }
 
@@ -123,7 +152,7 @@ func completeFolders(*cobra.Command, []string, string) ([]string, cobra.ShellCom
 
 // completeContexts offers the NATS contexts of this machine.
 func completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return bus.Contexts(), cobra.ShellCompDirectiveNoFileComp
+	return slices.DeleteFunc(bus.Contexts(), func(name string) bool { return !inert.MatchString(name) }), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completer offers what the bus has.
@@ -164,7 +193,7 @@ func (o completer) offer(cmd *cobra.Command, prefix string, list func(ctx contex
 
 // inert are words in which no shell finds anything to do. Others are not offered: a shell puts what it is offered on the line
 // as it is, and bash even runs what it finds there when it completes the next word. Anyone may give a room such a subject.
-var inert = regexp.MustCompile(`^[A-Za-z0-9_.:/@%+,][A-Za-z0-9_.:/@%+,-]*$`)
+var inert = regexp.MustCompile(`^[A-Za-z0-9_.:/@+,][A-Za-z0-9_.:/@+,-]*$`)
 
 // anyBus offers the names of the buses that are known, without asking any of them.
 func (o completer) anyBus(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {

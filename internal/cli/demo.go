@@ -33,7 +33,7 @@ func newDemo(a *app) *cobra.Command {
 		Long: "Found a bus in a temporary directory, allowlist alice and bob, make an encrypted room, send a\nbook through it, look at what the server kept of it, and revoke bob. Every step is checked; it\nends with 0 only if all went as told.",
 		Example: `  unibus demo
   unibus demo --input notes.txt
-  unibus demo -o json | jq .send_rate      # lines a second`,
+  unibus demo -o json | jq .send_rate`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
 	}
 	c.Flags().StringVar(&d.input, "input", "", "send the lines of `FILE` instead of a book")

@@ -19,10 +19,14 @@ const exampleWidth = 75
 // and calls commands that exist with arguments and flags that they take. One call at least is of the command itself.
 func TestExamples(t *testing.T) {
 	b := newTestBus(t)
+	b.write("audit.ub", string(archiveHead[:])) // which examples name
 	root := func() *cobra.Command { return newRoot(newApp(b.temp(""), b.temp(""), b.temp(""))) }
 	for _, c := range runnable(root()) {
 		var own []string
 		for line := range strings.SplitSeq(c.Example, "\n") {
+			if strings.Contains(line, " # ") {
+				t.Errorf("%s: the example %q has a comment, which zsh takes for arguments", c.CommandPath(), line)
+			}
 			if utf8.RuneCountInString(line) > exampleWidth || !strings.HasPrefix(line, "  ") {
 				t.Errorf("%s: the example %q does not begin with two spaces, or is wider than %d", c.CommandPath(), line, exampleWidth)
 			}

@@ -30,7 +30,7 @@ func newInit(a *app) *cobra.Command {
 		Use: "init", Short: "Make an identity and print its key", Args: cobra.NoArgs,
 		Long: "Make an identity: one secret seed, in a file that only you may read, from which all keys\nare derived. It never overwrites one. Whoever has the file is you; keep a copy somewhere safe.",
 		Example: `  unibus init --name alice
-  unibus init --identity bob.nk --name bob   # another, kept beside it`,
+  unibus init --identity bob.nk --name bob`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return nameGiven(cmd, i.name) },
 		RunE:    func(*cobra.Command, []string) error { return i.run() },
 	}
@@ -92,7 +92,7 @@ func newWhoami(a *app) *cobra.Command {
 		Use: "whoami", Short: "Print my key, and what the bus knows of me", Args: cobra.NoArgs,
 		Long: "Print the identity's key, always; on a terminal and with -o json also name, role, bus and number of rooms,\nwhen the bus can be asked; else the bus that was met there before, or the only one there is. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
 		Example: `  unibus whoami
-  unibus whoami --card > alice.card      # unibus user add - < alice.card
+  unibus whoami --card > alice.card
   unibus whoami -o json | jq -r .role`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return w.run(cmd.Context()) },
 	}

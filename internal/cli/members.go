@@ -92,7 +92,7 @@ func newInvite(a *app) *cobra.Command {
 		Use: "invite ROOM USER…", Short: "Let users into a room", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completer{a}.roomThen(outsiders),
 		Example: `  unibus invite ops.alerts bob carol
   unibus invite ops.alerts dave --role reader --skip-existing
-  unibus invite ops.alerts erin --wait 10m   # until she has connected`,
+  unibus invite ops.alerts erin --wait 10m`,
 		RunE: a.room(i.run),
 	}
 	c.Flags().Var(newDefault(&i.role, "member", parseRole), "role", "member, reader, admin or owner")
@@ -223,7 +223,7 @@ func newLeave(a *app) *cobra.Command {
 		Use: "leave ROOM", Short: "Leave a room", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to leave"},
 		Example: `  unibus leave ops.alerts
-  unibus role ops.alerts bob owner      # before its last owner leaves`,
+  unibus role ops.alerts bob owner`,
 		RunE: a.room(l.run),
 	}
 }
@@ -251,8 +251,8 @@ func newRole(a *app) *cobra.Command {
 	o := &roleCommand{a: a}
 	return &cobra.Command{
 		Use: "role ROOM USER ROLE", Short: "Change a member's role: owner, admin, member, reader", Args: cobra.ExactArgs(3), ValidArgsFunction: completer{a}.roomUserRole,
-		Example: `  unibus role ops.alerts bob admin      # may invite, kick and rekey
-  unibus role ops.alerts bob reader     # may not write any more`,
+		Example: `  unibus role ops.alerts bob admin
+  unibus role ops.alerts bob reader`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if o.role, err = parseRole(args[2]); err != nil {
 				return hinted(usage("role %s: %w", args[2], err), hintUseLine(cmd))

@@ -46,7 +46,7 @@ func newRoomCreate(a *app) *cobra.Command {
 		Long:        "Make a room, with yourself as its owner. Unless told otherwise it is encrypted end to end, shows\nits history to newcomers, and stores 30 days and at most 1 GiB.",
 		Example: `  unibus room create ops.alerts
   unibus room create ops.audit --retain 365d --history joined
-  unibus room create ops.live --retain none        # stores nothing`,
+  unibus room create ops.live --retain none`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return r.check(cmd.Flags().Changed("max-bytes")) },
 		RunE:    a.client(r.run),
 	}
@@ -145,9 +145,9 @@ func (s *roomSetCommand) confirmLoss(ctx context.Context, r *unibus.Room) error 
 	}
 	stored, err := unibus.StoredIn(ctx, r)
 	if err == nil && stored != nil {
-		limit := after.Retain
-		large := limit.Bytes > 0 && stored.Bytes > uint64(limit.Bytes)
-		old := limit.Age > 0 && stored.First != nil && time.Since(*stored.First) > time.Duration(limit.Age)*time.Second
+		// What is not too old yet will be sooner than whoever sent it was told.
+		large := narrower(before.Retain.Bytes, after.Retain.Bytes) && stored.Bytes > uint64(after.Retain.Bytes)
+		old := narrower(before.Retain.Age, after.Retain.Age) && stored.Frames > 0
 		if !large && !old {
 			return nil
 		}
@@ -274,7 +274,7 @@ func newRoomArchive(a *app) *cobra.Command {
 		Annotations: map[string]string{annotationAsks: "whether to archive it"},
 		Long:        "End a room: nothing can be published or changed in it any more. What it stores can be read until\nit expires. There is no way back, and its subject stays taken.",
 		Example: `  unibus room archive ops.old
-  unibus room archive ops.old --yes   # in a script, which nobody can ask`,
+  unibus room archive ops.old --yes`,
 		RunE: a.room(e.run),
 	}
 }

@@ -75,7 +75,7 @@ func parseRoomFilters(text string) (list []roomFilter, err error) {
 const roomsLsExample = `  unibus rooms ls
   unibus rooms ls --filter 'ops.>,!archived'
   unibus rooms ls --filter role=owner -o json | jq -r '.[].subject'
-  unibus rooms ls --member bob          # as an admin of the bus`
+  unibus rooms ls --member bob`
 
 // newRoomsLs makes rooms ls.
 func newRoomsLs(a *app) *cobra.Command {

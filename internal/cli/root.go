@@ -43,6 +43,9 @@ func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	a := newApp(in, out, errOut)
 	root := newRoot(a)
 	root.SetArgs(joinBusFlag(root, args))
+	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd {
+		unquoteFlags(root)
+	}
 	root.SetIn(in)
 	root.SetOut(a.out) // with which it is known whether help could be written
 	root.SetErr(errOut)
@@ -66,7 +69,7 @@ func newRoot(a *app) *cobra.Command {
 		Short: "Private rooms on a shared NATS bus",
 		Long:  "unibus is private rooms on a shared NATS bus: a room is an end-to-end-encrypted subject, an allowlist\nsays who may connect, and signed logs say who is in which room.",
 		Example: `  unibus init
-  unibus serve &        # embedded NATS + SQLite; I am the first admin
+  unibus serve &
   unibus room create ops.alerts
   journalctl -fu app | unibus pub ops.alerts
   unibus sub 'ops.>'`,

@@ -81,7 +81,7 @@ func newUserRevoke(a *app) *cobra.Command {
 		Annotations: map[string]string{annotationAsks: "whether to revoke them"},
 		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
 		Example: `  unibus user revoke bob --reason 'left the team'
-  unibus user revoke bob --yes | xargs -r unibus rekey   # and new keys`,
+  unibus user revoke bob --yes | xargs -r unibus rekey`,
 		RunE: a.client(r.run),
 	}
 	c.Flags().StringVar(&r.reason, "reason", "", "a `TEXT` for the log")

@@ -83,7 +83,7 @@ still in.`,
 		Example: `  unibus verify ops.alerts
   unibus verify --all -o json |
     jq -r '.[] | select(.findings > 0) | .subject'
-  unibus verify --all --export logs && unibus verify logs   # offline`,
+  unibus verify --all --export logs && unibus verify logs`,
 		RunE: v.run,
 	}
 	f := c.Flags()

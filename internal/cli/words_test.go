@@ -246,6 +246,9 @@ func (w *wordsTest) completions() {
 	w.says(exitDone, "admin", "__complete sub ops --since _", "yesterday\n")
 	w.says(exitDone, "admin", "__complete pub r --ack _", "none\n")
 	w.says(exitDone, "nobody", "__complete sub o", ":4\n")
+	if offered := w.must(exitDone, "admin", "__complete", "sub", "--"); strings.Contains(offered, "`") || !strings.Contains(offered, "--count\tend after N messages") {
+		w.t.Errorf("flags are offered as %q", offered)
+	}
 	for _, subject := range []string{"o$(touch${IFS}x)", "o`id`", "o;id", "o'", "o\"", "o&", "o|", "o{a,b}", "o~", "o!", "o#", "o\\", "-evil"} {
 		w.must(exitDone, "admin", "room", "create", "--", subject)
 		if offered := w.must(exitDone, "admin", "__complete", "sub", subject[:1]); strings.Contains(offered, subject) {

@@ -205,8 +205,8 @@ func listIn[T any](ctx context.Context, d *database, in querier, r row, fields f
 
 // write changes the file by one statement.
 func (d *database) write(ctx context.Context, how durability, statement string, args ...any) error {
-	return d.recorded(ctx, how, func(c *sql.Conn) error {
-		_, err := c.ExecContext(ctx, statement, args...)
+	return d.change(ctx, how, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statement, args...)
 		return err
 	})
 }
@@ -227,34 +227,28 @@ func (d *database) writeAll(ctx context.Context, how durability, statement strin
 	})
 }
 
-// change has a transaction change the file, in one process at a time; when it fails, nothing of it is left.
+// change has a transaction change the file, in one process at a time; when it fails, nothing of it is left. Then it is written
+// down how often the file was changed up to it: what others change after it may not have waited for the disk.
 func (d *database) change(ctx context.Context, how durability, do func(*sql.Tx) error) error {
-	return d.recorded(ctx, how, func(c *sql.Conn) error {
-		tx, err := c.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer tx.Rollback() // after a commit it does nothing
-		if err := do(tx); err != nil {
-			return err
-		}
-		return tx.Commit()
-	})
-}
-
-// recorded has the file changed, and writes down how often it was by now, though ctx has ended.
-func (d *database) recorded(ctx context.Context, how durability, change func(*sql.Conn) error) error {
 	c, err := d.connection(ctx, how)
 	if err != nil {
 		return failure(err)
 	}
 	defer c.Close()
-	if err := change(c); err != nil {
+	tx, err := c.BeginTx(ctx, nil)
+	if err != nil {
 		return failure(err)
 	}
-	now, err := countChanges(context.WithoutCancel(ctx), c)
+	defer tx.Rollback() // after a commit it does nothing
+	if err := do(tx); err != nil {
+		return failure(err)
+	}
+	now, err := countChanges(ctx, tx)
+	if err == nil {
+		err = tx.Commit()
+	}
 	if err != nil {
-		return err
+		return failure(err)
 	}
 	return d.changes.write(now, how)
 }

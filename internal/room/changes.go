@@ -65,15 +65,24 @@ func (r Changes) Freshen(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	did := false
+	var gone []crypto.PublicKey
 	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
-		did = false
-		stale, gone := r.stale(s)
+		did, gone = false, nil
+		var stale bool
+		stale, gone = r.stale(s)
 		if !stale && len(gone) == 0 || !s.Room.Role(r.Key()).Manages() {
 			return nil, nil
 		}
 		did = true
 		return r.rekeyWithout(ctx, s, gone)
 	})
+	if did && err == nil && len(gone) > 0 {
+		names := make([]string, len(gone))
+		for i, key := range gone {
+			names[i] = r.NameOf(key)
+		}
+		r.Tell("%s has a new key, and is without %s, whose access has ended: whoever gets it back has to be invited again", r.Subject(), strings.Join(names, ", "))
+	}
 	return did && err == nil, err
 }
 

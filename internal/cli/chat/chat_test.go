@@ -343,6 +343,69 @@ func TestOwn(t *testing.T) {
 	c.end()
 }
 
+// TestStreamChanges: a message is there once, though the room ceases to store, or begins to, and its stream is another then; what
+// is not stored is not said to be.
+func TestStreamChanges(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	say := func(text, mark string) {
+		t.Helper()
+		c.typed(text)
+		c.press("enter")
+		c.see(text + " (" + mark + ")")
+	}
+	set := func(retain *unibus.Retain) {
+		t.Helper()
+		room, err := w.alice.Room(w.ctx, "ops")
+		w.must(err)
+		w.must(room.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Retain = retain }))
+		c.until("know of it", func(string) bool { return c.m.on.info.Policy.Stored() == (retain != nil) })
+	}
+	say("first", "stored")
+	set(nil)
+	say("second", "sent")
+	say("third", "sent")
+	set(&unibus.Retain{Age: 3600})
+	say("fourth", "stored")
+	say("fifth", "stored")
+	c.until("settle", func(string) bool { return len(c.m.on.mine()) == 0 })
+	for _, text := range []string{"first", "second", "third", "fourth", "fifth"} {
+		if n := strings.Count(c.screen(), text); n != 1 {
+			t.Errorf("%s is there %d times:\n%s", text, n, c.screen())
+		}
+	}
+	c.end()
+}
+
+// TestSlips: what looks like a command is sent when it is said twice, and what was said of one room is not said of another.
+func TestSlips(t *testing.T) {
+	w := newWorld(t)
+	w.room("a")
+	w.room("b")
+	c := w.open(200)
+	c.see("write to a")
+	c.typed("/quti")
+	c.press("enter")
+	c.see("/quti is no command")
+	c.press("tab")
+	c.see("write to b")
+	if strings.Contains(c.screen(), "is no command") {
+		t.Error("it is said of another room")
+	}
+	c.press("shift+tab", "enter", "enter")
+	c.see("/quti (stored)")
+	c.event(tea.WindowSizeMsg{Width: 40, Height: 24})
+	c.press("f2")
+	c.see("too narrow for the members")
+	c.press("ctrl+f")
+	c.typed("nowhere")
+	c.press("enter")
+	c.see("no match")
+	c.end()
+}
+
 // TestSizes: on a screen of any size there are as many lines as it has, none is wider, and nothing fails.
 func TestSizes(t *testing.T) {
 	w := newWorld(t)

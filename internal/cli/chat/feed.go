@@ -146,11 +146,9 @@ func (f *feed) list() tea.Msg {
 			add(r)
 			continue
 		}
-		mine, err := f.c.MyRooms(f.reading)
+		mine, err := unibus.RoomsMatching(f.reading, f.c, name)
 		for _, r := range mine {
-			if ok, _ := unibus.Matches(name, r.Subject()); ok {
-				add(r)
-			}
+			add(r)
 		}
 		if err != nil {
 			return listed{rooms, err}

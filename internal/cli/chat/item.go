@@ -26,6 +26,7 @@ type item struct {
 	number int             // of a message of one's own that is on its way
 	stream unibus.StreamID // in which it is sent
 	state  sendState       // of a message of one's own, if this chat sent it
+	live   bool            // the room stored nothing when one wrote it
 	newDay bool            // a day begins with it
 
 	lines []string // how it looks, in a form; nil: that is to be made out
@@ -51,7 +52,7 @@ const (
 
 // messageItem is a message.
 func messageItem(m message) *item {
-	i := &item{kind: said, at: m.Time, id: m.ID(), from: m.Sender, name: m.Name, text: string(m.Body), state: waiting}
+	i := &item{kind: said, at: m.Time, id: m.ID(), from: m.Sender, name: m.Name, text: string(m.Body), stream: m.Stream, state: waiting}
 	var marks []string
 	if m.Former {
 		marks = append(marks, "former member")
@@ -148,7 +149,11 @@ func (i *item) message(clock string, in form) {
 
 // tail says what else is to be known of a message: how far one's own has come, or what is odd about another's.
 func (i *item) tail() string {
-	state := map[sendState]string{sealed: "sealed", stored: "stored", failed: "NOT STORED, as far as is known (ctrl+r takes it back)"}[i.state]
+	arrived := "stored"
+	if i.live {
+		arrived = "sent"
+	}
+	state := map[sendState]string{sealed: "sealed", stored: arrived, failed: "NOT STORED, as far as is known; ctrl+r takes it back"}[i.state]
 	switch {
 	case i.kind == own && i.state == waiting:
 		return "(waiting)"

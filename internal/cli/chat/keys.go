@@ -60,6 +60,9 @@ func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 		m.help = true
 	case "f2", "ctrl+o":
 		m.members = !m.members
+		if m.members && !m.layout().showsMembers() {
+			m.status = "too narrow for the members"
+		}
 	case "ctrl+z":
 		return tea.Suspend
 	case "ctrl+n":
@@ -111,6 +114,8 @@ func (m *model) writing(k tea.KeyPressMsg, name string) tea.Cmd {
 		}
 	case name == "enter" && slices.Contains(quits, strings.TrimSpace(m.line.Value())):
 		return tea.Quit
+	case name == "enter" && m.line.mistyped():
+		m.status = strings.TrimSpace(m.line.Value()) + " is no command: f1 shows the keys, /quit ends; enter again sends it"
 	case name == "enter":
 		m.send()
 	default:
@@ -148,7 +153,7 @@ func (m *model) send() {
 		m.status = err.Error()
 		return // and what is written stays
 	}
-	m.on.write(&item{kind: own, at: time.Now(), from: m.self, name: m.on.nameOf(m.self), text: text, number: m.number})
+	m.on.write(&item{kind: own, at: time.Now(), from: m.self, name: m.on.nameOf(m.self), text: text, number: m.number, live: !m.on.info.Policy.Stored()})
 	m.on.offset = 0
 	m.line.Reset()
 }

@@ -1,6 +1,9 @@
 package chat
 
 import (
+	"regexp"
+	"strings"
+
 	"charm.land/bubbles/v2/textarea"
 	tea "charm.land/bubbletea/v2"
 
@@ -10,6 +13,7 @@ import (
 // line is where one writes: a message, or while somebody searches what is looked for.
 type line struct {
 	textarea.Model
+	asked  string  // whether it is to be sent; empty: nothing
 	search *search // nil: nobody searches
 }
 
@@ -61,6 +65,20 @@ func (l *line) turnTo(r *room) {
 func (l *line) write(event tea.Msg) (then tea.Cmd) {
 	l.Model, then = l.Update(event)
 	return then
+}
+
+// command is what looks like a command of another chat.
+var command = regexp.MustCompile(`^/[a-zA-Z]+$`)
+
+// mistyped reports whether what is written may be meant for the chat and not for the room: it is sent when it is said twice.
+func (l *line) mistyped() bool {
+	text := strings.TrimSpace(l.Value())
+	if !command.MatchString(text) || l.asked == text {
+		l.asked = ""
+		return false
+	}
+	l.asked = text
+	return true
 }
 
 // beginSearch has the line be for what is looked for in a room.

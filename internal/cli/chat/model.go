@@ -103,6 +103,7 @@ func (m *model) take(event tea.Msg) tea.Cmd {
 		}
 	case told:
 		m.tellAll(remark, e.text)
+		return m.feed.list // it may be about another room
 	case ended:
 		m.ended = e.err
 		m.tellAll(finding, "nothing more is read: "+e.err.Error()+"; end this chat, and begin another when that is mended")
@@ -113,7 +114,9 @@ func (m *model) take(event tea.Msg) tea.Cmd {
 // tellAll tells something that is about no room, on the rule, and whole in the room that is on the screen; with what ends the
 // reading in every room.
 func (m *model) tellAll(kind itemKind, text string) {
-	m.status = text
+	if m.ended == nil || kind == finding {
+		m.status = text
+	}
 	for _, r := range m.rooms {
 		if r == m.on || kind == finding {
 			r.keepPlace(m.layout(), func() { r.add(&item{kind: kind, at: time.Now(), text: text}) })
@@ -146,7 +149,7 @@ func (m *model) show(r *room) tea.Cmd {
 	if m.on != nil {
 		m.on.draft = m.line.Value()
 	}
-	m.on = r
+	m.on, m.status = r, ""
 	r.news, r.alarm = 0, false
 	m.line.turnTo(r)
 	if r.asked == 0 {

@@ -72,10 +72,7 @@ func (r *room) join(p past, self unibus.PublicKey) {
 	for _, m := range p.messages[known:] {
 		r.receive(m, self) // those that are not here yet are on their way
 	}
-	if len(p.entries) > 0 {
-		r.merge(p.entries)
-		r.reached(p.entries)
-	}
+	r.merge(p.entries)
 	for _, n := range p.notices {
 		r.tell(n)
 	}

@@ -38,8 +38,8 @@ func (m *model) searching(k tea.KeyPressMsg, name string) tea.Cmd {
 // find goes to the next match, older if up. When there is none it reads on, and is called again.
 func (m *model) find(up bool) tea.Cmd {
 	s, r := m.line.search, m.on
-	text := strings.ToLower(strings.TrimSpace(m.line.Value()))
-	if text == "" {
+	text := strings.ToLower(m.line.Value())
+	if strings.TrimSpace(text) == "" {
 		return nil
 	}
 	s.up = false
@@ -59,6 +59,9 @@ func (m *model) find(up bool) tea.Cmd {
 		m.status = "looking further back…"
 	} else {
 		m.status = "no older match"
+		if s.at == nil {
+			m.status = "no match"
+		}
 	}
 	return then
 }

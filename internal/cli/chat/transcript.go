@@ -20,6 +20,8 @@ type transcript struct {
 	names int             // columns of the widest name of those who wrote, as far as it is shown
 	entry uint64          // the last entry of the log that was told; 0: the log was not read yet
 
+	nameless int // messages of one's own that may come back, and need not
+
 	whole   bool // all there is was read
 	trimmed bool // of what was read, the oldest were let go
 }
@@ -42,7 +44,7 @@ func (t *transcript) count(i *item) {
 
 // redate says, of the item at a place and of the next, whether a day begins there.
 func (t *transcript) redate(from int) {
-	for n := from; n < min(from+2, len(t.items)); n++ {
+	for n := max(from, 0); n < min(from+2, len(t.items)); n++ {
 		i := t.items[n]
 		newDay := n == 0 || !sameDay(t.items[n-1].at, i.at)
 		if i.newDay != newDay {
@@ -64,10 +66,28 @@ func (t *transcript) receive(m message, self unibus.PublicKey) (added bool) {
 	t.seen[m.ID()] = true
 	i := messageItem(m)
 	if m.Sender == self {
+		if t.named(m) {
+			return false
+		}
 		t.settle(m, i)
 	}
 	t.add(i)
 	return true
+}
+
+// named gives a message of one's own that stands there already (progress) its id, and reports whether there is one.
+func (t *transcript) named(m message) bool {
+	if t.nameless == 0 {
+		return false
+	}
+	for _, i := range slices.Backward(t.items) {
+		if i.kind == said && i.id == "" && i.stream == m.Stream && i.text == string(m.Body) {
+			i.id = m.ID()
+			t.nameless--
+			return true
+		}
+	}
+	return false
 }
 
 // settle takes away what was shown of a message of one's own while it was on its way.
@@ -75,8 +95,33 @@ func (t *transcript) settle(m message, by *item) {
 	// Others that one has, or another program of one's own, may have said the same: it is this stream's first.
 	n := slices.IndexFunc(t.mine(), func(i *item) bool { return i.stream == m.Stream && i.text == string(m.Body) })
 	if n >= 0 {
-		by.state = stored // it came back from there
+		by.state, by.live = stored, t.mine()[n].live // it came back from there
 		t.remove(t.unread() + n)
+	}
+}
+
+// stand has a message of one's own stand where it is, once it was sent in a room that stores nothing: it need not come back.
+func (t *transcript) stand(i *item) {
+	at := slices.Index(t.items, i)
+	if at < 0 || !i.live || i.state != stored {
+		return
+	}
+	t.items = slices.Delete(t.items, at, at+1)
+	i.kind = said
+	t.nameless++
+	t.items = slices.Insert(t.items, t.unread(), i)
+	t.redate(at - 1)
+	t.redate(at)
+}
+
+// cameBack takes away a message of one's own that was read before it was known in which stream it went.
+func (t *transcript) cameBack(sent *item) {
+	at := slices.IndexFunc(t.items, func(i *item) bool {
+		return i.kind == said && i.from == sent.from && i.stream == sent.stream && i.text == sent.text && i.state == waiting
+	})
+	if at >= 0 {
+		t.items[at].state, t.items[at].live, t.items[at].lines = stored, sent.live, nil
+		t.remove(slices.Index(t.items, sent))
 	}
 }
 
@@ -117,6 +162,10 @@ func (t *transcript) tell(n unibus.Notice) (added bool) {
 // merge puts the entries of the room's log among its messages, by the times that their authors say: all of them if the
 // whole past is here, and else those since the first message.
 func (t *transcript) merge(entries []unibus.LogEntry) {
+	if len(entries) == 0 {
+		return
+	}
+	t.entry = max(t.entry, entries[len(entries)-1].Seq)
 	t.items = slices.DeleteFunc(t.items, func(i *item) bool { return i.kind == change })
 	if first := slices.IndexFunc(t.items, func(i *item) bool { return i.kind == said }); first >= 0 && !t.whole {
 		since := t.items[first].at
@@ -143,15 +192,8 @@ func (t *transcript) grow(entries []unibus.LogEntry) {
 	for _, e := range entries {
 		if e.Seq > t.entry {
 			t.add(changeItem(e))
+			t.entry = e.Seq
 		}
-	}
-	t.reached(entries)
-}
-
-// reached remembers up to where the log is told.
-func (t *transcript) reached(entries []unibus.LogEntry) {
-	if len(entries) > 0 {
-		t.entry = max(t.entry, entries[len(entries)-1].Seq)
 	}
 }
 
@@ -160,9 +202,11 @@ func (t *transcript) progress(e sent) bool {
 	for _, i := range t.mine() {
 		if i.number == e.number {
 			i.state, i.lines = e.state, nil
-			if e.stream != (unibus.StreamID{}) {
+			if e.stream != (unibus.StreamID{}) && e.stream != i.stream {
 				i.stream = e.stream
+				t.cameBack(i)
 			}
+			t.stand(i)
 			return true
 		}
 	}
@@ -194,6 +238,9 @@ func (t *transcript) trim() {
 		t.bytes -= i.weight()
 		delete(t.seen, i.id)
 		delete(t.told, i.text)
+		if i.kind == said && i.id == "" {
+			t.nameless--
+		}
 	}
 	t.items = slices.Clone(t.items[len(gone):])
 	t.whole, t.trimmed = false, true

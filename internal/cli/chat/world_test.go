@@ -29,7 +29,7 @@ type world struct {
 // newWorld makes one, on real ports.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx}
 	dir := t.TempDir()
