@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -165,15 +165,12 @@ func (o *Options) choose(ctx context.Context, p *pins.Pins) error {
 	if there && o.Bus == "" {
 		return nil
 	}
-	var buses []pins.Bus
-	if p != nil {
-		var err error
-		if buses, err = p.Buses.All(ctx); err != nil {
-			return err
-		}
-	}
 	if o.Bus == "" {
-		return o.chooseInUse(buses)
+		return o.chooseInUse(ctx, p)
+	}
+	buses, err := knownTo(ctx, p)
+	if err != nil {
+		return err
 	}
 	bus, known := pins.FindBus(buses, o.Bus)
 	id, err := crypto.ParseID(o.Bus)
@@ -199,28 +196,39 @@ func (o *Options) choose(ctx context.Context, p *pins.Pins) error {
 	return nil
 }
 
-// chooseInUse is choose for options that name no bus.
-func (o *Options) chooseInUse(buses []pins.Bus) error {
-	i := slices.IndexFunc(buses, func(b pins.Bus) bool { return b.InUse })
-	switch {
-	case i >= 0:
-		o.Server = buses[i].Server
-	case len(buses) == 0:
-		o.Server = DefaultServer
-	default:
+// knownTo are the buses that are known by name; none without what is remembered.
+func knownTo(ctx context.Context, p *pins.Pins) ([]pins.Bus, error) {
+	if p == nil {
+		return nil, nil
+	}
+	return p.Buses.All(ctx)
+}
+
+// chooseInUse is choose for options that name no bus. Nearly every command comes this way: which other buses there are matters
+// only when none is in use.
+func (o *Options) chooseInUse(ctx context.Context, p *pins.Pins) (err error) {
+	if p != nil {
+		o.Server, err = p.Buses.InUse(ctx)
+	}
+	if err != nil || o.Server != "" {
+		return err
+	}
+	buses, err := knownTo(ctx, p)
+	if err != nil {
+		return err
+	}
+	if len(buses) > 0 {
 		return remedy.With(fmt.Errorf("bus in use: %w: none is, of %s", ErrNotFound, nameList(buses)), remedy.Remedy{Kind: remedy.ChooseBus})
 	}
+	o.Server = DefaultServer
 	return nil
 }
 
 // nameList are the names of buses, as a sentence has them.
 func nameList(buses []pins.Bus) string {
-	list := ""
+	names := make([]string, len(buses))
 	for i, b := range buses {
-		if i > 0 {
-			list += ", "
-		}
-		list += b.Name
+		names[i] = b.Name
 	}
-	return list
+	return strings.Join(names, ", ")
 }

@@ -26,6 +26,7 @@ type link struct {
 	o         *Options
 	pins      *pins.Pins
 	makes     bool // a store that is not there is made
+	met       ID   // that is pinned for where to go; zero: none is
 	turns     *pins.Turns
 	connected func() // called when the connection stands again
 
@@ -50,14 +51,13 @@ func (l *link) choose(ctx context.Context) error {
 	if err := l.o.choose(ctx, l.pins); err != nil {
 		return err
 	}
-	var there ID
 	address, err := l.o.address()
 	if err == nil { // else it is told when the store is opened, with what helps
-		if there, err = l.pins.Servers.Bus(ctx, address); err != nil {
+		if l.met, err = l.pins.Servers.Bus(ctx, address); err != nil {
 			return err
 		}
 	}
-	l.turns = l.pins.Turns.Of(there)
+	l.turns = l.pins.Turns.Of(l.met)
 	return nil
 }
 
@@ -89,9 +89,11 @@ func (l *link) openService(ctx context.Context) (ID, error) {
 	if err != nil {
 		return ID{}, err
 	}
-	id, err := l.pins.Servers.Bus(ctx, address)
-	if err != nil {
-		return ID{}, err
+	id := l.met
+	if id.IsZero() { // another process may have met it while this one waited for its turn
+		if id, err = l.pins.Servers.Bus(ctx, address); err != nil {
+			return ID{}, err
+		}
 	}
 	if id.IsZero() || l.o.Bus != "" && !strings.EqualFold(l.o.Bus, id.String()) {
 		if id, err = l.hello(ctx); err != nil {

@@ -107,27 +107,20 @@ fpath=(~/.local/share/zsh/site-functions $fpath)`,
 	}
 }
 
-// unquoteFlags has shells show what flags do without the marks of values' names, which help makes use of.
-func unquoteFlags(c *cobra.Command) {
-	unquote := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
-	c.Flags().VisitAll(unquote)
-	c.PersistentFlags().VisitAll(unquote)
-	for _, sub := range c.Commands() {
-		unquoteFlags(sub)
-	}
-}
-
 // completeValues offers fixed values for a flag.
 func completeValues(c *cobra.Command, flag string, values ...string) {
 	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 }
 
-// completeNoFiles has shells offer files only where a command takes one. Flags and commands that do say so in the name of
-// their value; for what offers something else, nothing changes.
-func completeNoFiles(c *cobra.Command) {
+// prepareCompletion has shells show what flags do without the marks of values' names, which help makes use of, and offer files
+// only where a command takes one. Flags and commands that do say so in the name of their value; for what offers something
+// else, nothing changes.
+func prepareCompletion(c *cobra.Command) {
 	look := func(f *pflag.Flag) {
+		name, usage := pflag.UnquoteUsage(f)
+		f.Usage = usage
 		complete := cobra.CompletionFunc(cobra.NoFileCompletions)
-		switch name, _ := pflag.UnquoteUsage(f); {
+		switch {
 		case name == "FILE" || f.NoOptDefVal != "":
 			return
 		case name == "DIR":
@@ -141,7 +134,7 @@ func completeNoFiles(c *cobra.Command) {
 		c.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	for _, sub := range c.Commands() {
-		completeNoFiles(sub)
+		prepareCompletion(sub)
 	}
 }
 

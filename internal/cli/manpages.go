@@ -62,6 +62,7 @@ func manPage(c *cobra.Command, date string) string {
 // synopsis is how a command is called.
 func synopsis(c *cobra.Command) string {
 	path := c.CommandPath()
+	c.InheritedFlags() // of which the line speaks, too, once cobra has looked for them
 	text := fmt.Sprintf("\\fB%s\\fP%s\n", roff(path), roff(strings.TrimPrefix(c.UseLine(), path)))
 	if c.HasAvailableSubCommands() {
 		text += fmt.Sprintf(".br\n\\fB%s\\fP COMMAND [flags]\n", roff(path))

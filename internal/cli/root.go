@@ -43,8 +43,8 @@ func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	a := newApp(in, out, errOut)
 	root := newRoot(a)
 	root.SetArgs(joinBusFlag(root, args))
-	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd {
-		unquoteFlags(root)
+	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd { // which takes a look at each command and flag
+		prepareCompletion(root)
 	}
 	root.SetIn(in)
 	root.SetOut(a.out) // with which it is known whether help could be written
@@ -98,7 +98,6 @@ func newRoot(a *app) *cobra.Command {
 	addGroups(root)
 	a.addTopics(root)
 	root.SetUsageTemplate(usageTemplate(root))
-	completeNoFiles(root)
 	checkArgs(root)
 	a.checkHelp(root)
 	return root

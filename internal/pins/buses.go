@@ -36,6 +36,11 @@ func (b Buses) All(ctx context.Context) ([]Bus, error) {
 	return l.all(), nil
 }
 
+// InUse is the server of the bus in use; empty when none is.
+func (b Buses) InUse(ctx context.Context) (string, error) {
+	return Settings(b).Get(ctx, serverInUse)
+}
+
 // Join remembers a server under a name: the one that is asked for; if none is, the one that the bus there has, and else
 // one made of like, or of its host. What was met there is pinned before (Servers.Pin). ErrExists when another bus has the
 // name, ErrInvalid when it can be none.
