@@ -107,7 +107,7 @@ func (u *UserChange) promoting(_ context.Context, s *ledger.State) (*mirror.Prop
 	if err != nil || is.Role == u.Role {
 		return nil, err
 	}
-	if u.Role == RoleUser && leavesNoAdmin(s.Bus, u.Key) {
+	if u.Role == RoleUser && leavesNone(presentAdmins(s.Bus.Users), []PublicKey{u.Key}) {
 		return nil, fmt.Errorf("%w: the last admin cannot become a user", ErrDenied)
 	}
 	return &mirror.Proposal{Body: &ledger.UserRole{Key: u.Key, Role: u.Role}}, nil

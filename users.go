@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -177,7 +178,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
 			}
 		}
-		if leavesNoAdmin(s.Bus, keys...) {
+		if leavesNone(presentAdmins(s.Bus.Users), keys) {
 			return nil, errLastAdmin
 		}
 		revoke := &ledger.Revoke{Keys: keys}
@@ -192,19 +193,21 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 // errLastAdmin refuses what nobody could mend. The ledger counts admins whose time is over as well, since it knows no clock.
 var errLastAdmin = fmt.Errorf("%w: the last admin cannot be revoked", ErrDenied)
 
-// leavesNoAdmin reports whether nobody would be an admin any more who may connect now, were it not for some who are.
-func leavesNoAdmin(on *ledger.Bus, without ...PublicKey) bool {
-	now, lost := time.Now(), false
-	for u := range on.Users {
-		if u.Role != RoleAdmin || !u.ActiveAt(now) {
-			continue
+// presentAdmins are the admins among users who may connect now.
+func presentAdmins(users iter.Seq[*User]) (admins []PublicKey) {
+	now := time.Now()
+	for u := range users {
+		if u.Role == RoleAdmin && u.ActiveAt(now) {
+			admins = append(admins, u.Key)
 		}
-		if !slices.Contains(without, u.Key) {
-			return false
-		}
-		lost = true
 	}
-	return lost
+	return admins
+}
+
+// leavesNone reports whether none of the admins there are would be left without some users.
+func leavesNone(admins, without []PublicKey) bool {
+	stays := func(key PublicKey) bool { return !slices.Contains(without, key) }
+	return len(admins) > 0 && !slices.ContainsFunc(admins, stays)
 }
 
 // Users lists everyone the allowlist speaks of, by name.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 )
 
 // UserDiff is how the allowlist differs from a list of those who are to be on it.
@@ -16,7 +15,7 @@ type UserDiff struct {
 	Revoke []User // whom the list does not have
 
 	taken  map[string]User // the names on the allowlist, and whose they are
-	admins int             // on the allowlist, who may connect
+	admins []PublicKey     // on the allowlist, who may connect
 }
 
 // Renaming is a user who is to be called otherwise.
@@ -34,15 +33,19 @@ func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) 
 func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	var d UserDiff
 	d.taken = map[string]User{}
-	there, now := map[PublicKey]User{}, time.Now()
+	there := map[PublicKey]User{}
 	for _, u := range on {
 		if u.Active {
 			there[u.Key], d.taken[u.Name] = u, u
-			if u.Role == RoleAdmin && u.ActiveAt(now) {
-				d.admins++
-			}
 		}
 	}
+	d.admins = presentAdmins(func(yield func(*User) bool) {
+		for i := range on {
+			if !yield(&on[i]) {
+				return
+			}
+		}
+	})
 	wanted, names := map[PublicKey]bool{}, map[string]bool{}
 	for _, u := range list {
 		is, known := there[u.Key]
@@ -81,18 +84,11 @@ func (d *UserDiff) Check() error {
 
 // plan is rounds, of a difference that can be made none.
 func (d *UserDiff) plan() ([][]Renaming, error) {
-	revoked, added, now := 0, 0, time.Now()
-	for _, u := range d.Revoke {
-		if u.Role == RoleAdmin && u.ActiveAt(now) {
-			revoked++
-		}
+	revoked := make([]PublicKey, len(d.Revoke))
+	for i, u := range d.Revoke {
+		revoked[i] = u.Key
 	}
-	for _, u := range d.Add {
-		if u.Admin {
-			added++
-		}
-	}
-	if revoked > 0 && revoked >= d.admins+added {
+	if leavesNone(d.admins, revoked) && !slices.ContainsFunc(d.Add, func(u NewUser) bool { return u.Admin }) {
 		return nil, errLastAdmin
 	}
 	return d.rounds()

@@ -18,6 +18,16 @@ import (
 // log FILE and members FILE: what an export or a backup says of who did what, and of who was in when, with no server and no
 // identity. As with verify, a file is meant where one of that name begins as archives do.
 
+// roomOrFile runs a command on a file of logs where its first argument is one, and else online.
+func roomOrFile(file, online func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if namesFile(args) {
+			return file(cmd, args)
+		}
+		return orFile(args, online(cmd, args))
+	}
+}
+
 // orFile adds to the error of a command that found no room of a name that there is a file, which is none that it reads.
 func orFile(args []string, err error) error {
 	if remedy.Of(err).Kind == remedy.ListRooms && len(args) > 0 && isFile(args[0]) {

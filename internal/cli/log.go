@@ -50,12 +50,7 @@ func newLog(a *app) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if namesFile(args) {
-				return l.runFile(cmd, args)
-			}
-			return orFile(args, a.client(l.run)(cmd, args))
-		},
+		RunE: roomOrFile(l.runFile, a.client(l.run)),
 	}
 	a.set.defineBusAlone(c, "the log of the allowlist", completer{a}.anyBus)
 	defineSince(c, &l.since, "only entries of so long ago (7d) or since a `TIME`")
@@ -81,7 +76,7 @@ func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) e
 	}
 	defer l.tellVerified()
 	if l.follow {
-		return l.runFollow(ctx, log)
+		return whileRead(ctx, l.a.out, func(ctx context.Context) error { return l.runFollow(ctx, log) })
 	}
 	entries, err := log.entries(ctx)
 	if err != nil {
@@ -97,10 +92,7 @@ func (l *logCommand) run(ctx context.Context, c *unibus.Client, args []string) e
 }
 
 // runFollow prints entries as they come, until the command is interrupted.
-func (l *logCommand) runFollow(ctx context.Context, log namedLog) (err error) {
-	ctx, stop := whileRead(ctx, l.a.out)
-	defer stop()
-	defer func() { err = quietIfUnread(ctx, err) }()
+func (l *logCommand) runFollow(ctx context.Context, log namedLog) error {
 	table := l.table()
 	for entries, err := range log.follow(ctx) {
 		if err != nil {

@@ -304,12 +304,7 @@ func newMembers(a *app) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if namesFile(args) {
-				return m.runFile(cmd, args)
-			}
-			return orFile(args, a.room(m.run)(cmd, args))
-		},
+		RunE: roomOrFile(m.runFile, a.room(m.run)),
 	}
 	a.set.defineBusAlone(c, "of a FILE the allowlist", completer{a}.anyBus)
 	defineFull(c, &m.full, "keys")

@@ -17,7 +17,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/term"
 
-	"github.com/unibus/unibus/internal/cli/shown"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // This file is how everything is printed: results as JSON or as text, and never anything that a terminal would act on.
@@ -78,20 +78,17 @@ func newOutput(f *os.File) *output {
 	return o
 }
 
-// whileRead is a context that ends when nobody reads what is written any more, as after "| head", with that for its cause: of
-// something that may not be written to for long, nobody would notice. The caller ends it.
-func whileRead(ctx context.Context, o *output) (context.Context, context.CancelFunc) {
+// whileRead does something that may not write for long, and ends its context when nobody reads what is written any more, as after
+// "| head": nobody would notice otherwise. That is the error then.
+func whileRead(ctx context.Context, o *output, do func(context.Context) error) error {
 	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	go func() { // ends with ctx
 		if unread(ctx, o.raw) {
 			end(syscall.EPIPE)
 		}
 	}()
-	return ctx, func() { end(nil) }
-}
-
-// quietIfUnread is the error of a command, or that nobody reads, if that is why its context has ended.
-func quietIfUnread(ctx context.Context, err error) error {
+	err := do(ctx)
 	if cause := context.Cause(ctx); errors.Is(cause, syscall.EPIPE) {
 		return cause
 	}

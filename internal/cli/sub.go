@@ -52,7 +52,9 @@ func newSub(a *app) *cobra.Command {
 				return err
 			}
 			s.several = len(args) > 1 || strings.ContainsAny(args[0], "*>")
-			return a.with(cmd.Context(), func(c *unibus.Client) error { return s.run(cmd.Context(), c, args, o) }, args...)
+			return a.with(cmd.Context(), func(c *unibus.Client) error {
+				return whileRead(cmd.Context(), a.out, func(ctx context.Context) error { return s.run(ctx, c, args, o) })
+			}, args...)
 		},
 	}
 	fs := c.Flags()
@@ -121,10 +123,7 @@ func (s *subCommand) checkForm() error {
 }
 
 // run reads until the end that the flags name.
-func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, o unibus.SubscribeOptions) (err error) {
-	ctx, stop := whileRead(ctx, s.a.out)
-	defer stop()
-	defer func() { err = quietIfUnread(ctx, err) }()
+func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, o unibus.SubscribeOptions) error {
 	messages, err := c.Subscribe(ctx, names, o)
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 
 	"github.com/unibus/unibus"
 
-	"github.com/unibus/unibus/internal/cli/shown"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // Widths that terminals have.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/unibus/unibus/internal/cli/shown"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // Texts as people read them: made safe for a terminal, ordered, cut to what tells them apart.

@@ -109,24 +109,39 @@ func (p *person) styled() string {
 	return screen
 }
 
-// TestTerminal: what the commands that people look at most show on a terminal.
-func TestTerminal(t *testing.T) {
+// newPeopleBus is a bus with two people, to sit down at terminals: alice, its admin, who is admin in tests, and bob.
+func newPeopleBus(t *testing.T) *testBus {
+	t.Helper()
 	b := newTestBus(t)
 	b.must(exitDone, "admin", "init", "-q", "--name", "alice")
 	b.must(exitDone, "bob", "init", "-q", "--name", "bob")
 	b.serve("--data", "data")
 	b.must(exitDone, "admin", "user", "add", strings.TrimSpace(b.must(exitDone, "bob", "whoami")), "--name", "bob")
 	b.must(exitDone, "bob", "join", os.Getenv("UNIBUS_SERVER"))
-	for _, scene := range []struct {
-		name string
-		see  func(*testing.T, *testBus)
-	}{
-		{"sub", seeSub}, {"narrow", seeNarrow}, {"colours", seeColours}, {"piped", seePiped}, {"hostile", seeHostile},
-		{"typing", seeTyping}, {"typing interrupted", seeTypingInterrupted}, {"progress", seeProgress}, {"background", seeBackground}, {"bench", seeBench},
-		{"asked", seeAsked}, {"error", seeError}, {"doctor", seeDoctor}, {"rooms", seeRooms},
-	} {
-		t.Run(scene.name, func(t *testing.T) { scene.see(t, b) })
+	return b
+}
+
+// scene is something that people see on a bus.
+type scene struct {
+	name string
+	see  func(*testing.T, *testBus)
+}
+
+// play plays scenes one after the other.
+func (b *testBus) play(t *testing.T, scenes ...scene) {
+	for _, one := range scenes {
+		t.Run(one.name, func(t *testing.T) { one.see(t, b) })
 	}
+}
+
+// TestTerminal: what the commands that people look at most show on a terminal.
+func TestTerminal(t *testing.T) {
+	b := newPeopleBus(t)
+	b.play(t,
+		scene{"sub", seeSub}, scene{"narrow", seeNarrow}, scene{"colours", seeColours}, scene{"piped", seePiped}, scene{"hostile", seeHostile},
+		scene{"typing", seeTyping}, scene{"typing interrupted", seeTypingInterrupted}, scene{"progress", seeProgress}, scene{"background", seeBackground}, scene{"bench", seeBench},
+		scene{"asked", seeAsked}, scene{"error", seeError}, scene{"doctor", seeDoctor}, scene{"rooms", seeRooms},
+	)
 }
 
 // roomOf makes a room of alice and bob.

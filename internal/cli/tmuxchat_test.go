@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,23 +8,13 @@ import (
 
 // TestChat: a chat on a real terminal, as people see it.
 func TestChat(t *testing.T) {
-	b := newTestBus(t)
-	b.must(exitDone, "admin", "init", "-q", "--name", "alice")
-	b.must(exitDone, "bob", "init", "-q", "--name", "bob")
-	b.serve("--data", "data")
-	b.must(exitDone, "admin", "user", "add", strings.TrimSpace(b.must(exitDone, "bob", "whoami")), "--name", "bob")
-	b.must(exitDone, "bob", "join", os.Getenv("UNIBUS_SERVER"))
+	b := newPeopleBus(t)
 	b.roomOf("ops.alerts")
 	b.roomOf("ops.deploys")
-	for _, scene := range []struct {
-		name string
-		see  func(*testing.T, *testBus)
-	}{
-		{"rooms", seeChatRooms}, {"writing", seeChatWriting}, {"hostile", seeChatHostile}, {"narrow", seeChatNarrow}, {"plain", seeChatPlain},
-		{"members", seeChatMembers}, {"no terminal", seeChatWithout},
-	} {
-		t.Run(scene.name, func(t *testing.T) { scene.see(t, b) })
-	}
+	b.play(t,
+		scene{"rooms", seeChatRooms}, scene{"writing", seeChatWriting}, scene{"hostile", seeChatHostile}, scene{"narrow", seeChatNarrow}, scene{"plain", seeChatPlain},
+		scene{"members", seeChatMembers}, scene{"no terminal", seeChatWithout},
+	)
 }
 
 var minutes = regexp.MustCompile(`\b\d\d:\d\d\b`)

@@ -10,12 +10,7 @@ import (
 // TestShells: what the shells complete, in each that is installed, as it is without anything beside it: no package
 // bash-completion, nobody's configuration.
 func TestShells(t *testing.T) {
-	b := newTestBus(t)
-	b.must(exitDone, "admin", "init", "-q", "--name", "alice")
-	b.must(exitDone, "bob", "init", "-q", "--name", "bob")
-	b.serve("--data", "data")
-	b.must(exitDone, "admin", "user", "add", strings.TrimSpace(b.must(exitDone, "bob", "whoami")), "--name", "bob")
-	b.must(exitDone, "bob", "join", os.Getenv("UNIBUS_SERVER"))
+	b := newPeopleBus(t)
 	b.must(exitDone, "admin", "room", "create", "ops.alerts")
 	b.must(exitDone, "admin", "room", "create", "ops.deploys")
 	b.must(exitDone, "admin", "room", "create", "ops.$(touch${IFS}evil)")

@@ -46,13 +46,9 @@ type FrameKeys func(epoch uint32) (*crypto.FrameKey, error)
 // What a stream allows (repeats, gaps, time going back) is the caller's to check, as is whether
 // the bus has revoked the sender.
 func (s *State) Judge(frame []byte, sender crypto.PublicKey, keys FrameKeys, live bool) (*Verdict, error) {
-	h, err := crypto.ParseHeader(frame)
+	h, err := possible(s, frame, sender)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrForged, err)
-	}
-	_, reached := s.HashAt(h.At)
-	if err := s.authentic(h, sender, reached); err != nil {
-		return nil, s.elsewhere(h, err)
+		return nil, err
 	}
 	content, err := s.open(frame, h, sender, keys)
 	if err != nil {
@@ -74,16 +70,25 @@ func JudgeClosed(s *State, frame []byte, sender crypto.PublicKey) (*Verdict, err
 	if !s.Room.Policy.Encrypted() {
 		return s.Judge(frame, sender, nil, false)
 	}
-	h, err := crypto.ParseHeader(frame)
+	h, err := possible(s, frame, sender)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrForged, err)
-	}
-	_, reached := s.HashAt(h.At)
-	if err := s.authentic(h, sender, reached); err != nil {
-		return nil, s.elsewhere(h, err)
+		return nil, err
 	}
 	v := &Verdict{Header: h, Former: !s.Room.Role(sender).Writes()}
 	return v, belongs(s, v, sender, false)
+}
+
+// possible reads what a frame says of itself in clear, and refuses one that cannot be authentic, whatever is in it.
+func possible(s *State, frame []byte, sender crypto.PublicKey) (crypto.Header, error) {
+	h, err := crypto.ParseHeader(frame)
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	_, reached := s.HashAt(h.At)
+	if err := s.authentic(h, sender, reached); err != nil {
+		return h, s.elsewhere(h, err)
+	}
+	return h, nil
 }
 
 // belongs holds where a frame says that it was made against the log. It sets why nothing of the frame may be delivered; what

@@ -10,12 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // The page at / tells a person with a browser which bus this is, whether it is well, and how to join it. Anyone may see it,
@@ -56,7 +56,7 @@ func newPage(founding *ledger.Entry, address, version string, l *lookout) (*page
 	if err != nil {
 		return nil, err
 	}
-	t, err := template.New("page.html").Funcs(template.FuncMap{"visible": visible}).ParseFS(pageFiles, "page.html")
+	t, err := template.New("page.html").Funcs(template.FuncMap{"visible": shown.Text}).ParseFS(pageFiles, "page.html")
 	if err != nil {
 		return nil, err
 	}
@@ -112,19 +112,4 @@ func (p *page) body() ([]byte, error) {
 	}
 	p.made.Store(&madePage{o, out.Bytes()})
 	return out.Bytes(), nil
-}
-
-// visible is a text with escapes for what a reader does not see, or would see elsewhere: control characters, and those
-// that turn the direction of a text.
-func visible(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
 }

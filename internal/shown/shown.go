@@ -1,4 +1,4 @@
-// Package shown has what others wrote shown on a terminal, rather than acted on by it.
+// Package shown has what others wrote shown to people, on a terminal or on a page, rather than acted on or hidden by it.
 package shown
 
 import (
@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Text makes text from others safe for a terminal: control characters, what reorders text, and
+// Text makes text from others safe to be shown: control characters, what reorders text, and
 // bytes that are no UTF-8 are written as escapes.
 func Text(s string) string {
 	// Nearly all text is safe, and then costs nothing.

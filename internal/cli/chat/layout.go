@@ -1,6 +1,6 @@
 package chat
 
-import "github.com/unibus/unibus/internal/cli/shown"
+import "github.com/unibus/unibus/internal/shown"
 
 // What a screen is made of: a title, the list of rooms if there are several, what is said, the members if they are asked
 // for, a rule with what is to be known, the line that is written, and the keys.

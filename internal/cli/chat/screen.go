@@ -9,7 +9,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/cli/shown"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // View draws the screen.

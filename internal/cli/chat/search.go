@@ -7,7 +7,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/unibus/unibus/internal/cli/shown"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // search is somebody looking for a text in a room, from what is new towards what is old.

@@ -7,7 +7,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/cli/shown"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // transcript is what stands in a room, in its order: what was said and what happened, and at its end what one has written
@@ -22,8 +22,7 @@ type transcript struct {
 
 	nameless int // messages of one's own that may come back, and need not
 
-	whole   bool // all there is was read
-	trimmed bool // of what was read, the oldest were let go
+	whole bool // all there is was read
 }
 
 // add puts an item behind all others but those that are still on their way.
@@ -243,6 +242,6 @@ func (t *transcript) trim() {
 		}
 	}
 	t.items = slices.Clone(t.items[len(gone):])
-	t.whole, t.trimmed = false, true
+	t.whole = false
 	t.redate(0)
 }
