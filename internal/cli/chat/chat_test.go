@@ -52,6 +52,13 @@ func TestChat(t *testing.T) {
 	c.see("alice        owner")
 	c.press("f2", "f1")
 	c.see("alt+enter, ctrl+j")
+	c.see("any key ends this help")
+	c.event(tea.WindowSizeMsg{Width: 80, Height: 10})
+	c.see("down the rest")
+	c.press("up", "down", "pgdown", "pgdown")
+	c.see("promise: unibus verify.")
+	c.press("pgup", "pgup")
+	c.see("alt+enter, ctrl+j")
 	c.press("f1", "ctrl+c")
 	c.until("end", func(string) bool { return c.quit })
 	if r := c.end(); r.Sent != 1 || r.Unsent != 0 || r.Reading != nil {
@@ -127,7 +134,7 @@ func TestPast(t *testing.T) {
 	}
 	c.press("esc")
 	for range 10 {
-		c.press("pgup")
+		c.press("pgup", "pgup")
 	}
 	c.see("the beginning of what is stored")
 	c.see("alice made this room:")
@@ -168,6 +175,8 @@ func TestChanges(t *testing.T) {
 		c.press("enter")
 		return c.m.status == "you are not a member of this room any more"
 	})
+	w.room("another") // beside which there is a list
+	c.see("ops           out")
 	// A room that one is invited to later is there then.
 	_, err := w.bob.CreateRoom(w.ctx, "later", unibus.DefaultPolicy())
 	w.must(err)
@@ -227,8 +236,17 @@ func TestNews(t *testing.T) {
 	c.see("nothing is new in other rooms")
 	w.must(bobs.Publish(w.ctx, []byte("hello")))
 	c.see("r10             1")
+	w.must(bobs.Publish(w.ctx, []byte("and more")))
+	c.see("r10             2")
 	c.press("ctrl+n")
-	c.see("bob hello")
+	c.see("bob and more")
+	if screen := c.screen(); strings.Count(screen, "— new —") != 1 || strings.Index(screen, "— new —") > strings.Index(screen, "bob hello") {
+		t.Errorf("it does not say where what is new begins:\n%s", screen)
+	}
+	c.press("tab", "shift+tab")
+	if screen := c.screen(); strings.Contains(screen, "— new —") {
+		t.Errorf("it is new for ever:\n%s", screen)
+	}
 	c.event(told{"connection lost"})
 	c.see("── connection lost")
 	c.see("· connection lost")

@@ -28,6 +28,7 @@ type item struct {
 	state  sendState       // of a message of one's own, if this chat sent it
 	live   bool            // the room stored nothing when one wrote it
 	newDay bool            // a day begins with it
+	fresh  bool            // what came while the room was not on the screen begins with it
 
 	lines []string // how it looks, in a form; nil: that is to be made out
 	in    form
@@ -107,6 +108,9 @@ func (i *item) render(in form) []string {
 	width := in.width
 	if i.newDay {
 		i.lines = append(i.lines, faint.Render(clip("— "+i.at.Local().Format("Monday, 2 January 2006")+" —", width)))
+	}
+	if i.fresh {
+		i.lines = append(i.lines, strong.Render(clip("— new —", width)))
 	}
 	clock := i.at.Local().Format("15:04")
 	switch i.kind {

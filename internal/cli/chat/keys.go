@@ -21,7 +21,7 @@ var keys = [][2]string{
 	{"ctrl+f", "search: enter or up for an older match, down for a newer"},
 	{"ctrl+r", "take a message that was not stored back"},
 	{"f2, ctrl+o", "members and their roles"},
-	{"f1, ctrl+g", "this help; any key ends it"},
+	{"f1, ctrl+g", "this help; any other key ends it"},
 	{"ctrl+z", "back to the shell for a while: fg"},
 	{"ctrl+c, /quit", "end; ctrl+d does it, too, while nothing is written"},
 }
@@ -42,14 +42,29 @@ func helpText(width int) (lines []string) {
 	return lines
 }
 
+// helpPage is as much of the help as the screen shows.
+func (m *model) helpPage(l layout) []string {
+	lines := helpText(l.textWidth())
+	m.helpTop = max(min(m.helpTop, len(lines)-l.textHeight()), 0)
+	return lines[m.helpTop:]
+}
+
+// turnHelp takes a key while the help is shown: those that move it, and any other ends it.
+func (m *model) turnHelp(key string) {
+	page := max(m.layout().textHeight()-1, 1)
+	by, moves := map[string]int{"down": 1, "up": -1, "pgdown": page, "space": page, "pgup": -page}[key]
+	m.helpTop += by
+	m.help = moves
+}
+
 // press takes a key.
 func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 	name := k.Keystroke()
 	if name == "ctrl+c" || name == "ctrl+d" && m.line.Value() == "" && m.line.search == nil {
 		return tea.Quit
 	}
-	if m.help { // any key ends it
-		m.help = false
+	if m.help {
+		m.turnHelp(name)
 		return nil
 	}
 	if m.line.search != nil {
@@ -57,7 +72,7 @@ func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 	}
 	switch name {
 	case "f1", "ctrl+g":
-		m.help = true
+		m.help, m.helpTop = true, 0
 	case "f2", "ctrl+o":
 		m.members = !m.members
 		if m.members && !m.layout().showsMembers() {

@@ -32,6 +32,7 @@ type model struct {
 	line          line
 	width, height int
 	members, help bool // are shown
+	helpTop       int  // the first line of the help that is on the screen
 
 	strays []message // of rooms that are not known yet
 
@@ -148,6 +149,7 @@ func (m *model) list(e listed) tea.Cmd {
 func (m *model) show(r *room) tea.Cmd {
 	if m.on != nil {
 		m.on.draft = m.line.Value()
+		m.on.endFresh()
 	}
 	m.on, m.status = r, ""
 	r.news, r.alarm = 0, false
@@ -184,7 +186,9 @@ func (m *model) receive(e arrived) (then tea.Cmd) {
 		r.keepPlace(m.layout(), func() {
 			for _, one := range messages {
 				if r.receive(one, m.self) && r != m.on && one.Sender != m.self {
-					r.news++
+					if r.news++; r.news == 1 {
+						r.beginFresh()
+					}
 				}
 			}
 		})

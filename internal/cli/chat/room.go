@@ -43,6 +43,17 @@ func (r *room) readOnly() string {
 	return ""
 }
 
+// closed is readOnly in a word, for those in whom it will stay so.
+func (r *room) closed() string {
+	switch {
+	case r.info.Archived:
+		return "archived"
+	case r.info.Role == "":
+		return "out"
+	}
+	return ""
+}
+
 // nameOf is what a member is called.
 func (r *room) nameOf(key unibus.PublicKey) string {
 	for _, one := range r.members {

@@ -24,7 +24,7 @@ func (m *model) View() tea.View {
 	text := m.on.text(l, m.line.search)
 	if m.help {
 		l.rooms, l.members = false, false
-		text = helpText(l.textWidth())
+		text = m.helpPage(l)
 	}
 	columns, widths := [][]string{text}, []int{l.textWidth()}
 	if l.showsRooms() {
@@ -38,7 +38,7 @@ func (m *model) View() tea.View {
 	lines = append(lines, l.rule(m.on, m.status))
 	above := len(lines)
 	lines = append(lines, strings.Split(m.line.View(), "\n")...)
-	v.SetContent(strings.Join(append(lines, l.keyLine(m.line.search != nil)), "\n"))
+	v.SetContent(strings.Join(append(lines, l.keyLine(m.keyNames(l))), "\n"))
 	if c := m.line.Cursor(); c != nil {
 		c.Y += above
 		v.Cursor = c
@@ -153,7 +153,7 @@ func highlighted(lines []string) []string {
 func (s *shelf) column(height int) []string {
 	var lines []string
 	for _, r := range s.rooms {
-		news := ""
+		news := r.closed()
 		if r.news > 0 {
 			news = fmt.Sprint(r.news)
 		}
@@ -169,6 +169,8 @@ func (s *shelf) column(height int) []string {
 			line = alarm.Render(line)
 		case r.news > 0:
 			line = strong.Render(line)
+		case r.closed() != "":
+			line = faint.Render(line)
 		}
 		lines = append(lines, line)
 	}
@@ -217,13 +219,22 @@ func (l layout) rule(r *room, status string) string {
 	return faint.Render(text + strings.Repeat("─", max(l.width-ansi.StringWidth(text), 0)))
 }
 
-// keyLine are the keys that one needs, as many as there is place for.
-func (l layout) keyLine(searching bool) string {
-	line := ""
-	names := []string{"f1 help", "enter send", "alt+enter new line", "tab next room", "ctrl+f search", "f2 members", "ctrl+c end"}
-	if searching {
-		names = []string{"enter older", "down newer", "esc end of search"}
+// keyNames are the keys that one needs.
+func (m *model) keyNames(l layout) []string {
+	switch {
+	case m.help && len(helpText(l.width)) > l.textHeight():
+		return []string{"down the rest", "up back", "any other key ends this help"}
+	case m.help:
+		return []string{"any key ends this help"}
+	case m.line.search != nil:
+		return []string{"enter older", "down newer", "esc end of search"}
 	}
+	return []string{"f1 help", "enter send", "alt+enter new line", "tab next room", "ctrl+f search", "f2 members", "ctrl+c end"}
+}
+
+// keyLine are such keys, as many as there is place for.
+func (l layout) keyLine(names []string) string {
+	line := ""
 	for _, one := range names {
 		if next := line + one + " · "; ansi.StringWidth(next)-3 <= l.width {
 			line = next
