@@ -56,6 +56,7 @@ func (s *Server) RefuseWrites(refuse bool) error {
 // RestartJetStream starts JetStream again with what is on disk, as the server itself does when it is told
 // to by a changed configuration (reload.go restartJetStream).
 func (s *Server) RestartJetStream() error {
+	settle(s.ns)
 	if err := s.ns.ShutdownJetStream(); err != nil {
 		return fmt.Errorf("stop JetStream: %w: %v", store.ErrUnavailable, err)
 	}

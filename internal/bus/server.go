@@ -301,6 +301,9 @@ func (s *Server) URL() string {
 // Stop closes the service's connections and the server, and waits until its files are closed, within
 // stopLimit.
 func (s *Server) Stop() (ended bool) {
+	if s.Links.Store != nil {
+		_ = s.Links.Store.FlushTimeout(settleLimit) // the server has read by then what it is to do
+	}
 	s.Links.Close()
 	if !shutdown(s.ns) {
 		s.log.Warn("the NATS server did not stop in time, and was left", "limit", stopLimit)
@@ -349,6 +352,19 @@ const (
 	warnBefore  = time.Millisecond
 )
 
+// settleLimit is how long a server that stops may take to read what it was asked, and how long to do it.
+const settleLimit = 200 * time.Millisecond
+
+// settle waits until the server has done what it was asked about streams. One that is made while JetStream stops stays open:
+// its files, and what would write them, are nobody's then (nats-server 2.15.2, jetstream.go shutdownJetStream).
+func settle(ns *server.Server) {
+	for deadline := time.Now().Add(settleLimit); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if info, err := ns.Jsz(nil); err != nil || info.API.Inflight == 0 {
+			return
+		}
+	}
+}
+
 // shutdown stops the server, and returns false when that took too long. Every message that was
 // acknowledged is on disk by then: what is lost is a tidy end. It lets nobody in any more before it stops:
 // a login that has to be asked about after that ends the process with a panic (nats-server 2.15.2,
@@ -357,6 +373,7 @@ func shutdown(ns *server.Server) bool {
 	done := make(chan struct{})
 	go func() { // ends with the process at the latest
 		defer close(done)
+		settle(ns)
 		ns.LameDuckShutdown()
 		ns.Shutdown() // one that does not listen yet, or any more, is not a lame duck
 		ns.WaitForShutdown()
