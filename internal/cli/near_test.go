@@ -50,7 +50,9 @@ func TestCompletesFiles(t *testing.T) {
 			look(sub)
 		}
 	}
-	look(newRoot(newApp(b.temp(""), b.temp(""), b.temp(""))))
+	root := newRoot(newApp(b.temp(""), b.temp(""), b.temp("")))
+	prepareCompletion(root)
+	look(root)
 	want := map[string]bool{
 		"identity": true, "keys": true, "tls-ca": true, "file": true, "input": true, "export": true,
 		"nats-config": true, "tls-cert": true, "tls-key": true, "cluster-tls-cert": true, "cluster-tls-key": true, "cluster-tls-ca": true,

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	a := newApp(in, out, errOut)
 	root := newRoot(a)
 	root.SetArgs(joinBusFlag(root, args))
-	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd { // which takes a look at each command and flag
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) { // which takes a look at each command and flag
 		prepareCompletion(root)
 	}
 	root.SetIn(in)
