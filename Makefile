@@ -12,13 +12,14 @@ build:
 RACE = $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
 
 # Tests of whole programs, whose packages have tests of their own: they run without the race detector, which makes them
-# take as long as all others. With it: make race.
+# take as long as all others, and more of them at once than there are processors, since they wait most of the time. With it:
+# make race.
 WHOLE = ./internal/attack ./internal/cli
 
 # The package whose tests take longest begins first, so that the others run beside it.
 test:
 	go test $(RACE) -timeout 20m ./internal/service $$(go list ./... | grep -v -e /internal/attack$$ -e /internal/cli$$ -e /internal/service$$)
-	go test -timeout 20m $(WHOLE)
+	go test -parallel 4 -timeout 20m $(WHOLE)
 
 race:
 	go test -race -timeout 40m ./...

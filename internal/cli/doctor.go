@@ -124,14 +124,26 @@ func (d *doctor) failure(name string, err error) {
 // examine makes all checks that this run can. An error is one that keeps it from going on; what is wrong with the bus is a
 // check that fails.
 func (d *doctor) examine(ctx context.Context) error {
+	o, err := d.a.operator()
+	if err != nil {
+		return err
+	}
+	operates := d.operates(o)
+	if d.repair && !operates {
+		return hinted(usage("--repair needs the store"), hintRepair)
+	}
 	if d.a.set.store == "" {
 		d.lookAsPeer(ctx)
 	}
 	if err := d.findMeantBus(ctx); err != nil {
 		return err
 	}
-	if err := d.lookAtStore(ctx); err != nil {
-		return err
+	if operates {
+		if err := d.lookAtStore(ctx, o); err != nil {
+			return err
+		}
+	} else {
+		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
 	}
 	if !d.allRooms {
 		for _, c := range d.myRooms {

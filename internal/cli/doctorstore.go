@@ -23,20 +23,14 @@ import (
 // one is looked at or repaired; then the servers, their machines and what the service remembers of its streams; then
 // the store itself.
 
+// operates reports whether this run has what leads to the servers or the store.
+func (d *doctor) operates(o *operator) bool {
+	return o.acc.Keys != nil || o.acc.Context != "" || d.a.set.store != "" || d.a.set.data != ""
+}
+
 // lookAtStore looks at the servers and the store, as far as this run may.
-func (d *doctor) lookAtStore(ctx context.Context) error {
-	o, err := d.a.operator()
-	if err != nil {
-		return err
-	}
+func (d *doctor) lookAtStore(ctx context.Context, o *operator) error {
 	acc, url := &o.acc, d.a.set.store
-	if acc.Keys == nil && acc.Context == "" && url == "" && d.a.set.data == "" {
-		if d.repair {
-			return hinted(usage("--repair needs the store"), hintRepair)
-		}
-		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
-		return nil
-	}
 	// A step of the examination may fail without ending it, and a store that is damaged is looked at all the same.
 	acc.Step, acc.Unchecked = d.a.set.timeout, true
 	s, err := o.open(ctx)
