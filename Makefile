@@ -12,7 +12,7 @@ build:
 RACE = $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
 
 # Tests of whole programs, whose packages have tests of their own: they run without the race detector, which makes them
-# take as long as all others, and more of them at once than there are processors, since they wait most of the time. With it:
+# take as long as all others; more of them at once than there are processors, since most of the time they wait. With it:
 # make race.
 WHOLE = ./internal/attack ./internal/cli
 

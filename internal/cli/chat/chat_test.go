@@ -435,7 +435,7 @@ func TestSizes(t *testing.T) {
 	c.press("f2")
 	c.m.status = strings.Repeat("a long status ", 20)
 	for _, help := range []bool{false, true} {
-		c.m.help = help
+		c.m.help.on = help
 		for width := 1; width <= 130; width += 3 {
 			for _, height := range []int{1, 4, 5, 8, 24, 60} {
 				c.event(tea.WindowSizeMsg{Width: width, Height: height})

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/x/ansi"
 )
 
 // keys are those of a chat, as its help tells them. What is not among them is for the place where one writes.
@@ -26,45 +25,14 @@ var keys = [][2]string{
 	{"ctrl+c, /quit", "end; ctrl+d does it, too, while nothing is written"},
 }
 
-// helpText are all keys, and what the marks of messages mean.
-func helpText(width int) (lines []string) {
-	add := func(head, text string) {
-		indent := strings.Repeat(" ", ansi.StringWidth(head))
-		for part := range strings.SplitSeq(ansi.Wrap(text, max(width-len(indent), 10), ""), "\n") {
-			lines = append(lines, head+part)
-			head = indent
-		}
-	}
-	for _, k := range keys {
-		add(" "+fill(k[0], 19), k[1])
-	}
-	add(" ", "A message of yours is sealed when it is encrypted, signed and on its way, and stored when the server has said so. Lines with ! are findings, which break a promise: unibus verify.")
-	return lines
-}
-
-// helpPage is as much of the help as the screen shows.
-func (m *model) helpPage(l layout) []string {
-	lines := helpText(l.textWidth())
-	m.helpTop = max(min(m.helpTop, len(lines)-l.textHeight()), 0)
-	return lines[m.helpTop:]
-}
-
-// turnHelp takes a key while the help is shown: those that move it, and any other ends it.
-func (m *model) turnHelp(key string) {
-	page := max(m.layout().textHeight()-1, 1)
-	by, moves := map[string]int{"down": 1, "up": -1, "pgdown": page, "space": page, "pgup": -page}[key]
-	m.helpTop += by
-	m.help = moves
-}
-
 // press takes a key.
 func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 	name := k.Keystroke()
 	if name == "ctrl+c" || name == "ctrl+d" && m.line.Value() == "" && m.line.search == nil {
 		return tea.Quit
 	}
-	if m.help {
-		m.turnHelp(name)
+	if m.help.on {
+		m.help.press(name, m.layout())
 		return nil
 	}
 	if m.line.search != nil {
@@ -72,7 +40,7 @@ func (m *model) press(k tea.KeyPressMsg) tea.Cmd {
 	}
 	switch name {
 	case "f1", "ctrl+g":
-		m.help, m.helpTop = true, 0
+		m.help = help{on: true}
 	case "f2", "ctrl+o":
 		m.members = !m.members
 		if m.members && !m.layout().showsMembers() {

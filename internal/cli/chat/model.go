@@ -31,8 +31,8 @@ type model struct {
 	shelf
 	line          line
 	width, height int
-	members, help bool // are shown
-	helpTop       int  // the first line of the help that is on the screen
+	members       bool // are shown
+	help          help
 
 	strays []message // of rooms that are not known yet
 

@@ -54,6 +54,22 @@ func (r *room) closed() string {
 	return ""
 }
 
+// beginFresh says that what is new begins with the last item that came.
+func (r *room) beginFresh() {
+	r.endFresh()
+	i := r.items[r.unread()-1]
+	i.fresh, i.lines = true, nil
+}
+
+// endFresh says that nothing is new any more.
+func (r *room) endFresh() {
+	for _, i := range r.items {
+		if i.fresh {
+			i.fresh, i.lines = false, nil
+		}
+	}
+}
+
 // nameOf is what a member is called.
 func (r *room) nameOf(key unibus.PublicKey) string {
 	for _, one := range r.members {

@@ -22,9 +22,9 @@ func (m *model) View() tea.View {
 	}
 	l := m.layout()
 	text := m.on.text(l, m.line.search)
-	if m.help {
+	if m.help.on {
 		l.rooms, l.members = false, false
-		text = m.helpPage(l)
+		text = m.help.page(l)
 	}
 	columns, widths := [][]string{text}, []int{l.textWidth()}
 	if l.showsRooms() {
@@ -38,7 +38,7 @@ func (m *model) View() tea.View {
 	lines = append(lines, l.rule(m.on, m.status))
 	above := len(lines)
 	lines = append(lines, strings.Split(m.line.View(), "\n")...)
-	v.SetContent(strings.Join(append(lines, l.keyLine(m.keyNames(l))), "\n"))
+	v.SetContent(strings.Join(append(lines, l.keyLine(keyNames(m, l))), "\n"))
 	if c := m.line.Cursor(); c != nil {
 		c.Y += above
 		v.Cursor = c
@@ -220,12 +220,10 @@ func (l layout) rule(r *room, status string) string {
 }
 
 // keyNames are the keys that one needs.
-func (m *model) keyNames(l layout) []string {
+func keyNames(m *model, l layout) []string {
 	switch {
-	case m.help && len(helpText(l.width)) > l.textHeight():
-		return []string{"down the rest", "up back", "any other key ends this help"}
-	case m.help:
-		return []string{"any key ends this help"}
+	case m.help.on:
+		return m.help.keyNames(l)
 	case m.line.search != nil:
 		return []string{"enter older", "down newer", "esc end of search"}
 	}

@@ -33,22 +33,6 @@ func (t *transcript) add(i *item) {
 	t.redate(at)
 }
 
-// beginFresh says that what is new begins with the last item that came.
-func (t *transcript) beginFresh() {
-	t.endFresh()
-	i := t.items[t.unread()-1]
-	i.fresh, i.lines = true, nil
-}
-
-// endFresh says that nothing is new any more.
-func (t *transcript) endFresh() {
-	for _, i := range t.items {
-		if i.fresh {
-			i.fresh, i.lines = false, nil
-		}
-	}
-}
-
 // count takes what an item needs into account.
 func (t *transcript) count(i *item) {
 	t.bytes += i.weight()
