@@ -20,8 +20,11 @@ import (
 // Scaling goes in rounds: the streams that are not as they have to be are listed, and changed some at once, until a list
 // is empty. In each round one goes first by itself, so that a cluster that cannot do it is asked once.
 
-// noPeers is the server's error code for too few servers.
-const noPeers = 10005
+// The server's error codes for too few servers in its cluster, and for no cluster at all.
+const (
+	noPeers   = 10005
+	noCluster = 10074
+)
 
 // lookEvery is how often a stream that is being copied is looked at.
 const lookEvery = 200 * time.Millisecond
@@ -136,10 +139,12 @@ func (s *scaling) scale(ctx context.Context, name string) error {
 		cfg.Replicas = s.replicas
 		_, err := s.js.UpdateStream(ctx, cfg)
 		var e *jetstream.APIError
-		if errors.As(err, &e) && e.ErrorCode == noPeers {
+		switch {
+		case errors.As(err, &e) && e.ErrorCode == noPeers:
 			return fmt.Errorf("%w: the cluster has fewer than %d servers that could keep it", store.ErrUnavailable, s.replicas)
-		}
-		if err != nil {
+		case errors.As(err, &e) && e.ErrorCode == noCluster:
+			return fmt.Errorf("%w: the server stands alone, and others could keep a copy only if it were one of a cluster", store.ErrUnavailable)
+		case err != nil:
 			return fmt.Errorf("%s: %w", name, unavailable(err))
 		}
 	}
