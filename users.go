@@ -26,6 +26,8 @@ type NewUser struct {
 	Admin   bool
 	Expires time.Time // zero: never
 	Card    []byte    // self-signed; nil: published by the user at its first connection
+
+	opened crypto.Card // what Card says, once its signature is verified; zero: it was not
 }
 
 // usersPerEntry keeps an entry of the bus log far under the largest statement.
@@ -40,7 +42,7 @@ func ParseUser(s string) (NewUser, error) {
 		if err == nil {
 			var card crypto.Card
 			if card, err = crypto.OpenCard(raw, PublicKey{}); err == nil {
-				return NewUser{Key: card.Key, Card: raw}, nil
+				return NewUser{Key: card.Key, Card: raw, opened: card}, nil
 			}
 		}
 		return NewUser{}, fmt.Errorf("card: %w: %w", ErrInvalid, err)
@@ -116,18 +118,10 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 		if err := c.self.Bus.Append(ctx, adding(batch)); err != nil {
 			return askAdmin(err)
 		}
-		names := map[string]PublicKey{}
-		var cards []store.Card
-		for _, u := range batch {
-			names[u.Name] = u.Key
-			if u.Card != nil {
-				cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
-			}
-		}
 		// One is work here, the other there.
 		after := []func() error{
-			func() error { return c.pins.Names.ReplaceAll(ctx, c.Bus(), names) },
-			func() error { return publishCards(ctx, c, cards) },
+			func() error { return rememberAdded(ctx, c, batch) },
+			func() error { return publishCards(ctx, c, batch) },
 		}
 		if err := tasks.ForEach(ctx, len(after), len(after), func(i int) error { return after[i]() }); err != nil {
 			return err
@@ -136,8 +130,31 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 	return nil
 }
 
+// rememberAdded remembers how users who were added are called here, and those of their cards that were verified: whoever
+// invites them need not be given these again.
+func rememberAdded(ctx context.Context, c *Client, added []NewUser) error {
+	names := map[string]PublicKey{}
+	var cards []crypto.Card
+	for _, u := range added {
+		names[u.Name] = u.Key
+		if u.opened.Key == u.Key {
+			cards = append(cards, u.opened)
+		}
+	}
+	if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil || len(cards) == 0 {
+		return err
+	}
+	return c.pins.Cards.Remember(ctx, cards)
+}
+
 // publishCards publishes the cards of users who were added, if there are any.
-func publishCards(ctx context.Context, c *Client, cards []store.Card) error {
+func publishCards(ctx context.Context, c *Client, added []NewUser) error {
+	var cards []store.Card
+	for _, u := range added {
+		if u.Card != nil {
+			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
+		}
+	}
 	if len(cards) == 0 {
 		return nil
 	}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"log"
 	"log/slog"
@@ -124,7 +125,10 @@ func (b *bench) crowd() error {
 			return err
 		}
 		ids[i], keys[i] = id, id.Key()
-		users[i] = unibus.NewUser{Key: id.Key(), Name: fmt.Sprintf("user.%d", i), Card: card}
+		if users[i], err = unibus.ParseUser(base64.StdEncoding.EncodeToString(card)); err != nil {
+			return err
+		}
+		users[i].Name = fmt.Sprintf("user.%d", i)
 		if cards[i], err = crypto.OpenCard(card, id.Key()); err != nil {
 			return err
 		}

@@ -13,9 +13,7 @@ const SealingKeySize = 1216
 type Card struct {
 	Key        PublicKey
 	Connection PublicKey
-	Sealing    []byte // This file makes and opens cards: statements by which others learn where to seal keys for an identity.
-
-	// SealingKeySize bytes
+	Sealing    []byte // SealingKeySize bytes
 }
 
 // cardPayload is what is signed of a card.

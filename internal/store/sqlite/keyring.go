@@ -148,9 +148,12 @@ func (k *keyring) PutCards(ctx context.Context, cards ...store.Card) error {
 		return fmt.Errorf("put cards: %w", failure(err))
 	}
 	defer tx.Rollback()
+	put, err := tx.PrepareContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`)
+	if err != nil {
+		return fmt.Errorf("put cards: %w", failure(err))
+	}
 	for _, c := range cards {
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO cards (endpoint, statement) VALUES (?, ?)`, c.Endpoint[:], c.Statement)
-		if err != nil {
+		if _, err := put.ExecContext(ctx, c.Endpoint[:], c.Statement); err != nil {
 			return fmt.Errorf("put cards: %w", failure(err))
 		}
 	}
