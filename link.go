@@ -10,12 +10,9 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/redact"
-	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/open"
 	"github.com/unibus/unibus/internal/store/remote"
@@ -153,150 +150,6 @@ func (l *link) disconnect() {
 	if l.conn != nil {
 		l.conn.Close()
 	}
-}
-
-// hello asks the server which bus it is, and checks the answer.
-func (l *link) hello(ctx context.Context) (ID, error) {
-	statement, err := bus.Hello(ctx, l.dialOptions())
-	if err != nil {
-		return ID{}, l.o.explain(err)
-	}
-	address, err := l.o.address()
-	if err != nil {
-		return ID{}, err
-	}
-	return l.checkBus(ctx, address, statement)
-}
-
-// login connects, for the rooms that are known to be used.
-func (l *link) login(ctx context.Context, id ID) error {
-	l.bus = id
-	o := l.dialOptions()
-	o.Bus = id
-	for _, name := range l.o.Rooms {
-		room, err := crypto.ParseID(name)
-		if err != nil {
-			if room, err = l.pins.Subjects.Room(ctx, id, name); err != nil {
-				return err
-			}
-		}
-		if !room.IsZero() {
-			o.Rooms = append(o.Rooms, room)
-		}
-	}
-	var err error
-	if l.conn, err = bus.Dial(o); err == nil {
-		return nil
-	}
-	if errors.Is(err, ErrDenied) { // by this bus, or by another that is there now
-		if _, changed := l.hello(ctx); changed != nil {
-			return changed
-		}
-	}
-	return l.explain(ctx, err)
-}
-
-// checkBus verifies a bus log's first statement, and that it is the bus this address, and this
-// client, are known to belong to. The first contact pins it and says so.
-func (l *link) checkBus(ctx context.Context, address string, statement []byte) (ID, error) {
-	e, err := new(ledger.State).Check(statement)
-	if err != nil || e.Op != "found" {
-		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
-	}
-	first := new(ledger.State).With(e)
-	pinned, err := l.pins.Servers.Bus(ctx, address)
-	switch {
-	case err != nil:
-		return ID{}, err
-	case !pinned.IsZero() && pinned != first.ID:
-		return ID{}, otherBus(address, pinned, first.ID)
-	}
-	if l.o.Bus != "" {
-		want, err := crypto.ParseID(l.o.Bus)
-		if err != nil {
-			return ID{}, fmt.Errorf("bus %q: %w: %v", l.o.Bus, ErrInvalid, err)
-		}
-		if want != first.ID {
-			return ID{}, fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
-		}
-	}
-	if pinned.IsZero() {
-		err = l.firstContact(ctx, address, first, e.By)
-	}
-	return first.ID, err
-}
-
-// otherBus is the error of an address where one bus was and another is.
-func otherBus(address string, was, is ID) error {
-	err := fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s: somebody may be in between, or it was made anew", address, ErrIntegrity, ErrOtherBus, was, is)
-	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
-}
-
-// firstContact pins the bus at an address, and tells of it.
-func (l *link) firstContact(ctx context.Context, address string, first *ledger.State, founder PublicKey) error {
-	if err := l.pins.Servers.Pin(ctx, address, first.ID); err != nil {
-		return err
-	}
-	known, err := l.pins.Logs.State(ctx, first.ID)
-	if err != nil {
-		return err
-	}
-	if known.Head.Seq > 0 {
-		l.o.tell("%s is another address of the bus %s, which is known already; pinned", address, first.ID)
-	} else {
-		l.o.tell("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, founder)
-	}
-	return nil
-}
-
-// refused says why the bus ended the connection for good, and what to do about it; nil while it has not.
-// Whatever fails meanwhile may only say that the connection is gone.
-func (l *link) refused() error { return l.explain(context.Background(), l.conn.Err()) }
-
-// explain says what to do about a refused or failed connection, and why it was refused, if what was verified of the bus says
-// that: servers tell nobody.
-func (l *link) explain(ctx context.Context, err error) error {
-	if !errors.Is(err, ErrDenied) || l.bus.IsZero() {
-		return l.o.explain(err)
-	}
-	s, perr := l.pins.Logs.State(ctx, l.bus)
-	if perr != nil || s.Bus == nil {
-		return l.o.explain(err)
-	}
-	return l.o.outside(s.Bus.User(l.o.Identity.Key()))
-}
-
-// outside is the ErrDenied of whoever is not let in; u is what the bus log says of it, as last verified, nil for nothing.
-func (o *Options) outside(u *User) error {
-	key := o.Identity.Key()
-	switch {
-	case u == nil || u.ActiveAt(time.Now()):
-		err := fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, key)
-		name := o.Name
-		if u != nil {
-			name = u.Name
-		}
-		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: key, User: name})
-	case !u.Active:
-		err := fmt.Errorf("%w: %s (%s) was revoked, at %s", ErrDenied, u.Name, key, u.Revoked.UTC().Format(time.RFC3339))
-		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowAgain, Key: key, User: u.Name})
-	}
-	err := fmt.Errorf("%w: the access of %s (%s) expired at %s", ErrDenied, u.Name, key, u.Expires.UTC().Format(time.RFC3339))
-	return remedy.With(err, remedy.Remedy{Kind: remedy.ExtendSelf, User: u.Name})
-}
-
-// explain says what to do about a refused or failed connection.
-func (o *Options) explain(err error) error {
-	switch {
-	case o.Store != "":
-	case errors.Is(err, ErrDenied):
-		return o.outside(nil)
-	case errors.Is(err, bus.ErrUnanswered):
-		return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtService})
-	case errors.Is(err, ErrUnavailable):
-		return remedy.With(err, remedy.Remedy{Kind: remedy.StartServer})
-	}
-	return err
 }
 
 // address is where the options lead, as it is pinned: without what only the servers may know.

@@ -4,162 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/remedy"
-	"github.com/unibus/unibus/internal/room"
-	"github.com/unibus/unibus/internal/tasks"
 )
-
-// syncAtOnce is how many logs are brought up to date at the same time.
-const syncAtOnce = 8
 
 // minPrefix is how many characters of a room's id name it at least.
 const minPrefix = 6
-
-// rooms are those that a client has opened.
-type rooms struct {
-	c *Client
-
-	mu   sync.Mutex
-	open map[ID]*Room
-	lost losses
-
-	recalled atomic.Bool // all that is pinned is open, or taken for lost
-}
-
-func newRooms(c *Client) *rooms { return &rooms{c: c, open: map[ID]*Room{}, lost: losses{c: c}} }
-
-// known returns a room if it is open; nil if it is not.
-func (o *rooms) known(id ID) *Room {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.open[id]
-}
-
-// all returns those that are open.
-func (o *rooms) all() []*Room {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return slices.Collect(maps.Values(o.open))
-}
-
-// count is how many are open.
-func (o *rooms) count() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.open)
-}
-
-// anyRoom is for whoever wants all.
-func anyRoom(string) bool { return true }
-
-// mine are those that this client is a member of and whose subjects are wanted, opened for the reader.
-func (o *rooms) mine(ctx context.Context, wanted func(subject string) bool) ([]*room.Room, error) {
-	mine, err := o.members(ctx, wanted)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*room.Room, len(mine))
-	for i, r := range mine {
-		out[i] = r.r
-	}
-	return out, nil
-}
-
-// byID verifies a room's log, once per client; later calls bring it up to date.
-func (o *rooms) byID(ctx context.Context, id ID) (*Room, error) {
-	r, err := o.pinned(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return o.opened(ctx, r, r.r.Sync(ctx))
-}
-
-// pinned is a room as open already, or as pinned, not brought up to date.
-func (o *rooms) pinned(ctx context.Context, id ID) (*Room, error) {
-	if r := o.known(id); r != nil {
-		return r, nil
-	}
-	log, err := o.c.peer.Open(ctx, id, o.c.Bus())
-	if err != nil {
-		return nil, err
-	}
-	r, err := o.c.self.Open(ctx, log)
-	return &Room{c: o.c, r: r, changes: room.Changes{Room: r}}, err
-}
-
-// opened remembers a room that was brought up to date, if it is one; synced is what came of that.
-func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error) {
-	if errors.Is(synced, mirror.ErrGone) {
-		gone, err := o.lost.has(ctx, r.r.State())
-		if err != nil {
-			return nil, err
-		}
-		if gone {
-			synced = ErrNotFound
-		}
-	}
-	if of := r.r.Ledger(); errors.Is(synced, ErrNotFound) && of != nil && of.Bus != o.c.Bus() {
-		return nil, fmt.Errorf("room %s: %w: it is of the bus %s", r.r.ID, ErrNotFound, of.Bus)
-	}
-	if errors.Is(synced, ErrNotFound) {
-		return nil, remedy.With(fmt.Errorf("room %s: %w", r.r.ID, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms})
-	}
-	if synced != nil {
-		return nil, synced
-	}
-	if r.r.Ledger() == nil {
-		return nil, fmt.Errorf("room %s: %w: that is the id of the bus", r.r.ID, ErrInvalid)
-	}
-	if err := o.lost.set(ctx, r.r.ID, ""); err != nil { // if it is lost again, that is another loss
-		return nil, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if open := o.open[r.r.ID]; open != nil {
-		return open, nil
-	}
-	o.open[r.r.ID] = r
-	return r, nil
-}
-
-// byIDs opens rooms, asking the store once where all of their logs end, and for entries only of those that
-// have grown.
-func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	rooms := make([]*Room, len(ids))
-	before := make([]ledger.Head, len(ids))
-	err := tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
-		if rooms[i], err = o.pinned(ctx, ids[i]); err == nil {
-			before[i] = rooms[i].r.State().Head
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	heads, err := o.c.link.store.Heads(ctx, ids...)
-	if err != nil {
-		return nil, err
-	}
-	err = tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
-		r := rooms[i]
-		rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, before[i], heads[i]))
-		return err
-	})
-	return rooms, err
-}
 
 // stillNamed checks that a subject means the pinned room in the store as well.
 func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) error {
@@ -283,25 +138,6 @@ func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 // before. ErrIntegrity when the store has lost one of these, unless a person has accepted that (AcceptLoss).
 func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.members(ctx, anyRoom) }
 
-// members are the rooms of MyRooms whose subjects are wanted; of others it does not matter that they are lost.
-func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) ([]*Room, error) {
-	rooms, err := o.of(ctx, o.c.Key())
-	if err != nil {
-		return nil, err
-	}
-	unlisted, err := o.unlisted(ctx, rooms, wanted)
-	if err != nil {
-		return nil, err
-	}
-	if len(unlisted) > 0 {
-		rooms = append(rooms, unlisted...)
-		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
-	}
-	return slices.DeleteFunc(rooms, func(r *Room) bool {
-		return r.r.Ledger().Role(o.c.Key()) == "" || !wanted(r.Subject())
-	}), nil
-}
-
 // RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
 // learns. What the store's view lists but the log does not bear out is ErrIntegrity.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
@@ -319,28 +155,6 @@ func RoomsMatching(ctx context.Context, c *Client, pattern string) ([]*Room, err
 		return nil, err
 	}
 	return c.rooms.members(ctx, func(subject string) bool { return reader.Matches(pattern, subject) })
-}
-
-// of opens the rooms that the store lists for a user, by room id.
-func (o *rooms) of(ctx context.Context, key PublicKey) ([]*Room, error) {
-	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]ID, len(refs))
-	for i, ref := range refs {
-		ids[i] = ref.ID
-	}
-	rooms, err := o.byIDs(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	for i, r := range rooms {
-		if log := r.r.Ledger(); !log.Known(key) || log.Subject != refs[i].Subject {
-			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
-		}
-	}
-	return rooms, nil
 }
 
 // AllRooms opens every room of the bus, by room id; for bus admins. ErrIntegrity as of MyRooms.

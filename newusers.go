@@ -1,0 +1,177 @@
+package unibus
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
+)
+
+// NewUser is someone to add to the allowlist.
+type NewUser struct {
+	Key     PublicKey
+	Name    string // empty: one made from the key
+	Admin   bool
+	Expires time.Time // zero: never
+	Card    []byte    // self-signed; nil: published by the user at its first connection
+
+	opened crypto.Card // what Card says, once its signature is verified; zero: it was not
+}
+
+// usersPerEntry keeps an entry of the bus log far under the largest statement.
+const usersPerEntry = 2000
+
+// ParseUser reads what an admin is given by someone to be added: a key, or a card as whoami --card
+// prints it.
+func ParseUser(s string) (NewUser, error) {
+	s = strings.TrimSpace(s)
+	if len(s) > 200 {
+		raw, err := base64.StdEncoding.DecodeString(s)
+		if err == nil {
+			var card crypto.Card
+			if card, err = crypto.OpenCard(raw, PublicKey{}); err == nil {
+				return NewUser{Key: card.Key, Card: raw, opened: card}, nil
+			}
+		}
+		return NewUser{}, fmt.Errorf("card: %w: %w", ErrInvalid, err)
+	}
+	key, err := ParseKey(s)
+	return NewUser{Key: key}, err
+}
+
+// name is what the user is to be called.
+func (u *NewUser) name() string {
+	if u.Name == "" {
+		return strings.ToLower(u.Key.String()[:12])
+	}
+	return u.Name
+}
+
+// check refuses what the ledger would, before anything is asked of the store.
+func (u *NewUser) check() error {
+	if err := ledger.ValidName(u.Name); err != nil {
+		return fmt.Errorf("user %q: %w: %w", u.Name, ErrInvalid, err)
+	}
+	if crypto.LooksLikeKey(u.Name) {
+		return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
+	}
+	return nil
+}
+
+// entry is the user as an entry of the bus log adds it. ErrExists when its key or name is taken there.
+func (u *NewUser) entry(on *ledger.Bus) (ledger.NewUser, error) {
+	if old := on.User(u.Key); old != nil && old.Active {
+		return ledger.NewUser{}, present(old)
+	}
+	if old := on.ByName(u.Name); old != nil {
+		return ledger.NewUser{}, nameTaken(old)
+	}
+	entry := ledger.NewUser{Key: u.Key, Name: u.Name, Role: RoleUser}
+	if u.Admin {
+		entry.Role = RoleAdmin
+	}
+	if !u.Expires.IsZero() {
+		ms := crypto.Number(u.Expires.UnixMilli())
+		entry.Expires = &ms
+	}
+	return entry, nil
+}
+
+// present is the ErrExists of a user who is on the allowlist already, perhaps only to have their time extended.
+func present(u *ledger.User) error {
+	if u.ActiveAt(time.Now()) {
+		return fmt.Errorf("user %s: %w: on the allowlist as %s", u.Key, ErrExists, u.Name)
+	}
+	err := fmt.Errorf("user %s: %w: on the allowlist as %s, expired at %s", u.Key, ErrExists, u.Name, u.Expires.UTC().Format(time.RFC3339))
+	return remedy.With(err, remedy.Remedy{Kind: remedy.Extend, User: u.Name})
+}
+
+// nameTaken is the ErrExists of a user whose name is another's.
+func nameTaken(by *ledger.User) error {
+	err := fmt.Errorf("user %s: %w: the name is that of %s", by.Name, ErrExists, by.Key)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.NameOtherwise, User: by.Name, Key: by.Key})
+}
+
+// AddUsers puts users on the allowlist, as many as one likes, 2,000 to an entry. ErrInvalid when one cannot be, with
+// nothing done; ErrExists when a key or a name is taken: then none of the entry they were to be in is added.
+func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
+	users = slices.Clone(users)
+	for i := range users {
+		users[i].Name = users[i].name()
+		if err := users[i].check(); err != nil {
+			return err
+		}
+	}
+	for batch := range slices.Chunk(users, usersPerEntry) {
+		if err := c.self.Bus.Append(ctx, adding(batch)); err != nil {
+			return askAdmin(err)
+		}
+		// One is work here, the other there.
+		after := []func() error{
+			func() error { return rememberAdded(ctx, c, batch) },
+			func() error { return publishCards(ctx, c, batch) },
+		}
+		if err := tasks.ForEach(ctx, len(after), len(after), func(i int) error { return after[i]() }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rememberAdded remembers how users who were added are called here, and those of their cards that were verified: whoever
+// invites them need not be given these again.
+func rememberAdded(ctx context.Context, c *Client, added []NewUser) error {
+	names := map[string]PublicKey{}
+	var cards []crypto.Card
+	for _, u := range added {
+		names[u.Name] = u.Key
+		if u.opened.Key == u.Key {
+			cards = append(cards, u.opened)
+		}
+	}
+	if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil || len(cards) == 0 {
+		return err
+	}
+	return c.pins.Cards.Remember(ctx, cards)
+}
+
+// publishCards publishes the cards of users who were added, if there are any.
+func publishCards(ctx context.Context, c *Client, added []NewUser) error {
+	var cards []store.Card
+	for _, u := range added {
+		if u.Card != nil {
+			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
+		}
+	}
+	if len(cards) == 0 {
+		return nil
+	}
+	if err := c.link.store.PutCards(ctx, cards...); err != nil {
+		return fmt.Errorf("publish the cards of who was added: %w", err)
+	}
+	return nil
+}
+
+// adding makes the entry of the bus log that adds users.
+func adding(users []NewUser) mirror.Next {
+	return func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		add := &ledger.Add{}
+		for i := range users {
+			entry, err := users[i].entry(s.Bus)
+			if err != nil {
+				return nil, err
+			}
+			add.Users = append(add.Users, entry)
+		}
+		return &mirror.Proposal{Body: add}, nil
+	}
+}
