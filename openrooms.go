@@ -131,24 +131,24 @@ func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error
 type end struct{ verified, said ledger.Head }
 
 // ends asks the store once where logs end.
-func (o *rooms) ends(ctx context.Context, rooms []*Room) (map[ID]end, error) {
+func ends(ctx context.Context, l *link, rooms []*Room) (map[ID]end, error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
 	ids := make([]ID, len(rooms))
-	ends := make(map[ID]end, len(rooms))
+	at := make(map[ID]end, len(rooms))
 	for i, r := range rooms {
 		ids[i] = r.r.ID
-		ends[ids[i]] = end{verified: r.r.State().Head}
+		at[ids[i]] = end{verified: r.r.State().Head}
 	}
-	heads, err := o.c.link.store.Heads(ctx, ids...)
+	heads, err := l.store.Heads(ctx, ids...)
 	if err != nil {
 		return nil, err
 	}
 	for i, id := range ids {
-		ends[id] = end{ends[id].verified, heads[i]}
+		at[id] = end{at[id].verified, heads[i]}
 	}
-	return ends, nil
+	return at, nil
 }
 
 // byIDs opens rooms, asking the store once where all of their logs end, and for entries only of those that
@@ -166,7 +166,7 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 		return nil, err
 	}
 	untold := slices.DeleteFunc(slices.Clone(rooms), func(r *Room) bool { _, ok := told[r.r.ID]; return ok })
-	more, err := o.ends(ctx, untold)
+	more, err := ends(ctx, o.c.link, untold)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (o *rooms) of(ctx context.Context, key PublicKey) ([]*Room, error) {
 	var silent error
 	var beside tasks.Group
 	if key == o.c.Key() { // then those that are open are likely to be among them
-		beside.Go(func() { told, silent = o.ends(ctx, o.all()) })
+		beside.Go(func() { told, silent = ends(ctx, o.c.link, o.all()) })
 	}
 	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, key)
 	beside.Wait()
