@@ -299,10 +299,10 @@ func (s *Server) URL() string {
 }
 
 // Stop closes the service's connections and the server, and waits until its files are closed, within
-// stopLimit.
+// readLimit and stopLimit.
 func (s *Server) Stop() (ended bool) {
 	if s.Links.Store != nil {
-		_ = s.Links.Store.FlushTimeout(settleLimit) // the server has read by then what it is to do
+		_ = s.Links.Store.FlushTimeout(readLimit)
 	}
 	s.Links.Close()
 	if !shutdown(s.ns) {
@@ -341,9 +341,13 @@ func (s *Server) ready(ctx context.Context) bool {
 	return false
 }
 
-// stopLimit is how long a server may take to stop before it is left behind: it steps down from what it
-// leads, which takes a second, and closes its files.
-const stopLimit = 2400 * time.Millisecond
+// readLimit is how long a server that is to stop may take to read what it was asked before, and stopLimit, how long to stop
+// before it is left behind: it does what it was asked, steps down from what it leads, which takes a second, and closes its
+// files.
+const (
+	readLimit = 200 * time.Millisecond
+	stopLimit = 2200 * time.Millisecond
+)
 
 // A server that stops closes the connections of its clients one after the other, within closeWithin, after
 // warning them.
@@ -352,8 +356,8 @@ const (
 	warnBefore  = time.Millisecond
 )
 
-// settleLimit is how long a server that stops may take to read what it was asked, and how long to do it.
-const settleLimit = 200 * time.Millisecond
+// settleLimit is how long a server may take to do what it was asked about streams before JetStream stops all the same.
+const settleLimit = time.Second
 
 // settle waits until the server has done what it was asked about streams. One that is made while JetStream stops stays open:
 // its files, and what would write them, are nobody's then (nats-server 2.15.2, jetstream.go shutdownJetStream).

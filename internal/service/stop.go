@@ -19,7 +19,7 @@ const (
 	stopTasks  = time.Second                                              // requests over NATS, logins, and what else is under way
 	stopHeld   = 200 * time.Millisecond                                   // what is remembered of the server's files
 	stopStore  = 500 * time.Millisecond                                   // the store
-	stopServer = 2400 * time.Millisecond                                  // the server, which keeps to it by itself (bus/health.go)
+	stopServer = 2400 * time.Millisecond                                  // the server, which keeps to it by itself (bus/server.go)
 	stopLimit  = stopHTTP + stopTasks + stopHeld + stopStore + stopServer // also for a start that was called off
 )
 
