@@ -17,7 +17,6 @@ __unibus_init_completion()
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
-    # What a shell would do with these is no completion's to do: the line is run to be completed.
     if [[ ${line} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
         return 1
     fi
@@ -60,7 +59,11 @@ __unibus_get_completion_results() {
 
     __unibus_debug "Calling ${requestComp}"
     # Use eval to handle any environment variables and such
-    out=$(eval "${requestComp}" 2>/dev/null)
+    if [[ ${requestComp} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+        out=:1 # an error
+    else
+        out=$(eval "${requestComp}" 2>/dev/null)
+    fi
 
     # Extract the directive integer at the very end of the output following a colon (:)
     directive=${out##*:}
@@ -182,7 +185,7 @@ __unibus_handle_activeHelp() {
                 # to know if any files will match what the user typed, so that we know if
                 # there will be completions presented, so that we know how to handle ActiveHelp.
                 # To find out, we actually trigger the file completion ourselves;
-                # the call to __unibus_filedir will fill COMPREPLY if files match.
+                # the call to _filedir will fill COMPREPLY if files match.
                 if (((directive & shellCompDirectiveNoFileComp) == 0)); then
                     __unibus_debug "Listing files"
                     __unibus_filedir
@@ -444,7 +447,10 @@ __unibus_filedir()
 {
     if declare -F _filedir >/dev/null; then
         _filedir "$@"
-    elif [[ ${1-} == -d ]]; then
+        return
+    fi
+    compopt -o filenames 2>/dev/null # names are quoted
+    if [[ ${1-} == -d ]]; then
         mapfile -t COMPREPLY < <(compgen -d -- "${cur}")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "${cur}")

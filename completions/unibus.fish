@@ -19,7 +19,11 @@ function __unibus_perform_completion
     __unibus_debug "last arg: $lastArg"
 
     # Disable ActiveHelp which is not supported for fish shell
-    set -l requestComp "UNIBUS_ACTIVE_HELP=0 $args[1] __complete $args[2..-1] $lastArg"
+    if string match -qr '[()<>;&|]' -- "$args[1]"
+        return
+    end
+    set -l others (string join ' ' -- (string escape -- $args[2..-1]))
+    set -l requestComp "UNIBUS_ACTIVE_HELP=0 $args[1] __complete $others $lastArg"
 
     __unibus_debug "Calling $requestComp"
     set -l results (eval $requestComp 2> /dev/null)

@@ -89,6 +89,9 @@ filter __unibus_escapeStringWithSpecialChars {
 
     #call the command store the output in $out and redirect stderr and stdout to null
     # $Out is an array contains each line per element
+    if ($RequestComp -match '[`()<>;&|{}]') {
+        return
+    }
     Invoke-Expression -OutVariable out "$RequestComp" 2>&1 | Out-Null
 
     # get directive from last line

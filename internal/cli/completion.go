@@ -18,24 +18,86 @@ import (
 // What a shell completes: completion prints the script that asks this program, and a completer answers with rooms and
 // users of the bus, quickly or not at all.
 
-// shells are those completion scripts exist for.
-var shells = map[string]func(root *cobra.Command, w io.Writer) error{
-	"bash":       bashCompletion,
-	"zsh":        func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) },
-	"fish":       func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) },
-	"powershell": func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) },
+// shells are those completion scripts exist for: what cobra writes, but for what has to be otherwise.
+var shells = map[string]shell{
+	"bash": {func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }, []edit{
+		{`    _get_comp_words_by_ref "$@" cur prev words cword`, bashWords},
+		{`    out=$(eval "${requestComp}" 2>/dev/null)`, bashAsk},
+		{`        filteringCmd="_filedir`, `        filteringCmd="__unibus_filedir`},
+		{`&& _filedir -d &&`, `&& __unibus_filedir -d &&`},
+		{"            _filedir -d\n", "            __unibus_filedir -d\n"},
+		{"                    _filedir\n", "                    __unibus_filedir\n"},
+	}, bashFiles},
+	"zsh": {func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) }, []edit{
+		{`    out=$(eval ${requestComp} 2>/dev/null)`, zshAsk},
+	}, ""},
+	"fish": {func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) }, []edit{
+		{`    set -l requestComp "UNIBUS_ACTIVE_HELP=0 $args[1] __complete $args[2..-1] $lastArg"`, fishAsk},
+	}, ""},
+	"powershell": {func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) }, []edit{
+		{`    Invoke-Expression -OutVariable out "$RequestComp"`, powershellAsk},
+	}, ""},
 }
 
-// bashWords is the one place where what cobra writes for bash calls the package bash-completion, which not everybody has.
-// Without it the words are those between spaces, up to the cursor: bash itself would divide them at = and :, too.
+// shell is how the completion script of a shell is made.
+type shell struct {
+	generate func(root *cobra.Command, w io.Writer) error
+	edits    []edit
+	behind   string // what more is in the script
+}
+
+// edit is what stands once in a script, and what is to stand there.
+type edit struct{ old, new string }
+
+// script writes the completion script.
+func (s shell) script(root *cobra.Command, w io.Writer) error {
+	var b strings.Builder
+	if err := s.generate(root, &b); err != nil {
+		return err
+	}
+	text := b.String()
+	for _, e := range s.edits {
+		if strings.Count(text, e.old) != 1 {
+			return fmt.Errorf("what cobra writes has not one %q", e.old)
+		}
+		text = strings.Replace(text, e.old, e.new, 1)
+	}
+	_, err := io.WriteString(w, text+s.behind)
+	return err
+}
+
+// The scripts have the shell itself take the line apart that is completed, with eval: so the shell would do whatever
+// else the line says, before anybody has pressed enter. A line with anything like that is not completed.
 const (
-	bashWords    = `    _get_comp_words_by_ref "$@" cur prev words cword`
-	bashOwnWords = `    if declare -F _get_comp_words_by_ref >/dev/null; then
+	bashAsk = `    if [[ ${requestComp} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+        out=:1 # an error
+    else
+        out=$(eval "${requestComp}" 2>/dev/null)
+    fi`
+	zshAsk = `    if [[ ${requestComp} == *[\` + "`" + `\<\>\(\)\;\&\|]* ]]; then
+        return 1
+    fi
+    out=$(eval ${requestComp} 2>/dev/null)`
+	// The words are without their quotes here.
+	fishAsk = `    if string match -qr '[()<>;&|]' -- "$args[1]"
+        return
+    end
+    set -l others (string join ' ' -- (string escape -- $args[2..-1]))
+    set -l requestComp "UNIBUS_ACTIVE_HELP=0 $args[1] __complete $others $lastArg"`
+	powershellAsk = `    if ($RequestComp -match '[` + "`" + `()<>;&|{}]') {
+        return
+    }
+    Invoke-Expression -OutVariable out "$RequestComp"`
+)
+
+// bashWords is in the one place where what cobra writes for bash calls the package bash-completion, which not everybody has.
+// Without it the words are those between spaces, up to the cursor: bash itself would divide them at = and :, too. A line
+// of several commands cannot be divided so.
+const bashWords = `    if declare -F _get_comp_words_by_ref >/dev/null; then
         _get_comp_words_by_ref "$@" cur prev words cword
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
-    # What a shell would do with these is no completion's to do: the line is run to be completed.
     if [[ ${line} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
         return 1
     fi
@@ -46,7 +108,6 @@ const (
     cword=$((${#words[@]} - 1))
     cur=${words[cword]}
     prev=${words[cword-1]}`
-)
 
 // bashFiles completes files, or with -d folders, without the package, too.
 const bashFiles = `
@@ -54,28 +115,16 @@ __unibus_filedir()
 {
     if declare -F _filedir >/dev/null; then
         _filedir "$@"
-    elif [[ ${1-} == -d ]]; then
+        return
+    fi
+    compopt -o filenames 2>/dev/null # names are quoted
+    if [[ ${1-} == -d ]]; then
         mapfile -t COMPREPLY < <(compgen -d -- "${cur}")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "${cur}")
     fi
 }
 `
-
-// bashCompletion writes the script for bash.
-func bashCompletion(root *cobra.Command, w io.Writer) error {
-	var b strings.Builder
-	if err := root.GenBashCompletionV2(&b, true); err != nil {
-		return err
-	}
-	before, after, found := strings.Cut(b.String(), bashWords)
-	if !found {
-		return fmt.Errorf("what cobra writes for bash has no %q", bashWords)
-	}
-	after = strings.ReplaceAll(after, "_filedir", "__unibus_filedir")
-	_, err := io.WriteString(w, before+bashOwnWords+after+bashFiles)
-	return err
-}
 
 // newCompletion makes completion, for the shells that cobra knows.
 func newCompletion(a *app) *cobra.Command {
@@ -98,11 +147,11 @@ fpath=(~/.local/share/zsh/site-functions $fpath)`,
   unibus completion powershell | Out-String | Invoke-Expression
   unibus completion powershell >> $PROFILE`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			generate := shells[args[0]]
-			if generate == nil {
+			s, ok := shells[args[0]]
+			if !ok {
 				return hinted(usage("completion %s: bash, zsh, fish or powershell", args[0]), hintUseLine(cmd))
 			}
-			return generate(cmd.Root(), a.out)
+			return s.script(cmd.Root(), a.out)
 		},
 	}
 }

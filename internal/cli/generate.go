@@ -27,9 +27,9 @@ func Generate(completions, man, date string) error {
 		}
 	}
 	// What a shell is given by unibus completion, under the name that shells and packages look for.
-	for shell, generate := range shells {
+	for shell, s := range shells {
 		var b bytes.Buffer
-		if err := generate(root, &b); err != nil {
+		if err := s.script(root, &b); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(completions, completionFiles[shell]), b.Bytes(), 0o644); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,13 +17,18 @@ func TestShells(t *testing.T) {
 	b.must(exitDone, "admin", "room", "create", "ops.$(touch${IFS}evil)")
 	b.must(exitDone, "admin", "invite", "ops.alerts", "bob")
 	for shell, lines := range map[string][]string{
-		"bash": {"PS1='> ' exec bash --norc --noprofile", "source <(unibus completion bash)"},
-		"zsh":  {"PS1='> ' exec zsh -f", "autoload -U compinit; compinit -u -D; source <(unibus completion zsh)"},
-		"fish": {"exec fish --no-config", "function fish_prompt; echo -n '> '; end; unibus completion fish | source"},
+		"bash":                  {"PS1='> ' exec bash --norc --noprofile", "source <(unibus completion bash)"},
+		"bash with its package": {"PS1='> ' exec bash --norc --noprofile", "source " + bashPackage + "; source <(unibus completion bash)"},
+		"zsh":                   {"PS1='> ' exec zsh -f", "autoload -U compinit; compinit -u -D; source <(unibus completion zsh)"},
+		"fish":                  {"exec fish --no-config", "function fish_prompt; echo -n '> '; end; unibus completion fish | source"},
 	} {
 		t.Run(shell, func(t *testing.T) {
-			if _, err := exec.LookPath(shell); err != nil {
+			program, with, _ := strings.Cut(shell, " ")
+			if _, err := exec.LookPath(program); err != nil {
 				t.Skip(shell + " is not installed")
+			}
+			if _, err := os.Stat(bashPackage); with != "" && err != nil {
+				t.Skip("the package bash-completion is not installed")
 			}
 			p := b.sitDown(t, "admin", 100)
 			p.types(lines[0])
@@ -32,7 +38,7 @@ func TestShells(t *testing.T) {
 			}))
 			p.types(lines[1], "clear")
 			p.must(p.AwaitScreen(p.ctx, "a clear screen", func(screen string) bool { return strings.HasPrefix(screen, ">") && !strings.Contains(screen, "clear") }))
-			if shell == "bash" { // it shows what there is when it is asked twice
+			if program == "bash" { // it shows what there is when it is asked twice
 				p.completes("unibus kick ops.", "Tab", "Tab")
 			} else {
 				p.completes("unibus kick ops.", "Tab")
@@ -49,12 +55,30 @@ func TestShells(t *testing.T) {
 			p.completes("unibus sub ops.alerts --last xdg", "Tab") // as folders here begin
 			p.completes("9")
 			p.waits("--last xdg9")
+			p.presses("C-u")
+			p.runsNothing(b.path("ran"))
 			if _, err := os.Stat(b.path("evil")); err == nil {
 				t.Error("a room's subject was run")
 			}
 		})
 	}
 }
+
+// runsNothing makes sure that what a line says besides, which would make a file, is not done before it is entered.
+func (p *person) runsNothing(ran string) {
+	p.t.Helper()
+	for n, word := range []string{"$(touch ran)", `"$(touch ran)"`, "`touch ran`", "${x:-$(touch ran)}", "<(touch ran)", "(touch ran)", "'a;touch ran'", "--bus $(touch ran)"} {
+		p.completes("unibus pub "+word, "Space", "Tab")
+		p.completes(fmt.Sprint("end", n))
+		p.presses("C-u")
+		if _, err := os.Stat(ran); err == nil {
+			p.t.Fatalf("%s was run", word)
+		}
+	}
+}
+
+// bashPackage is what the package bash-completion has shells read.
+const bashPackage = "/usr/share/bash-completion/bash_completion"
 
 // completes types a text, and presses keys behind it.
 func (p *person) completes(text string, keys ...string) {
