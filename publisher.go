@@ -51,6 +51,10 @@ func (p *Publisher) Close(ctx context.Context) error { return p.s.Close(ctx) }
 // Done is closed when the publisher can send no more: it failed, or was closed.
 func (p *Publisher) Done() <-chan struct{} { return p.s.Done() }
 
+// Stored reports whether the room has stored the message that was acknowledged last: a room may begin or cease to store
+// messages while others are on their way.
+func (p *Publisher) Stored() bool { return p.s.Stored() }
+
 // Acked is how many messages the server has acknowledged so far, from the first on: after a failure, whoever goes on
 // behind the first so many leaves none out, and may repeat some.
 func (p *Publisher) Acked() uint64 { return p.s.Acked() }

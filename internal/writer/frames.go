@@ -62,7 +62,7 @@ func (p *Stream) sendFrame(flags byte) error {
 	}
 	p.mu.Lock()
 	p.out.SetMost(messagesPerFrame(&p.r.Ledger().Policy)) // the policy may have changed
-	p.busy, p.stored = false, p.seal.stored
+	p.busy = false
 	if err != nil && p.failed == nil {
 		p.failed = err // collect ends the rest, when it has the acknowledgements of what is on its way
 	}
@@ -118,6 +118,7 @@ func (p *Stream) countAcked(f *flight, err error) {
 		p.fail(err)
 		return
 	}
+	p.stored = f.stored // which may have changed since it was sealed
 	if !p.missed {
 		p.acked += uint64(f.messages)
 	}

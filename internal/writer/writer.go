@@ -66,7 +66,7 @@ type Stream struct {
 	sent      uint64 // messages in frames made so far
 	acked     uint64 // messages acknowledged, from the first on
 	missed    bool   // a frame was not acknowledged: what was after it does not count
-	stored    bool   // the room stores what was sent last
+	stored    bool   // the room has stored what was acknowledged last
 	busy      bool   // a frame is being made or sent
 	resending bool   // frames are being sent again, which those behind them wait for
 	split     bool   // a message is being sent in pieces, which nothing may come between
@@ -285,7 +285,7 @@ func (p *Stream) Close(ctx context.Context) error {
 	p.fail(ErrClosed)
 	p.mu.Unlock()
 	p.detach()
-	return p.outcome(ctx, err)
+	return outcome(ctx, p, err)
 }
 
 // gaveUp is why whoever gives up waiting for acknowledgements has none: their time is over, and then what kept the last frame
@@ -298,14 +298,11 @@ func gaveUp(err, unacked error) error {
 }
 
 // outcome ends a wait for acknowledgements; a live room has none, but a server that took everything.
-func (p *Stream) outcome(ctx context.Context, err error) error {
+func outcome(ctx context.Context, p *Stream, err error) error {
 	if err == nil {
 		err = ctx.Err()
 	}
-	p.mu.Lock()
-	stored := p.stored
-	p.mu.Unlock()
-	if err == nil && !stored {
+	if err == nil && !p.Stored() {
 		err = p.w.Conn.Flush(ctx, p.r.ID)
 	}
 	return err
@@ -325,7 +322,14 @@ func (p *Stream) Flush(ctx context.Context) error {
 	}
 	err := p.failed
 	p.mu.Unlock()
-	return p.outcome(ctx, err)
+	return outcome(ctx, p, err)
+}
+
+// Stored reports whether the room has stored what was acknowledged last; before anything was, whether it is to store it.
+func (p *Stream) Stored() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stored
 }
 
 // Usable reports whether the stream takes messages still.

@@ -50,16 +50,7 @@ func TestChat(t *testing.T) {
 	}
 	c.press("f2")
 	c.see("alice        owner")
-	c.press("f2", "f1")
-	c.see("alt+enter, ctrl+j")
-	c.see("any key ends this help")
-	c.event(tea.WindowSizeMsg{Width: 80, Height: 10})
-	c.see("down the rest")
-	c.press("up", "down", "pgdown", "pgdown")
-	c.see("promise: unibus verify.")
-	c.press("pgup", "pgup")
-	c.see("alt+enter, ctrl+j")
-	c.press("f1", "ctrl+c")
+	c.press("f2", "ctrl+c")
 	c.until("end", func(string) bool { return c.quit })
 	if r := c.end(); r.Sent != 1 || r.Unsent != 0 || r.Reading != nil {
 		t.Errorf("%+v", r)
@@ -74,6 +65,31 @@ func TestChat(t *testing.T) {
 	if want := []string{"disk full", "which one?\nand where?"}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("stored %q", got)
 	}
+}
+
+// TestHelp: all of the help can be read on a small screen, and any key that does not move it ends it.
+func TestHelp(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	c.press("f1")
+	c.see("alt+enter, ctrl+j")
+	c.see("any key ends this help")
+	c.event(tea.WindowSizeMsg{Width: 80, Height: 10})
+	c.see("down the rest")
+	c.press("up", "down", "pgdown", "pgdown")
+	c.see("promise: unibus verify.")
+	c.see("\nup back · any other key ends this help")
+	c.event(tea.WindowSizeMsg{Width: 30, Height: 10})
+	c.press("pgup", "pgup", "pgup", "pgup", "pgup")
+	c.see(" enter\n   send\n")
+	c.event(tea.WindowSizeMsg{Width: 80, Height: 10})
+	c.press("pgup", "pgup")
+	c.see("alt+enter, ctrl+j")
+	c.press("x")
+	c.see("write to ops")
+	c.end()
 }
 
 // TestOthersText: nothing that others write acts on the terminal, wherever it is shown.
@@ -354,9 +370,30 @@ func TestOwn(t *testing.T) {
 	}
 	own := unibus.Message{Room: room.ID(), Sender: c.m.self, Name: "alice", Time: time.Now(), Stream: unibus.StreamID{1}, Body: []byte("approve")}
 	c.event(arrived{[]message{{own, 7}}})
-	c.see("approve (stored)")
+	c.see("approve (sealed)") // that it was read says nothing of where it was kept
 	if mine := c.m.on.mine(); len(mine) != 0 {
 		t.Errorf("on its way are still %d", len(mine))
+	}
+	c.event(sent{room: room.ID(), number: 98, state: stored})
+	c.see("approve (stored)")
+	c.event(sent{room: room.ID(), number: 98, state: failed, err: errors.New("no answer")})
+	if screen := c.screen(); strings.Contains(screen, "NOT STORED") || strings.Contains(screen, "no answer") {
+		t.Errorf("what was read is said not to be there:\n%s", screen)
+	}
+	c.end()
+}
+
+// TestLarge: a message of one's own that is more than what is shown is there once.
+func TestLarge(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	c.m.line.set(strings.Repeat("x", maxShown) + "end")
+	c.press("enter")
+	c.see("cut off here, stored)")
+	if n := len(c.m.on.mine()); n != 0 {
+		t.Errorf("it is there %d times more", n)
 	}
 	c.end()
 }
@@ -379,7 +416,6 @@ func TestStreamChanges(t *testing.T) {
 		room, err := w.alice.Room(w.ctx, "ops")
 		w.must(err)
 		w.must(room.SetPolicy(w.ctx, func(p *unibus.PolicyChange) { p.Retain = retain }))
-		c.until("know of it", func(string) bool { return c.m.on.info.Policy.Stored() == (retain != nil) })
 	}
 	say("first", "stored")
 	set(nil)
@@ -404,16 +440,16 @@ func TestSlips(t *testing.T) {
 	w.room("b")
 	c := w.open(200)
 	c.see("write to a")
-	c.typed("/quti")
+	c.typed("/quti now")
 	c.press("enter")
-	c.see("/quti is no command")
+	c.see("/quti now is no command")
 	c.press("tab")
 	c.see("write to b")
 	if strings.Contains(c.screen(), "is no command") {
 		t.Error("it is said of another room")
 	}
 	c.press("shift+tab", "enter", "enter")
-	c.see("/quti (stored)")
+	c.see("/quti now (stored)")
 	c.event(tea.WindowSizeMsg{Width: 40, Height: 24})
 	c.press("f2")
 	c.see("too narrow for the members")

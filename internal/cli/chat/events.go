@@ -47,6 +47,7 @@ type sent struct {
 	number int             // as the model gave it
 	stream unibus.StreamID // in which it is sent; zero: none could be begun
 	state  sendState
+	live   bool  // with stored: the room stores nothing
 	err    error // with failed
 }
 

@@ -123,6 +123,9 @@ func beginning(m unibus.Message) message {
 	return out
 }
 
+// says reports whether a message has a text, as far as messages are shown.
+func (m *message) says(text string) bool { return string(m.Body) == text[:min(len(text), maxShown)] }
+
 // list is the command that finds the rooms that there are to see; nothing comes of it while it is under way already.
 func (f *feed) list() tea.Msg {
 	if f.listing.Swap(true) {

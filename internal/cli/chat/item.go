@@ -26,7 +26,7 @@ type item struct {
 	number int             // of a message of one's own that is on its way
 	stream unibus.StreamID // in which it is sent
 	state  sendState       // of a message of one's own, if this chat sent it
-	live   bool            // the room stored nothing when one wrote it
+	live   bool            // with stored: the room stores nothing
 	newDay bool            // a day begins with it
 	fresh  bool            // what came while the room was not on the screen begins with it
 

@@ -136,7 +136,7 @@ func (m *model) send() {
 		m.status = err.Error()
 		return // and what is written stays
 	}
-	m.on.write(&item{kind: own, at: time.Now(), from: m.self, name: m.on.nameOf(m.self), text: text, number: m.number, live: !m.on.info.Policy.Stored()})
+	m.on.write(&item{kind: own, at: time.Now(), from: m.self, name: m.on.nameOf(m.self), text: text, number: m.number})
 	m.on.offset = 0
 	m.line.Reset()
 }

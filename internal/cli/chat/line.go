@@ -68,7 +68,7 @@ func (l *line) write(event tea.Msg) (then tea.Cmd) {
 }
 
 // command is what looks like a command of another chat.
-var command = regexp.MustCompile(`^/[a-zA-Z]+$`)
+var command = regexp.MustCompile(`^/[a-zA-Z]+(\s|$)`)
 
 // mistyped reports whether what is written may be meant for the chat and not for the room: it is sent when it is said twice.
 func (l *line) mistyped() bool {

@@ -80,7 +80,7 @@ func (t *transcript) named(m message) bool {
 		return false
 	}
 	for _, i := range slices.Backward(t.items) {
-		if i.kind == said && i.id == "" && i.stream == m.Stream && i.text == string(m.Body) {
+		if i.kind == said && i.id == "" && i.stream == m.Stream && m.says(i.text) {
 			i.id = m.ID()
 			t.nameless--
 			return true
@@ -92,9 +92,10 @@ func (t *transcript) named(m message) bool {
 // settle takes away what was shown of a message of one's own while it was on its way.
 func (t *transcript) settle(m message, by *item) {
 	// Others that one has, or another program of one's own, may have said the same: it is this stream's first.
-	n := slices.IndexFunc(t.mine(), func(i *item) bool { return i.stream == m.Stream && i.text == string(m.Body) })
+	n := slices.IndexFunc(t.mine(), func(i *item) bool { return i.stream == m.Stream && m.says(i.text) })
 	if n >= 0 {
-		by.state, by.live = stored, t.mine()[n].live // it came back from there
+		one := t.mine()[n]
+		by.number, by.state, by.live = one.number, one.state, one.live // which may have to be said still
 		t.remove(t.unread() + n)
 	}
 }
@@ -116,10 +117,11 @@ func (t *transcript) stand(i *item) {
 // cameBack takes away a message of one's own that was read before it was known in which stream it went.
 func (t *transcript) cameBack(sent *item) {
 	at := slices.IndexFunc(t.items, func(i *item) bool {
-		return i.kind == said && i.from == sent.from && i.stream == sent.stream && i.text == sent.text && i.state == waiting
+		return i.kind == said && i.from == sent.from && i.stream == sent.stream && i.text == sent.text[:min(len(sent.text), maxShown)] && i.number == 0
 	})
 	if at >= 0 {
-		t.items[at].state, t.items[at].live, t.items[at].lines = stored, sent.live, nil
+		one := t.items[at]
+		one.number, one.state, one.live, one.lines = sent.number, sent.state, sent.live, nil
 		t.remove(slices.Index(t.items, sent))
 	}
 }
@@ -196,11 +198,17 @@ func (t *transcript) grow(entries []unibus.LogEntry) {
 	}
 }
 
-// progress takes how far a message of one's own has come; false when it was read already.
+// progress takes how far a message of one's own has come; false when it is not here any more.
 func (t *transcript) progress(e sent) bool {
-	for _, i := range t.mine() {
+	for _, i := range slices.Backward(t.items) {
 		if i.number == e.number {
-			i.state, i.lines = e.state, nil
+			i.state, i.live, i.lines = e.state, e.live, nil
+			if i.kind != own {
+				if e.state == failed { // it was read, whatever its writer knows
+					i.state = waiting
+				}
+				return e.state != failed
+			}
 			if e.stream != (unibus.StreamID{}) && e.stream != i.stream {
 				i.stream = e.stream
 				t.cameBack(i)

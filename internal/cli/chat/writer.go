@@ -78,7 +78,7 @@ func (w *roomWriter) run() {
 			continue
 		}
 		w.note(func(r *Result) { r.Sent++ })
-		w.tell(sent{room: w.room.ID(), number: l.number, stream: p.Stream(), state: stored}) // which it may have become meanwhile
+		w.tell(sent{room: w.room.ID(), number: l.number, stream: p.Stream(), state: stored, live: !p.Stored()}) // which it may have become meanwhile
 	}
 	if p != nil {
 		_ = p.Close(w.ctx) // everything is acknowledged; what is missing is only that the stream has ended
