@@ -204,6 +204,9 @@ func TestBeginsAndCeasesToStore(t *testing.T) {
 		for {
 			w.must(p.Publish([]byte(text)))
 			w.must(p.Flush(w.ctx))
+			if p.Stored() != (text != "live") {
+				t.Errorf("%q is stored: %v", text, p.Stored())
+			}
 			for waiting := true; waiting; {
 				select {
 				case got, ok := <-next:
