@@ -114,11 +114,13 @@ func (h *heads) starts(ctx context.Context, logs []crypto.ID) (open []end, err e
 			continue
 		}
 		seen[log] = true
-		e := end{log: log, head: h.known(log)}
-		open = append(open, e)
-		if e.head.Seq == 0 {
+		e := end{log: log}
+		if known := h.known(log).Seq; known > 1 { // its last entry is looked at again: a store may have lost it
+			e.head.Seq, e.guess = known-1, true
+		} else if known == 0 {
 			unknown = append(unknown, roomKey(log))
 		}
+		open = append(open, e)
 	}
 	records, err := h.rooms.at(ctx, 0, unknown...)
 	if err != nil {

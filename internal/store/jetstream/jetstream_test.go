@@ -461,12 +461,21 @@ func TestHole(t *testing.T) {
 	if err != nil || shorter.Head.Seq != bus.Head.Seq-1 {
 		t.Fatalf("%+v, %v", shorter, err)
 	}
+	if heads, err := s.Heads(t.Context(), bus.ID); err != nil || heads[0] != shorter.Head {
+		t.Errorf("what has seen it longer says that it ends at %+v, %v", heads, err)
+	}
 	if _, err := s.Differs(t.Context(), shorter); !errors.Is(err, store.ErrShort) {
 		t.Errorf("its views go further: %v", err)
 	}
 	remove(bus.Head.Seq - 2)
 	if _, err := store.Load(t.Context(), s, bus.ID); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("read past a hole: %v", err)
+	}
+	room, create := newRoom(t, bus, "r")
+	must(t, s.Append(t.Context(), create))
+	must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(s.log.prefix+entryKey(room.ID, 1))))
+	if heads, err := s.Heads(t.Context(), room.ID); err != nil || heads[0].Seq != 0 {
+		t.Errorf("a log that is gone ends at %+v, %v", heads, err)
 	}
 }
 
