@@ -264,6 +264,7 @@ func TestNews(t *testing.T) {
 		t.Errorf("it is new for ever:\n%s", screen)
 	}
 	c.event(told{"connection lost"})
+	c.event(listed{nil, unibus.ErrUnavailable})
 	c.see("── connection lost")
 	c.see("· connection lost")
 	c.until("forget it", func(screen string) bool {

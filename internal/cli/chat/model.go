@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"errors"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -132,6 +133,7 @@ func (m *model) list(e listed) tea.Cmd {
 	m.strays = nil
 	_ = m.receive(arrived{strays}) // those that stay wait for the next list
 	switch {
+	case m.on != nil && errors.Is(e.err, unibus.ErrUnavailable): // that the connection is lost is told already
 	case e.err != nil:
 		m.status = "not every room could be opened: " + e.err.Error()
 	case len(m.rooms) == 0:
