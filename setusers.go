@@ -22,8 +22,8 @@ type UserChange struct {
 // SetUsers changes what users are called, until when they may connect, also of those whose time is over, and whether they are
 // admins: names and ends of as many as one likes, 2,000 to an entry, and then roles, an entry each. What is so already is
 // left out, and where nothing is left nothing is done. ErrInvalid for a name that cannot be, ErrNotFound when one was never
-// on the list or is revoked, ErrExists when a name is taken, ErrDenied for the role of the last admin: then none of the entry
-// they were to be in is changed. A connection whose end is brought forward is dropped, and comes again.
+// on the list or is revoked, ErrExists when a name is taken, ErrDenied for an end, or the role, of the last admin whose access
+// does not end by itself: then none of the entry they were to be in is changed. A connection whose end is brought forward is dropped, and comes again.
 func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 	for _, u := range changes {
 		if u.Name == nil {
@@ -74,7 +74,29 @@ func changing(users []UserChange) mirror.Next {
 		if len(set.Users) == 0 {
 			return nil, nil
 		}
+		if err := keepsAdmin(countAdmins(s.Bus.Users), countAdmins(changed(s.Bus.Users, ending(set.Users)))); err != nil {
+			return nil, err
+		}
 		return &mirror.Proposal{Body: set}, nil
+	}
+}
+
+// ending gives users the ends that changes give them.
+func ending(changes []ledger.UserChange) func(*User) {
+	ends := map[PublicKey]time.Time{}
+	for _, c := range changes {
+		switch {
+		case c.Expires == nil:
+		case *c.Expires == 0:
+			ends[c.Key] = time.Time{}
+		default:
+			ends[c.Key] = time.UnixMilli(int64(*c.Expires))
+		}
+	}
+	return func(u *User) {
+		if end, ok := ends[u.Key]; ok {
+			u.Expires = end
+		}
 	}
 }
 
@@ -107,8 +129,13 @@ func (u *UserChange) promoting(_ context.Context, s *ledger.State) (*mirror.Prop
 	if err != nil || is.Role == u.Role {
 		return nil, err
 	}
-	if u.Role == RoleUser && leavesNone(presentAdmins(s.Bus.Users), []PublicKey{u.Key}) {
-		return nil, fmt.Errorf("%w: the last admin cannot become a user", ErrDenied)
+	as := func(other *User) {
+		if other.Key == u.Key {
+			other.Role = u.Role
+		}
+	}
+	if err := keepsAdmin(countAdmins(s.Bus.Users), countAdmins(changed(s.Bus.Users, as))); err != nil {
+		return nil, err
 	}
 	return &mirror.Proposal{Body: &ledger.UserRole{Key: u.Key, Role: u.Role}}, nil
 }

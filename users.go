@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +23,8 @@ func askAdmin(err error) error {
 	return err
 }
 
-// RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it.
+// RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it, ErrDenied for the last admin
+// whose access does not end by itself.
 func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
 	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		for _, key := range keys {
@@ -32,8 +32,8 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
 			}
 		}
-		if leavesNone(presentAdmins(s.Bus.Users), keys) {
-			return nil, errLastAdmin
+		if err := keepsAdmin(countAdmins(s.Bus.Users), countAdmins(without(s.Bus.Users, keys))); err != nil {
+			return nil, err
 		}
 		revoke := &ledger.Revoke{Keys: keys}
 		if reason != "" {
@@ -42,26 +42,6 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 		return &mirror.Proposal{Body: revoke}, nil
 	})
 	return askAdmin(err)
-}
-
-// errLastAdmin refuses what nobody could mend. The ledger counts admins whose time is over as well, since it knows no clock.
-var errLastAdmin = fmt.Errorf("%w: the last admin cannot be revoked", ErrDenied)
-
-// presentAdmins are the admins among users who may connect now.
-func presentAdmins(users iter.Seq[*User]) (admins []PublicKey) {
-	now := time.Now()
-	for u := range users {
-		if u.Role == RoleAdmin && u.ActiveAt(now) {
-			admins = append(admins, u.Key)
-		}
-	}
-	return admins
-}
-
-// leavesNone reports whether none of the admins there are would be left without some users.
-func leavesNone(admins, without []PublicKey) bool {
-	stays := func(key PublicKey) bool { return !slices.Contains(without, key) }
-	return len(admins) > 0 && !slices.ContainsFunc(admins, stays)
 }
 
 // Users lists everyone the allowlist speaks of, by name.

@@ -14,8 +14,8 @@ type UserDiff struct {
 	Rename []Renaming
 	Revoke []User // whom the list does not have
 
-	taken  map[string]User // the names on the allowlist, and whose they are
-	admins []PublicKey     // on the allowlist, who may connect
+	on    []User          // the allowlist
+	taken map[string]User // the names on it, and whose they are
 }
 
 // Renaming is a user who is to be called otherwise.
@@ -31,21 +31,13 @@ func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) 
 // who is there already only the name is compared, unless the list has none: role, end and card stay as they are. ErrInvalid
 // when a key or a name stands twice in the list, or a name cannot be.
 func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
-	var d UserDiff
-	d.taken = map[string]User{}
+	d := UserDiff{on: on, taken: map[string]User{}}
 	there := map[PublicKey]User{}
 	for _, u := range on {
 		if u.Active {
 			there[u.Key], d.taken[u.Name] = u, u
 		}
 	}
-	d.admins = presentAdmins(func(yield func(*User) bool) {
-		for i := range on {
-			if !yield(&on[i]) {
-				return
-			}
-		}
-	})
 	wanted, names := map[PublicKey]bool{}, map[string]bool{}
 	for _, u := range list {
 		is, known := there[u.Key]
@@ -84,14 +76,50 @@ func (d *UserDiff) Check() error {
 
 // plan is rounds, of a difference that can be made none.
 func (d *UserDiff) plan() ([][]Renaming, error) {
-	revoked := make([]PublicKey, len(d.Revoke))
-	for i, u := range d.Revoke {
-		revoked[i] = u.Key
-	}
-	if leavesNone(d.admins, revoked) && !slices.ContainsFunc(d.Add, func(u NewUser) bool { return u.Admin }) {
-		return nil, errLastAdmin
+	before, after := d.admins(d.Revoke)
+	added := countAdmins(func(yield func(*User) bool) {
+		for _, u := range d.Add {
+			if u.Admin && !yield(&User{Role: RoleAdmin, Active: true, Expires: u.Expires}) {
+				return
+			}
+		}
+	})
+	after.present, after.lasting = after.present+added.present, after.lasting+added.lasting
+	if err := keepsAdmin(before, after); err != nil {
+		return nil, err
 	}
 	return d.rounds()
+}
+
+// admins counts those on the allowlist as it is, and without users who are revoked.
+func (d *UserDiff) admins(revoked []User) (before, after adminCount) {
+	on := func(yield func(*User) bool) {
+		for i := range d.on {
+			if !yield(&d.on[i]) {
+				return
+			}
+		}
+	}
+	keys := make([]PublicKey, len(revoked))
+	for i, u := range revoked {
+		keys[i] = u.Key
+	}
+	return countAdmins(on), countAdmins(without(on, keys))
+}
+
+// inTurn are those to be revoked first, so that names are free, and those to be revoked when all others are added: whoever
+// does it, who could do nothing after that, and admins who have to stay until there are new ones.
+func (d *UserDiff) inTurn(by PublicKey) (first, last []PublicKey) {
+	others := slices.DeleteFunc(slices.Clone(d.Revoke), func(u User) bool { return u.Key == by })
+	stay := keepsAdmin(d.admins(others)) != nil
+	for _, u := range d.Revoke {
+		if u.Key == by || stay && u.Role == RoleAdmin {
+			last = append(last, u.Key)
+		} else {
+			first = append(first, u.Key)
+		}
+	}
+	return first, last
 }
 
 // rounds are the renamings in an order in which each name is free when its turn comes: a name that another gives up is free in
@@ -131,22 +159,16 @@ func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
 }
 
 // Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free, and last of all
-// revokes the caller, if that is to be. Its kinds of errors are those of RevokeUsers, SetUsers and AddUsers; with that of
-// Check nothing is done. What was done before stays done, and the next CompareUsers finds the rest.
+// revokes the caller, if that is to be, and admins in whose place others are added. Its kinds of errors are those of
+// RevokeUsers, SetUsers and AddUsers; with that of Check nothing is done. What was done before stays done, and the next
+// CompareUsers finds the rest.
 func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
 	rounds, err := d.plan()
 	if err != nil {
 		return err
 	}
-	var gone, self []PublicKey
-	for _, u := range d.Revoke {
-		if u.Key == c.Key() {
-			self = append(self, u.Key)
-		} else {
-			gone = append(gone, u.Key)
-		}
-	}
-	if err := revokeAll(ctx, c, gone); err != nil {
+	first, last := d.inTurn(c.Key())
+	if err := revokeAll(ctx, c, first); err != nil {
 		return err
 	}
 	for _, round := range rounds {
@@ -163,7 +185,7 @@ func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
 			return err
 		}
 	}
-	return revokeAll(ctx, c, self)
+	return revokeAll(ctx, c, last)
 }
 
 // revokeAll revokes those who are still there: another admin may be at the same.

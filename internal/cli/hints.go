@@ -147,7 +147,7 @@ const (
 	hintUserThere    = "unibus user show USER shows it; another name, role or end: unibus user set USER"
 	hintSkipExisting = "to add the others: --skip-existing"
 	hintInviteOthers = "to invite the others: --skip-existing"
-	hintKeepAdmin    = "nothing was changed; the file needs the line of an admin: unibus user ls --full shows their keys"
+	hintKeepAdmin    = "nothing was changed; the file needs the line of an admin whose access has no end, if there is one: unibus user ls --full shows their keys"
 	hintNameKept     = "who has it keeps it: another name in the file; or, of who is not in it, --prune; or, of two who are to have each other's, a third one first, with unibus user set USER --name NAME"
 	// Of stores: which one, and how it is looked after.
 	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"

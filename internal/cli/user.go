@@ -79,7 +79,7 @@ func newUserRevoke(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "revoke USER…", Aliases: []string{"rm"}, Short: "End someone's access, and list the rooms now stale", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completer{a}.users,
 		Annotations: map[string]string{annotationAsks: "whether to revoke them"},
-		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey.",
+		Long:        "Take users off the allowlist. Their connections are dropped, and no server lets them in again.\nWhat is listed are the rooms whose present key they still hold: an owner or admin of each renews\nit with unibus rekey. The last admin whose access has no end cannot be revoked.",
 		Example: `  unibus user revoke bob --reason 'left the team'
   unibus user revoke bob --yes | xargs -r unibus rekey`,
 		RunE: a.client(r.run),

@@ -1,0 +1,73 @@
+package unibus
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+)
+
+// A bus without an admin is one that nobody can mend. The ledger lets no entry take away the last admin, but it knows no
+// clock: to it whoever's time is over is an admin like others. So what is to be kept beyond its rule is decided here, from the
+// log as it is whenever an entry is made for it: an admin whose access does not end by itself, or, of a bus that has none, one
+// who may connect.
+
+// errLastAdmin refuses what nobody could mend, be it a revocation, another role or an end.
+var errLastAdmin = fmt.Errorf("%w: the last admin has to stay: the bus would be left without one, now or when access ends by itself", ErrDenied)
+
+// adminCount is how many admins there are.
+type adminCount struct {
+	present int // who may connect now
+	lasting int // of those, whose access does not end by itself
+}
+
+// countAdmins counts the admins among users.
+func countAdmins(users iter.Seq[*User]) (n adminCount) {
+	now := time.Now()
+	for u := range users {
+		if u.Role != RoleAdmin || !u.ActiveAt(now) {
+			continue
+		}
+		n.present++
+		if u.Expires.IsZero() {
+			n.lasting++
+		}
+	}
+	return n
+}
+
+// keepsAdmin is errLastAdmin for a change that takes away the last admin whose access does not end by itself; or, where every
+// admin's does already, the last who may connect now.
+func keepsAdmin(before, after adminCount) error {
+	lost := before.present > 0 && after.present == 0
+	if before.lasting > 0 {
+		lost = after.lasting == 0
+	}
+	if lost {
+		return errLastAdmin
+	}
+	return nil
+}
+
+// without are the users but for some.
+func without(users iter.Seq[*User], keys []PublicKey) iter.Seq[*User] {
+	return func(yield func(*User) bool) {
+		for u := range users {
+			if !slices.Contains(keys, u.Key) && !yield(u) {
+				return
+			}
+		}
+	}
+}
+
+// changed are the users as they are after a change of each, which is made on a copy.
+func changed(users iter.Seq[*User], change func(*User)) iter.Seq[*User] {
+	return func(yield func(*User) bool) {
+		for u := range users {
+			as := *u
+			if change(&as); !yield(&as) {
+				return
+			}
+		}
+	}
+}
