@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"time"
 
 	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/newfile"
@@ -21,7 +22,7 @@ import (
 const (
 	changesSuffix = ".changes"
 	changesSize   = 3*8 + 4 // all, those that waited, the boot, and a checksum
-	oldSize       = 8 + 4   // what an earlier build wrote: all, and a checksum
+	oldSize       = 8 + 4   // what an earlier build wrote: all, and a checksum; of none is known that it waited
 )
 
 // changeCount is how often the pins were changed.
@@ -66,7 +67,6 @@ func readCount(record []byte) (n changeCount, ok bool) {
 		return n, false
 	}
 	n.all = binary.BigEndian.Uint64(body)
-	n.waited = n.all
 	if len(record) == changesSize {
 		n.waited, n.boot = binary.BigEndian.Uint64(body[8:]), binary.BigEndian.Uint64(body[16:])
 	}
@@ -91,11 +91,17 @@ func countChanges(ctx context.Context, in querier) (n uint64, err error) {
 	return n, nil
 }
 
-// changesFile is the file beside the pins. All processes of the identity write it, each what it knows.
+// changesFile is the file beside the pins. All processes of the identity write it, one after the other.
 type changesFile struct {
-	path string
+	pins string // the path of the pins
 	boot uint64 // this one
 }
+
+// path is where the file is.
+func (c changesFile) path() string { return c.pins + changesSuffix }
+
+// relock is how often a process looks whether it may write the file, which another has for some microseconds.
+const relock = time.Millisecond
 
 // rereads is how often a record is read that looks damaged: another process may be writing it.
 const rereads = 16
@@ -109,7 +115,7 @@ func (c changesFile) least() (uint64, error) {
 // read reads the count; none when there is no file.
 func (c changesFile) read() (n changeCount, err error) {
 	for range rereads {
-		f, err := os.Open(c.path)
+		f, err := os.Open(c.path())
 		if errors.Is(err, os.ErrNotExist) {
 			return changeCount{}, nil
 		}
@@ -122,29 +128,49 @@ func (c changesFile) read() (n changeCount, err error) {
 			return n, nil
 		}
 	}
-	return changeCount{}, fmt.Errorf("%w: %s", ErrDamaged, c.path)
+	return changeCount{}, fmt.Errorf("%w: %s", ErrDamaged, c.path())
 }
 
-// write counts a change, the one of that number, unless another process has counted further.
+// write counts a change, the one of that number. One process at a time reads the count and writes the next: of two at once,
+// one would take back what the other has counted.
 func (c changesFile) write(number uint64, how durability) error {
-	before, err := c.read()
-	if err != nil {
-		return err
-	}
-	now := before.after(number, how, c.boot)
-	if now == before {
-		return nil
-	}
-	f, err := os.OpenFile(c.path, os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		return notKept(newfile.Replace(c.path, now.record()))
-	}
-	if err != nil {
+	lock := lockOf(c.pins)
+	ctx, cancel := context.WithTimeout(context.Background(), busy)
+	defer cancel()
+	if _, err := lock.TryLockContext(ctx, relock); errors.Is(err, context.DeadlineExceeded) {
+		return heldTooLong()
+	} else if err != nil {
 		return notKept(err)
 	}
-	_, err = f.Write(now.record())
-	if err == nil && how == durable {
+	f, err := c.writeLocked(number, how)
+	err = errors.Join(err, lock.Close())
+	if f == nil {
+		return notKept(err)
+	}
+	if err == nil && how == durable { // others need not wait for the disk
 		err = f.Sync()
 	}
 	return notKept(errors.Join(err, f.Close()))
+}
+
+// writeLocked is write in the one process that may. It returns the file where that was written to in place, which is not
+// synced yet.
+func (c changesFile) writeLocked(number uint64, how durability) (*os.File, error) {
+	before, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	now := before.after(number, how, c.boot)
+	if now == before {
+		return nil, nil
+	}
+	f, err := os.OpenFile(c.path(), os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, newfile.Replace(c.path(), now.record())
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(now.record())
+	return f, err
 }

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -246,11 +247,50 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// TestEarlierCount: what an earlier build has counted counts.
+// TestEarlierCount: of what an earlier build has counted, which did not say how, nothing is known to have waited for the disk:
+// what a power cut takes of it is no damage.
 func TestEarlierCount(t *testing.T) {
 	record := binary.BigEndian.AppendUint64(nil, 7)
 	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(record))
-	if n, ok := readCount(record); !ok || n.least(1) != 7 {
+	n, ok := readCount(record)
+	if !ok || n != (changeCount{all: 7}) || n.least(1) != 0 {
 		t.Errorf("%+v, %v", n, ok)
+	}
+	c := changesFile{filepath.Join(t.TempDir(), "pins.db"), 1}
+	if err := os.WriteFile(c.path(), record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []struct {
+		number uint64
+		how    durability
+		after  changeCount
+	}{{8, lax, changeCount{8, 0, 1}}, {9, durable, changeCount{9, 9, 1}}} {
+		if err := c.write(change.number, change.how); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.read(); err != nil || n != change.after {
+			t.Errorf("after change %d it is %+v, %v", change.number, n, err)
+		}
+	}
+}
+
+// TestChangesAtOnce: of two that count at once, as two processes do, neither takes back what the other has counted.
+func TestChangesAtOnce(t *testing.T) {
+	c := changesFile{filepath.Join(t.TempDir(), "pins.db"), 1}
+	for n := uint64(1); n < 400; n += 2 {
+		var errs [2]error
+		var both sync.WaitGroup
+		start := make(chan struct{})
+		for i, how := range []durability{durable, lax} {
+			both.Go(func() {
+				<-start
+				errs[i] = c.write(n+uint64(i), how)
+			})
+		}
+		close(start)
+		both.Wait()
+		if now, err := c.read(); errors.Join(err, errs[0], errs[1]) != nil || now != (changeCount{n + 1, n, 1}) {
+			t.Fatalf("after the changes %d, which waited, and %d it is %+v, %v", n, n+1, now, errors.Join(err, errs[0], errs[1]))
+		}
 	}
 }

@@ -38,9 +38,12 @@ func create(ctx context.Context, path string) error {
 	return moveTo(path, aside)
 }
 
+// lockOf is the file beside the pins that a process holds locked while it changes another one beside them.
+func lockOf(pins string) *flock.Flock { return flock.New(pins+".lock", flock.SetPermissions(0o600)) }
+
 // moveTo puts a new file where there is none, without anything of an earlier one; another process may have been quicker.
 func moveTo(path, aside string) (err error) {
-	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	lock := lockOf(path)
 	if err := lock.Lock(); err != nil {
 		return err
 	}

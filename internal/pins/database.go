@@ -63,7 +63,7 @@ func openDatabase(path string, patience time.Duration) (*database, error) {
 		return nil, err
 	}
 	file.SetMaxOpenConns(1)
-	return &database{path: path, file: file, changes: changesFile{path + changesSuffix, thisBoot()}, looked: map[string]trust{}}, nil
+	return &database{path: path, file: file, changes: changesFile{path, thisBoot()}, looked: map[string]trust{}}, nil
 }
 
 // Close closes the file.
@@ -262,9 +262,14 @@ func failure(err error) error {
 	case sqlite.IsDisk(err):
 		return fmt.Errorf("%w: %w", ErrNotKept, err)
 	case sqlite.IsBusy(err):
-		return fmt.Errorf("%w: other processes of this identity held the file for more than %v", store.ErrUnavailable, busy)
+		return heldTooLong()
 	}
 	return err
+}
+
+// heldTooLong is the error of who waited in vain for other processes.
+func heldTooLong() error {
+	return fmt.Errorf("%w: other processes of this identity held the file for more than %v", store.ErrUnavailable, busy)
 }
 
 // notKept gives errors of files their kind.
