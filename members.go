@@ -13,8 +13,8 @@ func (r *Room) Invite(ctx context.Context, role Role, keys ...PublicKey) error {
 	return r.changes.Invite(ctx, role, keys...)
 }
 
-// Kick removes members and rekeys in the same entry, so that they can read nothing from then on.
-// ErrNotFound when one is no member.
+// Kick removes members and rekeys in the same entry, so that they can read nothing from then on; and, as Rekey, those whose
+// access to the bus has ended. ErrNotFound when one is no member.
 func (r *Room) Kick(ctx context.Context, keys ...PublicKey) error {
 	return r.changes.Kick(ctx, keys...)
 }
@@ -27,8 +27,8 @@ func (r *Room) SetRole(ctx context.Context, key PublicKey, role Role) error {
 	return r.changes.SetRole(ctx, key, role)
 }
 
-// Rekey begins a new epoch for the present members, without the revoked ones where the caller may
-// remove them.
+// Rekey begins a new epoch for the present members, without those whose access to the bus has ended, where the caller may
+// remove them: Options.Notice is told of these, and whoever gets access back has to be invited again.
 func (r *Room) Rekey(ctx context.Context) error { return r.changes.Rekey(ctx) }
 
 // PolicyChange is what SetPolicy changes: the policy, and whether what is stored begins anew.

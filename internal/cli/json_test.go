@@ -360,7 +360,11 @@ func (j *jsonTest) rooms() {
 	}
 	j.one("room show", "admin", "room", "show", "ops")
 	j.list("rooms ls", exitDone, "admin", "rooms", "ls")
+	key := j.identity("dave").Key().String()
+	j.must(exitDone, "admin", "user", "revoke", "dave")
 	j.list("rekey", exitDone, "admin", "rekey", "ops", "joined")
+	j.must(exitDone, "admin", "user", "add", key, "--name", "dave")
+	j.must(exitDone, "admin", "invite", "ops", "dave")
 	j.list("members", exitDone, "admin", "members", "ops")
 }
 

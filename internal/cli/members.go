@@ -65,6 +65,27 @@ func membersOf(r *unibus.Room, keys []unibus.PublicKey) (list []memberJSON) {
 	return list
 }
 
+// endedSince are those of a room's members before who are none any more, and may not connect: a new key has left them out,
+// though nobody named them.
+func endedSince(c *unibus.Client, r *unibus.Room, before []unibus.Member) (list []memberJSON) {
+	now := time.Now()
+	others := map[unibus.PublicKey]bool{} // who is in the room, or may connect: then the new key was not what has removed them
+	for _, m := range r.Members() {
+		others[m.Key] = true
+	}
+	for _, u := range c.Users() {
+		if u.ActiveAt(now) {
+			others[u.Key] = true
+		}
+	}
+	for _, m := range before {
+		if !others[m.Key] {
+			list = append(list, memberJSON{m.Key, m.Name, m.Role})
+		}
+	}
+	return list
+}
+
 // namesOf are the names of members, one after the other.
 func namesOf(list []memberJSON) string {
 	names := make([]string, len(list))
@@ -203,12 +224,17 @@ func (k *kickCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 	if err != nil {
 		return noneOf(names, formerMember(r, err), "removed")
 	}
-	gone := membersOf(r, keys)
+	gone, before := membersOf(r, keys), r.Members()
 	if err := r.Kick(ctx, keys...); err != nil {
 		return noneOf(names, err, "removed")
 	}
 	done := newMembersJSON(r)
-	done.Removed = gone
+	done.Removed = slices.Clone(gone)
+	for _, m := range endedSince(c, r, before) {
+		if !slices.Contains(keys, m.Key) {
+			done.Removed = append(done.Removed, m)
+		}
+	}
 	k.a.notice("removed %s from %s, now at epoch %d", namesOf(gone), r.Subject(), done.Epoch)
 	return k.a.out.value(done, func() {})
 }

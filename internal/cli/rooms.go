@@ -205,6 +205,7 @@ func newRekey(a *app) *cobra.Command {
 	r := &rekeyCommand{a: a}
 	c := &cobra.Command{
 		Use: "rekey ROOM… | --stale | --all", Short: "Renew rooms' keys for the present members", ValidArgsFunction: completer{a}.rooms,
+		Long: "Begin a new epoch of rooms that you own or administrate: only present members get its key. Members whose access to\nthe bus has ended, and whom you may remove, are removed with that, and named: whoever gets it back has to be invited again.",
 		Example: `  unibus rekey ops.alerts
   unibus rekey --stale
   unibus rekey --all -o json | jq -r '.[] | "\(.subject) \(.epoch)"'`,
@@ -221,20 +222,28 @@ func newRekey(a *app) *cobra.Command {
 	return c
 }
 
-// run renews as many as it can, prints those, and fails with what kept the others from it.
+// rekeyedJSON is a room with its new key, and who was removed with it.
+type rekeyedJSON struct {
+	unibus.RoomInfo
+	Removed []memberJSON `json:"removed,omitempty"`
+}
+
+// run renews as many as it can, prints those, and fails with what kept the others from it. Whom a new key leaves out, the
+// library tells.
 func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string) error {
 	rooms, err := r.chosen(ctx, c, names)
 	if err != nil {
 		return err
 	}
 	var errs error
-	done := []unibus.RoomInfo{}
+	done := []rekeyedJSON{}
 	for _, room := range rooms {
+		before := room.Members()
 		if err := room.Rekey(ctx); err != nil {
 			errs = errors.Join(errs, err)
 			continue
 		}
-		done = append(done, room.Info())
+		done = append(done, rekeyedJSON{room.Info(), endedSince(c, room, before)})
 	}
 	return errors.Join(errs, r.a.out.value(done, func() {
 		if len(rooms) == 0 {

@@ -40,7 +40,7 @@ func newUserAdd(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "add KEY|CARD|- | --file FILE", Short: "Allow someone to connect", Args: cobra.MaximumNArgs(1),
 		Annotations: map[string]string{annotationFounds: "a bus, in an empty store"},
-		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are. Who was revoked before is in those rooms again\nfrom which nobody has kicked them since.",
+		Long:        "Put a key, or the card that whoami --card prints, on the allowlist. With - or --file many are\nadded, one KEY or CARD and optionally a NAME a line: all, or none if one is there already; with --skip-existing those\nwho are there under the same name are left as they are. Who was revoked before is in those rooms again\nfrom which nobody has kicked them since, and which got no new key since: that leaves out who has no access.",
 		Example: `  unibus user add UA… --name bob
   unibus user add --file team.txt --skip-existing`,
 		RunE: func(cmd *cobra.Command, args []string) error {

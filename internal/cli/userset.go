@@ -28,7 +28,7 @@ func newUserSet(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "set USER", Short: "Change someone's name, role or end", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.users,
 		Annotations: map[string]string{annotationAsks: "whether to take from yourself what only another admin can give back"},
-		Long:        "Change what is there of a user, also of one whose time is over: who is given a later end, or none, can\nconnect again, and is in the rooms as before. The last admin whose access has no end is given none, and stays an admin.",
+		Long:        "Change what is there of a user, also of one whose time is over: who is given a later end, or none, can\nconnect again, and is in the rooms as before, but for those that got a new key meanwhile, which leaves out who has no\naccess. The last admin whose access has no end is given none, and stays an admin.",
 		Example: `  unibus user set bob --name robert
   unibus user set bob --expires 30d
   unibus user set bob --expires never --role admin`,

@@ -76,14 +76,24 @@ func (r Changes) Freshen(ctx context.Context) (bool, error) {
 		did = true
 		return r.rekeyWithout(ctx, s, gone)
 	})
-	if did && err == nil && len(gone) > 0 {
-		names := make([]string, len(gone))
-		for i, key := range gone {
-			names[i] = r.NameOf(key)
-		}
-		r.Tell("%s has a new key, and is without %s, whose access has ended: whoever gets it back has to be invited again", r.Subject(), strings.Join(names, ", "))
+	if !did || err != nil {
+		return false, err
 	}
-	return did && err == nil, err
+	r.tellEnded(gone)
+	return true, nil
+}
+
+// tellEnded tells people whom a new key has left out, and removed, though nobody named them.
+func (r Changes) tellEnded(gone []crypto.PublicKey) {
+	if len(gone) == 0 {
+		return
+	}
+	names := make([]string, len(gone))
+	for i, key := range gone {
+		names[i] = r.NameOf(key)
+	}
+	slices.Sort(names)
+	r.Tell("%s has a new key, and is without %s, whose access has ended: whoever gets it back has to be invited again", r.Subject(), strings.Join(names, ", "))
 }
 
 // needsRekey reports whether Freshen would find something to do.
@@ -168,10 +178,11 @@ func (r Changes) mayCome(key crypto.PublicKey) error {
 	return remedy.With(fmt.Errorf("%s: %w: not on the allowlist", key, store.ErrDenied), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
 }
 
-// Kick removes members and rekeys in the same entry, so that they can read nothing from then on.
-// store.ErrNotFound when one is no member.
+// Kick removes members and rekeys in the same entry, so that they can read nothing from then on; revoked members, too, where
+// the caller's role allows. store.ErrNotFound when one is no member.
 func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
-	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	var ended []crypto.PublicKey // who is removed beside them
+	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
@@ -180,14 +191,9 @@ func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
 				return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
 			}
 		}
-		remove := &ledger.Remove{Keys: keys}
-		if _, gone := r.stale(s); len(gone) > 0 {
-			for _, key := range gone {
-				if !slices.Contains(remove.Keys, key) {
-					remove.Keys = append(slices.Clone(remove.Keys), key)
-				}
-			}
-		}
+		_, ended = r.stale(s)
+		ended = slices.DeleteFunc(ended, func(key crypto.PublicKey) bool { return slices.Contains(keys, key) })
+		remove := &ledger.Remove{Keys: slices.Concat(keys, ended)}
 		p := &mirror.Proposal{Body: remove}
 		if !s.Room.Policy.Encrypted() {
 			return p, nil
@@ -196,6 +202,10 @@ func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
 		remove.Rekey, p.Key, err = r.rekey(ctx, s, s.Room.Policy.History)
 		return p, err
 	})
+	if err == nil {
+		r.tellEnded(ended)
+	}
+	return err
 }
 
 // Leave ends the caller's own membership.
@@ -221,19 +231,24 @@ func (r Changes) SetRole(ctx context.Context, key crypto.PublicKey, role ledger.
 	})
 }
 
-// Rekey begins a new epoch for the present members, without the revoked ones where the caller may
-// remove them.
+// Rekey begins a new epoch for the present members, without those whose access to the bus has ended, where the caller may
+// remove them: these are told of.
 func (r Changes) Rekey(ctx context.Context) error {
-	return r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	var gone []crypto.PublicKey
+	err := r.change(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		if err := r.manages(s); err != nil {
 			return nil, err
 		}
 		if !s.Room.Policy.Encrypted() {
 			return nil, fmt.Errorf("%w: a room without encryption has no key", store.ErrInvalid)
 		}
-		_, gone := r.stale(s)
+		_, gone = r.stale(s)
 		return r.rekeyWithout(ctx, s, gone)
 	})
+	if err == nil {
+		r.tellEnded(gone)
+	}
+	return err
 }
 
 // PolicyChange is what a room's owner changes at once.
