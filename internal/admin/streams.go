@@ -57,7 +57,11 @@ func Streams(ctx context.Context, a Access, servers string, s store.Backend, loo
 		}
 	}
 	rooms.settings(found, m, look.check("stream settings"))
-	rooms.complete(found, m, look)
+	orphaned := remedy.LeaveStreams
+	if look.Served {
+		orphaned = remedy.RestoreOrRemove
+	}
+	rooms.complete(found, m, restoring(orphaned, s), look)
 }
 
 // streamsOf lists the rooms of a store that have streams.
@@ -117,8 +121,9 @@ func (rooms roomStreams) settings(found []foundStream, m mend, r reporter) {
 	}
 }
 
-// complete tells of rooms whose stream is not there, and in a repair makes it; or else of streams without a room.
-func (rooms roomStreams) complete(found []foundStream, m mend, look Look) {
+// complete tells of rooms whose stream is not there, and in a repair makes it; or else of streams without a room, which may
+// be all that is left of one, and of what helps with these.
+func (rooms roomStreams) complete(found []foundStream, m mend, orphaned remedy.Remedy, look Look) {
 	r := look.check("streams")
 	missing, orphans := rooms.compare(found)
 	var subjects []string
@@ -137,10 +142,8 @@ func (rooms roomStreams) complete(found []foundStream, m mend, look Look) {
 		r.pass("made for rooms without: %s", bus.Few(subjects))
 	case len(missing) > 0:
 		r.fail(help(remedy.MakeStreams), "rooms without their stream: %s", bus.Few(subjects))
-	case len(orphans) > 0 && look.Served:
-		r.warn(help(remedy.RemoveStreams), "streams without a room in this store: %s", bus.Few(orphans))
 	case len(orphans) > 0:
-		r.warn(help(remedy.LeaveStreams), "streams without a room in this store: %s", bus.Few(orphans))
+		r.warn(orphaned, "streams without a room in this store: %s; it has lost their rooms, as one restored from before they were made, or they are nobody's", bus.Few(orphans))
 	default:
 		r.pass("one for every stored room, and no other")
 	}

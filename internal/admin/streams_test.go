@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
+	unibusjs "github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -127,10 +130,45 @@ func TestStreamsOfNoRoom(t *testing.T) {
 	for _, c := range []struct {
 		look Look
 		help remedy.Kind
-	}{{onlyLook, remedy.LeaveStreams}, {repair, remedy.LeaveStreams}, {Look{Served: true}, remedy.RemoveStreams}, {Look{Served: true, Repair: true}, remedy.RemoveStreams}} {
+	}{{onlyLook, remedy.LeaveStreams}, {repair, remedy.LeaveStreams}, {Look{Served: true}, remedy.RestoreOrRemove}, {Look{Served: true, Repair: true}, remedy.RestoreOrRemove}} {
 		finds(t, fmt.Sprintf("%+v", c.look), s.examine(t, c.look), replicasWell(buckets+4), settingsWell,
 			finding{"streams", Warn, c.help, "without a room in this store: UNIBUS_other"})
 	}
+}
+
+// TestStreamsOfLostRoom: the stream of a room of which the store has nothing any more may be all that is left of it. It is to
+// be told of as that, and what helps is a backup, which brings the room back beside what is there.
+func TestStreamsOfLostRoom(t *testing.T) {
+	s := serve(t)
+	s.examine(t, repair)(func(Check) {})
+	archive := filepath.Join(t.TempDir(), "archive")
+	_, err := Backup(t.Context(), s.store, archive, time.UnixMilli(1e12), quiet)
+	must(t, err)
+	lost := s.rooms[1]
+	for _, name := range unibusjs.Buckets {
+		bucket, err := s.streams(t).Stream(t.Context(), "KV_"+name)
+		must(t, err)
+		info, err := bucket.Info(t.Context(), jetstream.WithSubjectFilter(">"))
+		must(t, err)
+		for subject := range info.State.Subjects {
+			if strings.Contains(subject, lost.ID.String()) || strings.HasSuffix(subject, ".subject."+lost.Room.Subject) {
+				must(t, bucket.Purge(t.Context(), jetstream.WithPurgeSubject(subject)))
+			}
+		}
+	}
+	var told Check
+	s.examine(t, Look{Served: true})(func(c Check) {
+		if c.Name == "streams" {
+			told = c
+		}
+	})
+	says := "without a room in this store: " + bus.StreamName(lost.ID) + "; it has lost their rooms"
+	if told.Status != Warn || told.Help != (remedy.Remedy{Kind: remedy.RestoreOrRemove, InServers: true}) || !strings.Contains(told.Detail, says) {
+		t.Errorf("%+v", told)
+	}
+	_, err = Restore(t.Context(), archive, s.URL(), s.acc, quiet)
+	must(t, err)
+	finds(t, "restored", s.examine(t, Look{Served: true}), replicasWell(buckets+3), settingsWell, streamsWell)
 }
 
 // TestStreamsUnanswered: whoever does not answer is told of, and nothing is said of streams.
@@ -174,7 +212,7 @@ func TestRepairEnds(t *testing.T) {
 		}
 		finds(t, "settings", func(report func(Check)) { rooms.settings(found, silent, reporter{"stream settings", report}) },
 			finding{"stream settings", Fail, remedy.RepairLater, silence.Error()})
-		finds(t, "missing", func(report func(Check)) { rooms.complete(nil, silent, Look{Report: report}) }, finding{"streams", Fail, 0, silence.Error()})
+		finds(t, "missing", func(report func(Check)) { rooms.complete(nil, silent, noHelp, Look{Report: report}) }, finding{"streams", Fail, 0, silence.Error()})
 		if asked != 2 {
 			t.Errorf("%v: asked %d times", silence, asked)
 		}

@@ -15,6 +15,12 @@ const (
 	hintBackToServers = "without other servers bring back a backup into a new one: unibus serve --store jetstream --data NEW --bus ID, and beside it unibus restore ARCHIVE --store nats://HOST:PORT --keys NEW/service.nk; else " + bus.Recopy
 )
 
+// What brings back rooms that a store has lost, beside what it has: messages are in the servers still.
+const (
+	hintRoomsToFile    = "bring back their rooms from a backup: unibus restore ARCHIVE --store sqlite:PATH"
+	hintRoomsToServers = "bring back their rooms from a backup: unibus restore ARCHIVE --store nats://HOST:PORT"
+)
+
 // operatorRemedies are those that have no facts.
 var operatorRemedies = map[remedy.Kind]string{
 	remedy.KeepClocks:          "keep clocks in step, as with chrony or systemd-timesyncd",
@@ -28,8 +34,6 @@ var operatorRemedies = map[remedy.Kind]string{
 	remedy.Scale:               "unibus store scale --replicas N",
 	remedy.MakeStreams:         "unibus doctor --repair, or restart unibus serve: it makes them",
 	remedy.RemakeStreams:       "servers do not change that of a stream: copy it with nats --nkey KEY stream backup and restore, with the setting corrected; KEY has what unibus store nkey prints",
-	remedy.RemoveStreams:       "look at them, and remove them: unibus store nkey >KEY, and nats --nkey KEY stream rm NAME",
-	remedy.LeaveStreams:        "leave them: if the service serves from another store, its rooms are there",
 	remedy.RestoreOrCopyAgain:  "without other servers, bring back a backup; else " + bus.Recopy,
 	remedy.Repair:              "unibus doctor --repair",
 	remedy.RepairLater:         "again when the servers answer: unibus doctor --repair",
@@ -43,9 +47,9 @@ var operatorRemedies = map[remedy.Kind]string{
 
 // hintForOperator is what helps with a bus as a whole; empty for nothing.
 func hintForOperator(r remedy.Remedy) string {
-	back := hintBackToFile
+	back, rooms := hintBackToFile, hintRoomsToFile
 	if r.InServers {
-		back = hintBackToServers
+		back, rooms = hintBackToServers, hintRoomsToServers
 	}
 	switch r.Kind {
 	case remedy.AddOwner:
@@ -58,6 +62,10 @@ func hintForOperator(r remedy.Remedy) string {
 		return back + "; what is damaged is not repaired"
 	case remedy.RestoreOrAccept:
 		return back + "; or take what is there for all there is: unibus doctor --repair"
+	case remedy.RestoreOrRemove:
+		return rooms + "; only those that no backup has a room of, and nobody misses, are to be removed: unibus store nkey >KEY, and nats --nkey KEY stream rm NAME"
+	case remedy.LeaveStreams:
+		return "leave them: if the service serves from another store, their rooms are there; else " + rooms
 	case remedy.RestoreStreams:
 		return "restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data " + r.Path
 	}

@@ -21,11 +21,15 @@ func TestOperatorRemedies(t *testing.T) {
 		{}:                          "",
 		{Kind: remedy.Repair}:       "unibus doctor --repair",
 		{Kind: remedy.RestoreStore}: file,
-		{Kind: remedy.RestoreStore, InServers: true}:          servers,
-		{Kind: remedy.RestoreDamaged}:                         file + "; what is damaged is not repaired",
-		{Kind: remedy.RestoreDamaged, InServers: true}:        servers + "; what is damaged is not repaired",
-		{Kind: remedy.RestoreOrAccept}:                        file + "; or take what is there for all there is: unibus doctor --repair",
-		{Kind: remedy.RestoreOrAccept, InServers: true}:       servers + "; or take what is there for all there is: unibus doctor --repair",
+		{Kind: remedy.RestoreStore, InServers: true}:    servers,
+		{Kind: remedy.RestoreDamaged}:                   file + "; what is damaged is not repaired",
+		{Kind: remedy.RestoreDamaged, InServers: true}:  servers + "; what is damaged is not repaired",
+		{Kind: remedy.RestoreOrAccept}:                  file + "; or take what is there for all there is: unibus doctor --repair",
+		{Kind: remedy.RestoreOrAccept, InServers: true}: servers + "; or take what is there for all there is: unibus doctor --repair",
+		{Kind: remedy.RestoreOrRemove}: "bring back their rooms from a backup: unibus restore ARCHIVE --store sqlite:PATH" +
+			"; only those that no backup has a room of, and nobody misses, are to be removed: unibus store nkey >KEY, and nats --nkey KEY stream rm NAME",
+		{Kind: remedy.LeaveStreams, InServers: true}: "leave them: if the service serves from another store, their rooms are there; " +
+			"else bring back their rooms from a backup: unibus restore ARCHIVE --store nats://HOST:PORT",
 		{Kind: remedy.RestoreStreams, Path: "/data/of/serve"}: "restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data /data/of/serve",
 	} {
 		if got := hintRemedy(r); got != want {

@@ -68,8 +68,8 @@ const (
 	Scale               // streams are kept on different numbers of servers
 	MakeStreams         // rooms have none
 	RemakeStreams       // a stream has a setting that servers do not change
-	RemoveStreams       // of no room that the service has
-	LeaveStreams        // of no room in this store, which may not be the service's
+	RestoreOrRemove     // InServers: streams are of no room that the service has, or has any more
+	LeaveStreams        // InServers: streams are of no room in this store, which may not be the service's
 	RestoreStreams      // Path: those of a service that went back; or they are accepted
 	RestoreOrCopyAgain  // a server's files lack something, which other servers, if there are any, may hold
 	Repair              // what can be written anew
