@@ -239,6 +239,11 @@ func TestPowerCut(t *testing.T) {
 	if err := again(p.db.changes.boot+1, before, after); err != nil {
 		t.Errorf("after another start of the machine: %v", err)
 	}
+	earlier := pinned{changesSuffix: binary.BigEndian.AppendUint64(nil, binary.BigEndian.Uint64(after[changesSuffix]))}
+	earlier[changesSuffix] = binary.BigEndian.AppendUint32(earlier[changesSuffix], crc32.ChecksumIEEE(earlier[changesSuffix]))
+	if err := again(p.db.changes.boot+1, before, earlier); err != nil {
+		t.Errorf("after another start of the machine, as an earlier build had counted: %v", err)
+	}
 	if err := p.Settings.Set(ctx, "name", "another"); err != nil {
 		t.Fatal(err)
 	}
