@@ -3,7 +3,6 @@ package unibus
 import (
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 )
 
@@ -51,9 +50,13 @@ func keepsAdmin(before, after adminCount) error {
 
 // without are the users but for some.
 func without(users iter.Seq[*User], keys []PublicKey) iter.Seq[*User] {
+	gone := make(map[PublicKey]bool, len(keys)) // there may be thousands
+	for _, key := range keys {
+		gone[key] = true
+	}
 	return func(yield func(*User) bool) {
 		for u := range users {
-			if !slices.Contains(keys, u.Key) && !yield(u) {
+			if !gone[u.Key] && !yield(u) {
 				return
 			}
 		}

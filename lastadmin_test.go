@@ -36,17 +36,6 @@ func (s *straight) admin(name string, in time.Duration) *unibus.Identity {
 	return id
 }
 
-// lasting is how many admins there are whose access does not end by itself.
-func (s *straight) lasting() (n int) {
-	s.Helper()
-	for _, u := range s.alice.Users() {
-		if u.Role == unibus.RoleAdmin && u.Active && u.Expires.IsZero() {
-			n++
-		}
-	}
-	return n
-}
-
 // offer writes ends to the store as of alice, and asks no client whether it would.
 func (s *straight) offer(changes ...unibus.UserChange) {
 	s.Helper()
