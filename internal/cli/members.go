@@ -67,21 +67,19 @@ func membersOf(r *unibus.Room, keys []unibus.PublicKey) (list []memberJSON) {
 
 // endedSince are those of a room's members before who are none any more, and may not connect: a new key has left them out,
 // though nobody named them.
-func endedSince(c *unibus.Client, r *unibus.Room, before []unibus.Member) (list []memberJSON) {
-	now := time.Now()
-	others := map[unibus.PublicKey]bool{} // who is in the room, or may connect: then the new key was not what has removed them
+func endedSince(ctx context.Context, c *unibus.Client, r *unibus.Room, before []unibus.Member) (list []memberJSON) {
+	in := map[unibus.PublicKey]bool{}
 	for _, m := range r.Members() {
-		others[m.Key] = true
-	}
-	for _, u := range c.Users() {
-		if u.ActiveAt(now) {
-			others[u.Key] = true
-		}
+		in[m.Key] = true
 	}
 	for _, m := range before {
-		if !others[m.Key] {
-			list = append(list, memberJSON{m.Key, m.Name, m.Role})
+		if in[m.Key] {
+			continue
 		}
+		if u, err := c.User(ctx, m.Key.String()); err == nil && u.ActiveAt(time.Now()) {
+			continue // it has left, or somebody has kicked it meanwhile
+		}
+		list = append(list, memberJSON{m.Key, m.Name, m.Role})
 	}
 	return list
 }
@@ -224,13 +222,13 @@ func (k *kickCommand) run(ctx context.Context, c *unibus.Client, r *unibus.Room,
 	if err != nil {
 		return noneOf(names, formerMember(r, err), "removed")
 	}
-	gone, before := membersOf(r, keys), r.Members()
+	before, gone := r.Members(), membersOf(r, keys)
 	if err := r.Kick(ctx, keys...); err != nil {
 		return noneOf(names, err, "removed")
 	}
 	done := newMembersJSON(r)
 	done.Removed = slices.Clone(gone)
-	for _, m := range endedSince(c, r, before) {
+	for _, m := range endedSince(ctx, c, r, before) {
 		if !slices.Contains(keys, m.Key) {
 			done.Removed = append(done.Removed, m)
 		}

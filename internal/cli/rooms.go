@@ -243,7 +243,7 @@ func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string
 			errs = errors.Join(errs, err)
 			continue
 		}
-		done = append(done, rekeyedJSON{room.Info(), endedSince(c, room, before)})
+		done = append(done, rekeyedJSON{room.Info(), endedSince(ctx, c, room, before)})
 	}
 	return errors.Join(errs, r.a.out.value(done, func() {
 		if len(rooms) == 0 {
