@@ -154,8 +154,8 @@ func TestMembers(t *testing.T) {
 	}
 	listed("alice:owner:true bob:member:true carol:member:true")
 	s.fails(r.Invite(s.ctx, unibus.RoleMember, bob.Key()), unibus.ErrExists, "in the room already", remedy.None)
-	s.fails(his.Kick(s.ctx, carol.Key()), unibus.ErrDenied, "only an owner or admin", remedy.None)
-	s.fails(his.SetPolicy(s.ctx, func(*unibus.PolicyChange) {}), unibus.ErrDenied, "only an owner", remedy.None)
+	s.fails(his.Kick(s.ctx, carol.Key()), unibus.ErrDenied, "only an owner or admin", remedy.AskOwner)
+	s.fails(his.SetPolicy(s.ctx, func(*unibus.PolicyChange) {}), unibus.ErrDenied, "only an owner", remedy.AskOwner)
 	s.must(r.SetRole(s.ctx, carol.Key(), unibus.RoleAdmin))
 	listed("alice:owner:true carol:admin:true bob:member:true")
 	s.fails(r.SetRole(s.ctx, s.add("dave").Key(), unibus.RoleAdmin), unibus.ErrNotFound, "", remedy.None)

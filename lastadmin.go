@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"iter"
 	"time"
+
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // A bus without an admin is one that nobody can mend. The ledger lets no entry take away the last admin, but it knows no
@@ -43,7 +45,7 @@ func keepsAdmin(before, after adminCount) error {
 		lost = after.lasting == 0
 	}
 	if lost {
-		return errLastAdmin
+		return remedy.With(errLastAdmin, remedy.Remedy{Kind: remedy.NameAdmin})
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func TestSetUsers(t *testing.T) {
 	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("")}), unibus.ErrInvalid, "name", remedy.None)
 	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: carol, Name: name("carla")}, unibus.UserChange{Key: stranger.Key(), Expires: &end}), unibus.ErrNotFound, "not on the allowlist", remedy.None)
 	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: stranger.Key(), Role: unibus.RoleAdmin}), unibus.ErrNotFound, "not on the allowlist", remedy.None)
-	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: s.alice.Key(), Role: unibus.RoleUser}), unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: s.alice.Key(), Role: unibus.RoleUser}), unibus.ErrDenied, "the last admin", remedy.NameAdmin)
 	if u, err := s.alice.User(s.ctx, carol.String()); err != nil || u.Name != "carol" {
 		t.Errorf("of a change that was refused carol is %+v, %v", u, err)
 	}
@@ -117,7 +117,7 @@ func TestSyncKeepsAdmin(t *testing.T) {
 	_, late := s.user("late")
 	headless, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{late})
 	s.must(err)
-	s.fails(headless.Apply(s.ctx, s.alice), unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(headless.Apply(s.ctx, s.alice), unibus.ErrDenied, "the last admin", remedy.NameAdmin)
 	if _, err := s.alice.User(s.ctx, late.Key.String()); !errors.Is(err, unibus.ErrNotFound) {
 		t.Errorf("somebody was added: %v", err)
 	}
@@ -127,9 +127,9 @@ func TestSyncKeepsAdmin(t *testing.T) {
 	s.must(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: over, Role: unibus.RoleAdmin}, unibus.UserChange{Key: over, Expires: &past}))
 	headless, err = unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: over, Name: "over"}, late})
 	s.must(err)
-	s.fails(headless.Apply(s.ctx, s.alice), unibus.ErrDenied, "the last admin", remedy.None)
-	s.fails(s.alice.RevokeUsers(s.ctx, "", s.alice.Key()), unibus.ErrDenied, "the last admin", remedy.None)
-	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: s.alice.Key(), Role: unibus.RoleUser}), unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(headless.Apply(s.ctx, s.alice), unibus.ErrDenied, "the last admin", remedy.NameAdmin)
+	s.fails(s.alice.RevokeUsers(s.ctx, "", s.alice.Key()), unibus.ErrDenied, "the last admin", remedy.NameAdmin)
+	s.fails(s.alice.SetUsers(s.ctx, unibus.UserChange{Key: s.alice.Key(), Role: unibus.RoleUser}), unibus.ErrDenied, "the last admin", remedy.NameAdmin)
 	late.Admin = true
 	headed, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: over, Name: "over"}, late})
 	s.must(err)

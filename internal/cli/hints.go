@@ -16,6 +16,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
@@ -145,6 +146,7 @@ const (
 	hintName         = "give another one: --name NAME"
 	hintWhoIsAdmin   = "unibus user ls shows who is an admin"
 	hintUserThere    = "unibus user show USER shows it; another name, role or end: unibus user set USER"
+	hintOtherSubject = "a subject stays taken, also that of a room that is archived: unibus room create OTHER"
 	hintSkipExisting = "to add the others: --skip-existing"
 	hintInviteOthers = "to invite the others: --skip-existing"
 	hintKeepAdmin    = "nothing was changed; the file needs the line of an admin whose access has no end, if there is one: unibus user ls --full shows their keys"
@@ -285,6 +287,40 @@ func (f *findings) hint() string {
 	}
 	return fmt.Sprintf("ask whoever runs the bus what was lost or restored; if it was meant, an owner says so for everyone: %s%s; or you for yourself: %s%s",
 		strings.Join(anew, "; "), more, strings.Join(accept, "; "), more)
+}
+
+// hintYes is a command line with the answer to what it asks, before what comes after --. One with a password in it is not
+// repeated.
+func hintYes(words []string) string {
+	end := slices.Index(words, "--")
+	if end < 0 {
+		end = len(words)
+	}
+	line := []string{"unibus"}
+	for _, word := range slices.Insert(slices.Clone(words), end, "--yes") {
+		if redact.Text(word) != word {
+			return "the same with --yes"
+		}
+		flag := strings.TrimLeft(word, "-") // a shell makes nothing of dashes, nor of a = within a word
+		if word != "--" && !inert.MatchString(strings.Replace(flag, "=", "", 1)) {
+			word = shellQuoted(word)
+		}
+		line = append(line, word)
+	}
+	return strings.Join(line, " ")
+}
+
+// hintOwners is where it is seen who may do what the caller may not.
+func hintOwners(room string) string {
+	return fmt.Sprintf("its owners and admins are shown by unibus members %s", shellQuoted(room))
+}
+
+// hintShowRoom is for a subject that is that of a room of the caller's.
+func hintShowRoom(subject string) string { return "unibus room show " + shellQuoted(subject) }
+
+// hintInRoom is for someone who is invited and is in the room.
+func hintInRoom(room, user string) string {
+	return fmt.Sprintf("to give them another role: unibus role %s %s ROLE; to pass over who is in it: --skip-existing", shellQuoted(room), shellQuoted(user))
 }
 
 // shellQuoted is a word as a shell takes it for what it is.

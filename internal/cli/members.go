@@ -173,7 +173,7 @@ func formerMember(r *unibus.Room, err error) error {
 // alreadyIn is the ErrExists of an invitation of some who are in the room.
 func (i *inviteCommand) alreadyIn(r *unibus.Room, there []memberJSON, of int) error {
 	if of == 1 {
-		return fmt.Errorf("%s: %w: in the room already, as %s", there[0].Name, unibus.ErrExists, there[0].Role)
+		return hinted(fmt.Errorf("%s: %w: in the room already, as %s", there[0].Name, unibus.ErrExists, there[0].Role), hintInRoom(r.Subject(), there[0].Name))
 	}
 	for _, m := range there {
 		i.a.err.print("unibus: %s: in %s already, as %s\n", m.Name, r.Subject(), m.Role)

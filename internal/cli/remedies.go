@@ -28,6 +28,8 @@ var remedies = map[remedy.Kind]string{
 	remedy.ChooseBus:        "choose one: unibus bus use NAME; or for one command: --bus NAME",
 	remedy.JoinAnew:         "a client believes what it verified first; who wants the other history joins with a state directory of its own: --state DIR",
 	remedy.ReadFewer:        "read fewer rooms at once",
+	remedy.NameAdmin:        "make another one an admin first: unibus user set USER --role admin",
+	remedy.MakeOther:        "it is archived for good; for what is to come make another one: unibus room create OTHER",
 }
 
 // hintAskRestored is what comes before a person takes a log for what it is: nothing but a person can tell.
@@ -59,6 +61,10 @@ func hintRemedy(r remedy.Remedy) string {
 		return "an owner or admin renews it: unibus rekey " + r.Room
 	case remedy.HandOutKey:
 		return "an owner or admin hands out a new one: unibus rekey " + r.Room
+	case remedy.AskOwner:
+		return hintOwners(r.Room)
+	case remedy.NameOwner:
+		return fmt.Sprintf("make another member an owner first: unibus role %[1]s USER owner; or end the room: unibus room archive %[1]s", shellQuoted(r.Room))
 	case remedy.HandOutOrMend:
 		return fmt.Sprintf("an owner or admin hands out a new key: unibus rekey %s; a damaged disk: unibus doctor", r.Room)
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -58,11 +59,23 @@ func newRoomCreate(a *app) *cobra.Command {
 // run makes the room and prints its id. ErrExists when the subject is taken.
 func (r *roomCreateCommand) run(ctx context.Context, c *unibus.Client, args []string) error {
 	room, err := c.CreateRoom(ctx, args[0], r.policy())
+	if errors.Is(err, unibus.ErrExists) {
+		return taken(ctx, c, args[0], err)
+	}
 	if err != nil {
 		return err
 	}
 	r.tellRekey(&r.a.console)
 	return r.a.out.value(room.Info(), func() { fmt.Fprintln(r.a.out, room.ID()) })
+}
+
+// taken adds what helps with a subject that is taken: another one, or the room that has it, if the caller is in that.
+func taken(ctx context.Context, c *unibus.Client, subject string, err error) error {
+	r, rerr := c.Room(ctx, subject)
+	if rerr != nil || r.Subject() != subject || r.Info().Role == "" || r.Info().Archived {
+		return hinted(err, hintOtherSubject)
+	}
+	return hinted(err, hintShowRoom(subject))
 }
 
 // roomSetCommand is room set and its flags.
@@ -132,6 +145,9 @@ func (s *roomSetCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Ro
 
 // confirmLoss asks before anything is removed that the room has stored: all of it, or what is beyond narrower limits.
 func (s *roomSetCommand) confirmLoss(ctx context.Context, r *unibus.Room) error {
+	if r.Info().Role != unibus.RoleOwner { // it would be refused however it was answered
+		return notOwner(r, "changes the policy")
+	}
 	before := r.Info().Policy
 	after := before
 	s.change(&after, s.a.cmd.Flags().Changed)
@@ -153,6 +169,11 @@ func (s *roomSetCommand) confirmLoss(ctx context.Context, r *unibus.Room) error 
 		}
 	}
 	return s.a.confirm("remove what " + r.Subject() + " has stored beyond that")
+}
+
+// notOwner is the ErrDenied of what only an owner does.
+func notOwner(r *unibus.Room, does string) error {
+	return hinted(fmt.Errorf("room %s: %w: only an owner %s", r.Subject(), unibus.ErrDenied, does), hintOwners(r.Subject()))
 }
 
 // narrower reports whether a limit is below the one before; 0 is none.
@@ -281,6 +302,9 @@ func newRoomArchive(a *app) *cobra.Command {
 
 // run ends a room, after asking: there is no way back.
 func (e *roomArchiveCommand) run(ctx context.Context, _ *unibus.Client, r *unibus.Room, _ []string) error {
+	if r.Info().Role != unibus.RoleOwner { // it would be refused however it was answered
+		return notOwner(r, "archives the room")
+	}
 	if err := e.a.confirm("archive " + r.Subject() + " for good"); err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ func Main(args []string, in, out, errOut *os.File) int {
 // run runs the command line until it is done or the context ends, which counts as an interruption.
 func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	a := newApp(in, out, errOut)
+	a.words = args
 	root := newRoot(a)
 	root.SetArgs(joinBusFlag(root, args))
 	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) { // which takes a look at each command and flag

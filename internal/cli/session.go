@@ -22,6 +22,7 @@ import (
 type session struct {
 	console
 	cmd        *cobra.Command // the command that runs
+	words      []string       // the command line, without the name of the program
 	acceptHash string         // of a log that a person takes for what it is (verify --accept)
 	lineEnded  bool           // by endLine
 }
@@ -39,7 +40,7 @@ func (s *session) confirm(question string) error {
 		return nil
 	}
 	if !s.interactive() {
-		return usage("%s: without a terminal this needs --yes", question)
+		return hinted(usage("%s: without a terminal this needs --yes", question), hintYes(s.words))
 	}
 	s.err.print("%s? [y/N] ", question)
 	answer := make(chan string, 1)

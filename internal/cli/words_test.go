@@ -176,14 +176,24 @@ func (w *wordsTest) members() {
 	w.says(exitDenied, "bob", "user add "+strings.TrimSpace(w.must(exitDone, "admin", "whoami")), "only an admin")
 	w.says(exitDone, "admin", "user ls", "NAME", "alice", "bob", "active")
 	w.says(exitDone, "admin", "user show bob", "name", "added", "alice (U")
-	w.says(exitUsage, "admin", "user revoke alice", "which is yourself: without a terminal this needs --yes")
+	w.says(exitUsage, "admin", "user revoke alice", "which is yourself: without a terminal this needs --yes", "hint: unibus user revoke alice --yes\n")
+	w.says(exitUsage, "admin", "user set alice --role user", "a plain user: without a terminal", "hint: unibus user set alice --role user --yes\n")
+	w.says(exitUsage, "admin", "user set alice --expires=30d -q", "hint: unibus user set alice --expires=30d -q --yes\n")
+	w.says(exitUsage, "admin", "user sync --prune --file "+w.write("alone", strings.TrimSpace(w.must(exitDone, "admin", "whoami"))+" alice\n"), "hint: unibus user sync --prune --file ", "/alone --yes\n")
+	w.says(exitUsage, "admin", "forget "+os.Getenv("UNIBUS_SERVER"), "hint: unibus forget "+os.Getenv("UNIBUS_SERVER")+" --yes\n")
+	w.says(exitUsage, "admin", "bus rm local", "hint: unibus bus rm local --yes\n")
+	for _, called := range []string{"user revoke alice --yes", "user set alice --role user --yes"} {
+		w.says(exitDenied, "admin", called, "the last admin cannot", "unibus user set USER --role admin\n")
+	}
 }
 
 // rooms are made, changed and left.
 func (w *wordsTest) rooms() {
 	w.says(exitDone, "admin", "room create ops --rekey-after 10m", "its key is renewed after 10 messages")
 	w.says(exitDone, "admin", "invite ops bob carol --role reader", "invited bob, carol to ops as reader")
-	w.says(exitConflict, "admin", "invite ops bob", "in the room already")
+	w.says(exitConflict, "admin", "invite ops bob", "in the room already", "unibus role ops bob ROLE; ", "--skip-existing\n")
+	w.says(exitConflict, "admin", "room create ops", "already exists", "hint: unibus room show ops\n")
+	w.says(exitConflict, "bob", "room create ops", "hint: unibus room show ops\n")
 	w.says(exitDone, "admin", "role ops bob member", "bob is now member of ops")
 	w.says(exitDone, "admin", "room show ops", "subject", "created", " by alice")
 	w.says(exitDone, "admin", "rooms ls", "ROOM", "ops", "owner")
@@ -192,14 +202,33 @@ func (w *wordsTest) rooms() {
 	w.says(exitDone, "admin", "rooms ls --all", "ops")
 	w.says(exitDone, "admin", "rooms ls --member carol", "ops", "reader")
 	w.says(exitUsage, "admin", "room set ops", "name what is to change")
-	w.says(exitUsage, "admin", "room set ops --retain none", "remove what ops has stored: without a terminal this needs --yes")
+	w.says(exitUsage, "admin", "room set ops --retain none", "remove what ops has stored: without a terminal this needs --yes", "hint: unibus room set ops --retain none --yes\n")
+	w.says(exitUsage, "admin", "room set --retain none -- ops", "hint: unibus room set --retain none --yes -- ops\n")
 	w.says(exitDone, "admin", "room set ops --pad", "sizes padded")
 	w.says(exitDone, "admin", "room set ops --anew", "ops begins anew")
-	w.says(exitUsage, "admin", "room archive ops", "needs --yes")
+	w.says(exitUsage, "admin", "room archive ops", "needs --yes", "hint: unibus room archive ops --yes\n")
+	w.refusals()
 	w.says(exitDone, "admin", "log ops", "SEQ", "create", "invite")
 	w.says(exitDone, "admin", "rekey --all", "ops epoch 2")
 	w.says(exitDone, "admin", "room create live --retain none")
 	w.says(exitDone, "admin", "sub live --all --end", "live stores nothing")
+}
+
+// refusals are what a room's rules forbid: the hint leads to who may, or to what has to come before.
+func (w *wordsTest) refusals() {
+	for _, called := range []string{"leave ops", "kick ops alice", "role ops alice member"} {
+		w.says(exitDenied, "admin", called, "not allowed: the last owner", "unibus role ops USER owner; ")
+	}
+	for _, called := range []string{"kick ops carol", "role ops carol member", "rekey ops", "room set ops --pad", "room set ops --retain 1s", "room set ops --retain none", "room archive ops"} {
+		w.says(exitDenied, "bob", called, "room ops: not allowed: ", "only an owner", "unibus members ops\n")
+	}
+	w.must(exitDone, "admin", "room", "create", "ended")
+	w.must(exitDone, "admin", "room", "archive", "ended", "--yes")
+	for _, called := range []string{"pub ended x", "invite ended bob", "leave ended", "rekey ended"} {
+		w.says(exitDenied, "admin", called, "archived", "unibus room create OTHER\n")
+	}
+	w.says(exitConflict, "admin", "room create ended", "unibus room create OTHER\n")
+	w.says(exitConflict, "carol", "room create ended", "unibus room create OTHER\n") // of others' rooms no more is told
 }
 
 // messages are published, read and checked.

@@ -54,6 +54,10 @@ const (
 	ChooseBus             // one of several, none of which is in use
 	JoinAnew              // the history is another's, which this state directory has not verified
 	ReadFewer             // rooms at once
+	AskOwner              // Room: its owners and admins may do it, or its owners alone
+	NameOwner             // Room: the last owner cannot stop being one
+	NameAdmin             // the last admin of the bus cannot stop being one
+	MakeOther             // Room: it is archived for good
 
 	// Of a bus as a whole, for who runs it.
 

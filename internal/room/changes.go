@@ -31,18 +31,52 @@ func (r Changes) change(ctx context.Context, next mirror.Next) error {
 	if err := r.Log.Append(ctx, next); errors.Is(err, mirror.ErrRolledBack) { // which names the room
 		return err
 	} else if err != nil {
-		return fmt.Errorf("room %s: %w", r.Subject(), err)
+		return r.helped(fmt.Errorf("room %s: %w", r.Subject(), err))
 	}
 	return nil
+}
+
+// helped adds to a refusal what would help.
+func (r Changes) helped(err error) error {
+	switch {
+	case !errors.Is(err, store.ErrDenied) || remedy.Of(err).Kind != remedy.None:
+		return err
+	case r.Ledger().Archived != 0:
+		return remedy.With(err, r.Remedy(remedy.MakeOther))
+	case errors.Is(err, ledger.ErrNotAllowed):
+		return remedy.With(err, r.Remedy(remedy.AskOwner))
+	}
+	return err
+}
+
+// keepsOwner refuses what would leave a room without an owner, if it is an owner who asks: others may not do it anyway.
+func (r Changes) keepsOwner(s *ledger.State, refusal string, without ...crypto.PublicKey) error {
+	if s.Room.Role(r.Key()) != ledger.RoleOwner || s.Room.Archived != 0 {
+		return nil
+	}
+	ends := false
+	for key, role := range s.Room.Members() {
+		gone := slices.Contains(without, key)
+		if role == ledger.RoleOwner && !gone {
+			return nil
+		}
+		ends = ends || role == ledger.RoleOwner && gone
+	}
+	if !ends {
+		return nil
+	}
+	return remedy.With(fmt.Errorf("%w: the last owner %s", store.ErrDenied, refusal), r.Remedy(remedy.NameOwner))
 }
 
 // manages refuses what only an owner or admin may do, before keys are made for it.
 func (r Changes) manages(s *ledger.State) error {
 	if role := s.Room.Role(r.Key()); !role.Manages() {
+		help := r.Remedy(remedy.AskOwner)
 		if role == "" {
 			role = "not a member"
+			help.Kind, help.User = remedy.LetIn, r.NameOf(r.Key())
 		}
-		return fmt.Errorf("%w: only an owner or admin may, and you are %s", store.ErrDenied, article(role))
+		return remedy.With(fmt.Errorf("%w: only an owner or admin may, and you are %s", store.ErrDenied, article(role)), help)
 	}
 	return nil
 }
@@ -191,6 +225,9 @@ func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
 				return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
 			}
 		}
+		if err := r.keepsOwner(s, "cannot be removed", keys...); err != nil {
+			return nil, err
+		}
 		_, ended = r.stale(s)
 		ended = slices.DeleteFunc(ended, func(key crypto.PublicKey) bool { return slices.Contains(keys, key) })
 		remove := &ledger.Remove{Keys: slices.Concat(keys, ended)}
@@ -214,6 +251,9 @@ func (r Changes) Leave(ctx context.Context) error {
 		if s.Room.Role(r.Key()) == "" {
 			return nil, fmt.Errorf("%w: you are not a member", store.ErrNotFound)
 		}
+		if err := r.keepsOwner(s, "cannot leave", r.Key()); err != nil {
+			return nil, err
+		}
 		return &mirror.Proposal{Body: &ledger.Leave{}}, nil
 	})
 }
@@ -226,6 +266,9 @@ func (r Changes) SetRole(ctx context.Context, key crypto.PublicKey, role ledger.
 			return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
 		case role:
 			return nil, nil
+		}
+		if err := r.keepsOwner(s, "must stay one", key); err != nil {
+			return nil, err
 		}
 		return &mirror.Proposal{Body: &ledger.MemberRole{Key: key, Role: role}}, nil
 	})
@@ -267,7 +310,7 @@ func (r Changes) SetPolicy(ctx context.Context, edit func(p *PolicyChange)) erro
 		set := &ledger.SetPolicy{Policy: p.Policy, Anew: p.Anew}
 		proposal := &mirror.Proposal{Body: set}
 		if s.Room.Role(r.Key()) != ledger.RoleOwner {
-			return nil, fmt.Errorf("%w: only an owner changes the policy", store.ErrDenied)
+			return nil, remedy.With(fmt.Errorf("%w: only an owner changes the policy", store.ErrDenied), r.Remedy(remedy.AskOwner))
 		}
 		if p.Encrypted() && p.History != s.Room.Policy.History {
 			var err error

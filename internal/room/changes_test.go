@@ -22,8 +22,8 @@ func TestWhoMayChange(t *testing.T) {
 		"kick":   func(c room.Changes) error { return c.Kick(o.Ctx, o.carol.Key()) },
 		"rekey":  func(c room.Changes) error { return c.Rekey(o.Ctx) },
 	} {
-		refused(t, change(changes(o.member)), store.ErrDenied, remedy.None, "you are a member")
-		refused(t, change(changes(o.reader)), store.ErrDenied, remedy.None, "you are a reader")
+		refused(t, change(changes(o.member)), store.ErrDenied, remedy.AskOwner, "you are a member")
+		refused(t, change(changes(o.reader)), store.ErrDenied, remedy.AskOwner, "you are a reader")
 		if head := o.member.State().Head.Seq; head != 3 {
 			t.Errorf("%s left the log at entry %d", name, head)
 		}
@@ -33,12 +33,19 @@ func TestWhoMayChange(t *testing.T) {
 		"the policy": changes(o.member).SetPolicy(o.Ctx, func(p *room.PolicyChange) { p.Pad = true }),
 		"the end":    changes(o.member).Archive(o.Ctx),
 	} {
-		if !errors.Is(err, store.ErrDenied) {
+		if !errors.Is(err, store.ErrDenied) || remedy.Of(err).Kind != remedy.AskOwner {
 			t.Errorf("a member changes %s: %v", name, err)
 		}
 	}
+	for name, err := range map[string]error{
+		"cannot leave":      changes(o.owner).Leave(o.Ctx),
+		"cannot be removed": changes(o.owner).Kick(o.Ctx, o.bob.Key(), o.owner.Key()),
+		"must stay one":     changes(o.owner).SetRole(o.Ctx, o.owner.Key(), ledger.RoleAdmin),
+	} {
+		refused(t, err, store.ErrDenied, remedy.NameOwner, "the last owner "+name)
+	}
 	o.Must(changes(o.member).Leave(o.Ctx))
-	refused(t, changes(o.member).Rekey(o.Ctx), store.ErrDenied, remedy.None, "you are not a member")
+	refused(t, changes(o.member).Rekey(o.Ctx), store.ErrDenied, remedy.LetIn, "you are not a member")
 	if err := changes(o.member).Leave(o.Ctx); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("who has left leaves: %v", err)
 	}

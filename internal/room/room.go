@@ -99,7 +99,7 @@ func (r *Room) Writing(ctx context.Context) (crypto.Header, *crypto.FrameKey, er
 		help.User = r.NameOf(me)
 		return h, nil, remedy.With(fmt.Errorf("room %s: %w: you are a reader", r.Subject(), store.ErrDenied), help)
 	case s.Room.Archived != 0:
-		return h, nil, fmt.Errorf("room %s: %w: it is archived", r.Subject(), store.ErrDenied)
+		return h, nil, remedy.With(fmt.Errorf("room %s: %w: it is archived", r.Subject(), store.ErrDenied), r.Remedy(remedy.MakeOther))
 	case !r.Active(me):
 		return h, nil, r.Excluded()
 	case !s.Room.Policy.Encrypted():
