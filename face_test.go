@@ -29,7 +29,7 @@ func TestRoomsByName(t *testing.T) {
 		"nothing.there":           {unibus.ErrNotFound, "nothing.there", remedy.ListRooms},
 		ops.ID().String()[:5]:     {unibus.ErrNotFound, "", remedy.ListRooms}, // too little
 		unibus.ID{1}.String():     {unibus.ErrNotFound, "", remedy.ListRooms},
-		"no subject":              {unibus.ErrInvalid, "neither a subject nor an id", remedy.None},
+		"no subject":              {unibus.ErrInvalid, "neither a subject nor an id", remedy.ListRooms},
 		s.alice.Bus().String():    {unibus.ErrInvalid, "the id of the bus", remedy.None},
 		"zzzzzzzzzzzzzzzzzzzzzzz": {unibus.ErrNotFound, "", remedy.ListRooms},
 	} {

@@ -101,7 +101,7 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 		return c.rooms.byID(ctx, id)
 	}
 	if err := ledger.ValidSubject(name); err != nil {
-		return nil, fmt.Errorf("room %q: %w: it is neither a subject nor an id", name, ErrInvalid)
+		return nil, remedy.With(fmt.Errorf("room %q: %w: it is neither a subject nor an id", name, ErrInvalid), remedy.Remedy{Kind: remedy.ListRooms, Room: name})
 	}
 	pinned, err := c.pins.Subjects.Room(ctx, c.Bus(), name)
 	if err != nil {

@@ -110,7 +110,9 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 		return hinted(usage("%s: %s", name, why), hint)
 	}
 	hint := hintCommands(cmd)
-	if near := nearCommands(cmd, args[0]); len(near) > 0 {
+	if name == "user" && args[0] == "rename" {
+		hint = hintRename(args[1:])
+	} else if near := nearCommands(cmd, args[0]); len(near) > 0 {
 		hint = hintNear(near)
 	}
 	return hinted(usage("%s: unknown command", strings.TrimSpace(name+" "+args[0])), hint)

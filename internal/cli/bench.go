@@ -83,7 +83,7 @@ func (b *benchCommand) run(ctx context.Context, what []string) error {
 	kinds := bench.Kinds()
 	for _, one := range what {
 		if one != benchAll && !slices.Contains(kinds, one) {
-			return usage("bench %s: there is %s, or %s", one, strings.Join(kinds, ", "), benchAll)
+			return hinted(usage("bench %s: there is %s, or %s", one, strings.Join(kinds, ", "), benchAll), hintBench(nearest(one, append(kinds, benchAll))))
 		}
 	}
 	if err := b.checkFlags(); err != nil {

@@ -80,6 +80,9 @@ func refused(place string, f *pflag.Flag, text string, why error) error {
 	}
 	var other insteadError
 	if errors.As(why, &other) {
+		if other.any && f.DefValue != "" {
+			other.value = f.DefValue
+		}
 		return hinted(usage("%s: %w", what, why), hintInstead(place, f, other.value))
 	}
 	return hinted(usage("%s: %w", what, why), hintFlag(f))

@@ -16,15 +16,14 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 )
 
 // What helps, in one place: hint maps the kind of an error, and the facts it carries, to the command or flag that helps.
-// Where only the command at hand knows what helps, it takes a text from here and adds it with hinted. No other file
-// holds such a text, so that a command that is renamed is renamed in what is said of it.
+// Where only the command at hand knows what helps, it takes a text from here and adds it with hinted. What is made
+// of the command line itself is in usagehints.go. No other file holds such a text, so that a command that is renamed is renamed in what is said of it.
 
 // hint is what helps with an error; empty for nothing. What is most specific comes first: TLS, then what a command
 // added, then what the library says, then kinds.
@@ -40,6 +39,10 @@ func (a *app) hint(err error) string {
 	var own hintError
 	if errors.As(err, &own) {
 		return own.hint
+	}
+	var extra superfluousError
+	if errors.As(err, &extra) {
+		return hintWithout(a.cmd, a.words, extra.flags)
 	}
 	if errors.As(err, new(outputError)) { // whoever redirects output knows where it goes
 		return ""
@@ -139,10 +142,12 @@ const (
 	hintNoScreen       = "without one: unibus sub ROOM, and unibus pub ROOM"
 	hintThroughService = "without --store everything goes through the service"
 	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
-	hintSettings       = "settings are the global flags and those of unibus serve, without the dashes: unibus serve --help"
+	hintSettings       = "settings are the global flags but --yes, and those of unibus serve, without the dashes: unibus help configuration"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
 	hintBusID          = "--bus ID, as unibus serve and unibus whoami show it"
 	// Of identities and the allowlist.
+	hintKey          = "a key begins with U and has 56 characters; they see theirs with unibus whoami"
+	hintKeyLine      = "a KEY or CARD and optionally a NAME a line; a key is what unibus whoami shows whoever has it"
 	hintName         = "give another one: --name NAME"
 	hintWhoIsAdmin   = "unibus user ls shows who is an admin"
 	hintUserThere    = "unibus user show USER shows it; another name, role or end: unibus user set USER"
@@ -150,6 +155,7 @@ const (
 	hintSkipExisting = "to add the others: --skip-existing"
 	hintInviteOthers = "to invite the others: --skip-existing"
 	hintKeepAdmin    = "nothing was changed; the file needs the line of an admin whose access has no end, if there is one: unibus user ls --full shows their keys"
+	hintRekeyStale   = "unibus rekey --stale"
 	hintNameKept     = "who has it keeps it: another name in the file; or, of who is not in it, --prune; or, of two who are to have each other's, a third one first, with unibus user set USER --name NAME"
 	// Of stores: which one, and how it is looked after.
 	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
@@ -165,6 +171,7 @@ const (
 	// Of files that are to be verified.
 	hintVerifiable = "files that unibus verify --export or unibus backup wrote can be verified, and rooms where a bus answers"
 	// Of serve.
+	hintServeStore   = "leave it out for a file in the data folder; in NATS servers: --store jetstream"
 	hintNoServer     = "leave it out: the servers have a configuration of their own"
 	hintKeyPair      = "both are PEM files, the key that of the certificate"
 	hintExternalKeys = "--keys FILE; unibus nats-config makes it, and prints the configuration that the servers need with it"
@@ -289,27 +296,6 @@ func (f *findings) hint() string {
 		strings.Join(anew, "; "), more, strings.Join(accept, "; "), more)
 }
 
-// hintYes is a command line with the answer to what it asks, before what comes after --. One with a password in it is not
-// repeated.
-func hintYes(words []string) string {
-	end := slices.Index(words, "--")
-	if end < 0 {
-		end = len(words)
-	}
-	line := []string{"unibus"}
-	for _, word := range slices.Insert(slices.Clone(words), end, "--yes") {
-		if redact.Text(word) != word {
-			return "the same with --yes"
-		}
-		flag := strings.TrimLeft(word, "-") // a shell makes nothing of dashes, nor of a = within a word
-		if word != "--" && !inert.MatchString(strings.Replace(flag, "=", "", 1)) {
-			word = shellQuoted(word)
-		}
-		line = append(line, word)
-	}
-	return strings.Join(line, " ")
-}
-
 // hintOwners is where it is seen who may do what the caller may not.
 func hintOwners(room string) string {
 	return fmt.Sprintf("its owners and admins are shown by unibus members %s", shellQuoted(room))
@@ -325,7 +311,7 @@ func hintInRoom(room, user string) string {
 
 // shellQuoted is a word as a shell takes it for what it is.
 func shellQuoted(word string) string {
-	if strings.Trim(strings.ToLower(word), "abcdefghijklmnopqrstuvwxyz0123456789._-/") == "" && !strings.HasPrefix(word, "-") {
+	if word != "" && strings.Trim(strings.ToLower(word), "abcdefghijklmnopqrstuvwxyz0123456789._-/") == "" && !strings.HasPrefix(word, "-") {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

@@ -65,7 +65,7 @@ func (i *initCommand) run() error {
 	}
 	err = unibus.SaveIdentity(file, id, name)
 	if errors.Is(err, unibus.ErrInvalid) {
-		return hinted(err, hintName)
+		return hinted(err, hintNamed(name))
 	}
 	if errors.Is(err, unibus.ErrExists) {
 		return hinted(err, hintIdentity(file))

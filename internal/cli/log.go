@@ -41,12 +41,16 @@ func newLog(a *app) *cobra.Command {
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			file, bus := namesFile(args), busAlone(cmd)
 			switch {
-			case len(args) == 0 && !cmd.Flags().Changed("bus"), len(args) == 1 && bus && !file:
+			case len(args) == 0 && !cmd.Flags().Changed("bus"):
 				return usage("log: a ROOM, or --bus for the log of the allowlist")
+			case len(args) == 1 && bus && !file:
+				return superfluous("bus", "log: a ROOM, or --bus for the log of the allowlist")
+			case len(args) == 2 && !file && namesFile(args[1:]):
+				return hinted(usage("log %s: the FILE comes first", args[0]), hintFileFirst(cmd, args))
 			case len(args) == 2 && !file:
 				return hinted(usage("log %s: it is no export and no backup", args[0]), hintUseLine(cmd))
 			case len(args) == 2 && bus:
-				return usage("log %s: a ROOM, or --bus for the log of the allowlist", args[0])
+				return superfluous("bus", "log %s: a ROOM, or --bus for the log of the allowlist", args[0])
 			}
 			return nil
 		},

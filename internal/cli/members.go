@@ -321,6 +321,8 @@ func newMembers(a *app) *cobra.Command {
   unibus members audit.ub --bus`,
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			switch file := namesFile(args); {
+			case !file && len(args) == 2 && namesFile(args[1:]):
+				return hinted(usage("members %s: the FILE comes first", args[0]), hintFileFirst(cmd, args))
 			case !file && len(args) == 2:
 				return hinted(usage("members %s: it is no export and no backup", args[0]), hintUseLine(cmd))
 			case busAlone(cmd) && (!file || len(args) == 2):

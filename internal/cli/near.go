@@ -41,6 +41,10 @@ func suggest(ctx context.Context, c *unibus.Client, err error) error {
 		}
 	}
 	near := nearNames(name, known)
+	if strings.ContainsAny(name, "*>") { // a pattern, where one room is wanted
+		near = slices.DeleteFunc(known, func(subject string) bool { ok, _ := unibus.Matches(name, subject); return !ok })
+		near = near[:min(len(near), maxNear)]
+	}
 	if len(near) == 0 {
 		return err
 	}

@@ -125,7 +125,7 @@ func parseRetention(text string) (retention, error) {
 	}
 	age, err := parseDuration(text)
 	if err != nil || age > 0 && age < time.Second {
-		return retention{}, instead(withUnit(text, "d", "30d"), "not a duration of at least a second (720h, 30d), 0 for ever, or none")
+		return retention{}, insteadUnit(text, "d", "30d", "not a duration of at least a second (720h, 30d), 0 for ever, or none")
 	}
 	return retention{age: age}, nil
 }
@@ -144,7 +144,7 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	}
 	d, err := parseDuration(s)
 	if err != nil || d < time.Minute {
-		return after, instead(withUnit(s, "m", "720h"), "neither messages (10000m) nor a duration of at least a minute (1800s, 720h, 30d), nor 0 for never")
+		return after, insteadUnit(s, "m", "720h", "neither messages (10000m) nor a duration of at least a minute (1800s, 720h, 30d), nor 0 for never")
 	}
 	after.Age = unibus.Number(d / time.Second)
 	return after, nil

@@ -70,7 +70,7 @@ func newPub(a *app) *cobra.Command {
 	fs.BoolVar(&p.whole, "whole", false, "all of the input is one message")
 	fs.BoolVar(&p.null, "null", false, "messages are separated by NUL instead of newline")
 	fs.Var(newValue(&p.count, parseCount), "count", "publish MESSAGE `N` times, or the first N messages of the input")
-	fs.Var(newDefault(&p.ack, "all", parseOneOf("all", "none")), "ack", "all: wait for every acknowledgement; none: only hand over to the server")
+	fs.Var(newDefault(&p.ack, "all", parseAck), "ack", "all: wait for every acknowledgement; none: only hand over to the server")
 	completeValues(c, "ack", "all", "none")
 	return c
 }
@@ -81,6 +81,14 @@ func pubArgs(cmd *cobra.Command, args []string) error {
 		return hinted(usage("pub: it does not take %d arguments: a MESSAGE is one, in quotes", len(args)), hintQuoted(args[0], args[1:]))
 	}
 	return cobra.RangeArgs(1, 2)(cmd, args)
+}
+
+// parseAck reads whether acknowledgements are waited for. Whoever mistyped it is offered that they are.
+func parseAck(text string) (string, error) {
+	if text != "all" && text != "none" {
+		return "", instead("all", "neither all nor none")
+	}
+	return text, nil
 }
 
 // run publishes a message, if there is one, or else an input.
@@ -145,15 +153,15 @@ func (f *pubFlags) check(message bool) ([]unibus.Header, error) {
 	for _, h := range f.headers {
 		k, v, ok := strings.Cut(h, "=")
 		if !ok || k == "" {
-			return nil, usage("header %q is not KEY=VALUE", h)
+			return nil, hinted(usage("header %q is not KEY=VALUE", h), hintHeader(h))
 		}
 		headers = append(headers, unibus.Header{Key: k, Value: v})
 	}
 	switch {
 	case f.whole && f.null:
-		return nil, usage("--whole or --null, not both")
+		return nil, superfluous("null", "--whole or --null, not both")
 	case message && (f.whole || f.null || f.file != ""):
-		return nil, usage("with a MESSAGE no input is read: leave out --file, --whole and --null")
+		return nil, superfluous("file,whole,null", "with a MESSAGE no input is read: leave out --file, --whole and --null")
 	}
 	return headers, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // One room: making it, changing it, looking at it and ending it. What its owner decides is in policy.go, who is in it in
@@ -61,6 +62,9 @@ func (r *roomCreateCommand) run(ctx context.Context, c *unibus.Client, args []st
 	room, err := c.CreateRoom(ctx, args[0], r.policy())
 	if errors.Is(err, unibus.ErrExists) {
 		return taken(ctx, c, args[0], err)
+	}
+	if errors.Is(err, unibus.ErrInvalid) && remedy.Of(err).Kind == remedy.None {
+		return hinted(err, hintSubject(args[0]))
 	}
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func newRoomsLs(a *app) *cobra.Command {
 func (l *roomsLsCommand) define(c *cobra.Command) {
 	c.PreRunE = func(*cobra.Command, []string) error {
 		if l.all && l.member != "" {
-			return usage("--all or --member, not both")
+			return superfluous("all", "--all or --member, not both")
 		}
 		return nil
 	}
@@ -210,8 +210,14 @@ func newRekey(a *app) *cobra.Command {
   unibus rekey --stale
   unibus rekey --all -o json | jq -r '.[] | "\(.subject) \(.epoch)"'`,
 		PreRunE: func(_ *cobra.Command, args []string) error {
-			if (len(args) > 0) == (r.stale || r.all) || r.stale && r.all {
-				return usage("rekey: rooms, or --stale, or --all")
+			const one = "rekey: rooms, or --stale, or --all"
+			switch {
+			case r.stale && (len(args) > 0 || r.all):
+				return hinted(usage(one), hintRekeyStale)
+			case len(args) > 0 && r.all:
+				return superfluous("all", one)
+			case len(args) == 0 && !r.stale && !r.all:
+				return usage(one)
 			}
 			return nil
 		},

@@ -15,7 +15,6 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store/open"
 )
@@ -139,7 +138,7 @@ func (f *serveFlags) checkFree() error {
 // checkStore refuses a store and copies of it that serve cannot keep a bus in.
 func checkStore(o service.NodeOptions) error {
 	if o.Store != "" && o.Store != service.JetStream && !open.IsFile(o.Store) {
-		return usage("--store %s: serve keeps a bus in sqlite:PATH or in jetstream", redact.URL(o.Store))
+		return hinted(usage("--store: serve keeps a bus in sqlite:PATH or in jetstream"), hintServeStore)
 	}
 	if o.Replicas > 0 && o.Store != service.JetStream {
 		return usage("--replicas is for --store jetstream")

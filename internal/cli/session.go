@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -156,10 +157,25 @@ func (s *session) room(run roomRun) func(*cobra.Command, []string) error {
 	return s.client(func(ctx context.Context, c *unibus.Client, args []string) error {
 		r, err := c.Room(ctx, args[0])
 		if err != nil {
-			return err
+			return s.swapped(ctx, c, args, err)
 		}
 		return run(ctx, c, r, args[1:])
 	})
+}
+
+// swapped adds to the error of a room that is not there what helps when the first argument names a user and the second a room.
+func (s *session) swapped(ctx context.Context, c *unibus.Client, args []string, err error) error {
+	if remedy.Of(err).Kind != remedy.ListRooms || len(args) < 2 {
+		return err
+	}
+	user := slices.ContainsFunc(c.Users(), func(u unibus.User) bool {
+		return u.Active && (u.Name == args[0] || strings.EqualFold(u.Key.String(), args[0]))
+	})
+	rooms, _ := c.ListMyRooms(ctx) // what fails is told already
+	if !user || !slices.ContainsFunc(rooms, func(r unibus.RoomRef) bool { return r.Subject == args[1] }) {
+		return err
+	}
+	return hinted(err, hintSwapped(s.cmd, s.words, args))
 }
 
 // userKeys resolves USER arguments.

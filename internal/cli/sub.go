@@ -78,22 +78,25 @@ func newSub(a *app) *cobra.Command {
 func (s *subCommand) options() (unibus.SubscribeOptions, error) {
 	o := unibus.SubscribeOptions{All: s.all, Last: s.last, Since: s.since, End: s.end, Queue: s.queue, Parts: true, Notice: s.a.tellNotice}
 	// Two of them would contradict each other, and none is as good as --new.
-	starts := 0
-	for _, given := range []bool{s.onlyNew, s.all, s.last > 0, !s.since.IsZero()} {
-		if given {
-			starts++
+	var starts []string
+	for _, start := range []struct {
+		flag  string
+		given bool
+	}{{"new", s.onlyNew}, {"all", s.all}, {"last", s.last > 0}, {"since", !s.since.IsZero()}} {
+		if start.given {
+			starts = append(starts, start.flag)
 		}
 	}
-	if starts > 1 {
-		return o, usage("--new, --all, --last and --since: one of them")
+	if len(starts) > 1 { // the last says the most
+		return o, superfluous(strings.Join(starts[:len(starts)-1], ","), "--new, --all, --last and --since: one of them")
 	}
 	if err := s.checkForm(); err != nil {
 		return o, err
 	}
 	if s.queue != "" && (s.all || s.last > 0 || !s.since.IsZero() || s.end) {
-		return o, usage("--queue shares new messages: leave out --all, --last, --since and --end")
+		return o, superfluous("all,last,since,end", "--queue shares new messages: leave out --all, --last, --since and --end")
 	}
-	if starts > 0 && !s.onlyNew && !s.end && s.forPeople(s.a.out) { // else there is nothing that it would be set off from
+	if len(starts) > 0 && !s.onlyNew && !s.end && s.forPeople(s.a.out) { // else there is nothing that it would be set off from
 		o.CaughtUp = s.showLive
 	}
 	return o, nil
@@ -109,15 +112,15 @@ func (s *subCommand) showLive() {
 func (s *subCommand) checkForm() error {
 	switch {
 	case s.template != nil && s.a.out.json:
-		return usage("--template or -o json, not both")
+		return superfluous("output", "--template or -o json, not both")
 	case s.format != nil && s.template != nil:
-		return usage("--format or --template, not both")
+		return superfluous("template", "--format or --template, not both")
 	case s.format != nil && s.a.out.json:
-		return usage("--format or -o json, not both")
+		return superfluous("output", "--format or -o json, not both")
 	case s.format != nil && s.null:
-		return usage(`--format says itself what a message ends with: \0 instead of --null`)
+		return superfluous("null", `--format says itself what a message ends with: \0 instead of --null`)
 	case s.format != nil && s.headers:
-		return usage("--format says itself where headers stand: %%h instead of --headers")
+		return superfluous("headers", "--format says itself where headers stand: %%h instead of --headers")
 	}
 	return nil
 }
@@ -125,6 +128,13 @@ func (s *subCommand) checkForm() error {
 // run reads until the end that the flags name.
 func (s *subCommand) run(ctx context.Context, c *unibus.Client, names []string, o unibus.SubscribeOptions) error {
 	messages, err := c.Subscribe(ctx, names, o)
+	if errors.Is(err, unibus.ErrInvalid) {
+		for _, name := range names {
+			if strings.ContainsAny(name, "*>") && likePattern(name) != name {
+				return hinted(err, hintPattern(name))
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,9 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -18,10 +21,30 @@ func parseTemplate(text string) (*template.Template, error) {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: :"))
 	}
 	// A field that there is not is told at once, and not when a message comes.
-	if err := t.Execute(new(strings.Builder), templateFields(&unibus.Message{})); err != nil {
+	fields := templateFields(&unibus.Message{})
+	if err := t.Execute(new(strings.Builder), fields); err != nil {
+		if field := missingField(err); field != "" {
+			names := slices.Sorted(maps.Keys(fields))
+			return nil, insteadError{fmt.Errorf("a message has no field %s; it has %s", field, strings.Join(names, ", ")), likeTemplate(text, field, names), false}
+		}
 		return nil, errors.New("not a template over the fields of a message: {{.time}} {{.name}}: {{.body}}; docs/json.md has them all")
 	}
 	return t, nil
+}
+
+// missingField is the name of a field that a template has and a message has not; empty if something else is wrong.
+func missingField(err error) string {
+	_, after, _ := strings.Cut(err.Error(), `map has no entry for key "`)
+	field, _, _ := strings.Cut(after, `"`)
+	return field
+}
+
+// likeTemplate is a template with the field that may have been meant by one that is not there, or else an example.
+func likeTemplate(text, field string, names []string) string {
+	if near := nearest(field, names); mistaken(field, near) {
+		return strings.ReplaceAll(text, "."+field, "."+near)
+	}
+	return "{{.time}} {{.name}}: {{.body}}"
 }
 
 // inJSON writes a value as JSON, for templates that write that.

@@ -79,6 +79,9 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 	if errors.Is(err, unibus.ErrExists) {
 		return alreadyThere(ctx, c, err)
 	}
+	if errors.Is(err, unibus.ErrInvalid) && u.name != "" {
+		return hinted(err, hintNamed(u.name))
+	}
 	if err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 		return nil, hinted(usage("give one KEY, a CARD, - for standard input, or --file"), hintUseLine(u.a.cmd))
 	case u.file != "" || args[0] == "-":
 		if u.name != "" {
-			return nil, usage("--name is for one user: in a list the name follows the key")
+			return nil, superfluous("name", "--name is for one user: in a list the name follows the key")
 		}
 		var err error
 		if list, err = listedIn(u.a, cmp.Or(u.file, "-")); err != nil {
@@ -183,7 +186,7 @@ func (u *userAddCommand) list(args []string) ([]unibus.NewUser, error) {
 	default:
 		one, err := unibus.ParseUser(args[0])
 		if err != nil {
-			return nil, err
+			return nil, hinted(err, hintKey)
 		}
 		one.Name = u.name
 		list = []unibus.NewUser{one}
@@ -201,7 +204,17 @@ func listedIn(a *app, file string) ([]unibus.NewUser, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return parseUserList(f)
+	list, err := parseUserList(f)
+	if errors.Is(err, unibus.ErrInvalid) {
+		err = hinted(err, hintKeyLine)
+	}
+	if err != nil && file == "-" {
+		file = "standard input"
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return list, nil
 }
 
 // parseUserList reads KEY [NAME], or CARD [NAME], a line each; what follows # and empty lines are left out. A key or a name

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -64,7 +65,11 @@ func (s *userSetCommand) run(ctx context.Context, c *unibus.Client, name string,
 	if given("expires") {
 		change.Expires = &s.expires
 	}
-	if err := c.SetUsers(ctx, change); err != nil {
+	err = c.SetUsers(ctx, change)
+	if errors.Is(err, unibus.ErrInvalid) && s.name != "" {
+		return hinted(err, hintNamed(s.name))
+	}
+	if err != nil {
 		return err
 	}
 	if u, err = c.User(ctx, u.Key.String()); err != nil {
@@ -91,6 +96,9 @@ func (s *userSetCommand) confirm(c *unibus.Client, u *unibus.User, ends bool) er
 // parseUserRole reads a role on the bus.
 func parseUserRole(text string) (unibus.Role, error) {
 	role, err := parseOneOf(string(unibus.RoleAdmin), string(unibus.RoleUser))(text)
+	if err != nil && !mistaken(text, string(unibus.RoleAdmin)) { // nobody is made an admin by a line that was offered
+		err = instead(string(unibus.RoleUser), err.Error())
+	}
 	return unibus.Role(role), err
 }
 

@@ -74,10 +74,17 @@ func (v *value[T]) Type() string {
 type insteadError struct {
 	error
 	value string
+	// any says that it has nothing of what was given, so that a default is as good.
+	any bool
 }
 
 // instead says why a value cannot be, and what can.
-func instead(value, why string) error { return insteadError{errors.New(why), value} }
+func instead(value, why string) error { return insteadError{error: errors.New(why), value: value} }
+
+// insteadUnit is instead with withUnit's value.
+func insteadUnit(text, unit, otherwise, why string) error {
+	return insteadError{errors.New(why), withUnit(text, unit, otherwise), withUnit(text, unit, "") == ""}
+}
 
 // withUnit is a number that lacks its unit with it; of what is no number, or nothing, another value.
 func withUnit(text, unit, otherwise string) string {
@@ -115,7 +122,7 @@ func parseCount(text string) (int, error) { return parseBetween(1, maxCount)(tex
 func parsePositive(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil || d == 0 {
-		return 0, instead(withUnit(text, "s", "5s"), "not a duration longer than nothing (500ms, 5s, 2m, 1h)")
+		return 0, insteadUnit(text, "s", "5s", "not a duration longer than nothing (500ms, 5s, 2m, 1h)")
 	}
 	return d, nil
 }
@@ -124,7 +131,7 @@ func parsePositive(text string) (time.Duration, error) {
 func parseWait(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil {
-		return 0, instead(withUnit(text, "s", "5s"), "not a duration (500ms, 5s, 2m, 1h)")
+		return 0, insteadUnit(text, "s", "5s", "not a duration (500ms, 5s, 2m, 1h)")
 	}
 	return d, nil
 }
@@ -133,11 +140,11 @@ func parseWait(text string) (time.Duration, error) {
 func parseOneOf(words ...string) parser[string] {
 	return func(text string) (string, error) {
 		if !slices.Contains(words, text) {
-			other := nearest(text, words)
+			other, why := nearest(text, words), "none of "+strings.Join(words, ", ")
 			if len(words) == 2 {
-				return "", instead(other, fmt.Sprintf("neither %s nor %s", words[0], words[1]))
+				why = fmt.Sprintf("neither %s nor %s", words[0], words[1])
 			}
-			return "", instead(other, "none of "+strings.Join(words, ", "))
+			return "", insteadError{errors.New(why), other, !mistaken(text, other)}
 		}
 		return text, nil
 	}
@@ -147,7 +154,7 @@ func parseOneOf(words ...string) parser[string] {
 func parseSize(text string) (uint64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil || n > 1<<53-1 || n > 0 && n < 4<<10 { // half of it has to hold a message
-		return 0, instead(withUnit(text, "MB", "1GiB"), "not a size of at least 4KiB (100MB, 1GiB), or 0 for no limit")
+		return 0, insteadUnit(text, "MB", "1GiB", "not a size of at least 4KiB (100MB, 1GiB), or 0 for no limit")
 	}
 	return n, nil
 }
@@ -155,7 +162,7 @@ func parseSize(text string) (uint64, error) {
 // parseSync reads how often something is synced to disk.
 func parseSync(text string) (string, error) {
 	if _, err := parsePositive(text); text != "always" && err != nil {
-		return "", instead(withUnit(text, "s", "10s"), "neither always nor an interval (10s)")
+		return "", insteadUnit(text, "s", "10s", "neither always nor an interval (10s)")
 	}
 	return text, nil
 }
@@ -279,9 +286,9 @@ func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
 		}
 	}
 	if sign > 0 {
-		return time.Time{}, instead(withUnit(s, "d", "30d"), "neither a duration (24h, 30d) nor a time (18:00, tomorrow, 2006-01-02, 2006-01-02T15:04:05Z)")
+		return time.Time{}, insteadUnit(s, "d", "30d", "neither a duration (24h, 30d) nor a time (18:00, tomorrow, 2006-01-02, 2006-01-02T15:04:05Z)")
 	}
-	return time.Time{}, instead(withUnit(s, "h", "24h"), "neither a duration (90m, 24h, 30d) nor a time (15:04, yesterday, 2006-01-02, 2006-01-02T15:04:05Z)")
+	return time.Time{}, insteadUnit(s, "h", "24h", "neither a duration (90m, 24h, 30d) nor a time (15:04, yesterday, 2006-01-02, 2006-01-02T15:04:05Z)")
 }
 
 // clockTime reads a time of the day, the last before now (sign -1) or the next after it, and the days on either side.

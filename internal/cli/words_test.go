@@ -23,7 +23,7 @@ var misuses = map[string]string{
 	"rooms ls -z":                               "unibus: -z: unknown flag",
 	"rooms ls --al":                             "unibus: --al: unknown flag|hint: there is --all",
 	"room create r --retian 5s":                 "unibus: --retian: unknown flag|hint: there is --retain",
-	"rooms --all --member x":                    "unibus: --all or --member, not both",
+	"rooms --all --member x":                    "unibus: --all or --member, not both|hint: unibus rooms --member x\n",
 	"user add x --expire":                       "unibus: --expire: unknown flag|hint: there is --expires",
 	"rooms ls --member":                         "unibus: --member: it needs a value",
 	"rooms ls --all=perhaps":                    "unibus: --all perhaps: neither true nor false|hint: --all: every room",
@@ -35,9 +35,32 @@ var misuses = map[string]string{
 	"rekey r --all":                             "unibus: rekey: rooms, or --stale, or --all",
 	"room create r --plain --pad":               "unibus: --pad has no effect",
 	"log":                                       "unibus: log: a ROOM, or --bus",
-	"log r --bus":                               "unibus: log: a ROOM, or --bus",
-	"pub r -H x":                                `unibus: header "x" is not KEY=VALUE`,
-	"pub r --whole --null":                      "unibus: --whole or --null, not both",
+	"log r --bus":                               "unibus: log: a ROOM, or --bus|hint: unibus log r\n",
+	"pub r -H x":                                `unibus: header "x" is not KEY=VALUE|hint: -H x=VALUE`,
+	"pub r -H x:y":                              "hint: -H x=y\n",
+	"pub r -H =y":                               "hint: -H NAME=y\n",
+	"pub r m --file f -q --whole":               "hint: unibus pub r m -q\n",
+	"pub r m --ack most":                        "unibus: --ack most: neither all nor none|hint: --ack all\n",
+	"pub r m --ack non":                         "hint: --ack all\n",
+	"rekey --stale r":                           "unibus: rekey: rooms, or --stale, or --all|hint: unibus rekey --stale\n",
+	"sub r --last 5 --all":                      "hint: unibus sub r --last 5\n",
+	"sub r --since 1h --last=5 -- q":            "hint: unibus sub r --since 1h -- q\n",
+	"sub r --format %s -o json":                 "--format or -o json, not both|hint: unibus sub r --format '%s'\n",
+	"sub r --format %s -ojson":                  "hint: unibus sub r --format '%s'\n",
+	"sub r --template {{.foo}}":                 "unibus: --template {{.foo}}: a message has no field foo; it has body, |hint: --template '{{.time}} {{.name}}: {{.body}}'\n",
+	"sub r --template {{.nam}}":                 "a message has no field nam; |hint: --template '{{.name}}'\n",
+	"bench rt":                                  "unibus: bench rt: there is |hint: unibus bench rtt\n",
+	"token --ttl x":                             "unibus: --ttl x: |hint: --ttl 10m\n",
+	"token --ttl 5":                             "hint: --ttl 5s\n",
+	"rooms --timeout x":                         "hint: --timeout 5s\n",
+	"user set bob --role king":                  "unibus: --role king: neither admin nor user|hint: --role user\n",
+	"user set bob --role adimn":                 "hint: --role admin\n",
+	"serve --store mysql:x":                     "unibus: --store: serve keeps a bus in sqlite:PATH or in jetstream|--store jetstream\n",
+	"user rename bob rob":                       "unibus: user rename: unknown command|hint: unibus user set bob --name rob\n",
+	"user rename bob":                           "hint: unibus user set bob --name NAME\n",
+	"user add bob":                              "user keys begin with U|hint: a key begins with U and has 56 characters; they see theirs with unibus whoami\n",
+	"user add UABC":                             "4 characters instead of 56|with unibus whoami\n",
+	"pub r --whole --null":                      "unibus: --whole or --null, not both|hint: unibus pub r --whole\n",
 	"pub r m --whole":                           "unibus: with a MESSAGE no input is read",
 	"sub r --all --new":                         "unibus: --new, --all, --last and --since: one of them",
 	"sub r --queue q --all":                     "unibus: --queue shares new messages",
@@ -49,7 +72,6 @@ var misuses = map[string]string{
 	`sub r --format a\`:                         `there is no \`,
 	"sub r --format=":                           "unibus: --format : nothing would be written",
 	"sub r --format %s --template x":            "unibus: --format or --template, not both",
-	"sub r --format %s -o json":                 "unibus: --format or -o json, not both",
 	"sub r --format %s --null":                  `unibus: --format says itself what a message ends with: \0 instead of --null`,
 	"sub r --format %s --headers":               "unibus: --format says itself where headers stand: %h instead of --headers",
 	"verify":                                    "unibus: name the rooms to verify",
@@ -103,6 +125,10 @@ func TestUsage(t *testing.T) {
 				t.Errorf("unibus %s: %d, %s%s: not %s", called, e.code, e.out, e.err, part)
 			}
 		}
+	}
+	b.write("xdg_config_home/unibus/config.yaml", "yes: true\n")
+	if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.Contains(e.err, "yes: it answers for one command, and is no setting\nhint: settings are the global flags but --yes, ") {
+		t.Errorf("--yes as a setting: %+v", e)
 	}
 	b.write("xdg_config_home/unibus/config.yaml", "timeout: 1s\na: b: c\n")
 	if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.Contains(e.err, "config.yaml: line 2: not NAME: VALUE\nhint: ") {
@@ -163,7 +189,10 @@ func (w *wordsTest) members() {
 	list := w.write("team", "# the team\n\n"+bob+" bob\n"+carol+" carol\n")
 	w.says(exitDenied, "bob", "rooms ls", "hint: ", "unibus user add "+bob)
 	w.says(exitNotFound, "admin", "user add --file none", "there is no file none")
-	w.says(exitUsage, "admin", "user add --file "+w.write("bad", bob+" bob and more\n"), "line 1: ", "more than KEY and NAME")
+	w.says(exitUsage, "admin", "user add --file "+w.write("bad", bob+" bob and more\n"), "bad: line 1: ", "more than KEY and NAME", "hint: a KEY or CARD")
+	if e := w.exec("admin", "x\n", "user", "add", "-"); e.code != exitUsage || !strings.Contains(e.err, "unibus: standard input: line 1: ") {
+		w.t.Errorf("what is no key in a list: %+v", e)
+	}
 	w.says(exitUsage, "admin", "user add --file "+w.write("empty", "# nobody\n"), "nobody to add")
 	w.says(exitDone, "admin", "user add --file "+list, "added "+bob+" as bob")
 	w.says(exitConflict, "admin", "user add "+bob+" --name bob", "hint: unibus user show USER")
@@ -208,6 +237,7 @@ func (w *wordsTest) rooms() {
 	w.says(exitDone, "admin", "room set ops --anew", "ops begins anew")
 	w.says(exitUsage, "admin", "room archive ops", "needs --yes", "hint: unibus room archive ops --yes\n")
 	w.refusals()
+	w.mistaken()
 	w.says(exitDone, "admin", "log ops", "SEQ", "create", "invite")
 	w.says(exitDone, "admin", "rekey --all", "ops epoch 2")
 	w.says(exitDone, "admin", "room create live --retain none")
@@ -231,6 +261,26 @@ func (w *wordsTest) refusals() {
 	w.says(exitConflict, "carol", "room create ended", "unibus room create OTHER\n") // of others' rooms no more is told
 }
 
+// mistaken are subjects, patterns, names and orders of arguments that cannot be: the hint has one that can.
+func (w *wordsTest) mistaken() {
+	for called, hint := range map[string]string{
+		"pub op*.> x": "hint: unibus rooms ls ", "pub o> x": "hint: unibus rooms ls ", "pub .ops x": "hint: there is ops\n", "sub o.>.x": "hint: unibus sub 'o.>'\n",
+		"room create ops.>": "hint: unibus room create ops\n", "room create _x": "hint: unibus room create x\n", "room create >": "hint: unibus room create ops.alerts\n",
+	} {
+		w.says(exitUsage, "admin", called, "not valid: ", hint)
+	}
+	w.says(exitNotFound, "admin", "invite --role reader bob ops", "hint: unibus invite --role reader ops bob\n")
+	w.says(exitNotFound, "admin", "role bob ops reader", "hint: unibus role ops bob reader\n")
+	w.says(exitNotFound, "admin", "kick bob ops carol", "hint: unibus kick ops bob carol\n")
+	w.says(exitNotFound, "admin", "kick bob other", "hint: unibus rooms ls ")
+	key := strings.TrimSpace(w.must(exitDone, "nobody", "init", "--name", "nobody"))
+	for _, args := range [][]string{{"user", "add", key}, {"user", "set", "bob"}, {"init", "--identity", w.path("none")}} {
+		if e := w.exec("admin", "", append(args, "--name", "two words")...); e.code != exitUsage || !strings.HasSuffix(e.err, "hint: --name two.words\n") {
+			w.t.Errorf("unibus %v: %+v", args, e)
+		}
+	}
+}
+
 // messages are published, read and checked.
 func (w *wordsTest) messages() {
 	w.says(exitDone, "bob", "pub ops one")
@@ -248,6 +298,8 @@ func (w *wordsTest) messages() {
 	w.says(exitDone, "admin", "verify ops --export logs", "SUBJECT", "logs holds 2 logs")
 	w.says(exitDone, "admin", "verify --bus", "ADMINS")
 	w.says(exitDone, "admin", "verify logs", "LOG", "ops", "yes")
+	w.says(exitUsage, "admin", "members ops logs", "the FILE comes first", "hint: unibus members logs ops\n")
+	w.says(exitUsage, "admin", "log ops logs", "the FILE comes first", "hint: unibus log logs ops\n")
 	w.says(exitDone, "admin", "verify ops --accept 2", "ops is taken for what it is up to place 2")
 	w.says(exitNotFound, "admin", "verify lines", "the file is not an export or a backup")
 	w.says(exitNotFound, "admin", "verify --bus --accept 0000000f", "the bus log ends at entry")
