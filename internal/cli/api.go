@@ -54,6 +54,10 @@ func (p *apiCommand) run(ctx context.Context, c *unibus.Client, method, path str
 	}
 	answer, err := unibus.CallAPI(ctx, c, method, path, body)
 	if err != nil {
+		asked, _, _ := strings.Cut(method+" "+path, "?")
+		if strings.HasPrefix(err.Error(), asked+": ") { // what the service says of what it was asked, and not of what that is about
+			return hinted(fmt.Errorf("api %w", err), hintRoutes)
+		}
 		return fmt.Errorf("api %s %s: %w", method, path, err)
 	}
 	if p.a.out.terminal && len(answer) > 0 {

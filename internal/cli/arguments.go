@@ -46,7 +46,7 @@ func (a *app) checkHelp(root *cobra.Command) {
 		root.SetOut(&page)
 		help(cmd, args)
 		root.SetOut(a.out)
-		fmt.Fprint(a.out, fitHelp(page.String(), a.out.helpWidth()))
+		fmt.Fprint(a.out, fitHelp(showBusAlone(page.String()), a.out.helpWidth()))
 	})
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {

@@ -144,6 +144,8 @@ const (
 	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
 	hintSettings       = "settings are the global flags but --yes, and those of unibus serve, without the dashes: unibus help configuration"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
+	hintRoutes         = "docs/openapi.yaml has the methods and paths; what commands do: unibus help"
+	hintFeatures       = "UNIBUS_FEATURES= unibus version -o json shows which there are"
 	hintBusID          = "--bus ID, as unibus serve and unibus whoami show it"
 	// Of identities and the allowlist.
 	hintKey          = "a key begins with U and has 56 characters; they see theirs with unibus whoami"
@@ -224,6 +226,11 @@ func hintQuoted(room string, words []string) string {
 // hintFile is for a command that takes the file from a flag which it was given as an argument.
 func hintFile(cmd *cobra.Command, file string) string {
 	return fmt.Sprintf("%s --file %s", cmd.CommandPath(), shellQuoted(file))
+}
+
+// hintMembers is for someone who is not in a room, whoever else may be.
+func hintMembers(room string) string {
+	return fmt.Sprintf("unibus members %s shows who is in it", shellQuoted(room))
 }
 
 // hintKick is for someone who was revoked and is still in a room.

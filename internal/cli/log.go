@@ -192,6 +192,11 @@ func logNamed(ctx context.Context, c *unibus.Client, names []string) (namedLog, 
 // looked for all the same: see given.
 const noBusID = "*"
 
+// showBusAlone is a page of help on which a --bus that may stand alone is shown so, and not as the flag library does.
+func showBusAlone(page string) string {
+	return strings.ReplaceAll(page, `--bus ID|NAME[="`+noBusID+`"]`, "--bus [ID|NAME]    ") // as wide, for it is in columns
+}
+
 // defineBusAlone lets --bus stand alone: what it means then is said of a command, unless there is a ROOM.
 func (s *settings) defineBusAlone(c *cobra.Command, means string, complete cobra.CompletionFunc) {
 	parse := func(text string) (string, error) {

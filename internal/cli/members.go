@@ -161,11 +161,15 @@ func noneOf(names []string, err error, treated string) error {
 	return err
 }
 
-// formerMember adds to the error of a user who was revoked how they are removed from a room that they are still in.
+// formerMember adds to the error of a user who was revoked how they are removed from a room that they are still in, and takes
+// from it how they are let in again, which is not what whoever removes them wants.
 func formerMember(r *unibus.Room, err error) error {
 	help := remedy.Of(err)
-	if help.Kind != remedy.AllowFormer || membersOf(r, []unibus.PublicKey{help.Key}) == nil {
+	if help.Kind != remedy.AllowFormer {
 		return err
+	}
+	if membersOf(r, []unibus.PublicKey{help.Key}) == nil {
+		return hinted(fmt.Errorf("%w, and is not in %s", err, r.Subject()), hintMembers(r.Subject()))
 	}
 	return hinted(err, hintKick(r.Subject(), help.Key))
 }
@@ -247,7 +251,7 @@ func newLeave(a *app) *cobra.Command {
 		Use: "leave ROOM", Short: "Leave a room", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.rooms,
 		Annotations: map[string]string{annotationAsks: "whether to leave"},
 		Example: `  unibus leave ops.alerts
-  unibus role ops.alerts bob owner`,
+  unibus role ops.alerts bob owner && unibus leave ops.alerts`,
 		RunE: a.room(l.run),
 	}
 }

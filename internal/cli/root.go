@@ -110,6 +110,9 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	if err := readSettings(cmd); err != nil {
 		return err
 	}
+	if _, err := features(); err != nil {
+		return err
+	}
 	a.out.json = a.set.output == "json"
 	if a.set.noColor || os.Getenv("NO_COLOR") != "" {
 		a.out.plain, a.err.plain = true, true

@@ -124,9 +124,9 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return o, usage("--tls-cert and --tls-key go together")
 	}
-	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
+	on, err := features()
 	if err != nil {
-		return o, usage("UNIBUS_FEATURES: %w", err)
+		return o, err
 	}
 	if o.Store == "" && (on[dev.Decentralized] || o.Cluster.Name != "") {
 		o.Store = service.JetStream

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/ledger"
@@ -133,7 +135,7 @@ func (v *verifyCommand) verifyFile(ctx context.Context, path string) error {
 		return errSeeAbove()
 	}
 	if sealed > 0 {
-		v.a.notice("%d frames are encrypted: whether their senders signed them, and what they say, only members of their rooms can check", sealed)
+		v.a.notice("%s: signature and text of each can be checked by members of its room alone", english.Plural(int(sealed), "encrypted frame", ""))
 	}
 	return nil
 }

@@ -47,11 +47,20 @@ func newVersionJSON(features map[string]bool, build []debug.BuildSetting) versio
 	return v
 }
 
-// printVersion prints it; a feature flag that there is not is a usage error here as for serve.
-func printVersion(out *output) error {
+// features says which feature flags are on. One that there is not is a usage error of every command, as of a setting.
+func features() (map[string]bool, error) {
 	on, err := dev.Features(os.Getenv("UNIBUS_FEATURES"))
 	if err != nil {
-		return usage("UNIBUS_FEATURES: %w", err)
+		err = hinted(usage("UNIBUS_FEATURES: %w", err), hintFeatures)
+	}
+	return on, err
+}
+
+// printVersion prints it.
+func printVersion(out *output) error {
+	on, err := features()
+	if err != nil {
+		return err
 	}
 	var build []debug.BuildSetting // of which tests have none
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -338,6 +338,12 @@ func (w *wordsTest) completions() {
 	}
 	w.says(exitDone, "admin", "completion fish", "complete -c unibus")
 	w.says(exitDone, "admin", "help user add", "--skip-existing")
+	for _, command := range []string{"log", "members", "verify"} {
+		w.says(exitDone, "admin", command+" --help", "      --bus [ID|NAME]  ")
+	}
+	w.says(exitDone, "admin", "leave --help", "unibus role ops.alerts bob owner && unibus leave ops.alerts\n")
+	w.says(exitNotFound, "admin", "api GET /nope?x=1", "unibus: api GET /nope: not found: no such route\nhint: docs/openapi.yaml has ")
+	w.says(exitNotFound, "admin", "api GET /rooms/"+strings.Repeat("a", 32), "unibus: api GET /rooms/", "not found")
 	w.says(exitDone, "admin", "user", "Available Commands")
 	w.says(exitDone, "admin", "token", "\n")
 	w.says(exitDone, "admin", "version", "protocol v1")
@@ -505,6 +511,17 @@ func TestLogOfNode(t *testing.T) {
 	if text := string(told); strings.Contains(text, "hush") || !strings.Contains(text, "h:1") || !strings.Contains(text, "h:2") || !strings.Contains(text, "n=3") {
 		t.Errorf("%s", text)
 	}
+}
+
+// TestFeatures: a feature flag that there is not is told by every command, as a setting that cannot be.
+func TestFeatures(t *testing.T) {
+	w := &wordsTest{newTestBus(t)}
+	t.Setenv("UNIBUS_FEATURES", "foo")
+	for _, called := range []string{"version", "rooms ls", "serve --listen 127.0.0.1:0"} {
+		w.says(exitUsage, "admin", called, `unibus: UNIBUS_FEATURES: there is no feature "foo"; there are: `, "hint: UNIBUS_FEATURES= unibus version -o json ")
+	}
+	t.Setenv("UNIBUS_FEATURES", "-decentralized")
+	w.says(exitDone, "admin", "version", "protocol v1")
 }
 
 // TestMisspelled: a variable that is nearly a setting is told, and no other.

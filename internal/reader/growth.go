@@ -128,7 +128,7 @@ func (g *growth) join(rooms []*room.Room, since time.Time) {
 		case s.ctx.Err() != nil:
 			return
 		case err != nil:
-			s.rd.Tell("cannot read %s yet: %v", r.Subject(), err)
+			s.rd.Tell("cannot read %s yet: %s", r.Subject(), without(r.Subject(), err))
 		default:
 			s.rd.Tell("now reading %s too", r.Subject())
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,6 +181,11 @@ func (s *Reading) prepareAll(ctx context.Context, rooms []*room.Room, o Options)
 	return slices.DeleteFunc(made, func(f *feed) bool { return f == nil }), err
 }
 
+// without is an error of a room behind a text that names the room already.
+func without(subject string, err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "subscribe to "+subject+": "), "room "+subject+": ")
+}
+
 // ended is called by a feed at its end. A reading with patterns goes on without a room that may not be read any more.
 func (s *Reading) ended(f *feed, err error) {
 	if err != nil && s.ctx.Err() == nil {
@@ -187,7 +193,7 @@ func (s *Reading) ended(f *feed, err error) {
 		if !s.goesOnWithout(f, err) {
 			s.stop(err)
 		} else {
-			s.rd.Tell("no longer reading %s: %v", f.r.Subject(), err)
+			s.rd.Tell("no longer reading %s: %s", f.r.Subject(), without(f.r.Subject(), err))
 			s.mu.Lock()
 			delete(s.feeds, f.r.ID)
 			s.mu.Unlock()
