@@ -115,7 +115,7 @@ func (b *benchCommand) run(ctx context.Context, what []string) error {
 func (b *benchCommand) checkFlags() error {
 	for _, name := range []string{"server", "context", "store", "bus", "identity", "state"} {
 		if given(b.a.cmd.Flags().Lookup(name)) {
-			return usage("bench: --%s has no effect: it runs a bus of its own", name)
+			return superfluous(name, "bench: --%s has no effect: it runs a bus of its own", name)
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, 
 	values := map[string]sourced{}
 	for _, name := range v.AllKeys() {
 		if flags[name] == nil {
-			return nil, noSetting(file, name)
+			return nil, hinted(usage("%s: %s: there is no such setting", file, name), hintSettings)
 		}
 		place := file + ": " + name
 		switch value := v.Get(name).(type) {
@@ -47,14 +47,6 @@ func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, 
 		}
 	}
 	return values, checkOverlooked(file, flags)
-}
-
-// noSetting is the usage error of a name that cannot be in the file.
-func noSetting(file, name string) error {
-	if strings.EqualFold(name, "yes") {
-		return hinted(usage("%s: %s: it answers for one command, and is no setting", file, name), hintSettings)
-	}
-	return hinted(usage("%s: %s: there is no such setting", file, name), hintSettings)
 }
 
 // checkOverlooked refuses what viper passes over in silence: names that mean nothing in YAML (null), and groups with
@@ -75,7 +67,7 @@ func checkOverlooked(file string, flags map[string]*pflag.Flag) error {
 	for i := 0; i+1 < len(names); i += 2 {
 		name := strings.ToLower(names[i].Value)
 		if flags[name] == nil {
-			return noSetting(file, names[i].Value)
+			return hinted(usage("%s: %s: there is no such setting", file, names[i].Value), hintSettings)
 		}
 		if names[i+1].Kind == yaml.MappingNode {
 			return refused(file+": "+name, flags[name], "{}", errors.New("not a value"))

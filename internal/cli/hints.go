@@ -36,13 +36,13 @@ func (a *app) hint(err error) string {
 			return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
 		}
 	}
+	var extra superfluousError
+	if errors.As(err, &extra) { // also where all that was known is how the command is used
+		return hintWithout(a.cmd, a.words, extra.flags)
+	}
 	var own hintError
 	if errors.As(err, &own) {
 		return own.hint
-	}
-	var extra superfluousError
-	if errors.As(err, &extra) {
-		return hintWithout(a.cmd, a.words, extra.flags)
 	}
 	if errors.As(err, new(outputError)) { // whoever redirects output knows where it goes
 		return ""
@@ -142,7 +142,7 @@ const (
 	hintNoScreen       = "without one: unibus sub ROOM, and unibus pub ROOM"
 	hintThroughService = "without --store everything goes through the service"
 	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
-	hintSettings       = "settings are the global flags but --yes, and those of unibus serve, without the dashes: unibus help configuration"
+	hintSettings       = "settings are the global flags but --yes, which answers for one command, and those of unibus serve, without the dashes: unibus help configuration"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
 	hintRoutes         = "docs/openapi.yaml has the methods and paths; what commands do: unibus help"
 	hintFeatures       = "UNIBUS_FEATURES= unibus version -o json shows which there are"
@@ -305,7 +305,7 @@ func (f *findings) hint() string {
 
 // hintOwners is where it is seen who may do what the caller may not.
 func hintOwners(room string) string {
-	return fmt.Sprintf("its owners and admins are shown by unibus members %s", shellQuoted(room))
+	return fmt.Sprintf("unibus members %s shows who its owners and admins are", shellQuoted(room))
 }
 
 // hintShowRoom is for a subject that is that of a room of the caller's.

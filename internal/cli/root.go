@@ -1,6 +1,7 @@
 // Package cli is the unibus command: cobra commands and their output, on top of package unibus. It
 // decides nothing about rooms; it reads flags, calls the library, prints, and maps the kinds of
-// errors to exit codes, once (in exitCode), and to what helps, once (in hints.go and remedies.go).
+// errors to exit codes, once (in exitCode), and to what helps, once (in hints.go,
+// usagehints.go and remedies.go).
 //
 // Each command is a struct of its flags and a method run, in the file of its group; a function makes
 // it a cobra command. What all commands share is an app: settings, streams and how the bus is reached.

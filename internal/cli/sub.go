@@ -112,17 +112,27 @@ func (s *subCommand) showLive() {
 func (s *subCommand) checkForm() error {
 	switch {
 	case s.template != nil && s.a.out.json:
-		return superfluous("output", "--template or -o json, not both")
+		return s.orJSON("template")
 	case s.format != nil && s.template != nil:
 		return superfluous("template", "--format or --template, not both")
 	case s.format != nil && s.a.out.json:
-		return superfluous("output", "--format or -o json, not both")
+		return s.orJSON("format")
 	case s.format != nil && s.null:
 		return superfluous("null", `--format says itself what a message ends with: \0 instead of --null`)
 	case s.format != nil && s.headers:
 		return superfluous("headers", "--format says itself where headers stand: %%h instead of --headers")
 	}
 	return nil
+}
+
+// orJSON refuses a flag that says how messages are written beside JSON; where that is a setting made elsewhere, the flag is
+// what can be left out.
+func (s *subCommand) orJSON(flag string) error {
+	extra := "output"
+	if !given(s.a.cmd.Flags().Lookup(extra)) {
+		extra = flag
+	}
+	return superfluous(extra, "--%s or -o json, not both", flag)
 }
 
 // run reads until the end that the flags name.

@@ -43,7 +43,7 @@ func (v *verifyFlags) check(rooms []string, place bool) error {
 	case v.all == (len(rooms) > 0) && !v.bus:
 		return usage("name the rooms to verify, or say --all, or --bus")
 	case v.export != "" && v.accept != "":
-		return usage("--export writes what was checked, and --accept checks nothing: one of them")
+		return superfluous("accept", "--export writes what was checked, and --accept checks nothing: one of them")
 	case v.frames && v.export == "":
 		return usage("--frames is about what --export FILE writes")
 	case v.frames && len(rooms) == 0 && !v.all:

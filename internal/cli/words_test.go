@@ -78,7 +78,7 @@ var misuses = map[string]string{
 	"verify r --accept x":                       `unibus: --accept "x": it is neither`,
 	"verify r q --accept 5":                     "unibus: --accept is about one room",
 	"verify --bus --accept 5":                   "unibus: --accept 5: places are those",
-	"verify r --export f --accept 5":            "unibus: --export writes what was checked",
+	"verify r --export f --accept 5":            "unibus: --export writes what was checked|hint: unibus verify r --export f\n",
 	"user add":                                  "unibus: give one KEY",
 	"user add --file f --name n":                "unibus: --name is for one user",
 	"migrate":                                   "unibus: migrate needs --from and --to",
@@ -92,7 +92,7 @@ var misuses = map[string]string{
 	"demo --input /dev/null":                    "unibus: --input /dev/null: it has no lines",
 	"bench disk":                                "unibus: bench disk: there is pub, sub, rtt, rekey, auth, or all",
 	"bench pub disk":                            "unibus: bench disk: there is",
-	"bench --server nats://h":                   "unibus: bench: --server has no effect: it runs a bus of its own",
+	"bench --server nats://h":                   "unibus: bench: --server has no effect: it runs a bus of its own|hint: unibus bench\n",
 	"bench --store sqlite:x":                    "unibus: bench: --store has no effect",
 	"bench --count 0":                           "unibus: --count 0: not a whole number from 1 up",
 	"bench --for 0s":                            "unibus: --for 0s: not a duration longer than nothing",
@@ -126,8 +126,13 @@ func TestUsage(t *testing.T) {
 			}
 		}
 	}
+	t.Setenv("UNIBUS_OUTPUT", "json")
+	if e := b.exec("admin", "", "sub", "r", "--format", "%s"); e.code != exitUsage || !strings.HasSuffix(e.err, "hint: unibus sub r\n") {
+		t.Errorf("JSON by a setting: %+v", e)
+	}
+	t.Setenv("UNIBUS_OUTPUT", "")
 	b.write("xdg_config_home/unibus/config.yaml", "yes: true\n")
-	if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.Contains(e.err, "yes: it answers for one command, and is no setting\nhint: settings are the global flags but --yes, ") {
+	if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.Contains(e.err, "yes: there is no such setting\nhint: settings are the global flags but --yes, which answers for one command, ") {
 		t.Errorf("--yes as a setting: %+v", e)
 	}
 	b.write("xdg_config_home/unibus/config.yaml", "timeout: 1s\na: b: c\n")
@@ -250,7 +255,7 @@ func (w *wordsTest) refusals() {
 		w.says(exitDenied, "admin", called, "not allowed: the last owner", "unibus role ops USER owner; ")
 	}
 	for _, called := range []string{"kick ops carol", "role ops carol member", "rekey ops", "room set ops --pad", "room set ops --retain 1s", "room set ops --retain none", "room archive ops"} {
-		w.says(exitDenied, "bob", called, "room ops: not allowed: ", "only an owner", "unibus members ops\n")
+		w.says(exitDenied, "bob", called, "room ops: not allowed: ", "only an owner", "hint: unibus members ops shows who its owners and admins are\n")
 	}
 	w.must(exitDone, "admin", "room", "create", "ended")
 	w.must(exitDone, "admin", "room", "archive", "ended", "--yes")
