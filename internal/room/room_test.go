@@ -68,7 +68,7 @@ func TestWhoWrites(t *testing.T) {
 
 	o.Must(changes(o.owner).Archive(o.Ctx))
 	_, _, err = o.owner.Writing(o.Ctx)
-	refused(t, err, store.ErrDenied, remedy.None, "archived")
+	refused(t, err, store.ErrDenied, remedy.MakeOther, "archived")
 	if err := changes(o.owner).Archive(o.Ctx); !errors.Is(err, store.ErrExists) {
 		t.Errorf("a room is archived twice: %v", err)
 	}
