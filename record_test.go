@@ -58,7 +58,7 @@ func TestVerifyBus(t *testing.T) {
 		"made an admin":  {`UPDATE users SET role = 'admin' WHERE endpoint = ?`, "record of bob is not what the log says"},
 		"another's name": {`UPDATE users SET name = 'robert' WHERE endpoint = ?`, "record of bob is not what the log says"},
 		"revoked":        {`UPDATE users SET active = 0, revoked = 1 WHERE endpoint = ?`, "record of bob is not what the log says"},
-		"somebody more":  {`INSERT INTO users SELECT cast(x'07' || substr(endpoint, 2) AS BLOB), 'eve', role, active, expires, revoked, added, added_by FROM users WHERE endpoint = ?`, "the log does not"},
+		"somebody more":  {`INSERT INTO users SELECT cast(CASE hex(substr(endpoint, 1, 1)) WHEN '07' THEN x'08' ELSE x'07' END || substr(endpoint, 2) AS BLOB), 'eve', role, active, expires, revoked, added, added_by FROM users WHERE endpoint = ?`, "the log does not"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := newStraight(t)
