@@ -60,7 +60,7 @@ func (s *straight) offer(changes ...unibus.UserChange) {
 func (s *straight) refuses(what string, err error) {
 	s.Helper()
 	s.Log(what)
-	s.fails(err, unibus.ErrDenied, "the last admin", remedy.None)
+	s.fails(err, unibus.ErrDenied, "the last admin", remedy.NameAdmin)
 }
 
 // TestLastAdminWithoutEnd: the last admin whose access does not end by itself keeps it, whoever else is an admin for a while:

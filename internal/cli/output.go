@@ -82,13 +82,15 @@ func newOutput(f *os.File) *output {
 // "| head": nobody would notice otherwise. That is the error then.
 func whileRead(ctx context.Context, o *output, do func(context.Context) error) error {
 	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	go func() { // ends with ctx
+	var looking sync.WaitGroup
+	looking.Go(func() {
 		if unread(ctx, o.raw) {
 			end(syscall.EPIPE)
 		}
-	}()
+	})
 	err := do(ctx)
+	end(nil)
+	looking.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, syscall.EPIPE) {
 		return cause
 	}

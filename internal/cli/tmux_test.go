@@ -280,12 +280,12 @@ func seeTyping(t *testing.T, b *testBus) {
 	p.waits("ends")
 	p.types("disk full on db1", "looking")
 	p.presses("C-d")
-	p.waits("acknowledged")
+	p.waitsForPrompt()
 	p.types("unibus pub typing --whole")
 	p.waits("it takes")
 	p.types("two", "lines")
 	p.presses("C-d")
-	p.waits("1 message ack")
+	p.waitsForPrompt()
 	p.types("unibus pub typing -q", "quiet")
 	p.presses("C-d")
 	p.waitsForPrompt()
@@ -322,7 +322,7 @@ func seeTypingInterrupted(t *testing.T, b *testBus) {
 	p.presses("C-c")
 	p.waitsForPrompt()
 	p.types("echo $?")
-	p.waits("130")
+	p.waits("130\n$")
 	p.sees(`
 $ unibus pub interrupted
 a message a line; ^D ends
@@ -366,7 +366,7 @@ func seeBench(t *testing.T, b *testBus) {
 	p.presses("C-c")
 	p.waitsForPrompt()
 	p.types("echo $?")
-	p.waits("130")
+	p.waits("130\n$")
 	p.sees(`
 $ unibus bench rtt --for 1h
 
@@ -391,13 +391,13 @@ func seeAsked(t *testing.T, b *testBus) {
 	p.types("unibus room archive asked")
 	p.waits("[y/N]")
 	p.types("echo hi")
-	p.waits("not confirmed")
+	p.waitsForPrompt()
 	p.types("unibus room archive asked")
 	p.must(p.AwaitScreen(p.ctx, "being asked again", func(screen string) bool { return strings.Count(screen, "[y/N]") == 2 }))
 	p.presses("C-c")
 	p.waitsForPrompt()
 	p.types("echo $?")
-	p.waits("130")
+	p.waits("130\n$")
 	p.sees(`
 $ unibus room archive asked
 archive asked for good? [y/N] echo hi

@@ -217,7 +217,7 @@ func (w *wordsTest) members() {
 	w.says(exitUsage, "admin", "forget "+os.Getenv("UNIBUS_SERVER"), "hint: unibus forget "+os.Getenv("UNIBUS_SERVER")+" --yes\n")
 	w.says(exitUsage, "admin", "bus rm local", "hint: unibus bus rm local --yes\n")
 	for _, called := range []string{"user revoke alice --yes", "user set alice --role user --yes"} {
-		w.says(exitDenied, "admin", called, "the last admin cannot", "unibus user set USER --role admin\n")
+		w.says(exitDenied, "admin", called, "the last admin has to stay", "unibus user set USER --role admin\n")
 	}
 }
 

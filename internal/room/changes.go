@@ -50,7 +50,7 @@ func (r Changes) helped(err error) error {
 }
 
 // keepsOwner refuses what would leave a room without an owner, if it is an owner who asks: others may not do it anyway.
-func (r Changes) keepsOwner(s *ledger.State, refusal string, without ...crypto.PublicKey) error {
+func keepsOwner(r Changes, s *ledger.State, refusal string, without ...crypto.PublicKey) error {
 	if s.Room.Role(r.Key()) != ledger.RoleOwner || s.Room.Archived != 0 {
 		return nil
 	}
@@ -225,7 +225,7 @@ func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
 				return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
 			}
 		}
-		if err := r.keepsOwner(s, "cannot be removed", keys...); err != nil {
+		if err := keepsOwner(r, s, "cannot be removed", keys...); err != nil {
 			return nil, err
 		}
 		_, ended = r.stale(s)
@@ -251,7 +251,7 @@ func (r Changes) Leave(ctx context.Context) error {
 		if s.Room.Role(r.Key()) == "" {
 			return nil, fmt.Errorf("%w: you are not a member", store.ErrNotFound)
 		}
-		if err := r.keepsOwner(s, "cannot leave", r.Key()); err != nil {
+		if err := keepsOwner(r, s, "cannot leave", r.Key()); err != nil {
 			return nil, err
 		}
 		return &mirror.Proposal{Body: &ledger.Leave{}}, nil
@@ -267,7 +267,7 @@ func (r Changes) SetRole(ctx context.Context, key crypto.PublicKey, role ledger.
 		case role:
 			return nil, nil
 		}
-		if err := r.keepsOwner(s, "must stay one", key); err != nil {
+		if err := keepsOwner(r, s, "must stay one", key); err != nil {
 			return nil, err
 		}
 		return &mirror.Proposal{Body: &ledger.MemberRole{Key: key, Role: role}}, nil
