@@ -17,7 +17,7 @@ __unibus_init_completion()
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
-    if [[ ${line} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+    if [[ ${line} == *[$'\x60$'\<\>\(\)\;\&\|]* ]]; then
         return 1
     fi
     read -ra words <<<"${line}"
@@ -59,7 +59,7 @@ __unibus_get_completion_results() {
 
     __unibus_debug "Calling ${requestComp}"
     # Use eval to handle any environment variables and such
-    if [[ ${requestComp} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+    if [[ ${requestComp} == *[$'\x60$'\<\>\(\)\;\&\|]* ]]; then
         out=:1 # an error
     else
         out=$(eval "${requestComp}" 2>/dev/null)

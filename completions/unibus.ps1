@@ -89,7 +89,7 @@ filter __unibus_escapeStringWithSpecialChars {
 
     #call the command store the output in $out and redirect stderr and stdout to null
     # $Out is an array contains each line per element
-    if ($RequestComp -match '[`()<>;&|{}]') {
+    if ($RequestComp -match '[`$()<>;&|{}]') {
         return
     }
     Invoke-Expression -OutVariable out "$RequestComp" 2>&1 | Out-Null

@@ -67,14 +67,15 @@ func (s shell) script(root *cobra.Command, w io.Writer) error {
 }
 
 // The scripts have the shell itself take the line apart that is completed, with eval: so the shell would do whatever
-// else the line says, before anybody has pressed enter. A line with anything like that is not completed.
+// else the line says, before anybody has pressed enter. A line with anything like that is not completed, nor one with a
+// variable: in an index, or a pattern, its value is done as well.
 const (
-	bashAsk = `    if [[ ${requestComp} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+	bashAsk = `    if [[ ${requestComp} == *[$'\x60$'\<\>\(\)\;\&\|]* ]]; then
         out=:1 # an error
     else
         out=$(eval "${requestComp}" 2>/dev/null)
     fi`
-	zshAsk = `    if [[ ${requestComp} == *[\` + "`" + `\<\>\(\)\;\&\|]* ]]; then
+	zshAsk = `    if [[ ${requestComp} == *[\` + "`" + `\$\<\>\(\)\;\&\|]* ]]; then
         return 1
     fi
     out=$(eval ${requestComp} 2>/dev/null)`
@@ -84,7 +85,7 @@ const (
     end
     set -l others (string join ' ' -- (string escape -- $args[2..-1]))
     set -l requestComp "UNIBUS_ACTIVE_HELP=0 $args[1] __complete $others $lastArg"`
-	powershellAsk = `    if ($RequestComp -match '[` + "`" + `()<>;&|{}]') {
+	powershellAsk = `    if ($RequestComp -match '[` + "`" + `$()<>;&|{}]') {
         return
     }
     Invoke-Expression -OutVariable out "$RequestComp"`
@@ -98,7 +99,7 @@ const bashWords = `    if declare -F _get_comp_words_by_ref >/dev/null; then
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
-    if [[ ${line} == *[$'\x60'\<\>\(\)\;\&\|]* ]]; then
+    if [[ ${line} == *[$'\x60$'\<\>\(\)\;\&\|]* ]]; then
         return 1
     fi
     read -ra words <<<"${line}"

@@ -56,6 +56,9 @@ func TestShells(t *testing.T) {
 			p.completes("9")
 			p.waits("--last xdg9")
 			p.presses("C-u")
+			if program != "fish" {
+				p.types("AV='a[$(touch ran)]' EV='$(touch ran)'")
+			}
 			p.runsNothing(b.path("ran"))
 			if _, err := os.Stat(b.path("evil")); err == nil {
 				t.Error("a room's subject was run")
@@ -67,7 +70,7 @@ func TestShells(t *testing.T) {
 // runsNothing makes sure that what a line says besides, which would make a file, is not done before it is entered.
 func (p *person) runsNothing(ran string) {
 	p.t.Helper()
-	for n, word := range []string{"$(touch ran)", `"$(touch ran)"`, "`touch ran`", "${x:-$(touch ran)}", "<(touch ran)", "(touch ran)", "'a;touch ran'", "--bus $(touch ran)"} {
+	for n, word := range []string{"$(touch ran)", `"$(touch ran)"`, "`touch ran`", "${x:-$(touch ran)}", "<(touch ran)", "(touch ran)", "'a;touch ran'", "--bus $(touch ran)", "$[AV]", "${EV@P}", "${HOME:AV}", "${a[AV]}"} {
 		p.completes("unibus pub "+word, "Space", "Tab")
 		p.completes(fmt.Sprint("end", n))
 		p.presses("C-u")
