@@ -39,10 +39,11 @@ func countAdmins(users iter.Seq[*User]) (n adminCount) {
 
 // keepsAdmin is errLastAdmin for a change that takes away the last admin whose access does not end by itself; or, where every
 // admin's does already, the last who may connect now.
-func keepsAdmin(before, after adminCount) error {
-	lost := before.present > 0 && after.present == 0
-	if before.lasting > 0 {
-		lost = after.lasting == 0
+func keepsAdmin(before, after iter.Seq[*User]) error {
+	was, is := countAdmins(before), countAdmins(after)
+	lost := was.present > 0 && is.present == 0
+	if was.lasting > 0 {
+		lost = is.lasting == 0
 	}
 	if lost {
 		return remedy.With(errLastAdmin, remedy.Remedy{Kind: remedy.NameAdmin})

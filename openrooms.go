@@ -172,10 +172,7 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 	}
 	err = tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
 		r := rooms[i]
-		e, ok := told[ids[i]]
-		if !ok {
-			e = more[ids[i]]
-		}
+		e := cmp.Or(told[ids[i]], more[ids[i]])
 		rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, e.verified, e.said))
 		return err
 	})

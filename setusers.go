@@ -74,7 +74,7 @@ func changing(users []UserChange) mirror.Next {
 		if len(set.Users) == 0 {
 			return nil, nil
 		}
-		if err := keepsAdmin(countAdmins(s.Bus.Users), countAdmins(changed(s.Bus.Users, ending(set.Users)))); err != nil {
+		if err := keepsAdmin(s.Bus.Users, changed(s.Bus.Users, ending(set.Users))); err != nil {
 			return nil, err
 		}
 		return &mirror.Proposal{Body: set}, nil
@@ -134,7 +134,7 @@ func (u *UserChange) promoting(_ context.Context, s *ledger.State) (*mirror.Prop
 			other.Role = u.Role
 		}
 	}
-	if err := keepsAdmin(countAdmins(s.Bus.Users), countAdmins(changed(s.Bus.Users, as))); err != nil {
+	if err := keepsAdmin(s.Bus.Users, changed(s.Bus.Users, as)); err != nil {
 		return nil, err
 	}
 	return &mirror.Proposal{Body: &ledger.UserRole{Key: u.Key, Role: u.Role}}, nil

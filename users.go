@@ -32,7 +32,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
 			}
 		}
-		if err := keepsAdmin(countAdmins(s.Bus.Users), countAdmins(without(s.Bus.Users, keys))); err != nil {
+		if err := keepsAdmin(s.Bus.Users, without(s.Bus.Users, keys)); err != nil {
 			return nil, err
 		}
 		revoke := &ledger.Revoke{Keys: keys}

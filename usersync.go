@@ -76,24 +76,15 @@ func (d *UserDiff) Check() error {
 
 // plan is rounds, of a difference that can be made none.
 func (d *UserDiff) plan() ([][]Renaming, error) {
-	before, after := d.admins(d.Revoke)
-	added := countAdmins(func(yield func(*User) bool) {
-		for _, u := range d.Add {
-			if u.Admin && !yield(&User{Role: RoleAdmin, Active: true, Expires: u.Expires}) {
-				return
-			}
-		}
-	})
-	after.present, after.lasting = after.present+added.present, after.lasting+added.lasting
-	if err := keepsAdmin(before, after); err != nil {
+	if err := d.keepsAdmin(d.Revoke, d.Add); err != nil {
 		return nil, err
 	}
 	return d.rounds()
 }
 
-// admins counts those on the allowlist as it is, and without users who are revoked.
-func (d *UserDiff) admins(revoked []User) (before, after adminCount) {
-	on := func(yield func(*User) bool) {
+// keepsAdmin is errLastAdmin when the allowlist would be left without an admin, with users revoked and others added.
+func (d *UserDiff) keepsAdmin(revoked []User, added []NewUser) error {
+	before := func(yield func(*User) bool) {
 		for i := range d.on {
 			if !yield(&d.on[i]) {
 				return
@@ -104,14 +95,26 @@ func (d *UserDiff) admins(revoked []User) (before, after adminCount) {
 	for i, u := range revoked {
 		keys[i] = u.Key
 	}
-	return countAdmins(on), countAdmins(without(on, keys))
+	after := func(yield func(*User) bool) {
+		for u := range without(before, keys) {
+			if !yield(u) {
+				return
+			}
+		}
+		for _, u := range added {
+			if u.Admin && !yield(&User{Role: RoleAdmin, Active: true, Expires: u.Expires}) {
+				return
+			}
+		}
+	}
+	return keepsAdmin(before, after)
 }
 
 // inTurn are those to be revoked first, so that names are free, and those to be revoked when all others are added: whoever
 // does it, who could do nothing after that, and admins who have to stay until there are new ones.
 func (d *UserDiff) inTurn(by PublicKey) (first, last []PublicKey) {
 	others := slices.DeleteFunc(slices.Clone(d.Revoke), func(u User) bool { return u.Key == by })
-	stay := keepsAdmin(d.admins(others)) != nil
+	stay := d.keepsAdmin(others, nil) != nil
 	for _, u := range d.Revoke {
 		if u.Key == by || stay && u.Role == RoleAdmin {
 			last = append(last, u.Key)

@@ -70,7 +70,8 @@ func (s shell) script(root *cobra.Command, w io.Writer) error {
 // else the line says, before anybody has pressed enter. A line with anything like that is not completed, nor one with a
 // variable: in an index, or a pattern, its value is done as well.
 const (
-	bashAsk = `    if [[ ${requestComp} == *[$'\x60$'\<\>\(\)\;\&\|]* ]]; then
+	bashMore = `*[$'\x60$'\<\>\(\)\;\&\|]*` // the pattern of such lines
+	bashAsk  = `    if [[ ${requestComp} == ` + bashMore + ` ]]; then
         out=:1 # an error
     else
         out=$(eval "${requestComp}" 2>/dev/null)
@@ -99,7 +100,7 @@ const bashWords = `    if declare -F _get_comp_words_by_ref >/dev/null; then
         return
     fi
     local line=${COMP_LINE:0:COMP_POINT}
-    if [[ ${line} == *[$'\x60$'\<\>\(\)\;\&\|]* ]]; then
+    if [[ ${line} == ` + bashMore + ` ]]; then
         return 1
     fi
     read -ra words <<<"${line}"

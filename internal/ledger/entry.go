@@ -43,7 +43,17 @@ var (
 	ErrPlace      = errors.New("it does not continue the log")
 	ErrNotAllowed = errors.New("its author may not do that")
 	ErrRule       = errors.New("it breaks a rule")
+	ErrLastOwner  = errors.New("the last owner stays") // the rule of ErrRule that people meet
 )
+
+// lastOwner is what the last owner of a room cannot do; it is ErrLastOwner, and ErrRule.
+type lastOwner string
+
+// Error says what it is.
+func (cannot lastOwner) Error() string { return "the last owner " + string(cannot) }
+
+// Is reports whether target is one of the two that it is.
+func (lastOwner) Is(target error) bool { return target == ErrLastOwner || target == ErrRule }
 
 // breaks is an entry that breaks a rule, whoever made it.
 func breaks(format string, args ...any) error {

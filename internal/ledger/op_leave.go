@@ -14,7 +14,7 @@ func (*Leave) check(s *State, by crypto.PublicKey) error {
 		return denied("only a member leaves")
 	}
 	if role == RoleOwner && s.Room.owners == 1 {
-		return breaks("the last owner cannot leave")
+		return lastOwner("cannot leave")
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (m *MemberRole) check(s *State, by crypto.PublicKey) error {
 	case s.Room.Role(m.Key) == "":
 		return breaks("%s is not a member", m.Key)
 	case m.Role != RoleOwner && s.Room.Role(m.Key) == RoleOwner && s.Room.owners == 1:
-		return breaks("the last owner must stay one")
+		return lastOwner("must stay one")
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (m *Remove) check(s *State, by crypto.PublicKey) error {
 		}
 	}
 	if owners == 0 {
-		return breaks("the last owner cannot be removed")
+		return lastOwner("cannot be removed")
 	}
 	return mustRekey(s.Room, m.Rekey, s.Room.Policy.History, "a removal")
 }

@@ -45,27 +45,10 @@ func (r Changes) helped(err error) error {
 		return remedy.With(err, r.Remedy(remedy.MakeOther))
 	case errors.Is(err, ledger.ErrNotAllowed):
 		return remedy.With(err, r.Remedy(remedy.AskOwner))
+	case errors.Is(err, ledger.ErrLastOwner):
+		return remedy.With(err, r.Remedy(remedy.NameOwner))
 	}
 	return err
-}
-
-// keepsOwner refuses what would leave a room without an owner, if it is an owner who asks: others may not do it anyway.
-func keepsOwner(r Changes, s *ledger.State, refusal string, without ...crypto.PublicKey) error {
-	if s.Room.Role(r.Key()) != ledger.RoleOwner || s.Room.Archived != 0 {
-		return nil
-	}
-	ends := false
-	for key, role := range s.Room.Members() {
-		gone := slices.Contains(without, key)
-		if role == ledger.RoleOwner && !gone {
-			return nil
-		}
-		ends = ends || role == ledger.RoleOwner && gone
-	}
-	if !ends {
-		return nil
-	}
-	return remedy.With(fmt.Errorf("%w: the last owner %s", store.ErrDenied, refusal), r.Remedy(remedy.NameOwner))
 }
 
 // manages refuses what only an owner or admin may do, before keys are made for it.
@@ -225,9 +208,6 @@ func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
 				return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
 			}
 		}
-		if err := keepsOwner(r, s, "cannot be removed", keys...); err != nil {
-			return nil, err
-		}
 		_, ended = r.stale(s)
 		ended = slices.DeleteFunc(ended, func(key crypto.PublicKey) bool { return slices.Contains(keys, key) })
 		remove := &ledger.Remove{Keys: slices.Concat(keys, ended)}
@@ -251,9 +231,6 @@ func (r Changes) Leave(ctx context.Context) error {
 		if s.Room.Role(r.Key()) == "" {
 			return nil, fmt.Errorf("%w: you are not a member", store.ErrNotFound)
 		}
-		if err := keepsOwner(r, s, "cannot leave", r.Key()); err != nil {
-			return nil, err
-		}
 		return &mirror.Proposal{Body: &ledger.Leave{}}, nil
 	})
 }
@@ -266,9 +243,6 @@ func (r Changes) SetRole(ctx context.Context, key crypto.PublicKey, role ledger.
 			return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
 		case role:
 			return nil, nil
-		}
-		if err := keepsOwner(r, s, "must stay one", key); err != nil {
-			return nil, err
 		}
 		return &mirror.Proposal{Body: &ledger.MemberRole{Key: key, Role: role}}, nil
 	})

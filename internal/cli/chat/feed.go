@@ -124,7 +124,10 @@ func beginning(m unibus.Message) message {
 }
 
 // says reports whether a message has a text, as far as messages are shown.
-func (m *message) says(text string) bool { return string(m.Body) == text[:min(len(text), maxShown)] }
+func (m *message) says(text string) bool { return string(m.Body) == cut(text) }
+
+// cut is as much of a text as is shown of a message.
+func cut(text string) string { return text[:min(len(text), maxShown)] }
 
 // list is the command that finds the rooms that there are to see; nothing comes of it while it is under way already.
 func (f *feed) list() tea.Msg {

@@ -117,7 +117,7 @@ func (t *transcript) stand(i *item) {
 // cameBack takes away a message of one's own that was read before it was known in which stream it went.
 func (t *transcript) cameBack(sent *item) {
 	at := slices.IndexFunc(t.items, func(i *item) bool {
-		return i.kind == said && i.from == sent.from && i.stream == sent.stream && i.text == sent.text[:min(len(sent.text), maxShown)] && i.number == 0
+		return i.kind == said && i.from == sent.from && i.stream == sent.stream && i.text == cut(sent.text) && i.number == 0
 	})
 	if at >= 0 {
 		one := t.items[at]

@@ -22,7 +22,7 @@ const (
 type end struct {
 	log   crypto.ID
 	head  ledger.Head
-	guess bool // the head is where a view says that the log goes on, and no entry was seen there
+	guess bool // the head is the place before one where a last entry is said, or was seen, to be; it was not looked at
 }
 
 // heads finds where logs end.
