@@ -518,6 +518,9 @@ func TestBuried(t *testing.T) {
 	if _, err := store.HeadOf(t.Context(), s, never.Entry.Log); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("it has a head: %v", err)
 	}
+	if err := s.Append(t.Context(), never); !errors.Is(err, store.ErrExists) { // by whoever had the name before it was taken over
+		t.Errorf("it begins with %v", err)
+	}
 	state, create := newRoom(t, bus, "r")
 	must(t, s.Append(t.Context(), create))
 	if n := <-notices; n.Log != state.ID || n.Seq != 1 {

@@ -191,3 +191,28 @@ func testHeads(t *testing.T, w *world) {
 	}
 	is(owner, append(append(many[:1000:1000], logs...), many[1000:]...), all)
 }
+
+// testForked appends an entry that goes on from another one than the log has there.
+func testForked(t *testing.T, w *world) {
+	w.promise("Log.Append: an entry that goes on from another than the one before it is ErrConflict")
+	bob, carol, dave := identity(t, 2), identity(t, 3), identity(t, 4)
+	before, err := w.bus.Snapshot()
+	w.must(err)
+	w.allow(bob)
+	end := w.bus.Head
+	forked, err := ledger.LoadSnapshot(before)
+	w.must(err)
+	for i, id := range []*crypto.Identity{carol, dave} {
+		statement, err := forked.Next(w.Admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: "n" + string('a'+rune(i)), Role: ledger.RoleUser}}}, time.Now())
+		w.must(err)
+		c, err := Advance(forked, statement)
+		w.must(err)
+		w.is(w.s.Append(w.ctx, c), store.ErrConflict) // the first because its place is taken
+	}
+	if h, err := store.HeadOf(w.ctx, w.s, w.bus.ID); err != nil || h != end {
+		w.errorf("the log ends at %v, %v", h, err)
+	}
+	if _, err := w.s.User(w.ctx, dave.Key()); !errors.Is(err, store.ErrNotFound) {
+		w.errorf("what it says is listed: %v", err)
+	}
+}

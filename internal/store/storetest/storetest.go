@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"copying":         testCopying,
 		"race":            testRace,
 		"append":          testAppend,
+		"forked":          testForked,
 		"names":           testNames,
 		"heads":           testHeads,
 		"card":            testCard,
