@@ -18,7 +18,7 @@ import (
 	"github.com/unibus/unibus/internal/store/storetest"
 )
 
-// TestCutOff: on a server that most of the others do not answer any more, and without a quorum, every peer is
+// TestCutOff: on a server that half of all or more do not answer any more, and without a quorum, every peer is
 // dropped, after a while and once; with a quorum, or while most are there, nobody is.
 func TestCutOff(t *testing.T) {
 	n, admin := node(t, "")
@@ -36,6 +36,15 @@ func TestCutOff(t *testing.T) {
 	if !g.cutSince.IsZero() {
 		t.Error("cut off with every server there")
 	}
+	servers.Heard("OTHER1", "other1")
+	half := time.Now()
+	if err := servers.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if g.judge(t.Context(), half); g.cutSince.IsZero() {
+		t.Error("not cut off with one of two there: the other half may be as sure of itself")
+	}
+	g.cutSince = time.Time{}
 	// Two others were there, and do not answer.
 	servers.Heard("OTHER1", "other1")
 	servers.Heard("OTHER2", "other2")

@@ -441,3 +441,28 @@ func TestLoginsNotServed(t *testing.T) {
 		t.Errorf("it is served over a closed connection: %v", err)
 	}
 }
+
+// TestLoginLasts: a login lasts as long as logins do, and that of somebody whose access ends sooner no longer than that.
+func TestLoginLasts(t *testing.T) {
+	p, _ := newPorch(t)
+	for name, c := range map[string]struct{ access, login time.Duration }{
+		"for good": {0, loginLife}, "for less": {loginLife / 2, loginLife / 2}, "for longer": {2 * loginLife, loginLife},
+	} {
+		who := person(t, name[len(name)-1])
+		user := ledger.NewUser{Key: who.Key(), Name: "someone-" + name[4:], Role: ledger.RoleUser}
+		if c.access > 0 {
+			ends := crypto.Number(p.now().Add(c.access).UnixMilli())
+			user.Expires = &ends
+		}
+		storetest.Write(t, p.store, p.state, p.admin, &ledger.Add{Users: []ledger.NewUser{user}})
+		req := jwt.NewAuthorizationRequestClaims("request")
+		req.UserNkey = connectionKey(t)
+		uc, err := p.decide(t.Context(), req, p.peeked(who, aUser, proper))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := p.now().Add(c.login).Unix(); uc.Expires != want {
+			t.Errorf("access %s: a login ends %d seconds from when it should", name, uc.Expires-want)
+		}
+	}
+}
