@@ -476,3 +476,51 @@ func TestNotStaged(t *testing.T) {
 		t.Errorf("the log is at %v", heads[0])
 	}
 }
+
+// TestAskedForAnother: what was kept and stands is the answer to the command that had it signed alone, not to another that
+// could have been done before it as well.
+func TestAskedForAnother(t *testing.T) {
+	w := newWorld(t)
+	named := func(n byte) Next {
+		return func(_ context.Context, s *ledger.State) (*Proposal, error) {
+			if s.Bus.ByName("bob") != nil {
+				return nil, store.ErrExists
+			}
+			return &Proposal{Body: &ledger.Add{Users: []ledger.NewUser{{Key: person(n).Key(), Name: "bob", Role: ledger.RoleUser}}}}, nil
+		}
+	}
+	p := w.process(w.admin, "state")
+	p.liar.lie = func(_ store.Change, honest func() error) error {
+		w.must(honest())
+		return store.ErrDenied
+	}
+	w.is(p.open(w.bus).Append(t.Context(), named(2)), store.ErrDenied)
+	w.later("state", time.Minute)
+	w.is(w.process(w.admin, "state").open(w.bus).Append(t.Context(), named(3)), store.ErrExists)
+	w.must(w.process(w.admin, "state").open(w.bus).Append(t.Context(), named(2)))
+}
+
+// TestAskedLongAfter: a command that is given again long after it was signed is one of its own: that it was done then is no
+// answer to it.
+func TestAskedLongAfter(t *testing.T) {
+	for age, want := range map[time.Duration]error{old / 2: nil, old: store.ErrExists} {
+		w := newWorld(t)
+		p := w.process(w.admin, "state")
+		p.liar.lie = func(_ store.Change, honest func() error) error {
+			w.must(honest())
+			return store.ErrDenied
+		}
+		strictly := func(ctx context.Context, s *ledger.State) (*Proposal, error) {
+			p, err := adding("bob")(ctx, s)
+			if err == nil && p == nil {
+				err = store.ErrExists
+			}
+			return p, err
+		}
+		w.is(p.open(w.bus).Append(t.Context(), strictly), store.ErrDenied)
+		w.later("state", age)
+		p = w.process(w.admin, "state")
+		w.must(p.open(w.bus).Sync(t.Context()))
+		w.is(p.open(w.bus).Append(t.Context(), strictly), want)
+	}
+}

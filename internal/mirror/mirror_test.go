@@ -651,7 +651,17 @@ func TestElsewhere(t *testing.T) {
 		t.Errorf("a store that has nothing of it: %v", err)
 	}
 	w.is(room.Sync(t.Context()), ErrRolledBack) // of its own bus it is one that has lost it
-	bus, err := p.Open(t.Context(), w.bus, crypto.ID{9})
+	honest, lost := p.open(w.bus), p.liar.heads
+	p.liar.heads = nil
+	w.must(honest.Sync(t.Context()))
+	bus, err := p.Open(t.Context(), w.bus, crypto.ID{}) // a bus is of none
 	w.must(err)
-	w.is(bus.Sync(t.Context()), store.ErrNotFound)
+	w.must(bus.Sync(t.Context()))
+	bus, err = p.Open(t.Context(), w.bus, crypto.ID{9}) // taken for a room
+	w.must(err)
+	w.is(bus.Sync(t.Context()), store.ErrIntegrity)
+	p.liar.heads = lost
+	if err := bus.Sync(t.Context()); !errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("a store that has nothing of another bus: %v", err)
+	}
 }
