@@ -310,3 +310,28 @@ func TestAfterTheEnd(t *testing.T) {
 		t.Errorf("%q are read, told is %s, and the end is %v", texts, told, err)
 	}
 }
+
+// TestBygoneNoMore: what fits nothing is of before the room began anew only as long as nothing of after that was read: behind
+// it a server's word that it is older is worth nothing.
+func TestBygoneNoMore(t *testing.T) {
+	w := newWorld(t)
+	s := w.cast("anew", stored(), w.User("bob"), w.User("carol"))
+	w.publish(s.r, "before")
+	unknown := s.frame(s.bobs, made{change: func(h *crypto.Header) { h.At, h.Epoch = h.At+50, 7 }})
+	old := w.put(s.r, s.bob.Key(), unknown)
+	w.Must(room.Changes{Room: s.r}.SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Anew = true }))
+	w.publish(s.r, "after")
+	backdated := w.put(s.r, s.bob.Key(), unknown)
+	began := s.r.Ledger().AnewTime
+	w.lies(func(_ store.FramesQuery, past *store.Past) error {
+		for i, f := range past.Frames {
+			if f.Seq == old || f.Seq == backdated {
+				past.Frames[i].Time = began.Add(-time.Minute)
+			}
+		}
+		return nil
+	})
+	if texts, told, err := w.everything(s.r); !slices.Equal(texts, []string{"before", "after"}) || told != "[refused 0-0 !ahead 1-1]" {
+		t.Errorf("%q are read, told is %s, and the end is %v", texts, told, err)
+	}
+}
