@@ -107,6 +107,10 @@ func TestPieces(t *testing.T) {
 	if _, ok := o.AddPiece([]crypto.Field{{Key: strings.Repeat("k", MinLimit)}}, []byte("body")); ok || o.Waiting() != 0 {
 		t.Error("headers that do not fit are taken")
 	}
+	full := []crypto.Field{{Key: strings.Repeat("k", o.MaxHeaders()-crypto.RecordSize([]crypto.Field{{}}, 0))}}
+	if _, ok := o.AddPiece(full, []byte("body")); ok || o.Waiting() != 0 { // what fills a frame leaves no place for a piece, ever
+		t.Errorf("headers of %d bytes are taken, in a frame of %d", crypto.RecordSize(full, 0), o.MaxHeaders())
+	}
 }
 
 // TestFollows: a frame tells of as many other streams as fit beside its messages.

@@ -299,3 +299,12 @@ func TestChangesAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestBootWithoutAName: a machine that has no name for its boots cannot tell one from another: only what waited for the disk is
+// insisted on.
+func TestBootWithoutAName(t *testing.T) {
+	n := changeCount{}.after(3, durable, 0).after(7, lax, 0)
+	if n != (changeCount{7, 3, 0}) || n.least(0) != 3 {
+		t.Errorf("%+v: at least %d", n, n.least(0))
+	}
+}

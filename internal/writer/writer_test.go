@@ -304,3 +304,15 @@ func TestRefusedConnection(t *testing.T) {
 	p.Discard()
 	p.wait.Wait()
 }
+
+// TestHeadersCount: what its headers take counts in how large a message may be.
+func TestHeadersCount(t *testing.T) {
+	headers := []crypto.Field{header("k", strings.Repeat("v", 1000))}
+	most := room.MaxMessage - crypto.RecordSize(headers, 0)
+	if err := check(make([]byte, most), headers); err != nil {
+		t.Errorf("a message of the size that may be: %v", err)
+	}
+	if err := check(make([]byte, most+1), headers); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a byte more: %v", err)
+	}
+}
