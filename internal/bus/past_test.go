@@ -283,8 +283,8 @@ func TestLostEnd(t *testing.T) {
 	r.start(0)
 	r.eventually("stream", func() bool { i, err := r.past.Stream(t.Context(), room); return err == nil && i.Last == places })
 	var read []uint64
-	past := store.Past{}
-	for q := (store.FramesQuery{}); past.Lost == 0; q.After = past.End() {
+	answer := func(q store.FramesQuery) (past store.Past) {
+		t.Helper()
 		r.eventually("an answer", func() bool { // a busy machine may not have one in time
 			past, err = r.past.Frames(t.Context(), room, q, 1<<20)
 			return !errors.Is(err, store.ErrUnavailable)
@@ -292,6 +292,11 @@ func TestLostEnd(t *testing.T) {
 		if err != nil {
 			t.Fatalf("after %v: %v", read, err)
 		}
+		return past
+	}
+	past := store.Past{}
+	for past.Lost == 0 {
+		past = answer(store.FramesQuery{After: past.End()})
 		for _, f := range past.Frames {
 			read = append(read, f.Seq)
 		}
@@ -299,6 +304,18 @@ func TestLostEnd(t *testing.T) {
 	last := read[len(read)-1]
 	if past.Lost != places || last >= places || read[0] != 1 || len(read) >= int(last) {
 		t.Errorf("lost to %d, behind %v", past.Lost, read)
+	}
+	for i, place := range read[1:] {
+		if before := read[i]; place > before+1 {
+			if past := answer(store.FramesQuery{After: before, Bytes: 1}); len(past.Frames) != 1 || past.Frames[0].Seq != place || past.Lost != 0 {
+				t.Errorf("after %d, behind which %d is next: %d messages, lost to %d", before, place, len(past.Frames), past.Lost)
+			}
+		}
+	}
+	for n, after := range []uint64{last, last - 1} { // with nothing before what is lost, and with one
+		if past := answer(store.FramesQuery{After: after}); len(past.Frames) != n || past.Lost != places {
+			t.Errorf("after %d of %d: %d messages, lost to %d", after, last, len(past.Frames), past.Lost)
+		}
 	}
 }
 
