@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -152,6 +153,20 @@ func TestNoStore(t *testing.T) {
 	o.Store, o.Server = "", "not a url://"
 	_, err = unibus.Connect(s.ctx, o)
 	s.fails(err, unibus.ErrInvalid, "", remedy.None)
+}
+
+// TestStateOfAnother: what another identity has verified is refused, whoever put it in the place of one's own.
+func TestStateOfAnother(t *testing.T) {
+	s := newStraight(t)
+	bobID := s.add("bob")
+	s.must(s.alice.Close())
+	alices, bobs := s.options(s.aliceID, "alice"), s.options(bobID, "bob")
+	pinned, err := os.ReadFile(alices.StateFile())
+	s.must(err)
+	s.must(os.MkdirAll(bobs.StateDir, 0o700))
+	s.must(os.WriteFile(bobs.StateFile(), pinned, 0o600))
+	_, err = unibus.Connect(s.ctx, bobs)
+	s.fails(err, unibus.ErrStateDamaged, "that of another identity", remedy.None)
 }
 
 // TestWithoutServer: straight at a store that is a file there are no messages.

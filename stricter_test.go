@@ -70,3 +70,17 @@ func TestAnewSettlesBeginning(t *testing.T) {
 	is(alices, "begun anew", nil)
 	is(bobs, "begun anew", nil)
 }
+
+// TestAcceptedUpToTheEnd: a room is taken for what it is up to its last place, and no further: what comes there later has not
+// been looked into.
+func TestAcceptedUpToTheEnd(t *testing.T) {
+	w := newWorld(t)
+	alices, _ := w.room("ends", unibus.DefaultPolicy())
+	for _, text := range []string{"one", "two"} {
+		w.must(alices.PublishOnce(w.ctx, []byte(text)))
+	}
+	if err := alices.Accept(w.ctx, unibus.AcceptPlace(3)); !errors.Is(err, unibus.ErrInvalid) {
+		t.Errorf("a place behind the last: %v", err)
+	}
+	w.must(alices.Accept(w.ctx, unibus.AcceptPlace(2)))
+}
