@@ -308,3 +308,13 @@ func TestBootWithoutAName(t *testing.T) {
 		t.Errorf("%+v: at least %d", n, n.least(0))
 	}
 }
+
+// TestCountOfNoBuild: a record that no build has written, by its length, is none, whatever its checksum.
+func TestCountOfNoBuild(t *testing.T) {
+	for size := range 2 * changesSize {
+		body := make([]byte, size)
+		if n, ok := readCount(binary.BigEndian.AppendUint32(body, crc32.ChecksumIEEE(body))); ok != (size+4 == changesSize || size+4 == oldSize) {
+			t.Errorf("of %d bytes: %+v, %v", size+4, n, ok)
+		}
+	}
+}
