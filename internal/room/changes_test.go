@@ -3,6 +3,7 @@ package room_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -211,7 +212,26 @@ func TestFacts(t *testing.T) {
 		t.Errorf("it keeps %+v", f.Kept(1))
 	}
 	at, when := f.Began()
-	if at != 3 || !f.BeforeAnew(2) || f.BeforeAnew(3) || !f.SinceAnew(3) || f.SinceAnew(2) || !f.Bygone(when.Add(-1)) || f.Bygone(when) {
+	if at != 3 || !f.BeforeAnew(2) || f.BeforeAnew(3) || !f.SinceAnew(3) || f.SinceAnew(2) || !f.Bygone(when.Add(-1)) || f.Bygone(when) || f.Bygone(time.Time{}) {
 		t.Errorf("it began anew at entry %d", at)
 	}
+}
+
+// TestArchivedIsNotFreshened: of an archived room nobody is removed, and its key stays.
+func TestArchivedIsNotFreshened(t *testing.T) {
+	o := newTrio(t, live())
+	o.Must(changes(o.owner).Archive(o.Ctx))
+	o.Revoke(o.bob.Key())
+	if did, err := changes(o.owner).Freshen(o.Ctx); did || err != nil {
+		t.Errorf("%v, %v", did, err)
+	}
+}
+
+// TestExpiredIsNotInvited: who has no access to the bus any more would wait for a key in vain.
+func TestExpiredIsNotInvited(t *testing.T) {
+	o := newTrio(t, live())
+	dave := o.User("dave")
+	past := crypto.Number(1)
+	o.Must(o.Append(o.Self.Bus, &ledger.SetUsers{Users: []ledger.UserChange{{Key: dave.Key(), Expires: &past}}}))
+	refused(t, changes(o.owner).Invite(o.Ctx, ledger.RoleMember, dave.Key()), store.ErrDenied, remedy.Extend, "their access expired at 1970-01-01")
 }

@@ -86,3 +86,13 @@ func TestAcceptHistory(t *testing.T) {
 	o.Must(o.bob.Open(r.ID).Readable())
 	o.freeze(r, fork(o.carol.Key())) // another sender's is another matter
 }
+
+// TestBegins: a person means a hash by how it begins, in either case, and by enough of it to be no accident.
+func TestBegins(t *testing.T) {
+	h := crypto.Hash{0xab, 0xcd, 0xef, 0x12, 0x34}
+	for digits, want := range map[string]bool{"abcdef1234": true, "ABCDEF12": true, "abcdef1": false, "": false, "abcdef13": false} {
+		if room.Begins(h, digits) != want {
+			t.Errorf("%q: %v", digits, !want)
+		}
+	}
+}

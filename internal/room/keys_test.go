@@ -169,3 +169,33 @@ func TestOneFetches(t *testing.T) {
 		t.Errorf("the key is not at hand: %v", err)
 	}
 }
+
+// manyCopies gives so many copies that do not open before those that are there.
+type manyCopies struct {
+	store.Keyring
+	before int
+}
+
+// Key gives them.
+func (m *manyCopies) Key(ctx context.Context, id crypto.ID, epoch uint32, endpoint crypto.PublicKey) ([]store.SealedKey, error) {
+	copies, err := m.Keyring.Key(ctx, id, epoch, endpoint)
+	return append(make([]store.SealedKey, m.before), copies...), err
+}
+
+// TestBoundedCopies: no more copies of a key are tried than a store gives, and of an epoch that cannot be there is none.
+func TestBoundedCopies(t *testing.T) {
+	o := newTrio(t, live())
+	honest := o.bob.Self.Keyring
+	o.bob.Self.Keyring = &manyCopies{honest, store.MaxSealers}
+	_, err := o.member.HoldsKey(o.Ctx)
+	refused(t, err, store.ErrIntegrity, remedy.HandOutOrMend, "no sealed copy for you opens")
+	o.bob.Self.Keyring = &manyCopies{honest, store.MaxSealers - 1}
+	if holds, err := o.member.HoldsKey(o.Ctx); !holds || err != nil {
+		t.Errorf("%v, %v", holds, err)
+	}
+	for _, epoch := range []uint32{0, 2} {
+		if _, err := o.member.Keys.Get(o.Ctx, o.member.Ledger().Epochs, epoch); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("epoch %d: %v", epoch, err)
+		}
+	}
+}

@@ -125,8 +125,8 @@ func (m *Reach) record(ctx context.Context, stream crypto.Follows) error {
 // End writes what it knows at last; whole says that everything that was sent was acknowledged.
 func (m *Reach) End(ctx context.Context, whole bool) error {
 	m.mu.Lock()
-	m.ended = whole && m.stream.Frames > 0
-	m.dirty = m.dirty || m.ended
+	m.ended = whole
+	m.dirty = m.dirty || whole
 	m.mu.Unlock()
 	return m.Write(ctx)
 }

@@ -73,8 +73,10 @@ func TestReached(t *testing.T) {
 	if m.Last() != 0 || m.Another(5, nil) || (*room.Reach)(nil).Last() != 0 {
 		t.Errorf("a new room is known up to place %d", m.Last())
 	}
+	w.Must(m.Met(w.Ctx, 3, []byte("three"))) // the first is written down at once, what comes soon after it later
 	w.Must(m.Met(w.Ctx, 5, []byte("five")))
 	w.Must(m.Met(w.Ctx, 4, []byte("four"))) // which says nothing new
+	w.Must(m.Write(w.Ctx))
 	f := room.Sent{Frame: []byte("six"), Mark: crypto.Follows{Stream: [16]byte{1}, Frames: 1}}
 	w.Must(m.Sending(w.Ctx, &f))
 	w.Must(m.Acknowledged(w.Ctx, &f, 6))

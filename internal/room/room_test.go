@@ -93,6 +93,7 @@ func TestWithoutEncryption(t *testing.T) {
 	if err := changes(r).Rekey(w.Ctx); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("a room without a key is rekeyed: %v", err)
 	}
+	w.Must(changes(r).SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.History = ledger.HistoryJoined }))
 	if n := len(r.Ledger().Epochs); n != 1 {
 		t.Errorf("it has %d epochs", n)
 	}
