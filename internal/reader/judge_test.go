@@ -164,6 +164,10 @@ func TestRevokedIsNotBelieved(t *testing.T) {
 	if text := w.next(reading); text != "now" || told.String() != "[refused 0-0]" {
 		t.Errorf("%q is read, told is %s", text, &told)
 	}
+	w.Must(reading.Close())
+	if texts, _, err := w.everything(s.r); err != nil || !slices.Equal(texts, []string{"still here", "now"}) {
+		t.Errorf("%q are read later, %v", texts, err) // nobody can tell by then when it came
+	}
 }
 
 // TestStaleIsNotShown: in a room that stores nothing what was sealed long ago is not taken for new, and neither is what

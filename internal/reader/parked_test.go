@@ -6,6 +6,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/store"
 )
 
 // TestAskersAreBounded: of the members who had the log asked for no more are remembered than may be, and each of them has it
@@ -25,5 +26,17 @@ func TestAskersAreBounded(t *testing.T) {
 	}
 	if !parking.mayAsk(s.bob.Key(), false) || !parking.mayAsk(s.carol.Key(), true) {
 		t.Error("another may not have it asked for")
+	}
+}
+
+// TestDroppedAreBounded: of the senders whose frames waited in vain no more are told of, each by itself, than may be.
+func TestDroppedAreBounded(t *testing.T) {
+	w := newWorld(t)
+	parking := waiting{f: &feed{facts: room.Facts{Room: w.Room("dropped", live())}}}
+	for i := range 2 * maxAskers {
+		parking.giveUpParked(parked{frame: store.Frame{Sender: crypto.PublicKey{byte(i), byte(i >> 8), 1}}})
+	}
+	if n := len(parking.dropped); n != maxAskers {
+		t.Errorf("%d are told of", n)
 	}
 }

@@ -98,6 +98,7 @@ func TestRefusedMessages(t *testing.T) {
 	if texts, _, err := w.read(r); err != nil || !slices.Equal(texts, []string{"text"}) {
 		t.Errorf("%q, %v", texts, err)
 	}
+	w.Must(w.begin(r).Once(w.Ctx, make([]byte, 1<<19))) // just half of it
 	if err := w.begin(r).Once(w.Ctx, nil, header("\xff", "v")); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("a single message with a key that is no text: %v", err)
 	}
