@@ -27,6 +27,9 @@ const (
 	maxFile     = 400
 	maxTestFile = 700
 	maxMethods  = 20
+
+	mostly    = 45 // lines of 95 functions in 100
+	leastTold = 12 // lines with comments in 100, of those that are not empty
 )
 
 // TestHouse: files are short, and made of short functions and small types, and whatever is exported says what it
@@ -36,6 +39,51 @@ func TestHouse(t *testing.T) {
 	for _, b := range slices.Sorted(maps.Keys(found)) {
 		t.Errorf("%s: %s", b, found[b])
 	}
+}
+
+// TestShares: most functions are shorter still, and the code tells enough of why it is as it is.
+func TestShares(t *testing.T) {
+	var lengths []int
+	told, lines := 0, 0
+	for _, file := range goFiles(t) {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(root + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fset := token.NewFileSet()
+		parsed, err := parser.ParseFile(fset, file, text, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok {
+				lengths = append(lengths, length(fset, f))
+			}
+		}
+		for _, c := range parsed.Comments {
+			told += length(fset, c)
+		}
+		for line := range bytes.Lines(text) {
+			if len(bytes.TrimSpace(line)) > 0 {
+				lines++
+			}
+		}
+	}
+	slices.Sort(lengths)
+	if p95 := lengths[len(lengths)*95/100]; p95 > mostly {
+		t.Errorf("5 functions in 100 have %d lines or more, more than %d", p95, mostly)
+	}
+	if 100*told < leastTold*lines {
+		t.Errorf("%d of %d lines have comments, fewer than %d in 100", told, lines, leastTold)
+	}
+}
+
+// length is how many lines something takes.
+func length(fset *token.FileSet, n ast.Node) int {
+	return fset.Position(n.End()).Line - fset.Position(n.Pos()).Line + 1
 }
 
 // breaches are what breaks a rule, "rule place", and by how much. Places have no line numbers: those move.
@@ -60,7 +108,9 @@ func breaches(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 		functions(fset, parsed, file, found, methods)
-		if !test {
+		if test {
+			sleeps(fset, parsed, file, found)
+		} else {
 			undocumented(parsed, file, found)
 		}
 	}
@@ -76,10 +126,19 @@ func breaches(t *testing.T) map[string]string {
 func functions(fset *token.FileSet, parsed *ast.File, file string, found map[string]string, methods map[string]int) {
 	for _, d := range parsed.Decls {
 		f, ok := d.(*ast.FuncDecl)
-		if !ok {
+		if !ok { // a function may stand in a variable as well
+			ast.Inspect(d, func(n ast.Node) bool {
+				if f, ok := n.(*ast.FuncLit); ok && length(fset, f) > maxFunction {
+					found["function "+file+" without a name"] = fmt.Sprintf("%d lines, more than %d", length(fset, f), maxFunction)
+				}
+				return true
+			})
 			continue
 		}
 		name := f.Name.Name
+		if name == "init" && f.Recv == nil {
+			found["init "+file] = "it runs in every program, before anybody asked for anything"
+		}
 		if of := receiver(f); of != "" {
 			name = of + "." + name
 			folder := path.Dir(file)
@@ -88,10 +147,49 @@ func functions(fset *token.FileSet, parsed *ast.File, file string, found map[str
 			}
 			methods[folder+"."+of]++
 		}
-		if n := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1; n > maxFunction {
+		if n := length(fset, f); n > maxFunction {
 			found["function "+file+" "+name] = fmt.Sprintf("%d lines, more than %d", n, maxFunction)
 		}
 	}
+}
+
+// sleeps finds the places where a test waits for a time, rather than for what it waits for. One that looks again and again
+// may pause in between, in the head of its loop.
+func sleeps(fset *token.FileSet, parsed *ast.File, file string, found map[string]string) {
+	look := func(statements []ast.Stmt) {
+		for _, s := range statements {
+			e, ok := s.(*ast.ExprStmt)
+			if !ok {
+				continue
+			}
+			x := e.X
+			if receives, ok := x.(*ast.UnaryExpr); ok && receives.Op == token.ARROW {
+				x = receives.X
+			}
+			call, ok := x.(*ast.CallExpr)
+			if !ok {
+				continue
+			}
+			f, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok {
+				continue
+			}
+			if of, ok := f.X.(*ast.Ident); ok && of.Name == "time" && (f.Sel.Name == "Sleep" || f.Sel.Name == "After") {
+				found[fmt.Sprintf("sleep %s:%d", file, fset.Position(s.Pos()).Line)] = "a test waits for what it waits for, not for a time"
+			}
+		}
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.BlockStmt:
+			look(n.List)
+		case *ast.CaseClause:
+			look(n.Body)
+		case *ast.CommClause:
+			look(n.Body)
+		}
+		return true
+	})
 }
 
 // receiver is the type that a function is a method of; empty for none.
@@ -136,6 +234,15 @@ func undocumented(parsed *ast.File, file string, found map[string]string) {
 				case *ast.TypeSpec:
 					if d.Doc == nil && s.Doc == nil && s.Comment == nil {
 						tell(s.Name)
+					}
+					if i, ok := s.Type.(*ast.InterfaceType); ok && s.Name.IsExported() {
+						for _, m := range i.Methods.List {
+							for _, name := range m.Names {
+								if m.Doc == nil && m.Comment == nil {
+									tell(name)
+								}
+							}
+						}
 					}
 				case *ast.ValueSpec:
 					for _, name := range s.Names {

@@ -28,6 +28,7 @@ import (
 
 // Past reads what stored rooms hold: the service's API, or the streams themselves straight at a store.
 type Past interface {
+	// Frames asks for a part of a room's past.
 	Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error)
 }
 

@@ -42,8 +42,9 @@ type Target interface {
 	// Copying reports whether a bus is being copied into the store, or a part of one was: what is there is not to be
 	// relied on (CheckWhole).
 	Copying(ctx context.Context) (bool, error)
-	// BeginCopy says that a bus is being copied into the store, EndCopy that it is there whole. Saying so again is fine.
+	// BeginCopy says that a bus is being copied into the store. Saying so again is fine.
 	BeginCopy(ctx context.Context) error
+	// EndCopy says that it is there whole. Saying so again is fine.
 	EndCopy(ctx context.Context) error
 }
 

@@ -17,6 +17,7 @@ import (
 
 // Watcher tells which logs changed: over NATS, the connection on which the service announces them.
 type Watcher interface {
+	// Watch reports the logs that changed until ctx ends, and closes the channel then.
 	Watch(ctx context.Context) (<-chan store.Notice, error)
 }
 
