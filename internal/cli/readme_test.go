@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/unibus/unibus/internal/freeport"
@@ -51,7 +50,7 @@ func paste(t *testing.T, shell string, args []string, script string) {
 	t.Setenv("UNIBUS_SERVER", "nats://"+address)
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Stdin = strings.NewReader(strings.ReplaceAll(script, "127.0.0.1:4222", address))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // or it would take the terminal of whoever runs the tests
+	cmd.SysProcAttr = ownSession // or it would take the terminal of whoever runs the tests
 	cmd.Dir = b.dir
 	var told strings.Builder
 	cmd.Stderr = &told
