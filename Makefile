@@ -47,6 +47,7 @@ systems:
 	  echo "$$system"; CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} go build ./... || exit 1; \
 	done
 	CGO_ENABLED=0 GOOS=darwin go vet ./...
+	CGO_ENABLED=0 GOOS=windows go vet ./...
 
 # Known vulnerabilities in what is called, by the database of the Go project, which it asks over the network.
 vuln:

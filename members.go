@@ -31,7 +31,8 @@ func (r *Room) SetRole(ctx context.Context, key PublicKey, role Role) error {
 // remove them: Options.Notice is told of these, and whoever gets access back has to be invited again.
 func (r *Room) Rekey(ctx context.Context) error { return r.changes.Rekey(ctx) }
 
-// PolicyChange is what SetPolicy changes: the policy, and whether what is stored begins anew.
+// PolicyChange is what SetPolicy changes.
+// The embedded Policy is what it becomes, Anew that what the room had stored is gone, and that this was meant.
 type PolicyChange = room.PolicyChange
 
 // SetPolicy replaces the room's policy, and says, if that is wanted, that what it had stored is gone: edit changes a copy

@@ -14,7 +14,7 @@ import (
 const MaxMessage = room.MaxMessage
 
 // Publisher sends one stream of messages to a room, in order. Messages that are waiting go into
-// one frame; a lone one goes at once. It is safe for concurrent use, and holds at most 32 frames.
+// one frame; a lone one goes at once. It is safe for concurrent use, and holds at most 19 frames.
 type Publisher struct{ s *writer.Stream }
 
 // Publisher begins a stream in the room. It fails with ErrDenied when this client may not write.

@@ -64,25 +64,29 @@ var ErrClosed = writer.ErrClosed
 
 // Names of the protocol, for callers outside this module.
 type (
-	// Identity is one secret seed and all the keys it gives.
+	// Identity is one secret seed and all the keys it gives: Key is the public one, and Seed what to keep (NewIdentity,
+	// ParseIdentity).
 	Identity = crypto.Identity
 	// PublicKey is a user's identity key, written U….
 	PublicKey = crypto.PublicKey
-	// ID is a room's or a bus's id.
+	// ID is a room's or a bus's id, 20 bytes, written in base32 (SPEC.md §4).
 	ID = crypto.ID
-	// Policy is what a room's owner decides about it.
+	// Policy is what a room's owner decides about it: Encryption and History, Pad, Retain (nil: nothing is stored), and
+	// RekeyAfter (SPEC.md §4).
 	Policy = ledger.Policy
-	// Retain limits what a room stores.
+	// Retain limits what a room stores: its Age in seconds, and its Bytes; 0 is no limit.
 	Retain = ledger.Retain
-	// RekeyAfter limits an epoch.
+	// RekeyAfter says when an epoch has lived long enough, in Messages, or by its Age in seconds; 0 is never.
 	RekeyAfter = ledger.RekeyAfter
 	// Number is an unsigned integer of at most 2^53-1.
 	Number = crypto.Number
 	// Role is a user's role on the bus or in a room.
 	Role = ledger.Role
-	// User is someone the allowlist speaks of.
+	// User is someone the allowlist speaks of: Key, Name and Role; whether it is Active, or when it was Revoked; when it
+	// Expires (zero: never); when it was Added, and by whom (AddedBy). ActiveAt says whether it may connect at a time.
 	User = ledger.User
-	// RoomRef is a room as one of its members finds it.
+	// RoomRef is a room as one of its members finds it: ID and Subject, Epoch and Policy, the member's Role, and whether it
+	// is Archived.
 	RoomRef = store.RoomRef
 )
 

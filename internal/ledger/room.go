@@ -22,7 +22,7 @@ type Room struct {
 	roster
 }
 
-// Epoch is the reign of one room key. The first is Epochs[0], number 1.
+// Epoch is the time of one room key. The first is Epochs[0], number 1.
 type Epoch struct {
 	Number   uint32
 	Seq      uint64      // the entry that began it

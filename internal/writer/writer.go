@@ -30,7 +30,7 @@ import (
 
 const (
 	maxHeaders  = 64 << 10    // bytes of a message's headers
-	maxInFlight = 16          // frames sent and not yet acknowledged
+	maxInFlight = 16          // frames sent, and behind the one whose acknowledgement is waited for
 	payloadRoom = 512         // of NATS's max_payload, for NATS headers
 	clockBack   = time.Minute // that a clock may be behind the last seal time within a stream
 )
@@ -49,7 +49,8 @@ type Writer struct {
 }
 
 // Stream is one stream of messages to a room, in order. Messages that are waiting go into one frame; a lone one goes at
-// once. It is safe for concurrent use, and holds at most 32 frames.
+// once. It is safe for concurrent use, and holds at most 19 frames: one that fills, one on its way, one whose acknowledgement is
+// waited for, and maxInFlight behind that.
 type Stream struct {
 	w          *Writer
 	r          *room.Room
