@@ -65,7 +65,7 @@ var ErrClosed = writer.ErrClosed
 // Names of the protocol, for callers outside this module.
 type (
 	// Identity is one secret seed and all the keys it gives: Key is the public one, and Seed what to keep (NewIdentity,
-	// ParseIdentity).
+	// LoadIdentity).
 	Identity = crypto.Identity
 	// PublicKey is a user's identity key, written U….
 	PublicKey = crypto.PublicKey
