@@ -118,7 +118,7 @@ func (g *gaps) report(lost gap, from, to uint64, kind Kind, why string) {
 
 // excuse says why the frames of a gap are missing.
 func (g *gaps) excuse(lost gap, now time.Time) (Kind, string) {
-	log, left := g.extent.log, g.before(lost)
+	log, left := g.extent.log, g.before(lost.s.key, lost.left)
 	for epoch := left.epoch + 1; epoch < lost.right.epoch; epoch++ {
 		if !log.Owes(epoch) {
 			return Unreadable, fmt.Sprintf("of a time, as epoch %d, whose keys are not for you", epoch)
@@ -138,11 +138,15 @@ func (g *gaps) excuse(lost gap, now time.Time) (Kind, string) {
 	return Gap, "missing from the room's stream, with frames after it there"
 }
 
-// before is the last that is known of a stream before a gap.
-func (g *gaps) before(lost gap) mark {
-	left := lost.left
+// unstored reports whether what is missing before the first frame held of a stream is excused by that the room stored nothing.
+func (g *gaps) unstored(s *stream) bool {
+	return g.extent.stored && !g.extent.log.StoredSince(g.before(s.key, s.last).at)
+}
+
+// before is the last that is known of a stream before a gap, of what is to the left of that.
+func (g *gaps) before(of key, left mark) mark {
 	if !left.known {
-		at, joined := g.extent.log.Joined(lost.s.key.sender)
+		at, joined := g.extent.log.Joined(of.sender)
 		left.at, left.time = at, uint64(joined.UnixMicro())
 	}
 	return left
@@ -152,7 +156,7 @@ func (g *gaps) before(lost gap) mark {
 func (g *gaps) doubt(now time.Time) (bytes uint64) {
 	for _, lost := range g.open {
 		if !lost.ripe.After(now) {
-			bytes = max(bytes, g.extent.doubt(g.before(lost), now))
+			bytes = max(bytes, g.extent.doubt(g.before(lost.s.key, lost.left), now))
 		}
 	}
 	return bytes

@@ -327,3 +327,24 @@ func TestHolders(t *testing.T) {
 		t.Errorf("it gave out %s, and %d hold something", got, p.b.budget.waiting.Len())
 	}
 }
+
+// TestEndDoesNotWait: whoever reads to the end only does not wait for what was removed when the room ceased to store, but for
+// all else that its writer may be sending again; others wait for both, since what comes late is no part of a stream.
+func TestEndDoesNotWait(t *testing.T) {
+	toEnd := whole
+	toEnd.End = true
+	for _, c := range []struct {
+		o            Options
+		script, want string
+	}{
+		{toEnd, "a3@2 end", "a3? unstored(a0-2)"},
+		{whole, "a3@2 end", ""},
+		{toEnd, "a3@2 a5@2 end", "a3? unstored(a0-2)"}, // the second gap is not of that time
+		{toEnd, "a3@2 a5@2 end +2 end", "a3? unstored(a0-2) a5? !gap(a4)"},
+		{toEnd, "a0@2 a2@2 end", "a0"},
+	} {
+		if got := newPlayer(c.o, facts{unstored: 1}).play(c.script); got != c.want {
+			t.Errorf("%s: %q, want %q", c.script, got, c.want)
+		}
+	}
+}

@@ -127,7 +127,7 @@ func (f *feed) newInbox(start bool, from uint64) {
 		f.in.Close()
 	}
 	o := inbox.Options{
-		Stored: f.stored, Start: start, From: from, Shared: f.o.Queue != "", Limit: room.MaxMessage, Patience: lostAfter, Used: &f.s.held, Shed: &f.s.shed,
+		Stored: f.stored, Start: start, From: from, End: f.o.End, Shared: f.o.Queue != "", Limit: room.MaxMessage, Patience: lostAfter, Used: &f.s.held, Shed: &f.s.shed,
 	}
 	if f.stored {
 		o.Patience = patience.Gap
