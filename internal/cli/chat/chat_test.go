@@ -399,6 +399,36 @@ func TestLarge(t *testing.T) {
 	c.end()
 }
 
+// TestTyped: what is typed is gathered, and is in the line before any other key means something to it; in between nothing is
+// drawn.
+func TestTyped(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200)
+	c.see("write to ops")
+	_, then := c.m.Update(keyText("o"))
+	if then == nil {
+		t.Fatal("nothing has it taken")
+	}
+	if _, more := c.m.Update(keyText("k")); more != nil {
+		t.Error("each has it taken")
+	}
+	if text := c.m.line.Value(); text != "" || strings.Contains(c.screen(), "› o") {
+		t.Errorf("%q is in the line, and drawn, at once", text)
+	}
+	c.run(then)
+	c.see("› ok")
+	c.typed("x?")
+	c.event(tea.KeyPressMsg{Code: tea.KeyBackspace})
+	c.typed("y")
+	c.event(tea.PasteMsg{Content: "z"})
+	c.press("f1", "esc") // which is no text, nor is what ends the help
+	c.typed("!")
+	c.press("enter")
+	c.see("alice okxyz! (stored)")
+	c.end()
+}
+
 // TestStreamChanges: a message is there once, though the room ceases to store, or begins to, and its stream is another then; what
 // is not stored is not said to be.
 func TestStreamChanges(t *testing.T) {

@@ -3,6 +3,7 @@ package chat
 import (
 	"regexp"
 	"strings"
+	"time"
 
 	"charm.land/bubbles/v2/textarea"
 	tea "charm.land/bubbletea/v2"
@@ -15,6 +16,7 @@ type line struct {
 	textarea.Model
 	asked  string  // whether it is to be sent; empty: nothing
 	search *search // nil: nobody searches
+	typed  string  // and not in the line yet
 }
 
 // Limits of what is written.
@@ -22,6 +24,13 @@ const (
 	maxRows    = 6         // that are shown
 	maxWritten = 256 << 10 // characters of a message; larger ones are for unibus pub
 )
+
+// gathering is how long what is typed is gathered before the line takes it: a terminal that does not say what is pasted
+// types thousands of characters, and to the line each is a new text to be wrapped.
+const gathering = 5 * time.Millisecond
+
+// gathered says that the line is to take what was typed.
+type gathered struct{}
 
 // newLine is an empty line, which grows with what is in it.
 func newLine() line {
@@ -65,6 +74,23 @@ func (l *line) turnTo(r *room) {
 func (l *line) write(event tea.Msg) (then tea.Cmd) {
 	l.Model, then = l.Update(event)
 	return then
+}
+
+// gather takes a text that is typed, for the line to take a moment later with what follows.
+func (l *line) gather(text string) (then tea.Cmd) {
+	if l.typed == "" {
+		then = tea.Tick(gathering, func(time.Time) tea.Msg { return gathered{} })
+	}
+	l.typed += text
+	return then
+}
+
+// settle has the line take what was gathered, before anything else happens to it.
+func (l *line) settle() {
+	if text := l.typed; text != "" {
+		l.typed = ""
+		_ = l.write(tea.PasteMsg{Content: text})
+	}
 }
 
 // command is what looks like a command of another chat.

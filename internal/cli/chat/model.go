@@ -43,6 +43,8 @@ type model struct {
 	bus    string // its name, if that is worth telling
 	number int    // of the last message that was written
 	ended  error  // why nothing more is read; nil: more is
+
+	drawn tea.View // the last that was drawn
 }
 
 // newModel is an empty screen.
@@ -67,9 +69,16 @@ func (m *model) Update(event tea.Msg) (tea.Model, tea.Cmd) {
 		m.width, m.height = e.Width, e.Height
 		m.line.fit(e.Width, e.Height)
 	case tea.KeyPressMsg:
+		if e.Text != "" && !m.help.on && m.line.search == nil {
+			return m, m.line.gather(e.Text)
+		}
+		m.line.settle()
 		then = m.press(e)
 	case tea.PasteMsg:
+		m.line.settle()
 		then = m.line.write(e)
+	case gathered:
+		m.line.settle()
 	case looked:
 		then = tea.Batch(m.look(), later(m.pause))
 	default:

@@ -14,7 +14,15 @@ import (
 
 // View draws the screen.
 func (m *model) View() tea.View {
-	var v tea.View
+	if m.line.typed != "" { // and is about to be drawn
+		return m.drawn
+	}
+	m.drawn = m.draw()
+	return m.drawn
+}
+
+// draw draws it as it is.
+func (m *model) draw() (v tea.View) {
 	v.AltScreen = true
 	v.WindowTitle = "unibus chat"
 	if m.width == 0 {

@@ -168,9 +168,12 @@ func (t *terminal) press(keys ...string) {
 // typed types a text.
 func (t *terminal) typed(text string) {
 	for _, r := range text {
-		t.event(tea.KeyPressMsg{Code: r, Text: string(r)})
+		t.event(keyText(string(r)))
 	}
 }
+
+// keyText is the key that types a character.
+func keyText(text string) tea.KeyPressMsg { return tea.KeyPressMsg{Code: []rune(text)[0], Text: text} }
 
 // keyOf is the key of a name.
 func keyOf(name string) tea.KeyPressMsg {
