@@ -10,6 +10,7 @@ import (
 // been read to its end, and their time has come: only then it is known how much there is, and what their writer says of
 // them.
 type gaps struct {
+	end     bool // reading ends with what is stored
 	extent  *extent
 	streams *streams
 	tell    teller
@@ -138,9 +139,14 @@ func (g *gaps) excuse(lost gap, now time.Time) (Kind, string) {
 	return Gap, "missing from the room's stream, with frames after it there"
 }
 
-// unstored reports whether what is missing before the first frame held of a stream is excused by that the room stored nothing.
-func (g *gaps) unstored(s *stream) bool {
-	return g.extent.stored && !g.extent.log.StoredSince(g.before(s.key, s.last).at)
+// waited reports whether the first frame that a stream holds has waited long enough for those before it. Whoever reads to the
+// end only does not wait for what was removed when the room ceased to store: what of that still came would be behind the end.
+func (g *gaps) waited(s *stream, now time.Time) bool {
+	first := &s.ahead[0]
+	if g.end && g.extent.stored && first.ripe.After(now) && !g.extent.log.StoredSince(g.before(s.key, s.last).at) {
+		first.ripe = now
+	}
+	return !first.ripe.After(now)
 }
 
 // before is the last that is known of a stream before a gap, of what is to the left of that.

@@ -139,7 +139,6 @@ func Size(frame int) uint64 { return uint64(frame) + overhead }
 // Inbox is the state of reading one room. It is not safe for concurrent use.
 type Inbox struct {
 	shared   bool
-	end      bool
 	patience time.Duration
 	tell     teller
 	streams  *streams
@@ -173,9 +172,9 @@ func (t teller) replayed(s *stream, f Frame, why string) {
 
 // New makes an inbox, which calls deliver and notice from within its methods.
 func New(o Options, log Log, deliver func(Message), notice func(Notice)) *Inbox {
-	b := &Inbox{shared: o.Shared, end: o.End, patience: o.Patience, tell: notice, streams: newStreams(), budget: newBudget(o.Used, o.Shed)}
+	b := &Inbox{shared: o.Shared, patience: o.Patience, tell: notice, streams: newStreams(), budget: newBudget(o.Used, o.Shed)}
 	b.extent = &extent{log: log, stored: o.Stored, start: o.Start, from: o.From}
-	b.gaps = &gaps{extent: b.extent, streams: b.streams, tell: b.tell}
+	b.gaps = &gaps{end: o.End, extent: b.extent, streams: b.streams, tell: b.tell}
 	b.claims = &claims{extent: b.extent, streams: b.streams, tell: b.tell, told: map[key]uint64{}}
 	b.delivery = &delivery{
 		shared: o.Shared, limit: o.Limit, deliver: deliver, tell: b.tell, streams: b.streams, gaps: b.gaps, budget: b.budget,
@@ -304,7 +303,7 @@ func (b *Inbox) shed(now time.Time) bool {
 // it is only to be called when what is stored has been read to its end, as told.
 func (b *Inbox) Due(now time.Time) (again time.Time) {
 	for s := range b.budget.holders {
-		for len(s.ahead) > 0 && b.ripe(s, now) {
+		for len(s.ahead) > 0 && b.gaps.waited(s, now) {
 			b.delivery.skip(s, now)
 		}
 		if len(s.ahead) > 0 {
@@ -314,16 +313,6 @@ func (b *Inbox) Due(now time.Time) (again time.Time) {
 	b.extent.beginning(now, b.tell)
 	b.claims.judge(now)
 	return Earlier(again, b.gaps.judgeRipe(now))
-}
-
-// ripe reports whether the first frame that a stream holds has waited long enough for those before it. Whoever reads to the
-// end only does not wait for what was removed when the room ceased to store: what of that still came would be behind the end.
-func (b *Inbox) ripe(s *stream, now time.Time) bool {
-	first := &s.ahead[0]
-	if b.end && first.ripe.After(now) && b.gaps.unstored(s) {
-		first.ripe = now
-	}
-	return !first.ripe.After(now)
 }
 
 // Release delivers what waits for frames before it, which are judged by Due when it is time.

@@ -73,14 +73,16 @@ func New(ctx context.Context, c *unibus.Client, o Options) (*Chat, error) {
 // The error is that of the terminal.
 func (c *Chat) Run(ctx context.Context, notices <-chan string) (Result, error) {
 	options := []tea.ProgramOption{
-		tea.WithContext(ctx), tea.WithInput(c.o.In), tea.WithOutput(c.o.Out), tea.WithEnvironment(c.o.Environ), tea.WithoutSignalHandler(),
+		tea.WithContext(ctx), tea.WithOutput(c.o.Out), tea.WithEnvironment(c.o.Environ), tea.WithoutSignalHandler(),
 	}
 	if c.o.Plain {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
 	m := newModel(c.feed, c.o.Last)
 	m.bus = c.o.Bus
-	p := tea.NewProgram(m, options...)
+	var p *tea.Program
+	options = append(options, tea.WithInput(watched(c.o.In, func() { p.Quit() })))
+	p = tea.NewProgram(m, options...)
 	c.feed.begin(p.Send, notices)
 	_, err := p.Run()
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {

@@ -17,12 +17,12 @@ func (m *model) View() tea.View {
 	if m.line.typed != "" { // and is about to be drawn
 		return m.drawn
 	}
-	m.drawn = m.draw()
+	m.drawn = draw(m)
 	return m.drawn
 }
 
-// draw draws it as it is.
-func (m *model) draw() (v tea.View) {
+// draw is the screen as it is.
+func draw(m *model) (v tea.View) {
 	v.AltScreen = true
 	v.WindowTitle = "unibus chat"
 	if m.width == 0 {
