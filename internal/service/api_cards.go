@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
@@ -25,7 +26,7 @@ func (a *cardAPI) put(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	var in store.CardBody
-	if err := c.body(&in); err != nil {
+	if err := c.body(&in, "card"); err != nil {
 		return 0, nil, err
 	}
 	return a.putChecked(c, store.Card{Endpoint: key, Statement: in.Card})
@@ -34,8 +35,13 @@ func (a *cardAPI) put(c *call) (int, any, error) {
 // putAll answers POST /cards as put does, for many: all of them are kept, or none.
 func (a *cardAPI) putAll(c *call) (int, any, error) {
 	var in store.CardsBody
-	if err := c.body(&in); err != nil {
+	if err := c.body(&in, "cards"); err != nil {
 		return 0, nil, err
+	}
+	for _, card := range in.Cards {
+		if card.Endpoint == (crypto.PublicKey{}) || card.Statement == nil {
+			return 0, nil, lacking("an endpoint or a card in cards")
+		}
 	}
 	return a.putChecked(c, in.Cards...)
 }
@@ -93,11 +99,14 @@ func (a *cardAPI) get(c *call) (int, any, error) {
 // query answers POST /cards/query with the cards of many, and leaves out those that are not known.
 func (a *cardAPI) query(c *call) (int, any, error) {
 	var in store.EndpointsBody
-	if err := c.body(&in); err != nil {
+	if err := c.body(&in, "endpoints"); err != nil {
 		return 0, nil, err
 	}
 	if err := fewCards(len(in.Endpoints)); err != nil {
 		return 0, nil, err
+	}
+	if slices.Contains(in.Endpoints, crypto.PublicKey{}) {
+		return 0, nil, lacking("a key in endpoints")
 	}
 	cards, err := a.find(c.Context(), in.Endpoints...)
 	if cards == nil {

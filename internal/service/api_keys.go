@@ -29,15 +29,9 @@ func (a *keyAPI) put(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	var in store.KeysBody
-	if err := c.body(&in); err != nil {
+	copies, err := readCopies(c, &in)
+	if err != nil {
 		return 0, nil, err
-	}
-	copies := make([]store.SealedKey, len(in.Keys))
-	for i, k := range in.Keys {
-		if len(k.Sealed) != crypto.SealedSize {
-			return 0, nil, fmt.Errorf("%w: a sealed key has %d bytes", store.ErrInvalid, crypto.SealedSize)
-		}
-		copies[i] = store.SealedKey{Endpoint: k.Endpoint, Sealer: c.caller, Sealed: k.Sealed}
 	}
 	present := uint32(0) // there is no such room yet
 	r, err := c.room(a.logs, room)
@@ -58,6 +52,27 @@ func (a *keyAPI) put(c *call) (int, any, error) {
 		return http.StatusNoContent, nil, a.keyring.PutKeys(c.Context(), room, in.Epoch, in.Commit, c.caller, copies)
 	}
 	return http.StatusNoContent, nil, a.staging.put(c.Context(), c.caller, room, present, &in, copies)
+}
+
+// readCopies reads copies of a key, sealed by the caller.
+func readCopies(c *call, in *store.KeysBody) ([]store.SealedKey, error) {
+	if err := c.body(in, "epoch", "commit", "keys"); err != nil {
+		return nil, err
+	}
+	if in.Epoch == 0 {
+		return nil, fmt.Errorf("%w: epochs are numbers from 1", store.ErrInvalid)
+	}
+	copies := make([]store.SealedKey, len(in.Keys))
+	for i, k := range in.Keys {
+		if k.Endpoint == (crypto.PublicKey{}) {
+			return nil, lacking("an endpoint in keys")
+		}
+		if len(k.Sealed) != crypto.SealedSize {
+			return nil, fmt.Errorf("%w: a sealed key has %d bytes", store.ErrInvalid, crypto.SealedSize)
+		}
+		copies[i] = store.SealedKey{Endpoint: k.Endpoint, Sealer: c.caller, Sealed: k.Sealed}
+	}
+	return copies, nil
 }
 
 // maySeal checks that somebody may keep copies of a key of a room that is there: an owner or admin those of the

@@ -27,11 +27,11 @@ func (a *logAPI) get(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	after, err := c.number("after", 0)
+	after, err := c.number("after", 0, unbounded)
 	if err != nil {
 		return 0, nil, err
 	}
-	limit, err := c.number("limit", maxRecords)
+	limit, err := c.number("limit", maxRecords, unbounded)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -73,11 +73,14 @@ func (a *logAPI) get(c *call) (int, any, error) {
 // heads answers POST /heads with where logs end: those that the caller may read, and leaves the others out.
 func (a *logAPI) heads(c *call) (int, any, error) {
 	var in store.LogsBody
-	if err := c.body(&in); err != nil {
+	if err := c.body(&in, "logs"); err != nil {
 		return 0, nil, err
 	}
 	if len(in.Logs) > store.MaxHeads {
 		return 0, nil, fmt.Errorf("%w: the heads of at most %d logs in one request", store.ErrInvalid, store.MaxHeads)
+	}
+	if slices.Contains(in.Logs, crypto.ID{}) {
+		return 0, nil, lacking("an id in logs")
 	}
 	slices.SortFunc(in.Logs, crypto.ID.Compare)
 	logs := slices.Compact(in.Logs)

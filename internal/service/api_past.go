@@ -57,28 +57,22 @@ func (a *pastAPI) get(c *call) (int, any, error) {
 
 // framesQuery reads bytes, and one of after, since and last.
 func (c *call) framesQuery() (q store.FramesQuery, err error) {
-	bytes, err := c.number("bytes", 0)
+	bytes, err := c.number("bytes", 0, unbounded)
+	if err == nil {
+		err = c.one("after", "since", "last")
+	}
 	if err != nil {
 		return q, err
 	}
 	q.Bytes = int(min(bytes, maxFrames))
-	values := c.URL.Query()
-	given := 0
-	for _, name := range []string{"after", "since", "last"} {
-		if values.Has(name) {
-			given++
-		}
-	}
 	switch {
-	case given > 1:
-		err = fmt.Errorf("%w: after, since and last: one of them", store.ErrInvalid)
-	case values.Has("last"):
-		q.Last, err = c.number("last", 0)
+	case c.given("last") != "":
+		q.Last, err = c.number("last", 0, unbounded)
 		q.None = q.Last == 0
-	case values.Has("since"):
-		q.Since, err = parseSince(values.Get("since"))
+	case c.given("since") != "":
+		q.Since, err = parseSince(c.given("since"))
 	default:
-		q.After, err = c.number("after", 0)
+		q.After, err = c.number("after", 0, unbounded)
 	}
 	return q, err
 }

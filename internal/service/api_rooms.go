@@ -37,8 +37,10 @@ func (a *roomAPI) ofMember(c *call) (int, any, error) {
 // list answers GET /rooms?subject= with the room that has a subject, to who may read it, and GET /rooms?after= with a page of
 // all rooms, to admins.
 func (a *roomAPI) list(c *call) (int, any, error) {
-	q := c.URL.Query()
-	if subject := q.Get("subject"); subject != "" {
+	if err := c.one("subject", "after"); err != nil {
+		return 0, nil, err
+	}
+	if subject := c.given("subject"); subject != "" {
 		r, err := a.directory.RoomBySubject(c.Context(), subject)
 		var log *ledger.Room
 		if err == nil {
@@ -55,11 +57,14 @@ func (a *roomAPI) list(c *call) (int, any, error) {
 	if !c.admin {
 		return 0, nil, fmt.Errorf("%w: only an admin lists all rooms", store.ErrDenied)
 	}
+	if c.given("stream") != "" {
+		return 0, nil, fmt.Errorf("%w: stream is for one room, with subject", store.ErrInvalid)
+	}
 	var after crypto.ID
-	if s := q.Get("after"); s != "" {
+	if s := c.given("after"); s != "" {
 		var err error
-		if after, err = crypto.ParseID(s); err != nil {
-			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+		if after, err = written(s, crypto.ParseID); err != nil {
+			return 0, nil, err
 		}
 	}
 	list := []store.Room{}
@@ -95,7 +100,10 @@ func (a *roomAPI) get(c *call) (int, any, error) {
 // had, unless it is insisted on, and where it is not wanted, since it costs the servers something.
 func (a *roomAPI) withStream(c *call, r store.Room, log *ledger.Room) (int, any, error) {
 	body := store.RoomBody{Room: r}
-	wanted := c.URL.Query().Get("stream")
+	wanted := c.given("stream")
+	if wanted != "" && wanted != "0" && wanted != "1" {
+		return 0, nil, fmt.Errorf("%w: stream is 0 or 1", store.ErrInvalid)
+	}
 	if wanted == "0" || !log.Policy.Stored() || log.Role(c.caller) == "" && !c.admin {
 		return http.StatusOK, &body, nil
 	}

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -13,14 +12,14 @@ type userAPI struct{ users store.Allowlist }
 
 // list answers GET /users?after=&limit= with a page of the allowlist, revoked users too, by key.
 func (a *userAPI) list(c *call) (int, any, error) {
-	limit, err := c.number("limit", maxRecords)
+	limit, err := c.number("limit", maxRecords, maxRecords)
 	if err != nil {
 		return 0, nil, err
 	}
 	var after crypto.PublicKey
-	if s := c.URL.Query().Get("after"); s != "" {
-		if after, err = crypto.ParsePublicKey(s); err != nil {
-			return 0, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	if s := c.given("after"); s != "" {
+		if after, err = written(s, crypto.ParsePublicKey); err != nil {
+			return 0, nil, err
 		}
 	}
 	list := []store.UserBody{}
@@ -28,7 +27,7 @@ func (a *userAPI) list(c *call) (int, any, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		if uint64(len(list)) >= min(limit, maxRecords) {
+		if uint64(len(list)) >= limit {
 			break
 		}
 		list = append(list, store.NewUserBody(&u))

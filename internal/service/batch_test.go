@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,12 +49,12 @@ func TestBatchLimits(t *testing.T) {
 		status int
 		answer string
 	}{
-		{"/heads", store.LogsBody{Logs: make([]crypto.ID, store.MaxHeads+1)}, http.StatusBadRequest, ""},
-		{"/heads", store.LogsBody{Logs: make([]crypto.ID, store.MaxHeads)}, http.StatusOK, "[]\n"},
-		{"/heads", store.LogsBody{}, http.StatusOK, "[]\n"},
+		{"/heads", store.LogsBody{Logs: slices.Repeat([]crypto.ID{{1}}, store.MaxHeads+1)}, http.StatusBadRequest, ""},
+		{"/heads", store.LogsBody{Logs: slices.Repeat([]crypto.ID{{1}}, store.MaxHeads)}, http.StatusOK, "[]\n"},
+		{"/heads", store.LogsBody{Logs: []crypto.ID{}}, http.StatusOK, "[]\n"},
 		{"/cards", store.CardsBody{Cards: make([]store.Card, store.MaxCards+1)}, http.StatusBadRequest, ""},
 		{"/cards/query", store.EndpointsBody{Endpoints: make([]crypto.PublicKey, store.MaxCards+1)}, http.StatusBadRequest, ""},
-		{"/cards/query", store.EndpointsBody{}, http.StatusOK, "{\"cards\":[]}\n"},
+		{"/cards/query", store.EndpointsBody{Endpoints: []crypto.PublicKey{}}, http.StatusOK, "{\"cards\":[]}\n"},
 	} {
 		status, answer := post(c.path, c.body)
 		if status != c.status || c.answer != "" && answer != c.answer {

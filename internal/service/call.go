@@ -2,10 +2,14 @@ package service
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -19,6 +23,8 @@ const (
 	maxRequest = 1 << 20
 	maxPage    = 600 << 10 // bytes of statements in one answer
 	maxRecords = 1000      // users or rooms in one answer
+
+	unbounded = math.MaxInt64 // of numbers in a query
 )
 
 // handle answers one authenticated request with a status and what its body is made of, nil for none; or with an error
@@ -32,8 +38,8 @@ type call struct {
 	admin  bool
 }
 
-// body reads a request's JSON body.
-func (c *call) body(v any) error {
+// body reads a request's JSON body, an object that has some fields at least.
+func (c *call) body(v any, names ...string) error {
 	raw, err := io.ReadAll(io.LimitReader(c.Body, maxRequest+1))
 	if err != nil {
 		return fmt.Errorf("%w: %v", store.ErrInvalid, err)
@@ -41,39 +47,102 @@ func (c *call) body(v any) error {
 	if len(raw) > maxRequest {
 		return fmt.Errorf("%w: the limit is %d bytes", errTooLarge, maxRequest)
 	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return unexpected(err)
+	}
+	for _, name := range names {
+		if value, ok := fields[name]; !ok || string(value) == "null" {
+			return lacking(name)
+		}
+	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("%w: the body is not as expected: %v", store.ErrInvalid, err)
+		return unexpected(err)
+	}
+	return nil
+}
+
+// lacking says that a body has no value for a field.
+func lacking(name string) error {
+	return fmt.Errorf("%w: the body is not as expected: it lacks %s", store.ErrInvalid, name)
+}
+
+// unexpected says what is wrong with a body, without the Go types that it was to be.
+func unexpected(err error) error {
+	var of *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &of):
+	case of.Field == "":
+		err = fmt.Errorf("it is no object, but %s", of.Value)
+	default:
+		err = fmt.Errorf("%s cannot be %s", of.Field, of.Value)
+	}
+	return fmt.Errorf("%w: the body is not as expected: %v", store.ErrInvalid, err)
+}
+
+// checkQuery refuses a query that can be read in more ways than one, before anything is taken from it. Names in it that are
+// of no use to a route are passed over, and so are fields of bodies.
+func (c *call) checkQuery() error {
+	values, err := url.ParseQuery(c.URL.RawQuery)
+	if err != nil {
+		return fmt.Errorf("%w: the query is not NAME=VALUE, with & between", store.ErrInvalid)
+	}
+	for name, given := range values {
+		if len(given) > 1 {
+			return fmt.Errorf("%w: %s is given twice", store.ErrInvalid, name)
+		}
+	}
+	return nil
+}
+
+// given is what the query has under a name; an empty value counts as none.
+func (c *call) given(name string) string { return c.URL.Query().Get(name) }
+
+// one refuses a query that has several of some names that do not go together.
+func (c *call) one(names ...string) error {
+	n := 0
+	for _, name := range names {
+		if c.given(name) != "" {
+			n++
+		}
+	}
+	if n > 1 {
+		return fmt.Errorf("%w: %s: one of them", store.ErrInvalid, strings.Join(names, ", "))
 	}
 	return nil
 }
 
 // id reads the id that the path has under a name; ErrInvalid for what is none.
 func (c *call) id(name string) (crypto.ID, error) {
-	id, err := crypto.ParseID(c.PathValue(name))
-	if err != nil {
-		return id, fmt.Errorf("%w: %v", store.ErrInvalid, err)
-	}
-	return id, nil
+	return written(c.PathValue(name), crypto.ParseID)
 }
 
 // endpoint reads the key that the path names; ErrInvalid for what is none.
 func (c *call) endpoint() (crypto.PublicKey, error) {
-	key, err := crypto.ParsePublicKey(c.PathValue("endpoint"))
-	if err != nil {
-		return key, fmt.Errorf("%w: %v", store.ErrInvalid, err)
-	}
-	return key, nil
+	return written(c.PathValue("endpoint"), crypto.ParsePublicKey)
 }
 
-// number reads a number of the query, or takes the other where it has none; ErrInvalid for what is none.
-func (c *call) number(name string, otherwise uint64) (uint64, error) {
-	s := c.URL.Query().Get(name)
+// written reads an id or a key of a path or a query. What people type may have spaces around it, what programs send has not.
+func written[T any](text string, parse func(string) (T, error)) (v T, err error) {
+	if v, err = parse(text); err == nil && strings.TrimSpace(text) != text {
+		err = errors.New("an id or a key has no spaces around it")
+	}
+	if err != nil {
+		return v, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	return v, nil
+}
+
+// number reads a number of the query, or takes the other where it has none; ErrInvalid for what is none, or larger than the
+// most that it may be.
+func (c *call) number(name string, otherwise, most uint64) (uint64, error) {
+	s := c.given(name)
 	if s == "" {
 		return otherwise, nil
 	}
 	n, err := strconv.ParseUint(s, 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %s is not a number", store.ErrInvalid, name)
+	if err != nil || n > most {
+		return 0, fmt.Errorf("%w: %s is not a number from 0 to %d", store.ErrInvalid, name, most)
 	}
 	return n, nil
 }

@@ -29,6 +29,7 @@ var errBusy = errors.New("busy")
 const (
 	problemType = "application/problem+json"
 	retryAfter  = "1" // seconds, after which a caller's queue is shorter
+	challenge   = `Bearer realm="unibus"`
 )
 
 // problems map errors to problem types, the first match deciding. What matches none means that the
@@ -73,8 +74,11 @@ func writeProblem(w http.ResponseWriter, err error) {
 	if errors.As(err, &c) {
 		p.Head = &c.head
 	}
-	if p.Status == http.StatusTooManyRequests {
+	switch p.Status {
+	case http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", retryAfter)
+	case http.StatusUnauthorized: // RFC 9110 has it say what would do
+		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)

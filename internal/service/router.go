@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"time"
 
@@ -45,6 +46,10 @@ func (r *router) handler(routes map[string]handle) http.Handler {
 // anyone is asked for a token: what routes there are is no secret.
 func routed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.Path; p != path.Clean(p) { // which a mux would redirect, and few who call an API follow
+			writeProblem(w, noRoute(r))
+			return
+		}
 		h, pattern := mux.Handler(r)
 		if pattern != "" {
 			mux.ServeHTTP(w, r)
@@ -57,13 +62,21 @@ func routed(mux *http.ServeMux) http.Handler {
 			writeProblem(w, fmt.Errorf("%s %s: %w: %s", r.Method, r.URL.Path, errMethod, allow))
 			return
 		}
-		writeProblem(w, fmt.Errorf("%s %s: %w: no such route", r.Method, r.URL.Path, store.ErrNotFound))
+		writeProblem(w, noRoute(r))
 	})
+}
+
+// noRoute says that a request is to no path that there is.
+func noRoute(r *http.Request) error {
+	return fmt.Errorf("%s %s: %w: no such route", r.Method, r.URL.Path, store.ErrNotFound)
 }
 
 // serve answers one request by a handler.
 func (r *router) serve(w http.ResponseWriter, req *http.Request, h handle) {
 	c, err := r.authenticate(req)
+	if err == nil {
+		err = c.checkQuery()
+	}
 	if err != nil {
 		writeProblem(w, err)
 		return
@@ -128,8 +141,9 @@ func (r *router) authenticate(req *http.Request) (*call, error) {
 
 // bearerOf is the token in an Authorization header.
 func bearerOf(authorization string) (string, error) {
-	bearer, ok := strings.CutPrefix(authorization, "Bearer ")
-	if !ok {
+	scheme, bearer, _ := strings.Cut(authorization, " ")
+	bearer = strings.TrimLeft(bearer, " ")
+	if !strings.EqualFold(scheme, "Bearer") || bearer == "" { // of a scheme the case does not matter (RFC 9110)
 		return "", fmt.Errorf("%w: no bearer token", errUnauthenticated)
 	}
 	return bearer, nil

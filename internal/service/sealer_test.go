@@ -157,7 +157,7 @@ func TestSealersPlaces(t *testing.T) {
 		s.puts(403, s.bobs, room, 1, first, 3)
 		s.puts(403, s.bobs, room, 2, first, 3, s.bob)
 		s.puts(409, s.bobs, room, 1, crypto.Hash{1}, 3, s.bob)
-		s.puts(409, s.bobs, room, 0, first, 3, s.bob)
+		s.puts(400, s.bobs, room, 0, first, 3, s.bob)
 		s.puts(204, s.bobs, room, 1, first, 3, s.bob)
 		s.puts(409, s.bobs, room, 1, first, 4, s.bob)
 		s.gets(s.bobs, room, "1", copyBy{s.bob, 3}, copyBy{s.owner, 1}, copyBy{s.admin, 0})
