@@ -220,6 +220,9 @@ func overNATS(ctx context.Context, m *nats.Msg, handler http.Handler) *nats.Msg 
 		"Status": {strconv.Itoa(w.Code)},
 		"Date":   {time.Now().UTC().Format(http.TimeFormat)}, // as over HTTP: it shows a clock that is off
 	}}
+	if req != nil && req.Method == http.MethodHead { // net/http leaves it out by itself
+		reply.Data = nil
+	}
 	for _, name := range []string{"Content-Type", "First", "Last", "Lost", "Retry-After"} {
 		if v := w.Header().Get(name); v != "" {
 			reply.Header[name] = []string{v}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/unibus/unibus/internal/attack"
@@ -67,7 +68,31 @@ func (c *caller) ask(route, path string, in any, want int) []byte {
 		c.t.Fatalf("%s (%s): %s %s, not %d", route, path, got, answer.Data, want)
 	}
 	c.doc.answer(route, want, http.Header(answer.Header), answer.Data)
+	if method == http.MethodGet {
+		c.askHead(path, answer)
+	}
 	return answer.Data
+}
+
+// askHead asks for what a GET was answered with, but for its body.
+func (c *caller) askHead(path string, got *nats.Msg) {
+	c.t.Helper()
+	m, err := c.peer.Request(http.MethodHead, path, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	answer, err := c.peer.RequestMsgWithContext(c.t.Context(), m)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, name := range []string{"Status", "Content-Type", "First", "Last"} {
+		if answer.Header.Get(name) != got.Header.Get(name) {
+			c.t.Errorf("HEAD %s: the %s is %q, and that of GET %q", path, name, answer.Header.Get(name), got.Header.Get(name))
+		}
+	}
+	if len(answer.Data) > 0 {
+		c.t.Errorf("HEAD %s is answered with a body: %s", path, answer.Data)
+	}
 }
 
 // enter offers the next entry of a log that the caller follows.
@@ -301,6 +326,9 @@ func (d *description) answer(route string, status int, header http.Header, body 
 	}
 	content := child(response, "content")
 	if content == nil {
+		if len(body) > 0 {
+			d.t.Errorf("%s answers %d with a body, which is not described: %s", route, status, body)
+		}
 		return
 	}
 	kind, _, _ := strings.Cut(header.Get("Content-Type"), ";")
