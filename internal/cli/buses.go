@@ -171,7 +171,7 @@ func (s *session) busID(ctx context.Context) (unibus.ID, error) {
 // tellOverridden tells whoever chooses a bus that a setting goes before it.
 func (s *session) tellOverridden() {
 	for _, name := range []string{"server", "context", "store", "bus"} {
-		if place := placeOf(s.cmd, name); place != "" {
+		if place := s.set.sources[name].from; place != "" {
 			s.notice("%s says where commands go, whatever bus is in use: %s", place, s.cmd.Flags().Lookup(name).Value)
 		}
 	}

@@ -1,8 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -16,81 +17,134 @@ import (
 
 // readConfig reads the configuration file, in which nothing but settings may stand. There need not be one.
 func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, error) {
-	v := viper.New()
+	v := viper.NewWithOptions(viper.WithDecoderRegistry(settingsFile{file, flags}))
 	v.SetConfigFile(file)
-	var parse viper.ConfigParseError
+	var refusal viper.ConfigParseError
 	switch err := v.ReadInConfig(); {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
-	case errors.As(err, &parse):
-		return nil, notYAML(file)
+	case errors.As(err, &refusal):
+		return nil, refusal.Unwrap()
 	case err != nil:
 		return nil, usage("%s: %w", file, err)
 	}
 	values := map[string]sourced{}
 	for _, name := range v.AllKeys() {
-		if flags[name] == nil {
-			return nil, hinted(usage("%s: %s: there is no such setting", file, name), hintSettings)
-		}
-		place := file + ": " + name
-		switch value := v.Get(name).(type) {
-		// A list is written as one would on the command line, with commas. A name with nothing behind it is not set.
-		case nil:
-		case []any:
-			var list []string
-			for _, one := range value {
-				list = append(list, fmt.Sprint(one))
-			}
-			values[name] = sourced{strings.Join(list, ","), place}
-		default:
-			values[name] = sourced{fmt.Sprint(value), place}
+		// As with variables, an empty value counts as not set.
+		if text := v.GetString(name); text != "" {
+			values[name] = sourced{text, file, file + ": " + name}
 		}
 	}
-	return values, checkOverlooked(file, flags)
+	return values, nil
 }
 
-// checkOverlooked refuses what viper passes over in silence: names that mean nothing in YAML (null), and groups with
-// nothing in them.
-func checkOverlooked(file string, flags map[string]*pflag.Flag) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return usage("%s: %w", file, err)
-	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
-		return notYAML(file)
-	}
-	if len(document.Content) == 0 { // an empty file
+// settingsFile reads a file of settings for viper, which by itself would pass over some of what cannot be in it, and take
+// numbers for what was written: 0123 is a name as well.
+type settingsFile struct {
+	file  string
+	flags map[string]*pflag.Flag
+}
+
+// Decoder is the one for any format: there is one.
+func (s settingsFile) Decoder(string) (viper.Decoder, error) { return s, nil }
+
+// Decode reads settings and their values, as texts.
+func (s settingsFile) Decode(text []byte, values map[string]any) error {
+	documents, ok := readYAML(text)
+	switch {
+	case !ok:
+		return s.noSetting(firstUnread(text))
+	case len(documents) > 1:
+		return hinted(usage("%s: line %d: another document begins there, and settings are one", s.file, documents[1].Line), hintSettingsFile)
+	case len(documents) == 0 || isNull(documents[0].Content[0]):
 		return nil
 	}
-	names := document.Content[0].Content
-	for i := 0; i+1 < len(names); i += 2 {
-		name := strings.ToLower(names[i].Value)
-		if flags[name] == nil {
-			return hinted(usage("%s: %s: there is no such setting", file, names[i].Value), hintSettings)
+	top := documents[0].Content[0]
+	if top.Kind != yaml.MappingNode {
+		return s.noSetting(top.Line)
+	}
+	lines := map[string]int{}
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		name, value := top.Content[i], top.Content[i+1]
+		if name.Kind != yaml.ScalarNode {
+			return s.noSetting(name.Line)
 		}
-		if names[i+1].Kind == yaml.MappingNode {
-			return refused(file+": "+name, flags[name], "{}", errors.New("not a value"))
+		if line, twice := lines[name.Value]; twice {
+			return hinted(usage("%s: %s: it is on line %d, and on line %d again", s.file, name.Value, line, name.Line), hintSettingsFile)
 		}
+		lines[name.Value] = name.Line
+		text, err := s.value(name.Value, value)
+		if err != nil {
+			return err
+		}
+		values[name.Value] = text
 	}
 	return nil
 }
 
-// notYAML says where a file stops being what it has to be, without the words of the library that read it, whose line
-// numbers are not always right: it is the first line after all that can be read.
-func notYAML(file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return usage("%s: %w", file, err)
+// value is what a name in the file has for a value, as it is written. A list is written as one would on the command line,
+// with commas.
+func (s settingsFile) value(name string, value *yaml.Node) (string, error) {
+	flag := s.flags[name]
+	if value.Kind == yaml.MappingNode && len(value.Content) > 0 && name != "<<" {
+		flag, name = nil, name+"."+value.Content[0].Value
 	}
-	lines := strings.SplitAfter(string(text), "\n")
+	if flag == nil {
+		hint := hintSettings
+		if meant := strings.ReplaceAll(strings.ToLower(name), "_", "-"); s.flags[meant] != nil {
+			hint = hintNear([]string{meant})
+		}
+		return "", hinted(usage("%s: %s: there is no such setting", s.file, name), hint)
+	}
+	list := []*yaml.Node{value}
+	if value.Kind == yaml.SequenceNode {
+		list = value.Content
+	}
+	texts := make([]string, len(list))
+	for i, one := range list {
+		if one.Kind == yaml.AliasNode {
+			one = one.Alias
+		}
+		if one.Kind != yaml.ScalarNode {
+			return "", refused(s.file+": "+name, flag, map[yaml.Kind]string{yaml.MappingNode: "{}", yaml.SequenceNode: "[]"}[one.Kind], errors.New("not a value"))
+		}
+		if !isNull(one) {
+			texts[i] = one.Value
+		}
+	}
+	return strings.Join(texts, ","), nil
+}
+
+// isNull reports whether a node is nothing: a name with nothing behind it, or a file without names.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// noSetting says where a file stops being what it has to be, without the words of the library that read it.
+func (s settingsFile) noSetting(line int) error {
+	return hinted(usage("%s: line %d: not NAME: VALUE", s.file, line), hintSettingsFile)
+}
+
+// readYAML reads all documents of a file, unless it is no YAML.
+func readYAML(text []byte) (documents []yaml.Node, ok bool) {
+	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var document yaml.Node
+		switch err := d.Decode(&document); {
+		case errors.Is(err, io.EOF):
+			return documents, true
+		case err != nil:
+			return nil, false
+		}
+		documents = append(documents, document)
+	}
+}
+
+// firstUnread is the first line after all that can be read as YAML: the lines that the library names are not always right.
+func firstUnread(text []byte) int {
+	lines := bytes.SplitAfter(text, []byte("\n"))
 	line := len(lines)
 	for ; line > 1; line-- {
-		v := viper.New()
-		v.SetConfigType("yaml")
-		if v.ReadConfig(strings.NewReader(strings.Join(lines[:line-1], ""))) == nil {
+		if _, ok := readYAML(bytes.Join(lines[:line-1], nil)); ok {
 			break
 		}
 	}
-	return hinted(usage("%s: line %d: not NAME: VALUE", file, line), hintSettingsFile)
+	return line
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,10 +69,7 @@ func refused(place string, f *pflag.Flag, text string, why error) error {
 	if strings.ContainsAny(text, "@") { // there may be a password before it
 		text = redact.URL(text)
 	}
-	what := fmt.Sprintf("--%s %s", f.Name, text)
-	if place != "" {
-		what = fmt.Sprintf("%s: %s", place, text)
-	}
+	what := toldAt(place, f.Name, text)
 	var own hintError
 	if errors.As(why, &own) {
 		return hinted(usage("%s: %w", what, why), own.hint)
@@ -83,7 +79,7 @@ func refused(place string, f *pflag.Flag, text string, why error) error {
 		if other.any && f.DefValue != "" {
 			other.value = f.DefValue
 		}
-		return hinted(usage("%s: %w", what, why), hintInstead(place, f, other.value))
+		return hinted(usage("%s: %w", what, why), hintInstead(place, f.Name, other.value))
 	}
 	return hinted(usage("%s: %w", what, why), hintFlag(f))
 }

@@ -49,23 +49,15 @@ func (a *app) hint(err error) string {
 	}
 	help := remedy.Of(err)
 	if hint := hintRemedy(help); hint != "" {
-		if help.Kind == remedy.MakeIdentity && a.set.identity != "" && a.placed("identity") == "" {
+		if help.Kind == remedy.MakeIdentity && a.set.identity != "" && a.set.sources["identity"].from == "" {
 			hint += " --identity " + shellQuoted(help.Path) // no other command looks there
 		}
-		if place := a.placed("bus"); help.Kind == remedy.ListBuses && place != "" {
+		if place := a.set.sources["bus"].from; help.Kind == remedy.ListBuses && place != "" {
 			hint += "; it is " + place + " that names one"
 		}
 		return hint
 	}
 	return a.hintOfKind(err)
-}
-
-// placed is where a setting has its value from, if not from the command line.
-func (a *app) placed(setting string) string {
-	if a.cmd == nil {
-		return ""
-	}
-	return placeOf(a.cmd, setting)
 }
 
 // hintOfKind is what helps with an error of which nothing but its kind is known.
@@ -199,18 +191,18 @@ func hintFlag(f *pflag.Flag) string {
 
 // hintInstead is a flag with a value that it can have, as it is given in a place: a variable, the configuration file, or,
 // if that is empty, the command line.
-func hintInstead(place string, f *pflag.Flag, value string) string {
+func hintInstead(place, name, value string) string {
 	quoted := value
 	if !inert.MatchString(value) {
 		quoted = shellQuoted(value)
 	}
 	switch {
 	case place == "":
-		return fmt.Sprintf("--%s %s", f.Name, quoted)
-	case slices.Contains(variables(f.Name), place):
+		return fmt.Sprintf("--%s %s", name, quoted)
+	case slices.Contains(variables(name), place):
 		return fmt.Sprintf("%s=%s", place, quoted)
 	}
-	return fmt.Sprintf("%s: %s", f.Name, value)
+	return fmt.Sprintf("%s: %s", name, value)
 }
 
 // hintIdentity is for a file that holds an identity already.
@@ -239,8 +231,8 @@ func hintKick(room string, key unibus.PublicKey) string {
 }
 
 // hintFreePort is for an address at which another program listens.
-func hintFreePort(flag string) string {
-	return "another address: --" + flag + " 127.0.0.1:PORT; port 0 takes a free one"
+func hintFreePort(place, name string) string {
+	return "another address: " + hintInstead(place, name, "127.0.0.1:PORT") + "; port 0 takes a free one"
 }
 
 // hintSecondServe is for a data folder that another unibus serve has in use.

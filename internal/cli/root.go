@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 		err = flushed
 	}
 	if err != nil {
-		a.printError(err)
+		a.printError(a.set.place(err))
 	}
 	return exitCode(ctx, err)
 }
@@ -108,7 +108,7 @@ func newRoot(a *app) *cobra.Command {
 // prepare reads the settings before any command runs.
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	a.cmd = cmd
-	if err := readSettings(cmd); err != nil {
+	if err := a.set.read(cmd); err != nil {
 		return err
 	}
 	if _, err := features(); err != nil {

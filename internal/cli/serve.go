@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +63,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkStartable(o); err != nil {
+	if err := s.checkStartable(a.set, o); err != nil {
 		return err
 	}
 	// Whether there was an identity is looked at before one is made: one that was made now is nobody on an older bus.
@@ -118,11 +120,11 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 		Sync: s.sync, HTTP: s.http, Version: Version, MaxRooms: s.maxRooms, TLSCert: s.tlsCert, TLSKey: s.tlsKey,
 		Name: s.serverName, Config: s.natsConfig, Cluster: s.cluster, Bus: id, Log: s.log(),
 	}
-	if err := s.checkFiles(); err != nil {
+	if err := s.checkFiles(set); err != nil {
 		return o, err
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
-		return o, usage("--tls-cert and --tls-key go together")
+		return o, usage("%s and %s go together", set.called("tls-cert"), set.called("tls-key"))
 	}
 	on, err := features()
 	if err != nil {
@@ -131,7 +133,7 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 	if o.Store == "" && (on[dev.Decentralized] || o.Cluster.Name != "") {
 		o.Store = service.JetStream
 	}
-	if err := checkStore(o); err != nil {
+	if err := checkStore(set, o); err != nil {
 		return o, err
 	}
 	if s.external {
@@ -141,10 +143,10 @@ func (s *serveCommand) nodeOptions(ctx context.Context) (service.NodeOptions, er
 		}
 		o.External = &bus.DialOptions{Servers: servers, Context: set.context, CA: set.tlsCA, Timeout: set.timeout}
 		if o.Cluster.Name != "" {
-			return o, usage("--external has no embedded server: --cluster-name is none of its flags")
+			return o, usage("%s has no embedded server: %s is none of its flags", set.called("external"), set.called("cluster-name"))
 		}
 	}
-	if err := checkCluster(o); err != nil {
+	if err := checkCluster(set, o); err != nil {
 		return o, err
 	}
 	if unsafeRoutes(o.Cluster) {
@@ -177,13 +179,17 @@ func redacted(_ []string, at slog.Attr) slog.Attr {
 func (s *serveCommand) notStarted(o service.NodeOptions, err error) error {
 	// The port may have been taken since it was tried, or not have been tried for a folder that was there.
 	if errors.Is(err, unibus.ErrUnavailable) && !s.external {
-		if taken := s.checkFree(); taken != nil {
+		if taken := s.checkFree(s.a.set); taken != nil {
 			return taken
 		}
 	}
 	kept, kerr := service.KeptIn(o.Dir)
 	if hint := hintNotStarted(o, kerr == nil && kept == service.JetStream, err); hint != "" {
 		return hinted(err, hint)
+	}
+	var at *fs.PathError
+	if folder := s.a.set.sources["data"]; folder.place != "" && errors.As(err, &at) && strings.HasPrefix(at.Path, o.Dir) {
+		err = fmt.Errorf("%s: %w", folder.place, err)
 	}
 	switch {
 	case errors.Is(err, bus.ErrInUse):

@@ -49,8 +49,8 @@ func (f *serveFlags) define(fs *pflag.FlagSet) {
 	fs.Var(newDefault(&f.maxRooms, strconv.Itoa(service.DefaultMaxRooms), parseCount), "max-rooms", "how many rooms a user may create, archived ones not counted")
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "TLS certificate `FILE` for NATS clients")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "TLS key `FILE`")
-	fs.StringVar(&f.serverName, "server-name", "", "`NAME` of this server in its cluster (default one made up once)")
-	fs.StringVar(&f.cluster.Name, "cluster-name", "", "be one of the servers of the cluster `NAME`")
+	fs.Var(newValue(&f.serverName, parseWord), "server-name", "`NAME` of this server in its cluster (default one made up once)")
+	fs.Var(newValue(&f.cluster.Name, parseWord), "cluster-name", "be one of the servers of the cluster `NAME`")
 	fs.Var(newValue(&f.cluster.Listen, parseAddress), "cluster-listen", "`ADDRESS` for the other servers of the cluster")
 	fs.Var(newValue(&f.cluster.Routes, parseRoutes), "routes", "`ADDRESSES` where the other servers listen")
 	fs.StringVar(&f.cluster.TLSCert, "cluster-tls-cert", "", "TLS certificate `FILE` towards the other servers")
@@ -78,26 +78,26 @@ func (f *serveFlags) checkUseful(given *pflag.FlagSet) error {
 }
 
 // checkFiles fails with ErrNotFound when a file that a flag names is not there.
-func (f *serveFlags) checkFiles() error {
+func (f *serveFlags) checkFiles(set *settings) error {
 	for _, named := range [][2]string{
 		{"tls-cert", f.tlsCert}, {"tls-key", f.tlsKey}, {"nats-config", f.natsConfig},
 		{"cluster-tls-cert", f.cluster.TLSCert}, {"cluster-tls-key", f.cluster.TLSKey}, {"cluster-tls-ca", f.cluster.TLSCA},
 	} {
 		if _, err := os.Stat(named[1]); named[1] != "" && errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("--%s: %w: there is no file %s", named[0], unibus.ErrNotFound, named[1])
+			return fmt.Errorf("%s: %w: there is no file %s", set.called(named[0]), unibus.ErrNotFound, named[1])
 		}
 	}
 	return nil
 }
 
 // checkStartable refuses what could not start, and would leave a new data folder behind.
-func (f *serveFlags) checkStartable(o service.NodeOptions) error {
+func (f *serveFlags) checkStartable(set *settings, o service.NodeOptions) error {
 	for _, pair := range [][3]string{{"tls", f.tlsCert, f.tlsKey}, {"cluster-tls", f.cluster.TLSCert, f.cluster.TLSKey}} {
 		if pair[1] == "" || pair[2] == "" {
 			continue
 		}
 		if _, err := tls.LoadX509KeyPair(pair[1], pair[2]); err != nil {
-			return hinted(usage("--%s-cert %s, --%s-key %s: no certificate and its key: %s", pair[0], pair[1], pair[0], pair[2], strings.TrimPrefix(err.Error(), "tls: ")),
+			return hinted(usage("%s, %s: no certificate and its key: %s", set.told(pair[0]+"-cert", pair[1]), set.told(pair[0]+"-key", pair[2]), strings.TrimPrefix(err.Error(), "tls: ")),
 				hintKeyPair)
 		}
 	}
@@ -111,21 +111,21 @@ func (f *serveFlags) checkStartable(o service.NodeOptions) error {
 	}
 	// A folder that is there is not left behind by a port that is taken, which is then told by the server.
 	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
-		return f.checkFree()
+		return f.checkFree(set)
 	}
 	return nil
 }
 
 // checkFree fails when another program listens where this one is to.
-func (f *serveFlags) checkFree() error {
+func (f *serveFlags) checkFree(set *settings) error {
 	for _, flag := range [][2]string{{"listen", f.listen}, {"http", f.http}} {
 		if flag[1] == "" {
 			continue
 		}
 		l, err := net.Listen("tcp", flag[1])
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return hinted(fmt.Errorf("--%s %s: %w: another program listens there", flag[0], flag[1], unibus.ErrExists),
-				hintFreePort(flag[0]))
+			return hinted(fmt.Errorf("%s: %w: another program listens there", set.told(flag[0], flag[1]), unibus.ErrExists),
+				hintFreePort(set.sources[flag[0]].place, flag[0]))
 		}
 		// It was free: the server will listen there in a moment.
 		if err == nil {
@@ -136,30 +136,36 @@ func (f *serveFlags) checkFree() error {
 }
 
 // checkStore refuses a store and copies of it that serve cannot keep a bus in.
-func checkStore(o service.NodeOptions) error {
+func checkStore(set *settings, o service.NodeOptions) error {
 	if o.Store != "" && o.Store != service.JetStream && !open.IsFile(o.Store) {
-		return hinted(usage("--store: serve keeps a bus in sqlite:PATH or in jetstream"), hintServeStore)
+		return hinted(usage("%s: serve keeps a bus in sqlite:PATH or in jetstream", set.called("store")), hintServeStore)
 	}
 	if o.Replicas > 0 && o.Store != service.JetStream {
-		return usage("--replicas is for --store jetstream")
+		return usage("%s is for --store jetstream", set.called("replicas"))
 	}
 	return nil
 }
 
 // checkCluster says what is missing for a cluster.
-func checkCluster(o service.NodeOptions) error {
+func checkCluster(set *settings, o service.NodeOptions) error {
 	c := o.Cluster
 	switch {
-	case c.Name == "" && (c.Listen != "" || len(c.Routes) > 0 || c.TLSCert != ""):
-		return usage("a cluster needs --cluster-name")
 	case c.Name == "":
+		for _, of := range []struct {
+			name string
+			set  bool
+		}{{"cluster-listen", c.Listen != ""}, {"routes", len(c.Routes) > 0}, {"cluster-tls-cert", c.TLSCert != ""}} {
+			if of.set {
+				return usage("%s: a cluster needs --cluster-name", set.called(of.name))
+			}
+		}
 		return nil
 	case c.Listen == "":
-		return usage("--cluster-name needs --cluster-listen")
+		return usage("%s needs --cluster-listen", set.called("cluster-name"))
 	case (c.TLSCert == "") != (c.TLSKey == "") || (c.TLSCert == "") != (c.TLSCA == ""):
-		return usage("--cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca go together")
+		return usage("%s, %s and %s go together", set.called("cluster-tls-cert"), set.called("cluster-tls-key"), set.called("cluster-tls-ca"))
 	case o.Store != service.JetStream:
-		return usage("the servers of a cluster share a store: --store jetstream")
+		return usage("%s: the servers of a cluster share a store: --store jetstream", set.called("store"))
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (s *session) endLine() {
 func (s *session) options(rooms ...string) (unibus.Options, error) {
 	set := s.set
 	if set.store == service.JetStream {
-		return unibus.Options{}, hinted(usage("--store %s: that is for unibus serve", service.JetStream), hintThroughService)
+		return unibus.Options{}, hinted(usage("%s: that is for unibus serve", set.told("store", service.JetStream)), hintThroughService)
 	}
 	file := set.identityFile()
 	id, err := unibus.LoadIdentity(file)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/redact"
 )
 
 // A setting is a global flag, or one of serve, that the command line need not give: it is then taken from the
@@ -42,6 +44,8 @@ type settings struct {
 	quiet, verbose, noColor bool
 	// yes is no setting: it answers for one command.
 	yes bool
+	// sources are where settings have their values from that the command line does not give.
+	sources map[string]sourced
 }
 
 // define makes the global flags.
@@ -99,11 +103,11 @@ func settable(root *cobra.Command) map[string]*pflag.Flag {
 	return flags
 }
 
-// sourced is a setting's value, and the place that gives it: a variable, or a name in the file.
-type sourced struct{ text, place string }
+// sourced is a setting's value, and what gives it: a variable or the file. Its place is the variable, or the name in the file.
+type sourced struct{ text, from, place string }
 
-// readSettings gives the settings that the command line does not the values they have elsewhere.
-func readSettings(cmd *cobra.Command) error {
+// read gives the settings that the command line does not the values they have elsewhere.
+func (s *settings) read(cmd *cobra.Command) error {
 	// The file is read whole, and first: a name in it that is no setting is told even to who sets everything otherwise.
 	flags := settable(cmd.Root())
 	file := configFile()
@@ -127,27 +131,49 @@ func readSettings(cmd *cobra.Command) error {
 		if err := flags[name].Value.Set(v.text); err != nil {
 			return refused(v.place, flags[name], v.text, err)
 		}
+		if s.sources == nil {
+			s.sources = map[string]sourced{}
+		}
+		s.sources[name] = v
 	}
 	return nil
+}
+
+// called is what an error calls a setting: the place where it stands, or the flag.
+func (s *settings) called(name string) string {
+	return cmp.Or(s.sources[name].place, "--"+name)
+}
+
+// told is a setting with its value, as it stands there.
+func (s *settings) told(name, text string) string { return toldAt(s.sources[name].place, name, text) }
+
+// toldAt is a setting with its value, as it stands in a place, or else on the command line.
+func toldAt(place, name, text string) string {
+	if place != "" {
+		return place + ": " + text
+	}
+	return "--" + name + " " + text
+}
+
+// valueAlone are the settings of which the library tells the value alone, and how.
+var valueAlone = [][2]string{{"store", "store %q"}, {"context", "NATS context %s"}, {"keys", "there is no file %s"}, {"identity", "there is no file %s"}}
+
+// place adds to an error about the value of a setting where that stands, unless it is the command line, which one has
+// before one's eyes.
+func (s *settings) place(err error) error {
+	for _, n := range valueAlone {
+		v, ok := s.sources[n[0]]
+		_, after, found := strings.Cut(err.Error(), fmt.Sprintf(n[1], redact.URL(v.text)))
+		if ok && found && (after == "" || strings.ContainsAny(after[:1], " :")) {
+			return fmt.Errorf("%s: %w", v.place, err)
+		}
+	}
+	return err
 }
 
 // given reports whether the command line gives a flag a value; a --bus that stands alone has none.
 func given(f *pflag.Flag) bool {
 	return f != nil && f.Changed && f.Value.String() != noBusID
-}
-
-// placeOf is where a setting has its value from that the command line does not give; empty when it has none from elsewhere.
-func placeOf(cmd *cobra.Command, name string) string {
-	f := cmd.Flags().Lookup(name)
-	if f == nil || f.Value.String() == "" || given(f) {
-		return ""
-	}
-	for _, variable := range variables(name) {
-		if os.Getenv(variable) != "" {
-			return variable
-		}
-	}
-	return configFile()
 }
 
 // variables are the environment variables of a setting, the first that is not empty deciding.
@@ -163,7 +189,7 @@ func variables(name string) []string {
 func fromEnvironment(name string) (sourced, bool) {
 	for _, variable := range variables(name) {
 		if text := os.Getenv(variable); text != "" {
-			return sourced{text, variable}, true
+			return sourced{text, variable, variable}, true
 		}
 	}
 	return sourced{}, false

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/pem"
 	"maps"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -139,13 +140,24 @@ func TestOverlookedNames(t *testing.T) {
 		"timeout: {}":        "timeout: {}: not a value",
 		"timeout: 1s\nyes:":  "yes: there is no such setting",
 		"serve: {listen: x}": "serve.listen: there is no such setting",
+
+		"Timeout: 3s":                      "Timeout: there is no such setting\nhint: there is timeout",
+		"TLS_CA: x":                        "TLS_CA: there is no such setting\nhint: there is tls-ca",
+		"timeout: 1s\nbus:\ntimeout: 1s":   "timeout: it is on line 1, and on line 3 again",
+		"bus:\nbus:":                       "bus: it is on line 1, and on line 2 again",
+		"timeout: 1s\n---\noutput: json":   "line 2: another document begins there, and settings are one",
+		"# one\n---\n---\noutput: json":    "line 3: another document begins there, and settings are one",
+		"timeout: 1s\n---\n- x\na: b: c\n": "line 4: not NAME: VALUE",
+		"routes: [a:1, [b]]":               "routes: []: not a value",
+		"? [timeout]\n: 1s":                "line 1: not NAME: VALUE",
+		"just words":                       "line 1: not NAME: VALUE",
 	} {
 		b.write("xdg_config_home/unibus/config.yaml", text+"\n")
 		if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.HasPrefix(e.err, "unibus: "+file+": "+want+"\n") {
 			t.Errorf("%s: exit code %d, %s", text, e.code, e.err)
 		}
 	}
-	for _, text := range []string{"", "# nothing\n", "timeout:\n", "Timeout: 3s\n"} {
+	for _, text := range []string{"", "# nothing\n", "---\n# nothing\n", "---\ntimeout: 3s\n...\n", "timeout:\n", "timeout: ''\nroutes: []\nstate: ~\n", "timeout: &a 3s\nsync: *a\n"} {
 		b.write("xdg_config_home/unibus/config.yaml", text)
 		b.must(exitDone, "admin", "version")
 	}
@@ -207,5 +219,111 @@ func TestSettingsAreRead(t *testing.T) {
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestValuesAreWritten: a value in the file is what stands there, whatever it is in YAML; an empty one is none, as that of a
+// variable.
+func TestValuesAreWritten(t *testing.T) {
+	b := newTestBus(t)
+	t.Setenv("UNIBUS_TIMEOUT", "")
+	for _, c := range []struct{ name, in, want string }{
+		{"bus", "0123", "0123"}, {"bus", "1.10", "1.10"}, {"bus", "2026-01-02", "2026-01-02"}, {"bus", "yes", "yes"}, {"bus", "0x5", "0x5"},
+		{"context", "1_000", "1_000"}, {"state", "1e3", "1e3"}, {"max-rooms", "010", "010"}, {"quiet", "True", "true"}, {"state", "&a no", "no"},
+		{"routes", "[a:1, nats://b:2]", "a:1,nats://b:2"}, {"timeout", "''", "5s"}, {"timeout", "", "5s"}, {"timeout", "~", "5s"}, {"bus", `""`, ""},
+	} {
+		b.write("xdg_config_home/unibus/config.yaml", c.name+": "+c.in+"\n")
+		p, err := prepareCommand(t, b, []string{"serve"})
+		if got := p.flags[c.name]; err != nil || strings.Trim(got, "[]") != c.want {
+			t.Errorf("%s: %s is read as %q (%v)", c.name, c.in, got, err)
+		}
+		if _, set := p.settings.sources[c.name]; set != (c.in != "" && c.in != "~" && !strings.Contains(`''""`, c.in)) {
+			t.Errorf("%s: %s is set: %v", c.name, c.in, set)
+		}
+	}
+	for in, want := range map[string]string{"0x5": "timeout: 0x5: not a duration", "1_0": "timeout: 1_0: not a duration"} {
+		b.write("xdg_config_home/unibus/config.yaml", "timeout: "+in+"\n")
+		if _, err := prepareCommand(t, b, []string{"serve"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("timeout: %s: %v", in, err)
+		}
+	}
+}
+
+// TestErrorsNameThePlace: what is wrong with a setting that the command line does not give is told with the place where it
+// stands, the variable or the name in the file; and with the flag where the command line gives it.
+func TestErrorsNameThePlace(t *testing.T) {
+	b := newTestBus(t)
+	b.must(exitDone, "admin", "init")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	busy := taken.Addr().String()
+	b.write("not.pem", "")
+	file := filepath.Join(b.dir, "xdg_config_home", "unibus", "config.yaml")
+	for _, c := range []struct {
+		args, name, value string
+		from, flag        string // what is told with the place, and with the flag; PLACE is the place
+	}{
+		{"rooms ls", "store", "foo", `PLACE: store "foo": `, `store "foo": `},
+		{"rooms ls", "store", "nats://u:pass@h?x=1", `PLACE: store "nats://h?x=1": `, `store "nats://h?x=1": `},
+		{"rooms ls", "store", "jetstream", "PLACE: jetstream: that is for unibus serve", "--store jetstream: that is for unibus serve"},
+		{"rooms ls", "context", "none", "PLACE: NATS context none: ", "NATS context none: "},
+		{"doctor", "keys", "none.nk", "PLACE: service keys: ", "service keys: "},
+		{"serve", "store", "nats://h", "PLACE: serve keeps a bus in ", "--store: serve keeps a bus in "},
+		{"serve", "replicas", "3", "PLACE is for --store jetstream", "--replicas is for --store jetstream"},
+		{"serve", "tls-cert", "none", "PLACE: not found: there is no file none", "--tls-cert: not found: there is no file none"},
+		{"serve", "tls-cert", "not.pem", "PLACE and --tls-key go together", "--tls-cert and --tls-key go together"},
+		{"serve --tls-key not.pem", "tls-cert", "not.pem", "PLACE: not.pem, --tls-key not.pem: ", "--tls-cert not.pem, --tls-key not.pem: "},
+		{"serve", "cluster-name", "c", "PLACE needs --cluster-listen", "--cluster-name needs --cluster-listen"},
+		{"serve", "cluster-name", "a b", "PLACE: a b: not a name without spaces", "--cluster-name a b: not a name without spaces"},
+		{"serve", "server-name", "a b", "PLACE: a b: not a name without spaces", "--server-name a b: not a name without spaces"},
+		{"serve", "cluster-listen", "127.0.0.1:1", "PLACE: a cluster needs --cluster-name", "--cluster-listen: a cluster needs --cluster-name"},
+		{"serve", "routes", "127.0.0.1:1", "PLACE: a cluster needs --cluster-name", "--routes: a cluster needs --cluster-name"},
+		{"serve", "cluster-tls-cert", "not.pem", "PLACE: a cluster needs --cluster-name", "--cluster-tls-cert: a cluster needs --cluster-name"},
+		{"serve --cluster-name c --cluster-listen 127.0.0.1:1", "cluster-tls-ca", "not.pem", "--cluster-tls-cert, --cluster-tls-key and PLACE go together", "--cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca go together"},
+		{"serve --cluster-name c --cluster-listen 127.0.0.1:1", "store", "sqlite:x", "PLACE: the servers of a cluster share", "--store: the servers of a cluster share"},
+		{"serve --listen " + busy, "http", busy, "--listen " + busy + ": ", "--listen " + busy + ": "},
+		{"serve", "listen", busy, "PLACE: " + busy + ": already exists", "--listen " + busy + ": already exists"},
+		{"serve --listen 127.0.0.1:0", "data", "not.pem", "PLACE: the data folder: ", "the data folder: "},
+	} {
+		variable := variables(c.name)[0]
+		before := os.Getenv(variable)
+		told := func(place, want string, more ...string) {
+			t.Helper()
+			want = "unibus: " + strings.Replace(want, "PLACE", place, 1)
+			if e := b.exec("admin", "", append(strings.Fields(c.args), more...)...); !strings.HasPrefix(e.err, want) {
+				t.Errorf("%s with %s in %s: %s, not %s", c.args, c.value, place, e.err, want)
+			}
+		}
+		t.Setenv(variable, c.value)
+		told(variable, c.from)
+		t.Setenv(variable, "")
+		b.write("xdg_config_home/unibus/config.yaml", c.name+": \""+c.value+"\"\n")
+		told(file+": "+c.name, c.from)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		told("--"+c.name, c.flag, "--"+c.name, c.value)
+		t.Setenv(variable, before)
+	}
+}
+
+// TestErrorsNameThePlaceOfTheRest: likewise the hint of an address that is taken, and an identity that is not there.
+func TestErrorsNameThePlaceOfTheRest(t *testing.T) {
+	b := newTestBus(t)
+	b.must(exitDone, "admin", "init")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	t.Setenv("UNIBUS_LISTEN", taken.Addr().String())
+	if e := b.exec("admin", "", "serve"); !strings.Contains(e.err, "\nhint: another address: UNIBUS_LISTEN=127.0.0.1:PORT; ") {
+		t.Errorf("an address that is taken: %s", e.err)
+	}
+	if e := b.exec("nobody", "", "rooms", "ls"); !strings.HasPrefix(e.err, "unibus: UNIBUS_IDENTITY: read the identity: ") {
+		t.Errorf("without an identity: %s", e.err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -163,6 +164,14 @@ func parseSize(text string) (uint64, error) {
 func parseSync(text string) (string, error) {
 	if _, err := parsePositive(text); text != "always" && err != nil {
 		return "", insteadUnit(text, "s", "10s", "neither always nor an interval (10s)")
+	}
+	return text, nil
+}
+
+// parseWord reads a name that servers call each other.
+func parseWord(text string) (string, error) {
+	if strings.ContainsFunc(text, unicode.IsSpace) {
+		return "", instead(strings.Join(strings.Fields(text), "-"), "not a name without spaces")
 	}
 	return text, nil
 }

@@ -145,14 +145,14 @@ func TestServeFlags(t *testing.T) {
 		"--cluster-tls-ca go together":     cluster(func(c *bus.Cluster) { c.TLSCert = "x" }),
 		"share a store: --store jetstream": {Cluster: bus.Cluster{Name: "c", Listen: "x"}},
 	} {
-		if err := checkCluster(o); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if err := checkCluster(&settings{}, o); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%v instead of %s", err, want)
 		}
 	}
 	for o, good := range map[*service.NodeOptions]bool{
 		{}: true, {Store: "sqlite:x"}: true, {Store: service.JetStream, Replicas: 3}: true, {Store: "nats://h"}: false, {Replicas: 3}: false,
 	} {
-		if err := checkStore(*o); (err == nil) != good {
+		if err := checkStore(&settings{}, *o); (err == nil) != good {
 			t.Errorf("%+v: %v", *o, err)
 		}
 	}
