@@ -42,10 +42,10 @@ func (o *rooms) pinnedLogs(ctx context.Context, skip func(ID) bool, yield func(s
 
 // unlisted are the rooms of this client that were verified, and that are not among those that the store lists, if their
 // subjects are wanted. The error is of each that the store has lost.
-func (o *rooms) unlisted(ctx context.Context, listed []*Room, wanted func(subject string) bool) ([]*Room, error) {
+func (o *rooms) unlisted(ctx context.Context, listed []ID, wanted func(subject string) bool) ([]*Room, error) {
 	there := make(map[ID]bool, len(listed))
-	for _, r := range listed {
-		there[r.r.ID] = true
+	for _, id := range listed {
+		there[id] = true
 	}
 	var missing []ID
 	for _, r := range o.all() {
@@ -76,6 +76,16 @@ func (o *rooms) unlisted(ctx context.Context, listed []*Room, wanted func(subjec
 	rooms, err := o.byIDs(ctx, missing)
 	o.recalled.Store(err == nil && whole)
 	return rooms, err
+}
+
+// alsoLost adds to what came of listing rooms that those of one's own are lost which are not among them: they are told of
+// wherever rooms are listed.
+func (o *rooms) alsoLost(ctx context.Context, listed []ID, err error) error {
+	if err != nil && !errors.Is(err, ErrIntegrity) {
+		return err
+	}
+	_, lost := o.unlisted(ctx, listed, anyRoom)
+	return errors.Join(err, lost)
 }
 
 // losses are the rooms that a person has taken for lost, each as it was when it was verified last. They are read once, since

@@ -79,10 +79,16 @@ func (s *losing) lists(c *unibus.Client, want ...unibus.ID) {
 func TestLostRoom(t *testing.T) {
 	s := newLosing(t)
 	again := s.connect(s.aliceID, "alice")
-	_, err := again.MyRooms(s.ctx)
+	rooms, err := again.MyRooms(s.ctx)
 	s.denied(err)
-	_, err = again.AllRooms(s.ctx)
+	if len(rooms) != 1 || rooms[0].ID() != s.kept {
+		t.Errorf("with it come %v", rooms)
+	}
+	rooms, err = again.AllRooms(s.ctx)
 	s.denied(err)
+	if len(rooms) != 1 || rooms[0].ID() != s.kept {
+		t.Errorf("with it come %v of all", rooms)
+	}
 	_, err = again.RoomsOf(s.ctx, s.carol.Key())
 	s.denied(err)
 	_, err = again.Room(s.ctx, "lost")

@@ -155,7 +155,7 @@ func ends(ctx context.Context, l *link, rooms []*Room) (map[ID]end, error) {
 // have grown.
 func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) { return o.byEnds(ctx, ids, nil) }
 
-// byEnds is byIDs for whoever was told already where some of the logs end.
+// byEnds is byIDs for whoever was told already where some of the logs end. Beside an error are the rooms that could be opened.
 func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room, error) {
 	rooms := make([]*Room, len(ids))
 	err := tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
@@ -176,30 +176,29 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 		rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, e.verified, e.said))
 		return err
 	})
-	return rooms, err
+	return slices.DeleteFunc(rooms, func(r *Room) bool { return r == nil }), err
 }
 
 // members are the rooms of MyRooms whose subjects are wanted; of others it does not matter that they are lost.
 func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) ([]*Room, error) {
-	rooms, err := o.of(ctx, o.c.Key())
-	if err != nil {
+	listed, rooms, err := o.of(ctx, o.c.Key())
+	if err != nil && !errors.Is(err, ErrIntegrity) {
 		return nil, err
 	}
-	unlisted, err := o.unlisted(ctx, rooms, wanted)
-	if err != nil {
-		return nil, err
-	}
+	unlisted, lost := o.unlisted(ctx, listed, wanted)
+	err = errors.Join(err, lost)
 	if len(unlisted) > 0 {
 		rooms = append(rooms, unlisted...)
 		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
 	}
 	return slices.DeleteFunc(rooms, func(r *Room) bool {
 		return r.r.Ledger().Role(o.c.Key()) == "" || !wanted(r.Subject())
-	}), nil
+	}), err
 }
 
-// of opens the rooms that the store lists for a user, by room id.
-func (o *rooms) of(ctx context.Context, key PublicKey) ([]*Room, error) {
+// of opens the rooms that the store lists for a user, by room id: listed are all of these. Beside an error are those that could
+// be opened.
+func (o *rooms) of(ctx context.Context, key PublicKey) (listed []ID, rooms []*Room, err error) {
 	var told map[ID]end
 	var silent error
 	var beside tasks.Group
@@ -209,20 +208,18 @@ func (o *rooms) of(ctx context.Context, key PublicKey) ([]*Room, error) {
 	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, key)
 	beside.Wait()
 	if err = cmp.Or(err, silent); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ids := make([]ID, len(refs))
+	listed = make([]ID, len(refs))
+	subjects := make(map[ID]string, len(refs))
 	for i, ref := range refs {
-		ids[i] = ref.ID
+		listed[i], subjects[ref.ID] = ref.ID, ref.Subject
 	}
-	rooms, err := o.byEnds(ctx, ids, told)
-	if err != nil {
-		return nil, err
-	}
-	for i, r := range rooms {
-		if log := r.r.Ledger(); !log.Known(key) || log.Subject != refs[i].Subject {
-			return nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", refs[i].Subject, ErrIntegrity, key)
+	rooms, err = o.byEnds(ctx, listed, told)
+	for _, r := range rooms {
+		if log := r.r.Ledger(); !log.Known(key) || log.Subject != subjects[r.r.ID] {
+			return nil, nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", subjects[r.r.ID], ErrIntegrity, key)
 		}
 	}
-	return rooms, nil
+	return listed, rooms, err
 }

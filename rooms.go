@@ -135,21 +135,19 @@ func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 }
 
 // MyRooms opens every room this client is a member of, by room id: those that the store lists, and those that were verified
-// before. ErrIntegrity when the store has lost one of these, unless a person has accepted that (AcceptLoss).
+// before. ErrIntegrity when the store has lost one of these, unless a person has accepted that (AcceptLoss); the others come
+// with it.
 func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.members(ctx, anyRoom) }
 
 // RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
 // learns. What the store's view lists but the log does not bear out is ErrIntegrity.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
-	rooms, err := c.rooms.of(ctx, key)
-	if err == nil { // one's own that are lost are told of wherever rooms are listed
-		_, err = c.rooms.unlisted(ctx, rooms, anyRoom)
-	}
-	return rooms, err
+	listed, rooms, err := c.rooms.of(ctx, key)
+	return rooms, c.rooms.alsoLost(ctx, listed, err)
 }
 
 // RoomsMatching opens the rooms of MyRooms whose subjects a pattern means, with the NATS wildcards * and >. ErrInvalid for what
-// is no pattern; ErrIntegrity when the store has lost one of these.
+// is no pattern; ErrIntegrity as of MyRooms.
 func RoomsMatching(ctx context.Context, c *Client, pattern string) ([]*Room, error) {
 	if err := reader.ValidPattern(pattern); err != nil {
 		return nil, err
@@ -168,8 +166,5 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	}
 	slices.SortFunc(ids, ID.Compare)
 	rooms, err := c.rooms.byIDs(ctx, ids)
-	if err == nil {
-		_, err = c.rooms.unlisted(ctx, rooms, anyRoom)
-	}
-	return rooms, err
+	return rooms, c.rooms.alsoLost(ctx, ids, err)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,10 +104,11 @@ func (l *roomsLsCommand) define(c *cobra.Command) {
 
 // run lists rooms by subject, numbers in them by what they count. With --member the role that is shown is theirs.
 func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) error {
-	rooms, err := l.chosen(ctx, c)
-	if err != nil {
-		return err
+	rooms, lost := l.chosen(ctx, c)
+	if len(rooms) == 0 && lost != nil {
+		return lost
 	}
+	var err error
 	var whose unibus.User // rooms these are, so that is whose role is shown
 	if l.member != "" {
 		if whose, err = c.User(ctx, l.member); err != nil {
@@ -126,7 +128,8 @@ func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) 
 		}
 	}
 	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return sortorder.NaturalCompare(x.Subject, y.Subject) })
-	return l.a.out.value(list, func() { l.print(list, l.a.out.shortened(l.full, ids)) })
+	err = l.a.out.value(list, func() { l.print(list, l.a.out.shortened(l.full, ids)) })
+	return cmp.Or(lost, err) // what is there is listed all the same
 }
 
 // chosen are the rooms that the flags name.
