@@ -80,7 +80,7 @@ func (o *rooms) unlisted(ctx context.Context, listed []ID, wanted func(subject s
 
 // alsoLost adds to what came of listing rooms that those of one's own are lost which are not among them: they are told of
 // wherever rooms are listed.
-func (o *rooms) alsoLost(ctx context.Context, listed []ID, err error) error {
+func alsoLost(ctx context.Context, o *rooms, listed []ID, err error) error {
 	if err != nil && !errors.Is(err, ErrIntegrity) {
 		return err
 	}

@@ -143,7 +143,7 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.
 // learns. What the store's view lists but the log does not bear out is ErrIntegrity.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 	listed, rooms, err := c.rooms.of(ctx, key)
-	return rooms, c.rooms.alsoLost(ctx, listed, err)
+	return rooms, alsoLost(ctx, c.rooms, listed, err)
 }
 
 // RoomsMatching opens the rooms of MyRooms whose subjects a pattern means, with the NATS wildcards * and >. ErrInvalid for what
@@ -166,5 +166,5 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	}
 	slices.SortFunc(ids, ID.Compare)
 	rooms, err := c.rooms.byIDs(ctx, ids)
-	return rooms, c.rooms.alsoLost(ctx, ids, err)
+	return rooms, alsoLost(ctx, c.rooms, ids, err)
 }

@@ -113,13 +113,14 @@ func TestStreamsOfRoomsThatStoreNothing(t *testing.T) {
 	policy.Retain = nil
 	write(t, s.store, room, &ledger.SetPolicy{Policy: policy})
 	checks := map[string]Check{}
-	s.examine(t, Look{Served: true})(func(c Check) { checks[c.Name] = c })
+	s.examine(t, Look{Listed: true, Served: true})(func(c Check) { checks[c.Name] = c })
 	if c := checks["streams"]; c.Status != Pass {
 		t.Errorf("%+v", c)
 	}
 }
 
-// TestStreamsOfNoRoom: a stream without a room is removed by nobody but a person, and only where the service serves from.
+// TestStreamsOfNoRoom: a stream without a room is removed by nobody but a person, and only where the service serves from, and
+// the views list every room.
 func TestStreamsOfNoRoom(t *testing.T) {
 	s := serve(t)
 	finds(t, "made", s.examine(t, repair), replicasWell(buckets), settingsWell, finding{"streams", Pass, 0, "made"})
@@ -130,7 +131,7 @@ func TestStreamsOfNoRoom(t *testing.T) {
 	for _, c := range []struct {
 		look Look
 		help remedy.Kind
-	}{{onlyLook, remedy.LeaveStreams}, {repair, remedy.LeaveStreams}, {Look{Served: true}, remedy.RestoreOrRemove}, {Look{Served: true, Repair: true}, remedy.RestoreOrRemove}} {
+	}{{onlyLook, remedy.LeaveStreams}, {repair, remedy.LeaveStreams}, {Look{Listed: true, Served: true}, remedy.RestoreOrRemove}, {Look{Listed: true, Served: true, Repair: true}, remedy.RestoreOrRemove}, {Look{Served: true}, remedy.RepairFirst}} {
 		finds(t, fmt.Sprintf("%+v", c.look), s.examine(t, c.look), replicasWell(buckets+4), settingsWell,
 			finding{"streams", Warn, c.help, "without a room in this store: UNIBUS_other"})
 	}
@@ -157,7 +158,7 @@ func TestStreamsOfLostRoom(t *testing.T) {
 		}
 	}
 	var told Check
-	s.examine(t, Look{Served: true})(func(c Check) {
+	s.examine(t, Look{Listed: true, Served: true})(func(c Check) {
 		if c.Name == "streams" {
 			told = c
 		}
@@ -168,7 +169,7 @@ func TestStreamsOfLostRoom(t *testing.T) {
 	}
 	_, err = Restore(t.Context(), archive, s.URL(), s.acc, quiet)
 	must(t, err)
-	finds(t, "restored", s.examine(t, Look{Served: true}), replicasWell(buckets+3), settingsWell, streamsWell)
+	finds(t, "restored", s.examine(t, Look{Listed: true, Served: true}), replicasWell(buckets+3), settingsWell, streamsWell)
 }
 
 // TestStreamsUnanswered: whoever does not answer is told of, and nothing is said of streams.

@@ -22,13 +22,14 @@ import (
 // the store stops answering nothing is said of rooms, for not all were seen.
 
 // Views checks every log by the rules and every view against its log; in a repair the views are
-// written anew. It reports the check views, and room keys, stale rooms and owners if the store answered to the end.
-func Views(ctx context.Context, s store.Backend, look Look) {
+// written anew. It reports the check views, and room keys, stale rooms and owners if the store answered to the end. listed says
+// that the views are right by now.
+func Views(ctx context.Context, s store.Backend, look Look) (listed bool) {
 	r := look.check("views")
 	users, err := allowlist(ctx, s)
 	if err != nil {
 		r.fail(restoring(remedy.RestoreDamaged, s), "%v", err)
-		return
+		return false
 	}
 	e := &logsExam{store: s, compare: s.Differs, repair: look.Repair, users: users, now: time.Now()}
 	if e.repair {
@@ -43,12 +44,13 @@ func Views(ctx context.Context, s store.Backend, look Look) {
 	}
 	if err != nil {
 		r.unknown(err)
-		return
+		return false
 	}
 	if e.reportViews(ctx, r) {
 		e.reportKeys(look.check("room keys"))
 		RoomChecks(e.rooms, e.stale, e.sole, look.Report)
 	}
+	return e.wrong == 0 || e.repair
 }
 
 // logsExam is an examination of all logs of a store.

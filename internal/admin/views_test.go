@@ -92,6 +92,22 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// TestViewsListed: whether the views list every room is known once they are right.
+func TestViewsListed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	s := filled(t, path)
+	change(t, path, `DELETE FROM rooms`)
+	for i, want := range []bool{false, true, true} { // looked at, repaired, looked at again
+		if got := Views(t.Context(), s, Look{Repair: i == 1, Report: func(Check) {}}); got != want {
+			t.Errorf("look %d: %t", i, got)
+		}
+	}
+	change(t, path, `DELETE FROM bus`)
+	if Views(t.Context(), s, Look{Report: func(Check) {}}) {
+		t.Error("of a store without a bus it is known which rooms there are")
+	}
+}
+
 // TestViewsShort: a log in servers that ends before what is listed of it may be restored, or taken for all there is; only
 // a person can say which.
 func TestViewsShort(t *testing.T) {

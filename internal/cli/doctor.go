@@ -199,7 +199,9 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
-		d.report("pins", admin.Fail, d.a.hint(err), "%v", err)
+		for _, one := range eachRolledBack(err) {
+			d.report("pins", admin.Fail, d.a.hint(one), "%v", one)
+		}
 		return
 	}
 	var stale, sole []string

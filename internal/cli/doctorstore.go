@@ -63,11 +63,11 @@ func (d *doctor) lookAtStore(ctx context.Context, o *operator) error {
 		if err := store.CheckWhole(ctx, s.Backend); err != nil {
 			d.report("store", admin.Fail, hintCopyAgain, "%v", err)
 		}
+		look.Listed = admin.Views(ctx, s.Backend, look)
 		if reached {
 			admin.Streams(ctx, *acc, servers, s.Backend, look)
 		}
 		admin.Kept(ctx, s.Backend, look)
-		admin.Views(ctx, s.Backend, look)
 		admin.Cards(ctx, s.Backend, look)
 		d.allRooms = true
 	}

@@ -84,8 +84,8 @@ func exitCode(ctx context.Context, err error) int {
 
 // printError prints an error in one line, and what helps in another; of several logs that were rolled back, for each.
 func (a *app) printError(err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok && !slices.ContainsFunc(many.Unwrap(), notRolledBack) {
-		for _, one := range many.Unwrap() {
+	if many := eachRolledBack(err); len(many) > 1 {
+		for _, one := range many {
 			a.printError(one)
 		}
 		return
@@ -101,6 +101,19 @@ func (a *app) printError(err error) {
 	if hint != "" {
 		a.err.print("hint: %s\n", visible(hint))
 	}
+}
+
+// eachRolledBack takes an error apart that is of several logs which were rolled back or lost: each has what helps with it. Any
+// other stays as it is.
+func eachRolledBack(err error) (each []error) {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok || slices.ContainsFunc(many.Unwrap(), notRolledBack) {
+		return []error{err}
+	}
+	for _, one := range many.Unwrap() {
+		each = append(each, eachRolledBack(one)...)
+	}
+	return each
 }
 
 // notRolledBack reports whether an error is none that names a log which was rolled back, and what helps with it.

@@ -37,6 +37,7 @@ var operatorRemedies = map[remedy.Kind]string{
 	remedy.RestoreOrCopyAgain:  "without other servers, bring back a backup; else " + bus.Recopy,
 	remedy.Repair:              "unibus doctor --repair",
 	remedy.RepairLater:         "again when the servers answer: unibus doctor --repair",
+	remedy.RepairFirst:         "first what helps with the views, as above: then it is known which rooms there are",
 	remedy.StartService:        "serve records it when it starts",
 	remedy.FreeDisk:            "make room; nothing has to be restarted",
 	remedy.RaiseDescriptors:    "raise the limit: ulimit -n, or LimitNOFILE= of the unit",

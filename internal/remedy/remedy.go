@@ -78,6 +78,7 @@ const (
 	RestoreOrCopyAgain  // a server's files lack something, which other servers, if there are any, may hold
 	Repair              // what can be written anew
 	RepairLater         // the servers did not answer
+	RepairFirst         // the views, which do not say which rooms there are
 	RestoreStore        // InServers: it is damaged
 	RestoreDamaged      // InServers: it is damaged, and a repair does not help
 	RestoreOrAccept     // InServers: it lacks something, or that is accepted
