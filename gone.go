@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -78,14 +79,18 @@ func (o *rooms) unlisted(ctx context.Context, listed []ID, wanted func(subject s
 	return rooms, err
 }
 
-// alsoLost adds to what came of listing rooms that those of one's own are lost which are not among them: they are told of
-// wherever rooms are listed.
-func alsoLost(ctx context.Context, o *rooms, listed []ID, err error) error {
+// withUnlisted adds to the rooms that came of a listing those of one's own that it lacks, by id, and to its error those that are
+// lost: they are told of wherever rooms are listed.
+func withUnlisted(ctx context.Context, o *rooms, rooms []*Room, listed []ID, wanted func(subject string) bool, err error) ([]*Room, error) {
 	if err != nil && !errors.Is(err, ErrIntegrity) {
-		return err
+		return nil, err
 	}
-	_, lost := o.unlisted(ctx, listed, anyRoom)
-	return errors.Join(err, lost)
+	unlisted, lost := o.unlisted(ctx, listed, wanted)
+	if len(unlisted) > 0 {
+		rooms = append(rooms, unlisted...)
+		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
+	}
+	return rooms, errors.Join(err, lost)
 }
 
 // losses are the rooms that a person has taken for lost, each as it was when it was verified last. They are read once, since

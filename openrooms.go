@@ -182,15 +182,7 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 // members are the rooms of MyRooms whose subjects are wanted; of others it does not matter that they are lost.
 func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) ([]*Room, error) {
 	listed, rooms, err := o.of(ctx, o.c.Key())
-	if err != nil && !errors.Is(err, ErrIntegrity) {
-		return nil, err
-	}
-	unlisted, lost := o.unlisted(ctx, listed, wanted)
-	err = errors.Join(err, lost)
-	if len(unlisted) > 0 {
-		rooms = append(rooms, unlisted...)
-		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
-	}
+	rooms, err = withUnlisted(ctx, o, rooms, listed, wanted, err)
 	return slices.DeleteFunc(rooms, func(r *Room) bool {
 		return r.r.Ledger().Role(o.c.Key()) == "" || !wanted(r.Subject())
 	}), err

@@ -143,7 +143,8 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.
 // learns. What the store's view lists but the log does not bear out is ErrIntegrity.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 	listed, rooms, err := c.rooms.of(ctx, key)
-	return rooms, alsoLost(ctx, c.rooms, listed, err)
+	_, err = withUnlisted(ctx, c.rooms, nil, listed, anyRoom, err)
+	return rooms, err
 }
 
 // RoomsMatching opens the rooms of MyRooms whose subjects a pattern means, with the NATS wildcards * and >. ErrInvalid for what
@@ -155,7 +156,8 @@ func RoomsMatching(ctx context.Context, c *Client, pattern string) ([]*Room, err
 	return c.rooms.members(ctx, func(subject string) bool { return reader.Matches(pattern, subject) })
 }
 
-// AllRooms opens every room of the bus, by room id; for bus admins. ErrIntegrity as of MyRooms.
+// AllRooms opens every room of the bus, by room id: those that the store lists, and those of MyRooms; for bus admins.
+// ErrIntegrity as of MyRooms.
 func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	var ids []ID
 	for r, err := range c.link.store.Rooms(ctx, ID{}) {
@@ -166,5 +168,5 @@ func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	}
 	slices.SortFunc(ids, ID.Compare)
 	rooms, err := c.rooms.byIDs(ctx, ids)
-	return rooms, alsoLost(ctx, c.rooms, ids, err)
+	return withUnlisted(ctx, c.rooms, rooms, ids, anyRoom, err)
 }
