@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/unibus/unibus/internal/bus"
-	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/open"
@@ -18,7 +17,7 @@ import (
 func (l *link) openStore(ctx context.Context) error {
 	u, err := open.Parse(l.o.Store)
 	if errors.Is(err, open.ErrKind) {
-		err = remedy.With(fmt.Errorf("store %q: %w: not a kind of store known here", redact.URL(l.o.Store), ErrInvalid), remedy.Remedy{Kind: remedy.NameStore})
+		err = remedy.With(err, remedy.Remedy{Kind: remedy.NameStore})
 	}
 	if err != nil {
 		return err

@@ -144,7 +144,7 @@ func TestNoStore(t *testing.T) {
 	}
 	o.Store = "mysql:there"
 	_, err = unibus.Connect(s.ctx, o)
-	s.fails(err, unibus.ErrInvalid, "not a kind of store", remedy.NameStore)
+	s.fails(err, unibus.ErrInvalid, "neither sqlite:PATH nor", remedy.NameStore)
 	_, err = unibus.Connect(s.ctx, unibus.Options{Identity: s.aliceID})
 	s.fails(err, unibus.ErrInvalid, "a state directory", remedy.None)
 	_, err = unibus.Connect(s.ctx, unibus.Options{StateDir: s.dir})

@@ -131,7 +131,7 @@ func (o *DialOptions) base() ([]nats.Option, error) {
 	}
 	theirs, err := nctx.NATSOptions()
 	if err != nil {
-		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
+		return nil, o.contextError(fmt.Errorf("%w: %v", store.ErrInvalid, err))
 	}
 	return append(append(theirs, opts...), o.trusted()...), nil
 }
@@ -147,14 +147,29 @@ func (o *DialOptions) trusted() []nats.Option {
 // Contexts are the names of the NATS contexts that there are.
 func Contexts() []string { return natscontext.KnownContexts() }
 
+// ContextError is what is wrong with a NATS context.
+type ContextError struct {
+	Name string
+	Why  error
+}
+
+// Error names the context, and says what is wrong.
+func (e *ContextError) Error() string { return fmt.Sprintf("NATS context %s: %v", e.Name, e.Why) }
+
+// Unwrap returns what is wrong.
+func (e *ContextError) Unwrap() error { return e.Why }
+
+// contextError is what is wrong with the context of these options.
+func (o *DialOptions) contextError(why error) error { return &ContextError{o.Context, why} }
+
 // context reads the NATS context, which says where to connect.
 func (o *DialOptions) context() (*natscontext.Context, error) {
 	nctx, err := natscontext.New(o.Context, true)
 	if err != nil && !natscontext.IsKnown(o.Context) {
-		return nil, fmt.Errorf("NATS context %s: %w: there is none of that name", o.Context, store.ErrNotFound)
+		return nil, o.contextError(fmt.Errorf("%w: there is none of that name", store.ErrNotFound))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("NATS context %s: %w: %v", o.Context, store.ErrInvalid, err)
+		return nil, o.contextError(fmt.Errorf("%w: %v", store.ErrInvalid, err))
 	}
 	if o.Servers == "" || !o.Direct {
 		o.Servers = nctx.ServerURL()

@@ -145,7 +145,7 @@ func (b busCommands) rm(ctx context.Context, name string) error {
 
 // known are options for what is remembered, of which the names of buses are a part.
 func (s *session) known() (unibus.Options, error) {
-	id, err := unibus.LoadIdentity(s.set.identityFile())
+	id, err := s.set.loadIdentity()
 	return unibus.Options{Identity: id, StateDir: s.set.stateDir()}, err
 }
 

@@ -203,7 +203,7 @@ func (s *serveCommand) notStarted(o service.NodeOptions, err error) error {
 // founder is the local identity, made if there is none.
 func (s *serveCommand) founder() (*unibus.Identity, string, error) {
 	file := s.a.set.identityFile()
-	id, err := unibus.LoadIdentity(file)
+	id, err := s.a.set.loadIdentity()
 	if errors.Is(err, unibus.ErrNotFound) {
 		if id, err = unibus.NewIdentity(); err != nil {
 			return nil, "", err

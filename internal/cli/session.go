@@ -91,7 +91,7 @@ func (s *session) options(rooms ...string) (unibus.Options, error) {
 		return unibus.Options{}, hinted(usage("%s: that is for unibus serve", set.told("store", service.JetStream)), hintThroughService)
 	}
 	file := set.identityFile()
-	id, err := unibus.LoadIdentity(file)
+	id, err := set.loadIdentity()
 	if err != nil {
 		return unibus.Options{}, err
 	}

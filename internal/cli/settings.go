@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -15,7 +16,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/store/open"
 )
 
 // A setting is a global flag, or one of serve, that the command line need not give: it is then taken from the
@@ -155,20 +158,32 @@ func toldAt(place, name, text string) string {
 	return "--" + name + " " + text
 }
 
-// valueAlone are the settings of which the library tells the value alone, and how.
-var valueAlone = [][2]string{{"store", "store %q"}, {"context", "NATS context %s"}, {"keys", "there is no file %s"}, {"identity", "there is no file %s"}}
-
 // place adds to an error about the value of a setting where that stands, unless it is the command line, which one has
 // before one's eyes.
 func (s *settings) place(err error) error {
-	for _, n := range valueAlone {
-		v, ok := s.sources[n[0]]
-		_, after, found := strings.Cut(err.Error(), fmt.Sprintf(n[1], redact.URL(v.text)))
-		if ok && found && (after == "" || strings.ContainsAny(after[:1], " :")) {
-			return fmt.Errorf("%s: %w", v.place, err)
-		}
+	var url *open.URLError
+	var context *bus.ContextError
+	switch {
+	case errors.As(err, &url) && url.URL == redact.URL(s.store):
+		return s.at("store", err)
+	case errors.As(err, &context):
+		return s.at("context", err)
 	}
 	return err
+}
+
+// at adds to an error that is about the value of a setting where that stands.
+func (s *settings) at(name string, err error) error {
+	if v, ok := s.sources[name]; ok && err != nil {
+		return fmt.Errorf("%s: %w", v.place, err)
+	}
+	return err
+}
+
+// loadIdentity reads the identity; its errors are those of unibus.LoadIdentity.
+func (s *settings) loadIdentity() (*unibus.Identity, error) {
+	id, err := unibus.LoadIdentity(s.identityFile())
+	return id, s.at("identity", err)
 }
 
 // given reports whether the command line gives a flag a value; a --bus that stands alone has none.

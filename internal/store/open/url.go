@@ -27,6 +27,23 @@ import (
 // ErrKind is an ErrInvalid: a URL of no kind of store that is known.
 var ErrKind = fmt.Errorf("%w", store.ErrInvalid)
 
+// URLError is what is wrong with the URL of a store.
+type URLError struct {
+	URL string // without passwords
+	Why error
+}
+
+// Error names the URL, and says what is wrong.
+func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", e.URL, e.Why) }
+
+// Unwrap returns what is wrong.
+func (e *URLError) Unwrap() error { return e.Why }
+
+// invalid makes a URLError.
+func invalid(text string, kind error, why string) (URL, error) {
+	return URL{}, &URLError{redact.URL(text), fmt.Errorf("%w: %s", kind, why)}
+}
+
 // filePrefix begins the URLs of files; the path behind it is as the system writes it, and not escaped.
 const filePrefix = "sqlite:"
 
@@ -37,17 +54,17 @@ type URL struct {
 	Replicas int    // on how many servers a store is kept that is made now; 0: as whoever makes it says
 }
 
-// Parse reads a URL. ErrKind for one of another kind, ErrInvalid for one without a path, or with a query that means
-// nothing. What the URL names is not looked at.
+// Parse reads a URL. Its error is a *URLError: ErrKind for one of another kind, ErrInvalid for one without a path, or with a
+// query that means nothing. What the URL names is not looked at.
 func Parse(text string) (URL, error) {
 	if path, ok := strings.CutPrefix(text, filePrefix); ok {
 		if path == "" {
-			return URL{}, fmt.Errorf("store %q: %w: sqlite: needs a path", text, store.ErrInvalid)
+			return invalid(text, store.ErrInvalid, "sqlite: needs a path")
 		}
 		return URL{Path: path}, nil
 	}
 	if !strings.HasPrefix(text, "nats://") && !strings.HasPrefix(text, "tls://") {
-		return URL{}, fmt.Errorf("store %q: %w: neither sqlite:PATH nor nats://HOST:PORT", redact.URL(text), ErrKind)
+		return invalid(text, ErrKind, "neither sqlite:PATH nor nats://HOST:PORT")
 	}
 	return ParseServers(text)
 }
@@ -61,11 +78,11 @@ func ParseServers(text string) (URL, error) {
 		u.Replicas, err = strconv.Atoi(values.Get("replicas"))
 		values.Del("replicas")
 		if err == nil && (u.Replicas < 1 || u.Replicas > jetstream.MaxReplicas) {
-			return URL{}, fmt.Errorf("store %q: %w: 1 to %d replicas are possible", redact.URL(text), store.ErrInvalid, jetstream.MaxReplicas)
+			return invalid(text, store.ErrInvalid, fmt.Sprintf("1 to %d replicas are possible", jetstream.MaxReplicas))
 		}
 	}
 	if err != nil || len(values) > 0 {
-		return URL{}, fmt.Errorf("store %q: %w: after the ? only replicas=N is known", redact.URL(text), store.ErrInvalid)
+		return invalid(text, store.ErrInvalid, "after the ? only replicas=N is known")
 	}
 	if u.Servers == "nats://" { // as the NATS context says
 		u.Servers = ""
