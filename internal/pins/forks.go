@@ -31,9 +31,9 @@ func (k Forks) Of(ctx context.Context, room crypto.ID) ([]Fork, error) {
 	})
 }
 
-// Add remembers a fork. One that is known stays as it is.
+// Add remembers a fork, settled or not. One that is known stays as it is.
 func (k Forks) Add(ctx context.Context, room crypto.ID, f Fork) error {
-	err := k.db.write(ctx, durable, `INSERT OR IGNORE INTO forks (room, sender, at, head, settled) VALUES (?, ?, ?, ?, 0)`, room[:], f.Sender[:], f.At, f.Head[:])
+	err := k.db.write(ctx, durable, `INSERT OR IGNORE INTO forks (room, sender, at, head, settled) VALUES (?, ?, ?, ?, ?)`, room[:], f.Sender[:], f.At, f.Head[:], f.Settled)
 	if err != nil {
 		return fmt.Errorf("remember a fork of room %s: %w", room, failure(err))
 	}

@@ -41,6 +41,9 @@ func TestForks(t *testing.T) {
 	another := Fork{Sender: bob, At: 5, Head: [16]byte{6}}
 	add(room, another)
 	want(settled(early), settled(late), another)
+	known := Fork{Sender: bob, At: 6, Settled: true}
+	add(room, known)
+	want(settled(early), settled(late), another, known) // one that is settled settles no other
 	if other, err := p.Forks.Of(ctx, crypto.ID{2}); err != nil || !slices.Equal(other, []Fork{late}) {
 		t.Errorf("of another room: %v, %v", other, err)
 	}

@@ -17,16 +17,13 @@ import (
 // of it (SPEC.md §6). settled says that a person has decided about forks of that sender before, and that nothing was
 // stopped. The error is that of Frozen, or of the pins.
 func (r *Room) Forked(ctx context.Context, f pins.Fork) (settled bool, err error) {
-	if err := r.Pins.Forks.Add(ctx, r.ID, f); err != nil {
-		return false, err
-	}
 	r.mu.Lock()
 	for _, known := range r.forks {
-		settled = settled || known.Settled && known.Sender == f.Sender
+		f.Settled = f.Settled || known.Settled && known.Sender == f.Sender
 	}
 	r.mu.Unlock()
-	if settled {
-		return true, r.Pins.Forks.Settle(ctx, r.ID)
+	if err := r.Pins.Forks.Add(ctx, r.ID, f); err != nil || f.Settled {
+		return f.Settled && err == nil, err
 	}
 	if err := r.loadForks(ctx); err != nil {
 		return false, err

@@ -75,6 +75,8 @@ func TestAcceptHistory(t *testing.T) {
 	o.freeze(r, fork(o.Key()))
 	refused(t, r.AcceptHistory(o.Ctx, digits[:room.MinHash-1]), store.ErrInvalid, remedy.None, "at least 8")
 	refused(t, r.AcceptHistory(o.Ctx, "aabbccdd"), store.ErrInvalid, remedy.JoinAnew, "the history of alice")
+	whole := fork(o.Key()).Head
+	refused(t, r.AcceptHistory(o.Ctx, hex.EncodeToString(whole[:])+"00"), store.ErrInvalid, remedy.JoinAnew, "the history of alice")
 	refused(t, r.AcceptHistory(o.Ctx, "0123456789"), store.ErrNotFound, remedy.None, "no two histories of room")
 	o.Must(r.AcceptHistory(o.Ctx, strings.ToUpper(digits[:room.MinHash])))
 	o.Must(r.Readable())
@@ -83,8 +85,27 @@ func TestAcceptHistory(t *testing.T) {
 	if settled, err := r.Forked(o.Ctx, again); !settled || err != nil {
 		t.Errorf("a settled fork stops the room again: %v, %v", settled, err)
 	}
-	o.Must(o.bob.Open(r.ID).Readable())
+	later := o.bob.Open(r.ID)
+	o.Must(later.Readable())
 	o.freeze(r, fork(o.carol.Key())) // another sender's is another matter
+	for _, r := range []*room.Room{later, r} {
+		again.Head[0]++
+		if settled, err := r.Forked(o.Ctx, again); !settled || err != nil {
+			t.Errorf("a settled fork stops the room again: %v, %v", settled, err)
+		}
+		if err := o.bob.Open(r.ID).Readable(); !errors.Is(err, ledger.ErrForkProven) {
+			t.Errorf("with what one sender said again another's fork is settled: %v", err)
+		}
+	}
+}
+
+// TestForkedTwice: that somebody's fork is known settles no other of the same sender's: only a person does.
+func TestForkedTwice(t *testing.T) {
+	o := newTrio(t, live())
+	o.freeze(o.member, fork(o.Key()))
+	again := fork(o.Key())
+	again.Head[5]++
+	o.freeze(o.member, again)
 }
 
 // TestBegins: a person means a hash by how it begins, in either case, and by enough of it to be no accident.
