@@ -1,12 +1,14 @@
 package room_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/roomtest"
@@ -29,6 +31,7 @@ func TestWhoMayChange(t *testing.T) {
 			t.Errorf("%s left the log at entry %d", name, head)
 		}
 	}
+	refused(t, changes(o.member).SetPolicy(o.Ctx, func(*room.PolicyChange) {}), store.ErrDenied, remedy.AskOwner, "only an owner changes the policy")
 	for name, err := range map[string]error{
 		"the role":   changes(o.member).SetRole(o.Ctx, o.carol.Key(), ledger.RoleMember),
 		"the policy": changes(o.member).SetPolicy(o.Ctx, func(p *room.PolicyChange) { p.Pad = true }),
@@ -72,6 +75,9 @@ func TestInvite(t *testing.T) {
 	if head := o.owner.State().Head.Seq; head != 3 {
 		t.Errorf("refused invitations left the log at entry %d", head)
 	}
+	frank := o.User("frank")
+	o.Revoke(frank.Key())
+	refused(t, invite(frank.Key()), store.ErrDenied, remedy.AllowFormer, "revoked at")
 	o.Must(invite(dave.Key()))
 	if r := dave.Open(o.owner.ID); r.Ledger().Role(dave.Key()) != ledger.RoleMember || r.Ledger().Epoch().Number != 1 {
 		t.Errorf("dave is %q in epoch %d", r.Ledger().Role(dave.Key()), r.Ledger().Epoch().Number)
@@ -217,6 +223,16 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// TestAnewAtOnce: a room may begin anew with its second entry.
+func TestAnewAtOnce(t *testing.T) {
+	w := roomtest.New(t)
+	r := w.Room("anew", ledger.DefaultPolicy())
+	w.Must(changes(r).SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Anew = true }))
+	if f := (room.Facts{Room: r}); !f.SinceAnew(2) || f.SinceAnew(1) || !f.BeforeAnew(1) || f.BeforeAnew(2) {
+		t.Error("what it stores does not begin with that")
+	}
+}
+
 // TestArchivedIsNotFreshened: of an archived room nobody is removed, and its key stays.
 func TestArchivedIsNotFreshened(t *testing.T) {
 	o := newTrio(t, live())
@@ -234,4 +250,80 @@ func TestExpiredIsNotInvited(t *testing.T) {
 	past := crypto.Number(1)
 	o.Must(o.Append(o.Self.Bus, &ledger.SetUsers{Users: []ledger.UserChange{{Key: dave.Key(), Expires: &past}}}))
 	refused(t, changes(o.owner).Invite(o.Ctx, ledger.RoleMember, dave.Key()), store.ErrDenied, remedy.Extend, "their access expired at 1970-01-01")
+}
+
+// TestRemedies: in an archived room another one helps, whatever is refused there, but for what has a remedy of its own; what
+// is no refusal has none.
+func TestRemedies(t *testing.T) {
+	o := newTrio(t, live())
+	o.Must(changes(o.owner).Archive(o.Ctx))
+	o.sync(o.member)
+	refused(t, changes(o.owner).SetRole(o.Ctx, o.carol.Key(), ledger.RoleMember), store.ErrDenied, remedy.MakeOther, "archived")
+	refused(t, changes(o.member).Kick(o.Ctx, o.carol.Key()), store.ErrDenied, remedy.AskOwner, "you are a member")
+	refused(t, changes(o.owner).Kick(o.Ctx, o.Stranger('x').Key()), store.ErrNotFound, remedy.None)
+}
+
+// TestFreshMeanwhile: a room that another has freshened, or that this client manages no more, is not freshened once that is
+// known; where there is nothing to do nobody is asked; and what fails is no success.
+func TestFreshMeanwhile(t *testing.T) {
+	o := newTrio(t, live())
+	o.Must(changes(o.owner).SetRole(o.Ctx, o.bob.Key(), ledger.RoleAdmin))
+	over, cancel := context.WithCancel(o.Ctx)
+	cancel()
+	if did, err := changes(o.owner).Freshen(over); did || err != nil {
+		t.Errorf("a fresh room: %v, %v", did, err)
+	}
+	o.sync(o.reader)
+	o.Must(changes(o.reader).Leave(o.Ctx))
+	o.sync(o.owner, o.member)
+	honest := o.Peer.Stage
+	reason := errors.New("a reason")
+	o.Peer.Stage = func(context.Context, *ledger.State, *ledger.Entry, *mirror.Key) error { return reason }
+	if did, err := changes(o.owner).Freshen(o.Ctx); did || !errors.Is(err, reason) {
+		t.Errorf("without a new key: %v, %v", did, err)
+	}
+	o.Peer.Stage = honest
+	if did, err := changes(o.member).Freshen(o.Ctx); !did || err != nil {
+		t.Errorf("a stale room: %v, %v", did, err)
+	}
+	if did, err := changes(o.owner).Freshen(o.Ctx); did || err != nil || o.owner.Ledger().Epoch().Number != 2 {
+		t.Errorf("freshened meanwhile: %v, %v, epoch %d", did, err, o.owner.Ledger().Epoch().Number)
+	}
+	dave := o.User("dave")
+	o.Must(changes(o.owner).Invite(o.Ctx, ledger.RoleMember, dave.Key()))
+	o.Must(changes(dave.Open(o.owner.ID)).Leave(o.Ctx))
+	o.sync(o.owner, o.member)
+	o.Must(changes(o.owner).SetRole(o.Ctx, o.bob.Key(), ledger.RoleMember))
+	if did, err := changes(o.member).Freshen(o.Ctx); did || err != nil {
+		t.Errorf("by who manages it no more: %v, %v", did, err)
+	}
+	if did, err := changes(o.member).Freshen(over); did || err != nil {
+		t.Errorf("by who manages it not: %v, %v", did, err)
+	}
+}
+
+// TestPlainIsNotFreshened: a room without encryption has no key to renew, and nobody is removed there for it.
+func TestPlainIsNotFreshened(t *testing.T) {
+	o := newTrio(t, plain())
+	o.Revoke(o.bob.Key())
+	if did, err := changes(o.owner).Freshen(o.Ctx); did || err != nil || o.owner.Ledger().Role(o.bob.Key()) == "" {
+		t.Errorf("%v, %v", did, err)
+	}
+}
+
+// TestNobodyIsTold: of a new key that leaves nobody out people are not told.
+func TestNobodyIsTold(t *testing.T) {
+	o := newTrio(t, live())
+	o.Self.Tell = func(format string, args ...any) { t.Errorf(format, args...) }
+	o.Must(changes(o.owner).Rekey(o.Ctx))
+}
+
+// TestHandedOutBefore: a key that was handed out for an entry that did not come about then is no hindrance.
+func TestHandedOutBefore(t *testing.T) {
+	o := newTrio(t, live())
+	honest := o.Peer.Stage
+	o.Peer.Stage = func(ctx context.Context, after *ledger.State, e *ledger.Entry, k *mirror.Key) error {
+		return errors.Join(honest(ctx, after, e, k), honest(ctx, after, e, k))
+	}
+	o.Must(changes(o.owner).Rekey(o.Ctx))
 }

@@ -120,7 +120,7 @@ func (k *Keys) roomKey(ctx context.Context, epochs []ledger.Epoch, epoch uint32)
 	fault := ErrNoKey // in the chain
 	if int(epoch) < len(epochs) && epochs[epoch].Previous != nil {
 		key, err := k.previous(ctx, epochs, epoch)
-		if err == nil || !errors.Is(err, ErrNoKey) && !errors.Is(err, store.ErrIntegrity) {
+		if !errors.Is(err, ErrNoKey) && !errors.Is(err, store.ErrIntegrity) {
 			return key, err
 		}
 		fault = err

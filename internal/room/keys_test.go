@@ -70,6 +70,10 @@ func TestLeftOut(t *testing.T) {
 	}
 	_, _, err := o.owner.Writing(o.Ctx)
 	refused(t, err, room.ErrNoKey, remedy.HandOutKey, "no key of this epoch was handed to you")
+	again := o.Client.Open(o.owner.ID)
+	if _, err := again.Keys.Get(o.Ctx, again.Ledger().Epochs, 1); err != nil {
+		t.Errorf("a copy of the key before does not serve: %v", err)
+	}
 	told := ""
 	o.Self.Tell = func(format string, args ...any) { told = format }
 	o.Must(changes(o.owner).Rekey(o.Ctx))
@@ -168,6 +172,66 @@ func TestOneFetches(t *testing.T) {
 	if _, _, err := o.member.Writing(o.Ctx); err != nil {
 		t.Errorf("the key is not at hand: %v", err)
 	}
+}
+
+// emptyKeyring gives no copies of any key, and an error or none.
+type emptyKeyring struct {
+	store.Keyring
+	err error
+}
+
+// Key gives none.
+func (e *emptyKeyring) Key(context.Context, crypto.ID, uint32, crypto.PublicKey) ([]store.SealedKey, error) {
+	return nil, e.err
+}
+
+// TestNoCopies: that there are no copies of a key is told from that they are not to be had.
+func TestNoCopies(t *testing.T) {
+	o := newTrio(t, live())
+	o.bob.Self.Keyring = &emptyKeyring{Keyring: o.bob.Self.Keyring}
+	if holds, err := o.member.HoldsKey(o.Ctx); holds || err != nil {
+		t.Errorf("without copies: %v, %v", holds, err)
+	}
+	o.bob.Self.Keyring = &emptyKeyring{err: store.ErrUnavailable}
+	if holds, err := o.member.HoldsKey(o.Ctx); holds || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("without a store: %v, %v", holds, err)
+	}
+}
+
+// countedKeyring counts what is handed out.
+type countedKeyring struct {
+	store.Keyring
+	puts int
+}
+
+// PutKeys counts.
+func (c *countedKeyring) PutKeys(ctx context.Context, id crypto.ID, epoch uint32, commit crypto.Hash, sealer crypto.PublicKey, keys []store.SealedKey) error {
+	c.puts++
+	return c.Keyring.PutKeys(ctx, id, epoch, commit, sealer, keys)
+}
+
+// TestOwnCopy: who has opened somebody else's copy of a key keeps one of its own, once.
+func TestOwnCopy(t *testing.T) {
+	o := newTrio(t, live())
+	counted := &countedKeyring{Keyring: o.bob.Self.Keyring}
+	o.bob.Self.Keyring = counted
+	for range 2 {
+		if holds, err := o.bob.Open(o.owner.ID).HoldsKey(o.Ctx); !holds || err != nil || counted.puts != 1 {
+			t.Errorf("%v, %v, and %d are kept", holds, err, counted.puts)
+		}
+	}
+}
+
+// TestGarbageIsNoEnd: whose copy of the present key does not open can renew it all the same.
+func TestGarbageIsNoEnd(t *testing.T) {
+	o := newTrio(t, live())
+	o.Must(changes(o.owner).SetRole(o.Ctx, o.bob.Key(), ledger.RoleAdmin))
+	o.handsOut(o.Client, func(crypto.ID, uint32) []store.SealedKey {
+		return []store.SealedKey{{Endpoint: o.bob.Key(), Sealed: make([]byte, crypto.SealedSize)}}
+	})
+	o.Must(changes(o.owner).Rekey(o.Ctx))
+	o.sync(o.member)
+	o.Must(changes(o.member).Rekey(o.Ctx))
 }
 
 // manyCopies gives so many copies that do not open before those that are there.
