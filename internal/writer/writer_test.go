@@ -12,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/outbox"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -131,7 +132,10 @@ func TestFullHeaders(t *testing.T) {
 func TestTooSmallRoom(t *testing.T) {
 	w := newWorld(t)
 	policy := ledger.DefaultPolicy()
-	policy.Retain.Bytes = 100
+	policy.Pad = false
+	policy.Retain.Bytes = 2 * (crypto.FrameOverhead + outbox.MinLimit)
+	w.Must(w.begin(w.Room("just", policy)).Close(w.Ctx))
+	policy.Retain.Bytes -= 2
 	if _, err := w.writer.Begin(w.Ctx, w.Room("small", policy)); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("a stream begins with %v", err)
 	}
@@ -182,6 +186,9 @@ func TestLate(t *testing.T) {
 	}
 	if err := gaveUp(context.Canceled, store.ErrDamaged); !errors.Is(err, context.Canceled) {
 		t.Errorf("when it gave up: %v", err)
+	}
+	if err := gaveUp(context.DeadlineExceeded, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after its deadline, with nothing against it: %v", err)
 	}
 	over, cancel := context.WithCancel(w.Ctx)
 	cancel()
