@@ -15,6 +15,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
+	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/roomtest"
 	"github.com/unibus/unibus/internal/store"
@@ -94,6 +95,71 @@ func TestLiarIsHeardNoMore(t *testing.T) {
 		if texts, told, err := w.everything(s.r); len(texts) > 0 || told != "[!fork 0-0]" || !errors.Is(err, store.ErrIntegrity) {
 			t.Errorf("%q are read, told is %s, and the end is %v", texts, told, err)
 		}
+	}
+}
+
+// TestLieOfThePast: who named another history up to where a person takes the room for what it is, or before it was removed,
+// is heard again; who does it later is not, and that is told of by itself.
+func TestLieOfThePast(t *testing.T) {
+	w := newWorld(t)
+	bob, carol := w.User("bob"), w.User("carol")
+	lie := func(h *crypto.Header) { h.Head[0]++ }
+	for subject, c := range map[string]struct {
+		then  func(s *cast)
+		texts []string
+		told  string
+	}{
+		"accepted": {func(s *cast) {
+			w.Must(s.r.Pins.Places.Accept(w.Ctx, s.r.ID, pins.Place{Anew: 1, Accepted: 1}))
+		}, []string{"truth"}, "[fork 0-0]"},
+		"again": {func(s *cast) {
+			w.Must(s.r.Pins.Places.Accept(w.Ctx, s.r.ID, pins.Place{Anew: 1, Accepted: 1}))
+			w.put(s.r, bob.Key(), s.frame(s.bobs, made{text: "again", change: lie}))
+		}, nil, "[fork 0-0 !fork 0-0]"},
+		"removed": {func(s *cast) {
+			change := room.Changes{Room: s.r}
+			w.Must(change.Kick(w.Ctx, bob.Key()))
+			w.Must(change.Invite(w.Ctx, ledger.RoleMember, bob.Key()))
+			w.Must(s.bobs.Sync(w.Ctx))
+		}, []string{"truth"}, "[!fork 0-0]"},
+	} {
+		s := w.cast(subject, stored(), bob, carol)
+		w.put(s.r, bob.Key(), s.frame(s.bobs, made{text: "lie", change: lie}))
+		c.then(s)
+		w.publishAs(w.writerOf(bob), s.bobs, "truth")
+		if texts, told, _ := w.everything(s.r); !slices.Equal(texts, c.texts) || told != c.told {
+			t.Errorf("%s: %q are read, told is %s, want %s", subject, texts, told, c.told)
+		}
+	}
+}
+
+// TestLieBeforeTheBeginning: what a member named in a message that is only read to know what comes after it is told of with
+// the first that is wanted.
+func TestLieBeforeTheBeginning(t *testing.T) {
+	w := newWorld(t)
+	s := w.cast("beginning", stored(), w.User("bob"), w.User("carol"))
+	w.put(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "lie", change: func(h *crypto.Header) { h.Head[0]++ }}))
+	var told noticed
+	reading := w.read(Options{Notice: told.add}, s.r)
+	w.publishAs(w.writerOf(s.bob), s.bobs, "truth")
+	w.publish(s.r, "after")
+	if text := w.next(reading); text != "after" || told.String() != "[!fork 0-0]" {
+		t.Errorf("%q is read, told is %s", text, &told)
+	}
+}
+
+// TestKeyIsAskedForNowAndThen: a key that was asked for just now is not asked for again with each frame, and one that the log
+// does not owe this client never.
+func TestKeyIsAskedForNowAndThen(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("asked", stored())
+	j := judging{f: &feed{r: r, facts: room.Facts{Room: r}}, keyAskedAt: map[uint32]time.Time{1: time.Now().Add(time.Hour)}}
+	if j.mayFetch(1) {
+		t.Error("it is asked for again at once")
+	}
+	j.keyAskedAt[1] = time.Now().Add(-time.Hour)
+	if !j.mayFetch(1) || j.mayFetch(2) {
+		t.Error("it is not asked for again, or another one is")
 	}
 }
 
@@ -299,6 +365,42 @@ func TestForgedTogether(t *testing.T) {
 	want := "[" + strings.Repeat("!forged 0-0 ", forgedEach) + "!forged 1-5]"
 	if texts, told, err := w.everything(s.r); len(texts) > 0 || told != want || !errors.Is(err, store.ErrIntegrity) {
 		t.Errorf("%q are read, told is %s, and the end is %v", texts, told, err)
+	}
+}
+
+// cease has a room cease to store, and a reading go on in it: around the change what is sent may not come, or be stored yet.
+func (w *world) cease(r *room.Room, reading *Reading) {
+	w.Helper()
+	w.Must(room.Changes{Room: r}.SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Retain = nil }))
+	for place := uint64(1); place > 0; {
+		for !reading.Waiting() {
+			w.publish(r, "live")
+		}
+		for m, err := range reading.Messages() {
+			w.Must(err)
+			place = m.Place
+			break
+		}
+	}
+}
+
+// TestForgedTogetherLive: so they are in a room that has ceased to store while it is read.
+func TestForgedTogetherLive(t *testing.T) {
+	w := newWorld(t)
+	s := w.cast("ceased", stored(), w.User("bob"), w.User("carol"))
+	w.publish(s.r, "stored")
+	var told noticed
+	reading := w.read(Options{All: true, Notice: told.add}, s.r)
+	w.next(reading)
+	w.cease(s.r, reading)
+	for range forgedEach + 5 {
+		w.show(s.r, s.bob.Key(), []byte("rubbish"))
+	}
+	w.publish(s.r, "after")
+	for w.next(reading) != "after" {
+	}
+	if n := strings.Count(told.String(), "forged 0-0"); n != forgedEach {
+		t.Errorf("%d are told of one by one", n)
 	}
 }
 

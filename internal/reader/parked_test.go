@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -38,5 +39,47 @@ func TestDroppedAreBounded(t *testing.T) {
 	}
 	if n := len(parking.dropped); n != maxAskers {
 		t.Errorf("%d are told of", n)
+	}
+}
+
+// TestParkedAreBounded: of what waits for the log the oldest is given up where it is more than may be, and no sooner.
+func TestParkedAreBounded(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("parked", live())
+	parking := waiting{f: &feed{r: r, facts: room.Facts{Room: r}}}
+	for place := range uint64(3) {
+		parking.park(store.Frame{Seq: place + 1, Data: make([]byte, parkedBytes/2)}, nil)
+		if place == 1 && len(parking.frames) != 2 {
+			t.Errorf("%d wait, of what may be", len(parking.frames))
+		}
+	}
+	if len(parking.frames) != 2 || parking.frames[0].frame.Seq != 2 || parking.bytes != parkedBytes {
+		t.Errorf("%d wait, with %d bytes", len(parking.frames), parking.bytes)
+	}
+}
+
+// TestWaitedInVain: that a member's frame waited in vain is a finding only in a room that stores, and if the log was had
+// since it came: else it may reach so far.
+func TestWaitedInVain(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("vain", live())
+	for _, c := range []struct {
+		stored  bool
+		sender  crypto.PublicKey
+		synced  time.Duration // since it came
+		finding bool
+	}{
+		{true, w.Key(), time.Millisecond, true},
+		{true, w.Key(), 0, false},
+		{true, w.Key(), -time.Millisecond, false},
+		{true, w.Stranger('x').Key(), time.Millisecond, false},
+		{false, w.Key(), time.Millisecond, false},
+	} {
+		came := time.Now()
+		parking := waiting{f: &feed{r: r, stored: c.stored, facts: room.Facts{Room: r}}, synced: came.Add(c.synced)}
+		parking.giveUpParked(parked{frame: store.Frame{Sender: c.sender}, until: came.Add(patience.Log)})
+		if got := parking.dropped[c.sender].finding; got != c.finding {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }

@@ -100,7 +100,7 @@ func (f *feed) explain(err error) error {
 
 // goLive goes on in a room that stores nothing any more.
 func (f *feed) goLive() {
-	f.stored = false
+	f.stored, f.from = false, 0 // what comes has no place
 	f.in.EndStored()
 	f.src = f.past.live
 }
