@@ -3,13 +3,16 @@ package unibus
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/service"
 )
 
@@ -98,5 +101,25 @@ func TestSecrets(t *testing.T) {
 	})
 	if err != nil || files < 5 {
 		t.Errorf("%d files, %v", files, err)
+	}
+}
+
+// TestSeedIsNoName: a seed that is given in place of a user's name is refused for what it is, and not repeated.
+func TestSeedIsNoName(t *testing.T) {
+	w := found(t)
+	seed, err := w.id.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.c.User(w.ctx, string(seed)); !errors.Is(err, crypto.ErrSeed) || !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), string(seed)) {
+		t.Error("it is looked for, or repeated")
+	}
+}
+
+// TestSubjectsOfNATS: no room has a subject that is NATS's own.
+func TestSubjectsOfNATS(t *testing.T) {
+	w := found(t)
+	if _, err := w.c.CreateRoom(w.ctx, "_INBOX.room", DefaultPolicy()); !errors.Is(err, ErrInvalid) {
+		t.Errorf("it is made, with %v", err)
 	}
 }

@@ -396,11 +396,33 @@ func TestForgedTogetherLive(t *testing.T) {
 	for range forgedEach + 5 {
 		w.show(s.r, s.bob.Key(), []byte("rubbish"))
 	}
-	w.publish(s.r, "after")
+	w.show(s.r, w.Key(), s.frame(s.r, made{text: "after"})) // by the same connection, so behind it
 	for w.next(reading) != "after" {
 	}
 	if n := strings.Count(told.String(), "forged 0-0"); n != forgedEach {
 		t.Errorf("%d are told of one by one", n)
+	}
+}
+
+// TestLieAfterCeasing: up to where a person takes a room for what it is there is nothing of what came since it ceased to
+// store.
+func TestLieAfterCeasing(t *testing.T) {
+	w := newWorld(t)
+	s := w.cast("later", stored(), w.User("bob"), w.User("carol"))
+	lie := func(h *crypto.Header) { h.Head[0]++ }
+	w.put(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "lie", change: lie}))
+	w.Must(s.r.Pins.Places.Accept(w.Ctx, s.r.ID, pins.Place{Anew: 1, Accepted: 1}))
+	w.publish(s.r, "stored")
+	var told noticed
+	reading := w.read(Options{All: true, Notice: told.add}, s.r)
+	w.next(reading)
+	w.cease(s.r, reading)
+	w.show(s.r, s.bob.Key(), s.frame(s.bobs, made{text: "again", change: lie}))
+	w.show(s.r, w.Key(), s.frame(s.r, made{text: "after"})) // by the same connection, so behind it
+	for w.next(reading) != "after" {
+	}
+	if told.String() != "[fork 0-0 !fork 0-0]" || !s.r.Alarms.Has(s.bob.Key()) {
+		t.Errorf("told is %s", &told)
 	}
 }
 
