@@ -104,15 +104,18 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestSeedIsNoName: a seed that is given in place of a user's name is refused for what it is, and not repeated.
+// TestSeedIsNoName: a seed that is given in place of a user's name is refused for what it is, and not repeated,
+// nor is one with a slip in it.
 func TestSeedIsNoName(t *testing.T) {
 	w := found(t)
 	seed, err := w.id.Seed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.c.User(w.ctx, string(seed)); !errors.Is(err, crypto.ErrSeed) || !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), string(seed)) {
-		t.Error("it is looked for, or repeated")
+	for _, name := range []string{string(seed), string(seed[:20]) + " " + string(seed[20:])} {
+		if _, err := w.c.User(w.ctx, name); !errors.Is(err, crypto.ErrSeed) || !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), name) {
+			t.Error("it is looked for, or repeated")
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func (c *Client) User(ctx context.Context, name string) (User, error) {
 			return User{}, remedy.With(fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound), remedy.Remedy{Kind: remedy.AllowUser, Key: key})
 		}
 		return *u, nil
-	case crypto.LooksLikeKey(name): // or like a seed
+	case errors.Is(err, crypto.ErrSeed), crypto.LooksLikeKey(name):
 		return User{}, fmt.Errorf("user: %w: %w", ErrInvalid, err)
 	case ledger.ValidName(name) != nil:
 		return User{}, fmt.Errorf("user %q: %w: it is neither a key nor a name", name, ErrInvalid)
