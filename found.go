@@ -20,7 +20,8 @@ func DefaultName() string {
 }
 
 // Found makes the store that the options name if it is not there, and founds a bus in it, with the identity as its first
-// admin, if there is none. ErrInvalid without a store.
+// admin, if there is none. ErrInvalid without a store; ErrIntegrity where this client knows of a bus that is gone, or the
+// store has something left of one.
 func Found(ctx context.Context, o Options) error {
 	if err := o.complete(); err != nil {
 		return err
@@ -32,7 +33,7 @@ func Found(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	l := &link{o: &o, pins: p, makes: true, connected: func() {}}
+	l := &link{o: &o, pins: p, connected: func() {}}
 	defer func() {
 		l.disconnect()
 		if l.store != nil {
@@ -40,10 +41,22 @@ func Found(ctx context.Context, o Options) error {
 		}
 		_ = p.Close() // likewise
 	}()
-	if err := l.openStore(ctx); err != nil {
+	address, err := o.address()
+	if err != nil {
 		return err
 	}
-	if _, err := l.store.Bus(ctx); !errors.Is(err, ErrNotFound) {
+	pinned, err := p.Servers.Bus(ctx, address)
+	if err != nil {
+		return err
+	}
+	l.makes = pinned.IsZero()
+	if err = l.openStore(ctx); err == nil {
+		_, err = l.store.Bus(ctx)
+	}
+	if errors.Is(err, ErrNotFound) && !pinned.IsZero() {
+		return goneBus(address, pinned)
+	}
+	if l.store == nil || !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	name := o.Name
@@ -55,9 +68,5 @@ func Found(ctx context.Context, o Options) error {
 		return fmt.Errorf("found the bus: %w", err)
 	}
 	o.tell("founded the bus %s; %s (%s) is its first admin", s.ID, name, o.Identity.Key())
-	address, err := o.address()
-	if err == nil {
-		err = p.Servers.Pin(ctx, address, s.ID) // what it meets there later has to be this bus
-	}
-	return err
+	return p.Servers.Pin(ctx, address, s.ID) // what it meets there later has to be this bus
 }

@@ -82,7 +82,7 @@ func (o *rooms) unlisted(ctx context.Context, listed []ID, wanted func(subject s
 // withUnlisted adds to the rooms that came of a listing those of one's own that it lacks, by id, and to its error those that are
 // lost: they are told of wherever rooms are listed.
 func withUnlisted(ctx context.Context, o *rooms, rooms []*Room, listed []ID, wanted func(subject string) bool, err error) ([]*Room, error) {
-	if err != nil && !errors.Is(err, ErrIntegrity) {
+	if !onlyLost(err) {
 		return nil, err
 	}
 	unlisted, lost := o.unlisted(ctx, listed, wanted)
@@ -90,7 +90,15 @@ func withUnlisted(ctx context.Context, o *rooms, rooms []*Room, listed []ID, wan
 		rooms = append(rooms, unlisted...)
 		slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
 	}
+	if !onlyLost(lost) {
+		return nil, lost
+	}
 	return rooms, errors.Join(err, lost)
+}
+
+// onlyLost reports whether an error, if it is one, says nothing but that rooms are lost: the others are known then.
+func onlyLost(err error) bool {
+	return err == nil || errors.Is(err, ErrIntegrity) && !errors.Is(err, ErrUnavailable) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // losses are the rooms that a person has taken for lost, each as it was when it was verified last. They are read once, since

@@ -89,6 +89,12 @@ func otherBus(address string, was, is ID) error {
 	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
 }
 
+// goneBus is the error of an address where a bus was and none is.
+func goneBus(address string, was ID) error {
+	err := fmt.Errorf("%s: %w: %w: it was the bus %s and there is none now: nothing is founded in its place", address, ErrIntegrity, ErrOtherBus, was)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
+}
+
 // firstContact pins the bus at an address, and tells of it.
 func (l *link) firstContact(ctx context.Context, address string, first *ledger.State, founder PublicKey) error {
 	if err := l.pins.Servers.Pin(ctx, address, first.ID); err != nil {

@@ -155,7 +155,8 @@ func ends(ctx context.Context, l *link, rooms []*Room) (map[ID]end, error) {
 // have grown.
 func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) { return o.byEnds(ctx, ids, nil) }
 
-// byEnds is byIDs for whoever was told already where some of the logs end. Beside an error are the rooms that could be opened.
+// byEnds is byIDs for whoever was told already where some of the logs end. Beside an error are the rooms that could be
+// opened, if all that is pinned could be read.
 func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room, error) {
 	rooms := make([]*Room, len(ids))
 	err := tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {

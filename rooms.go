@@ -120,18 +120,16 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	return r, err
 }
 
-// ListMyRooms lists the rooms this client is a member of, by room id, as their logs say.
+// ListMyRooms lists the rooms this client is a member of, by room id, as their logs say. Its errors are those of MyRooms, and
+// what comes with them.
 func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 	rooms, err := c.MyRooms(ctx)
-	if err != nil {
-		return nil, err
-	}
 	refs := make([]RoomRef, len(rooms))
 	for i, r := range rooms {
 		info := r.Info()
 		refs[i] = RoomRef{ID: info.ID, Subject: info.Subject, Epoch: info.Epoch, Policy: info.Policy, Role: info.Role}
 	}
-	return refs, nil
+	return refs, err
 }
 
 // MyRooms opens every room this client is a member of, by room id: those that the store lists, and those that were verified
@@ -140,10 +138,13 @@ func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.members(ctx, anyRoom) }
 
 // RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
-// learns. What the store's view lists but the log does not bear out is ErrIntegrity.
+// learns. What the store's view lists but the log does not bear out is ErrIntegrity, and so is a room of this client's that
+// the store has lost; the others come with that.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 	listed, rooms, err := c.rooms.of(ctx, key)
-	_, err = withUnlisted(ctx, c.rooms, nil, listed, anyRoom, err)
+	if _, err = withUnlisted(ctx, c.rooms, nil, listed, anyRoom, err); !onlyLost(err) {
+		return nil, err
+	}
 	return rooms, err
 }
 

@@ -120,6 +120,16 @@ func TestFound(t *testing.T) {
 	if again := s.connect(s.aliceID, "again").Bus(); again != before {
 		t.Errorf("another bus: %s, not %s", again, before)
 	}
+	s.exec("DELETE FROM bus") // what is left of it is not to be built upon, by who knows it or not
+	s.fails(unibus.Found(s.ctx, s.options(s.aliceID, "alice")), unibus.ErrOtherBus, "it was the bus "+before.String()+" and there is none now", remedy.ForgetBus)
+	s.fails(unibus.Found(s.ctx, s.options(s.aliceID, "new")), unibus.ErrIntegrity, "there are users of an earlier bus (alice)", remedy.None)
+	for _, file := range []string{s.path(), filepath.Join(filepath.Dir(s.path()), "heads."+filepath.Base(s.path()))} {
+		s.must(os.Remove(file))
+	}
+	s.fails(unibus.Found(s.ctx, s.options(s.aliceID, "alice")), unibus.ErrOtherBus, "there is none now", remedy.ForgetBus)
+	if _, err := os.Stat(s.path()); err == nil {
+		t.Error("a store was made")
+	}
 	o := s.options(s.aliceID, "nowhere")
 	o.Store = ""
 	s.fails(unibus.Found(s.ctx, o), unibus.ErrInvalid, "only straight at a store", remedy.None)

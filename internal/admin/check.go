@@ -30,7 +30,6 @@ type Check struct {
 type Look struct {
 	Repair bool // mend what can be mended
 	Served bool // it is certainly the store that the service serves from
-	Listed bool // its views list every room, as Views has said
 	Report func(Check)
 }
 

@@ -28,9 +28,9 @@ type mend func(store.Room) error
 
 // Streams looks at the copies of the store's buckets and of the rooms' streams, and holds the streams
 // against the rooms; those that are missing or wrong are put right in a repair. It reports the checks replicas, stream
-// settings and streams, or replicas alone when the servers or the store do not answer. Which rooms there are the views say:
-// they are looked at first.
-func Streams(ctx context.Context, a Access, servers string, s store.Backend, look Look) {
+// settings and streams, or replicas alone when the servers or the store do not answer. Which rooms there are the views say,
+// and listed that these are right, as Views found.
+func Streams(ctx context.Context, a Access, servers string, s store.Backend, listed bool, look Look) {
 	r := look.check("replicas")
 	nc, err := a.Dial(servers)
 	if err != nil {
@@ -60,7 +60,7 @@ func Streams(ctx context.Context, a Access, servers string, s store.Backend, loo
 	rooms.settings(found, m, look.check("stream settings"))
 	orphaned := remedy.LeaveStreams
 	switch {
-	case !look.Listed:
+	case !listed:
 		orphaned = remedy.RepairFirst
 	case look.Served:
 		orphaned = remedy.RestoreOrRemove

@@ -41,7 +41,7 @@ func serve(t *testing.T) *served {
 func (s *served) examine(t *testing.T, look Look) func(func(Check)) {
 	return func(report func(Check)) {
 		look.Report = report
-		Streams(t.Context(), s.acc, s.URL(), s.store, look)
+		Streams(t.Context(), s.acc, s.URL(), s.store, true, look)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestStreamsOfRoomsThatStoreNothing(t *testing.T) {
 	policy.Retain = nil
 	write(t, s.store, room, &ledger.SetPolicy{Policy: policy})
 	checks := map[string]Check{}
-	s.examine(t, Look{Listed: true, Served: true})(func(c Check) { checks[c.Name] = c })
+	s.examine(t, Look{Served: true})(func(c Check) { checks[c.Name] = c })
 	if c := checks["streams"]; c.Status != Pass {
 		t.Errorf("%+v", c)
 	}
@@ -131,10 +131,14 @@ func TestStreamsOfNoRoom(t *testing.T) {
 	for _, c := range []struct {
 		look Look
 		help remedy.Kind
-	}{{onlyLook, remedy.LeaveStreams}, {repair, remedy.LeaveStreams}, {Look{Listed: true, Served: true}, remedy.RestoreOrRemove}, {Look{Listed: true, Served: true, Repair: true}, remedy.RestoreOrRemove}, {Look{Served: true}, remedy.RepairFirst}} {
+	}{{onlyLook, remedy.LeaveStreams}, {repair, remedy.LeaveStreams}, {Look{Served: true}, remedy.RestoreOrRemove}, {Look{Served: true, Repair: true}, remedy.RestoreOrRemove}} {
 		finds(t, fmt.Sprintf("%+v", c.look), s.examine(t, c.look), replicasWell(buckets+4), settingsWell,
 			finding{"streams", Warn, c.help, "without a room in this store: UNIBUS_other"})
 	}
+	finds(t, "views that are wrong", func(report func(Check)) {
+		Streams(t.Context(), s.acc, s.URL(), s.store, false, Look{Served: true, Report: report})
+	},
+		replicasWell(buckets+4), settingsWell, finding{"streams", Warn, remedy.RepairFirst, "UNIBUS_other"})
 }
 
 // TestStreamsOfLostRoom: the stream of a room of which the store has nothing any more may be all that is left of it. It is to
@@ -158,7 +162,7 @@ func TestStreamsOfLostRoom(t *testing.T) {
 		}
 	}
 	var told Check
-	s.examine(t, Look{Listed: true, Served: true})(func(c Check) {
+	s.examine(t, Look{Served: true})(func(c Check) {
 		if c.Name == "streams" {
 			told = c
 		}
@@ -169,7 +173,7 @@ func TestStreamsOfLostRoom(t *testing.T) {
 	}
 	_, err = Restore(t.Context(), archive, s.URL(), s.acc, quiet)
 	must(t, err)
-	finds(t, "restored", s.examine(t, Look{Listed: true, Served: true}), replicasWell(buckets+3), settingsWell, streamsWell)
+	finds(t, "restored", s.examine(t, Look{Served: true}), replicasWell(buckets+3), settingsWell, streamsWell)
 }
 
 // TestStreamsUnanswered: whoever does not answer is told of, and nothing is said of streams.
@@ -192,7 +196,7 @@ func TestStreamsUnanswered(t *testing.T) {
 		{"a store that is closed", t.Context(), s.URL(), closed, "the rooms cannot be listed"},
 		{"nobody waits", over, s.URL(), &unhurried{file}, "the streams cannot be listed"},
 	} {
-		finds(t, c.what, func(report func(Check)) { Streams(c.ctx, s.acc, c.servers, c.store, Look{Report: report}) }, finding{"replicas", Fail, 0, c.tells})
+		finds(t, c.what, func(report func(Check)) { Streams(c.ctx, s.acc, c.servers, c.store, true, Look{Report: report}) }, finding{"replicas", Fail, 0, c.tells})
 	}
 }
 

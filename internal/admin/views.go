@@ -50,7 +50,7 @@ func Views(ctx context.Context, s store.Backend, look Look) (listed bool) {
 		e.reportKeys(look.check("room keys"))
 		RoomChecks(e.rooms, e.stale, e.sole, look.Report)
 	}
-	return e.wrong == 0 || e.repair
+	return len(e.damaged)+len(e.short) == 0 && (e.wrong == 0 || e.repair)
 }
 
 // logsExam is an examination of all logs of a store.

@@ -102,6 +102,13 @@ func TestViewsListed(t *testing.T) {
 			t.Errorf("look %d: %t", i, got)
 		}
 	}
+	change(t, path, `UPDATE entries SET statement = zeroblob(200) WHERE seq = 2 AND log = (SELECT id FROM rooms WHERE subject = 'r.1')`)
+	change(t, path, `DELETE FROM rooms WHERE subject = 'r.1'`)
+	for _, look := range []Look{onlyLook, repair} { // it is of a log that nothing can be made from
+		if look.Report = func(Check) {}; Views(t.Context(), s, look) {
+			t.Errorf("%+v: a damaged room is listed", look.Repair)
+		}
+	}
 	change(t, path, `DELETE FROM bus`)
 	if Views(t.Context(), s, Look{Report: func(Check) {}}) {
 		t.Error("of a store without a bus it is known which rooms there are")

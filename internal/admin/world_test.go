@@ -163,8 +163,8 @@ func change(t testing.TB, path, statement string, args ...any) {
 
 // How a store is looked at.
 var (
-	onlyLook = Look{Listed: true}
-	repair   = Look{Repair: true, Listed: true}
+	onlyLook = Look{}
+	repair   = Look{Repair: true}
 )
 
 // finding is what is expected of a check: its name and status, what helps, and a part of what it tells.

@@ -202,7 +202,6 @@ func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 		for _, one := range eachRolledBack(err) {
 			d.report("pins", admin.Fail, d.a.hint(one), "%v", one)
 		}
-		return
 	}
 	var stale, sole []string
 	for _, ref := range refs {
@@ -225,7 +224,11 @@ func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 			sole = append(sole, ref.Subject)
 		}
 	}
-	d.report("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before: nothing was taken back", len(refs))
+	if err == nil {
+		d.report("pins", admin.Pass, "", "the logs of the bus and of my rooms (%d) go on from what was verified before: nothing was taken back", len(refs))
+	} else if len(refs) == 0 {
+		return
+	}
 	admin.RoomChecks(len(refs), stale, sole, func(c admin.Check) {
 		if c.Name == "owners" && c.Status == admin.Pass {
 			c.Detail = "no room has me as its only one"

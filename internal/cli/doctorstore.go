@@ -63,9 +63,9 @@ func (d *doctor) lookAtStore(ctx context.Context, o *operator) error {
 		if err := store.CheckWhole(ctx, s.Backend); err != nil {
 			d.report("store", admin.Fail, hintCopyAgain, "%v", err)
 		}
-		look.Listed = admin.Views(ctx, s.Backend, look)
+		listed := admin.Views(ctx, s.Backend, look)
 		if reached {
-			admin.Streams(ctx, *acc, servers, s.Backend, look)
+			admin.Streams(ctx, *acc, servers, s.Backend, listed, look)
 		}
 		admin.Kept(ctx, s.Backend, look)
 		admin.Cards(ctx, s.Backend, look)

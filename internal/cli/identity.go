@@ -161,8 +161,10 @@ func (w *whoamiCommand) run(ctx context.Context) error {
 func (s *selfJSON) print(out *output) {
 	fmt.Fprintln(out, s.Key)
 	switch {
-	case s.Rooms == nil && s.Bus != "":
+	case s.Name == "" && s.Bus != "":
 		out.pairs("bus", s.Bus)
+	case s.Rooms == nil && s.Bus != "":
+		out.pairs("name", s.Name, "role", s.Role, "bus", s.Bus)
 	case s.Bus != "":
 		out.pairs("name", s.Name, "role", s.Role, "bus", s.Bus, "rooms", fmt.Sprint(*s.Rooms))
 	}
@@ -182,13 +184,13 @@ func askBus(ctx context.Context, o unibus.Options, s *selfJSON) error {
 	if err != nil {
 		return err
 	}
+	s.Name, s.Role, s.Bus = u.Name, string(u.Role), c.Bus().String()
 	rooms, err := c.ListMyRooms(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		n := len(rooms)
+		s.Rooms = &n
 	}
-	n := len(rooms)
-	s.Name, s.Role, s.Bus, s.Rooms = u.Name, string(u.Role), c.Bus().String(), &n
-	return nil
+	return err
 }
 
 // joinCommand is join and its flags.

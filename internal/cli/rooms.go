@@ -240,11 +240,10 @@ type rekeyedJSON struct {
 // run renews as many as it can, prints those, and fails with what kept the others from it. Whom a new key leaves out, the
 // library tells.
 func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string) error {
-	rooms, err := r.chosen(ctx, c, names)
-	if err != nil {
-		return err
+	rooms, errs := r.chosen(ctx, c, names)
+	if len(rooms) == 0 && errs != nil {
+		return errs
 	}
-	var errs error
 	done := []rekeyedJSON{}
 	for _, room := range rooms {
 		before := room.Members()
@@ -264,7 +263,8 @@ func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string
 	}))
 }
 
-// chosen are the rooms that are named, or else the encrypted ones whose key the caller may renew.
+// chosen are the rooms that are named, or else the encrypted ones whose key the caller may renew; of these beside an error those
+// that are there.
 func (r *rekeyCommand) chosen(ctx context.Context, c *unibus.Client, names []string) ([]*unibus.Room, error) {
 	var rooms []*unibus.Room
 	if len(names) > 0 {
@@ -278,9 +278,6 @@ func (r *rekeyCommand) chosen(ctx context.Context, c *unibus.Client, names []str
 		return rooms, nil
 	}
 	mine, err := c.MyRooms(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, room := range mine {
 		// Those whose key cannot be renewed, or need not be, are passed over: nobody named them.
 		i := room.Info()
@@ -288,5 +285,5 @@ func (r *rekeyCommand) chosen(ctx context.Context, c *unibus.Client, names []str
 			rooms = append(rooms, room)
 		}
 	}
-	return rooms, nil
+	return rooms, err
 }

@@ -115,7 +115,7 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 	}
 	stale, err := staleRooms(ctx, c, keys)
 	if err != nil { // what was to be done is
-		a.notice("the stale rooms could not be listed: %v", err)
+		a.notice("not all stale rooms could be listed: %v", err)
 	}
 	return a.out.value(revokedJSON{keys, stale}, func() {
 		for i, key := range keys {
@@ -143,21 +143,20 @@ func (r *userRevokeCommand) confirm(c *unibus.Client, names []string, keys []uni
 	return r.a.confirmOnTerminal("revoke " + strings.Join(names, ", "))
 }
 
-// staleRooms lists the rooms that people were in, and that are stale now.
+// staleRooms lists the rooms that people were in, and that are stale now; beside an error those that are known to be.
 func staleRooms(ctx context.Context, c *unibus.Client, keys []unibus.PublicKey) ([]string, error) {
 	stale := []string{}
+	var errs error
 	for _, key := range keys {
 		rooms, err := c.RoomsOf(ctx, key)
-		if err != nil {
-			return nil, err
-		}
+		errs = errors.Join(errs, err)
 		for _, r := range rooms {
 			if r.Info().Stale {
 				stale = append(stale, r.Subject())
 			}
 		}
 	}
-	return stale, nil
+	return stale, errs
 }
 
 // revocable resolves whom to revoke. Who was revoked already is not there to be revoked, which already says.

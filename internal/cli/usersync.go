@@ -108,7 +108,7 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	}
 	shown.Stale, err = staleRooms(ctx, c, keysOf(d.Revoke))
 	if err != nil { // what was to be done is
-		s.a.notice("the stale rooms could not be listed: %v", err)
+		s.a.notice("not all stale rooms could be listed: %v", err)
 	}
 	s.a.tellStale(shown.Stale)
 	if s.a.out.json {

@@ -150,7 +150,7 @@ func isHash(what string) bool {
 // into in one.
 func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names []string) error {
 	var rooms []*unibus.Room
-	var err error
+	var err, lost error
 	if v.accept == "0" {
 		// Of a room that is there it is the place of one that is empty.
 		if err := c.AcceptLoss(ctx, names[0]); !errors.Is(err, unibus.ErrInvalid) && !errors.Is(err, unibus.ErrNotFound) {
@@ -162,9 +162,9 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 		}
 	}
 	if v.all {
-		rooms, err = c.MyRooms(ctx)
+		rooms, lost = c.MyRooms(ctx)
 		slices.SortFunc(rooms, func(x, y *unibus.Room) int { return sortorder.NaturalCompare(x.Subject(), y.Subject()) })
-		if len(rooms) == 0 && err == nil {
+		if len(rooms) == 0 && lost == nil {
 			v.a.notice("no rooms to verify")
 		}
 	}
@@ -179,7 +179,10 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 	if v.accept != "" {
 		return v.acceptRoom(ctx, rooms[0])
 	}
-	if err := v.checkRooms(ctx, rooms); err != nil || v.export == "" {
+	if len(rooms) > 0 || lost == nil { // those that are there are checked all the same
+		err = v.checkRooms(ctx, rooms)
+	}
+	if err = errors.Join(lost, err); err != nil || v.export == "" {
 		return err
 	}
 	return v.writeExport(ctx, c, rooms)

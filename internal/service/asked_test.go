@@ -30,6 +30,10 @@ func TestAskedOutOfBounds(t *testing.T) {
 		"heads of nothing":           {f.admin, "POST", "/heads", `{}`, 400, "it lacks logs"},
 		"nor of null":                {f.admin, "POST", "/heads", `{"logs":null}`, 400, "it lacks logs"},
 		"a field in other case":      {f.admin, "POST", "/heads", `{"LOGS":[]}`, 400, "it lacks logs"},
+		"nor one that folds to it":   {f.admin, "POST", "/heads", `{"log\u017f":[]}`, 400, "it lacks logs"},
+		"a field twice":              {f.admin, "POST", "/heads", `{"logs":[],"logs":["` + room + `"]}`, 400, "logs is given twice"},
+		"too many values":            {f.admin, "POST", "/heads", `{"logs":[` + strings.Repeat("1,", maxCommas+1) + `1]}`, 413, "65536 values"},
+		"more than an object":        {f.admin, "POST", "/heads", `{"logs":[]} {}`, 400, "not as expected"},
 		"no body":                    {f.admin, "POST", "/heads", `null`, 400, "it lacks logs"},
 		"the head of null":           {f.admin, "POST", "/heads", `{"logs":[null]}`, 400, "it lacks an id in logs"},
 		"a body of another kind":     {f.admin, "POST", "/heads", `[]`, 400, "expected: it is no object, but array"},
@@ -70,7 +74,7 @@ func TestAskedOtherwise(t *testing.T) {
 			t.Errorf("%s: %d %s, not as %s: %d %s", path, got.Code, got.Body, same, want.Code, want.Body)
 		}
 	}
-	for _, body := range []string{`{"logs":["` + strings.ToUpper(room) + `"]}`, `{"logs":["` + room + `"],"nothing":1}`} {
+	for _, body := range []string{`{"logs":["` + strings.ToUpper(room) + `"]}`, `{"logs":["` + room + `"],"nothing":1}`, `{"logs":["` + room + `"],"LOGS":[],"log\u017f":[]}`} {
 		if w := f.ask(f.admin, "POST", "/heads", body); w.Code != 200 || !strings.Contains(w.Body.String(), room) {
 			t.Errorf("heads of %s: %d %s", body, w.Code, w.Body)
 		}

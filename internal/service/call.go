@@ -1,13 +1,16 @@
 package service
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,28 +41,69 @@ type call struct {
 	admin  bool
 }
 
-// body reads a request's JSON body, an object that has some fields at least.
+// maxCommas bounds the values of a body before any is looked at: a key, an id or a card takes more than 16 bytes.
+const maxCommas = maxRequest / 16
+
+// body reads a request's JSON body, an object that has some fields. Others are passed over, also those whose names differ in
+// case alone, which the library would take.
 func (c *call) body(v any, names ...string) error {
 	raw, err := io.ReadAll(io.LimitReader(c.Body, maxRequest+1))
 	if err != nil {
 		return fmt.Errorf("%w: %v", store.ErrInvalid, err)
 	}
-	if len(raw) > maxRequest {
-		return fmt.Errorf("%w: the limit is %d bytes", errTooLarge, maxRequest)
+	if len(raw) > maxRequest || bytes.Count(raw, []byte(",")) > maxCommas {
+		return fmt.Errorf("%w: the limit is %d bytes, and %d values", errTooLarge, maxRequest, maxCommas)
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return unexpected(err)
+	fields, err := fieldsOf(raw)
+	if err != nil {
+		return err
 	}
 	for _, name := range names {
 		if value, ok := fields[name]; !ok || string(value) == "null" {
 			return lacking(name)
 		}
 	}
+	if len(fields) > len(names) {
+		maps.DeleteFunc(fields, func(name string, _ json.RawMessage) bool { return !slices.Contains(names, name) })
+		if raw, err = json.Marshal(fields); err != nil {
+			return unexpected(err)
+		}
+	}
 	if err := json.Unmarshal(raw, v); err != nil {
 		return unexpected(err)
 	}
 	return nil
+}
+
+// fieldsOf takes an object apart, in which each name may stand once.
+func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
+	if !json.Valid(raw) { // a decoder stops at the end of the object
+		var none any
+		return nil, unexpected(json.Unmarshal(raw, &none))
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(raw, &struct{}{}); err != nil { // it is no object
+		return nil, unexpected(err)
+	}
+	if begins, err := d.Token(); err != nil || begins == nil { // null has no fields
+		return fields, err
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, unexpected(err)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, unexpected(err)
+		}
+		if _, twice := fields[name.(string)]; twice { // what stands before a colon is a string
+			return nil, fmt.Errorf("%w: %s is given twice", store.ErrInvalid, name)
+		}
+		fields[name.(string)] = value
+	}
+	return fields, nil
 }
 
 // lacking says that a body has no value for a field.

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -9,8 +11,8 @@ import (
 )
 
 // Found begins the bus log with its author, called name, as the first admin, and keeps the author's card; now is when the
-// entry is said to be written. It returns what the log then says. ErrExists where a bus stands already; a
-// *ledger.Invalid for a name that none can have.
+// entry is said to be written. It returns what the log then says. ErrExists where a bus stands already, ErrDamaged where one
+// stood, of which there are users still; a *ledger.Invalid for a name that none can have.
 func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now time.Time) (*ledger.State, error) {
 	var fold ledger.Fold
 	statement, err := fold.State().Next(by, &ledger.Found{Name: name, Key: by.Key()}, now)
@@ -25,8 +27,25 @@ func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now t
 	if err != nil {
 		return nil, err
 	}
+	if err := neverUsed(ctx, s); err != nil {
+		return nil, err
+	}
 	if err := s.PutCards(ctx, Card{Endpoint: by.Key(), Statement: card}); err != nil {
 		return nil, err
 	}
 	return fold.State(), s.Append(ctx, c)
+}
+
+// neverUsed makes sure that no bus is founded beside what is left of another one. Where that stands still, Append says so.
+func neverUsed(ctx context.Context, s Store) error {
+	for u, err := range s.Users(ctx, crypto.PublicKey{}) {
+		if err != nil {
+			return err
+		}
+		if _, err := s.Bus(ctx); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		return fmt.Errorf("%w: there are users of an earlier bus (%s): nothing is founded beside them", ErrDamaged, u.Name)
+	}
+	return nil
 }

@@ -32,7 +32,8 @@ type shelf struct {
 	entries []Entry
 	cards   []Card
 	copying bool
-	err     error // what every call fails with; nil: none
+	left    string // a user of an earlier bus
+	err     error  // what every call fails with; nil: none
 }
 
 func (s *shelf) Append(_ context.Context, c Change) error {
@@ -62,6 +63,16 @@ func (s *shelf) Heads(_ context.Context, logs ...crypto.ID) ([]ledger.Head, erro
 	}
 	return heads, s.err
 }
+
+func (s *shelf) Users(context.Context, crypto.PublicKey) iter.Seq2[ledger.User, error] {
+	return func(yield func(ledger.User, error) bool) {
+		if s.err != nil || s.left != "" {
+			yield(ledger.User{Name: s.left}, s.err)
+		}
+	}
+}
+
+func (s *shelf) Bus(context.Context) ([]byte, error) { return nil, ErrNotFound }
 
 func (s *shelf) PutCards(_ context.Context, cards ...Card) error {
 	s.cards = append(s.cards, cards...)
@@ -119,6 +130,9 @@ func TestFound(t *testing.T) {
 	card := cards[0]
 	if _, err := crypto.OpenCard(card.Statement, admin); err != nil {
 		t.Errorf("the founder's card: %v", err)
+	}
+	if _, err := Found(t.Context(), &shelf{left: "ann"}, identity(t, 1), "admin", time.Now()); !errors.Is(err, ErrDamaged) {
+		t.Errorf("where another bus was: %v", err)
 	}
 	broken := errors.New("broken")
 	if _, err := Found(t.Context(), &shelf{err: broken}, identity(t, 1), "admin", time.Now()); !errors.Is(err, broken) {

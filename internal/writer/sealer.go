@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/outbox"
 	"github.com/unibus/unibus/internal/room"
 )
@@ -23,6 +24,7 @@ type sealer struct {
 	counter uint64                   // of the next frame
 	stored  bool                     // the room stores the stream's frames
 	sealed  uint64                   // when the last frame was, in Unix µs
+	looked  [2]*ledger.State         // the logs of the bus and of the room when it was last seen whether the key is stale
 }
 
 // frame makes a frame of content, in which so many messages end, after a look at the log.
@@ -75,19 +77,29 @@ func (s *sealer) begin(stored bool) {
 	s.stored, s.sealed = stored, 0
 }
 
-// confirm confirms the head of the log when it has not been for a while.
+// confirm confirms the head of the log when it has not been for a while, and renews the key if that became stale: also
+// when the bus log alone says so.
 func (s *sealer) confirm(ctx context.Context) error {
 	if err := s.w.Follow(ctx); err != nil {
 		return err
 	}
-	if s.r.Log.Confirmed() {
+	if confirmed := s.r.Log.Confirmed(); confirmed && s.looked == s.logs() {
 		return room.Changes{Room: s.r}.Renew(ctx)
+	} else if !confirmed {
+		if err := errors.Join(s.r.Bus.Sync(ctx), s.r.Sync(ctx)); err != nil {
+			return err
+		}
 	}
-	if err := errors.Join(s.r.Bus.Sync(ctx), s.r.Sync(ctx)); err != nil {
-		return err
+	looked := s.logs()
+	err := renewKey(ctx, s.r)
+	if err == nil {
+		s.looked = looked
 	}
-	return renewKey(ctx, s.r)
+	return err
 }
+
+// logs are the logs as they are known now.
+func (s *sealer) logs() [2]*ledger.State { return [2]*ledger.State{s.r.Bus.State(), s.r.State()} }
 
 // newMessageID makes an id that nobody can use up beforehand: ids are a stream's, not a sender's.
 func newMessageID() string {

@@ -324,3 +324,33 @@ func TestHeadersCount(t *testing.T) {
 		t.Errorf("a byte more: %v", err)
 	}
 }
+
+// TestRevokedWhileWriting: once the bus log says that somebody who has the key is revoked, the next message goes out under
+// another key, also when the room's own log was confirmed a moment ago.
+func TestRevokedWhileWriting(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("revoked", ledger.DefaultPolicy())
+	bob := w.User("bob")
+	w.Must(room.Changes{Room: r}.Invite(w.Ctx, ledger.RoleMember, bob.Key()))
+	p := w.begin(r)
+	publish := func(want uint32) {
+		t.Helper()
+		w.Must(p.Publish([]byte("text")))
+		w.Must(p.Flush(w.Ctx))
+		if epoch := r.Ledger().Epoch().Number; epoch != want {
+			t.Errorf("a message goes out in epoch %d, not %d", epoch, want)
+		}
+	}
+	publish(1)
+	publish(1)
+	w.Revoke(bob.Key())
+	if !r.Log.Confirmed() {
+		t.Fatal("the log would be confirmed anyway")
+	}
+	publish(2)
+	if role := r.Ledger().Role(bob.Key()); role != "" {
+		t.Errorf("who was revoked is %s", role)
+	}
+	publish(2)
+	w.Must(p.Close(w.Ctx))
+}
