@@ -17,6 +17,9 @@ import (
 
 // readConfig reads the configuration file, in which nothing but settings may stand. There need not be one.
 func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, error) {
+	if err := readable(file); err != nil {
+		return nil, err
+	}
 	v := viper.NewWithOptions(viper.WithDecoderRegistry(settingsFile{file, flags}))
 	v.SetConfigFile(file)
 	var refusal viper.ConfigParseError
@@ -36,6 +39,26 @@ func readConfig(file string, flags map[string]*pflag.Flag) (map[string]sourced, 
 		}
 	}
 	return values, nil
+}
+
+// Limits of a file of settings: it is read whole with every command.
+const (
+	maxSettings = 64 << 10 // bytes
+	maxSought   = 300      // lines, for the place of a mistake to be looked for
+)
+
+// readable refuses what is there and no file of settings: a pipe would have every command wait.
+func readable(file string) error {
+	is, err := os.Stat(file)
+	switch {
+	case err != nil: // reading it says what
+		return nil
+	case is.IsDir(), is.Mode().IsRegular() && is.Size() <= maxSettings:
+		return nil
+	case is.Mode().IsRegular():
+		return hinted(usage("%s: it has %d bytes, and settings have at most %d", file, is.Size(), maxSettings), hintSettingsFile)
+	}
+	return hinted(usage("%s: it is no file", file), hintSettingsFile)
 }
 
 // settingsFile reads a file of settings for viper, which by itself would pass over some of what cannot be in it, and take
@@ -118,8 +141,11 @@ func (s settingsFile) value(name string, value *yaml.Node) (string, error) {
 // isNull reports whether a node is nothing: a name with nothing behind it, or a file without names.
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// noSetting says where a file stops being what it has to be, without the words of the library that read it.
+// noSetting says where a file stops being what it has to be, if that is known, without the words of the library that read it.
 func (s settingsFile) noSetting(line int) error {
+	if line == 0 {
+		return hinted(usage("%s: not NAME: VALUE", s.file), hintSettingsFile)
+	}
 	return hinted(usage("%s: line %d: not NAME: VALUE", s.file, line), hintSettingsFile)
 }
 
@@ -137,10 +163,14 @@ func readYAML(text []byte) (documents []yaml.Node, ok bool) {
 	}
 }
 
-// firstUnread is the first line after all that can be read as YAML: the lines that the library names are not always right.
+// firstUnread is the first line after all that can be read as YAML, since the lines that the library names are not always
+// right; 0 where there are too many.
 func firstUnread(text []byte) int {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	line := len(lines)
+	if line > maxSought {
+		return 0
+	}
 	for ; line > 1; line-- {
 		if _, ok := readYAML(bytes.Join(lines[:line-1], nil)); ok {
 			break

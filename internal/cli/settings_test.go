@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"encoding/pem"
 	"maps"
 	"net"
@@ -141,20 +142,34 @@ func TestOverlookedNames(t *testing.T) {
 		"timeout: 1s\nyes:":  "yes: there is no such setting",
 		"serve: {listen: x}": "serve.listen: there is no such setting",
 
-		"Timeout: 3s":                      "Timeout: there is no such setting\nhint: there is timeout",
-		"TLS_CA: x":                        "TLS_CA: there is no such setting\nhint: there is tls-ca",
-		"timeout: 1s\nbus:\ntimeout: 1s":   "timeout: it is on line 1, and on line 3 again",
-		"bus:\nbus:":                       "bus: it is on line 1, and on line 2 again",
-		"timeout: 1s\n---\noutput: json":   "line 2: another document begins there, and settings are one",
-		"# one\n---\n---\noutput: json":    "line 3: another document begins there, and settings are one",
-		"timeout: 1s\n---\n- x\na: b: c\n": "line 4: not NAME: VALUE",
-		"routes: [a:1, [b]]":               "routes: []: not a value",
-		"? [timeout]\n: 1s":                "line 1: not NAME: VALUE",
-		"just words":                       "line 1: not NAME: VALUE",
+		"Timeout: 3s":                           "Timeout: there is no such setting\nhint: there is timeout",
+		"TLS_CA: x":                             "TLS_CA: there is no such setting\nhint: there is tls-ca",
+		"timeout: 1s\nbus:\ntimeout: 1s":        "timeout: it is on line 1, and on line 3 again",
+		"bus:\nbus:":                            "bus: it is on line 1, and on line 2 again",
+		"timeout: 1s\n---\noutput: json":        "line 2: another document begins there, and settings are one",
+		"# one\n---\n---\noutput: json":         "line 3: another document begins there, and settings are one",
+		"timeout: 1s\n---\n- x\na: b: c\n":      "line 4: not NAME: VALUE",
+		"routes: [a:1, [b]]":                    "routes: []: not a value",
+		"? [timeout]\n: 1s":                     "line 1: not NAME: VALUE",
+		"just words":                            "line 1: not NAME: VALUE",
+		"- x" + strings.Repeat("\n", maxSought): "line 1: not NAME: VALUE",
+		"timeout: 1s\n\t:[" + strings.Repeat("\nx: 1", maxSought): "not NAME: VALUE",
+		"#" + strings.Repeat("x", maxSettings):                    "it has 65538 bytes, and settings have at most 65536",
 	} {
 		b.write("xdg_config_home/unibus/config.yaml", text+"\n")
 		if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.HasPrefix(e.err, "unibus: "+file+": "+want+"\n") {
 			t.Errorf("%s: exit code %d, %s", text, e.code, e.err)
+		}
+	}
+	if _, err := os.Stat("/dev/zero"); err == nil { // which has no end
+		if err := errors.Join(os.Remove(file), os.Symlink("/dev/zero", file)); err != nil {
+			t.Fatal(err)
+		}
+		if e := b.exec("admin", "", "version"); e.code != exitUsage || !strings.HasPrefix(e.err, "unibus: "+file+": it is no file\n") {
+			t.Errorf("a device: exit code %d, %s", e.code, e.err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
 		}
 	}
 	for _, text := range []string{"", "# nothing\n", "---\n# nothing\n", "---\ntimeout: 3s\n...\n", "timeout:\n", "timeout: ''\nroutes: []\nstate: ~\n", "timeout: &a 3s\nsync: *a\n"} {

@@ -332,8 +332,10 @@ func TestNotStored(t *testing.T) {
 		c.press("enter")
 	}
 	c.see(errUnsent.Error())
-	if got := c.m.line.Value(); !strings.HasPrefix(got, "waiting") {
-		t.Errorf("what was refused is gone: %q", got)
+	c.typed("more")
+	c.press("enter")
+	if got, want := c.m.line.Value(), fmt.Sprintf("waiting %d\nmore\n", maxUnsent+1); got != want {
+		t.Errorf("what was refused is %q, not %q", got, want)
 	}
 	if n := c.feed.unsent(); n < maxUnsent {
 		t.Errorf("%d are on their way", n)

@@ -25,7 +25,7 @@ func watched(in io.Reader, gone func()) io.Reader {
 func (k keyboard) Read(p []byte) (int, error) {
 	n, err := k.File.Read(p)
 	if err != nil {
-		go k.gone() // which waits for whoever reads here
+		k.gone()
 	}
 	return n, err
 }

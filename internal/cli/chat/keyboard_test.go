@@ -16,7 +16,7 @@ func TestGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	gone := make(chan bool)
+	gone := make(chan bool, 1)
 	k := watched(in, func() { gone <- true })
 	if _, err := out.WriteString("x"); err != nil {
 		t.Fatal(err)

@@ -134,7 +134,8 @@ func (m *model) send() {
 	m.number++
 	if err := m.feed.send(m.on.Room, m.number, text); err != nil {
 		m.status = err.Error()
-		return // and what is written stays
+		m.line.set(text + "\n") // it stays, and what follows is apart from it
+		return
 	}
 	m.on.write(&item{kind: own, at: time.Now(), from: m.self, name: m.on.nameOf(m.self), text: text, number: m.number})
 	m.on.offset = 0
