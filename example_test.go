@@ -230,6 +230,6 @@ func ExampleFollowLog() {
 		}
 	}
 	// Output:
-	// 1 alice create ops: encryption e2e; history shared; stores 720h, at most 1.0 GiB
+	// 1 alice create ops: encryption e2e; history shared; stores 30d, at most 1.0 GiB
 	// 2 alice rekey epoch 2
 }

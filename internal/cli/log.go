@@ -161,11 +161,15 @@ func (l *logCommand) tellVerified() {
 	if l.last.Seq == 0 { // nothing was read
 		return
 	}
-	hash := l.last.Hash
-	if l.a.err.terminal {
-		hash = hash[:16] // as much as fits, and as --accept takes
+	l.a.notice("verified from entry 1 to %d (%s)", l.last.Seq, l.a.headHash(l.last.Hash))
+}
+
+// headHash is the hash of a head as it is told: on a terminal as much as fits, and as --accept takes.
+func (c *console) headHash(hash string) string {
+	if c.err.terminal {
+		return hash[:16]
 	}
-	l.a.notice("verified from entry 1 to %d (%s)", l.last.Seq, hash)
+	return hash
 }
 
 // namedLog is the log that a command names: all of it as of now, or from now on as well.

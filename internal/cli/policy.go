@@ -32,11 +32,11 @@ type policyFlags struct {
 // define adds the flags of a policy that may change.
 func (f *policyFlags) define(c *cobra.Command) {
 	flags := c.Flags()
-	flags.Var(newDefault(&f.retain, "720h", parseRetention), "retain", "how long messages are stored: a `DURATION`, 0 for ever, or none to store nothing")
+	flags.Var(newDefault(&f.retain, "30d", parseRetention), "retain", "how long messages are stored: a `DURATION`, 0 for ever, or none to store nothing")
 	flags.Var(newDefault(&f.bytes, "1GiB", parseSize), "max-bytes", "the most that is stored: a `SIZE` of at least 4KiB, 0 for no limit")
 	flags.Var(newDefault(&f.history, "shared", parseOneOf("shared", "joined")), "history", "what newcomers may read: shared (all that was stored while it is so) or joined (from then on)")
 	flags.BoolVar(&f.pad, "pad", false, "hide the sizes of messages")
-	flags.Var(newValue(&f.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m, counted by each process), or so long (720h); 0: only when asked to")
+	flags.Var(newValue(&f.rekey, parseRekeyAfter), "rekey-after", "renew the key after so many messages (10000m, counted by each process), or so long (30d); 0: only when asked to")
 	completeValues(c, "history", "shared", "joined")
 }
 
@@ -125,7 +125,7 @@ func parseRetention(text string) (retention, error) {
 	}
 	age, err := parseDuration(text)
 	if err != nil || age > 0 && age < time.Second {
-		return retention{}, insteadUnit(text, "d", "30d", "not a duration of at least a second (720h, 30d), 0 for ever, or none")
+		return retention{}, insteadUnit(text, "d", "30d", "not a duration of at least a second (12h, 30d), 0 for ever, or none")
 	}
 	return retention{age: age}, nil
 }
@@ -144,7 +144,7 @@ func parseRekeyAfter(s string) (unibus.RekeyAfter, error) {
 	}
 	d, err := parseDuration(s)
 	if err != nil || d < time.Minute {
-		return after, insteadUnit(s, "m", "720h", "neither messages (10000m) nor a duration of at least a minute (1800s, 720h, 30d), nor 0 for never")
+		return after, insteadUnit(s, "m", "720h", "neither messages (10000m) nor a duration of at least a minute (1800s, 12h, 30d), nor 0 for never")
 	}
 	after.Age = unibus.Number(d / time.Second)
 	return after, nil

@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"errors"
 	"encoding/pem"
+	"errors"
 	"maps"
 	"net"
 	"net/http/httptest"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/unibus/unibus"
 )
@@ -57,7 +58,7 @@ func inJSON(v any) (string, error) {
 func templateFields(m *unibus.Message) map[string]any {
 	j := newMessageJSON(m)
 	return map[string]any{
-		"id": j.ID, "room_id": j.Room, "subject": j.Subject, "sender": j.Sender, "name": j.Name, "time": formatTime(j.Time), "epoch": j.Epoch,
+		"id": j.ID, "room_id": j.Room, "subject": j.Subject, "sender": j.Sender, "name": j.Name, "time": j.Time.Format(time.RFC3339Nano), "epoch": j.Epoch,
 		"stream": j.Stream, "counter": j.Counter, "headers": j.Headers, "body": string(m.Body), "former": j.Former, "late": j.Late, "unsure": j.Unsure,
 	}
 }

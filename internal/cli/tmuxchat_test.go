@@ -59,7 +59,7 @@ func seeChatRooms(t *testing.T, b *testBus) {
                   │ — the beginning of what is stored —
                   │ — Friday, 2 January 2026 —
                   │ 12:00 · alice made this room: ops.alerts: encryption e2e;
-                  │         history shared; stores 720h, at most 1.0 GiB
+                  │         history shared; stores 30d, at most 1.0 GiB
                   │ 12:00 · alice invited bob (member)
                   │ 12:00 bob disk full on db1:
                   │             12 MB left

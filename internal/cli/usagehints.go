@@ -144,7 +144,8 @@ func hintNamed(name string) string {
 		return c > '~' || strings.Trim(strings.ToLower(string(c)), "abcdefghijklmnopqrstuvwxyz0123456789._-/") != ""
 	})
 	like := strings.Join(parts, ".")
-	if like == "" || like == name || len(like) > 64 {
+	foreign := strings.ContainsFunc(name, func(c rune) bool { return c > '~' }) // without its letters it is another
+	if like == "" || like == name || len(like) > 64 || foreign {
 		return hintName
 	}
 	return "--name " + shellQuoted(like)

@@ -79,8 +79,12 @@ func (a RekeyAfter) String() string {
 	return strings.Join(parts, " or ")
 }
 
-// duration writes seconds as a duration without the zeros at its end.
+// duration writes seconds as a duration without the zeros at its end, whole days as such.
 func duration(seconds crypto.Number) string {
+	const day = 24 * 60 * 60
+	if seconds%day == 0 {
+		return fmt.Sprint(seconds/day, "d")
+	}
 	if seconds > math.MaxInt64/crypto.Number(time.Second) {
 		return fmt.Sprint(seconds, "s")
 	}

@@ -13,7 +13,7 @@ func TestWords(t *testing.T) {
 		p    Policy
 		want string
 	}{
-		{DefaultPolicy(), "encryption e2e; history shared; stores 720h, at most 1.0 GiB"},
+		{DefaultPolicy(), "encryption e2e; history shared; stores 30d, at most 1.0 GiB"},
 		{Policy{Encryption: "none", History: "joined"}, "encryption none; history joined; stores nothing"},
 		{
 			Policy{Encryption: "e2e", History: "shared", Pad: true, Retain: &Retain{}, RekeyAfter: RekeyAfter{Age: 5400, Messages: 7}},

@@ -229,6 +229,15 @@ func TestEnded(t *testing.T) {
 	if screen := c.screen(); !strings.Contains(screen, "── nothing more is read") {
 		t.Errorf("it is forgotten:\n%s", screen)
 	}
+	// What becomes of the connection, and of what is written now, is not told any more.
+	c.event(told{"connection lost (EOF); reconnecting"})
+	c.event(listed{err: errors.New("not to be listed")})
+	c.typed("late")
+	c.press("enter")
+	c.see("nothing more is sent")
+	if screen := c.screen(); strings.Contains(screen, "connection lost") || strings.Contains(screen, "not every room") || c.m.line.Value() != "late" || c.feed.unsent() > 0 {
+		t.Errorf("after its end:\n%s", screen)
+	}
 	c.end()
 	if !errors.Is(c.m.ended, unibus.ErrDenied) {
 		t.Errorf("it ended with %v", c.m.ended)

@@ -128,6 +128,9 @@ func (m *model) send() {
 		return
 	}
 	m.status = m.on.readOnly()
+	if m.ended != nil {
+		m.status = "nothing more is sent: end this chat"
+	}
 	if m.status != "" {
 		return
 	}

@@ -113,6 +113,9 @@ func (m *model) take(event tea.Msg) tea.Cmd {
 			m.status = e.err.Error()
 		}
 	case told:
+		if m.ended != nil { // what becomes of the connection is of no use any more
+			return nil
+		}
 		m.tellAll(remark, e.text)
 		return m.feed.list // it may be about another room
 	case ended:
@@ -142,6 +145,7 @@ func (m *model) list(e listed) tea.Cmd {
 	m.strays = nil
 	_ = m.receive(arrived{strays}) // those that stay wait for the next list
 	switch {
+	case m.ended != nil: // which is why
 	case m.on != nil && errors.Is(e.err, unibus.ErrUnavailable): // that the connection is lost is told already
 	case e.err != nil:
 		m.status = "not every room could be opened: " + e.err.Error()
