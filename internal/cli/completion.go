@@ -280,6 +280,15 @@ func (o completer) rooms(cmd *cobra.Command, _ []string, prefix string) ([]strin
 	})
 }
 
+// roomsOrFile is rooms for a command that a file may be the first argument of: where no room is, the shell offers files.
+func (o completer) roomsOrFile(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	out, then := o.rooms(cmd, args, prefix)
+	if len(args) == 0 && len(out) == 0 {
+		then = cobra.ShellCompDirectiveDefault
+	}
+	return out, then
+}
+
 // users offers the names on the allowlist.
 func (o completer) users(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return o.offer(cmd, prefix, func(_ context.Context, c *unibus.Client) ([]string, error) {

@@ -35,7 +35,7 @@ type logCommand struct {
 func newLog(a *app) *cobra.Command {
 	l := &logCommand{a: a}
 	c := &cobra.Command{
-		Use: "log ROOM | --bus | FILE [ROOM]", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(2), ValidArgsFunction: completer{a}.rooms,
+		Use: "log ROOM | --bus | FILE [ROOM]", Short: "Who did what when, verified from the first entry", Args: cobra.MaximumNArgs(2), ValidArgsFunction: completer{a}.roomsOrFile,
 		Long:    "Print the log of a room, or with --bus and no ROOM that of the allowlist, each entry verified. --bus ID\nor NAME says which bus, as everywhere. Times are what the authors of entries say.\n\nWith --follow it goes on with what is added, as soon as that is verified, until it is interrupted; -o json\nthen prints an entry a line.\n\nOf a FILE that unibus verify --export or unibus backup wrote it prints all logs, or that of one ROOM, or with\n--bus behind it that of the allowlist, with no server and no identity. Names are those that people had then.",
 		Example: "  unibus log ops.alerts --since 7d\n  unibus log --bus --by alice\n  unibus log audit.ub ops.alerts\n  unibus log --bus --follow -o json |\n    jq -r 'select(.op == \"revoke\") | .body.keys[]'",
 		PreRunE: func(cmd *cobra.Command, args []string) error {

@@ -316,7 +316,7 @@ type membersCommand struct {
 func newMembers(a *app) *cobra.Command {
 	m := &membersCommand{a: a}
 	c := &cobra.Command{
-		Use: "members ROOM | FILE [ROOM]", Short: "List a room's members, or who was one when", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completer{a}.rooms,
+		Use: "members ROOM | FILE [ROOM]", Short: "List a room's members, or who was one when", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completer{a}.roomsOrFile,
 		Long: "List the members of a room.\n\nOf a FILE that unibus verify --export or unibus backup wrote it lists who was in which of its rooms, or in that\nROOM, when and as what, who let them in and who took them out; with --bus behind it the same of the allowlist.\nThat takes no server and no identity: all logs are verified. Times are what the authors of entries say, names those\nthat people had then. UNTIL is empty for who was still in where the log ends: also for a member whom\nthe allowlist, which counts beside it, let in to the bus no more.",
 		Example: `  unibus members ops.alerts
   unibus members ops.alerts -o json |

@@ -62,7 +62,7 @@ func (v *verifyFlags) check(rooms []string, place bool) error {
 func newVerify(a *app) *cobra.Command {
 	v := &verifyCommand{a: a}
 	c := &cobra.Command{
-		Use: "verify ROOM… | --all | --bus | FILE", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: completer{a}.rooms,
+		Use: "verify ROOM… | --all | --bus | FILE", Short: "Check everything that there is of rooms", Args: cobra.ArbitraryArgs, ValidArgsFunction: completer{a}.roomsOrFile,
 		Long: `Check rooms from the first entry of their log to the last message stored: signatures, the log's rules, what this
 identity knew before, every frame in its place, what their writers say that they had stored, and what the store says
 of them beside. --bus does the same for the allowlist. It ends with 6 if anything is wrong, and says what.
