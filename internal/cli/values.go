@@ -279,14 +279,7 @@ func defineExpires(c *cobra.Command, to *time.Time, parse parser[time.Time], doe
 }
 
 // parseSince reads how long ago, or when.
-func parseSince(text string) (time.Time, error) {
-	now := time.Now()
-	since, err := parseWhen(text, now, -1)
-	if err == nil && since.After(now) {
-		return since, instead("today", "that is yet to come")
-	}
-	return since, err
-}
+func parseSince(text string) (time.Time, error) { return parseWhen(text, time.Now(), -1) }
 
 // parseWhen reads a duration before (sign -1) or after now, or a time.
 func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {
