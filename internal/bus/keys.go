@@ -85,28 +85,45 @@ func parseKeys(seed []byte) (*Keys, error) {
 	return k, err
 }
 
-// LoadKeys reads a key file. ErrNotFound without one.
+// KeysError is what is wrong with a file of service keys.
+type KeysError struct {
+	Path string
+	Why  error
+}
+
+// Error names the file, and says what is wrong.
+func (e *KeysError) Error() string { return fmt.Sprintf("service keys %s: %v", e.Path, e.Why) }
+
+// Unwrap returns what is wrong.
+func (e *KeysError) Unwrap() error { return e.Why }
+
+// LoadKeys reads a key file. Its error is a *KeysError: ErrNotFound without one.
 func LoadKeys(path string) (*Keys, error) {
+	k, err := readKeys(path)
+	if err != nil {
+		return nil, &KeysError{path, err}
+	}
+	return k, nil
+}
+
+// readKeys is LoadKeys with errors that do not name the file.
+func readKeys(path string) (*Keys, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("service keys: %w: there is no file %s", store.ErrNotFound, path)
+		return nil, fmt.Errorf("%w: there is no such file", store.ErrNotFound)
 	}
 	if err == nil {
 		err = newfile.Private(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("service keys: %w", err)
+		return nil, err
 	}
 	for line := range bytes.Lines(text) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
-			k, err := parseKeys(line)
-			if err != nil {
-				return nil, fmt.Errorf("service keys %s: %w", path, err)
-			}
-			return k, nil
+			return parseKeys(line)
 		}
 	}
-	return nil, fmt.Errorf("service keys %s: %w: the file is empty", path, store.ErrInvalid)
+	return nil, fmt.Errorf("%w: the file is empty", store.ErrInvalid)
 }
 
 // LoadOrMakeKeys reads a key file, and makes it if it is not there.

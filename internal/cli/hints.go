@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,10 +30,8 @@ func (a *app) hint(err error) string {
 	if hint := hintTLS(err); hint != "" { // the server is running: nothing about starting one
 		return hint
 	}
-	if file := a.set.keys; file != "" && errors.Is(err, unibus.ErrNotFound) {
-		if _, missing := os.Stat(file); errors.Is(missing, os.ErrNotExist) {
-			return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
-		}
+	if errors.As(err, new(*bus.KeysError)) && errors.Is(err, unibus.ErrNotFound) {
+		return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
 	}
 	var extra superfluousError
 	if errors.As(err, &extra) { // also where all that was known is how the command is used

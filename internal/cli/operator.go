@@ -41,7 +41,7 @@ func (s *session) operator() (*operator, error) {
 	if file != "" {
 		o.acc.Keys, err = bus.LoadKeys(file)
 	}
-	return o, s.set.at("keys", err)
+	return o, err
 }
 
 // servers are where the bus's servers are, for who operates them as for everyone: where --server or --context

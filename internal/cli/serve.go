@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -188,7 +187,7 @@ func (s *serveCommand) notStarted(o service.NodeOptions, err error) error {
 		return hinted(err, hint)
 	}
 	var at *fs.PathError
-	if folder := s.a.set.sources["data"]; folder.place != "" && errors.As(err, &at) && strings.HasPrefix(at.Path, o.Dir) {
+	if folder := s.a.set.sources["data"]; folder.place != "" && errors.As(err, &at) && within(at.Path, o.Dir) {
 		err = fmt.Errorf("%s: %w", folder.place, err)
 	}
 	switch {

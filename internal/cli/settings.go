@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -163,13 +164,25 @@ func toldAt(place, name, text string) string {
 func (s *settings) place(err error) error {
 	var url *open.URLError
 	var context *bus.ContextError
+	var keys *bus.KeysError
+	var file *fs.PathError
 	switch {
 	case errors.As(err, &url) && url.URL == redact.URL(s.store):
 		return s.at("store", err)
 	case errors.As(err, &context):
 		return s.at("context", err)
+	case errors.As(err, &keys) && keys.Path == s.keys:
+		return s.at("keys", err)
+	case errors.As(err, &file) && s.state != "" && within(file.Path, s.state):
+		return s.at("state", err)
 	}
 	return err
+}
+
+// within reports whether a path is that of a folder, or of something in it.
+func within(file, folder string) bool {
+	rel, err := filepath.Rel(folder, file)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // at adds to an error that is about the value of a setting where that stands.

@@ -285,7 +285,7 @@ func TestErrorsNameThePlace(t *testing.T) {
 		{"rooms ls", "store", "nats://u:pass@h?x=1", `PLACE: store "nats://h?x=1": `, `store "nats://h?x=1": `},
 		{"rooms ls", "store", "jetstream", "PLACE: jetstream: that is for unibus serve", "--store jetstream: that is for unibus serve"},
 		{"rooms ls", "context", "none", "PLACE: NATS context none: ", "NATS context none: "},
-		{"doctor", "keys", "none.nk", "PLACE: service keys: ", "service keys: "},
+		{"doctor", "keys", "none.nk", "PLACE: service keys none.nk: ", "service keys none.nk: "},
 		{"serve", "store", "nats://h", "PLACE: serve keeps a bus in ", "--store: serve keeps a bus in "},
 		{"serve", "replicas", "3", "PLACE is for --store jetstream", "--replicas is for --store jetstream"},
 		{"serve", "tls-cert", "none", "PLACE: not found: there is no file none", "--tls-cert: not found: there is no file none"},

@@ -18,6 +18,7 @@ import (
 const (
 	HeaderSize    = 84
 	MaxFrame      = 1 << 20
+	MaxInFlight   = 18 // frames of a stream that its writer may have on their way at once (SPEC.md §6)
 	FrameOverhead = HeaderSize + signatureSize + chacha20poly1305.Overhead
 
 	SuiteSigned    = 0 // signed only, for rooms without encryption

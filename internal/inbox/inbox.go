@@ -303,7 +303,7 @@ func (b *Inbox) shed(now time.Time) bool {
 // it is only to be called when what is stored has been read to its end, as told.
 func (b *Inbox) Due(now time.Time) (again time.Time) {
 	for s := range b.budget.holders {
-		for len(s.ahead) > 0 && b.gaps.waited(s, now) {
+		for len(s.ahead) > 0 && b.gaps.lets(s, now) {
 			b.delivery.skip(s, now)
 		}
 		if len(s.ahead) > 0 {

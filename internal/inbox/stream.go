@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/unibus/unibus/internal/crypto"
 )
 
 // stream is what is known of one: which counter comes next, what of it waits for frames before it, and what of it is
@@ -146,9 +148,6 @@ func (s *stream) untold(from uint64) uint64 {
 	return from
 }
 
-// InFlight is how many frames of a stream a writer has on their way at most.
-const InFlight = 18
-
 // cutOff reports whether a frame was on its way when the last one was sent that is known of a stream, which did not end.
 // Of such a stream as much could be left out at its end, and nothing would say so.
 func (s *stream) cutOff(counter uint64) bool {
@@ -156,5 +155,5 @@ func (s *stream) cutOff(counter uint64) bool {
 	if n := len(s.ahead); n > 0 {
 		last = s.ahead[n-1].Header.Counter + 1
 	}
-	return !s.final && last-counter <= InFlight
+	return !s.final && last-counter <= crypto.MaxInFlight
 }

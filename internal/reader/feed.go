@@ -142,7 +142,7 @@ func (f *feed) tell(n inbox.Notice) {
 	if n.Kind == inbox.Lost {
 		place = n.To
 	}
-	if f.accepted(place) || f.accepted(n.By) {
+	if f.reach.Accepts(place) || f.reach.Accepts(n.By) {
 		n.Finding = false
 	}
 	name := ""
@@ -150,11 +150,6 @@ func (f *feed) tell(n inbox.Notice) {
 		name = f.r.NameOf(n.Sender)
 	}
 	f.notice(Notice{Notice: n, Room: f.r.ID, Subject: f.subject, Name: name})
-}
-
-// accepted reports whether a person takes the room for what it is at a place; 0: nowhere in what it stores.
-func (f *feed) accepted(place uint64) bool {
-	return f.reach != nil && place > 0 && place <= f.reach.Accepted
 }
 
 // run reads until the feed ends, and tells the reading why it did.

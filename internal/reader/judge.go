@@ -226,7 +226,7 @@ func (j *judging) refuse(ctx context.Context, frame store.Frame, why error) erro
 // overWith reports whether what a sender says of another history is of the past: a person takes the room for what it is
 // up to there, or the sender was removed since and is back.
 func (j *judging) overWith(frame store.Frame, h crypto.Header) bool {
-	return j.f.r.Ledger().OutSince(frame.Sender, h.At) || j.f.accepted(frame.Seq)
+	return j.f.r.Ledger().OutSince(frame.Sender, h.At) || j.f.reach.Accepts(frame.Seq)
 }
 
 // unopened counts a frame of an epoch whose key this client does not have. A key that the log owes it is being
@@ -275,7 +275,7 @@ type once struct {
 
 // noteOnce tells of the first frame that something makes unreadable, of those that are wanted.
 func (j *judging) noteOnce(about any, kind inbox.Kind, finding bool, frame store.Frame, h crypto.Header, why error) {
-	o := once{about, j.f.accepted(frame.Seq)}
+	o := once{about, j.f.reach.Accepts(frame.Seq)}
 	if j.told[o] || frame.Seq < j.f.from {
 		return
 	}

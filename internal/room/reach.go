@@ -47,6 +47,9 @@ type Reach struct {
 	when     time.Time      //
 }
 
+// Accepts reports whether a person takes the room for what it is at a place; 0: nowhere in what it stores. Of nil it is nowhere.
+func (m *Reach) Accepts(place uint64) bool { return m != nil && place > 0 && place <= m.Accepted }
+
 // Sent is a frame on its way to a stored room.
 type Sent struct {
 	Frame []byte

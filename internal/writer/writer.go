@@ -29,10 +29,10 @@ import (
 )
 
 const (
-	maxHeaders  = 64 << 10    // bytes of a message's headers
-	maxInFlight = 16          // frames sent, and behind the one whose acknowledgement is waited for
-	payloadRoom = 512         // of NATS's max_payload, for NATS headers
-	clockBack   = time.Minute // that a clock may be behind the last seal time within a stream
+	maxHeaders  = 64 << 10               // bytes of a message's headers
+	maxInFlight = crypto.MaxInFlight - 2 // frames sent, and behind the one whose acknowledgement is waited for; one more is on its way
+	payloadRoom = 512                    // of NATS's max_payload, for NATS headers
+	clockBack   = time.Minute            // that a clock may be behind the last seal time within a stream
 )
 
 // ErrClosed says that a stream was used after Close.
