@@ -55,7 +55,7 @@ func (a *logAPI) get(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 		size += len(e.Statement)
-		if len(body.Entries) > 0 && size > maxPage || e.Seq > body.Head.Seq {
+		if size > maxPage || e.Seq > body.Head.Seq {
 			whole = false
 			break
 		}

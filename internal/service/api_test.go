@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -370,4 +371,47 @@ func TestAPIHeads(t *testing.T) {
 	f.refuses(map[string]refusal{
 		"of too many": {f.admin, "POST", "/heads", store.LogsBody{Logs: make([]crypto.ID, store.MaxHeads+1)}, 400, "at most 1000 logs"},
 	})
+}
+
+// TestAPILogParts: an answer with entries has as many as were asked for, no more than fit it, and none behind the end
+// that it tells of.
+func TestAPILogParts(t *testing.T) {
+	f := newFront(t)
+	part := func(query string, entries int, end uint64) {
+		t.Helper()
+		var body store.LogBody
+		w := f.ask(f.admin, "GET", "/logs/"+f.bus.ID.String()+query, nil)
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != 200 {
+			t.Fatalf("%d, %v", w.Code, err)
+		}
+		if len(body.Entries) != entries || body.Head.Seq != end {
+			t.Errorf("%q: %d entries of a log that ends at %d, not %d of %d", query, len(body.Entries), body.Head.Seq, entries, end)
+		}
+	}
+	part("?limit=1", 1, 2)
+	f.store.reading = func() {
+		f.store.reading = nil
+		storetest.Write(t, f.store, f.bus, f.admin, &ledger.Revoke{Keys: []crypto.PublicKey{f.carol.Key()}})
+	}
+	part("?after=0", 2, 2)
+	for part := range byte(2) { // a little less than one entry may have
+		var many []ledger.NewUser
+		for i := range 4000 {
+			many = append(many, ledger.NewUser{Key: f.key(i, part), Name: fmt.Sprintf("%063d%d", i, part), Role: ledger.RoleUser})
+		}
+		storetest.Write(t, f.store, f.bus, f.admin, &ledger.Add{Users: many})
+	}
+	part("", 4, 5)
+	part("?after=3", 1, 5)
+	part("?after=4", 1, 5)
+}
+
+// key is one of many keys.
+func (f *front) key(i int, of byte) crypto.PublicKey {
+	f.Helper()
+	id, err := crypto.NewIdentity([32]byte{'k', byte(i), byte(i >> 8), of})
+	if err != nil {
+		f.Fatal(err)
+	}
+	return id.Key()
 }

@@ -24,7 +24,7 @@ import (
 
 const (
 	maxRequest = 1 << 20
-	maxPage    = 600 << 10 // bytes of statements in one answer
+	maxPage    = 600 << 10 // bytes of statements in one answer: more than one has
 	maxRecords = 1000      // users or rooms in one answer
 
 	unbounded = math.MaxInt64 // of numbers in a query

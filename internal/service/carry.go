@@ -193,9 +193,7 @@ func (c *carrier) answerBusy() {
 
 // inInbox reports whether a reply subject is in an inbox.
 func inInbox(reply, inbox string) bool {
-	rest, ok := strings.CutPrefix(reply, bus.InboxRoot)
-	rest, ok2 := strings.CutPrefix(rest, inbox)
-	return ok && ok2 && strings.HasPrefix(rest, ".")
+	return strings.HasPrefix(reply, bus.InboxRoot+inbox+".")
 }
 
 // overNATS turns a NATS request into an HTTP one and its answer back. A request that is cut off since the

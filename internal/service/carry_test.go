@@ -4,18 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/time/rate"
 
 	"github.com/unibus/unibus/internal/attack"
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // TestStoppingIsNoAnswer: who asks a service that stops is told to ask again; a store that does not answer is
@@ -122,5 +126,19 @@ func TestUnreadAnswers(t *testing.T) {
 	d.unread.add(admin.Key(), maxUnread)
 	if got := status(t, ask(t, p, "/bus")); got != "429" || d.dropsOf("unread") != 1 {
 		t.Errorf("%s, %d were dropped as unread", got, d.dropsOf("unread"))
+	}
+}
+
+// TestGarbageOfNobody: what cannot be verified is held against nobody when another service let its connection in: it would
+// be held against all of whom nothing is known.
+func TestGarbageOfNobody(t *testing.T) {
+	dropped := 0
+	c := newCarrier(carrierOptions{
+		ctx: t.Context(), handler: http.NotFoundHandler(), inboxes: newInboxes(), dropped: func(string) { dropped++ },
+		log: slog.New(slog.DiscardHandler), now: time.Now,
+	}, new(tasks.Group))
+	c.receive(&nats.Msg{Subject: bus.APISubject(crypto.Inbox{1})})
+	if _, counted := c.refused.callers.get(crypto.PublicKey{}); counted || dropped != 1 {
+		t.Errorf("dropped %d times, held against all: %v", dropped, counted)
 	}
 }

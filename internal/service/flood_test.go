@@ -340,6 +340,21 @@ func TestVerifyingBounded(t *testing.T) {
 	}
 }
 
+// TestVerifiedOnce: with a token that was verified a user asks as often as it likes.
+func TestVerifiedOnce(t *testing.T) {
+	now, id := time.Now(), person(t, 'a')
+	c := newAskers(func() time.Time { return now })
+	token, err := (&attack.Peer{ID: id, Bus: crypto.ID{1}, Inbox: crypto.Inbox{1}}).APIToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * ownBurst {
+		if who, err := c.of("Bearer "+token, "a"); err != nil || who.key != id.Key() {
+			t.Fatalf("request %d: by %s, %v", i, who.key, err)
+		}
+	}
+}
+
 // TestMadeUpIdentities: requests of identities that are nobody's, by a connection that another service let in, share
 // one turn, so that however many are made up, users have theirs.
 func TestMadeUpIdentities(t *testing.T) {

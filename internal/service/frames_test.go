@@ -137,3 +137,28 @@ func TestFramesRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestFramesForWhom: the past of a room is for who is in it now, and for the admins of the bus.
+func TestFramesForWhom(t *testing.T) {
+	n, admin := node(t, "")
+	bob, carol := person(t, 'b'), person(t, 'c')
+	on, err := store.Load(t.Context(), n.store, n.Bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Write(t, n.store, on, admin, &ledger.Add{Users: []ledger.NewUser{
+		{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}, {Key: carol.Key(), Name: "carol", Role: ledger.RoleUser},
+	}})
+	s, room := roomOf(t, n, bob, "stored", &ledger.Retain{})
+	storetest.Write(t, s, room, bob, &ledger.Invite{Members: []ledger.NewMember{{Key: carol.Key(), Role: ledger.RoleMember}}})
+	storetest.Write(t, s, room, bob, &ledger.Remove{Keys: []crypto.PublicKey{carol.Key()}})
+	for name, c := range map[string]struct {
+		by   *crypto.Identity
+		want int
+	}{"its owner": {bob, 200}, "who was removed": {carol, 403}, "an admin, who is not in it": {admin, 200}} {
+		_, status, err := mustDial(t, n, c.by, n.Bus).Call(t.Context(), "GET", "/rooms/"+room.ID.String()+"/frames", nil)
+		if err != nil || status != c.want {
+			t.Errorf("%s: %d, %v; want %d", name, status, err, c.want)
+		}
+	}
+}

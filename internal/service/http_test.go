@@ -1,8 +1,11 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -71,5 +74,24 @@ func TestRouted(t *testing.T) {
 		if answer.StatusCode != c.with || p.Type != c.problem || answer.Header.Get("Allow") != c.allowed {
 			t.Errorf("%s with a token: %s, %q, Allow %q", c.request, answer.Status, p.Type, answer.Header.Get("Allow"))
 		}
+	}
+}
+
+// TestHeavyCalledOff: a request that is much work, and whose caller has gone before it is its turn, is not worked on.
+func TestHeavyCalledOff(t *testing.T) {
+	r := newRouter(crypto.ID{}, nil, time.Now)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	called := func(ctx context.Context) *call {
+		return &call{Request: httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)}
+	}
+	worked := 0
+	heavy := r.oneAtATime(func(*call) (int, any, error) { worked++; return http.StatusOK, nil, nil })
+	first := r.oneAtATime(func(*call) (int, any, error) { return heavy(called(gone)) })
+	if _, _, err := first(called(t.Context())); !errors.Is(err, context.Canceled) || worked > 0 {
+		t.Errorf("%v, worked on %d times", err, worked)
+	}
+	if status, _, err := heavy(called(t.Context())); status != http.StatusOK || err != nil || worked != 1 {
+		t.Errorf("the next: %d, %v, worked on %d times", status, err, worked)
 	}
 }

@@ -197,3 +197,28 @@ func TestNotWhole(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestKeptElsewhere: where its bus is kept is said by the folder of an embedded server. One that is beside other servers may
+// serve any bus the next time.
+func TestKeptElsewhere(t *testing.T) {
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Stop)
+	beside := inFolder(t)
+	beside.Store, beside.Keys = JetStream, KeysFile(o.Dir)
+	beside.External = &bus.DialOptions{Servers: n.URL(), Timeout: 20 * time.Second}
+	second, err := StartNode(t.Context(), beside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Stop()
+	for dir, want := range map[string]string{o.Dir: JetStream, beside.Dir: ""} {
+		if kept, err := KeptIn(dir); err != nil || kept != want {
+			t.Errorf("kept in %q, want %q, %v", kept, want, err)
+		}
+	}
+}

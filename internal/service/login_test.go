@@ -146,9 +146,10 @@ func (p *porch) outcome() string {
 // ailing is a store of which some answers fail.
 type ailing struct {
 	store.Backend
-	entries bool // it reads none
-	heads   bool // it does not say where logs end
-	lists   bool // somebody whom its log does not know
+	entries bool   // it reads none
+	heads   bool   // it does not say where logs end
+	lists   bool   // somebody whom its log does not know
+	reading func() // called before it reads entries; nil: nothing is
 }
 
 func (s *ailing) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
@@ -161,6 +162,9 @@ func (s *ailing) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, e
 func (s *ailing) Entries(ctx context.Context, log crypto.ID, after uint64) iter.Seq2[store.Entry, error] {
 	if s.entries {
 		return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, store.ErrUnavailable) }
+	}
+	if s.reading != nil {
+		s.reading()
 	}
 	return s.Backend.Entries(ctx, log, after)
 }

@@ -115,9 +115,9 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	}
 	var tell string
 	switch {
-	case known && next.Last < was.Last && !next.Created.Equal(was.Created):
+	case next.Last < was.Last && !next.Created.Equal(was.Created):
 		tell = fmt.Sprintf("its stream was made anew: it is at %d, and was at %d", next.Last, was.Last)
-	case known && next.Last < was.Last:
+	case next.Last < was.Last:
 		tell = fmt.Sprintf("its stream is shorter than it was left: it is at %d, and was at %d", next.Last, was.Last)
 	}
 	if tell != "" {

@@ -58,6 +58,11 @@ func TestSeats(t *testing.T) {
 		if out := strings.Join(got, " "); out != c.want {
 			t.Errorf("%s: %s > %s, not %s", c.name, c.line, out, c.want)
 		}
+		for place, queue := range s.waiting {
+			if len(queue) == 0 {
+				t.Errorf("%s: the place %s is remembered though nobody waits there", c.name, place)
+			}
+		}
 	}
 	s, now := newSeats[string](1, 0, 0), time.Unix(1e9, 0)
 	if !s.take("a", connID{"s", 1}, now, time.Second) || s.take("a", connID{"s", 2}, now, time.Second) || s.has(connID{"s", 2}) {
