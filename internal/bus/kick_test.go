@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -301,6 +302,36 @@ func TestDropAll(t *testing.T) {
 	k.servers.Heard("NONE", "none")
 	if err := DropAll(t.Context(), k.servers, time.Time{}, but); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("with a server that is not there: %v", err)
+	}
+}
+
+// TestDropAllLooksAgain: who came while the others were dropped is dropped, too, until nobody is there.
+func TestDropAllLooksAgain(t *testing.T) {
+	s, _ := startServer(t, serverOptions(t))
+	sys := s.Links.Sys
+	var mu sync.Mutex
+	come, dropped := []string{`{"cid":1}`, `{"cid":2}`, ""}, []string{}
+	for what, answer := range map[string]func(order string) string{
+		"CONNZ": func(string) string {
+			now := come[0]
+			come = come[1:]
+			return `{"data":{"connections":[` + now + `]}}`
+		},
+		"KICK": func(order string) string { dropped = append(dropped, order); return "{}" },
+	} {
+		if _, err := sys.Subscribe("$SYS.REQ.SERVER.OTHER."+what, func(m *nats.Msg) {
+			mu.Lock()
+			defer mu.Unlock()
+			_ = m.Respond([]byte(answer(string(m.Data)))) // or it is waited for in vain
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := DropOn(t.Context(), NewServers(sys), "OTHER", nil)
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil || !slices.Equal(dropped, []string{`{"cid":1}`, `{"cid":2}`}) || len(come) > 0 {
+		t.Errorf("dropped are %q, %v; of what is there, it was told all but %q", dropped, err, come)
 	}
 }
 

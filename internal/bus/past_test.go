@@ -453,6 +453,12 @@ func TestPartsOfThePast(t *testing.T) {
 	if _, past := frames(store.FramesQuery{Last: 1}, 1); past.Frames[0].Sender != sender {
 		t.Errorf("sent by %v", past.Frames[0].Sender)
 	}
+	if _, err := r.js.Publish(t.Context(), StoredSubject(room, sender), make([]byte, length)); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := frames(store.FramesQuery{Last: 3}, size); !slices.Equal(got, span(places+1, places+2)) {
+		t.Errorf("of two small ones, and one for which no space is left, it gives %v", got)
+	}
 	p := &pastRead{limit: size + 1, past: store.Past{Frames: one.Frames}, size: size}
 	if err := p.add(one.Frames[0]); !errors.Is(err, errEnough) || !p.full || len(p.past.Frames) != 1 {
 		t.Errorf("a replica gave more than fits: %v, %d frames", err, len(p.past.Frames))

@@ -87,7 +87,6 @@ type Server struct {
 	ns    *server.Server
 	lock  *flock.Flock
 	Links Links
-	tls   bool
 	opts  *server.Options
 	signs *signs
 	log   *slog.Logger
@@ -116,7 +115,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		return nil, fmt.Errorf("start the NATS server: %w: %s is in use by another server", ErrInUse, o.Dir)
 	}
-	s := &Server{lock: lock, tls: o.TLSCert != "", signs: newSigns(), log: o.Log, hangsAfter: hangsAfter}
+	s := &Server{lock: lock, signs: newSigns(), log: o.Log, hangsAfter: hangsAfter}
 	opts, err := o.options()
 	if err == nil {
 		err = o.checkCluster()
@@ -291,9 +290,6 @@ func (s *Server) URL() string {
 	}
 	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
 		u.Host = net.JoinHostPort(host.Address(), u.Port())
-	}
-	if s.tls {
-		u.Scheme = "tls"
 	}
 	return u.String()
 }
