@@ -88,11 +88,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{o: o, pins: p}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	c.link = &link{o: &c.o, pins: p, connected: func() {
-		if c.entered.Load() {
-			c.following.reconnected()
-		}
-	}}
+	c.link = &link{o: &c.o, pins: p, connected: func() { reconnected(c) }}
 	if err = c.link.choose(ctx); err == nil {
 		err = c.link.inTurn(ctx, func() error { return enter(ctx, c) })
 	}
@@ -101,6 +97,13 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// reconnected has everything that is followed looked at again. While the client is being made, nothing is yet.
+func reconnected(c *Client) {
+	if c.entered.Load() {
+		c.following.reconnected()
+	}
 }
 
 // complete checks the options, and fills in defaults.

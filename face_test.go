@@ -183,3 +183,19 @@ func TestMembers(t *testing.T) {
 	}
 	s.fails(r.Archive(s.ctx), unibus.ErrExists, "archived", remedy.None)
 }
+
+// TestMembersInOrder: members of one role are listed by name.
+func TestMembersInOrder(t *testing.T) {
+	s := newStraight(t)
+	r := s.room("ops")
+	_, one := s.user("adam")
+	_, two := s.user("zoe")
+	if one.Key.String() < two.Key.String() { // the order of keys is another
+		one.Name, two.Name = two.Name, one.Name
+	}
+	s.must(s.alice.AddUsers(s.ctx, one, two))
+	s.must(r.Invite(s.ctx, unibus.RoleMember, one.Key, two.Key))
+	if m := r.Members(); len(m) != 3 || m[1].Name != "adam" || m[2].Name != "zoe" {
+		t.Errorf("members are %+v", m)
+	}
+}

@@ -50,7 +50,7 @@ func (f *logFollower) run(ctx context.Context, take func([]LogEntry) bool) error
 		default:
 			return f.ended(err)
 		}
-		if len(entries) > 0 || !began && err == nil {
+		if len(entries) > 0 {
 			began = true
 			if !take(f.told(entries)) {
 				return nil

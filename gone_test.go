@@ -14,15 +14,15 @@ import (
 type losing struct {
 	*straight
 	kept, lost unibus.ID
-	carol      *unibus.Identity
+	carol, bob *unibus.Identity
 	whole      string // the database as it was before
 }
 
 func newLosing(t *testing.T) *losing {
 	t.Helper()
 	s := &losing{straight: newStraight(t)}
-	s.carol = s.add("carol")
-	carol, bob := s.connect(s.carol, "carol"), s.connect(s.add("bob"), "bob")
+	s.carol, s.bob = s.add("carol"), s.add("bob")
+	carol, bob := s.connect(s.carol, "carol"), s.connect(s.bob, "bob")
 	kept, lost := s.room("kept"), s.room("lost")
 	s.kept, s.lost = kept.ID(), lost.ID()
 	s.must(lost.Invite(s.ctx, unibus.RoleMember, bob.Key(), carol.Key()))
@@ -111,6 +111,16 @@ func TestLostRoom(t *testing.T) {
 	carol := s.connect(s.carol, "carol")
 	s.must(carol.AcceptLoss(s.ctx, "lost"))
 	s.lists(carol)
+}
+
+// TestLostOnceLeft: the subject of a lost room is free for who had left that room.
+func TestLostOnceLeft(t *testing.T) {
+	s := newLosing(t)
+	r, err := s.connect(s.bob, "bob").CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
+	s.must(err)
+	if r.ID() == s.lost {
+		t.Error("it is the room that was lost")
+	}
 }
 
 // TestLostMeanwhile: a room that a client has open is missed when the store lists it no more.

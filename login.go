@@ -30,18 +30,10 @@ func (l *link) login(ctx context.Context, id ID) error {
 	l.bus = id
 	o := l.dialOptions()
 	o.Bus = id
-	for _, name := range l.o.Rooms {
-		room, err := crypto.ParseID(name)
-		if err != nil {
-			if room, err = l.pins.Subjects.Room(ctx, id, name); err != nil {
-				return err
-			}
-		}
-		if !room.IsZero() {
-			o.Rooms = append(o.Rooms, room)
-		}
-	}
 	var err error
+	if o.Rooms, err = l.knownRooms(ctx); err != nil {
+		return err
+	}
 	if l.conn, err = bus.Dial(o); err == nil {
 		return nil
 	}
@@ -51,6 +43,22 @@ func (l *link) login(ctx context.Context, id ID) error {
 		}
 	}
 	return l.explain(ctx, err)
+}
+
+// knownRooms are those of the rooms to be used of which it is known which they are.
+func (l *link) knownRooms(ctx context.Context) (rooms []ID, err error) {
+	for _, name := range l.o.Rooms {
+		room, err := crypto.ParseID(name)
+		if err != nil {
+			if room, err = l.pins.Subjects.Room(ctx, l.bus, name); err != nil {
+				return nil, err
+			}
+		}
+		if !room.IsZero() {
+			rooms = append(rooms, room)
+		}
+	}
+	return rooms, nil
 }
 
 // checkBus verifies a bus log's first statement, and that it is the bus this address, and this

@@ -64,6 +64,8 @@ func TestPast(t *testing.T) {
 				past.Frames, past.Lost = earliest(past.Frames, 2), 4
 			}
 		}, "1 2", nil, ""},
+		"once too little":  {lately(func(past *store.Past) { past.Frames = nil }), "1 2 3 4", nil, ""},
+		"once not as far":  {lately(func(past *store.Past) { past.Last = 3 }), "1 2 3 4", nil, ""},
 		"nothing":          {func(q store.FramesQuery, past *store.Past) { past.Frames = nil }, "", ErrUnavailable, "0 of 4 places could be read"},
 		"no more than two": {func(q store.FramesQuery, past *store.Past) { past.Frames = earliest(past.Frames, 2) }, "1 2", ErrUnavailable, "2 of 4 places could be read"},
 		"an end before it": {func(q store.FramesQuery, past *store.Past) {
@@ -88,6 +90,16 @@ func TestPast(t *testing.T) {
 	send() // which is not asked for any more
 	if said, err := places(w.ctx, p); said != "1 2 3 4" || err != nil || p.Last() != 4 || p.First() != 1 {
 		t.Errorf("%q, %v", said, err)
+	}
+}
+
+// lately lies once: the second answer says something else than is true.
+func lately(lie func(past *store.Past)) func(q store.FramesQuery, past *store.Past) {
+	answers := 0
+	return func(_ store.FramesQuery, past *store.Past) {
+		if answers++; answers == 2 {
+			lie(past)
+		}
 	}
 }
 

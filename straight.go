@@ -35,7 +35,7 @@ func (l *link) openStore(ctx context.Context) error {
 		err = l.openServers(ctx, u, how)
 	}
 	switch {
-	case errors.Is(err, ErrNotFound) && l.store == nil:
+	case errors.Is(err, ErrNotFound):
 		return &kinded{err, ErrNoBus}
 	case err != nil:
 		return err

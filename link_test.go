@@ -1,0 +1,165 @@
+package unibus
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/store"
+)
+
+// between is a store, with something of one's own between it and its client.
+type between struct {
+	store.Store
+	cards   int // that were put
+	members func(list []store.Member) []store.Member
+}
+
+func (s *between) PutCards(ctx context.Context, cards ...store.Card) error {
+	s.cards += len(cards)
+	return s.Store.PutCards(ctx, cards...)
+}
+
+func (s *between) Members(ctx context.Context, room ID) ([]store.Member, error) {
+	list, err := s.Store.Members(ctx, room)
+	return s.members(list), err
+}
+
+// TestAddress: a bus is pinned for the NATS context by which it is reached, or for the server without what nobody else may know.
+func TestAddress(t *testing.T) {
+	for want, o := range map[string]Options{
+		"context:home": {Context: "home"}, "nats://host:1": {Server: "nats://alice:secret@host:1"},
+	} {
+		got, err := o.address()
+		if err != nil || strings.Contains(got, "secret") || o.Context != "" && got != want || o.Context == "" && !strings.Contains(got, "host:1") {
+			t.Errorf("%q, want %q, %v", got, want, err)
+		}
+	}
+}
+
+// TestLostOnce: a connection that breaks again before it stands is told of once.
+func TestLostOnce(t *testing.T) {
+	l := &link{o: new(Options), connected: func() {}}
+	l.lost(nil)
+	first := l.away
+	l.lost(nil)
+	if l.away != first {
+		t.Error("the second break is told of, too")
+	}
+	l.back()
+	if l.away != nil {
+		t.Error("it stands, and is away")
+	}
+}
+
+// TestReconnected: who waits for a log is woken when the connection stands again; while a client is being made nobody is.
+func TestReconnected(t *testing.T) {
+	reconnected(new(Client))
+	w := found(t)
+	bell := w.c.following.bell(w.c.Bus())
+	w.c.link.connected()
+	select {
+	case <-bell:
+	default:
+		t.Error("nobody is woken")
+	}
+}
+
+// TestKnownRooms: of the rooms that a client says it will use, those that it knows are asked for when it logs in.
+func TestKnownRooms(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	room, err := w.c.CreateRoom(w.ctx, "ops", DefaultPolicy())
+	must(err)
+	other := ID{1}
+	w.c.link.o.Rooms = []string{"nothing", "ops", other.String()}
+	if rooms, err := w.c.link.knownRooms(w.ctx); err != nil || !slices.Equal(rooms, []ID{room.ID(), other}) {
+		t.Errorf("%v, %v", rooms, err)
+	}
+}
+
+// TestWhyNotLetIn: who is not let in is told who it is on the bus, as far as it has verified that.
+func TestWhyNotLetIn(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	id, err := NewIdentity()
+	must(err)
+	refused := func(name string) {
+		t.Helper()
+		c, err := Connect(w.ctx, Options{Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL()})
+		if err == nil {
+			c.Close()
+		}
+		if help := remedy.Of(err); !errors.Is(err, ErrDenied) || help.Kind != remedy.AllowSelf || help.User != name {
+			t.Errorf("%v, with %+v: want the name %q", err, help, name)
+		}
+	}
+	refused("")
+	must(w.c.AddUsers(w.ctx, NewUser{Key: id.Key(), Name: "bob"}))
+	c, err := Connect(w.ctx, Options{Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL()})
+	must(err)
+	must(c.Close())
+	must(w.c.RevokeUsers(w.ctx, "", id.Key()))
+	refused("bob")
+	must(w.c.pins.Close()) // what was verified cannot be read
+	if err := w.c.link.explain(w.ctx, ErrDenied); !errors.Is(err, ErrDenied) || remedy.Of(err).Kind != remedy.AllowSelf {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestCardOnce: a bus is given one's card once.
+func TestCardOnce(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	s := &between{Store: w.c.link.store}
+	w.c.link.store = s
+	must(w.c.link.firstCard(w.ctx, w.c.Bus()))
+	if s.cards != 0 {
+		t.Error("it is given again")
+	}
+	must(w.c.link.firstCard(w.ctx, ID{1}))
+	must(w.c.link.firstCard(w.ctx, ID{1}))
+	if s.cards != 1 {
+		t.Errorf("another bus is given %d", s.cards)
+	}
+}
+
+// TestViewsOfGrownLog: what the store lists is held against the log as it was then, or not at all: a room that grows
+// meanwhile is no finding.
+func TestViewsOfGrownLog(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	room, err := w.c.CreateRoom(w.ctx, "ops", DefaultPolicy())
+	must(err)
+	bob, err := NewIdentity()
+	must(err)
+	card, err := bob.Card()
+	must(err)
+	must(w.c.AddUsers(w.ctx, NewUser{Key: bob.Key(), Name: "bob", Card: card}))
+	c, err := Connect(w.ctx, Options{Identity: w.id, StateDir: filepath.Join(w.dir, "other"), Server: w.node.URL()})
+	must(err)
+	defer c.Close()
+	same, err := c.Room(w.ctx, "ops")
+	must(err)
+	s := &between{Store: w.c.link.store, members: func(list []store.Member) []store.Member { return list }}
+	w.c.link.store = s
+	finds := func(what string, want int) {
+		t.Helper()
+		findings := 0
+		if err := compareViews(w.ctx, room, room.r.State().Head, func(Notice) { findings++ }); err != nil || findings != want {
+			t.Errorf("%s: %d findings, %v", what, findings, err)
+		}
+	}
+	finds("as it is", 0)
+	must(same.Invite(w.ctx, RoleMember, bob.Key()))
+	finds("the store is ahead", 0)
+	must(room.Refresh(w.ctx))
+	s.members = func(list []store.Member) []store.Member {
+		must(same.Kick(w.ctx, bob.Key()))
+		must(room.Refresh(w.ctx))
+		return list
+	}
+	finds("the log has gone on", 0)
+	s.members = func([]store.Member) []store.Member { return nil }
+	finds("one who is not listed", 1)
+}
