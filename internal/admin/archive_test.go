@@ -23,8 +23,12 @@ func TestArchive(t *testing.T) {
 	dir := t.TempDir()
 	from := filled(t, filepath.Join(dir, "a.db"))
 	path := filepath.Join(dir, "archive")
-	_, err := Backup(t.Context(), from, path, time.UnixMilli(1e12), quiet)
+	var told []int64
+	_, err := Backup(t.Context(), from, path, time.UnixMilli(1e12), func(done, all int64) { told = append(told, done, all) })
 	must(t, err)
+	if !slices.Equal(told, []int64{1, 4, 2, 4, 3, 4, 4, 4}) {
+		t.Errorf("of its logs it tells %v", told)
+	}
 	target := filepath.Join(dir, "b.db")
 	r, err := Restore(t.Context(), path, "sqlite:"+target, Access{}, quiet)
 	must(t, err)

@@ -93,7 +93,7 @@ func (a *roomAudit) notice(n inbox.Notice) {
 	if n.Finding {
 		a.Findings++
 	}
-	if n.Kind == inbox.Gap && n.Finding && a.state.Room.Policy.Encrypted() {
+	if n.Kind == inbox.Gap && a.state.Room.Policy.Encrypted() {
 		n.Why += ", unless its writer says, where only members can read it, that it was never stored"
 	}
 	if a.told++; a.told > maxTold {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -171,6 +172,10 @@ func (w *audited) told(p Past, made time.Time) (string, CheckedFrames) {
 		if n.Finding {
 			word = fmt.Sprintf("%s! %d-%d", n.Kind, n.From, n.To)
 		}
+		excused := strings.Contains(n.Why, "unless its writer says")
+		if excused != (n.Kind == inbox.Gap && n.Finding && w.key != nil) {
+			w.t.Errorf("of %s it is said that %s", word, n.Why)
+		}
 		words = append(words, word)
 	})
 	must(w.t, err)
@@ -221,7 +226,7 @@ func TestAudit(t *testing.T) {
 				if said != c.says[of] || found.Findings != uint64(strings.Count(said, "!")) || found.Frames != uint64(len(frames)) || found.Last != p.Last {
 					t.Errorf("%s, %s, made %v: %q, not %q; %+v", encryption, c.what, made, said, c.says[of], found)
 				}
-				if sealed := found.Sealed > 0; sealed && w.key == nil {
+				if sealed := found.Sealed > 0; sealed && w.key == nil || !sealed && w.key != nil && found.Senders > 0 {
 					t.Errorf("%s: %+v", c.what, found)
 				}
 			}
@@ -244,6 +249,7 @@ func TestAuditExpired(t *testing.T) {
 		{"from the front, of a room that keeps all", &ledger.Retain{}, "- - alice.1.2", 3, "gap! 0-1, lost! 1-2"},
 		{"and it is said to be there", hour, "- - alice.1.2", 1, "expired 0-1"},
 		{"while it was read", hour, "alice.1.0 - - alice.1.3", 1, "expired 1-2"},
+		{"while it was read, sooner than it may", &ledger.Retain{Age: 7200}, "alice.1.0 - - alice.1.3", 1, "gap! 1-2, lost! 1-3"},
 		{"while it was read, of a room that keeps all", &ledger.Retain{}, "alice.1.0 - - alice.1.3", 1, "gap! 1-2, lost! 1-3"},
 	} {
 		w := newAudited(t, ledger.EncryptionE2E, c.retain)
@@ -273,6 +279,58 @@ func TestAuditMuch(t *testing.T) {
 	said, found := w.told(w.past(1, maxTold+7, frames), ended)
 	if n := strings.Count(said, "forged!"); n != maxTold || found.Findings != maxTold+7 || found.Untold != 7 {
 		t.Errorf("%d told, %+v", n, found)
+	}
+}
+
+// TestAuditClock: of an encrypted room the time of its oldest frame counts for all of them, so that a server's clock that
+// goes back makes nothing a repetition.
+func TestAuditClock(t *testing.T) {
+	w := newAudited(t, ledger.EncryptionE2E, &ledger.Retain{})
+	frames := w.frames("alice.1.0 alice.1.1")
+	frames[1].Time = began
+	if said, _ := w.told(w.past(1, 2, frames), ended); said != "" {
+		t.Errorf("it tells %q", said)
+	}
+}
+
+// TestAuditAnew: a frame that does not fit the log is of before the room began anew if it was sealed before that, as its
+// writer signed; where that is encrypted, if it was stored before, as the server says.
+func TestAuditAnew(t *testing.T) {
+	for _, c := range []struct {
+		encryption, frame string
+		stored            time.Duration // after the room was made
+		says              string
+	}{
+		{ledger.EncryptionNone, "bob.1.0+@6", time.Second, "refused 0-0"},
+		{ledger.EncryptionNone, "bob.1.0+@6", time.Hour, "refused 0-0"},
+		{ledger.EncryptionNone, "bob.1.2000000000+@6", time.Second, "withheld! 2000000000-2000000000"}, // in µs
+		{ledger.EncryptionE2E, "bob.1.0+@6", time.Second, "refused 0-0"},
+		{ledger.EncryptionE2E, "bob.1.0+@6", time.Hour, "withheld! 0-0"},
+	} {
+		w := newAudited(t, c.encryption, &ledger.Retain{})
+		statement, err := w.room.Next(w.people["alice"], &ledger.SetPolicy{Policy: w.room.Room.Policy, Anew: true}, began.Add(1000*time.Second))
+		must(t, err)
+		e, err := w.room.Check(statement)
+		must(t, err)
+		w.room = w.room.With(e)
+		w.logs[1].Statements = append(w.logs[1].Statements, statement)
+		frames := w.frames(c.frame)
+		frames[0].Time = began.Add(c.stored)
+		if said, _ := w.told(w.past(1, 1, frames), ended); said != c.says {
+			t.Errorf("%s, stored after %v, with encryption %s: %q, not %q", c.frame, c.stored, c.encryption, said, c.says)
+		}
+	}
+}
+
+// TestAuditManyStreams: of the order of frames no more is remembered than of as many streams as a reader holds.
+func TestAuditManyStreams(t *testing.T) {
+	w := newAudited(t, ledger.EncryptionNone, &ledger.Retain{})
+	a := newRoomAudit(nil, w.room, ended, func(Told) {})
+	for i := range inbox.MaxStreams + 9 {
+		a.order(&storedFrame{}, crypto.Header{Stream: [16]byte{byte(i), byte(i >> 8), byte(i >> 16)}})
+	}
+	if n := len(a.highest); n > inbox.MaxStreams {
+		t.Errorf("%d are remembered", n)
 	}
 }
 

@@ -25,17 +25,13 @@ type item struct {
 	places *places
 }
 
-// log is the log that an item belongs to; zero for a card, which belongs to none.
+// log is the log that an item belongs to which is moved; zero for a card, which belongs to none.
 func (i item) log() crypto.ID {
 	switch {
 	case i.entry != nil:
 		return i.entry.Log
 	case i.key != nil:
 		return i.key.Room
-	case i.frame != nil:
-		return i.frame.room
-	case i.places != nil:
-		return i.places.room
 	}
 	return crypto.ID{}
 }

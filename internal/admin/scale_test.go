@@ -88,6 +88,12 @@ func TestScaleRefused(t *testing.T) {
 	if scaled, err := Scale(t.Context(), n.dial(t), 3, quiet); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "stands alone") || scaled != 0 {
 		t.Errorf("on more than there are: %d were scaled, %v", scaled, err)
 	}
+	s := &scaling{js: n.streams(t), replicas: 3, progress: quiet}
+	names, err := s.unscaled(t.Context())
+	must(t, err)
+	if err := s.round(t.Context(), names); err == nil || len(names) < 2 || strings.Count(err.Error(), "stands alone") != 1 {
+		t.Errorf("when the first of %d fails the others are asked for, too: %v", len(names), err)
+	}
 	gone := n.dial(t)
 	gone.Close()
 	if _, err := Scale(t.Context(), gone, 1, quiet); !errors.Is(err, store.ErrUnavailable) {
