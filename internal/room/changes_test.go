@@ -3,6 +3,7 @@ package room_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,51 @@ func TestWhoMayChange(t *testing.T) {
 	o.carol.Self.Bus = o.Self.Bus // a revoked client is told nothing any more
 	if err := changes(o.reader).Leave(o.Ctx); !errors.Is(err, roomtest.ErrExcluded) {
 		t.Errorf("who lost access leaves: %v", err)
+	}
+}
+
+// forgetful is a store that says that all logs but one end with their first entries.
+type forgetful struct {
+	store.Store
+	but crypto.ID
+}
+
+func (s forgetful) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
+	heads, err := s.Store.Heads(ctx, logs...)
+	for i, log := range logs {
+		if err == nil && log != s.but {
+			for e, err := range s.Entries(ctx, log, 0) {
+				if err != nil {
+					return nil, err
+				}
+				heads[i].Seq = 1
+				if heads[i].Hash, err = crypto.HashStatement(e.Statement); err != nil {
+					return nil, err
+				}
+				break
+			}
+		}
+	}
+	return heads, err
+}
+
+// TestChangeOfLostLog: a room whose log went back is not changed, and is named once.
+func TestChangeOfLostLog(t *testing.T) {
+	o := newTrio(t, live())
+	o.Peer.Store = forgetful{o.Peer.Store, o.Node.Bus}
+	err := changes(o.owner).Archive(o.Ctx)
+	if !errors.Is(err, mirror.ErrRolledBack) || strings.Count(err.Error(), "room room") != 1 {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestInviteAnew: where newcomers read nothing from before, the key that an invitation brings is everyone's.
+func TestInviteAnew(t *testing.T) {
+	o := newTrio(t, joined())
+	for who, r := range map[string]*room.Room{"bob": o.member, "carol": o.reader} {
+		if held, err := r.Keys.Get(o.Ctx, r.Ledger().Epochs, r.Ledger().Epoch().Number); err != nil || held == (crypto.RoomKey{}) {
+			t.Errorf("%s: %v", who, err)
+		}
 	}
 }
 

@@ -58,6 +58,35 @@ func TestOnePlaceEach(t *testing.T) {
 	}
 }
 
+// TestSentAgain: a frame that is sent again may have been stored the first time, before what was acknowledged meanwhile.
+func TestSentAgain(t *testing.T) {
+	w := roomtest.New(t)
+	r := w.Room("again", ledger.DefaultPolicy())
+	m, err := r.Remember(w.Ctx)
+	w.Must(err)
+	first, second := room.Sent{Mark: crypto.Follows{Stream: [16]byte{1}, Frames: 1}}, room.Sent{Mark: crypto.Follows{Stream: [16]byte{1}, Frames: 2}}
+	w.Must(m.Sending(w.Ctx, &first))
+	w.Must(m.Sending(w.Ctx, &second))
+	w.Must(m.Acknowledged(w.Ctx, &second, 7))
+	w.Must(m.Sending(w.Ctx, &first))
+	w.Must(m.Acknowledged(w.Ctx, &first, 6))
+}
+
+// TestNothingNewAnew: what was known of a room is not taken for what it is known for once it has begun anew.
+func TestNothingNewAnew(t *testing.T) {
+	w := roomtest.New(t)
+	r := w.Room("anew", ledger.DefaultPolicy())
+	m, err := r.Remember(w.Ctx)
+	w.Must(err)
+	w.Must(m.Met(w.Ctx, 3, []byte("three")))
+	w.Must(m.Write(w.Ctx))
+	w.Must(room.Changes{Room: r}.SetPolicy(w.Ctx, func(p *room.PolicyChange) { p.Anew = true }))
+	w.Must(m.End(w.Ctx, true)) // with nothing new
+	if m, err = r.Remember(w.Ctx); err != nil || m.Pinned != 0 {
+		t.Errorf("it is known up to place %d, %v", m.Pinned, err)
+	}
+}
+
 // TestReached: what was read and acknowledged of a room is known to the next process, which tells by it that the room ends
 // earlier, or has another frame there; a person may take it for what it is, and an owner's word makes it begin anew.
 func TestReached(t *testing.T) {

@@ -47,8 +47,28 @@ func TestStreamIsRecordedAgain(t *testing.T) {
 	if send(3) {
 		t.Error("it is recorded for each frame")
 	}
-	m.when = time.Now().Add(-recordEvery)
+	before := m.recorded
+	if err := m.Sending(t.Context(), &Sent{Mark: crypto.Follows{Stream: [16]byte{2}, Frames: 2}}); err != nil || m.recorded == before {
+		t.Errorf("another stream is not recorded: %v", err)
+	}
+	m.recorded, m.when = before, time.Now().Add(-recordEvery)
 	if !send(4) {
 		t.Error("it is not recorded again")
 	}
+}
+
+// TestReadIsWrittenNowAndThen: how far a room was read is written down at once, and then not each time.
+func TestReadIsWrittenNowAndThen(t *testing.T) {
+	var m Reach
+	meets := func(what string, place uint64, written bool) {
+		t.Helper()
+		if err := m.Met(t.Context(), place, nil); err != nil || m.dirty == written {
+			t.Errorf("%s: written is %v, %v", what, !m.dirty, err)
+		}
+	}
+	meets("the first", 1, true)
+	m.written = time.Now().Add(time.Hour) // just now, however slow this is
+	meets("the next", 2, false)
+	m.written = time.Now().Add(-RememberEvery)
+	meets("a later one", 3, true)
 }

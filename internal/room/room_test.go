@@ -150,6 +150,13 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestNoConnection: without a connection there are no rights to give back.
+func TestNoConnection(t *testing.T) {
+	o := newTrio(t, live())
+	o.bob.Self.Release = nil
+	o.member.LostRights(store.ErrDenied)
+}
+
 // TestRolledBack: a room that went back is a finding, and the remedy names the place that a person would have to accept.
 func TestRolledBack(t *testing.T) {
 	w := roomtest.New(t)
