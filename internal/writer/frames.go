@@ -16,7 +16,7 @@ func (p *Stream) send() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
-		for p.busy || p.failed == nil && (p.split || p.out.Waiting() == 0 && !p.closing) {
+		for p.busy || p.failed == nil && p.out.Waiting() == 0 && !p.closing {
 			p.wake.Wait()
 		}
 		if p.failed != nil {
