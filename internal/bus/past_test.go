@@ -453,18 +453,27 @@ func TestPartsOfThePast(t *testing.T) {
 	if _, past := frames(store.FramesQuery{Last: 1}, 1); past.Frames[0].Sender != sender {
 		t.Errorf("sent by %v", past.Frames[0].Sender)
 	}
-	if _, err := r.js.Publish(t.Context(), StoredSubject(room, sender), make([]byte, length)); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := frames(store.FramesQuery{Last: 3}, size); !slices.Equal(got, span(places+1, places+2)) {
-		t.Errorf("of two small ones, and one for which no space is left, it gives %v", got)
-	}
 	p := &pastRead{limit: size + 1, past: store.Past{Frames: one.Frames}, size: size}
 	if err := p.add(one.Frames[0]); !errors.Is(err, errEnough) || !p.full || len(p.past.Frames) != 1 {
 		t.Errorf("a replica gave more than fits: %v, %d frames", err, len(p.past.Frames))
 	}
 	if _, err := r.past.Frames(t.Context(), crypto.ID{99}, store.FramesQuery{}, 1); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a room without a stream: %v", err)
+	}
+}
+
+// TestPartThatIsHardlyFull: an answer ends before a frame for which no space is left, also when it has hardly anything.
+func TestPartThatIsHardlyFull(t *testing.T) {
+	r, _, room := alone(t)
+	sender := identity(t, 1).Key()
+	for _, size := range []int{0, 0, length} {
+		if _, err := r.js.Publish(t.Context(), StoredSubject(room, sender), make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	past, err := r.past.Frames(t.Context(), room, store.FramesQuery{Last: 3}, length)
+	if err != nil || len(past.Frames) != 2 || past.End() != places+2 {
+		t.Errorf("of two small ones, and one for which no space is left, it gives %d, %v", len(past.Frames), err)
 	}
 }
 
