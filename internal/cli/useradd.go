@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
@@ -217,10 +218,14 @@ func listedIn(a *app, file string) ([]unibus.NewUser, error) {
 	return list, nil
 }
 
+// maxWrong is how many lines of a list are told of that cannot be.
+const maxWrong = 10
+
 // parseUserList reads KEY [NAME], or CARD [NAME], a line each; what follows # and empty lines are left out. A key or a name
-// that stands there twice is refused.
+// that stands there twice is refused; the error is of each line that is.
 func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 	var out []unibus.NewUser
+	var wrong []error
 	seen := map[string]int{} // in which line
 	lines := bufio.NewScanner(in)
 	for n := 1; lines.Scan(); n++ {
@@ -235,14 +240,16 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 			err = fmt.Errorf("%w: more than KEY and NAME", unibus.ErrInvalid)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			wrong = append(wrong, fmt.Errorf("line %d: %w", n, err))
+			continue
 		}
 		if len(fields) == 2 {
 			u.Name = fields[1]
 		}
 		for _, once := range []string{u.Key.String(), u.Name} {
 			if before := seen[once]; before > 0 && once != "" {
-				return nil, usage("line %d: %s stands in line %d already", n, once, before)
+				wrong = append(wrong, usage("line %d: %s stands in line %d already", n, once, before))
+				break
 			}
 			seen[once] = n
 		}
@@ -250,6 +257,12 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
+	}
+	if more := len(wrong) - maxWrong; more > 0 {
+		wrong = append(wrong[:maxWrong], usage("and %s more", english.Plural(more, "line", "")))
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
 	}
 	if len(out) == 0 {
 		return nil, usage("nobody to add")
