@@ -37,6 +37,7 @@ func TestExitCodes(t *testing.T) {
 		{unibus.ErrUnavailable, exitUnavailable},
 		{context.DeadlineExceeded, exitUnavailable},
 		{syscall.ENOSPC, exitUnavailable},
+		{syscall.EROFS, exitUnavailable},
 		{outputError{syscall.ENOSPC}, exitFailed},
 		{outputError{syscall.EPIPE}, exitDone},
 		{errors.Join(os.ErrPermission, unibus.ErrUnavailable), exitUnavailable},
