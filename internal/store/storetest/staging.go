@@ -56,6 +56,16 @@ func testStagedKeys(t *testing.T, w *world) {
 	count(s.ID, 2, never, 0)
 	count(s.ID, 1, key, 2)
 
+	w.promise("Staging.ExpireStaged: what is staged again is as if staged then")
+	again := []store.SealedKey{w.seal(never, s.ID, 2, owner)}
+	w.must(v.PutKeys(w.ctx, s.ID, 2, never.Commit(2), owner.Key(), again))
+	between := time.Now().Add(2 * time.Millisecond).Truncate(time.Millisecond)
+	for time.Now().Before(between) { // stores count milliseconds
+	}
+	w.must(v.PutKeys(w.ctx, s.ID, 2, never.Commit(2), owner.Key(), again))
+	expire(between, 0)
+	expire(future, 1)
+
 	w.promise("Staging.ExpireStaged: what an entry names stays for ever")
 	w.must(v.PutKeys(w.ctx, s.ID, 2, next.Commit(2), owner.Key(), []store.SealedKey{w.seal(next, s.ID, 2, owner), w.seal(next, s.ID, 2, bob)}))
 	previous, err := crypto.SealPrevious(next, s.ID, 2, key, [24]byte{1})
