@@ -115,9 +115,13 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 	}
 	stale, err := staleRooms(ctx, c, keys)
 	if err != nil { // what was to be done is
-		a.notice("not all stale rooms could be listed: %v", err)
+		a.notice("not all stale rooms could be listed: %s", oneLine(err.Error()))
 	}
-	return a.out.value(revokedJSON{keys, stale}, func() {
+	told := stale
+	if err != nil { // a script is not to take some for all
+		told = nil
+	}
+	return a.out.value(revokedJSON{keys, told}, func() {
 		for i, key := range keys {
 			a.notice("revoked %s (%s)", names[i], key)
 		}
@@ -151,7 +155,7 @@ func staleRooms(ctx context.Context, c *unibus.Client, keys []unibus.PublicKey) 
 		rooms, err := c.RoomsOf(ctx, key)
 		errs = errors.Join(errs, err)
 		for _, r := range rooms {
-			if r.Info().Stale {
+			if r.Info().Stale && !slices.Contains(stale, r.Subject()) {
 				stale = append(stale, r.Subject())
 			}
 		}

@@ -108,9 +108,12 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	}
 	shown.Stale, err = staleRooms(ctx, c, keysOf(d.Revoke))
 	if err != nil { // what was to be done is
-		s.a.notice("not all stale rooms could be listed: %v", err)
+		s.a.notice("not all stale rooms could be listed: %s", oneLine(err.Error()))
 	}
 	s.a.tellStale(shown.Stale)
+	if err != nil { // a script is not to take some for all
+		shown.Stale = nil
+	}
 	if s.a.out.json {
 		return show()
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -20,16 +21,22 @@ type sealer struct {
 	r   *room.Room
 	out *outbox.Outbox
 
-	stream  atomic.Pointer[[16]byte] // read by anybody
-	counter uint64                   // of the next frame
-	stored  bool                     // the room stores the stream's frames
-	sealed  uint64                   // when the last frame was, in Unix µs
-	looked  [2]*ledger.State         // the logs of the bus and of the room when it was last seen whether the key is stale
+	stream   atomic.Pointer[[16]byte] // read by anybody
+	counter  uint64                   // of the next frame
+	stored   bool                     // the room stores the stream's frames
+	sealed   uint64                   // when the last frame was, in Unix µs
+	looked   [2]*ledger.State         // the logs of the bus and of the room when it was last seen whether the key is stale
+	begun    time.Time                // when the logs were asked for, before there was anything to send
+	followed bool                     // the logs are followed since they were asked for last
 }
+
+// maxIdle is how long after a stream began its first frame believes what the logs said then: who publishes one message, at
+// once, asks no more than once.
+const maxIdle = time.Second
 
 // frame makes a frame of content, in which so many messages end, after a look at the log.
 func (s *sealer) frame(ctx context.Context, content []byte, flags byte, messages int) (flight, error) {
-	if s.counter > 0 {
+	if s.counter > 0 || s.followed || time.Since(s.begun) > maxIdle {
 		if err := s.confirm(ctx); err != nil {
 			return flight{}, err
 		}
@@ -77,18 +84,19 @@ func (s *sealer) begin(stored bool) {
 	s.stored, s.sealed = stored, 0
 }
 
-// confirm confirms the head of the log when it has not been for a while, and renews the key if that became stale: also
-// when the bus log alone says so.
+// confirm confirms the heads of the logs when they have not been for a while, or were not followed so far, and renews the key
+// if that became stale: also when the bus log alone says so.
 func (s *sealer) confirm(ctx context.Context) error {
 	if err := s.w.Follow(ctx); err != nil {
 		return err
 	}
-	if confirmed := s.r.Log.Confirmed(); confirmed && s.looked == s.logs() {
+	if confirmed := s.followed && s.r.Log.Confirmed(); confirmed && s.looked == s.logs() {
 		return room.Changes{Room: s.r}.Renew(ctx)
 	} else if !confirmed {
 		if err := errors.Join(s.r.Bus.Sync(ctx), s.r.Sync(ctx)); err != nil {
 			return err
 		}
+		s.followed = true
 	}
 	looked := s.logs()
 	err := renewKey(ctx, s.r)

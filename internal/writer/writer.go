@@ -109,6 +109,7 @@ func (w *Writer) Begin(ctx context.Context, r *room.Room) (*Stream, error) {
 	}
 	p.seal.w, p.seal.r, p.seal.out, p.seal.stored = w, r, p.out, p.stored
 	p.seal.stream.Store(newID())
+	p.seal.begun = time.Now()
 	if p.out.Limit() < outbox.MinLimit {
 		return nil, fmt.Errorf("publish: %w: a frame does not fit into what the server takes (max_payload, %d bytes), or into half of what the room keeps", store.ErrInvalid, w.Conn.MaxPayload())
 	}

@@ -325,32 +325,45 @@ func TestHeadersCount(t *testing.T) {
 	}
 }
 
-// TestRevokedWhileWriting: once the bus log says that somebody who has the key is revoked, the next message goes out under
-// another key, also when the room's own log was confirmed a moment ago.
+// TestRevokedWhileWriting: the first message after somebody who has the key is revoked goes out under another key, whether
+// none, one or several went before, who ever revoked, and though the room's own log was confirmed a moment ago.
 func TestRevokedWhileWriting(t *testing.T) {
-	w := newWorld(t)
-	r := w.Room("revoked", ledger.DefaultPolicy())
-	bob := w.User("bob")
-	w.Must(room.Changes{Room: r}.Invite(w.Ctx, ledger.RoleMember, bob.Key()))
-	p := w.begin(r)
-	publish := func(want uint32) {
-		t.Helper()
-		w.Must(p.Publish([]byte("text")))
-		w.Must(p.Flush(w.Ctx))
-		if epoch := r.Ledger().Epoch().Number; epoch != want {
-			t.Errorf("a message goes out in epoch %d, not %d", epoch, want)
-		}
+	for before := range 4 {
+		t.Run(fmt.Sprint(before), func(t *testing.T) {
+			w := newWorld(t)
+			r := w.Room("revoked", ledger.DefaultPolicy())
+			bob, admin := w.User("bob"), w.User("carol")
+			w.Must(w.Append(w.Self.Bus, &ledger.UserRole{Key: admin.Key(), Role: ledger.RoleAdmin}))
+			w.Must(room.Changes{Room: r}.Invite(w.Ctx, ledger.RoleMember, bob.Key()))
+			p := w.begin(r)
+			publish := func(want uint32) {
+				t.Helper()
+				w.Must(p.Publish([]byte("text")))
+				w.Must(p.Flush(w.Ctx))
+				if epoch := r.Ledger().Epoch().Number; epoch != want {
+					t.Errorf("a message goes out in epoch %d, not %d", epoch, want)
+				}
+			}
+			for range before {
+				publish(1)
+			}
+			w.Must(admin.Self.Bus.Sync(w.Ctx))
+			w.Must(w.Append(admin.Self.Bus, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}))
+			switch {
+			case before == 0: // it waited for something to send
+				p.seal.begun = time.Now().Add(-2 * maxIdle)
+			case before > 1: // whoever follows is told of it
+				w.Must(w.Self.Bus.Sync(w.Ctx))
+			}
+			if !r.Log.Confirmed() {
+				t.Fatal("the log would be confirmed anyway")
+			}
+			publish(2)
+			if role := r.Ledger().Role(bob.Key()); role != "" {
+				t.Errorf("who was revoked is %s", role)
+			}
+			publish(2)
+			w.Must(p.Close(w.Ctx))
+		})
 	}
-	publish(1)
-	publish(1)
-	w.Revoke(bob.Key())
-	if !r.Log.Confirmed() {
-		t.Fatal("the log would be confirmed anyway")
-	}
-	publish(2)
-	if role := r.Ledger().Role(bob.Key()); role != "" {
-		t.Errorf("who was revoked is %s", role)
-	}
-	publish(2)
-	w.Must(p.Close(w.Ctx))
 }
