@@ -117,8 +117,11 @@ func TestHints(t *testing.T) {
 		t.Errorf("after a finding: %q", got)
 	}
 	a.set.keys = "none.nk"
-	if got := a.hint(unibus.ErrNotFound); !strings.HasPrefix(got, "--keys FILE: service.nk") {
+	if got := a.hint(&bus.KeysError{Path: "none.nk", Why: unibus.ErrNotFound}); !strings.HasPrefix(got, "--keys FILE: service.nk") {
 		t.Errorf("keys that are not there: %q", got)
+	}
+	if got := a.hint(unibus.ErrNotFound); got != "" {
+		t.Errorf("another file that is not there: %q", got)
 	}
 	a.set.identity = "none.nk"
 	if got := a.hint(unibus.ErrStateDamaged); !strings.HasSuffix(got, "use another --state DIR") {
