@@ -57,6 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"sealers":         testSealers,
 		"many sealers":    testManySealers,
 		"staged keys":     testStagedKeys,
+		"staged again":    testStagedAgain,
 		"unstaged keys":   testUnstagedKeys,
 		"watch":           testWatch,
 		"paging":          testPaging,
