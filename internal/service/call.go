@@ -39,6 +39,7 @@ type call struct {
 	*http.Request
 	caller crypto.PublicKey
 	admin  bool
+	query  url.Values // each name once; see readQuery
 }
 
 // maxCommas bounds the values of a body before any is looked at: a key, an id or a card takes more than 16 bytes.
@@ -77,15 +78,12 @@ func (c *call) body(v any, names ...string) error {
 
 // fieldsOf takes an object apart, in which each name may stand once.
 func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
-	if !json.Valid(raw) { // a decoder stops at the end of the object
-		var none any
-		return nil, unexpected(json.Unmarshal(raw, &none))
+	// A decoder stops at the end of the object, and reads what is none.
+	if err := json.Unmarshal(raw, &struct{}{}); err != nil {
+		return nil, unexpected(err)
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(raw, &struct{}{}); err != nil { // it is no object
-		return nil, unexpected(err)
-	}
 	if begins, err := d.Token(); err != nil || begins == nil { // null has no fields
 		return fields, err
 	}
@@ -124,14 +122,14 @@ func unexpected(err error) error {
 	return fmt.Errorf("%w: the body is not as expected: %v", store.ErrInvalid, err)
 }
 
-// checkQuery refuses a query that can be read in more ways than one, before anything is taken from it. Names in it that are
-// of no use to a route are passed over, and so are fields of bodies.
-func (c *call) checkQuery() error {
-	values, err := url.ParseQuery(c.URL.RawQuery)
+// readQuery reads the query, and refuses one that can be read in more ways than one. Names in it that are of no use to a route
+// are passed over, and so are fields of bodies.
+func (c *call) readQuery() (err error) {
+	c.query, err = url.ParseQuery(c.URL.RawQuery)
 	if err != nil {
 		return fmt.Errorf("%w: the query is not NAME=VALUE, with & between", store.ErrInvalid)
 	}
-	for name, given := range values {
+	for name, given := range c.query {
 		if len(given) > 1 {
 			return fmt.Errorf("%w: %s is given twice", store.ErrInvalid, name)
 		}
@@ -140,7 +138,7 @@ func (c *call) checkQuery() error {
 }
 
 // given is what the query has under a name; an empty value counts as none.
-func (c *call) given(name string) string { return c.URL.Query().Get(name) }
+func (c *call) given(name string) string { return c.query.Get(name) }
 
 // one refuses a query that has several of some names that do not go together.
 func (c *call) one(names ...string) error {

@@ -75,7 +75,7 @@ func noRoute(r *http.Request) error {
 func (r *router) serve(w http.ResponseWriter, req *http.Request, h handle) {
 	c, err := r.authenticate(req)
 	if err == nil {
-		err = c.checkQuery()
+		err = c.readQuery()
 	}
 	if err != nil {
 		writeProblem(w, err)
@@ -136,7 +136,7 @@ func (r *router) authenticate(req *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &call{req, t.Key, u.admin}, nil
+	return &call{Request: req, caller: t.Key, admin: u.admin}, nil
 }
 
 // bearerOf is the token in an Authorization header.
