@@ -59,7 +59,7 @@ func (o *rooms) madeBefore(ctx context.Context, subject string, there ID, p Poli
 // has lost that room, ErrExists when it has lost the subject alone.
 func (o *rooms) free(ctx context.Context, subject string) error {
 	pinned, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), subject)
-	if err != nil {
+	if err != nil || pinned.IsZero() {
 		return err
 	}
 	s, err := o.c.pins.Logs.State(ctx, pinned)

@@ -54,7 +54,7 @@ func Found(ctx context.Context, o Options) error {
 		_, err = l.store.Bus(ctx)
 	}
 	if errors.Is(err, ErrNotFound) && !pinned.IsZero() {
-		return goneBus(address, pinned)
+		return otherBus(address, pinned, ID{})
 	}
 	if l.store == nil || !errors.Is(err, ErrNotFound) {
 		return err

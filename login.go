@@ -91,15 +91,13 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 	return first.ID, err
 }
 
-// otherBus is the error of an address where one bus was and another is.
+// otherBus is the error of an address where one bus was, and another is, or, with no id, none is to be founded.
 func otherBus(address string, was, is ID) error {
-	err := fmt.Errorf("%s: %w: %w: it was the bus %s and is now the bus %s: somebody may be in between, or it was made anew", address, ErrIntegrity, ErrOtherBus, was, is)
-	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
-}
-
-// goneBus is the error of an address where a bus was and none is.
-func goneBus(address string, was ID) error {
-	err := fmt.Errorf("%s: %w: %w: it was the bus %s and there is none now: nothing is founded in its place", address, ErrIntegrity, ErrOtherBus, was)
+	now := fmt.Sprintf("is now the bus %s: somebody may be in between, or it was made anew", is)
+	if is.IsZero() {
+		now = "there is none now: nothing is founded in its place"
+	}
+	err := fmt.Errorf("%s: %w: %w: it was the bus %s and %s", address, ErrIntegrity, ErrOtherBus, was, now)
 	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -185,10 +184,6 @@ func (s *serveCommand) notStarted(o service.NodeOptions, err error) error {
 	kept, kerr := service.KeptIn(o.Dir)
 	if hint := hintNotStarted(o, kerr == nil && kept == service.JetStream, err); hint != "" {
 		return hinted(err, hint)
-	}
-	var at *fs.PathError
-	if folder := s.a.set.sources["data"]; folder.place != "" && errors.As(err, &at) && within(at.Path, o.Dir) {
-		err = fmt.Errorf("%s: %w", folder.place, err)
 	}
 	switch {
 	case errors.Is(err, bus.ErrInUse):

@@ -119,6 +119,7 @@ func (s *settings) read(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	s.sources = map[string]sourced{}
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		// What the command line gives is not looked for elsewhere, so that a value there that cannot be does not keep a
 		// command from running that does not use it.
@@ -134,9 +135,6 @@ func (s *settings) read(cmd *cobra.Command) error {
 		}
 		if err := flags[name].Value.Set(v.text); err != nil {
 			return refused(v.place, flags[name], v.text, err)
-		}
-		if s.sources == nil {
-			s.sources = map[string]sourced{}
 		}
 		s.sources[name] = v
 	}
@@ -175,14 +173,18 @@ func (s *settings) place(err error) error {
 		return s.at("keys", err)
 	case errors.As(err, &file) && s.state != "" && within(file.Path, s.state):
 		return s.at("state", err)
+	case errors.As(err, &file) && s.data != "" && within(file.Path, s.data):
+		return s.at("data", err)
 	}
 	return err
 }
 
 // within reports whether a path is that of a folder, or of something in it.
 func within(file, folder string) bool {
-	rel, err := filepath.Rel(folder, file)
-	return err == nil && filepath.IsLocal(rel)
+	file, err := filepath.Abs(file)
+	absolute, err2 := filepath.Abs(folder)
+	rel, err3 := filepath.Rel(absolute, file)
+	return errors.Join(err, err2, err3) == nil && filepath.IsLocal(rel)
 }
 
 // at adds to an error that is about the value of a setting where that stands.

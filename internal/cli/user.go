@@ -113,15 +113,8 @@ func (r *userRevokeCommand) run(ctx context.Context, c *unibus.Client, names []s
 	if err != nil {
 		return err
 	}
-	stale, err := staleRooms(ctx, c, keys)
-	if err != nil { // what was to be done is
-		a.notice("not all stale rooms could be listed: %s", oneLine(err.Error()))
-	}
-	told := stale
-	if err != nil { // a script is not to take some for all
-		told = nil
-	}
-	return a.out.value(revokedJSON{keys, told}, func() {
+	stale, all := staleRooms(ctx, a, c, keys)
+	return a.out.value(revokedJSON{keys, all}, func() {
 		for i, key := range keys {
 			a.notice("revoked %s (%s)", names[i], key)
 		}
@@ -147,9 +140,10 @@ func (r *userRevokeCommand) confirm(c *unibus.Client, names []string, keys []uni
 	return r.a.confirmOnTerminal("revoke " + strings.Join(names, ", "))
 }
 
-// staleRooms lists the rooms that people were in, and that are stale now; beside an error those that are known to be.
-func staleRooms(ctx context.Context, c *unibus.Client, keys []unibus.PublicKey) ([]string, error) {
-	stale := []string{}
+// staleRooms lists the rooms that people were in, and that are known to be stale now, and tells when others may be: then all is
+// nil, for a script is not to take some for all.
+func staleRooms(ctx context.Context, a *app, c *unibus.Client, keys []unibus.PublicKey) (stale, all []string) {
+	stale = []string{}
 	var errs error
 	for _, key := range keys {
 		rooms, err := c.RoomsOf(ctx, key)
@@ -160,7 +154,11 @@ func staleRooms(ctx context.Context, c *unibus.Client, keys []unibus.PublicKey) 
 			}
 		}
 	}
-	return stale, errs
+	if errs != nil { // what was to be done is
+		a.notice("not all stale rooms could be listed: %s", oneLine(errs.Error()))
+		return stale, nil
+	}
+	return stale, stale
 }
 
 // revocable resolves whom to revoke. Who was revoked already is not there to be revoked, which already says.

@@ -106,14 +106,9 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	if err := d.Apply(ctx, c); err != nil {
 		return err
 	}
-	shown.Stale, err = staleRooms(ctx, c, keysOf(d.Revoke))
-	if err != nil { // what was to be done is
-		s.a.notice("not all stale rooms could be listed: %s", oneLine(err.Error()))
-	}
-	s.a.tellStale(shown.Stale)
-	if err != nil { // a script is not to take some for all
-		shown.Stale = nil
-	}
+	stale, all := staleRooms(ctx, s.a, c, keysOf(d.Revoke))
+	s.a.tellStale(stale)
+	shown.Stale = all
 	if s.a.out.json {
 		return show()
 	}
