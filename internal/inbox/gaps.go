@@ -140,7 +140,8 @@ func (g *gaps) excuse(lost gap, now time.Time) (Kind, string) {
 }
 
 // lets reports whether the first frame that a stream holds has waited long enough for those before it. Whoever reads to the
-// end only does not wait for what was removed when the room ceased to store: what of that still came would be behind the end.
+// end only does not wait for what was removed when the room ceased to store: what of that still came would be behind the end,
+// and the frame is ripe.
 func (g *gaps) lets(s *stream, now time.Time) bool {
 	first := &s.ahead[0]
 	if g.end && g.extent.stored && first.ripe.After(now) && !g.extent.log.StoredSince(g.before(s.key, s.last).at) {

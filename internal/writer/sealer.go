@@ -90,13 +90,13 @@ func (s *sealer) confirm(ctx context.Context) error {
 	if err := s.w.Follow(ctx); err != nil {
 		return err
 	}
-	if confirmed := s.followed && s.r.Log.Confirmed(); confirmed && s.looked == s.logs() {
-		return room.Changes{Room: s.r}.Renew(ctx)
-	} else if !confirmed {
+	if !s.followed || !s.r.Log.Confirmed() {
 		if err := errors.Join(s.r.Bus.Sync(ctx), s.r.Sync(ctx)); err != nil {
 			return err
 		}
 		s.followed = true
+	} else if s.looked == s.logs() { // nothing is known that was not then
+		return room.Changes{Room: s.r}.Renew(ctx)
 	}
 	looked := s.logs()
 	err := renewKey(ctx, s.r)
