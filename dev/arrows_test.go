@@ -1,11 +1,8 @@
 package dev
 
 import (
-	"go/parser"
-	"go/token"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -195,18 +192,10 @@ func arrows(t *testing.T) []arrow {
 	var all []arrow
 	seen := map[string]bool{}
 	for _, file := range goFiles(t) {
-		if strings.HasSuffix(file, "_test.go") {
+		if isTest(file) {
 			continue
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), root+file, nil, parser.ImportsOnly)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, spec := range parsed.Imports {
-			to, err := strconv.Unquote(spec.Path.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
+		for _, to := range imports(t, parse(t, file).File) {
 			if inner, ok := strings.CutPrefix(to, module); ok {
 				to = path.Clean("." + inner)
 			}

@@ -4,10 +4,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -30,15 +28,11 @@ func TestCore(t *testing.T) {
 	seen := map[string]bool{}
 	for _, file := range goFiles(t) {
 		folder := path.Dir(file)
-		if !slices.Contains(core, folder) || strings.HasSuffix(file, "_test.go") {
+		if !slices.Contains(core, folder) || isTest(file) {
 			continue
 		}
 		seen[folder] = true
-		text, err := os.ReadFile(root + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, why := range impure(t, file, text) {
+		for _, why := range impure(t, parse(t, file).File) {
 			t.Errorf("%s: %s", file, why)
 		}
 	}
@@ -56,23 +50,19 @@ func TestImpure(t *testing.T) {
 		`import "time"; var _ = time.Second`:        false,
 		`import "errors"`:                           false,
 	} {
-		if got := impure(t, "x.go", []byte("package x; "+text)); (len(got) > 0) != wrong {
+		parsed, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x; "+text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := impure(t, parsed); (len(got) > 0) != wrong {
 			t.Errorf("%s: %q", text, got)
 		}
 	}
 }
 
 // impure says what a file has that the core may not have.
-func impure(t *testing.T, file string, text []byte) (why []string) {
-	parsed, err := parser.ParseFile(token.NewFileSet(), file, text, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range parsed.Imports {
-		p, err := strconv.Unquote(i.Path.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
+func impure(t *testing.T, parsed *ast.File) (why []string) {
+	for _, p := range imports(t, parsed) {
 		for _, o := range outside {
 			if p == o || strings.HasPrefix(p, o+"/") {
 				why = append(why, "it imports "+p+", which reaches out")

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -46,27 +47,19 @@ func TestShares(t *testing.T) {
 	var lengths []int
 	told, lines := 0, 0
 	for _, file := range goFiles(t) {
-		if strings.HasSuffix(file, "_test.go") {
+		if isTest(file) {
 			continue
 		}
-		text, err := os.ReadFile(root + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fset := token.NewFileSet()
-		parsed, err := parser.ParseFile(fset, file, text, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range parsed.Decls {
+		g := parse(t, file)
+		for _, d := range g.Decls {
 			if f, ok := d.(*ast.FuncDecl); ok {
-				lengths = append(lengths, length(fset, f))
+				lengths = append(lengths, length(g.fset, f))
 			}
 		}
-		for _, c := range parsed.Comments {
-			told += length(fset, c)
+		for _, c := range g.Comments {
+			told += length(g.fset, c)
 		}
-		for line := range bytes.Lines(text) {
+		for line := range bytes.Lines(g.text) {
 			if len(bytes.TrimSpace(line)) > 0 {
 				lines++
 			}
@@ -91,27 +84,19 @@ func breaches(t *testing.T) map[string]string {
 	found := map[string]string{}
 	methods := map[string]int{} // by folder and type
 	for _, file := range goFiles(t) {
-		text, err := os.ReadFile(root + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		longest, test := maxFile, strings.HasSuffix(file, "_test.go")
+		g := parse(t, file)
+		longest, test := maxFile, isTest(file)
 		if test {
 			longest = maxTestFile
 		}
-		if n := bytes.Count(text, []byte("\n")); n > longest {
+		if n := bytes.Count(g.text, []byte("\n")); n > longest {
 			found["file "+file] = fmt.Sprintf("%d lines, more than %d", n, longest)
 		}
-		fset := token.NewFileSet()
-		parsed, err := parser.ParseFile(fset, file, text, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		functions(fset, parsed, file, found, methods)
+		functions(g.fset, g.File, file, found, methods)
 		if test {
-			sleeps(fset, parsed, file, found)
+			sleeps(g.fset, g.File, file, found)
 		} else {
-			undocumented(parsed, file, found)
+			undocumented(g.File, file, found)
 		}
 	}
 	for of, n := range methods {
@@ -255,6 +240,43 @@ func undocumented(parsed *ast.File, file string, found map[string]string) {
 		}
 	}
 }
+
+// goFile is a file as it is read, and as it is parsed.
+type goFile struct {
+	*ast.File
+	fset *token.FileSet
+	text []byte
+}
+
+// parse reads a file, by its path from the root.
+func parse(t *testing.T, file string) goFile {
+	t.Helper()
+	text, err := os.ReadFile(root + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := goFile{fset: token.NewFileSet(), text: text}
+	if g.File, err = parser.ParseFile(g.fset, file, text, parser.ParseComments); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// imports are the paths of what a file imports.
+func imports(t *testing.T, parsed *ast.File) (paths []string) {
+	t.Helper()
+	for _, i := range parsed.Imports {
+		p, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// isTest reports whether a file is of tests.
+func isTest(file string) bool { return strings.HasSuffix(file, "_test.go") }
 
 // goFiles are all Go files of the repository, by their paths from its root.
 func goFiles(t *testing.T) []string {

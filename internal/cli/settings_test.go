@@ -264,17 +264,23 @@ func TestValuesAreWritten(t *testing.T) {
 	}
 }
 
+// takenAddress is one at which another listens.
+func takenAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
+}
+
 // TestErrorsNameThePlace: what is wrong with a setting that the command line does not give is told with the place where it
 // stands, the variable or the name in the file; and with the flag where the command line gives it.
 func TestErrorsNameThePlace(t *testing.T) {
 	b := newTestBus(t)
 	b.must(exitDone, "admin", "init")
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	busy := taken.Addr().String()
+	busy := takenAddress(t)
 	b.write("not.pem", "")
 	file := filepath.Join(b.dir, "xdg_config_home", "unibus", "config.yaml")
 	for _, c := range []struct {
@@ -329,12 +335,7 @@ func TestErrorsNameThePlace(t *testing.T) {
 func TestErrorsNameThePlaceOfTheRest(t *testing.T) {
 	b := newTestBus(t)
 	b.must(exitDone, "admin", "init")
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	t.Setenv("UNIBUS_LISTEN", taken.Addr().String())
+	t.Setenv("UNIBUS_LISTEN", takenAddress(t))
 	if e := b.exec("admin", "", "serve"); !strings.Contains(e.err, "\nhint: another address: UNIBUS_LISTEN=127.0.0.1:PORT; ") {
 		t.Errorf("an address that is taken: %s", e.err)
 	}

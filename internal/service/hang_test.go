@@ -40,12 +40,7 @@ func TestHangs(t *testing.T) {
 // damagedMembers is a node that has stopped, and of whose rooms' members a record has been given a place that cannot be.
 func damagedMembers(t *testing.T) NodeOptions {
 	t.Helper()
-	o := inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o, n := inServers(t)
 	for i := range 9 {
 		create := &ledger.Create{Bus: n.Bus, Subject: fmt.Sprint("room", i), Policy: plainPolicy(), Nonce: make([]byte, 16)}
 		storetest.Write(t, n.store, new(ledger.State), o.Identity, create)
@@ -108,12 +103,7 @@ func TestStartedAgain(t *testing.T) {
 	was := aloneWait
 	aloneWait = time.Second
 	defer func() { aloneWait = was }()
-	o := inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o, n := inServers(t)
 	room := new(ledger.State)
 	storetest.Write(t, n.store, room, o.Identity, &ledger.Create{Bus: n.Bus, Subject: "room", Policy: plainPolicy(), Nonce: make([]byte, 16)})
 	if _, err := n.store.Room(t.Context(), room.ID); err != nil { // the last record is that of who has asked

@@ -20,12 +20,7 @@ import (
 // record of a barrier begins, which has others behind it.
 func heldNode(t *testing.T) (o NodeOptions, file string, good []byte, at int) {
 	t.Helper()
-	o = inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o, n := inServers(t)
 	for range 20 { // barriers, of which only the last counts
 		if _, err := n.store.Bus(t.Context()); err != nil {
 			t.Fatal(err)
@@ -33,7 +28,8 @@ func heldNode(t *testing.T) (o NodeOptions, file string, good []byte, at int) {
 	}
 	n.Stop()
 	file = filepath.Join(o.Dir, "jetstream", "jetstream", bus.AccountStore, "streams", "KV_unibus_log", "msgs", "1.blk")
-	if good, err = os.ReadFile(file); err != nil {
+	good, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
 	barrier := []byte("$KV.unibus_log._barrier")
@@ -102,12 +98,7 @@ func TestHeld(t *testing.T) {
 // TestHeldNoted: how much there is of the log, of rooms and of users is noted before an entry is acknowledged, and a bucket
 // that is gone altogether is missed by a node that is alone; others would copy it.
 func TestHeldNoted(t *testing.T) {
-	o := inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o, n := inServers(t)
 	before, err := loadHeld(o.Dir)
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,18 @@ func inFolder(t *testing.T) NodeOptions {
 	return NodeOptions{Listen: "127.0.0.1:0", Dir: t.TempDir(), Identity: id, Founder: "admin", Log: slog.New(slog.DiscardHandler)}
 }
 
+// inServers is a node that keeps its bus in its server, and its options. The test stops it.
+func inServers(t *testing.T) (NodeOptions, *Node) {
+	t.Helper()
+	o := inFolder(t)
+	o.Store = JetStream
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o, n
+}
+
 // TestKept: a folder's bus is looked for where it is kept; another store is refused, unless the bus is named.
 func TestKept(t *testing.T) {
 	const elsewhere = "sqlite:/elsewhere.db"
@@ -101,12 +113,7 @@ func TestKeptDamaged(t *testing.T) {
 // TestMoved: a folder whose bus was moved to the servers does not go back to the database it left, also when what says so
 // is lost.
 func TestMoved(t *testing.T) {
-	o := inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o, n := inServers(t)
 	n.Stop()
 	db, err := sqlite.Open(t.Context(), filepath.Join(o.Dir, SQLiteFile), sqlite.Options{})
 	if err == nil {
@@ -201,12 +208,7 @@ func TestNotWhole(t *testing.T) {
 // TestKeptElsewhere: where its bus is kept is said by the folder of an embedded server. One that is beside other servers may
 // serve any bus the next time.
 func TestKeptElsewhere(t *testing.T) {
-	o := inFolder(t)
-	o.Store = JetStream
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o, n := inServers(t)
 	t.Cleanup(n.Stop)
 	beside := inFolder(t)
 	beside.Store, beside.Keys = JetStream, KeysFile(o.Dir)

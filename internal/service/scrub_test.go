@@ -36,12 +36,7 @@ func (b *brokenFiles) NeedsRestart() bool { return b.off }
 // TestScrubsWhenAsked: files that were not read yet, or could not be, are read when an operator asks for them, and are not said
 // to have been read before that; once they were read, nobody who asks has them read again.
 func TestScrubsWhenAsked(t *testing.T) {
-	o := inFolder(t)
-	o.Store = JetStream // which has buckets
-	n, err := StartNode(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, n := inServers(t)
 	defer n.Stop()
 	server := &brokenFiles{embedded: n.server}
 	s := newScrub(slog.New(slog.DiscardHandler), server)
