@@ -1,6 +1,7 @@
 package service
 
 import (
+	"container/list"
 	"slices"
 	"sync"
 
@@ -18,8 +19,14 @@ const (
 type grants struct {
 	mu    sync.Mutex
 	conns map[connID]grant
-	users map[crypto.PublicKey][]connID // as they came, of those in conns
-	order []crypto.PublicKey            // of users, as they came first
+	users map[crypto.PublicKey]*list.Element // of order
+	order *list.List                         // *granted, of whoever has a connection in conns, as they came first
+}
+
+// granted are the connections of a user that are remembered, as they came.
+type granted struct {
+	user  crypto.PublicKey
+	conns []connID
 }
 
 // grant is what a connection was let in for.
@@ -30,7 +37,7 @@ type grant struct {
 
 // newGrants remembers nothing yet.
 func newGrants() *grants {
-	return &grants{conns: map[connID]grant{}, users: map[crypto.PublicKey][]connID{}}
+	return &grants{conns: map[connID]grant{}, users: map[crypto.PublicKey]*list.Element{}, order: list.New()}
 }
 
 // put remembers a connection. Beyond what may be remembered the user's own oldest goes, or that of whoever has been
@@ -38,17 +45,20 @@ func newGrants() *grants {
 func (g *grants) put(user crypto.PublicKey, conn connID, rooms []crypto.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch own := g.users[user]; {
-	case len(own) >= grantsOfUser:
-		g.forget(own[0])
+	at := g.users[user]
+	switch {
+	case at != nil && len(at.Value.(*granted).conns) >= grantsOfUser:
+		g.forget(at.Value.(*granted).conns[0])
 	case len(g.conns) >= maxGrants:
-		g.forget(g.users[g.order[0]][0])
+		g.forget(g.order.Front().Value.(*granted).conns[0])
 	}
-	if len(g.users[user]) == 0 {
-		g.order = append(g.order, user)
+	if at = g.users[user]; at == nil {
+		at = g.order.PushBack(&granted{user: user})
+		g.users[user] = at
 	}
+	own := at.Value.(*granted)
+	own.conns = append(own.conns, conn)
 	g.conns[conn] = grant{user, rooms}
-	g.users[user] = append(g.users[user], conn)
 }
 
 // gone forgets a connection that has ended.
@@ -64,13 +74,13 @@ func (g *grants) forget(conn connID) {
 	if !ok {
 		return
 	}
-	user := was.user
 	delete(g.conns, conn)
-	left := slices.DeleteFunc(g.users[user], func(c connID) bool { return c == conn })
-	if g.users[user] = left; len(left) == 0 {
-		delete(g.users, user)
-		i := slices.Index(g.order, user)
-		g.order = slices.Delete(g.order, i, i+1)
+	at := g.users[was.user]
+	own := at.Value.(*granted)
+	own.conns = slices.DeleteFunc(own.conns, func(c connID) bool { return c == conn })
+	if len(own.conns) == 0 {
+		delete(g.users, was.user)
+		g.order.Remove(at)
 	}
 }
 

@@ -33,13 +33,13 @@ func TestGrants(t *testing.T) {
 	for n := range maxGrants + 10 {
 		g.put(user(10+n), conn(1_000_000+n), nil)
 	}
-	if len(g.conns) != maxGrants || len(g.order) != len(g.users) {
+	if len(g.conns) != maxGrants || g.order.Len() != len(g.users) {
 		t.Errorf("%d connections are remembered, of %d users", len(g.conns), len(g.users))
 	}
 	for n := range maxGrants + 10 {
 		g.gone(conn(1_000_000 + n))
 	}
-	if len(g.conns)+len(g.users)+len(g.order) != 0 {
+	if len(g.conns)+len(g.users)+g.order.Len() != 0 {
 		t.Errorf("%d connections are left", len(g.conns))
 	}
 }

@@ -83,7 +83,7 @@ func (w *streamWatch) look(ctx context.Context) (looked, copied bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	found, err := list(ctx, w.links)
+	found, err := streams(ctx, w.links)
 	w.next = began.Add(max(watchEvery, listShare*time.Since(began)))
 	if err != nil {
 		return true, false // whoever needs the streams says so
@@ -129,18 +129,18 @@ func (w *streamWatch) read() bool {
 	return true
 }
 
-// list is every stream there is, by name; without those that nobody leads just now.
-func list(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, error) {
+// streams is every stream there is, by name; without those that nobody leads just now.
+func streams(ctx context.Context, l *bus.Links) (map[string]*jetstream.StreamInfo, error) {
 	js, err := jetstream.New(l.Store)
 	if err != nil {
 		return nil, err
 	}
 	found := map[string]*jetstream.StreamInfo{}
-	streams := js.ListStreams(ctx)
-	for info := range streams.Info() {
+	all := js.ListStreams(ctx)
+	for info := range all.Info() {
 		found[info.Config.Name] = info
 	}
-	return found, streams.Err()
+	return found, all.Err()
 }
 
 // one is a stream; nil for one that is not there.
