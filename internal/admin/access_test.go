@@ -32,7 +32,7 @@ func TestOpen(t *testing.T) {
 		{"another's servers", n.URL(), stranger, open.Make, store.ErrDenied},
 		{"servers in which one is made", n.URL(), n.acc, open.Make, nil},
 		{"servers with a store", n.URL(), n.acc, open.Refuse, nil},
-		{"nobody there", "nats://127.0.0.1:1", n.acc, open.Refuse, store.ErrUnavailable},
+		{"nobody there", "nats://127.0.0.1:1", Access{Keys: n.acc.Keys, Timeout: time.Second}, open.Refuse, store.ErrUnavailable},
 		{"a context that is not there", n.URL(), Access{Context: "none", Timeout: time.Second}, open.Refuse, store.ErrNotFound},
 	} {
 		s, done, err := Open(t.Context(), c.url, c.acc, c.missing)

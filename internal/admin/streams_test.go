@@ -184,19 +184,21 @@ func TestStreamsUnanswered(t *testing.T) {
 	closed.Close()
 	over, end := context.WithCancel(t.Context())
 	end()
+	soon := Access{Keys: s.acc.Keys, Timeout: time.Second}
 	for _, c := range []struct {
 		what    string
 		ctx     context.Context
 		servers string
+		acc     Access
 		store   store.Backend
 		tells   string
 	}{
-		{"nobody there", t.Context(), "nats://127.0.0.1:1", s.store, "unavailable"},
-		{"another's servers", t.Context(), other.URL(), s.store, "not allowed"},
-		{"a store that is closed", t.Context(), s.URL(), closed, "the rooms cannot be listed"},
-		{"nobody waits", over, s.URL(), &unhurried{file}, "the streams cannot be listed"},
+		{"nobody there", t.Context(), "nats://127.0.0.1:1", soon, s.store, "unavailable"},
+		{"another's servers", t.Context(), other.URL(), s.acc, s.store, "not allowed"},
+		{"a store that is closed", t.Context(), s.URL(), s.acc, closed, "the rooms cannot be listed"},
+		{"nobody waits", over, s.URL(), s.acc, &unhurried{file}, "the streams cannot be listed"},
 	} {
-		finds(t, c.what, func(report func(Check)) { Streams(c.ctx, s.acc, c.servers, c.store, true, Look{Report: report}) }, finding{"replicas", Fail, 0, c.tells})
+		finds(t, c.what, func(report func(Check)) { Streams(c.ctx, c.acc, c.servers, c.store, true, Look{Report: report}) }, finding{"replicas", Fail, 0, c.tells})
 	}
 }
 

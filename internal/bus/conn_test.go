@@ -289,6 +289,7 @@ func TestDialFails(t *testing.T) {
 		t.Errorf("refused: %v", err)
 	}
 	s.Stop()
+	o.Timeout = time.Second
 	if _, err := Dial(o); !errors.Is(err, store.ErrUnavailable) || errors.Is(err, ErrUnanswered) {
 		t.Errorf("no server: %v", err)
 	}

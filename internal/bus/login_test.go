@@ -199,7 +199,9 @@ func TestDirect(t *testing.T) {
 		t.Error(err)
 	}
 	s.Stop()
-	if err := c.barring.ask(t.Context(), nil); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := c.barring.ask(ctx, nil); err != nil {
 		t.Errorf("a server that is not there bars nobody: %v", err)
 	}
 }

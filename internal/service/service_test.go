@@ -43,6 +43,7 @@ func TestRemote(t *testing.T) {
 	for _, c := range []struct{ carrier, kind string }{{"nats", ""}, {"http", ""}, {"nats", JetStream}} {
 		carrier := c.carrier
 		t.Run(carrier+" "+c.kind, func(t *testing.T) {
+			t.Parallel()
 			storetest.Run(t, func(t *testing.T) storetest.Subject {
 				n, id := node(t, c.kind)
 				conn := func(id *crypto.Identity) *bus.Conn {
