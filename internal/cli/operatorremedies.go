@@ -11,7 +11,7 @@ import (
 
 // Where a damaged store is restored to.
 const (
-	hintBackToFile    = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
+	hintBackToFile    = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW; a new bus, too, begins in a new file"
 	hintBackToServers = "without other servers bring back a backup into a new one: unibus serve --store jetstream --data NEW --bus ID, and beside it unibus restore ARCHIVE --store nats://HOST:PORT --keys NEW/service.nk; else " + bus.Recopy
 )
 

@@ -15,7 +15,7 @@ func TestOperatorRemedies(t *testing.T) {
 			t.Errorf("nothing is said of the remedy %d", k)
 		}
 	}
-	const file = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW"
+	const file = "bring back a backup into a new file: unibus restore ARCHIVE --store sqlite:NEW, and serve that: unibus serve --store sqlite:NEW; a new bus, too, begins in a new file"
 	const servers = "without other servers bring back a backup into a new one: unibus serve --store jetstream --data NEW --bus ID, and beside it unibus restore ARCHIVE --store nats://HOST:PORT --keys NEW/service.nk; else " + bus.Recopy
 	for r, want := range map[remedy.Remedy]string{
 		{}:                          "",

@@ -263,20 +263,13 @@ func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string
 	}))
 }
 
-// chosen are the rooms that are named, or else the encrypted ones whose key the caller may renew; of these beside an error those
-// that are there.
+// chosen are the rooms that are named, or else the encrypted ones whose key the caller may renew; beside ErrIntegrity those that
+// are there.
 func (r *rekeyCommand) chosen(ctx context.Context, c *unibus.Client, names []string) ([]*unibus.Room, error) {
-	var rooms []*unibus.Room
 	if len(names) > 0 {
-		for _, name := range names {
-			room, err := c.Room(ctx, name)
-			if err != nil {
-				return nil, err
-			}
-			rooms = append(rooms, room)
-		}
-		return rooms, nil
+		return namedRooms(ctx, c, names)
 	}
+	var rooms []*unibus.Room
 	mine, err := c.MyRooms(ctx)
 	for _, room := range mine {
 		// Those whose key cannot be renewed, or need not be, are passed over: nobody named them.
@@ -284,6 +277,24 @@ func (r *rekeyCommand) chosen(ctx context.Context, c *unibus.Client, names []str
 		if i.Role.Manages() && i.Policy.Encrypted() && !i.Archived && (i.Stale || !r.stale) {
 			rooms = append(rooms, room)
 		}
+	}
+	return rooms, err
+}
+
+// namedRooms are the rooms of these names. Beside ErrIntegrity, of some that are lost, come the others; a name that is wrong makes
+// all of them so, since who misspelled it may have meant something else.
+func namedRooms(ctx context.Context, c *unibus.Client, names []string) (rooms []*unibus.Room, err error) {
+	wrong := false
+	for _, name := range names {
+		r, rerr := c.Room(ctx, name)
+		if rerr == nil {
+			rooms = append(rooms, r)
+		}
+		wrong = wrong || rerr != nil && !errors.Is(rerr, unibus.ErrIntegrity)
+		err = errors.Join(err, rerr)
+	}
+	if wrong {
+		return nil, err
 	}
 	return rooms, err
 }

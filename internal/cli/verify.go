@@ -149,8 +149,6 @@ func isHash(what string) bool {
 // verifyRooms checks the rooms that are named, or all, and exports them if that is wanted; or settles what was looked
 // into in one.
 func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names []string) error {
-	var rooms []*unibus.Room
-	var err, lost error
 	if v.accept == "0" {
 		// Of a room that is there it is the place of one that is empty.
 		if err := c.AcceptLoss(ctx, names[0]); !errors.Is(err, unibus.ErrInvalid) && !errors.Is(err, unibus.ErrNotFound) {
@@ -161,31 +159,31 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 			return err
 		}
 	}
-	if v.all {
-		rooms, lost = c.MyRooms(ctx)
-		slices.SortFunc(rooms, func(x, y *unibus.Room) int { return sortorder.NaturalCompare(x.Subject(), y.Subject()) })
-		if len(rooms) == 0 && lost == nil {
-			v.a.notice("no rooms to verify")
-		}
-	}
-	for _, name := range names {
-		r, rerr := c.Room(ctx, name)
-		err = errors.Join(err, rerr)
-		rooms = append(rooms, r)
-	}
-	if err != nil {
-		return err
+	rooms, lost := v.chosen(ctx, c, names)
+	if len(rooms) == 0 && lost != nil {
+		return lost
 	}
 	if v.accept != "" {
 		return v.acceptRoom(ctx, rooms[0])
 	}
-	if len(rooms) > 0 || lost == nil { // those that are there are checked all the same
-		err = v.checkRooms(ctx, rooms)
-	}
+	err := v.checkRooms(ctx, rooms) // those that are there are checked all the same
 	if err = errors.Join(lost, err); err != nil || v.export == "" {
 		return err
 	}
 	return v.writeExport(ctx, c, rooms)
+}
+
+// chosen are the rooms that are named, or all by their subjects; beside ErrIntegrity those that are there.
+func (v *verifyCommand) chosen(ctx context.Context, c *unibus.Client, names []string) ([]*unibus.Room, error) {
+	if !v.all {
+		return namedRooms(ctx, c, names)
+	}
+	rooms, err := c.MyRooms(ctx)
+	slices.SortFunc(rooms, func(x, y *unibus.Room) int { return sortorder.NaturalCompare(x.Subject(), y.Subject()) })
+	if len(rooms) == 0 && err == nil {
+		v.a.notice("no rooms to verify")
+	}
+	return rooms, err
 }
 
 // acceptRoom settles what a person has looked into in a room.
