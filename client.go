@@ -112,9 +112,11 @@ func (o *Options) complete() error {
 		return fmt.Errorf("connect: %w: an identity and a state directory are needed", ErrInvalid)
 	}
 	if o.Server != "" {
-		if err := bus.CheckServers(o.Server); err != nil {
+		server, err := bus.ParseServers(o.Server)
+		if err != nil {
 			return fmt.Errorf("connect to %s: %w", redact.URL(o.Server), err)
 		}
+		o.Server = server
 	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout

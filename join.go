@@ -54,7 +54,8 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 // A bus that refuses the identity is remembered, too; but one that is in use is not given up for it.
 func JoinAs(ctx context.Context, url, name string, o Options) (*Client, error) {
 	server, id, _ := strings.Cut(url, "#")
-	if err := bus.CheckServers(server); err != nil {
+	server, err := bus.ParseServers(server)
+	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", redact.URL(url), err)
 	}
 	if id != "" {

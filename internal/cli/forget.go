@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,9 @@ func (f *forgetCommand) run(ctx context.Context, address string) error {
 	o, err := f.a.options()
 	if err != nil {
 		return err
+	}
+	if servers, err := parseServers(address); err == nil && !strings.HasPrefix(address, "context:") {
+		address = servers
 	}
 	bus, err := unibus.Forget(ctx, o, address, func(bus unibus.ID) error {
 		return f.a.confirm(fmt.Sprintf("forget that the bus %s is at %s", bus, address))

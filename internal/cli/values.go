@@ -215,10 +215,11 @@ func parseRoutes(text string) ([]string, error) {
 
 // parseServers reads where NATS servers are.
 func parseServers(text string) (string, error) {
-	if err := bus.CheckServers(text); err != nil {
+	servers, err := bus.ParseServers(text)
+	if err != nil {
 		return "", hinted(err, hintServer)
 	}
-	return text, nil
+	return servers, nil
 }
 
 // parseCA reads the name of a file of certificates.

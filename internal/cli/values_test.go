@@ -36,7 +36,7 @@ func TestValues(t *testing.T) {
 		"sync":     {reading(parseSync), map[string]string{"always": "always", "10s": "10s"}, "0 never"},
 		"address":  {reading(parseAddress), map[string]string{"127.0.0.1:0": "127.0.0.1:0", ":65535": ":65535"}, "4222 127.0.0.1 h:65536 h:x"},
 		"routes":   {reading(parseRoutes), map[string]string{"a:1,nats://u:p@b:2": "[a:1 nats://u:p@b:2]"}, "a a:1,b"},
-		"servers":  {reading(parseServers), map[string]string{"nats://h:1": "nats://h:1"}, "http://h"},
+		"servers":  {reading(parseServers), map[string]string{"nats://h:1": "nats://h:1", "h:1": "nats://h:1"}, "http://h"},
 		"bus":      {reading(parseBus), map[string]string{strings.Repeat("B", 32): strings.Repeat("b", 32), "Work.2": "Work.2"}, "-x a/b * wоrk " + strings.Repeat("a", 32)},
 		"bus name": {reading(parseBusName), map[string]string{"work": "work"}, "-x a/b " + strings.Repeat("b", 32)},
 		"role":     {reading(parseRole), map[string]string{"owner": "owner"}, "user Owner"},
