@@ -24,10 +24,7 @@ type grants struct {
 }
 
 // granted are the connections of a user that are remembered, as they came.
-type granted struct {
-	user  crypto.PublicKey
-	conns []connID
-}
+type granted struct{ conns []connID }
 
 // grant is what a connection was let in for.
 type grant struct {
@@ -53,7 +50,7 @@ func (g *grants) put(user crypto.PublicKey, conn connID, rooms []crypto.ID) {
 		g.forget(g.order.Front().Value.(*granted).conns[0])
 	}
 	if at = g.users[user]; at == nil {
-		at = g.order.PushBack(&granted{user: user})
+		at = g.order.PushBack(new(granted))
 		g.users[user] = at
 	}
 	own := at.Value.(*granted)
