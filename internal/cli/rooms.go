@@ -58,7 +58,7 @@ func parseRoomFilters(text string) (list []roomFilter, err error) {
 		switch {
 		case isRole:
 			if _, err := parseRole(role); err != nil {
-				return nil, err
+				return nil, instead("role="+nearest(role, roomRoles), err.Error())
 			}
 			filter = func(i unibus.RoomInfo) bool { return string(i.Role) == role }
 		case !named:

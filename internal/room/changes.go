@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -285,6 +286,9 @@ func (r Changes) SetPolicy(ctx context.Context, edit func(p *PolicyChange)) erro
 		proposal := &mirror.Proposal{Body: set}
 		if s.Room.Role(r.Key()) != ledger.RoleOwner {
 			return nil, remedy.With(fmt.Errorf("%w: only an owner changes the policy", store.ErrDenied), r.Remedy(remedy.AskOwner))
+		}
+		if !p.Anew && reflect.DeepEqual(p.Policy, s.Room.Policy) {
+			return nil, nil
 		}
 		if p.Encrypted() && p.History != s.Room.Policy.History {
 			var err error

@@ -234,6 +234,11 @@ func TestSetPolicy(t *testing.T) {
 	if p := o.owner.Ledger().Policy; !p.Pad || o.owner.Ledger().Epoch().Number != 1 {
 		t.Errorf("%+v, epoch %d", p, o.owner.Ledger().Epoch().Number)
 	}
+	before := o.owner.State().Head
+	set(func(p *room.PolicyChange) { p.Pad = true })
+	if now := o.owner.State().Head; now != before {
+		t.Errorf("what is so already is written: from %v to %v", before, now)
+	}
 	set(func(p *room.PolicyChange) { p.History = ledger.HistoryJoined })
 	set(func(p *room.PolicyChange) { p.History = ledger.HistoryShared })
 	o.Must(changes(o.owner).Rekey(o.Ctx))
