@@ -19,12 +19,15 @@ const (
 type grants struct {
 	mu    sync.Mutex
 	conns map[connID]grant
-	users map[crypto.PublicKey]*list.Element // of order
-	order *list.List                         // *granted, of whoever has a connection in conns, as they came first
+	users map[crypto.PublicKey]*granted // of whoever has a connection in conns
+	order *list.List                    // *granted, of the same, as they came first
 }
 
-// granted are the connections of a user that are remembered, as they came.
-type granted struct{ conns []connID }
+// granted are the connections of a user that are remembered, as they came, and the user's place in the order.
+type granted struct {
+	conns []connID
+	at    *list.Element
+}
 
 // grant is what a connection was let in for.
 type grant struct {
@@ -34,7 +37,7 @@ type grant struct {
 
 // newGrants remembers nothing yet.
 func newGrants() *grants {
-	return &grants{conns: map[connID]grant{}, users: map[crypto.PublicKey]*list.Element{}, order: list.New()}
+	return &grants{conns: map[connID]grant{}, users: map[crypto.PublicKey]*granted{}, order: list.New()}
 }
 
 // put remembers a connection. Beyond what may be remembered the user's own oldest goes, or that of whoever has been
@@ -42,18 +45,18 @@ func newGrants() *grants {
 func (g *grants) put(user crypto.PublicKey, conn connID, rooms []crypto.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := g.users[user]
-	switch {
-	case at != nil && len(at.Value.(*granted).conns) >= grantsOfUser:
-		g.forget(at.Value.(*granted).conns[0])
+	switch own := g.users[user]; {
+	case own != nil && len(own.conns) >= grantsOfUser:
+		g.forget(own.conns[0])
 	case len(g.conns) >= maxGrants:
 		g.forget(g.order.Front().Value.(*granted).conns[0])
 	}
-	if at = g.users[user]; at == nil {
-		at = g.order.PushBack(new(granted))
-		g.users[user] = at
+	own := g.users[user]
+	if own == nil {
+		own = new(granted)
+		own.at = g.order.PushBack(own)
+		g.users[user] = own
 	}
-	own := at.Value.(*granted)
 	own.conns = append(own.conns, conn)
 	g.conns[conn] = grant{user, rooms}
 }
@@ -72,12 +75,11 @@ func (g *grants) forget(conn connID) {
 		return
 	}
 	delete(g.conns, conn)
-	at := g.users[was.user]
-	own := at.Value.(*granted)
+	own := g.users[was.user]
 	own.conns = slices.DeleteFunc(own.conns, func(c connID) bool { return c == conn })
 	if len(own.conns) == 0 {
 		delete(g.users, was.user)
-		g.order.Remove(at)
+		g.order.Remove(own.at)
 	}
 }
 
