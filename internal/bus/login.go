@@ -67,8 +67,8 @@ func reconnectDelay(attempts int) time.Duration {
 // schemes of the URLs of NATS servers.
 var schemes = []string{"nats", "tls", "ws", "wss"}
 
-// ParseServers returns a list of servers as it is pinned, each with its scheme, so that a server has one name; ErrInvalid where
-// something is wrong with it, as far as nobody has to be asked.
+// ParseServers returns a list of servers as it is pinned: each with its scheme, in small letters, and nothing between them but a
+// comma. The rest stays as it was written. ErrInvalid where something is wrong with it, as far as nobody has to be asked.
 func ParseServers(list string) (string, error) {
 	servers := strings.Split(list, ",")
 	for i, one := range servers {

@@ -13,7 +13,7 @@ func TestParseServers(t *testing.T) {
 		"nats://127.0.0.1:4222": "", "tls://bus.example.org": "", "ws://host:80/path": "", "nats://user:pass@host:4222": "",
 		"nats://to#ken@host:4222": "", "nats://[::1]:4222": "", "nats://h:4222/": "",
 		"host": "nats://host", "host:4222": "nats://host:4222", "[::1]": "nats://[::1]", "WSS://host": "wss://host",
-		"nats://a:1, b:2": "nats://a:1,nats://b:2", " a ": "nats://a",
+		"nats://a:1, b:2": "nats://a:1,nats://b:2", "nats://a:1, nats://b:2": "nats://a:1,nats://b:2", " a ": "nats://a",
 	} {
 		if want == "" {
 			want = list

@@ -40,6 +40,7 @@ func (f *forgetCommand) run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	// Servers are pinned with their schemes; a context whose name is a number looks like one without.
 	if servers, err := parseServers(address); err == nil && !strings.HasPrefix(address, "context:") {
 		address = servers
 	}
