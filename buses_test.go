@@ -3,6 +3,7 @@ package unibus_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -215,6 +216,41 @@ func TestRemember(t *testing.T) {
 	err := unibus.Remember(b.ctx, b.o, b.one.node.URL(), b.two.alice.Bus())
 	b.fails(err, unibus.ErrOtherBus, b.one.node.URL(), remedy.ForgetBus)
 	b.goesTo(b.one, "local")
+}
+
+// TestOtherSpellings: a server where a bus was met is that server however it is written, with TLS or without it, and in a list
+// with others: another bus there is told of, and not met for the first time.
+func TestOtherSpellings(t *testing.T) {
+	b := newTwoBuses(t)
+	host := strings.TrimPrefix(b.two.node.URL(), "nats://")
+	b.must(unibus.Remember(b.ctx, b.o, b.two.node.URL(), b.one.alice.Bus())) // where another bus is now
+	b.must(unibus.Remember(b.ctx, b.o, b.one.node.URL(), b.one.alice.Bus()))
+	_, port, err := net.SplitHostPort(host)
+	b.must(err)
+	for _, server := range []string{
+		"nats://" + host, "nats://" + host + "/", host, "nats://127.0.0.1:0" + port, "nats://[::ffff:127.0.0.1]:" + port,
+		"nats://" + host + ",nats://127.0.0.1:1", "nats://127.0.0.1:1, nats://" + host,
+	} {
+		o := b.o
+		o.Server = server
+		c, err := unibus.Connect(b.ctx, o)
+		b.fails(err, unibus.ErrOtherBus, "", remedy.ForgetBus)
+		if c != nil {
+			t.Errorf("%s: connected", server)
+		}
+	}
+	o := b.o
+	o.Server = b.one.node.URL() + "," + b.two.node.URL()
+	b.must(unibus.Remember(b.ctx, o, "nats://127.0.0.1:2", b.two.alice.Bus()))
+	o.Server += ",nats://127.0.0.1:2"
+	_, err = unibus.Connect(b.ctx, o)
+	b.fails(err, unibus.ErrOtherBus, "these are not servers of one bus", remedy.ForgetBus)
+	_, err = unibus.Forget(b.ctx, b.o, b.two.node.URL()+"/", func(unibus.ID) error { return nil })
+	b.must(err)
+	o.Server = b.two.node.URL()
+	c, err := unibus.Connect(b.ctx, o)
+	b.must(err)
+	b.must(c.Close())
 }
 
 // TestTwoBusesAtOnce: one identity with one state directory works on two buses at the same time, in rooms of the same

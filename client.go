@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/room"
+	"github.com/unibus/unibus/internal/servers"
 	"github.com/unibus/unibus/internal/store/remote"
 	"github.com/unibus/unibus/internal/tasks"
 	"github.com/unibus/unibus/internal/writer"
@@ -112,9 +112,9 @@ func (o *Options) complete() error {
 		return fmt.Errorf("connect: %w: an identity and a state directory are needed", ErrInvalid)
 	}
 	if o.Server != "" {
-		server, err := bus.ParseServers(o.Server)
+		server, err := servers.Parse(o.Server)
 		if err != nil {
-			return fmt.Errorf("connect to %s: %w", redact.URL(o.Server), err)
+			return fmt.Errorf("connect to %s: %w: %w", redact.URL(o.Server), ErrInvalid, err)
 		}
 		o.Server = server
 	}

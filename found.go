@@ -45,7 +45,7 @@ func Found(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	pinned, err := p.Servers.Bus(ctx, address)
+	pinned, err := busAt(ctx, p, address)
 	if err != nil {
 		return err
 	}

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/servers"
 )
 
 // This file is how an identity comes to know a bus by a name: it joins it, or runs it.
@@ -28,7 +28,7 @@ func Remember(ctx context.Context, o Options, server string, id ID) error {
 	if err != nil {
 		return err
 	}
-	switch before, err := p.Servers.Bus(ctx, address); {
+	switch before, err := busAt(ctx, p, address); {
 	case err != nil:
 		return err
 	case !before.IsZero() && before != id:
@@ -54,9 +54,9 @@ func Join(ctx context.Context, url string, o Options) (*Client, error) {
 // A bus that refuses the identity is remembered, too; but one that is in use is not given up for it.
 func JoinAs(ctx context.Context, url, name string, o Options) (*Client, error) {
 	server, id, _ := strings.Cut(url, "#")
-	server, err := bus.ParseServers(server)
+	server, err := servers.Parse(server)
 	if err != nil {
-		return nil, fmt.Errorf("join %s: %w", redact.URL(url), err)
+		return nil, fmt.Errorf("join %s: %w: %w", redact.URL(url), ErrInvalid, err)
 	}
 	if id != "" {
 		if _, err := crypto.ParseID(id); err != nil {

@@ -50,7 +50,7 @@ func (l *link) choose(ctx context.Context) error {
 	}
 	address, err := l.o.address()
 	if err == nil { // else it is told when the store is opened, with what helps
-		if l.met, err = l.pins.Servers.Bus(ctx, address); err != nil {
+		if l.met, err = busAt(ctx, l.pins, address); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (l *link) openService(ctx context.Context) (ID, error) {
 	}
 	id := l.met
 	if id.IsZero() { // another process may have met it while this one waited for its turn
-		if id, err = l.pins.Servers.Bus(ctx, address); err != nil {
+		if id, err = busAt(ctx, l.pins, address); err != nil {
 			return ID{}, err
 		}
 	}
@@ -99,6 +99,11 @@ func (l *link) openService(ctx context.Context) (ID, error) {
 	}
 	if err := l.login(ctx, id); err != nil {
 		return ID{}, err
+	}
+	if strings.Contains(address, ",") { // one of the servers was met before; from now on all of them have to be that bus's
+		if err := l.pins.Servers.Pin(ctx, address, id); err != nil {
+			return ID{}, err
+		}
 	}
 	service := remote.New(remote.Options{
 		Transport: l.conn, Identity: l.o.Identity, Bus: id, Inbox: l.conn.Inbox(), Watcher: l.conn, OpTimeout: l.o.Timeout,

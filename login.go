@@ -9,6 +9,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/remedy"
 )
 
@@ -69,7 +70,7 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
 	}
 	first := new(ledger.State).With(e)
-	pinned, err := l.pins.Servers.Bus(ctx, address)
+	pinned, err := busAt(ctx, l.pins, address)
 	switch {
 	case err != nil:
 		return ID{}, err
@@ -99,6 +100,15 @@ func otherBus(address string, was, is ID) error {
 	}
 	err := fmt.Errorf("%s: %w: %w: it was the bus %s and %s", address, ErrIntegrity, ErrOtherBus, was, now)
 	return remedy.With(err, remedy.Remedy{Kind: remedy.ForgetBus, Path: address})
+}
+
+// busAt returns the bus that was met at an address; zero for none. ErrOtherBus where it lists servers of several.
+func busAt(ctx context.Context, p *pins.Pins, address string) (ID, error) {
+	id, err := p.Servers.Bus(ctx, address)
+	if several := new(pins.SeveralBuses); errors.As(err, &several) {
+		err = remedy.With(fmt.Errorf("%s: %w: %w: %w", address, ErrIntegrity, ErrOtherBus, err), remedy.Remedy{Kind: remedy.ForgetBus, Path: several.At2})
+	}
+	return id, err
 }
 
 // firstContact pins the bus at an address, and tells of it.

@@ -158,8 +158,7 @@ func TestUnpublished(t *testing.T) {
 	w.must(sub.Close())
 }
 
-// TestUnreachable: a room that cannot be read as far as it reaches ends a read with ErrUnavailable, never as if
-// that were all.
+// TestUnreachable: a room whose messages are gone ends a read and a verification with a finding, never as if there were none.
 func TestUnreachable(t *testing.T) {
 	w := newWorld(t)
 	r, err := w.alice.CreateRoom(w.ctx, "gone", unibus.DefaultPolicy())
@@ -171,8 +170,17 @@ func TestUnreachable(t *testing.T) {
 	defer impatient.Close()
 	same, err := impatient.Room(w.ctx, "gone")
 	w.must(err)
-	if _, err := same.Subscribe(w.ctx, unibus.SubscribeOptions{All: true, End: true}); !errors.Is(err, unibus.ErrUnavailable) && !errors.Is(err, unibus.ErrNotFound) {
-		t.Errorf("a stream that is gone: %v", err)
+	sub, err := same.Subscribe(w.ctx, unibus.SubscribeOptions{All: true, End: true})
+	w.must(err)
+	for m, err := range sub.Messages() {
+		if !errors.Is(err, unibus.ErrIntegrity) {
+			t.Errorf("a stream that is gone: %q, %v", m.Body, err)
+		}
+	}
+	var told []unibus.NoticeKind
+	v, err := same.Verify(w.ctx, func(n unibus.Notice) { told = append(told, n.Kind) })
+	if !errors.Is(err, unibus.ErrIntegrity) || v.Findings != 1 || v.Pinned != 1 || !slices.Equal(told, []unibus.NoticeKind{unibus.NoticeGone}) {
+		t.Errorf("%+v, %v, and told %q", v, err, told)
 	}
 }
 

@@ -68,6 +68,7 @@ const (
 	NoticeLost           = NoticeKind(inbox.Lost)           // the room's stream itself lacks places; From and To are these
 
 	NoticeRolledBack = NoticeKind(reader.RolledBack) // the room reached further before, From and To are places, or had another frame at one
+	NoticeGone       = NoticeKind(reader.Gone)       // the servers have nothing any more in which the room's messages were stored
 
 	NoticeForged              = NoticeKind(reader.Forged)   // a frame does not authenticate, and was dropped
 	NoticeRefused             = NoticeKind(reader.Refused)  // an authentic frame that its sender was not allowed
@@ -100,7 +101,7 @@ func (n Notice) String() string {
 		frames = fmt.Sprintf("frames %d to %d", n.From, n.To)
 	}
 	switch {
-	case n.Kind == NoticeRolledBack, n.Kind == NoticeView:
+	case n.Kind == NoticeRolledBack, n.Kind == NoticeGone, n.Kind == NoticeView:
 		return fmt.Sprintf("%s: %s", n.Subject, n.Why)
 	case n.Kind == NoticeAhead:
 		return fmt.Sprintf("%s: %d frame(s) by %s %s", n.Subject, n.To, n.Sender, n.Why)

@@ -40,7 +40,7 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 	}
 	address, err := o.address()
 	if err == nil {
-		known.Bus, err = p.Servers.Bus(ctx, address)
+		known.Bus, err = busAt(ctx, p, address)
 	}
 	if err != nil {
 		return known, err
@@ -88,7 +88,7 @@ func Forget(ctx context.Context, o Options, address string, sure func(ID) error)
 	id := ID{}
 	if p != nil {
 		defer p.Close()
-		if id, err = p.Servers.Bus(ctx, address); err != nil {
+		if id, err = busAt(ctx, p, address); err != nil {
 			return ID{}, err
 		}
 	}

@@ -3,6 +3,7 @@ package unibus
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/unibus/unibus/internal/ledger"
@@ -58,7 +59,7 @@ func (r *Room) Verify(ctx context.Context, notice func(Notice)) (v Verification,
 		return v, cmp.Or(r.r.Readable(), v.found())
 	}
 	past, err := r.c.reader.Frames(ctx, r.r.ID, store.FramesQuery{None: true})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotFound) { // which is told below
 		return v, err
 	}
 	if v.Last = past.Last; past.Last >= past.First {

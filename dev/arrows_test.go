@@ -32,7 +32,7 @@ var floors = []floor{
 
 	{"roomtest", []string{"internal/roomtest"}, []string{"room", "mirror", "pins", "service", "bus", "stores", "store", "ledger", "crypto", "ground"}},
 	{"reader", []string{"internal/reader"}, []string{"room", "inbox", "pins", "bus", "store", "ledger", "remedy", "crypto", "ground"}},
-	{"writer", []string{"internal/writer"}, []string{"room", "outbox", "bus", "store", "ledger", "crypto", "ground"}},
+	{"writer", []string{"internal/writer"}, []string{"room", "outbox", "bus", "store", "ledger", "remedy", "crypto", "ground"}},
 	{"room", []string{"internal/room"}, []string{"mirror", "pins", "store", "ledger", "remedy", "crypto", "ground"}},
 
 	{"service", []string{"internal/service/..."}, []string{"service", "bus", "open", "stores", "store", "ledger", "crypto", "ground"}},
@@ -54,7 +54,7 @@ var floors = []floor{
 	{"crypto", []string{"internal/crypto"}, nil},
 
 	// What knows nothing of unibus: a library might have it.
-	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/shown", "internal/tasks", "internal/termsvg", "internal/tmux", "internal/vectors"}, nil},
+	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/servers", "internal/shown", "internal/tasks", "internal/termsvg", "internal/tmux", "internal/vectors"}, nil},
 }
 
 // foreign are the libraries that only some packages may import, and those packages.

@@ -101,6 +101,9 @@ const (
 	serverLimits  = 10023
 )
 
+// ErrNoStream is a store.ErrUnavailable: no stream takes what is published to a stored room.
+var ErrNoStream = fmt.Errorf("%w: the room's stream does not answer: it has no leader just now, or is gone", store.ErrUnavailable)
+
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
 	switch {
@@ -112,6 +115,8 @@ func failure(err error) error {
 		return fmt.Errorf("%w: %v", store.ErrDenied, err)
 	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 		return fmt.Errorf("%w: %v", store.ErrNotFound, err)
+	case errors.Is(err, nats.ErrNoStreamResponse):
+		return ErrNoStream
 	case errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("%w: nobody listens there", store.ErrUnavailable)
 	case errors.Is(err, nats.ErrNoResponders):

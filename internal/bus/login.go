@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -62,51 +61,6 @@ var ErrUnanswered = fmt.Errorf("%w", store.ErrUnavailable)
 // reconnectDelay is soon at first, and never long.
 func reconnectDelay(attempts int) time.Duration {
 	return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second)
-}
-
-// schemes of the URLs of NATS servers.
-var schemes = []string{"nats", "tls", "ws", "wss"}
-
-// ParseServers returns a list of servers as it is pinned: each with its scheme, in small letters, and nothing between them but a
-// comma. The rest stays as it was written. ErrInvalid where something is wrong with it, as far as nobody has to be asked.
-func ParseServers(list string) (string, error) {
-	servers := strings.Split(list, ",")
-	for i, one := range servers {
-		scheme, rest, found := strings.Cut(strings.TrimSpace(one), "://")
-		if !found {
-			scheme, rest = schemes[0], scheme
-		}
-		scheme = strings.ToLower(scheme)
-		if err := checkServer(scheme, rest); err != nil {
-			return "", err
-		}
-		servers[i] = scheme + "://" + rest
-	}
-	return strings.Join(servers, ","), nil
-}
-
-// checkServer says what is wrong with what follows the scheme of a server's URL, or with that.
-func checkServer(scheme, rest string) error {
-	if !slices.Contains(schemes, scheme) {
-		return fmt.Errorf("%w: %s is no scheme of NATS servers: nats://host:4222 or tls://host:4222", store.ErrInvalid, scheme)
-	}
-	rest = rest[strings.LastIndexByte(rest, '@')+1:]
-	if strings.Contains(rest, "#") {
-		return fmt.Errorf("%w: what follows # is no part of a server's URL", store.ErrInvalid)
-	}
-	host, _, _ := strings.Cut(rest, "/")
-	if h, port, err := net.SplitHostPort(host); err == nil {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("%w: the port of a server is a number from 1 to 65535", store.ErrInvalid)
-		}
-		host = h
-	} else if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return fmt.Errorf("%w: a NATS server is nats://host:4222 or tls://host:4222", store.ErrInvalid)
-	}
-	if strings.Trim(host, "[]") == "" || strings.ContainsAny(host, " \t\n") {
-		return fmt.Errorf("%w: a NATS server is nats://host:4222 or tls://host:4222", store.ErrInvalid)
-	}
-	return nil
 }
 
 // where is what the options lead to, as people may read it: no password is in it.

@@ -139,6 +139,7 @@ func TestFindings(t *testing.T) {
 		{nil, nil, ""},
 		{[]unibus.Notice{{Kind: unibus.NoticeGap, Subject: "r"}}, nil, ""},
 		{[]unibus.Notice{{Kind: unibus.NoticeView, Subject: "r", Finding: true}, {Kind: unibus.NoticeFork, Subject: "r", Finding: true}}, nil, ""},
+		{[]unibus.Notice{{Kind: unibus.NoticeGone, Subject: "a", To: 5, Finding: true}, {Kind: unibus.NoticeLost, Subject: "r", To: 3, Finding: true}}, []string{"unibus doctor --repair", "unibus verify a r"}, "--accept"},
 		{[]unibus.Notice{{Kind: unibus.NoticeRolledBack, Subject: "r", From: 5, Finding: true}}, []string{"unibus room set r --anew", "unibus verify r --accept 4"}, "rekey"},
 		{[]unibus.Notice{{Kind: unibus.NoticeLost, Subject: "r", Seq: 2, To: 9, Finding: true}, {Kind: unibus.NoticeLost, Subject: "r", Seq: 1, To: 3, Finding: true}}, []string{"--accept 9"}, "--accept 3"},
 		{[]unibus.Notice{{Kind: unibus.NoticeKey, Subject: "r", Seq: 4, Finding: true}}, []string{"unibus rekey r", "--accept 4"}, "--anew"},

@@ -16,6 +16,8 @@ type findings struct {
 	// rooms are in the order in which they were met; places are up to where each would have to be accepted.
 	rooms  []string
 	places map[string]uint64
+	// gone says that the servers have lost all that a room had stored.
+	gone bool
 	// others says that there is a finding that a new key does not help with.
 	others bool
 }
@@ -37,6 +39,7 @@ func (f *findings) add(n unibus.Notice) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.gone = f.gone || n.Kind == unibus.NoticeGone
 	f.others = f.others || n.Kind != unibus.NoticeKey
 	if f.places == nil {
 		f.places = map[string]uint64{}

@@ -275,14 +275,19 @@ const maxHinted = 3
 func (f *findings) hint() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	anew, accept := make([]string, 0, maxHinted), make([]string, 0, maxHinted)
+	var names, anew, accept []string
 	for _, room := range f.rooms[:min(len(f.rooms), maxHinted)] {
+		names = append(names, shellQuoted(room))
 		anew = append(anew, fmt.Sprintf("unibus room set %s --anew", shellQuoted(room)))
 		accept = append(accept, fmt.Sprintf("unibus verify %s --accept %d", shellQuoted(room), f.places[room]))
 	}
 	more := ""
 	if len(f.rooms) > maxHinted {
 		more = ", and so on"
+	}
+	if f.gone { // there is nothing yet that could be accepted
+		return fmt.Sprintf("whoever runs the bus brings back a backup, or makes what is missing anew with unibus doctor --repair; then verify again: unibus verify %s%s",
+			strings.Join(names, " "), more)
 	}
 	if !f.others {
 		return fmt.Sprintf("a backup of the bus has the keys, for whoever runs it; for what is to come an owner or admin hands out a new one: unibus rekey %s%s; to take what cannot be read for lost: %s%s",

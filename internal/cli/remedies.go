@@ -14,6 +14,7 @@ var remedies = map[remedy.Kind]string{
 	remedy.MakeIdentity:     "make one: unibus init",
 	remedy.StartServer:      "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL",
 	remedy.LookAtService:    "the server answers, but its service does not: it has no quorum, or is not running; whoever runs it looks with unibus doctor --keys FILE",
+	remedy.LookAtStream:     "whoever runs the bus looks with unibus doctor, and makes a stream that is gone anew with unibus doctor --repair; then send again",
 	remedy.NameStore:        hintRestoreTo,
 	remedy.StoreCredentials: "a store is for who runs the servers: --context NAME, or --keys FILE for those of a service",
 	remedy.UseServer:        "leave out --store",

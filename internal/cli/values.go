@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/servers"
 )
 
 // Values of flags are checked as they are set, in one place for the command line, the environment and the
@@ -215,11 +215,11 @@ func parseRoutes(text string) ([]string, error) {
 
 // parseServers reads where NATS servers are.
 func parseServers(text string) (string, error) {
-	servers, err := bus.ParseServers(text)
+	list, err := servers.Parse(text)
 	if err != nil {
 		return "", hinted(err, hintServer)
 	}
-	return servers, nil
+	return list, nil
 }
 
 // parseCA reads the name of a file of certificates.

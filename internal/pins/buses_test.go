@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/servers"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -62,7 +63,7 @@ func playBuses(t *testing.T, steps string) string {
 		var err error
 		switch f[0] {
 		case "met":
-			l.ids[f[1]] = crypto.ID{f[2][0] - '0'}
+			l.ids[servers.Keys(f[1])[0]] = crypto.ID{f[2][0] - '0'}
 		case "join":
 			_, err = l.join(f[1], f[2], "host", UseIt)
 		case "known":

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/servers"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -34,7 +35,7 @@ const (
 type busList struct {
 	servers map[string]string    // by name
 	inUse   string               // the server of the bus in use; empty: none is
-	ids     map[string]crypto.ID // what was met at servers
+	ids     map[string]crypto.ID // what was met, by the keys of servers
 }
 
 // adopt gives the server in use a name if it has none: builds that knew one bus alone have remembered no more than that.
@@ -54,6 +55,16 @@ func (l *busList) at(server string) string {
 	return ""
 }
 
+// id is that of the bus that was met at a server, or at the first of several where one was met.
+func (l *busList) id(server string) (id crypto.ID) {
+	for _, key := range servers.Keys(server) {
+		if id = l.ids[key]; !id.IsZero() {
+			break
+		}
+	}
+	return id
+}
+
 // newName is a name that is free, made of one that may not be.
 func (l *busList) newName(like string) string {
 	return free(like, func(name string) bool { return l.servers[name] != "" })
@@ -62,7 +73,7 @@ func (l *busList) newName(like string) string {
 // bus is the one of a name.
 func (l *busList) bus(name string) Bus {
 	server := l.servers[name]
-	return Bus{Name: name, Server: server, ID: l.ids[server], InUse: server == l.inUse}
+	return Bus{Name: name, Server: server, ID: l.id(server), InUse: server == l.inUse}
 }
 
 // all are the buses, by name.
@@ -96,7 +107,7 @@ func FindBus(buses []Bus, nameOrID string) (Bus, bool) {
 // address or at another that it had before, or by the one that is asked for. Like is what a new name is made of.
 func (l *busList) join(server, asked, like string, choice Choice) (string, error) {
 	had := l.at(server)
-	if b, ok := FindBus(l.all(), l.ids[server].String()); had == "" && ok {
+	if b, ok := FindBus(l.all(), l.id(server).String()); had == "" && ok {
 		had = b.Name
 	}
 	name := asked

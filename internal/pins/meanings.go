@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/servers"
 	"github.com/unibus/unibus/internal/store/sqlite"
 )
 
@@ -71,13 +72,41 @@ func (m meanings) set(ctx context.Context, meaning []byte, key []any) error {
 	return nil
 }
 
+// SeveralBuses is the ErrContradiction of a list of servers at which more than one bus was met.
+type SeveralBuses struct {
+	At   string // a server
+	Bus  crypto.ID
+	At2  string // another
+	Bus2 crypto.ID
+}
+
+// Error names both.
+func (e *SeveralBuses) Error() string {
+	return fmt.Sprintf("these are not servers of one bus: %s was met as one of the bus %s, %s of the bus %s", e.At, e.Bus, e.At2, e.Bus2)
+}
+
+// Unwrap says what kind it is.
+func (e *SeveralBuses) Unwrap() error { return ErrContradiction }
+
 // Servers are the buses that were met behind server addresses.
 type Servers struct{ meanings meanings }
 
-// Bus returns the bus pinned for an address; zero for one not met before.
+// Bus returns the bus pinned for an address, or for any of the servers that it lists; zero when none of them was met before.
+// The error is a *SeveralBuses when more than one is.
 func (s Servers) Bus(ctx context.Context, address string) (bus crypto.ID, err error) {
-	if err := s.meanings.find(ctx, "the pin of "+address, bus[:], address); err != nil {
-		return crypto.ID{}, err
+	at := ""
+	for _, key := range servers.Keys(address) {
+		var one crypto.ID
+		if err := s.meanings.find(ctx, "the pin of "+address, one[:], key); err != nil {
+			return crypto.ID{}, err
+		}
+		switch {
+		case one.IsZero():
+		case bus.IsZero():
+			bus, at = one, key
+		case bus != one:
+			return crypto.ID{}, &SeveralBuses{at, bus, key, one}
+		}
 	}
 	return bus, nil
 }
@@ -89,22 +118,33 @@ func (s Servers) Buses(ctx context.Context) ([]crypto.ID, error) {
 	return list(ctx, s.meanings.db, all, func(bus *crypto.ID) []any { return []any{sqlite.Blob(bus[:])} })
 }
 
-// Pin remembers the bus behind an address. The error is ErrContradiction when another is remembered.
+// Pin remembers the bus behind an address: at each of the servers that it lists. The error is ErrContradiction when another
+// is remembered at one of them, and then nothing is changed.
 func (s Servers) Pin(ctx context.Context, address string, bus crypto.ID) error {
 	before, err := s.Bus(ctx, address)
-	if err == nil && before.IsZero() { // none was met there, or it was forgotten
-		return s.meanings.replace(ctx, bus[:], address)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !before.IsZero() && before != bus:
+		return ErrContradiction
 	}
-	return s.meanings.pin(ctx, bus[:], address)
+	return s.replace(ctx, address, bus)
 }
 
-// Forget gives up which bus is behind an address. No row of the table is ever removed: it means none from then on.
+// replace has all servers of an address mean a bus.
+func (s Servers) replace(ctx context.Context, address string, bus crypto.ID) error {
+	for _, key := range servers.Keys(address) {
+		if err := s.meanings.replace(ctx, bus[:], key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget gives up which bus is behind an address, at all servers that it lists. No row of the table is ever removed: it
+// means none from then on.
 func (s Servers) Forget(ctx context.Context, address string) error {
-	none := crypto.ID{}
-	return s.meanings.replace(ctx, none[:], address)
+	return s.replace(ctx, address, crypto.ID{})
 }
 
 // Names are the keys that the names of a bus's users mean.

@@ -83,6 +83,43 @@ func TestMeant(t *testing.T) {
 	}
 }
 
+// TestSeveralServers: a list of servers is of the bus that was met at one of them, and of none when several were met there;
+// what is pinned or forgotten of a list is so of each.
+func TestSeveralServers(t *testing.T) {
+	p := newPins(t)
+	ctx, one, other := t.Context(), crypto.ID{1}, crypto.ID{2}
+	at := func(address string, want crypto.ID) {
+		t.Helper()
+		if got, err := p.Servers.Bus(ctx, address); err != nil || got != want {
+			t.Errorf("at %s is %v, %v, want %v", address, got, err, want)
+		}
+	}
+	if err := errors.Join(p.Servers.Pin(ctx, "nats://a:1", one), p.Servers.Pin(ctx, "nats://c:3", other)); err != nil {
+		t.Fatal(err)
+	}
+	at("tls://b:2, A:01", one)
+	at("nats://b:2", crypto.ID{})
+	if err := p.Servers.Pin(ctx, "nats://b:2,nats://a:1", other); !errors.Is(err, ErrContradiction) {
+		t.Errorf("a list with a server of another bus: %v", err)
+	}
+	if err := p.Servers.Pin(ctx, "nats://b:2,nats://a:1", one); err != nil {
+		t.Error(err)
+	}
+	at("nats://b:2", one)
+	for _, err := range []error{func() error { _, err := p.Servers.Bus(ctx, "a:1,b:2,c:3"); return err }(), p.Servers.Pin(ctx, "a:1,b:2,c:3", one)} {
+		if several := new(SeveralBuses); !errors.As(err, &several) || !errors.Is(err, ErrContradiction) || several.At2 != "nats://c:3" || several.Bus2 != other {
+			t.Errorf("servers of two buses: %v", err)
+		}
+	}
+	at("nats://c:3", other)
+	if err := p.Servers.Forget(ctx, "nats://b:2,nats://a:1"); err != nil {
+		t.Error(err)
+	}
+	at("nats://a:1", crypto.ID{})
+	at("nats://b:2", crypto.ID{})
+	at("a:1,b:2,c:3", other)
+}
+
 // TestSettings: a setting is what it was set to last.
 func TestSettings(t *testing.T) {
 	p := newPins(t)

@@ -44,10 +44,15 @@ func (b *beginning) begin(ctx context.Context) (err error) {
 	if err == nil {
 		past, err = reaching(ctx, b.f.reach.Pinned, past, func(ctx context.Context) (store.Past, error) { return b.f.look(ctx, q) })
 	}
+	gone := errors.Is(err, errNoStream)
+	if gone { // it is read as what it would be if it was made anew
+		past, err = store.Past{First: 1}, nil
+		b.f.past.tellGone()
+	}
 	if err != nil {
 		return err
 	}
-	if past.Last < b.f.reach.Pinned {
+	if past.Last < b.f.reach.Pinned && !gone {
 		b.f.tell(inbox.Notice{
 			Kind: RolledBack, Finding: true, From: past.Last + 1, To: b.f.reach.Pinned,
 			Why: fmt.Sprintf("the room reached to place %d before, and now it ends at %d", b.f.reach.Pinned, past.Last),
@@ -101,13 +106,17 @@ func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error
 	ctx, cancel := context.WithTimeout(ctx, f.s.rd.Timeout)
 	defer cancel()
 	q.Bytes = f.page
+	var gone error
 	for wait := firstPause; ; wait = min(2*wait, maxPause) {
-		past, err := f.s.rd.Frames(ctx, f.r.ID, q)
-		if err == nil || !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotFound) {
+		past, err := f.past.query(ctx, q)
+		if errors.Is(err, errNoStream) {
+			gone = err
+		}
+		if err == nil || !errors.Is(err, store.ErrUnavailable) {
 			return past, err
 		}
 		if tasks.Pause(ctx, wait) != nil {
-			return past, err
+			return past, cmp.Or(gone, err) // the last answer may not have come in time
 		}
 	}
 }

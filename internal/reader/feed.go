@@ -102,7 +102,7 @@ func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int
 
 // readStored has the feed read what the room stores, beside what comes by the subscription.
 func (f *feed) readStored(live *bus.Feed) {
-	f.past = &storedSource{rd: f.s.rd, r: f.r, live: live, seed: f.seed, life: f.ctx, bytes: f.page, quiet: tailAfter}
+	f.past = &storedSource{rd: f.s.rd, r: f.r, live: live, seed: f.seed, life: f.ctx, bytes: f.page, quiet: tailAfter, tell: f.tell, reach: func() uint64 { return f.reach.Pinned }}
 	f.src = f.past
 }
 

@@ -28,6 +28,7 @@ func (m *Message) cost() int { return 64 + m.Size() + 32*len(m.Headers) }
 // Kinds of notices beside those of the inbox.
 const (
 	RolledBack inbox.Kind = "rolled-back" // the room reached further before, From and To are places, or had another frame at one
+	Gone       inbox.Kind = "gone"        // the servers have nothing any more in which the room's messages were stored
 	Forged     inbox.Kind = "forged"      // a frame does not authenticate, and was dropped
 	Refused    inbox.Kind = "refused"     // an authentic frame that its sender was not allowed
 	Fork       inbox.Kind = "fork"        // a sender holds another history of the room

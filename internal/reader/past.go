@@ -10,6 +10,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
@@ -43,6 +44,10 @@ type storedSource struct {
 	lost     bool          // nothing is there up to next, which the reader is still to be told
 	followed bool          // the past has been read to its end once
 	quiet    time.Duration // without a frame, before the past is asked again
+	missed   time.Time     // since when there is no stream; zero: there is one
+	gone     bool          // which was told
+	tell     func(inbox.Notice)
+	reach    func() uint64 // to where the room was known to reach
 
 	session context.Context // the last that was followed
 	heard   uint64          // the highest place that came by the subscription
@@ -220,6 +225,7 @@ func (s *storedSource) tail(ctx context.Context) error {
 		return err
 	}
 	past, err := s.ask(ctx)
+	s.noteStream(err)
 	if errors.Is(err, store.ErrUnavailable) {
 		s.quiet = tailAfter
 		return nil
@@ -249,6 +255,8 @@ func (s *storedSource) fetch(ctx context.Context) error {
 		switch {
 		case err == nil || !errors.Is(err, store.ErrUnavailable):
 			return err
+		case late && errors.Is(err, errNoStream):
+			return s.r.RolledBack(0, "it reached to place %d, and now %s", s.last, noStream)
 		case late && !s.followed:
 			return fmt.Errorf("%w (%d of %d places could be read)", err, s.next-1, s.last)
 		case late && !told:
@@ -281,16 +289,6 @@ func (s *storedSource) ask(ctx context.Context) (store.Past, error) {
 		after = s.doubted.place - 1
 	}
 	return s.query(ctx, store.FramesQuery{After: after, Bytes: s.bytes})
-}
-
-// query reads a part of the past. A room that is said to store nothing, though its log says that it does, has begun to
-// just now: its stream is not there yet.
-func (s *storedSource) query(ctx context.Context, q store.FramesQuery) (store.Past, error) {
-	past, err := s.rd.Frames(ctx, s.r.ID, q)
-	if errors.Is(err, store.ErrNotFound) && s.r.Sync(ctx) == nil && s.r.Readable() == nil && s.r.Ledger().Policy.Stored() {
-		err = fmt.Errorf("%w: %v", store.ErrUnavailable, err)
-	}
-	return past, err
 }
 
 // accept takes an answer over, and asks for what comes after it meanwhile.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
@@ -76,6 +77,56 @@ func TestWentBackWhileRead(t *testing.T) {
 		if texts, err := rest(s); len(texts) > 0 || !errors.Is(err, room.ErrRolledBack) || !errors.Is(err, store.ErrIntegrity) {
 			t.Errorf("%s: %q are read on, and the end is %v", subject, texts, err)
 		}
+	}
+}
+
+// TestStreamGone: that the stream of a room is gone is a finding, to who begins to read, at its start and at its end, to who
+// follows and to who is in the middle of it; the other rooms are read all the same.
+func TestStreamGone(t *testing.T) {
+	w := newWorld(t)
+	gone, there := w.Room("gone", stored()), w.Room("there", stored())
+	w.publish(gone, "one", "two")
+	w.publish(there, "three")
+	told := make(chan Notice, 10)
+	following := w.read(Options{Notice: func(n Notice) { told <- n }}, gone, there)
+	server := w.lies(func(_ store.FramesQuery, past *store.Past) error {
+		if len(past.Frames) == 0 {
+			return store.ErrNotFound
+		}
+		past.Frames = past.Frames[:1]
+		return nil
+	})
+	w.reader.Timeout = 300 * time.Millisecond // nothing is asked for long
+	s := w.read(Options{All: true}, gone)
+	if text := w.next(s); text != "one" {
+		t.Errorf("%q is read", text)
+	}
+	js, err := jetstream.New(w.Node.Links().Store)
+	w.Must(err)
+	w.Must(js.DeleteStream(w.Ctx, bus.StreamName(gone.ID)))
+	server.set(func(q store.FramesQuery, past *store.Past) error { return nil })
+	if texts, err := rest(s); len(texts) > 0 || !errors.Is(err, room.ErrRolledBack) || !errors.Is(err, store.ErrIntegrity) || !strings.Contains(err.Error(), noStream) {
+		t.Errorf("%q are read on, and the end is %v", texts, err)
+	}
+	for name, o := range map[string]Options{"all": {All: true}, "last": {Last: 2}, "since": {Since: time.Now().Add(-time.Hour)}} {
+		var all noticed
+		o.End, o.Notice = true, all.add
+		texts, err := rest(w.read(o, gone, there))
+		if !slices.Equal(texts, []string{"three"}) || all.String() != "[!gone 0-2]" || !errors.Is(err, store.ErrIntegrity) {
+			t.Errorf("%s: %q are read, told is %s, and the end is %v", name, texts, all.String(), err)
+		}
+	}
+	w.Must(w.Conn.NATS().ForceReconnect())
+	if n := <-told; n.Kind != Gone || !n.Finding || n.Room != gone.ID || !strings.Contains(n.Why, "it reached to place 2 before") {
+		t.Errorf("who follows is told %+v", n)
+	}
+	w.publish(there, "four")
+	if text := w.next(following); text != "four" {
+		t.Errorf("%q is read", text)
+	}
+	following.Finish()
+	if texts, err := rest(following); len(texts) > 0 || !errors.Is(err, store.ErrIntegrity) || len(told) > 0 {
+		t.Errorf("%q, %v, and %d more were told", texts, err, len(told))
 	}
 }
 

@@ -158,6 +158,10 @@ func (f *feed) close() error {
 		return nil
 	}
 	past, err := f.look(f.ctx, store.FramesQuery{None: true})
+	if errors.Is(err, errNoStream) {
+		f.past.tellGone()
+		return nil
+	}
 	if err != nil {
 		return err
 	}

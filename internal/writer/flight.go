@@ -7,6 +7,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/patience"
+	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -57,7 +58,11 @@ func (f *flight) await(p *Stream) (place uint64, err error) {
 		p.unacked, p.resending = err, true
 		p.mu.Unlock()
 		if time.Now().After(deadline) {
-			return 0, fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
+			err = fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
+			if errors.Is(err, bus.ErrNoStream) {
+				err = remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStream})
+			}
+			return 0, err
 		}
 		if refused := p.w.Conn.Refused(p.r.ID); refused != nil { // by a server that knows of a change before us
 			if err := p.r.Sync(p.ctx); err != nil {

@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 		"nats://h:4222":                    {Servers: "nats://h:4222"},
 		"nats://h:4222?replicas=3":         {Servers: "nats://h:4222", Replicas: 3},
 		"nats://a:1,nats://b:2?replicas=5": {Servers: "nats://a:1,nats://b:2", Replicas: 5},
-		"tls://u:secret@h":                 {Servers: "tls://u:secret@h"},
+		"tls://u:secret@h":                 {Servers: "tls://u:secret@h:4222"},
 		"nats://":                          {},
 		"nats://?replicas=1":               {Replicas: 1},
 	} {
@@ -46,6 +46,7 @@ func TestParse(t *testing.T) {
 		"nats://h?replicas=many":           `store "nats://h?replicas=many": not valid: after the ? only replicas=N is known`,
 		"nats://h?replicas=1&tls=no":       `store "nats://h?replicas=1&tls=no": not valid: after the ? only replicas=N is known`,
 		"nats://h?%zz":                     `store "nats://h?%zz": not valid: after the ? only replicas=N is known`,
+		"nats://u:secret@h:port":           `store "nats://…": not valid: the port of a server is a number`,
 		"nats://u:secret@h?token=a-secret": `store "nats://h?token=a-secret": not valid`,
 	} {
 		u, err := Parse(text)
@@ -56,7 +57,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s is of an unknown kind: %v", text, !unknown)
 		}
 	}
-	if u, err := ParseServers("h:4222,i:4222"); err != nil || u.Servers != "h:4222,i:4222" {
+	if u, err := ParseServers("h:4222,i:4222"); err != nil || u.Servers != "nats://h:4222,nats://i:4222" {
 		t.Errorf("a list of servers means %+v, %v", u, err)
 	}
 }
@@ -105,6 +106,8 @@ func TestSame(t *testing.T) {
 		{"nats://h:4222", "nats://i:4222", false},
 		{"nats://h:4222?x=y", "nats://h:4222?x=y", false}, // which means nothing
 		{"h:4222", "h:4222", true},
+		{"nats://a:1,nats://b:2", "B:02, tls://a:1", true},
+		{"nats://", "nats://?replicas=1", true},
 	} {
 		if got := Same(c.a, c.b); got != c.same {
 			t.Errorf("%s and %s are the same: %v", c.a, c.b, got)

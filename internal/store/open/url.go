@@ -9,10 +9,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/servers"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/jetstream"
 )
@@ -71,9 +73,9 @@ func Parse(text string) (URL, error) {
 
 // ParseServers is Parse for where only servers can be meant: a list of them without schemes will do as well.
 func ParseServers(text string) (URL, error) {
-	servers, query, _ := strings.Cut(text, "?")
+	list, query, _ := strings.Cut(text, "?")
 	values, err := url.ParseQuery(query)
-	u := URL{Servers: servers}
+	u := URL{}
 	if err == nil && values.Has("replicas") {
 		u.Replicas, err = strconv.Atoi(values.Get("replicas"))
 		values.Del("replicas")
@@ -84,8 +86,11 @@ func ParseServers(text string) (URL, error) {
 	if err != nil || len(values) > 0 {
 		return invalid(text, store.ErrInvalid, "after the ? only replicas=N is known")
 	}
-	if u.Servers == "nats://" { // as the NATS context says
-		u.Servers = ""
+	if list == "nats://" || list == "" { // as the NATS context says
+		return u, nil
+	}
+	if u.Servers, err = servers.Parse(list); err != nil {
+		return invalid(text, store.ErrInvalid, err.Error())
 	}
 	return u, nil
 }
@@ -110,7 +115,7 @@ func (u URL) Address(context string) (string, error) {
 }
 
 // Same reports whether two texts name the same store, as far as that can be seen without asking anyone: the same file,
-// by whatever path, or the same list of servers. Lists without schemes are compared, too.
+// by whatever path, or the same servers. Lists without schemes are compared, too.
 func Same(a, b string) bool {
 	if IsFile(a) != IsFile(b) {
 		return false
@@ -121,7 +126,7 @@ func Same(a, b string) bool {
 	}
 	x, xerr := ParseServers(a)
 	y, yerr := ParseServers(b)
-	return errors.Join(xerr, yerr) == nil && strings.TrimSuffix(x.Servers, "/") == strings.TrimSuffix(y.Servers, "/")
+	return errors.Join(xerr, yerr) == nil && slices.Equal(servers.Keys(x.Servers), servers.Keys(y.Servers))
 }
 
 // SameFile reports whether two paths are those of one file or folder that is there.
