@@ -107,10 +107,26 @@ func TestLostRoom(t *testing.T) {
 	if r, err := again.Room(s.ctx, "lost"); err != nil || r.ID() != anew.ID() {
 		t.Errorf("the subject means %v, %v", r, err)
 	}
+	// It is told of to who knew the room by a listing alone, too.
+	_, err = s.connect(s.carol, "carol").CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
+	s.fails(err, unibus.ErrExists, "lost", remedy.None)
 	// By its name it is the lost one that is taken for lost, though another room has that now.
 	carol := s.connect(s.carol, "carol")
 	s.must(carol.AcceptLoss(s.ctx, "lost"))
 	s.lists(carol)
+}
+
+// TestLostSubject: who knew a lost room by a listing alone makes no other of its subject; nor of a room that is there, when the
+// store has lost which subject it has.
+func TestLostSubject(t *testing.T) {
+	s := newLosing(t)
+	carol := s.connect(s.carol, "carol")
+	_, err := carol.CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
+	s.denied(err)
+	s.must(carol.Close())
+	s.exec("DELETE FROM rooms WHERE subject = 'kept'")
+	_, err = s.connect(s.aliceID, "alice").CreateRoom(s.ctx, "kept", unibus.DefaultPolicy())
+	s.fails(err, unibus.ErrExists, "kept", remedy.None)
 }
 
 // TestLostOnceLeft: the subject of a lost room is free for who had left that room.

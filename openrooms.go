@@ -57,17 +57,15 @@ func (o *rooms) count() int {
 // anyRoom is for whoever wants all.
 func anyRoom(string) bool { return true }
 
-// mine are those that this client is a member of and whose subjects are wanted, opened for the reader.
+// mine are those that this client is a member of and whose subjects are wanted, opened for the reader; beside ErrIntegrity,
+// of those that are lost, the others.
 func (o *rooms) mine(ctx context.Context, wanted func(subject string) bool) ([]*room.Room, error) {
 	mine, err := o.members(ctx, wanted)
-	if err != nil {
-		return nil, err
-	}
 	out := make([]*room.Room, len(mine))
 	for i, r := range mine {
 		out[i] = r.r
 	}
-	return out, nil
+	return out, err
 }
 
 // byID verifies a room's log, once per client; later calls bring it up to date.
@@ -168,12 +166,18 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 	}
 	untold := slices.DeleteFunc(slices.Clone(rooms), func(r *Room) bool { _, ok := told[r.r.ID]; return ok })
 	more, err := ends(ctx, o.c.link, untold)
-	if err != nil {
+	damaged := errors.Is(err, ErrIntegrity) // the log of one of them, it is not said which: each is asked for by itself
+	if err != nil && !damaged {
 		return nil, err
 	}
 	err = tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
 		r := rooms[i]
-		e := cmp.Or(told[ids[i]], more[ids[i]])
+		e, ok := told[ids[i]]
+		if !ok && damaged {
+			rooms[i], err = o.opened(ctx, r, r.r.Sync(ctx))
+			return err
+		}
+		e = cmp.Or(e, more[ids[i]])
 		rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, e.verified, e.said))
 		return err
 	})
@@ -200,6 +204,9 @@ func (o *rooms) of(ctx context.Context, key PublicKey) (listed []ID, rooms []*Ro
 	}
 	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, key)
 	beside.Wait()
+	if errors.Is(silent, ErrIntegrity) { // then each is asked for below, and the error is of those that it concerns
+		told, silent = nil, nil
+	}
 	if err = cmp.Or(err, silent); err != nil {
 		return nil, nil, err
 	}

@@ -199,7 +199,7 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
-		for _, one := range eachRolledBack(err) {
+		for _, one := range eachOf(err) {
 			d.report("pins", admin.Fail, d.a.hint(one), "%v", one)
 		}
 	}

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/redact"
-	"github.com/unibus/unibus/internal/remedy"
 )
 
 // How a run ends: an error becomes one line on stderr, a hint, and an exit code. A command returns its error; only
@@ -82,9 +80,9 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// printError prints an error in one line, and what helps in another; of several logs that were rolled back, for each.
+// printError prints an error in one line, and what helps in another; if several things are wrong, each by itself.
 func (a *app) printError(err error) {
-	if many := eachRolledBack(err); len(many) > 1 {
+	if many := eachOf(err); len(many) > 1 {
 		for _, one := range many {
 			a.printError(one)
 		}
@@ -103,22 +101,23 @@ func (a *app) printError(err error) {
 	}
 }
 
-// eachRolledBack takes an error apart that is of several logs which were rolled back or lost: each has what helps with it. Any
-// other stays as it is.
-func eachRolledBack(err error) (each []error) {
+// eachOf takes an error apart that joins several things that are wrong with what is kept, as several rooms that are lost: each
+// has what helps with it. Any other stays as it is.
+func eachOf(err error) (each []error) {
 	many, ok := err.(interface{ Unwrap() []error })
-	if !ok || slices.ContainsFunc(many.Unwrap(), notRolledBack) {
+	if !ok {
+		return []error{err}
+	}
+	if joined := errors.Join(many.Unwrap()...); joined == nil || joined.Error() != err.Error() { // it is one, of several kinds
 		return []error{err}
 	}
 	for _, one := range many.Unwrap() {
-		each = append(each, eachRolledBack(one)...)
+		if !errors.Is(one, unibus.ErrIntegrity) {
+			return []error{err}
+		}
+		each = append(each, eachOf(one)...)
 	}
 	return each
-}
-
-// notRolledBack reports whether an error is none that names a log which was rolled back, and what helps with it.
-func notRolledBack(err error) bool {
-	return !errors.Is(err, unibus.ErrLogRolledBack) || remedy.Of(err).Kind == remedy.None
 }
 
 // oneLine puts the lines of a text one behind the other.

@@ -64,10 +64,10 @@ func (a *app) hintOfKind(err error) string {
 		return "no server did this: bring back a copy of it that is as new, or " + a.hintForget()
 	case errors.Is(err, unibus.ErrStateNotKept):
 		return "the folder " + a.set.stateDir() + " has to be yours to write, and its disk to have room"
-	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
-		return a.found.hint()
 	case errors.Is(err, store.ErrDamagedThere):
 		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
+	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
+		return a.found.hint()
 	case errors.Is(err, store.ErrDamaged):
 		return hintBackToFile + hintLook
 	case errors.Is(err, syscall.ENOSPC):

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,10 +26,15 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite"
 
+	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/freeport"
+	"github.com/unibus/unibus/internal/service"
 )
 
 func TestMain(m *testing.M) {
@@ -82,6 +88,7 @@ func TestScripts(t *testing.T) {
 			"signal": cmdSignal, "reap": cmdReap, "sqlite": cmdSQLite, "absent": cmdAbsent,
 			"as":   func(ts *testscript.TestScript, _ bool, args []string) { as(ts, args[0]) },
 			"nats": cmdNATS, "port": cmdPort, "certificate": cmdCertificate, "cluster": cmdCluster, "node": cmdNode, "until": cmdUntil, "forge": cmdForge,
+			"unstream": cmdUnstream,
 		},
 	})
 }
@@ -204,6 +211,24 @@ func cmdCertificate(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	write(args[0]+".pem", "CERTIFICATE", certificate)
 	write(args[0]+".key", "PRIVATE KEY", private)
+}
+
+// cmdUnstream removes the stream of the room that a file describes, as whoever runs the servers may.
+func cmdUnstream(ts *testscript.TestScript, _ bool, args []string) {
+	var room struct {
+		ID crypto.ID `json:"room_id"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &room))
+	keys, err := bus.LoadKeys(service.KeysFile(ts.MkAbs("data")))
+	ts.Check(err)
+	nc, err := admin.Access{Keys: keys, Timeout: patience}.Dial(ts.Getenv("UNIBUS_SERVER"))
+	ts.Check(err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ts.Check(js.DeleteStream(ctx, bus.StreamName(room.ID)))
 }
 
 type natsKey struct{}

@@ -128,6 +128,9 @@ func (l *Log) SyncTo(ctx context.Context, before, head ledger.Head) error {
 func (l *Log) sync(ctx context.Context) error {
 	before := l.State().Head
 	heads, err := l.peer.Store.Heads(ctx, l.id)
+	if room := l.State().Room; errors.Is(err, store.ErrIntegrity) && room != nil { // who reads it knows no ids of logs
+		return fmt.Errorf("room %s: %w", room.Subject, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/patience"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
@@ -107,13 +108,17 @@ func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error
 	defer cancel()
 	q.Bytes = f.page
 	var gone error
+	began := time.Now()
 	for wait := firstPause; ; wait = min(2*wait, maxPause) {
 		past, err := f.past.query(ctx, q)
 		if errors.Is(err, errNoStream) {
 			gone = err
 		}
-		if err == nil || !errors.Is(err, store.ErrUnavailable) {
+		switch {
+		case err == nil, !errors.Is(err, store.ErrUnavailable):
 			return past, err
+		case gone != nil && time.Since(began) > patience.RolledBack:
+			return past, gone
 		}
 		if tasks.Pause(ctx, wait) != nil {
 			return past, cmp.Or(gone, err) // the last answer may not have come in time

@@ -24,6 +24,7 @@ type growth struct {
 	s        *Reading
 	patterns []string
 	arrivals chan struct{} // there may be another room that the patterns mean
+	lost     error         // of rooms that they mean; the reading's lock is held
 }
 
 // IsPattern reports whether a name has wildcards.
@@ -61,7 +62,7 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 		return nil, nil
 	}
 	rooms, err := g.matching(ctx)
-	if err != nil {
+	if err != nil && !g.without(rooms, err) {
 		return nil, err
 	}
 	for _, pattern := range g.patterns {
@@ -77,7 +78,23 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 	return rooms, nil
 }
 
-// matching lists the caller's rooms that the patterns mean.
+// without reports whether the reading goes on without rooms that are lost, as the error of a listing says: it does while there
+// are others. It tells of them, and they are the reading's error when it ends.
+func (g *growth) without(others []*room.Room, err error) bool {
+	if len(others) == 0 || !errors.Is(err, store.ErrIntegrity) {
+		return false
+	}
+	g.s.mu.Lock()
+	known := g.lost != nil && g.lost.Error() == err.Error()
+	g.lost = err
+	g.s.mu.Unlock()
+	if !known {
+		g.s.rd.Tell("%v; the other rooms are read", err)
+	}
+	return true
+}
+
+// matching lists the caller's rooms that the patterns mean; beside an error that some of them are lost, the others.
 func (g *growth) matching(ctx context.Context) ([]*room.Room, error) {
 	return g.s.rd.Mine(ctx, func(subject string) bool {
 		return slices.ContainsFunc(g.patterns, func(p string) bool { return Matches(p, subject) })
@@ -102,7 +119,7 @@ func (g *growth) run() {
 		since := looked.Add(-listOverlap)
 		looked = time.Now()
 		rooms, err := g.matching(s.ctx)
-		if err != nil {
+		if err != nil && !g.without(rooms, err) {
 			if errors.Is(err, store.ErrIntegrity) {
 				s.stop(err)
 			}

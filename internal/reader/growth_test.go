@@ -82,6 +82,33 @@ func TestPatternOfNothing(t *testing.T) {
 	}
 }
 
+// TestWithoutLostRooms: rooms that are lost do not keep a reading with a pattern from the others; they are its error at the end.
+func TestWithoutLostRooms(t *testing.T) {
+	w := newWorld(t)
+	there := w.Room("team.a", stored())
+	w.publish(there, "one")
+	var rooms []*room.Room
+	lost := fmt.Errorf("room team.b: %w", store.ErrIntegrity)
+	w.reader.Mine = func(context.Context, func(string) bool) ([]*room.Room, error) { return slices.Clone(rooms), lost }
+	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, lost) {
+		t.Errorf("nothing is left to read: %v", err)
+	}
+	rooms = append(rooms, there)
+	s, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{All: true})
+	w.Must(err)
+	for _, want := range []string{"one", "two"} {
+		if text := w.next(s); text != want {
+			t.Errorf("%q is read", text)
+		}
+		w.reader.LookForRooms()
+		w.publish(there, "two")
+	}
+	s.Finish()
+	if texts, err := rest(s); !errors.Is(err, lost) {
+		t.Errorf("%q, and the end is %v", texts, err)
+	}
+}
+
 // TestGrows: a reading with a pattern goes on with rooms that the client is invited to later, without those that it is
 // removed from, and where it stopped when it is invited again.
 func TestGrows(t *testing.T) {

@@ -43,7 +43,7 @@ type Reader struct {
 	Refused func() error                                                                    // why the bus ended the connection for good; nil while it has not
 	Follow  func(ctx context.Context) error                                                 // has logs followed from now on
 	Rooms   func() int                                                                      // how many are open
-	Mine    func(_ context.Context, wanted func(subject string) bool) ([]*room.Room, error) // those this client is a member of
+	Mine    func(_ context.Context, wanted func(subject string) bool) ([]*room.Room, error) // those this client is a member of; beside an error that some are lost, the others
 
 	once     sync.Once
 	fetching chan struct{} // slots for requests for the past

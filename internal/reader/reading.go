@@ -260,9 +260,12 @@ func (s *Reading) Err() error {
 	if n := s.findings.Load(); n > 0 {
 		err := fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", store.ErrIntegrity, n)
 		if s.wentBack.Load() {
-			return &alsoError{err, room.ErrRolledBack}
+			err = &alsoError{err, room.ErrRolledBack}
 		}
-		return err
+		return errors.Join(s.growth.lost, err)
+	}
+	if s.growth.lost != nil {
+		return s.growth.lost
 	}
 	if n := s.shed.Load(); n > 0 {
 		err := fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, n)
