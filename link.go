@@ -63,16 +63,24 @@ func (l *link) open(ctx context.Context) (ID, error) {
 	if l.o.Store == "" {
 		return l.openService(ctx)
 	}
-	if err := l.openStore(ctx); err != nil {
-		return ID{}, err
-	}
 	address, err := l.o.address()
+	if oerr := l.openStore(ctx); oerr != nil {
+		if err == nil && errors.Is(oerr, ErrNoBus) && !l.met.IsZero() {
+			return ID{}, otherBus(address, l.met, ID{})
+		}
+		return ID{}, oerr
+	}
 	if err != nil {
 		return ID{}, err
 	}
 	statement, err := l.store.Bus(ctx)
 	switch {
+	case errors.Is(err, ErrNotFound) && !l.met.IsZero():
+		return ID{}, otherBus(address, l.met, ID{})
 	case errors.Is(err, ErrNotFound):
+		if err := store.NeverUsed(ctx, l.store); err != nil {
+			return ID{}, fmt.Errorf("store %s: %w", address, err)
+		}
 		return ID{}, fmt.Errorf("store %s: %w: %w", address, ErrNotFound, ErrNoBus)
 	case err != nil:
 		return ID{}, err

@@ -123,10 +123,18 @@ func TestFound(t *testing.T) {
 	s.exec("DELETE FROM bus") // what is left of it is not to be built upon, by who knows it or not
 	s.fails(unibus.Found(s.ctx, s.options(s.aliceID, "alice")), unibus.ErrOtherBus, "it was the bus "+before.String()+" and there is none now", remedy.ForgetBus)
 	s.fails(unibus.Found(s.ctx, s.options(s.aliceID, "new")), unibus.ErrIntegrity, "there are users of an earlier bus (alice)", remedy.None)
+	_, err := unibus.Connect(s.ctx, s.options(s.aliceID, "alice"))
+	s.fails(err, unibus.ErrOtherBus, "it was the bus "+before.String()+" and there is none now", remedy.ForgetBus)
+	_, err = unibus.Connect(s.ctx, s.options(s.aliceID, "new"))
+	s.fails(err, unibus.ErrIntegrity, "there are users of an earlier bus (alice)", remedy.None)
 	for _, file := range []string{s.path(), filepath.Join(filepath.Dir(s.path()), "heads."+filepath.Base(s.path()))} {
 		s.must(os.Remove(file))
 	}
 	s.fails(unibus.Found(s.ctx, s.options(s.aliceID, "alice")), unibus.ErrOtherBus, "there is none now", remedy.ForgetBus)
+	_, err = unibus.Connect(s.ctx, s.options(s.aliceID, "alice"))
+	s.fails(err, unibus.ErrOtherBus, "there is none now", remedy.ForgetBus)
+	_, err = unibus.Connect(s.ctx, s.options(s.aliceID, "new"))
+	s.fails(err, unibus.ErrNoBus, "", remedy.None)
 	if _, err := os.Stat(s.path()); err == nil {
 		t.Error("a store was made")
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/open"
 )
 
 // doctor looks at everything that this run can reach, and collects checks, a line each: first as every member can, then
@@ -69,6 +71,8 @@ type doctor struct {
 	// bus is the one that is meant, and busKnownAs says why it is that one; zero: none is known, and any store will do.
 	bus        unibus.ID
 	busKnownAs string
+	// held is the bus that the store which is looked at holds; zero: none was looked at.
+	held unibus.ID
 	// myRooms are checks of the rooms that I am in. They are left out when allRooms is set: when all rooms of the store were
 	// looked at, mine among them.
 	myRooms  []admin.Check
@@ -142,6 +146,7 @@ func (d *doctor) examine(ctx context.Context) error {
 		if err := d.lookAtStore(ctx, o); err != nil {
 			return err
 		}
+		d.lookAtPins(ctx)
 	} else {
 		d.a.notice("the servers and the store were not looked at: that takes --keys FILE, or --store URL")
 	}
@@ -191,6 +196,33 @@ func (d *doctor) lookAsPeer(ctx context.Context) {
 	}
 	d.report("authorised", admin.Pass, "", "as %s, %s", me.Name, me.Role)
 	admin.Clock("clock", "the service", c.ClockSkew(), d.add)
+	d.lookAtRooms(ctx, c)
+}
+
+// lookAtPins holds a file that is looked at straight, without a service, against what I have verified of its bus, if that is
+// anything.
+func (d *doctor) lookAtPins(ctx context.Context) {
+	o, err := d.a.options()
+	if err != nil || !open.IsFile(o.Store) || d.held.IsZero() { // who has no identity has verified nothing
+		return
+	}
+	hash, err := unibus.RecallLog(ctx, o, d.held)
+	if err != nil {
+		d.report("pins", admin.Fail, d.a.hint(err), "%v", err)
+		return
+	}
+	if _, known := hash(1); !known {
+		return
+	}
+	o.Notice = nil // what it would tell is a check here
+	c, err := unibus.Connect(ctx, o)
+	if errors.Is(err, unibus.ErrIntegrity) && !errors.Is(err, store.ErrDamaged) {
+		d.report("pins", admin.Fail, d.a.hint(err), "%v", err)
+	}
+	if err != nil { // the other checks say what else is wrong, as that the file is damaged
+		return
+	}
+	defer c.Close()
 	d.lookAtRooms(ctx, c)
 }
 

@@ -95,6 +95,7 @@ func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend)
 		return false, nil
 	}
 	if d.bus.IsZero() || held == d.bus {
+		d.held = held
 		d.report("store", admin.Pass, "", "%s, of the bus %s", redact.URL(url), held)
 		return true, nil
 	}

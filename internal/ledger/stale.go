@@ -39,6 +39,20 @@ func Stale(r *Room, b *Bus, now time.Time) bool {
 	return false
 }
 
+// NextExpiry is when the access of one of a room's members next ends by itself, after now; zero for never.
+func NextExpiry(r *Room, b *Bus, now time.Time) (next time.Time) {
+	for key := range r.members {
+		u := b.users[key]
+		if u == nil || !u.ActiveAt(now) || u.Expires.IsZero() {
+			continue
+		}
+		if next.IsZero() || u.Expires.Before(next) {
+			next = u.Expires
+		}
+	}
+	return next
+}
+
 // Age is how far an epoch has come in its policy's limits.
 type Age int
 

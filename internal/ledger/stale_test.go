@@ -52,6 +52,29 @@ func TestStale(t *testing.T) {
 	want(true, "bob and dave were revoked, are members, and were given the new key as well")
 }
 
+// TestNextExpiry: the next member whose time is over is the one that is looked at again for; who is no member, or out already,
+// is not.
+func TestNextExpiry(t *testing.T) {
+	bus, room := play(t, oneBus), play(t, oneRoom)
+	want := func(now, want time.Time, why string) {
+		t.Helper()
+		if got := NextExpiry(room.Room, bus.Bus, now); !got.Equal(want) {
+			t.Errorf("%v: %s", got, why)
+		}
+	}
+	want(lateNow, time.Time{}, "nobody's access ends")
+	ends := func(name string, at time.Time) { bus.Bus.users[key(name)].Expires = at }
+	ends("eve", at(101))
+	want(lateNow, time.Time{}, "eve is no member")
+	ends("carol", at(110))
+	ends("dave", at(105))
+	want(lateNow, at(105), "dave's ends first")
+	want(at(105), at(110), "dave's has ended")
+	want(at(110), time.Time{}, "all have")
+	late(t, bus, "alice", "revoke", Revoke{Keys: keysOf("carol")})
+	want(at(106), time.Time{}, "carol was revoked")
+}
+
 // TestNotStale: whoever lost access before the key was made never had it, and of one unknown to the bus there is
 // nothing to say.
 func TestNotStale(t *testing.T) {

@@ -27,7 +27,7 @@ func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now t
 	if err != nil {
 		return nil, err
 	}
-	if err := neverUsed(ctx, s); err != nil {
+	if err := NeverUsed(ctx, s); err != nil {
 		return nil, err
 	}
 	if err := s.PutCards(ctx, Card{Endpoint: by.Key(), Statement: card}); err != nil {
@@ -36,8 +36,9 @@ func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now t
 	return fold.State(), s.Append(ctx, c)
 }
 
-// neverUsed makes sure that no bus is founded beside what is left of another one. Where that stands still, Append says so.
-func neverUsed(ctx context.Context, s Store) error {
+// NeverUsed returns ErrDamaged where a bus stood, of which there are users still: no other is to be founded beside what is
+// left of it. Where a bus stands nothing is wrong: Append says that.
+func NeverUsed(ctx context.Context, s Store) error {
 	for u, err := range s.Users(ctx, crypto.PublicKey{}) {
 		if err != nil {
 			return err

@@ -26,6 +26,7 @@ type sealer struct {
 	stored   bool                     // the room stores the stream's frames
 	sealed   uint64                   // when the last frame was, in Unix µs
 	looked   [2]*ledger.State         // the logs of the bus and of the room when it was last seen whether the key is stale
+	expiry   time.Time                // when one of the members is no longer to have the key, as these logs say; zero: never
 	begun    time.Time                // when the logs were asked for, before there was anything to send
 	followed bool                     // the logs are followed since they were asked for last
 }
@@ -95,13 +96,13 @@ func (s *sealer) confirm(ctx context.Context) error {
 			return err
 		}
 		s.followed = true
-	} else if s.looked == s.logs() { // nothing is known that was not then
+	} else if s.looked == s.logs() && (s.expiry.IsZero() || time.Now().Before(s.expiry)) { // nothing is known that was not then
 		return room.Changes{Room: s.r}.Renew(ctx)
 	}
-	looked := s.logs()
+	looked, now := s.logs(), time.Now()
 	err := renewKey(ctx, s.r)
 	if err == nil {
-		s.looked = looked
+		s.looked, s.expiry = looked, ledger.NextExpiry(s.r.Ledger(), s.r.Allowlist(), now)
 	}
 	return err
 }

@@ -40,6 +40,33 @@ func TestWhoWrites(t *testing.T) {
 	}
 }
 
+// TestRenewsAtExpiry: a stream goes on under a new key once the access of a member has ended by itself, though no log has an entry
+// about that.
+func TestRenewsAtExpiry(t *testing.T) {
+	w := newWorld(t)
+	r := w.Room("expiring", ledger.DefaultPolicy())
+	carol := w.User("carol")
+	w.Must(room.Changes{Room: r}.Invite(w.Ctx, ledger.RoleMember, carol.Key()))
+	p := w.begin(r)
+	ends := time.Now().Add(500 * time.Millisecond)
+	until := crypto.Number(ends.UnixMilli())
+	w.Must(w.Append(w.Self.Bus, &ledger.SetUsers{Users: []ledger.UserChange{{Key: carol.Key(), Expires: &until}}}))
+	send := func(body string) {
+		w.Must(p.Publish([]byte(body)))
+		w.Must(p.Flush(w.Ctx))
+	}
+	send("begins")
+	send("looks at the logs")
+	over, cancel := context.WithDeadline(w.Ctx, ends)
+	defer cancel()
+	<-over.Done()
+	send("under the new key")
+	if now := r.Ledger(); len(now.Epochs) != 2 || now.Role(carol.Key()) != "" {
+		t.Errorf("it is in epoch %d, and carol is %q", len(now.Epochs), now.Role(carol.Key()))
+	}
+	w.Must(p.Close(w.Ctx))
+}
+
 // TestInOrder: what is handed over comes in its order, the small messages together and the large ones in pieces, and is
 // acknowledged when Flush and Close return.
 func TestInOrder(t *testing.T) {
