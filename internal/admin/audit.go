@@ -24,6 +24,7 @@ const (
 	kindRefused  inbox.Kind = "refused"
 	kindFork     inbox.Kind = "fork"
 	kindWithheld inbox.Kind = "withheld"
+	kindGone     inbox.Kind = "gone"
 )
 
 // Told is something that is to be known of the frames of a room in an export.
@@ -199,11 +200,12 @@ func (a *roomAudit) refuse(f *storedFrame, v *ledger.Verdict, why error) {
 	}
 }
 
-// forged tells of a frame that does not authenticate. It is a finding under the subject of someone who is or was a member.
+// forged tells of a frame that does not authenticate. That is a finding, also under the subject of a stranger, where it is none
+// to a reader: servers store nothing of strangers, so that somebody has put it there in the place of another.
 func (a *roomAudit) forged(f *storedFrame, why error) {
 	h, _ := crypto.ParseHeader(f.Data)
 	a.in.Damaged(f.Sender, f.Seq, f.Seq)
-	a.frame(kindForged, a.state.Room.Known(f.Sender) && !a.bygone(f.Time), f, h, why)
+	a.frame(kindForged, !a.bygone(f.Time), f, h, why)
 }
 
 // bygone reports whether a frame that does not fit the log may be of before the room began anew, as the server says.
@@ -232,6 +234,14 @@ func (a *roomAudit) finish() CheckedFrames {
 		a.hole(a.next, a.places.last, "missing, at the end of what is there")
 	}
 	a.in.Finish(a.made.Add(2 * patience.Gap)) // nothing is on its way any more
+	a.in.Close()
+	return a.CheckedFrames
+}
+
+// gone is what was found of a room that stores messages, in a file that has those of rooms, and nothing of this one's.
+func (a *roomAudit) gone() CheckedFrames {
+	a.First = 1
+	a.notice(inbox.Notice{Kind: kindGone, Finding: true, Why: "the file has messages of rooms, and nothing of this one's, which stores them"})
 	a.in.Close()
 	return a.CheckedFrames
 }

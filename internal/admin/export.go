@@ -130,6 +130,12 @@ func VerifyArchive(ctx context.Context, path string, known Known, now time.Time,
 		return nil, err
 	}
 	over()
+	for i, l := range logs {
+		if m.Frames && l.Frames == nil && l.Room != nil && l.Room.Policy.Stored() {
+			found := newRoomAudit(logs[at[m.Bus]].Bus, l.State, m.Created, tell).gone()
+			logs[i].Frames = &found
+		}
+	}
 	return logs, compareKnown(ctx, logs, known)
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,6 +188,20 @@ func TestShortLog(t *testing.T) {
 	logs, err := w.verifies(append(files[:5:5], files[6:]...))
 	if err != nil || len(logs) != 2 || logs[1].Head.Seq != 3 || logs[1].Frames.Findings != 3 {
 		t.Errorf("%+v, %v", logs, err)
+	}
+}
+
+// TestFramesLeftOut: a file that has messages of rooms, and nothing of those of a room that stores them, has lost them.
+func TestFramesLeftOut(t *testing.T) {
+	for _, retain := range []*ledger.Retain{{}, nil} {
+		w := newAudited(t, ledger.EncryptionE2E, retain)
+		files := slices.DeleteFunc(w.files(), func(f exportFile) bool {
+			return strings.HasPrefix(f.name, "frames/") || strings.HasPrefix(f.name, "places/")
+		})
+		logs, err := w.verifies(files)
+		if stores := retain != nil; err != nil || len(logs) != 2 || (logs[1].Frames != nil) != stores || stores && logs[1].Frames.Findings != 1 {
+			t.Errorf("the room stores messages: %v, and found is %+v, %v", stores, logs, err)
+		}
 	}
 }
 

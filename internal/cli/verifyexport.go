@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -35,6 +36,10 @@ func (v *verifyCommand) writeExport(ctx context.Context, c *unibus.Client, rooms
 			return fmt.Errorf("export: %w", err)
 		}
 		logs = append(logs, signedLog(r.ID(), entries))
+		without := !slices.ContainsFunc(pasts, func(p admin.Past) bool { return p.Room == r.ID() })
+		if v.frames && without && r.Info().Policy.Stored() { // the file would seem to lack them
+			return fmt.Errorf("export: %s: %w: it has begun to store messages meanwhile", r.Subject(), unibus.ErrConflict)
+		}
 	}
 	written := uint64(0)
 	for i := range pasts {
