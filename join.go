@@ -59,7 +59,11 @@ func JoinAs(ctx context.Context, url, name string, o Options) (*Client, error) {
 		return nil, fmt.Errorf("join %s: %w: %w", redact.URL(url), ErrInvalid, err)
 	}
 	if id != "" {
-		if _, err := crypto.ParseID(id); err != nil {
+		parsed, err := crypto.ParseID(id)
+		if err == nil && parsed.IsZero() {
+			err = errors.New("none has that")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("join %s: %w: what follows # is not the id of a bus: %w", redact.URL(url), ErrInvalid, err)
 		}
 	}

@@ -23,6 +23,7 @@ type link struct {
 	o         *Options
 	pins      *pins.Pins
 	makes     bool // a store that is not there is made
+	unnamed   bool // nobody said where to go
 	met       ID   // that is pinned for where to go; zero: none is
 	turns     *pins.Turns
 	connected func() // called when the connection stands again
@@ -45,6 +46,7 @@ type past interface {
 
 // choose settles where to go.
 func (l *link) choose(ctx context.Context) error {
+	l.unnamed = l.o.Server == "" && l.o.Context == "" && l.o.Store == "" && l.o.Bus == ""
 	if err := l.o.choose(ctx, l.pins); err != nil {
 		return err
 	}
@@ -124,8 +126,23 @@ func (l *link) dialOptions() bus.DialOptions {
 	return bus.DialOptions{
 		Servers: l.o.Server, Context: l.o.Context, CA: l.o.TLSCA, Identity: l.o.Identity, Timeout: l.o.Timeout,
 		Connected: l.back, Lost: l.lost,
-		Waiting: func() { l.o.tell("nobody listens there yet: waiting for %v", l.o.Timeout) },
+		Waiting:   func() { l.o.tell("nobody listens there yet: waiting for %v", l.o.Timeout) },
+		Elsewhere: l.elsewhere,
 	}
+}
+
+// elsewhere is the server of a bus that another process of this identity has made known meanwhile, when this one waits where
+// nobody said to go; empty for none.
+func (l *link) elsewhere() string {
+	if !l.unnamed {
+		return ""
+	}
+	server, err := l.pins.Buses.InUse(context.Background())
+	if err != nil || server == "" {
+		return ""
+	}
+	l.o.Server = server
+	return server
 }
 
 // lostNotice is how long a connection may be away before people are told: it also breaks for a moment when

@@ -109,6 +109,46 @@ func TestWhyNotLetIn(t *testing.T) {
 	}
 }
 
+// TestNoBusThere: what is not the first entry of a bus log is refused as the answer to which bus is there.
+func TestNoBusThere(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	room, err := w.c.CreateRoom(w.ctx, "ops", DefaultPolicy())
+	must(err)
+	var statement []byte
+	for raw, err := range w.c.link.store.Entries(w.ctx, room.ID(), 0) {
+		must(err)
+		statement = raw.Statement
+	}
+	for says, answer := range map[string][]byte{"create begins the log of a room": statement, "not give a bus log's first entry (": statement[1:]} {
+		if _, err := w.c.link.checkBus(w.ctx, "nats://elsewhere:1", answer); !errors.Is(err, ErrIntegrity) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %s", err, says)
+		}
+	}
+}
+
+// TestElsewhere: who waits where nobody said to go goes where another process of the identity has come to know a bus.
+func TestElsewhere(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	l := &link{o: &Options{Server: DefaultServer}, pins: w.c.pins}
+	in, err := w.c.pins.Buses.InUse(w.ctx)
+	must(err)
+	if in == "" {
+		in = w.node.URL()
+		must(Remember(w.ctx, Options{Identity: w.id, StateDir: filepath.Join(w.dir, "state")}, in, w.c.Bus()))
+	}
+	if to := l.elsewhere(); to != "" || l.o.Server != DefaultServer {
+		t.Errorf("who said where to go is led to %s", to)
+	}
+	l.unnamed = true
+	if to := l.elsewhere(); to != in || l.o.Server != in {
+		t.Errorf("it goes to %q, and is at %s, not %s", to, l.o.Server, in)
+	}
+	must(w.c.pins.Close())
+	if to := l.elsewhere(); to != "" {
+		t.Errorf("it goes to %q, and nobody can say where", to)
+	}
+}
+
 // TestCardOnce: a bus is given one's card once.
 func TestCardOnce(t *testing.T) {
 	w, must := found(t), orFatal(t)

@@ -66,7 +66,10 @@ func (l *link) knownRooms(ctx context.Context) (rooms []ID, err error) {
 // client, are known to belong to. The first contact pins it and says so.
 func (l *link) checkBus(ctx context.Context, address string, statement []byte) (ID, error) {
 	e, err := new(ledger.State).Check(statement)
-	if err != nil || e.Op != "found" {
+	if err == nil && e.Op != "found" {
+		err = fmt.Errorf("%s begins the log of a room", e.Op)
+	}
+	if err != nil {
 		return ID{}, fmt.Errorf("%s: %w: it does not give a bus log's first entry (%v)", address, ErrIntegrity, err)
 	}
 	first := new(ledger.State).With(e)

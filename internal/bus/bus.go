@@ -111,7 +111,7 @@ func failure(err error) error {
 		return nil
 	case store.IsKind(err), errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrPermissionViolation):
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrPermissionViolation):
 		return fmt.Errorf("%w: %v", store.ErrDenied, err)
 	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 		return fmt.Errorf("%w: %v", store.ErrNotFound, err)

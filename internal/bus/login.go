@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -50,6 +51,9 @@ type DialOptions struct {
 	Lost      func(err error)
 	// Waiting is called once, when nobody has listened there for waitingNotice: a server may be starting. Nil: nobody is told.
 	Waiting func()
+	// Elsewhere is asked while nobody listens there whether servers have become known meanwhile that are to be gone to instead;
+	// empty: none. Nil: nobody knows any.
+	Elsewhere func() string
 }
 
 // waitingNotice is how long a server may be starting before people are told that it is waited for.
@@ -182,6 +186,9 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 			if !told && time.Since(began) > waitingNotice {
 				told = true
 				o.Waiting()
+			}
+			if o.Elsewhere != nil {
+				o.Servers = cmp.Or(o.Elsewhere(), o.Servers)
 			}
 		case errors.Is(err, nats.ErrAuthorization) && !o.Direct && time.Since(sent) >= LoginTimeout,
 			errors.Is(err, nats.ErrNoServers) && !sent.IsZero(): // of several, of which one at least is there

@@ -57,6 +57,13 @@ func TestHello(t *testing.T) {
 		}
 	}
 	o.Servers = "nats://127.0.0.1:1"
+	elsewhere := []string{"", s.URL()} // where a server becomes known while it is waited for
+	o.Elsewhere = func() (to string) { to, elsewhere = elsewhere[0], elsewhere[1:]; return to }
+	answers <- `{"Founded":"YWJj"}`
+	if founded, err := Hello(t.Context(), o); string(founded) != "abc" || err != nil {
+		t.Errorf("elsewhere: %q, %v", founded, err)
+	}
+	o.Elsewhere = nil
 	if _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("no server: %v", err)
 	}

@@ -43,6 +43,7 @@ func TestFailure(t *testing.T) {
 		{fmt.Errorf("%w: x", store.ErrConflict), store.ErrConflict, "x"},
 		{context.Canceled, context.Canceled, ""},
 		{nats.ErrAuthorization, store.ErrDenied, "authorization"},
+		{nats.ErrAuthExpired, store.ErrDenied, "expired"},
 		{fmt.Errorf("%w: to s", nats.ErrPermissionViolation), store.ErrDenied, "to s"},
 		{jetstream.ErrStreamNotFound, store.ErrNotFound, "stream"},
 		{jetstream.ErrConsumerNotFound, store.ErrNotFound, "consumer"},

@@ -146,8 +146,10 @@ func (f *feed) tell(n inbox.Notice) {
 		n.Finding = false
 	}
 	name := ""
-	if n.Sender != (crypto.PublicKey{}) || n.Kind == Forged {
+	if n.Sender != (crypto.PublicKey{}) {
 		name = f.r.NameOf(n.Sender)
+	} else if n.Kind == Forged {
+		name = "nobody" // under whose subject it was stored
 	}
 	f.notice(Notice{Notice: n, Room: f.r.ID, Subject: f.subject, Name: name})
 }
