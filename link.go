@@ -127,13 +127,13 @@ func (l *link) dialOptions() bus.DialOptions {
 		Servers: l.o.Server, Context: l.o.Context, CA: l.o.TLSCA, Identity: l.o.Identity, Timeout: l.o.Timeout,
 		Connected: l.back, Lost: l.lost,
 		Waiting:   func() { l.o.tell("nobody listens there yet: waiting for %v", l.o.Timeout) },
-		Elsewhere: l.elsewhere,
+		Elsewhere: func() string { return elsewhere(l) },
 	}
 }
 
 // elsewhere is the server of a bus that another process of this identity has made known meanwhile, when this one waits where
 // nobody said to go; empty for none.
-func (l *link) elsewhere() string {
+func elsewhere(l *link) string {
 	if !l.unnamed {
 		return ""
 	}

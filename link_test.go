@@ -136,15 +136,15 @@ func TestElsewhere(t *testing.T) {
 		in = w.node.URL()
 		must(Remember(w.ctx, Options{Identity: w.id, StateDir: filepath.Join(w.dir, "state")}, in, w.c.Bus()))
 	}
-	if to := l.elsewhere(); to != "" || l.o.Server != DefaultServer {
+	if to := elsewhere(l); to != "" || l.o.Server != DefaultServer {
 		t.Errorf("who said where to go is led to %s", to)
 	}
 	l.unnamed = true
-	if to := l.elsewhere(); to != in || l.o.Server != in {
+	if to := elsewhere(l); to != in || l.o.Server != in {
 		t.Errorf("it goes to %q, and is at %s, not %s", to, l.o.Server, in)
 	}
 	must(w.c.pins.Close())
-	if to := l.elsewhere(); to != "" {
+	if to := elsewhere(l); to != "" {
 		t.Errorf("it goes to %q, and nobody can say where", to)
 	}
 }

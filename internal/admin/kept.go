@@ -6,9 +6,9 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -96,7 +96,7 @@ func Cards(ctx context.Context, s store.Backend, look Look) {
 		}
 	}
 	if len(broken) > 0 {
-		r.fail(help(remedy.MendCards), "%d of %d are not what was signed: %s", len(broken), all, bus.Few(broken))
+		r.fail(help(remedy.MendCards), "%d of %d are not what was signed: %s", len(broken), all, shown.Few(broken))
 		return
 	}
 	r.pass("%d, each signed by whose it is", all)

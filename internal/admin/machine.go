@@ -11,6 +11,7 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/host"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 )
 
 // What machines have left, and what their services find of the streams that they keep. Each service tells of its own
@@ -114,7 +115,7 @@ func descriptors(s bus.Status, r reporter) {
 // has not looked at yet is no pass.
 func keptStreams(s bus.Status, behind map[string]string, r reporter) {
 	if len(behind) > 0 {
-		r.fail(remedy.Remedy{Kind: remedy.RestoreStreams, Path: s.Folder}, "in %s on %s: %s", s.Folder, s.Host, bus.Few(explained(behind)))
+		r.fail(remedy.Remedy{Kind: remedy.RestoreStreams, Path: s.Folder}, "in %s on %s: %s", s.Folder, s.Host, shown.Few(explained(behind)))
 		return
 	}
 	if s.Unseen {
@@ -128,7 +129,7 @@ func keptStreams(s bus.Status, behind map[string]string, r reporter) {
 func streamFiles(s bus.Status, r reporter) {
 	switch {
 	case len(s.Lacking) > 0:
-		r.fail(help(remedy.RestoreOrCopyAgain), "in %s on %s: %s", s.Folder, s.Host, bus.Few(explained(s.Lacking)))
+		r.fail(help(remedy.RestoreOrCopyAgain), "in %s on %s: %s", s.Folder, s.Host, shown.Few(explained(s.Lacking)))
 	case s.Unread != "":
 		r.warn(noHelp, "in %s on %s the files that hold messages could not all be read: %s", s.Folder, s.Host, s.Unread)
 	case s.Looked:

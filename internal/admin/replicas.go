@@ -14,6 +14,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -96,7 +97,7 @@ func reportReplicas(found []foundStream, behind []string, r reporter) {
 	}
 	switch {
 	case len(behind) > 0:
-		r.warn(help(remedy.AwaitCopies), "not current on every server: %s: %s", english.Plural(len(behind), "stream", ""), bus.Few(behind))
+		r.warn(help(remedy.AwaitCopies), "not current on every server: %s: %s", english.Plural(len(behind), "stream", ""), shown.Few(behind))
 	case len(counts) > 1:
 		var parts []string
 		for _, replicas := range slices.Sorted(maps.Keys(counts)) {

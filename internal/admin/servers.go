@@ -11,6 +11,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/tasks"
 )
 
@@ -163,7 +164,7 @@ func transport(servers []serverStatus, r reporter) {
 		}
 	}
 	if len(open) > 0 {
-		r.warn(help(remedy.UseTLS), "reached from other machines without TLS: %s", bus.Few(open))
+		r.warn(help(remedy.UseTLS), "reached from other machines without TLS: %s", shown.Few(open))
 		return
 	}
 	r.pass("TLS, or from the server's own machine only")
@@ -190,7 +191,7 @@ func copies(ctx context.Context, l *bus.Links, r reporter) {
 	case err != nil:
 		r.fail(noHelp, "they cannot be compared: %v", err)
 	case len(list) > 0:
-		r.fail(help(remedy.CopyAgain), "not alike: %s", bus.Few(list))
+		r.fail(help(remedy.CopyAgain), "not alike: %s", shown.Few(list))
 	default:
 		r.pass("the servers hold the same of every stream")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -115,11 +116,11 @@ func (rooms roomStreams) settings(found []foundStream, m mend, r reporter) {
 	}
 	switch {
 	case len(stuck) > 0:
-		r.fail(help(remedy.RemakeStreams), "not as they have to be: %s", bus.Few(stuck))
+		r.fail(help(remedy.RemakeStreams), "not as they have to be: %s", shown.Few(stuck))
 	case len(wrong) > 0:
-		r.fail(help(remedy.Repair), "not as they have to be: %s", bus.Few(wrong))
+		r.fail(help(remedy.Repair), "not as they have to be: %s", shown.Few(wrong))
 	case len(mended) > 0:
-		r.pass("made as they have to be: %s", bus.Few(mended))
+		r.pass("made as they have to be: %s", shown.Few(mended))
 	default:
 		r.pass("every room's stream is as it has to be: what it keeps, how long, and on how many servers")
 	}
@@ -143,11 +144,11 @@ func (rooms roomStreams) complete(found []foundStream, m mend, orphaned remedy.R
 	}
 	switch {
 	case len(missing) > 0 && m != nil:
-		r.pass("made for rooms without: %s", bus.Few(subjects))
+		r.pass("made for rooms without: %s", shown.Few(subjects))
 	case len(missing) > 0:
-		r.fail(help(remedy.MakeStreams), "rooms without their stream: %s", bus.Few(subjects))
+		r.fail(help(remedy.MakeStreams), "rooms without their stream: %s", shown.Few(subjects))
 	case len(orphans) > 0:
-		r.warn(orphaned, "streams without a room in this store: %s; it has lost their rooms, as one restored from before they were made, or they are nobody's", bus.Few(orphans))
+		r.warn(orphaned, "streams without a room in this store: %s; it has lost their rooms, as one restored from before they were made, or they are nobody's", shown.Few(orphans))
 	default:
 		r.pass("one for every stored room, and no other")
 	}

@@ -10,10 +10,10 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -153,9 +153,9 @@ func (e *logsExam) reportViews(ctx context.Context, r reporter) bool {
 	records, logs := english.Plural(e.wrong, "record", ""), english.Plural(e.logs, "log", "")
 	switch {
 	case len(e.damaged) > 0:
-		r.fail(restoring(remedy.RestoreDamaged, e.store), "%s", bus.Few(e.damaged))
+		r.fail(restoring(remedy.RestoreDamaged, e.store), "%s", shown.Few(e.damaged))
 	case len(e.short) > 0:
-		r.fail(restoring(remedy.RestoreOrAccept, e.store), "%s", bus.Few(e.short))
+		r.fail(restoring(remedy.RestoreOrAccept, e.store), "%s", shown.Few(e.short))
 	case e.wrong > 0 && e.repair:
 		r.pass("%s were wrong and are right now, in %s", records, logs)
 	case e.wrong > 0:
@@ -174,7 +174,7 @@ func (e *logsExam) reportViews(ctx context.Context, r reporter) bool {
 // reportKeys tells of members who cannot read what is written now.
 func (e *logsExam) reportKeys(r reporter) {
 	if len(e.without) > 0 {
-		r.fail(remedy.Remedy{Kind: remedy.RenewKeys, Room: slices.Min(e.without)}, "%s without a copy of their room's key: %s", english.Plural(e.keyless, "member", ""), bus.Few(e.without))
+		r.fail(remedy.Remedy{Kind: remedy.RenewKeys, Room: slices.Min(e.without)}, "%s without a copy of their room's key: %s", english.Plural(e.keyless, "member", ""), shown.Few(e.without))
 		return
 	}
 	r.pass("there for every member of a room")
@@ -185,13 +185,13 @@ func (e *logsExam) reportKeys(r reporter) {
 func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	r := reporter{"stale rooms", report}
 	if len(stale) > 0 {
-		r.warn(help(remedy.RenewStale), "%d of %d: %s", len(stale), total, bus.Few(stale))
+		r.warn(help(remedy.RenewStale), "%d of %d: %s", len(stale), total, shown.Few(stale))
 	} else {
 		r.pass("none of %d: nobody has a room's key who is not to read what comes", total)
 	}
 	r = reporter{"owners", report}
 	if len(sole) > 0 {
-		r.warn(remedy.Remedy{Kind: remedy.AddOwner, Room: slices.Min(sole)}, "%d of %d rooms have a single one, without whom nobody can change them: %s", len(sole), total, bus.Few(sole))
+		r.warn(remedy.Remedy{Kind: remedy.AddOwner, Room: slices.Min(sole)}, "%d of %d rooms have a single one, without whom nobody can change them: %s", len(sole), total, shown.Few(sole))
 	} else {
 		r.pass("no room depends on a single one")
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fvbommel/sortorder"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
@@ -210,13 +209,4 @@ func reaches(copies []Held) string {
 		}
 	}
 	return "it holds " + strings.Join(parts, ", ")
-}
-
-// Few names a few of many, in order.
-func Few(list []string) string {
-	list = slices.SortedFunc(slices.Values(list), sortorder.NaturalCompare)
-	if len(list) > 5 {
-		return strings.Join(list[:5], ", ") + fmt.Sprintf(" and %d more", len(list)-5)
-	}
-	return strings.Join(list, ", ")
 }

@@ -169,7 +169,7 @@ func (l *logCommand) runFile(cmd *cobra.Command, args []string) error {
 		l.a.notice("no entries match")
 	}
 	for _, log := range x.logs {
-		l.a.notice("%s: verified from entry 1 to %d (%s)", nameOfLog(log.State), log.Head.Seq, l.a.headHash(log.Head.Hash.String()))
+		l.a.notice("%s: verified from entry 1 to %d (%s)", titleOfLog(log.State), log.Head.Seq, l.a.headHash(log.Head.Hash.String()))
 	}
 	return nil
 }
@@ -250,7 +250,7 @@ func (m *membersCommand) runFile(cmd *cobra.Command, args []string) error {
 	}
 	for _, l := range x.logs {
 		if l.Room != nil || bus {
-			m.a.notice("%s: verified from entry 1 to %d (%s)", nameOfLog(l.State), l.Head.Seq, m.a.headHash(l.Head.Hash.String()))
+			m.a.notice("%s: verified from entry 1 to %d (%s)", titleOfLog(l.State), l.Head.Seq, m.a.headHash(l.Head.Hash.String()))
 		}
 	}
 	return nil

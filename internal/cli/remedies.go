@@ -90,7 +90,7 @@ func hintUser(r remedy.Remedy) string {
 	case remedy.ConfirmName:
 		return fmt.Sprintf("if that is intended, say so once: unibus user show %s --yes", r.User)
 	case remedy.PublishCard:
-		return fmt.Sprintf("%s runs unibus join once, or give an admin the card that unibus whoami --card prints; invite --wait 5m waits for it", r.User)
+		return fmt.Sprintf("%s runs unibus join once, or gives an admin the card that unibus whoami --card prints; invite --wait 5m waits for it", r.User)
 	}
 	return r.User + " gives the bus a whole one with unibus join"
 }

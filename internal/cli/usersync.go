@@ -79,14 +79,17 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	}
 	shown, rows := showDiff(d)
 	shown.DryRun = s.dryRun
+	show := func() error {
+		return s.a.out.value(shown, func() { s.a.out.table(nil, rows) })
+	}
 	if err := d.Check(); err != nil {
+		if s.dryRun { // what it is about is to be seen
+			err = errors.Join(show(), err)
+		}
 		if errors.Is(err, unibus.ErrDenied) {
 			return hinted(err, hintKeepAdmin)
 		}
 		return hinted(err, hintNameKept)
-	}
-	show := func() error {
-		return s.a.out.value(shown, func() { s.a.out.table(nil, rows) })
 	}
 	if d.Empty() {
 		s.a.notice("the allowlist is what %s says: nothing to do", s.file)

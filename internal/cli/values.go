@@ -279,8 +279,17 @@ func defineExpires(c *cobra.Command, to *time.Time, parse parser[time.Time], doe
 	c.Long += expiryHelp
 }
 
+// clocksDiffer is how far a time may be ahead of this machine's that another one's clock has given.
+const clocksDiffer = time.Hour
+
 // parseSince reads how long ago, or when.
-func parseSince(text string) (time.Time, error) { return parseWhen(text, time.Now(), -1) }
+func parseSince(text string) (time.Time, error) {
+	t, err := parseWhen(text, time.Now(), -1)
+	if err == nil && t.After(time.Now().Add(clocksDiffer)) {
+		err = instead("today", "that is still to come")
+	}
+	return t, err
+}
 
 // parseWhen reads a duration before (sign -1) or after now, or a time.
 func parseWhen(s string, now time.Time, sign time.Duration) (time.Time, error) {

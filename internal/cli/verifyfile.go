@@ -82,6 +82,7 @@ type checkedLogJSON struct {
 	Entries uint64    `json:"entries"`
 	Head    string    `json:"head"`
 	Known   bool      `json:"known"` // this identity has verified the log before
+	title   string    // what people call it
 	*checkedFramesJSON
 }
 
@@ -97,7 +98,7 @@ type checkedFramesJSON struct {
 
 // newCheckedLogJSON is what was found of a log.
 func newCheckedLogJSON(s admin.CheckedLog, known bool) checkedLogJSON {
-	l := checkedLogJSON{Log: s.ID, Name: nameOfLog(s.State), Entries: s.Head.Seq, Head: s.Head.Hash.String(), Known: known}
+	l := checkedLogJSON{Log: s.ID, Name: nameOfLog(s.State), Entries: s.Head.Seq, Head: s.Head.Hash.String(), Known: known, title: titleOfLog(s.State)}
 	if f := s.Frames; f != nil {
 		l.checkedFramesJSON = &checkedFramesJSON{First: f.First, Last: f.Last, Frames: f.Frames, Sealed: f.Sealed, Senders: f.Senders, Findings: f.Findings}
 		if f.First > f.Last {
@@ -171,7 +172,7 @@ func (v *verifyCommand) tableOfFile(found []checkedLogJSON) {
 		if v.a.out.terminal && !v.full {
 			head = head[:16] // as --accept takes it
 		}
-		row := []string{l.Name, number(l.Entries)}
+		row := []string{l.title, number(l.Entries)}
 		switch f := l.checkedFramesJSON; {
 		case f != nil && f.First > 0:
 			row = append(row, fmt.Sprintf("%d-%d", f.First, f.Last), number(f.Frames), number(f.Senders), number(f.Findings))
@@ -185,7 +186,15 @@ func (v *verifyCommand) tableOfFile(found []checkedLogJSON) {
 	v.a.out.table(header, rows)
 }
 
-// nameOfLog is what people call a log: the bus's name, or the room's subject.
+// titleOfLog is what people call a log: a bus has the name of its founder, who might be taken for a room.
+func titleOfLog(s *ledger.State) string {
+	if s.Room != nil {
+		return s.Room.Subject
+	}
+	return "the allowlist"
+}
+
+// nameOfLog is what scripts know a log by: the bus's name, or the room's subject.
 func nameOfLog(s *ledger.State) string {
 	if s.Room != nil {
 		return s.Room.Subject

@@ -118,6 +118,9 @@ func TestInvite(t *testing.T) {
 	refused(t, invite(o.bob.Key(), dave.Key()), store.ErrExists, remedy.LeaveOut, "bob: ", "nobody was invited")
 	refused(t, invite(stranger), store.ErrDenied, remedy.AllowUser, "not on the allowlist")
 	refused(t, invite(dave.Key(), absent), store.ErrNotFound, remedy.PublishCard, "erin has not connected yet")
+	alsoAbsent := o.Stranger('g').Key()
+	o.Allow(alsoAbsent, "gina")
+	refused(t, invite(alsoAbsent, dave.Key(), absent), store.ErrNotFound, remedy.PublishCard, "erin, gina have not connected yet")
 	if head := o.owner.State().Head.Seq; head != 3 {
 		t.Errorf("refused invitations left the log at entry %d", head)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -132,15 +133,28 @@ func (s *Self) cardsOf(ctx context.Context, keys []crypto.PublicKey) (cards, fre
 		known[card.Key] = card
 	}
 	cards = make([]crypto.Card, len(keys))
+	var without []string
 	for i, key := range keys {
 		card, ok := known[key]
 		if !ok {
-			name := s.NameOf(key)
-			return nil, nil, remedy.With(fmt.Errorf("%s has not connected yet, so there is no key to seal for: %w", name, store.ErrNotFound), remedy.Remedy{Kind: remedy.PublishCard, User: name})
+			without = append(without, s.NameOf(key))
 		}
 		cards[i] = card
 	}
+	if len(without) > 0 {
+		return nil, nil, noCards(without)
+	}
 	return cards, fresh, nil
+}
+
+// noCards is the error of users who have never published theirs.
+func noCards(names []string) error {
+	who, verb := shown.Few(names), "has"
+	if len(names) > 1 {
+		verb = "have"
+	}
+	err := fmt.Errorf("%s %s not connected yet, so there is no key to seal for: %w", who, verb, store.ErrNotFound)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.PublishCard, User: who})
 }
 
 // knownCards returns those of the cards of keys that are at hand, one's own among them.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/shown"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -264,7 +265,7 @@ func (w *streamWatch) tellBehind(found map[string]*jetstream.StreamInfo) {
 		return
 	}
 	slices.Sort(late)
-	w.report(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", bus.Few(late))
+	w.report(slog.LevelWarn, "behind", strings.Join(late, " "), "copies of streams are behind", "streams", len(late), "names", shown.Few(late))
 }
 
 // tellUnlike tells of streams whose copies were not alike at two looks, in the same: one that a damaged disk has shortened
