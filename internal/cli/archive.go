@@ -50,7 +50,7 @@ func newBackup(a *app) *cobra.Command {
 func (b *backupCommand) run(ctx context.Context, o *operator, file string) error {
 	s, err := o.open(ctx)
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return hintNew(fmt.Errorf("backup: %w", err))
 	}
 	defer s.close()
 	// Nobody said which store: there may be an older one beside it, and a backup of that would be found out too late.
@@ -68,7 +68,7 @@ func (b *backupCommand) run(ctx context.Context, o *operator, file string) error
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return hintNew(fmt.Errorf("backup: %w", err))
 	}
 	if file == "-" {
 		o.notice("%s", copiedText("backed up", r, began))

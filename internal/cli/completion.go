@@ -241,6 +241,19 @@ var inert = regexp.MustCompile(`^[A-Za-z0-9_.:/@+,][A-Za-z0-9_.:/@+,-]*$`)
 
 // anyBus offers the names of the buses that are known, without asking any of them.
 func (o completer) anyBus(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return o.ofBuses(cmd, prefix, func(j busJSON) (string, string) { return j.Name, visible(j.Server) + " " + j.Bus })
+}
+
+// addresses offers where those are.
+func (o completer) addresses(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.ofBuses(cmd, prefix, func(j busJSON) (string, string) { return visible(j.Server), j.Name + " " + j.Bus })
+}
+
+// ofBuses offers a word of each bus that is known, with what says more about it.
+func (o completer) ofBuses(cmd *cobra.Command, prefix string, word func(busJSON) (word, about string)) ([]string, cobra.ShellCompDirective) {
 	const done = cobra.ShellCompDirectiveNoFileComp
 	if o.a.prepare(cmd, nil) != nil {
 		return nil, done
@@ -252,9 +265,8 @@ func (o completer) anyBus(cmd *cobra.Command, _ []string, prefix string) ([]stri
 	buses, _ := unibus.Buses(context.Background(), known) // nothing is said of what fails
 	var out []string
 	for _, b := range buses {
-		if strings.HasPrefix(b.Name, prefix) {
-			j := newBusJSON(b)
-			out = append(out, strings.TrimSpace(j.Name+"\t"+visible(j.Server)+" "+j.Bus))
+		if word, about := word(newBusJSON(b)); strings.HasPrefix(word, prefix) {
+			out = append(out, strings.TrimSpace(word+"\t"+about))
 		}
 	}
 	return out, done

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -28,10 +29,15 @@ func roomOrFile(file, online func(*cobra.Command, []string) error) func(*cobra.C
 	}
 }
 
-// orFile adds to the error of a command that found no room of a name that there is a file, which is none that it reads.
+// orFile adds to the error of a command that found no room of a name what there is of a file that may have been meant.
 func orFile(args []string, err error) error {
-	if remedy.Of(err).Kind == remedy.ListRooms && len(args) > 0 && isFile(args[0]) {
+	switch {
+	case remedy.Of(err).Kind != remedy.ListRooms || len(args) == 0:
+		return err
+	case isFile(args[0]):
 		return fmt.Errorf("%w; the file of that name is not an export or a backup", err)
+	case strings.ContainsRune(args[0], os.PathSeparator):
+		return fmt.Errorf("%w; nor is there a file of that name", err)
 	}
 	return err
 }

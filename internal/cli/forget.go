@@ -20,7 +20,7 @@ type forgetCommand struct{ a *app }
 func newForget(a *app) *cobra.Command {
 	f := &forgetCommand{a: a}
 	return &cobra.Command{
-		Use: "forget ADDRESS", Short: "Forget which bus is at an address", Args: cobra.ExactArgs(1),
+		Use: "forget ADDRESS", Short: "Forget which bus is at an address", Args: cobra.ExactArgs(1), ValidArgsFunction: completer{a}.addresses,
 		Annotations: map[string]string{annotationAsks: "whether to forget it"},
 		Long:        "Forget which bus was met at the address of a server, or of a store, as errors name it: whichever is there next is\npinned. What was verified of the bus that was there is kept, for where it is met again. A name that leads\nto the address (unibus bus ls) does so still: unibus bus rm forgets that, too.",
 		Example:     `  unibus forget nats://10.0.0.1:4222`,

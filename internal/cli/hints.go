@@ -302,6 +302,14 @@ func hintOwners(room string) string {
 	return fmt.Sprintf("unibus members %s shows who its owners and admins are", shellQuoted(room))
 }
 
+// hintNew adds to an error that a file is there what to do about that.
+func hintNew(err error) error {
+	if errors.Is(err, unibus.ErrExists) {
+		return hinted(err, "nothing is written over: name a file that is not there yet")
+	}
+	return err
+}
+
 // hintShowRoom is for a subject that is that of a room of the caller's.
 func hintShowRoom(subject string) string { return "unibus room show " + shellQuoted(subject) }
 

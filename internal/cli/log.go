@@ -161,6 +161,7 @@ func (l *logCommand) tellVerified() {
 	if l.last.Seq == 0 { // nothing was read
 		return
 	}
+	l.a.endLine()
 	l.a.notice("verified from entry 1 to %d (%s)", l.last.Seq, l.a.headHash(l.last.Hash))
 }
 

@@ -115,19 +115,19 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	}
 	if v.export != "" {
 		if err := admin.CheckNew(v.export); err != nil {
-			return fmt.Errorf("export: %w", err)
+			return hintNew(fmt.Errorf("export: %w", err))
 		}
 	}
 	// A hash is for the library, which meets the two histories while it connects; a place is settled in the room.
 	if !place {
 		a.acceptHash = v.accept
 	}
-	return a.with(ctx, func(c *unibus.Client) error {
+	return orFile(args, a.with(ctx, func(c *unibus.Client) error {
 		if v.bus {
 			return v.verifyBus(ctx, c)
 		}
 		return v.verifyRooms(ctx, c, args)
-	})
+	}))
 }
 
 // maxPlace is how many digits a place may have: a longer number is a hash that happens to have no letters.
