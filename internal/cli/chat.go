@@ -70,6 +70,7 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 		view, err := chat.New(ctx, c, chat.Options{
 			Bus: name,
 			In:  a.in, Out: a.out.raw, Environ: os.Environ(), Plain: a.out.plain, Last: t.last, Rooms: rooms, Timeout: max(a.set.timeout, minClosing),
+			Hint: a.hint,
 			Waiting: func(n int) {
 				a.err.print("waiting until %s stored; ctrl+c ends at once\n", english.PluralWord(n, "the last message is", fmt.Sprintf("%d messages are", n)))
 			},

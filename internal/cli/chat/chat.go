@@ -32,9 +32,10 @@ type Options struct {
 	// invited to later.
 	Rooms []string
 
-	Bus     string        // the name of the bus, if it is worth telling
-	Timeout time.Duration // how long what is not acknowledged is waited for at the end
-	Waiting func(n int)   // told how many messages that is, once the screen is gone; not if none
+	Bus     string             // the name of the bus, if it is worth telling
+	Timeout time.Duration      // how long what is not acknowledged is waited for at the end
+	Hint    func(error) string // what helps with an error, if anything does; nil: nobody says
+	Waiting func(n int)        // told how many messages that is, once the screen is gone; not if none
 }
 
 // Result is what happened in a chat, for who is asked after it.
@@ -79,7 +80,7 @@ func (c *Chat) Run(ctx context.Context, notices <-chan string) (Result, error) {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
 	m := newModel(c.feed, c.o.Last)
-	m.bus = c.o.Bus
+	m.bus, m.hint = c.o.Bus, c.o.Hint
 	var p *tea.Program
 	options = append(options, tea.WithInput(watched(c.o.In, func() { p.Quit() })))
 	p = tea.NewProgram(m, options...)

@@ -218,11 +218,15 @@ func TestEnded(t *testing.T) {
 	_ = bobs
 	w.must(w.alice.SetUsers(w.ctx, unibus.UserChange{Key: w.bob.Key(), Role: unibus.RoleAdmin}))
 	c := w.open(200)
+	c.m.hint = func(err error) string {
+		return fmt.Sprintf("again: %v", errors.Is(err, unibus.ErrDenied))
+	}
 	c.event(tea.WindowSizeMsg{Width: 44, Height: 24})
 	c.see("alice invited bob")
 	w.must(w.bob.RevokeUsers(w.ctx, "gone", w.alice.Key()))
 	c.see("nothing more is read")
-	c.see("begin another when that is mended")
+	c.see("mended")
+	c.see("again: true")
 	for range statusStays + 2 {
 		c.event(looked{})
 	}

@@ -40,9 +40,10 @@ type model struct {
 	status string // the last that is to be known
 	since  int    // the look at which it came
 	looks  int
-	bus    string // its name, if that is worth telling
-	number int    // of the last message that was written
-	ended  error  // why nothing more is read; nil: more is
+	bus    string             // its name, if that is worth telling
+	number int                // of the last message that was written
+	hint   func(error) string // what helps with an error; nil: nobody says
+	ended  error              // why nothing more is read; nil: more is
 
 	drawn tea.View // the last that was drawn
 }
@@ -120,9 +121,20 @@ func (m *model) take(event tea.Msg) tea.Cmd {
 		return m.feed.list // it may be about another room
 	case ended:
 		m.ended = e.err
-		m.tellAll(finding, "nothing more is read: "+e.err.Error()+"; end this chat, and begin another when that is mended")
+		m.tellAll(finding, "nothing more is read: "+e.err.Error()+"; "+helps(m.hint, e.err)+"end this chat, and begin another when that is mended")
 	}
 	return nil
+}
+
+// helps is what helps with an error, as the words before others have it; empty for nothing.
+func helps(hint func(error) string, err error) string {
+	if hint == nil {
+		return ""
+	}
+	if text := hint(err); text != "" {
+		return text + "; "
+	}
+	return ""
 }
 
 // tellAll tells something that is about no room, on the rule, and whole in the room that is on the screen; with what ends the
