@@ -160,14 +160,20 @@ func knownBus(ctx context.Context, p *pins.Pins, b pins.Bus) (KnownBus, error) {
 
 // choose settles which server the options lead to, and the id of the bus that has to be there, from what is remembered: a
 // nil p remembers nothing. Who names a server goes there, and Bus says only which bus is meant.
-func (o *Options) choose(ctx context.Context, p *pins.Pins) error {
+// It reports whether nobody has said where to go, and no bus is in use.
+func (o *Options) choose(ctx context.Context, p *pins.Pins) (anywhere bool, err error) {
 	there := o.Server != "" || o.Context != "" || o.Store != ""
 	if there && o.Bus == "" {
-		return nil
+		return false, nil
 	}
 	if o.Bus == "" {
 		return o.chooseInUse(ctx, p)
 	}
+	return false, o.chooseNamed(ctx, p, there)
+}
+
+// chooseNamed is choose for options that name a bus; there says that they name a server, too.
+func (o *Options) chooseNamed(ctx context.Context, p *pins.Pins, there bool) error {
 	buses, err := knownTo(ctx, p)
 	if err != nil {
 		return err
@@ -206,22 +212,22 @@ func knownTo(ctx context.Context, p *pins.Pins) ([]pins.Bus, error) {
 
 // chooseInUse is choose for options that name no bus. Nearly every command comes this way: which other buses there are matters
 // only when none is in use.
-func (o *Options) chooseInUse(ctx context.Context, p *pins.Pins) (err error) {
+func (o *Options) chooseInUse(ctx context.Context, p *pins.Pins) (anywhere bool, err error) {
 	if p != nil {
 		o.Server, err = p.Buses.InUse(ctx)
 	}
 	if err != nil || o.Server != "" {
-		return err
+		return false, err
 	}
 	buses, err := knownTo(ctx, p)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(buses) > 0 {
-		return remedy.With(fmt.Errorf("bus in use: %w: none is, of %s", ErrNotFound, nameList(buses)), remedy.Remedy{Kind: remedy.ChooseBus})
+		return false, remedy.With(fmt.Errorf("bus in use: %w: none is, of %s", ErrNotFound, nameList(buses)), remedy.Remedy{Kind: remedy.ChooseBus})
 	}
 	o.Server = DefaultServer
-	return nil
+	return true, nil
 }
 
 // nameList are the names of buses, as a sentence has them.

@@ -1,6 +1,7 @@
 package unibus_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -114,6 +115,36 @@ func TestLostRoom(t *testing.T) {
 	carol := s.connect(s.carol, "carol")
 	s.must(carol.AcceptLoss(s.ctx, "lost"))
 	s.lists(carol)
+}
+
+// TestListedWithoutLog: a room that the store lists, and of which it has no log, is named to who has never verified it, and
+// keeps nobody from the others, nor from a pattern that does not mean it.
+func TestListedWithoutLog(t *testing.T) {
+	s := newStraight(t)
+	kept, lost := s.room("a.kept"), s.room("b.lost")
+	carol := s.add("carol")
+	s.must(kept.Invite(s.ctx, unibus.RoleMember, carol.Key()))
+	s.must(lost.Invite(s.ctx, unibus.RoleMember, carol.Key()))
+	s.must(s.alice.Close())
+	s.exec("DELETE FROM entries WHERE log = (SELECT id FROM rooms WHERE subject = 'b.lost')")
+	s.must(os.Remove(filepath.Join(filepath.Dir(s.path()), "heads."+filepath.Base(s.path()))))
+	c := s.connect(carol, "carol")
+	rooms, err := c.MyRooms(s.ctx)
+	s.fails(err, unibus.ErrIntegrity, "room b.lost: integrity: the store lists it, and has no log of it", remedy.LookAtStore)
+	if len(rooms) != 1 || rooms[0].ID() != kept.ID() {
+		t.Errorf("with it come %v", rooms)
+	}
+	all, err := c.AllRooms(s.ctx)
+	s.fails(err, unibus.ErrIntegrity, "room b.lost: ", remedy.LookAtStore)
+	if len(all) != 1 {
+		t.Errorf("with it come %v of all", all)
+	}
+	if rooms, err := unibus.RoomsMatching(s.ctx, c, "a.*"); err != nil || len(rooms) != 1 {
+		t.Errorf("by a pattern come %v, %v", rooms, err)
+	}
+	if _, err := unibus.RoomsMatching(s.ctx, c, "b.*"); !errors.Is(err, unibus.ErrIntegrity) {
+		t.Errorf("by its pattern: %v", err)
+	}
 }
 
 // TestLostSubject: who knew a lost room by a listing alone makes no other of its subject; nor of a room that is there, when the

@@ -23,7 +23,7 @@ type link struct {
 	o         *Options
 	pins      *pins.Pins
 	makes     bool // a store that is not there is made
-	unnamed   bool // nobody said where to go
+	anywhere  bool // nobody said where to go, and no bus is in use
 	met       ID   // that is pinned for where to go; zero: none is
 	turns     *pins.Turns
 	connected func() // called when the connection stands again
@@ -46,8 +46,8 @@ type past interface {
 
 // choose settles where to go.
 func (l *link) choose(ctx context.Context) error {
-	l.unnamed = l.o.Server == "" && l.o.Context == "" && l.o.Store == "" && l.o.Bus == ""
-	if err := l.o.choose(ctx, l.pins); err != nil {
+	var err error
+	if l.anywhere, err = l.o.choose(ctx, l.pins); err != nil {
 		return err
 	}
 	address, err := l.o.address()
@@ -134,7 +134,7 @@ func (l *link) dialOptions() bus.DialOptions {
 // elsewhere is the server of a bus that another process of this identity has made known meanwhile, when this one waits where
 // nobody said to go; empty for none.
 func elsewhere(l *link) string {
-	if !l.unnamed {
+	if !l.anywhere || !l.met.IsZero() {
 		return ""
 	}
 	server, err := l.pins.Buses.InUse(context.Background())

@@ -139,7 +139,7 @@ func TestElsewhere(t *testing.T) {
 	if to := elsewhere(l); to != "" || l.o.Server != DefaultServer {
 		t.Errorf("who said where to go is led to %s", to)
 	}
-	l.unnamed = true
+	l.anywhere = true
 	if to := elsewhere(l); to != in || l.o.Server != in {
 		t.Errorf("it goes to %q, and is at %s, not %s", to, l.o.Server, in)
 	}

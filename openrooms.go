@@ -54,6 +54,29 @@ func (o *rooms) count() int {
 	return len(o.open)
 }
 
+// explainListed says what is wrong with a room that a store lists, by that subject, and that cannot be opened; nil when nothing
+// is, or its subject is not wanted.
+func explainListed(r *Room, subject string, wanted func(string) bool, err error) error {
+	verified := r.r.Ledger()
+	if verified != nil {
+		subject = verified.Subject
+	}
+	switch lost := errors.Is(err, ErrNotFound); {
+	case !lost && !errors.Is(err, ErrIntegrity):
+		return err
+	case lost && verified != nil: // a person has taken it for lost
+		return nil
+	case !wanted(subject):
+		return nil
+	case lost:
+		err = fmt.Errorf("room %s: %w: the store lists it, and has no log of it", subject, ErrIntegrity)
+		return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStore})
+	case verified == nil: // of which the error says no name
+		return fmt.Errorf("room %s: %w", subject, err)
+	}
+	return err
+}
+
 // anyRoom is for whoever wants all.
 func anyRoom(string) bool { return true }
 
@@ -151,11 +174,13 @@ func ends(ctx context.Context, l *link, rooms []*Room) (map[ID]end, error) {
 
 // byIDs opens rooms, asking the store once where all of their logs end, and for entries only of those that
 // have grown.
-func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) { return o.byEnds(ctx, ids, nil) }
+func (o *rooms) byIDs(ctx context.Context, ids []ID) ([]*Room, error) {
+	return o.byEnds(ctx, ids, nil, func(_ *Room, err error) error { return err })
+}
 
-// byEnds is byIDs for whoever was told already where some of the logs end. Beside an error are the rooms that could be
-// opened, if all that is pinned could be read.
-func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room, error) {
+// byEnds is byIDs for whoever was told already where some of the logs end, and knows more of a room that cannot be opened.
+// Beside an error are the rooms that could be opened, if all that is pinned could be read.
+func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end, explain func(*Room, error) error) ([]*Room, error) {
 	rooms := make([]*Room, len(ids))
 	err := tasks.ForEach(ctx, syncAtOnce, len(ids), func(i int) (err error) {
 		rooms[i], err = o.pinned(ctx, ids[i])
@@ -175,10 +200,13 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 		e, ok := told[ids[i]]
 		if !ok && damaged {
 			rooms[i], err = o.opened(ctx, r, r.r.Sync(ctx))
-			return err
+		} else {
+			e = cmp.Or(e, more[ids[i]])
+			rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, e.verified, e.said))
 		}
-		e = cmp.Or(e, more[ids[i]])
-		rooms[i], err = o.opened(ctx, r, r.r.Log.SyncTo(ctx, e.verified, e.said))
+		if err != nil {
+			err = explain(r, err)
+		}
 		return err
 	})
 	return slices.DeleteFunc(rooms, func(r *Room) bool { return r == nil }), err
@@ -186,7 +214,7 @@ func (o *rooms) byEnds(ctx context.Context, ids []ID, told map[ID]end) ([]*Room,
 
 // members are the rooms of MyRooms whose subjects are wanted; of others it does not matter that they are lost.
 func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) ([]*Room, error) {
-	listed, rooms, err := o.of(ctx, o.c.Key())
+	listed, rooms, err := o.of(ctx, o.c.Key(), wanted)
 	rooms, err = withUnlisted(ctx, o, rooms, listed, wanted, err)
 	return slices.DeleteFunc(rooms, func(r *Room) bool {
 		return r.r.Ledger().Role(o.c.Key()) == "" || !wanted(r.Subject())
@@ -194,8 +222,8 @@ func (o *rooms) members(ctx context.Context, wanted func(subject string) bool) (
 }
 
 // of opens the rooms that the store lists for a user, by room id: listed are all of these. Beside an error are those that could
-// be opened.
-func (o *rooms) of(ctx context.Context, key PublicKey) (listed []ID, rooms []*Room, err error) {
+// be opened; what is wrong with one whose subject is not wanted is not told.
+func (o *rooms) of(ctx context.Context, key PublicKey, wanted func(subject string) bool) (listed []ID, rooms []*Room, err error) {
 	var told map[ID]end
 	var silent error
 	var beside tasks.Group
@@ -215,7 +243,9 @@ func (o *rooms) of(ctx context.Context, key PublicKey) (listed []ID, rooms []*Ro
 	for i, ref := range refs {
 		listed[i], subjects[ref.ID] = ref.ID, ref.Subject
 	}
-	rooms, err = o.byEnds(ctx, listed, told)
+	rooms, err = o.byEnds(ctx, listed, told, func(r *Room, err error) error {
+		return explainListed(r, subjects[r.r.ID], wanted, err)
+	})
 	for _, r := range rooms {
 		if log := r.r.Ledger(); !log.Known(key) || log.Subject != subjects[r.r.ID] {
 			return nil, nil, fmt.Errorf("room %s: %w: the store lists it for %s, its log does not", subjects[r.r.ID], ErrIntegrity, key)

@@ -29,10 +29,10 @@ func Recall(ctx context.Context, o Options) (Known, error) {
 		defer p.Close()
 	}
 	unnamed := Options{Bus: o.Bus}
-	if err = o.choose(ctx, p); err != nil {
+	if _, err = o.choose(ctx, p); err != nil {
 		return known, err
 	}
-	if unnamed.choose(ctx, p) == nil {
+	if _, err := unnamed.choose(ctx, p); err == nil {
 		known.Server = unnamed.Server
 	}
 	if p == nil {

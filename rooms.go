@@ -141,7 +141,7 @@ func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.
 // learns. What the store's view lists but the log does not bear out is ErrIntegrity, and so is a room of this client's that
 // the store has lost; the others come with that.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
-	listed, rooms, err := c.rooms.of(ctx, key)
+	listed, rooms, err := c.rooms.of(ctx, key, anyRoom)
 	if _, err = withUnlisted(ctx, c.rooms, nil, listed, anyRoom, err); !onlyLost(err) {
 		return nil, err
 	}
@@ -161,13 +161,16 @@ func RoomsMatching(ctx context.Context, c *Client, pattern string) ([]*Room, err
 // ErrIntegrity as of MyRooms.
 func (c *Client) AllRooms(ctx context.Context) ([]*Room, error) {
 	var ids []ID
+	subjects := map[ID]string{}
 	for r, err := range c.link.store.Rooms(ctx, ID{}) {
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, r.ID)
+		ids, subjects[r.ID] = append(ids, r.ID), r.Subject
 	}
 	slices.SortFunc(ids, ID.Compare)
-	rooms, err := c.rooms.byIDs(ctx, ids)
+	rooms, err := c.rooms.byEnds(ctx, ids, nil, func(r *Room, err error) error {
+		return explainListed(r, subjects[r.r.ID], anyRoom, err)
+	})
 	return withUnlisted(ctx, c.rooms, rooms, ids, anyRoom, err)
 }

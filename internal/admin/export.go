@@ -132,7 +132,7 @@ func VerifyArchive(ctx context.Context, path string, known Known, now time.Time,
 	over()
 	for i, l := range logs {
 		if m.Frames && l.Frames == nil && l.Room != nil && l.Room.Policy.Stored() {
-			found := newRoomAudit(logs[at[m.Bus]].Bus, l.State, m.Created, tell).gone()
+			found := newRoomAudit(logs[at[m.Bus]].Bus, l.State, earlier(m.Created, now), tell).gone()
 			logs[i].Frames = &found
 		}
 	}

@@ -115,7 +115,7 @@ func failure(err error) error {
 		return fmt.Errorf("%w: %v", store.ErrDenied, err)
 	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 		return fmt.Errorf("%w: %v", store.ErrNotFound, err)
-	case errors.Is(err, nats.ErrNoStreamResponse):
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return ErrNoStream
 	case errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("%w: nobody listens there", store.ErrUnavailable)

@@ -47,7 +47,7 @@ func TestFailure(t *testing.T) {
 		{fmt.Errorf("%w: to s", nats.ErrPermissionViolation), store.ErrDenied, "to s"},
 		{jetstream.ErrStreamNotFound, store.ErrNotFound, "stream"},
 		{jetstream.ErrConsumerNotFound, store.ErrNotFound, "consumer"},
-		{nats.ErrNoStreamResponse, ErrNoStream, "is gone"},
+		{jetstream.ErrNoStreamResponse, ErrNoStream, "is gone"},
 		{nats.ErrNoResponders, store.ErrUnavailable, "nobody answers there"},
 		{nats.ErrReconnectBufExceeded, store.ErrUnavailable, "not connected to a server just now"},
 		{context.DeadlineExceeded, store.ErrUnavailable, "no answer in time"},

@@ -65,7 +65,7 @@ func (a *app) hintOfKind(err error) string {
 	case errors.Is(err, unibus.ErrStateNotKept):
 		return "the folder " + a.set.stateDir() + " has to be yours to write, and its disk to have room"
 	case errors.Is(err, store.ErrDamagedThere):
-		return "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
+		return hintDamagedThere
 	case errors.Is(err, unibus.ErrIntegrity) && len(a.found.rooms) > 0:
 		return a.found.hint()
 	case errors.Is(err, store.ErrDamaged):

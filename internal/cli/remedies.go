@@ -14,6 +14,7 @@ var remedies = map[remedy.Kind]string{
 	remedy.MakeIdentity:     "make one: unibus init",
 	remedy.StartServer:      "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL",
 	remedy.LookAtService:    "the server answers, but its service does not: it has no quorum, or is not running; whoever runs it looks with unibus doctor --keys FILE",
+	remedy.LookAtStore:      hintDamagedThere,
 	remedy.LookAtStream:     "whoever runs the bus looks with unibus doctor, and makes a stream that is gone anew with unibus doctor --repair; then send again",
 	remedy.NameStore:        hintRestoreTo,
 	remedy.StoreCredentials: "a store is for who runs the servers: --context NAME, or --keys FILE for those of a service",
@@ -32,6 +33,9 @@ var remedies = map[remedy.Kind]string{
 	remedy.NameAdmin:        "make another one an admin first: unibus user set USER --role admin",
 	remedy.MakeOther:        "it is archived for good; for what is to come make another one: unibus room create OTHER",
 }
+
+// hintDamagedThere is for what a bus keeps, and nobody but who runs it can mend.
+const hintDamagedThere = "what the bus keeps is damaged: whoever runs it looks with unibus doctor"
 
 // hintAskRestored is what comes before a person takes a log for what it is: nothing but a person can tell.
 const hintAskRestored = "ask whoever runs the bus whether it was restored from a backup"

@@ -101,6 +101,9 @@ func TestBusList(t *testing.T) {
 	for _, c := range []struct{ steps, want string }{
 		// The one joined last is in use.
 		{"met S1 1; join S1", "host=S1:1*"},
+		// Of a list it is the one that was met at any of its servers.
+		{"met S1 1; join S1,S9", "host=S1,S9:1*"},
+		{"met S9 1; join S1,S9", "host=S1,S9:1*"},
 		{two, "home=S2:2* work=S1:1"},
 		{two + "; join S1", "home=S2:2 work=S1:1*"},
 		{"met S1 1; met S2 2; met S3 3; join S1; join S2; join S3", "host=S1:1 host-2=S2:2 host-3=S3:3*"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/servers"
@@ -96,17 +97,27 @@ type Servers struct{ meanings meanings }
 func (s Servers) Bus(ctx context.Context, address string) (bus crypto.ID, err error) {
 	at := ""
 	for _, key := range servers.Keys(address) {
-		var one crypto.ID
-		if err := s.meanings.find(ctx, "the pin of "+address, one[:], key); err != nil {
-			return crypto.ID{}, err
-		}
+		one, err := s.at(ctx, key)
 		switch {
+		case err != nil:
+			return crypto.ID{}, err
 		case one.IsZero():
 		case bus.IsZero():
 			bus, at = one, key
 		case bus != one:
 			return crypto.ID{}, &SeveralBuses{at, bus, key, one}
 		}
+	}
+	if !bus.IsZero() {
+		return bus, nil
+	}
+	return s.at(ctx, address) // builds that knew an address in one spelling alone have pinned that
+}
+
+// at is the bus that is pinned under a key; zero for none.
+func (s Servers) at(ctx context.Context, key string) (bus crypto.ID, err error) {
+	if err := s.meanings.find(ctx, "the pin of "+key, bus[:], key); err != nil {
+		return crypto.ID{}, err
 	}
 	return bus, nil
 }
@@ -131,14 +142,28 @@ func (s Servers) Pin(ctx context.Context, address string, bus crypto.ID) error {
 	return s.replace(ctx, address, bus)
 }
 
-// replace has all servers of an address mean a bus.
+// replace has all servers of an address mean a bus, or none of them.
 func (s Servers) replace(ctx context.Context, address string, bus crypto.ID) error {
-	for _, key := range servers.Keys(address) {
-		if err := s.meanings.replace(ctx, bus[:], key); err != nil {
+	keys := servers.Keys(address)
+	if old, err := s.at(ctx, address); err != nil {
+		return err
+	} else if !old.IsZero() && !slices.Contains(keys, address) { // as builds have pinned it that knew it in one spelling alone
+		keys = append(keys, address)
+	}
+	var others [][]any
+	for _, key := range keys {
+		is, err := s.at(ctx, key)
+		if err != nil {
 			return err
 		}
+		if is != bus {
+			others = append(others, []any{key, bus[:]})
+		}
 	}
-	return nil
+	if len(others) == 0 {
+		return nil
+	}
+	return s.meanings.replaceAll(ctx, slices.Values(others))
 }
 
 // Forget gives up which bus is behind an address, at all servers that it lists. No row of the table is ever removed: it

@@ -120,6 +120,35 @@ func TestSeveralServers(t *testing.T) {
 	at("a:1,b:2,c:3", other)
 }
 
+// TestOldSpelling: what was pinned for a server in another spelling than it is looked up by now is found by that, and forgotten.
+func TestOldSpelling(t *testing.T) {
+	p := newPins(t)
+	ctx, bus := t.Context(), crypto.ID{1}
+	const old = "tls://h:4222/"
+	if err := p.Servers.meanings.replace(ctx, bus[:], old); err != nil {
+		t.Fatal(err)
+	}
+	at := func(address string, want crypto.ID) {
+		t.Helper()
+		if got, err := p.Servers.Bus(ctx, address); err != nil || got != want {
+			t.Errorf("at %s is %v, %v, want %v", address, got, err, want)
+		}
+	}
+	at(old, bus)
+	if err := p.Servers.Pin(ctx, old, crypto.ID{2}); !errors.Is(err, ErrContradiction) {
+		t.Errorf("another bus is pinned there: %v", err)
+	}
+	if err := p.Servers.Pin(ctx, old, bus); err != nil {
+		t.Error(err)
+	}
+	at("nats://h:4222", bus)
+	if err := p.Servers.Forget(ctx, old); err != nil {
+		t.Error(err)
+	}
+	at(old, crypto.ID{})
+	at("nats://h:4222", crypto.ID{})
+}
+
 // TestSettings: a setting is what it was set to last.
 func TestSettings(t *testing.T) {
 	p := newPins(t)

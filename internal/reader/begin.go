@@ -45,8 +45,8 @@ func (b *beginning) begin(ctx context.Context) (err error) {
 	if err == nil {
 		past, err = reaching(ctx, b.f.reach.Pinned, past, func(ctx context.Context) (store.Past, error) { return b.f.look(ctx, q) })
 	}
-	gone := errors.Is(err, errNoStream)
-	if gone { // it is read as what it would be if it was made anew
+	gone := errors.Is(err, errNoStream) // for long enough
+	if gone {                           // it is read as what it would be if it was made anew
 		past, err = store.Past{First: 1}, nil
 		b.f.past.tellGone()
 	}
@@ -101,27 +101,22 @@ func (b *beginning) start(at uint64, first bool, past store.Past) error {
 	return nil
 }
 
-// look asks for a part of the past, again and again within the client's timeout while it cannot be had: a room that was
-// made just now may not have its stream yet.
-func (f *feed) look(ctx context.Context, q store.FramesQuery) (store.Past, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.s.rd.Timeout)
+// look asks for a part of the past, again and again within the client's timeout while it cannot be had, and for as long as it
+// takes to be sure that there is no stream: a room that was made just now may not have its own yet.
+func (f *feed) look(outer context.Context, q store.FramesQuery) (store.Past, error) {
+	ctx, cancel := context.WithTimeout(outer, f.s.rd.Timeout+2*patience.RolledBack)
 	defer cancel()
 	q.Bytes = f.page
-	var gone error
 	began := time.Now()
 	for wait := firstPause; ; wait = min(2*wait, maxPause) {
 		past, err := f.past.query(ctx, q)
-		if errors.Is(err, errNoStream) {
-			gone = err
-		}
-		switch {
-		case err == nil, !errors.Is(err, store.ErrUnavailable):
+		gone := f.past.isGone(err)
+		late := time.Since(began) > f.s.rd.Timeout && f.past.missed.IsZero()
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || gone || late {
 			return past, err
-		case gone != nil && time.Since(began) > patience.RolledBack:
-			return past, gone
 		}
-		if tasks.Pause(ctx, wait) != nil {
-			return past, cmp.Or(gone, err) // the last answer may not have come in time
+		if err := tasks.Pause(ctx, wait); err != nil {
+			return past, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 		}
 	}
 }

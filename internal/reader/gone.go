@@ -21,26 +21,34 @@ const noStream = "the servers have no stream for it: what it had stored is gone"
 var errNoStream = fmt.Errorf("%w: %s", store.ErrUnavailable, noStream)
 
 // query reads a part of the past. errNoStream when the servers have none, though the room's log says that it stores
-// messages; store.ErrNotFound when it does not.
+// messages; store.ErrNotFound when it does not, and store.ErrUnavailable when that cannot be asked.
 func (s *storedSource) query(ctx context.Context, q store.FramesQuery) (store.Past, error) {
 	past, err := s.rd.Frames(ctx, s.r.ID, q)
-	if errors.Is(err, store.ErrNotFound) && s.r.Sync(ctx) == nil && s.r.Readable() == nil && s.r.Ledger().Policy.Stored() {
-		err = errNoStream
+	if !errors.Is(err, store.ErrNotFound) {
+		return past, err
+	}
+	switch unsynced := s.r.Sync(ctx); {
+	case errors.Is(unsynced, store.ErrUnavailable), unsynced != nil && ctx.Err() != nil:
+		return past, unsynced
+	case unsynced == nil && s.r.Readable() == nil && s.r.Ledger().Policy.Stored():
+		return past, errNoStream
 	}
 	return past, err
 }
 
-// noteStream takes note of what came of a query, and tells when the stream has been missing for too long.
-func (s *storedSource) noteStream(err error) {
+// isGone takes note of what came of a query, and reports whether every answer has said for long enough that there is no stream.
+func (s *storedSource) isGone(err error) bool {
 	switch {
 	case err == nil:
+		s.missed, s.gone = time.Time{}, false
+	case !errors.Is(err, errNoStream): // which says nothing of it
 		s.missed = time.Time{}
-	case !errors.Is(err, errNoStream):
 	case s.missed.IsZero():
 		s.missed = time.Now()
-	case time.Since(s.missed) > patience.RolledBack:
-		s.tellGone()
+	default:
+		return time.Since(s.missed) > patience.RolledBack
 	}
+	return false
 }
 
 // tellGone tells, once, that the stream is not there.

@@ -81,7 +81,7 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 // without reports whether the reading goes on without rooms that are lost, as the error of a listing says: it does while there
 // are others. It tells of them, and they are the reading's error when it ends.
 func (g *growth) without(others []*room.Room, err error) bool {
-	if len(others) == 0 || !errors.Is(err, store.ErrIntegrity) {
+	if len(others) == 0 || !errors.Is(err, store.ErrIntegrity) || errors.Is(err, store.ErrUnavailable) {
 		return false
 	}
 	g.s.mu.Lock()
@@ -119,11 +119,18 @@ func (g *growth) run() {
 		since := looked.Add(-listOverlap)
 		looked = time.Now()
 		rooms, err := g.matching(s.ctx)
-		if err != nil && !g.without(rooms, err) {
+		switch {
+		case errors.Is(err, store.ErrUnavailable), s.ctx.Err() != nil:
+			continue // the next notice or reconnection asks again
+		case err == nil:
+			s.mu.Lock()
+			g.lost = nil // if any were, they are there again
+			s.mu.Unlock()
+		case !g.without(rooms, err):
 			if errors.Is(err, store.ErrIntegrity) {
 				s.stop(err)
 			}
-			continue // the next notice or reconnection asks again
+			continue
 		}
 		s.mu.Lock()
 		rooms = slices.DeleteFunc(rooms, func(r *room.Room) bool { return s.feeds[r.ID] != nil })

@@ -63,6 +63,11 @@ type placedFrame struct {
 	sum   uint64
 }
 
+// another reports whether a frame is at the same place, and another.
+func (p placedFrame) another(f store.Frame, seed maphash.Seed) bool {
+	return p.place > 0 && f.Seq == p.place && maphash.Bytes(seed, f.Data) != p.sum
+}
+
 // errTrimmed says that nothing is there any more of what was said to be stored, and not read: it was trimmed meanwhile.
 var errTrimmed = errors.New("what was stored was trimmed before it was read")
 
@@ -149,7 +154,7 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 			return store.Frame{}, s.tail(ctx)
 		case f.Seq == 0 && !s.r.Ledger().Policy.Stored():
 			return f, errUnstored
-		case f.Seq < s.next && back: // the place was used before
+		case f.Seq < s.next && (back || s.given.another(f, s.seed)): // the place was used before
 			s.doubt()
 			return store.Frame{}, nil
 		case f.Seq < s.next: // known already, or nothing that the room has stored
@@ -218,14 +223,18 @@ func (s *storedSource) compare(past store.Past) error {
 	return nil
 }
 
-// tail asks for what is stored beyond what was read, over a connection that stands. While the past cannot be
-// had, following goes on.
+// tail asks for what is stored beyond what was read, and whether that still is what it was, over a connection that stands: a
+// stream may have been made anew and have come further meanwhile, and nothing of it come by the subscription. While the past
+// cannot be had, following goes on.
 func (s *storedSource) tail(ctx context.Context) error {
 	if _, err := s.awaitSession(ctx); err != nil {
 		return err
 	}
+	s.doubt()
 	past, err := s.ask(ctx)
-	s.noteStream(err)
+	if s.isGone(err) {
+		s.tellGone()
+	}
 	if errors.Is(err, store.ErrUnavailable) {
 		s.quiet = tailAfter
 		return nil
@@ -251,13 +260,13 @@ func (s *storedSource) fetch(ctx context.Context) error {
 		if err == nil {
 			err = s.accept(ctx, past)
 		}
-		late := time.Since(began) > s.rd.Timeout
+		gone, late := s.isGone(err), time.Since(began) > s.rd.Timeout
 		switch {
 		case err == nil || !errors.Is(err, store.ErrUnavailable):
 			return err
-		case late && errors.Is(err, errNoStream):
+		case gone:
 			return s.r.RolledBack(0, "it reached to place %d, and now %s", s.last, noStream)
-		case late && !s.followed:
+		case late && !s.followed && s.missed.IsZero():
 			return fmt.Errorf("%w (%d of %d places could be read)", err, s.next-1, s.last)
 		case late && !told:
 			told = true

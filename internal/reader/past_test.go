@@ -80,6 +80,73 @@ func TestWentBackWhileRead(t *testing.T) {
 	}
 }
 
+// TestMadeAnewWhileRead: a stream that was made anew, and has come further than what was read of it before anybody asked, ends a
+// reading, whether what is in it now comes by the subscription or not.
+func TestMadeAnewWhileRead(t *testing.T) {
+	w := newWorld(t)
+	bob, carol := w.User("bob"), w.User("carol")
+	for subject, alter := range map[string]func(*jetstream.StreamConfig){
+		"by.the.subscription": func(*jetstream.StreamConfig) {},
+		"by.asking":           func(c *jetstream.StreamConfig) { c.RePublish = nil },
+	} {
+		c := w.cast(subject, stored(), bob, carol)
+		w.publish(c.r, "one", "two")
+		s := w.read(Options{All: true}, c.r)
+		for _, want := range []string{"one", "two"} {
+			if text := w.next(s); text != want {
+				t.Errorf("%q is read, not %q", text, want)
+			}
+		}
+		js, err := jetstream.New(w.Node.Links().Store)
+		w.Must(err)
+		config := w.stream(c.r).CachedInfo().Config
+		w.Must(js.DeleteStream(w.Ctx, config.Name))
+		alter(&config)
+		_, err = js.CreateStream(w.Ctx, config)
+		w.Must(err)
+		w.publishAs(w.writerOf(bob), c.bobs, "other", "ones", "that", "are more")
+		if texts, err := rest(s); !errors.Is(err, room.ErrRolledBack) {
+			t.Errorf("%s: %q are read on, and the end is %v", subject, texts, err)
+		}
+	}
+}
+
+// TestOneWentBack: a room that went back ends the reading of it, and not that of the others; it is the error in the end.
+func TestOneWentBack(t *testing.T) {
+	w := newWorld(t)
+	back, there := w.Room("back", stored()), w.Room("there", stored())
+	w.publish(back, "one", "two")
+	server := w.lies(nil)
+	tells := make(chan string, 10)
+	w.reader.Tell = func(format string, args ...any) { tells <- fmt.Sprintf(format, args...) }
+	s := w.read(Options{All: true}, back, there)
+	for _, want := range []string{"one", "two"} {
+		if text := w.next(s); text != want {
+			t.Errorf("%q is read, not %q", text, want)
+		}
+	}
+	server.set(func(_ store.FramesQuery, past *store.Past) error {
+		for i := range past.Frames {
+			if past.Frames[i].Seq == 2 {
+				past.Frames[i].Data = []byte("another")
+			}
+		}
+		return nil
+	})
+	w.Must(w.Conn.NATS().ForceReconnect())
+	for told := ""; !strings.Contains(told, "no longer reading back: "); told = <-tells {
+		w.Must(w.Ctx.Err())
+	}
+	w.publish(there, "three")
+	if text := w.next(s); text != "three" {
+		t.Errorf("%q is read", text)
+	}
+	s.Finish()
+	if texts, err := rest(s); len(texts) > 0 || !errors.Is(err, room.ErrRolledBack) || !strings.Contains(err.Error(), "room back") {
+		t.Errorf("%q are read, and the end is %v", texts, err)
+	}
+}
+
 // TestStreamGone: that the stream of a room is gone is a finding, to who begins to read, at its start and at its end, to who
 // follows and to who is in the middle of it; the other rooms are read all the same.
 func TestStreamGone(t *testing.T) {

@@ -74,6 +74,7 @@ type Reading struct {
 	feeds map[crypto.ID]*feed
 	left  map[crypto.ID]resumePoint // rooms that a pattern means and that were left, and where
 	open  int                       // feeds that run
+	wrong error                     // with rooms that are read no more, while others are
 	err   error
 	done  chan struct{}
 }
@@ -186,24 +187,34 @@ func without(subject string, err error) string {
 	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "subscribe to "+subject+": "), "room "+subject+": ")
 }
 
-// ended is called by a feed at its end. A reading with patterns goes on without a room that may not be read any more.
+// ended is called by a feed at its end. A reading with patterns goes on without a room that may not be read any more; one of
+// several rooms without one in which something is wrong, which is its error at the end.
 func (s *Reading) ended(f *feed, err error) {
-	if err != nil && s.ctx.Err() == nil {
+	failed := err != nil && s.ctx.Err() == nil
+	if failed {
 		f.r.LostRights(err)
-		if !s.goesOnWithout(f, err) {
-			s.stop(err)
-		} else {
-			s.rd.Tell("no longer reading %s: %s", f.r.Subject(), without(f.r.Subject(), err))
-			s.mu.Lock()
-			delete(s.feeds, f.r.ID)
-			s.mu.Unlock()
-			s.lookForRooms() // it may be there again already
-		}
 	}
+	left := failed && s.goesOnWithout(f, err)
 	s.mu.Lock()
 	s.open--
+	broken := failed && !left && s.open > 0 && errors.Is(err, store.ErrIntegrity)
+	if left {
+		delete(s.feeds, f.r.ID)
+	}
+	if broken {
+		s.wrong = errors.Join(s.wrong, err)
+	}
 	over := s.open == 0 && s.finishing.Err() != nil
 	s.mu.Unlock()
+	switch {
+	case left || broken:
+		s.rd.Tell("no longer reading %s: %s", f.r.Subject(), without(f.r.Subject(), err))
+	case failed:
+		s.stop(err)
+	}
+	if left {
+		s.lookForRooms() // it may be there again already
+	}
 	if over {
 		s.stop(nil)
 	}
@@ -254,18 +265,22 @@ func (s *Reading) Waiting() bool { return len(s.out) > 0 }
 func (s *Reading) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
+	wrong := errors.Join(s.wrong, s.growth.lost)
+	if s.err != nil && wrong == nil {
 		return s.err
+	}
+	if s.err != nil {
+		return errors.Join(wrong, s.err)
 	}
 	if n := s.findings.Load(); n > 0 {
 		err := fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", store.ErrIntegrity, n)
 		if s.wentBack.Load() {
 			err = &alsoError{err, room.ErrRolledBack}
 		}
-		return errors.Join(s.growth.lost, err)
+		return errors.Join(wrong, err)
 	}
-	if s.growth.lost != nil {
-		return s.growth.lost
+	if wrong != nil {
+		return wrong
 	}
 	if n := s.shed.Load(); n > 0 {
 		err := fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, n)

@@ -19,6 +19,7 @@ const (
 	MakePrivate           // Path: others may read it
 	StartServer           // nobody answers
 	LookAtService         // the server answers, its service does not
+	LookAtStore           // what the store keeps contradicts itself
 	LookAtStream          // the servers answer, and nothing takes what a room is to store
 	NameStore             // what was given is not the URL of a store
 	StoreCredentials      // a store is for who runs the servers

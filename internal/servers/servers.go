@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,18 +46,15 @@ func parse(scheme, rest string) (string, error) {
 	if !known {
 		return "", fmt.Errorf("%s is no scheme of NATS servers: nats://host:4222 or tls://host:4222", scheme)
 	}
-	behind := strings.LastIndexByte(rest, '@') + 1
-	user, where := rest[:behind], rest[behind:]
-	if strings.Contains(where, "#") {
+	end := strings.IndexAny(rest+"/", "/?#") // where the host ends, whatever comes behind it
+	where, path := rest[:end], strings.TrimRight(rest[end:], "/")
+	behind := strings.LastIndexByte(where, '@') + 1
+	user, where := where[:behind], where[behind:]
+	switch {
+	case strings.Contains(path, "#"):
 		return "", errors.New("what follows # is no part of a server's URL")
-	}
-	where, path, _ := strings.Cut(where, "/")
-	path = strings.TrimRight(path, "/")
-	if path != "" {
-		if !strings.HasPrefix(scheme, "ws") || strings.Contains(path, "?") {
-			return "", errors.New("a NATS server is a host and a port, and nothing behind them")
-		}
-		path = "/" + path
+	case path != "" && (!strings.HasPrefix(scheme, "ws") || strings.Contains(path, "?")):
+		return "", errors.New("a NATS server is a host and a port, and nothing behind them")
 	}
 	host, port, err := net.SplitHostPort(where)
 	switch {
@@ -72,12 +70,17 @@ func parse(scheme, rest string) (string, error) {
 	if host = canonical(host); host == "" {
 		return "", errForm
 	}
-	return scheme + "://" + user + net.JoinHostPort(host, strconv.FormatUint(n, 10)) + path, nil
+	where = net.JoinHostPort(host, strconv.FormatUint(n, 10))
+	server := scheme + "://" + user + where + path
+	if u, err := url.Parse(server); err != nil || u.Host != where { // as it is read by what connects
+		return "", errForm
+	}
+	return server, nil
 }
 
 // canonical is a host as it is written here; empty for what can be none.
 func canonical(host string) string {
-	if ip, err := netip.ParseAddr(host); err == nil {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
 		return ip.Unmap().String()
 	}
 	if strings.ContainsAny(host, " \t\r\n%?\\[]:\"'<>") {
@@ -86,12 +89,14 @@ func canonical(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
+// kinds begin the addresses that are no lists of servers.
+var kinds = []string{"context:", "sqlite:"}
+
 // Keys are what the servers of an address are known by, one for each: the same with TLS and without it, since one port
 // has one server. An address that is no list of servers (sqlite:PATH, context:NAME) is known by itself.
 func Keys(address string) []string {
 	list, err := Parse(address)
-	kind, _, _ := strings.Cut(address, ":")
-	if err != nil || kind == "context" || kind == "sqlite" { // whose name may look like a port
+	if err != nil || slices.ContainsFunc(kinds, func(kind string) bool { return strings.HasPrefix(address, kind) }) { // whose names may look like ports
 		return []string{address}
 	}
 	keys := strings.Split(list, ",")

@@ -9,8 +9,8 @@ import (
 // TestParse: what can be servers, the one way in which each is written, and what cannot be.
 func TestParse(t *testing.T) {
 	for list, want := range map[string]string{
-		"nats://127.0.0.1:4222": "", "nats://user:pass@host:4222": "", "nats://to#ken@host:4222": "", "nats://[::1]:4222": "",
-		"ws://host:80/path": "", "nats://[fe80::1%eth0]:4222": "",
+		"nats://127.0.0.1:4222": "", "nats://user:pass@host:4222": "", "nats://[::1]:4222": "",
+		"ws://host:80/path": "", "nats://a%40b@host:4222": "",
 		"host": "nats://host:4222", "host:4333": "nats://host:4333", "[::1]": "nats://[::1]:4222", "tls://h": "tls://h:4222",
 		"WSS://host": "wss://host:443", "ws://host/": "ws://host:80", "ws://host/a/": "ws://host:80/a",
 		"nats://h:4222/": "nats://h:4222", "nats://h:04222": "nats://h:4222", "nats://Host.Example.": "nats://host.example:4222",
@@ -30,7 +30,8 @@ func TestParse(t *testing.T) {
 	for _, list := range []string{
 		"", "nats://", "http://host:8222", "https://host", "sqlite:bus.db", "nats://host:port", "nats://host:0", "nats://host:65536", "nats://host:+1",
 		"nats://a:1,", "nats://a:1,,nats://b:1", "nats://::1:4222", "nats://host:4222#BUSID", "two words", "nats://u:p@", "nats://host:",
-		"nats://host:4222/x", "nats://host?x", "ws://host/a?b", "nats://h%41:1", "nats://[host:1", "nats://]:1", "nats://.",
+		"nats://host:4222/x", "nats://host?x", "ws://host/a?b", "nats://h%41:1", "nats://to#ken@host:4222", "nats://evil:1/@host:4222", "nats://evil:1?@host:4222", "ws://evil:1/a?@host", "nats://u ser@h", "nats://a%b@h",
+		"nats://h\x00:1", "nats://[fe80::1%eth0]:4222", "nats://[host:1", "nats://]:1", "nats://.",
 	} {
 		if got, err := Parse(list); got != "" || err == nil {
 			t.Errorf("%s: %q", list, got)
@@ -52,6 +53,11 @@ func TestKeys(t *testing.T) {
 			if got, want := Keys(address), Keys(same[0]); !slices.Equal(got, want) {
 				t.Errorf("%s has the keys %q, not %q", address, got, want)
 			}
+		}
+	}
+	for _, address := range []string{"context:1", "context:h", "sqlite:1", "sqlite:/a"} {
+		if got := Keys(address); !slices.Equal(got, []string{address}) {
+			t.Errorf("%s has the keys %q", address, got)
 		}
 	}
 	seen := map[string]string{}
