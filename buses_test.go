@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -239,7 +241,25 @@ func TestOtherSpellings(t *testing.T) {
 			t.Errorf("%s: connected", server)
 		}
 	}
+	// A NATS context that is used for the first time leads to the same server.
+	home := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", home)
+	b.must(os.MkdirAll(filepath.Join(home, "nats", "context"), 0o700))
+	b.must(os.WriteFile(filepath.Join(home, "nats", "context", "two.json"), []byte(`{"url":"`+b.two.node.URL()+`"}`), 0o600))
 	o := b.o
+	o.Context = "two"
+	_, err = unibus.Connect(b.ctx, o)
+	b.fails(err, unibus.ErrOtherBus, b.two.node.URL(), remedy.ForgetBus)
+	o.Context = ""
+	// Of a list the one that was spoken to is known from then on, and of the others nothing.
+	o.Server = "nats://127.0.0.1:1," + b.one.node.URL()
+	listed, err := unibus.Connect(b.ctx, o)
+	b.must(err)
+	b.must(listed.Close())
+	o.Server = "nats://127.0.0.1:1"
+	if known, err := unibus.Recall(b.ctx, o); err != nil || !known.Bus.IsZero() {
+		t.Errorf("nobody was there, and known is %+v, %v", known, err)
+	}
 	o.Server = b.one.node.URL() + "," + b.two.node.URL()
 	b.must(unibus.Remember(b.ctx, o, "nats://127.0.0.1:2", b.two.alice.Bus()))
 	o.Server += ",nats://127.0.0.1:2"

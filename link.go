@@ -87,7 +87,7 @@ func (l *link) open(ctx context.Context) (ID, error) {
 	case err != nil:
 		return ID{}, err
 	}
-	return l.checkBus(ctx, address, statement)
+	return l.checkBus(ctx, address, "", statement)
 }
 
 // openService logs in to the bus at a server.
@@ -110,8 +110,8 @@ func (l *link) openService(ctx context.Context) (ID, error) {
 	if err := l.login(ctx, id); err != nil {
 		return ID{}, err
 	}
-	if strings.Contains(address, ",") { // one of the servers was met before; from now on all of them have to be that bus's
-		if err := l.pins.Servers.Pin(ctx, address, id); err != nil {
+	if strings.Contains(address, ",") { // it may have led to one of the servers that was not met before
+		if err := l.pins.Servers.Pin(ctx, oneOf(address, l.conn.Server()), id); err != nil {
 			return ID{}, err
 		}
 	}

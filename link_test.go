@@ -120,7 +120,7 @@ func TestNoBusThere(t *testing.T) {
 		statement = raw.Statement
 	}
 	for says, answer := range map[string][]byte{"create begins the log of a room": statement, "not give a bus log's first entry (": statement[1:]} {
-		if _, err := w.c.link.checkBus(w.ctx, "nats://elsewhere:1", answer); !errors.Is(err, ErrIntegrity) || !strings.Contains(err.Error(), says) {
+		if _, err := w.c.link.checkBus(w.ctx, "nats://elsewhere:1", "nats://elsewhere:1", answer); !errors.Is(err, ErrIntegrity) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %s", err, says)
 		}
 	}

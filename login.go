@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -11,11 +13,12 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/servers"
 )
 
 // hello asks the server which bus it is, and checks the answer.
 func (l *link) hello(ctx context.Context) (ID, error) {
-	statement, err := bus.Hello(ctx, l.dialOptions())
+	statement, server, err := bus.Hello(ctx, l.dialOptions())
 	if err != nil {
 		return ID{}, l.o.explain(err)
 	}
@@ -23,7 +26,7 @@ func (l *link) hello(ctx context.Context) (ID, error) {
 	if err != nil {
 		return ID{}, err
 	}
-	return l.checkBus(ctx, address, statement)
+	return l.checkBus(ctx, address, server, statement)
 }
 
 // login connects, for the rooms that are known to be used.
@@ -63,8 +66,9 @@ func (l *link) knownRooms(ctx context.Context) (rooms []ID, err error) {
 }
 
 // checkBus verifies a bus log's first statement, and that it is the bus this address, and this
-// client, are known to belong to. The first contact pins it and says so.
-func (l *link) checkBus(ctx context.Context, address string, statement []byte) (ID, error) {
+// client, are known to belong to. The first contact pins it and says so; server is which of those that the address may list gave
+// the statement.
+func (l *link) checkBus(ctx context.Context, address, server string, statement []byte) (ID, error) {
 	e, err := new(ledger.State).Check(statement)
 	if err == nil && e.Op != "found" {
 		err = fmt.Errorf("%s begins the log of a room", e.Op)
@@ -90,9 +94,37 @@ func (l *link) checkBus(ctx context.Context, address string, statement []byte) (
 		}
 	}
 	if pinned.IsZero() {
-		err = l.firstContact(ctx, address, first, e.By)
+		if err := checkContext(ctx, l, first.ID); err != nil {
+			return ID{}, err
+		}
+		err = l.firstContact(ctx, oneOf(address, server), first, e.By)
 	}
 	return first.ID, err
+}
+
+// oneOf is the one of an address's servers that was spoken to: of the others nothing is known. The address itself where it lists
+// none, or not that one.
+func oneOf(address, server string) string {
+	if keys := servers.Keys(server); strings.Contains(address, ",") && slices.Contains(servers.Keys(address), keys[0]) {
+		return server
+	}
+	return address
+}
+
+// checkContext makes sure that a NATS context that is used for the first time does not lead to servers where another bus was met.
+func checkContext(ctx context.Context, l *link, id ID) error {
+	if l.o.Context == "" || l.o.Store != "" {
+		return nil
+	}
+	list, err := bus.ContextServers(l.o.Context)
+	if err != nil { // it could be used all the same
+		return nil
+	}
+	was, err := busAt(ctx, l.pins, list)
+	if err == nil && !was.IsZero() && was != id {
+		err = otherBus(list, was, id)
+	}
+	return err
 }
 
 // otherBus is the error of an address where one bus was, and another is, or, with no id, none is to be founded.

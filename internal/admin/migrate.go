@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,9 @@ func receive(ctx context.Context, to store.Backend, fill func() error) error {
 // survey looks at both sides: how many logs there are in all, and how many of them the target does not have whole.
 func survey(ctx context.Context, from, to store.Backend) (r Report, all int64, err error) {
 	if r.Bus, err = BusOf(ctx, from); err != nil {
+		if errors.Is(err, store.ErrNotFound) { // or was there, and is lost
+			err = cmp.Or(store.NeverUsed(ctx, from), err)
+		}
 		return r, 0, fmt.Errorf("the source: %w", err)
 	}
 	if to != nil {

@@ -97,6 +97,9 @@ func (c *Conn) refused(l *link, nc *nats.Conn, err error) {
 // stands; nil for none.
 func (c *Conn) Refused(room crypto.ID) error { return c.of(room).current().refusal() }
 
+// Server is the URL of the server that the connection is to just now, or was last.
+func (c *Conn) Server() string { return c.first.nc.ConnectedUrl() }
+
 // Inbox names where the service answers this connection.
 func (c *Conn) Inbox() crypto.Inbox { return c.first.inbox }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/servers"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/tasks"
 )
@@ -116,6 +117,20 @@ func (o *DialOptions) trusted() []nats.Option {
 
 // Contexts are the names of the NATS contexts that there are.
 func Contexts() []string { return natscontext.KnownContexts() }
+
+// ContextServers are the servers that a NATS context leads to, as servers.Parse gives them. ErrNotFound for none of that name,
+// ErrInvalid for one that cannot be read.
+func ContextServers(name string) (string, error) {
+	o := DialOptions{Context: name}
+	if _, err := o.context(); err != nil {
+		return "", err
+	}
+	list, err := servers.Parse(o.Servers)
+	if err != nil {
+		err = o.contextError(fmt.Errorf("%w: %w", store.ErrInvalid, err))
+	}
+	return list, err
+}
 
 // ContextError is what is wrong with a NATS context.
 type ContextError struct {
@@ -230,33 +245,33 @@ func (d cutDialer) Dial(network, address string) (net.Conn, error) {
 
 // Hello asks the service at o for the first statement of its bus log, over a connection that can
 // do nothing else, and leaves the identity's card there for when it is allowlisted. What comes
-// back is not verified.
-func Hello(ctx context.Context, o DialOptions) ([]byte, error) {
+// back is not verified; server is the URL of the one that it came from.
+func Hello(ctx context.Context, o DialOptions) (founded []byte, server string, err error) {
 	opts, err := o.base()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	inbox := newInbox()
 	card, err := o.Identity.Card()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	nc, err := o.greet(ctx, inbox, opts)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer nc.Close()
 	m, err := nc.RequestWithContext(ctx, HelloSubject(inbox), card)
 	if err != nil {
-		return nil, fmt.Errorf("ask the bus who it is: %w", failure(err))
+		return nil, "", fmt.Errorf("ask the bus who it is: %w", failure(err))
 	}
 	var answer struct{ Founded []byte }
 	if err := json.Unmarshal(m.Data, &answer); err != nil || len(answer.Founded) == 0 {
-		return nil, fmt.Errorf("ask the bus who it is: %w: it gave no answer of use", store.ErrUnavailable)
+		return nil, "", fmt.Errorf("ask the bus who it is: %w: it gave no answer of use", store.ErrUnavailable)
 	}
-	return answer.Founded, nil
+	return answer.Founded, nc.ConnectedUrl(), nil
 }
 
 // greet makes a connection that can do nothing but say hello.

@@ -28,11 +28,11 @@ func TestHello(t *testing.T) {
 	d := openDoor(t, s.Links)
 	id := identity(t, 1)
 	o := DialOptions{Servers: s.URL(), Identity: id, Timeout: 5 * time.Second}
-	if _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrDenied) {
+	if _, _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrDenied) {
 		t.Errorf("strangers are not let in: %v", err)
 	}
 	d.strangers.Store(true)
-	if _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrUnavailable) {
+	if _, _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("nobody answers: %v", err)
 	}
 	answers, cards := make(chan string, 1), make(chan []byte, 1)
@@ -48,7 +48,7 @@ func TestHello(t *testing.T) {
 	}
 	for answer, want := range map[string]string{`{"Founded":"YWJj"}`: "abc", `{}`: "", `{"Founded":""}`: "", `{`: ""} {
 		answers <- answer
-		founded, err := Hello(t.Context(), o)
+		founded, _, err := Hello(t.Context(), o)
 		if card, _ := id.Card(); string(<-cards) != string(card) {
 			t.Error("that is not its card")
 		}
@@ -60,11 +60,11 @@ func TestHello(t *testing.T) {
 	elsewhere := []string{"", s.URL()} // where a server becomes known while it is waited for
 	o.Elsewhere = func() (to string) { to, elsewhere = elsewhere[0], elsewhere[1:]; return to }
 	answers <- `{"Founded":"YWJj"}`
-	if founded, err := Hello(t.Context(), o); string(founded) != "abc" || err != nil {
+	if founded, _, err := Hello(t.Context(), o); string(founded) != "abc" || err != nil {
 		t.Errorf("elsewhere: %q, %v", founded, err)
 	}
 	o.Elsewhere = nil
-	if _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrUnavailable) {
+	if _, _, err := Hello(t.Context(), o); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("no server: %v", err)
 	}
 }

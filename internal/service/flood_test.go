@@ -482,7 +482,7 @@ func TestHelloRate(t *testing.T) {
 	if most := helloEachBurst + helloEachRate*int32(time.Since(begun).Seconds()+1); answers.Load() > most {
 		t.Errorf("%d answers, more than %d", answers.Load(), most)
 	}
-	if _, err := bus.Hello(t.Context(), bus.DialOptions{Servers: n.URL(), Identity: person(t, 2), Timeout: longest}); err != nil {
+	if _, _, err := bus.Hello(t.Context(), bus.DialOptions{Servers: n.URL(), Identity: person(t, 2), Timeout: longest}); err != nil {
 		t.Errorf("another's hello: %v", err)
 	}
 }
@@ -516,7 +516,7 @@ func TestManyAtOnce(t *testing.T) {
 	n, admin := node(t, "")
 	for name, f := range map[string]func() error{
 		"hello": func() error {
-			_, err := bus.Hello(t.Context(), bus.DialOptions{Servers: n.URL(), Identity: admin, Timeout: longest})
+			_, _, err := bus.Hello(t.Context(), bus.DialOptions{Servers: n.URL(), Identity: admin, Timeout: longest})
 			return err
 		},
 		"login": func() error {

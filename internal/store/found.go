@@ -36,17 +36,31 @@ func Found(ctx context.Context, s Store, by *crypto.Identity, name string, now t
 	return fold.State(), s.Append(ctx, c)
 }
 
-// NeverUsed returns ErrDamaged where a bus stood, of which there are users still: no other is to be founded beside what is
-// left of it. Where a bus stands nothing is wrong: Append says that.
+// NeverUsed returns ErrDamaged where a bus stood, of which there are users, rooms or logs still: no other is to be founded beside
+// what is left of it. Where a bus stands nothing is wrong: Append says that.
 func NeverUsed(ctx context.Context, s Store) error {
-	for u, err := range s.Users(ctx, crypto.PublicKey{}) {
-		if err != nil {
-			return err
-		}
-		if _, err := s.Bus(ctx); !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		return fmt.Errorf("%w: there are users of an earlier bus (%s): nothing is founded beside them", ErrDamaged, u.Name)
+	kind, which, err := leftOver(ctx, s)
+	if err != nil || kind == "" {
+		return err
 	}
-	return nil
+	if _, err := s.Bus(ctx); !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return fmt.Errorf("%w: there are %s of an earlier bus (%s): nothing is founded beside them", ErrDamaged, kind, which)
+}
+
+// leftOver is what kind of thing there is in a store, and one of them; empty for nothing.
+func leftOver(ctx context.Context, s Store) (kind, which string, err error) {
+	for u, err := range s.Users(ctx, crypto.PublicKey{}) {
+		return "users", u.Name, err
+	}
+	for r, err := range s.Rooms(ctx, crypto.ID{}) {
+		return "rooms", r.Subject, err
+	}
+	if i, ok := s.(Inventory); ok {
+		for log, err := range i.Logs(ctx) {
+			return "logs", log.String(), err
+		}
+	}
+	return "", "", nil
 }

@@ -32,7 +32,7 @@ type shelf struct {
 	entries []Entry
 	cards   []Card
 	copying bool
-	left    string // a user of an earlier bus
+	left    string // what there is of an earlier bus: "user", "room" or "log"
 	err     error  // what every call fails with; nil: none
 }
 
@@ -66,8 +66,24 @@ func (s *shelf) Heads(_ context.Context, logs ...crypto.ID) ([]ledger.Head, erro
 
 func (s *shelf) Users(context.Context, crypto.PublicKey) iter.Seq2[ledger.User, error] {
 	return func(yield func(ledger.User, error) bool) {
-		if s.err != nil || s.left != "" {
-			yield(ledger.User{Name: s.left}, s.err)
+		if s.err != nil || s.left == "user" {
+			yield(ledger.User{Name: "ann"}, s.err)
+		}
+	}
+}
+
+func (s *shelf) Rooms(context.Context, crypto.ID) iter.Seq2[Room, error] {
+	return func(yield func(Room, error) bool) {
+		if s.left == "room" {
+			yield(Room{Subject: "ops"}, nil)
+		}
+	}
+}
+
+func (s *shelf) Logs(context.Context) iter.Seq2[crypto.ID, error] {
+	return func(yield func(crypto.ID, error) bool) {
+		if s.left == "log" {
+			yield(crypto.ID{1}, nil)
 		}
 	}
 }
@@ -131,8 +147,10 @@ func TestFound(t *testing.T) {
 	if _, err := crypto.OpenCard(card.Statement, admin); err != nil {
 		t.Errorf("the founder's card: %v", err)
 	}
-	if _, err := Found(t.Context(), &shelf{left: "ann"}, identity(t, 1), "admin", time.Now()); !errors.Is(err, ErrDamaged) {
-		t.Errorf("where another bus was: %v", err)
+	for left, which := range map[string]string{"user": "users of an earlier bus (ann)", "room": "rooms of an earlier bus (ops)", "log": "logs of an earlier bus (ae"} {
+		if _, err := Found(t.Context(), &shelf{left: left}, identity(t, 1), "admin", time.Now()); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), which) {
+			t.Errorf("where another bus was: %v", err)
+		}
 	}
 	broken := errors.New("broken")
 	if _, err := Found(t.Context(), &shelf{err: broken}, identity(t, 1), "admin", time.Now()); !errors.Is(err, broken) {
