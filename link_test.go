@@ -109,6 +109,17 @@ func TestWhyNotLetIn(t *testing.T) {
 	}
 }
 
+// TestOnlyLost: what is joined with anything else than that rooms are lost is not that alone.
+func TestOnlyLost(t *testing.T) {
+	for err, want := range map[error]bool{
+		nil: true, ErrIntegrity: true, ErrNotFound: false, ErrUnavailable: false, context.Canceled: false,
+	} {
+		if onlyLost(err) != want || err != nil && onlyLost(errors.Join(ErrIntegrity, err)) != (err == ErrIntegrity || err == ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 // TestNoBusThere: what is not the first entry of a bus log is refused as the answer to which bus is there.
 func TestNoBusThere(t *testing.T) {
 	w, must := found(t), orFatal(t)

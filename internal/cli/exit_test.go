@@ -197,7 +197,7 @@ func TestHintNotStarted(t *testing.T) {
 	}
 }
 
-// TestPrintError: one line and one hint; each of several logs that were rolled back; nothing when an interruption is all.
+// TestPrintError: one line and one hint; each of several things that are wrong with what is kept; nothing when an interruption is all.
 func TestPrintError(t *testing.T) {
 	a := hintApp(t)
 	told := func() string {
@@ -216,6 +216,20 @@ func TestPrintError(t *testing.T) {
 		t.Errorf("%q", got)
 	} else if strings.Contains(got, "hush") || strings.ContainsAny(got, "\x1b\x07") {
 		t.Errorf("a password, or what a terminal acts on: %q", got)
+	}
+	lost := func(room string) error {
+		return hinted(fmt.Errorf("room %s: %w", room, unibus.ErrIntegrity), "help "+room)
+	}
+	for want, err := range map[string]error{
+		"unibus: room a: integrity\nhint: help a\nunibus: room b: integrity\nhint: help b\n": errors.Join(lost("a"), errors.Join(lost("b"))),
+		"unibus: room a: integrity; unavailable\nhint: help a\n":                             errors.Join(lost("a"), unibus.ErrUnavailable),
+		"unibus: it: integrity: not found\n":                                                 fmt.Errorf("it: %w: %w", unibus.ErrIntegrity, unibus.ErrNotFound),
+	} {
+		before := told()
+		a.printError(err)
+		if got := strings.TrimPrefix(told(), before); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

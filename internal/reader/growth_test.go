@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/unibus/unibus/internal/ledger"
@@ -88,9 +90,13 @@ func TestWithoutLostRooms(t *testing.T) {
 	there := w.Room("team.a", stored())
 	w.publish(there, "one")
 	var rooms []*room.Room
-	lost := fmt.Errorf("room team.b: %w", store.ErrIntegrity)
-	w.reader.Mine = func(context.Context, func(string) bool) ([]*room.Room, error) { return slices.Clone(rooms), lost }
-	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, lost) {
+	first := fmt.Errorf("room team.b: %w", store.ErrIntegrity)
+	var lost atomic.Pointer[error]
+	lost.Store(&first)
+	w.reader.Mine = func(context.Context, func(string) bool) ([]*room.Room, error) {
+		return slices.Clone(rooms), *lost.Load()
+	}
+	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, first) {
 		t.Errorf("nothing is left to read: %v", err)
 	}
 	rooms = append(rooms, there)
@@ -103,9 +109,23 @@ func TestWithoutLostRooms(t *testing.T) {
 		w.reader.LookForRooms()
 		w.publish(there, "two")
 	}
+	// That the store cannot be asked says nothing of rooms.
+	away := errors.Join(first, store.ErrUnavailable)
+	lost.Store(&away)
+	w.reader.LookForRooms()
+	w.publish(there, "three")
+	for _, want := range []string{"two", "three"} {
+		if text := w.next(s); text != want {
+			t.Errorf("%q is read", text)
+		}
+	}
+	s.findings.Add(1) // which is told beside it
 	s.Finish()
-	if texts, err := rest(s); !errors.Is(err, lost) {
+	if texts, err := rest(s); !errors.Is(err, first) || !strings.Contains(err.Error(), "1 finding(s)") {
 		t.Errorf("%q, and the end is %v", texts, err)
+	}
+	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("rooms that cannot be listed: %v", err)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/store"
 )
 
 // frame makes a frame of a stream.
@@ -58,6 +60,14 @@ func TestNotStoredAgain(t *testing.T) {
 		return reason
 	}
 	f := w.frame(p, "text")
+	w.Must(f.transmit(p))
+	_, err = f.ack.Wait(w.Ctx)
+	if err = givenUp("gone", err); !errors.Is(err, bus.ErrNoStream) || remedy.Of(err).Kind != remedy.LookAtStream {
+		t.Errorf("without a stream: %v, remedy %+v", err, remedy.Of(err))
+	}
+	if err := givenUp("gone", store.ErrUnavailable); remedy.Of(err).Kind != remedy.None {
+		t.Errorf("%v, remedy %+v", err, remedy.Of(err))
+	}
 	w.Must(f.transmit(p))
 	if place, err := f.await(p); !errors.Is(err, reason) {
 		t.Errorf("it is at place %d, %v", place, err)

@@ -58,11 +58,7 @@ func (f *flight) await(p *Stream) (place uint64, err error) {
 		p.unacked, p.resending = err, true
 		p.mu.Unlock()
 		if time.Now().After(deadline) {
-			err = fmt.Errorf("publish to %s: %w", p.r.Subject(), err)
-			if errors.Is(err, bus.ErrNoStream) {
-				err = remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStream})
-			}
-			return 0, err
+			return 0, givenUp(p.r.Subject(), err)
 		}
 		if refused := p.w.Conn.Refused(p.r.ID); refused != nil { // by a server that knows of a change before us
 			if err := p.r.Sync(p.ctx); err != nil {
@@ -83,4 +79,13 @@ func (f *flight) await(p *Stream) (place uint64, err error) {
 			return 0, err
 		}
 	}
+}
+
+// givenUp is the error of a frame that is not sent again, after the last one.
+func givenUp(subject string, last error) error {
+	err := fmt.Errorf("publish to %s: %w", subject, last)
+	if errors.Is(err, bus.ErrNoStream) {
+		err = remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStream})
+	}
+	return err
 }
