@@ -264,7 +264,7 @@ func TestOtherSpellings(t *testing.T) {
 	b.must(unibus.Remember(b.ctx, o, "nats://127.0.0.1:2", b.two.alice.Bus()))
 	o.Server += ",nats://127.0.0.1:2"
 	_, err = unibus.Connect(b.ctx, o)
-	b.fails(err, unibus.ErrOtherBus, "these are not servers of one bus", remedy.ForgetBus)
+	b.fails(err, unibus.ErrOtherBus, "these are not servers of one bus", remedy.ServersOfOne)
 	_, err = unibus.Forget(b.ctx, b.o, b.two.node.URL()+"/", func(unibus.ID) error { return nil })
 	b.must(err)
 	o.Server = b.two.node.URL()

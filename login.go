@@ -141,7 +141,7 @@ func otherBus(address string, was, is ID) error {
 func busAt(ctx context.Context, p *pins.Pins, address string) (ID, error) {
 	id, err := p.Servers.Bus(ctx, address)
 	if several := new(pins.SeveralBuses); errors.As(err, &several) {
-		err = remedy.With(fmt.Errorf("%s: %w: %w: %w", address, ErrIntegrity, ErrOtherBus, err), remedy.Remedy{Kind: remedy.ForgetBus, Path: several.At2})
+		err = remedy.With(fmt.Errorf("%s: %w: %w: %w", address, ErrIntegrity, ErrOtherBus, err), remedy.Remedy{Kind: remedy.ServersOfOne, Path: several.At2})
 	}
 	return id, err
 }

@@ -40,6 +40,7 @@ func (f *forgetCommand) run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	name := address // or one of a bus
 	// Servers are pinned with their schemes; a context whose name is a number looks like one without.
 	if servers, err := parseServers(address); err == nil && !strings.HasPrefix(address, "context:") {
 		address = servers
@@ -48,6 +49,9 @@ func (f *forgetCommand) run(ctx context.Context, address string) error {
 		return f.a.confirm(fmt.Sprintf("forget that the bus %s is at %s", bus, address))
 	})
 	if errors.Is(err, unibus.ErrNotFound) {
+		if known, kerr := unibus.BusNamed(ctx, o, name); kerr == nil {
+			return hinted(err, hintForgetBus(known.Name))
+		}
 		return hinted(err, hintAddress)
 	}
 	if err != nil {

@@ -43,7 +43,7 @@ var topics = []topic{
 		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsages()
 	}},
 	{"configuration", "The configuration file and the environment", func(root *cobra.Command, width int) string {
-		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there.\n\n" + listing(environment(root), width) + "\n" + listing(files, width)
+		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there. --bus NAME goes before a server that is named there.\n\n" + listing(environment(root), width) + "\n" + listing(files, width)
 	}},
 	{"exit-codes", "What the exit code says", func(_ *cobra.Command, width int) string {
 		return "Scripts can rely on these.\n\n" + listing(exitStatus, width)

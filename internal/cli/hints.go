@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -52,9 +53,27 @@ func (a *app) hint(err error) string {
 		if place := a.set.sources["bus"].from; help.Kind == remedy.ListBuses && place != "" {
 			hint += "; it is " + place + " that names one"
 		}
-		return hint
+		return a.asMyself(hint)
 	}
 	return a.hintOfKind(err)
+}
+
+// ofMyself are commands that are about what this identity has verified.
+var ofMyself = regexp.MustCompile(`\bunibus (forget|verify|bus|room show) `)
+
+// asMyself has the commands of a hint be those of the identity that this run was given on the command line: another has
+// verified something else.
+func (a *app) asMyself(hint string) string {
+	flags := ""
+	for _, name := range []string{"identity", "state"} {
+		if f := a.cmd.Flags().Lookup(name); f != nil && f.Changed && a.set.sources[name].from == "" {
+			flags += " --" + name + " " + shellQuoted(f.Value.String())
+		}
+	}
+	if flags == "" || strings.Contains(hint, "--identity") {
+		return hint
+	}
+	return ofMyself.ReplaceAllString(hint, "unibus"+flags+" $1 ")
 }
 
 // hintOfKind is what helps with an error of which nothing but its kind is known.
@@ -309,6 +328,9 @@ func hintNew(err error) error {
 	}
 	return err
 }
+
+// hintForgetBus is for the name of a bus where an address is meant.
+func hintForgetBus(name string) string { return "unibus bus rm " + shellQuoted(name) }
 
 // hintShowRoom is for a subject that is that of a room of the caller's.
 func hintShowRoom(subject string) string { return "unibus room show " + shellQuoted(subject) }

@@ -52,6 +52,8 @@ func hintRemedy(r remedy.Remedy) string {
 		return hintUser(r)
 	case remedy.ForgetBus:
 		return "ask whoever runs the bus whether it was made anew; to accept the new one: unibus forget " + shellQuoted(r.Path)
+	case remedy.ServersOfOne:
+		return "name servers of one bus; if one was made anew: unibus forget " + shellQuoted(r.Path)
 	case remedy.MakePrivate:
 		return "if it is still yours alone: chmod 600 " + r.Path
 	case remedy.ConfirmSubject:

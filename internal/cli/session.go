@@ -95,9 +95,10 @@ func (s *session) options(rooms ...string) (unibus.Options, error) {
 	if err != nil {
 		return unibus.Options{}, err
 	}
+	server, natsContext := set.leads()
 	return unibus.Options{
 		Identity: id, Name: unibus.IdentityName(file), StateDir: set.stateDir(),
-		Server: set.server, Context: set.context, TLSCA: set.tlsCA, Store: set.store, Keys: set.keys, Bus: set.bus,
+		Server: server, Context: natsContext, TLSCA: set.tlsCA, Store: set.store, Keys: set.keys, Bus: set.bus,
 		Timeout: set.timeout, Rooms: rooms,
 		Confirm: set.yes && s.cmd.Annotations[annotationAsks] == "", Accept: s.acceptHash,
 		Notice: func(text string) { s.notice("%s", text) },

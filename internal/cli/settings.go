@@ -18,6 +18,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/store/open"
 )
@@ -139,6 +140,22 @@ func (s *settings) read(cmd *cobra.Command) error {
 		s.sources[name] = v
 	}
 	return nil
+}
+
+// leads are the servers, or the NATS context, that this run goes to. Whoever names a bus on the command line, by the name that it
+// has here, means where that is, whatever a variable or the file says of servers.
+func (s *settings) leads() (server, natsContext string) {
+	server, natsContext = s.server, s.context
+	if _, err := crypto.ParseID(s.bus); err == nil || s.bus == "" || s.sources["bus"].from != "" {
+		return server, natsContext
+	}
+	if s.sources["server"].from != "" {
+		server = ""
+	}
+	if s.sources["context"].from != "" {
+		natsContext = ""
+	}
+	return server, natsContext
 }
 
 // called is what an error calls a setting: the place where it stands, or the flag.

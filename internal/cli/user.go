@@ -54,10 +54,8 @@ func (u *userJSON) state() string {
 	switch {
 	case u.Active && u.Expires == nil:
 		return "active"
-	case u.Active && time.Until(*u.Expires) < 48*time.Hour:
-		return "until " + formatTime(*u.Expires)
 	case u.Active:
-		return "until " + u.Expires.UTC().Format(time.DateOnly)
+		return "until " + formatTime(*u.Expires)
 	case u.Revoked != nil:
 		return "revoked"
 	case u.Expires != nil && u.Expires.Before(time.Now()):

@@ -75,6 +75,7 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 		err = u.noneThere(c, list)
 	}
 	if err == nil && len(list) > 0 {
+		u.a.tellAllowedAgain(c, list)
 		err = c.AddUsers(ctx, list...)
 	}
 	if errors.Is(err, unibus.ErrExists) {
@@ -111,6 +112,27 @@ func listed(c *unibus.Client) map[unibus.PublicKey]unibus.User {
 		}
 	}
 	return there
+}
+
+// tellAllowedAgain says who of those that are to be added was revoked before: that may not be remembered by who has an old list.
+func (a *app) tellAllowedAgain(c *unibus.Client, list []unibus.NewUser) {
+	revoked := revokedBefore(c)
+	for _, one := range list {
+		if was, ok := revoked[one.Key]; ok {
+			a.notice("%s (%s) was revoked at %s, and is let in again", was.Name, one.Key, formatTime(was.Revoked))
+		}
+	}
+}
+
+// revokedBefore are those who were on the allowlist, and are not, by key.
+func revokedBefore(c *unibus.Client) map[unibus.PublicKey]unibus.User {
+	revoked := map[unibus.PublicKey]unibus.User{}
+	for _, known := range c.Users() {
+		if !known.Active {
+			revoked[known.Key] = known
+		}
+	}
+	return revoked
 }
 
 // expiredAt says of someone whose time is over since when; of others nothing.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -60,11 +61,13 @@ type syncJSON struct {
 	DryRun  bool          `json:"dry_run"`
 }
 
-// changedJSON is one user of a difference. Was is the name before, if that was another.
+// changedJSON is one user of a difference. Was is the name before, if that was another; Revoked is when one who is added was
+// revoked before, and is let in again.
 type changedJSON struct {
-	Key  unibus.PublicKey `json:"key"`
-	Name string           `json:"name"`
-	Was  string           `json:"was,omitempty"`
+	Key     unibus.PublicKey `json:"key"`
+	Name    string           `json:"name"`
+	Was     string           `json:"was,omitempty"`
+	Revoked *time.Time       `json:"revoked,omitempty"`
 }
 
 // run shows the difference, and makes it none.
@@ -77,7 +80,7 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 		s.tellLeft(d.Revoke)
 		d.Revoke = nil
 	}
-	shown, rows := showDiff(d)
+	shown, rows := showDiff(d, revokedBefore(c))
 	shown.DryRun = s.dryRun
 	show := func() error {
 		return s.a.out.value(shown, func() { s.a.out.table(nil, rows) })
@@ -118,20 +121,25 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	return nil
 }
 
-// showDiff is a difference for scripts, and for people.
-func showDiff(d unibus.UserDiff) (shown syncJSON, rows [][]string) {
+// showDiff is a difference for scripts, and for people; revoked are those who were on the allowlist, and are not.
+func showDiff(d unibus.UserDiff, revoked map[unibus.PublicKey]unibus.User) (shown syncJSON, rows [][]string) {
 	shown = syncJSON{Added: []changedJSON{}, Renamed: []changedJSON{}, Revoked: []changedJSON{}, Stale: []string{}}
 	for _, u := range d.Revoke {
-		shown.Revoked = append(shown.Revoked, changedJSON{u.Key, u.Name, ""})
+		shown.Revoked = append(shown.Revoked, changedJSON{Key: u.Key, Name: u.Name})
 		rows = append(rows, []string{"-", u.Name, u.Key.String()})
 	}
 	for _, r := range d.Rename {
-		shown.Renamed = append(shown.Renamed, changedJSON{r.User.Key, r.Name, r.User.Name})
+		shown.Renamed = append(shown.Renamed, changedJSON{Key: r.User.Key, Name: r.Name, Was: r.User.Name})
 		rows = append(rows, []string{"~", r.User.Name + " → " + r.Name, r.User.Key.String()})
 	}
 	for _, u := range d.Add {
-		shown.Added = append(shown.Added, changedJSON{u.Key, u.Name, ""})
-		rows = append(rows, []string{"+", u.Name, u.Key.String()})
+		one, name := changedJSON{Key: u.Key, Name: u.Name}, u.Name
+		if was, ok := revoked[u.Key]; ok {
+			one.Revoked = &was.Revoked
+			name += " (revoked at " + formatTime(was.Revoked) + ")"
+		}
+		shown.Added = append(shown.Added, one)
+		rows = append(rows, []string{"+", name, u.Key.String()})
 	}
 	return shown, rows
 }

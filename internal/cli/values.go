@@ -217,7 +217,7 @@ func parseRoutes(text string) ([]string, error) {
 func parseServers(text string) (string, error) {
 	list, err := servers.Parse(text)
 	if err != nil {
-		return "", hinted(err, hintServer)
+		return "", hinted(fmt.Errorf("%w: %w", unibus.ErrInvalid, err), hintServer)
 	}
 	return list, nil
 }

@@ -379,7 +379,7 @@ func TestStates(t *testing.T) {
 	}{
 		{userJSON{Active: true}, "active"},
 		{userJSON{Active: true, Expires: &soon}, "until " + formatTime(soon)},
-		{userJSON{Active: true, Expires: &late}, "until " + late.UTC().Format(time.DateOnly)},
+		{userJSON{Active: true, Expires: &late}, "until " + formatTime(late)},
 		{userJSON{Expires: &past}, "expired"},
 		{userJSON{Expires: &past, Revoked: &past}, "revoked"},
 		{userJSON{}, "revoked"},

@@ -52,6 +52,7 @@ const (
 	AcceptPlace           // Room, Place: a room's messages went back
 	ChooseHistory         // Room, Hash: two are proven
 	ForgetBus             // Path: an address where another bus was before
+	ServersOfOne          // Path: a server in a list with one where another bus was met
 	ListBuses             // that this identity knows by name
 	ChooseBus             // one of several, none of which is in use
 	JoinAnew              // the history is another's, which this state directory has not verified
