@@ -1,6 +1,7 @@
 package unibus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,20 +66,19 @@ func (l *link) open(ctx context.Context) (ID, error) {
 	if l.o.Store == "" {
 		return l.openService(ctx)
 	}
-	address, err := l.o.address()
-	if oerr := l.openStore(ctx); oerr != nil {
-		if err == nil && errors.Is(oerr, ErrNoBus) && !l.met.IsZero() {
-			return ID{}, otherBus(address, l.met, ID{})
-		}
-		return ID{}, oerr
+	var statement []byte
+	err := l.openStore(ctx)
+	if err == nil {
+		statement, err = l.store.Bus(ctx)
 	}
-	if err != nil {
-		return ID{}, err
-	}
-	statement, err := l.store.Bus(ctx)
+	address, aerr := l.o.address()
 	switch {
+	case aerr != nil: // which is why, and told with what helps
+		return ID{}, cmp.Or(err, aerr)
 	case errors.Is(err, ErrNotFound) && !l.met.IsZero():
 		return ID{}, otherBus(address, l.met, ID{})
+	case errors.Is(err, ErrNoBus): // there is no store
+		return ID{}, err
 	case errors.Is(err, ErrNotFound):
 		if err := store.NeverUsed(ctx, l.store); err != nil {
 			return ID{}, fmt.Errorf("store %s: %w", address, err)

@@ -35,12 +35,12 @@ type forgottenJSON struct {
 }
 
 // run asks first: whoever is between here and the servers is believed from then on. ErrNotFound when no bus was met there.
-func (f *forgetCommand) run(ctx context.Context, address string) error {
+func (f *forgetCommand) run(ctx context.Context, named string) error {
 	o, err := f.a.options()
 	if err != nil {
 		return err
 	}
-	name := address // or one of a bus
+	address := named
 	// Servers are pinned with their schemes; a context whose name is a number looks like one without.
 	if servers, err := parseServers(address); err == nil && !strings.HasPrefix(address, "context:") {
 		address = servers
@@ -49,7 +49,7 @@ func (f *forgetCommand) run(ctx context.Context, address string) error {
 		return f.a.confirm(fmt.Sprintf("forget that the bus %s is at %s", bus, address))
 	})
 	if errors.Is(err, unibus.ErrNotFound) {
-		if known, kerr := unibus.BusNamed(ctx, o, name); kerr == nil {
+		if known, kerr := unibus.BusNamed(ctx, o, named); kerr == nil {
 			return hinted(err, hintForgetBus(known.Name))
 		}
 		return hinted(err, hintAddress)

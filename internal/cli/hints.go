@@ -66,7 +66,7 @@ var ofMyself = regexp.MustCompile(`\bunibus (forget|verify|bus|room show) `)
 func (a *app) asMyself(hint string) string {
 	flags := ""
 	for _, name := range []string{"identity", "state"} {
-		if f := a.cmd.Flags().Lookup(name); f != nil && f.Changed && a.set.sources[name].from == "" {
+		if f := a.cmd.Flags().Lookup(name); given(f) {
 			flags += " --" + name + " " + shellQuoted(f.Value.String())
 		}
 	}

@@ -70,10 +70,11 @@ of them beside. --bus does the same for the allowlist. It ends with 6 if anythin
 --export writes the logs, with that of the allowlist, to a FILE, when nothing is wrong; with --frames every message
 that the rooms have stored as well, as it is stored. Such a file, or a backup, is checked by anyone, with no server and
 no identity: every signature and rule of the logs, and of each message whether its sender could write where it says
-that it was made, and whether any are missing, by what it says itself. Of an encrypted room's messages signature and text
-are for members alone: whether somebody has altered or exchanged them in the file nobody else can tell. Of one that is
---plain they are checked, too. That a file was cut short, with what it says of how far a room reaches, shows nowhere. Who has verified a log before is told if it is another. What the
-file says is printed by unibus log FILE, who was in when by unibus members FILE.
+that it was made, and whether any are missing, by what it says itself. Of an encrypted room's messages signature and
+text are for members alone: whether somebody has altered or exchanged them in the file nobody else can tell. Of one
+that is --plain they are checked, too. That a file was cut short, with what it says of how far a room reaches, shows
+nowhere. Who has verified a log before is told if it is another. What the file says is printed by unibus log FILE, who
+was in when by unibus members FILE.
 
 What was looked into can be settled, for this identity alone. --accept PLACE takes a room for what it is up to a
 place: what is missing or damaged up to there is no finding any more, nor is that the room reached further before.

@@ -145,10 +145,14 @@ func (s Servers) Pin(ctx context.Context, address string, bus crypto.ID) error {
 // replace has all servers of an address mean a bus, or none of them.
 func (s Servers) replace(ctx context.Context, address string, bus crypto.ID) error {
 	keys := servers.Keys(address)
-	if old, err := s.at(ctx, address); err != nil {
-		return err
-	} else if !old.IsZero() && !slices.Contains(keys, address) { // as builds have pinned it that knew it in one spelling alone
-		keys = append(keys, address)
+	if !slices.Contains(keys, address) { // builds that knew an address in one spelling alone have pinned that
+		old, err := s.at(ctx, address)
+		if err != nil {
+			return err
+		}
+		if !old.IsZero() {
+			keys = append(keys, address)
+		}
 	}
 	var others [][]any
 	for _, key := range keys {

@@ -62,7 +62,7 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 		return nil, nil
 	}
 	rooms, err := g.matching(ctx)
-	if err != nil && !g.without(rooms, err) {
+	if err != nil && !g.readsOthers(rooms, err) {
 		return nil, err
 	}
 	for _, pattern := range g.patterns {
@@ -78,9 +78,9 @@ func (g *growth) begin(ctx context.Context) ([]*room.Room, error) {
 	return rooms, nil
 }
 
-// without reports whether the reading goes on without rooms that are lost, as the error of a listing says: it does while there
+// readsOthers reports whether the reading goes on without rooms that are lost, as the error of a listing says: it does while there
 // are others. It tells of them, and they are the reading's error when it ends.
-func (g *growth) without(others []*room.Room, err error) bool {
+func (g *growth) readsOthers(others []*room.Room, err error) bool {
 	if len(others) == 0 || !errors.Is(err, store.ErrIntegrity) || errors.Is(err, store.ErrUnavailable) {
 		return false
 	}
@@ -126,7 +126,7 @@ func (g *growth) run() {
 			s.mu.Lock()
 			g.lost = nil // if any were, they are there again
 			s.mu.Unlock()
-		case !g.without(rooms, err):
+		case !g.readsOthers(rooms, err):
 			if errors.Is(err, store.ErrIntegrity) {
 				s.stop(err)
 			}

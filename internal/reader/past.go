@@ -136,7 +136,6 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 	}
 	s.followed = true
 	if s.doubted.place > 0 && !s.asked {
-		s.asked = true
 		return store.Frame{}, s.tail(ctx)
 	}
 	wait, cancel := context.WithTimeout(ctx, s.quiet)
@@ -231,6 +230,7 @@ func (s *storedSource) tail(ctx context.Context) error {
 		return err
 	}
 	s.doubt()
+	s.asked = true
 	past, err := s.ask(ctx)
 	if s.isGone(err) {
 		s.tellGone()

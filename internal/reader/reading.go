@@ -265,28 +265,22 @@ func (s *Reading) Waiting() bool { return len(s.out) > 0 }
 func (s *Reading) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wrong := errors.Join(s.wrong, s.growth.lost)
-	if s.err != nil && wrong == nil {
-		return s.err
-	}
-	if s.err != nil {
-		return errors.Join(wrong, s.err)
-	}
-	if n := s.findings.Load(); n > 0 {
-		err := fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", store.ErrIntegrity, n)
+	wrong, err := errors.Join(s.wrong, s.growth.lost), s.err
+	switch n, shed := s.findings.Load(), s.shed.Load(); {
+	case err != nil:
+	case n > 0:
+		err = fmt.Errorf("%w: %d finding(s) in what the server gave, see above; what is wrong was not delivered", store.ErrIntegrity, n)
 		if s.wentBack.Load() {
 			err = &alsoError{err, room.ErrRolledBack}
 		}
-		return errors.Join(wrong, err)
+	case wrong == nil && shed > 0:
+		err = fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, shed)
+		err = remedy.With(err, remedy.Remedy{Kind: remedy.ReadFewer})
 	}
-	if wrong != nil {
-		return wrong
+	if wrong == nil {
+		return err
 	}
-	if n := s.shed.Load(); n > 0 {
-		err := fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, n)
-		return remedy.With(err, remedy.Remedy{Kind: remedy.ReadFewer})
-	}
-	return nil
+	return errors.Join(wrong, err)
 }
 
 // alsoError is an error of another kind besides, which its text need not repeat.
