@@ -212,6 +212,8 @@ func (o *DialOptions) login(ctx context.Context, token func() string, opts ...na
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), unanswered())
 		case !unfinished(err):
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))
+		case !sent.IsZero(): // whatever it is called: a server is there, and it took the login up
+			err = unanswered()
 		}
 		if tasks.Pause(ctx, reconnectDelay(0)) != nil {
 			return nil, fmt.Errorf("connect to %s: %w", o.where(), redact.Error(failure(err)))

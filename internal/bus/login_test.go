@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -230,6 +231,35 @@ func TestCutDialer(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := (cutDialer{ctx}).Dial("tcp", l.Addr().String()); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestBrokenOff: that a login is taken up and broken off each time is told as that, and not as if nobody listened.
+func TestBrokenOff(t *testing.T) {
+	s, _ := startServer(t, serverOptions(t))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://"))
+			if err == nil {
+				go func() { _, _ = io.Copy(client, server) }() // its greeting
+				_, _ = client.Read(make([]byte, 4096))         // the login
+				server.Close()
+			}
+			client.Close()
+		}
+	}()
+	o := DialOptions{Servers: "nats://" + l.Addr().String(), Identity: identity(t, 1), Bus: crypto.ID{1}, Timeout: time.Second}
+	if _, err := Dial(o); !errors.Is(err, ErrUnanswered) {
 		t.Errorf("%v", err)
 	}
 }
