@@ -10,6 +10,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // A store that has lost a room, as one that was restored from before it was made, has nothing by which anybody would come
@@ -93,7 +94,7 @@ func withUnlisted(ctx context.Context, o *rooms, rooms []*Room, listed []ID, wan
 	if !onlyLost(lost) {
 		return nil, lost
 	}
-	return rooms, errors.Join(err, lost)
+	return rooms, remedy.Together(err, lost)
 }
 
 // onlyLost reports whether an error, if it is one, says nothing but that rooms are lost: the others are known then.

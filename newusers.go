@@ -56,13 +56,22 @@ func (u *NewUser) name() string {
 	return u.Name
 }
 
-// check refuses what the ledger would, before anything is asked of the store.
-func (u *NewUser) check() error {
-	if err := ledger.ValidName(u.Name); err != nil {
-		return fmt.Errorf("user %q: %w: %w", u.Name, ErrInvalid, err)
+// Check says, before anything is asked of the store, what the log would refuse of the user by itself: ErrInvalid for a name that
+// cannot be. No name is one that is made from the key.
+func (u NewUser) Check() error {
+	if u.Name == "" {
+		return nil
 	}
-	if crypto.LooksLikeKey(u.Name) {
-		return fmt.Errorf("user %s: %w: a name must not look like a key", u.Name, ErrInvalid)
+	return checkName(u.Name)
+}
+
+// checkName is the ErrInvalid of a name that cannot be, or is mistaken for a key.
+func checkName(name string) error {
+	if err := ledger.ValidName(name); err != nil {
+		return fmt.Errorf("user %q: %w: %w", name, ErrInvalid, err)
+	}
+	if crypto.LooksLikeKey(name) {
+		return fmt.Errorf("user %s: %w: a name must not look like a key", name, ErrInvalid)
 	}
 	return nil
 }
@@ -107,7 +116,7 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 	users = slices.Clone(users)
 	for i := range users {
 		users[i].Name = users[i].name()
-		if err := users[i].check(); err != nil {
+		if err := users[i].Check(); err != nil {
 			return err
 		}
 	}

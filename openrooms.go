@@ -255,8 +255,5 @@ func (o *rooms) of(ctx context.Context, key PublicKey, wanted func(subject strin
 		}
 		return wrong
 	})
-	if len(invented) > 0 {
-		err = errors.Join(append(invented, err)...)
-	}
-	return listed, rooms, err
+	return listed, rooms, remedy.Together(append(invented, err)...)
 }

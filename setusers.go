@@ -29,7 +29,7 @@ func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 		if u.Name == nil {
 			continue
 		}
-		if err := (&NewUser{Key: u.Key, Name: *u.Name}).check(); err != nil {
+		if err := checkName(*u.Name); err != nil {
 			return err
 		}
 	}

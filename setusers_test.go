@@ -104,11 +104,37 @@ func TestSyncUsers(t *testing.T) {
 		_, err := unibus.CompareUsers(s.alice.Users(), list)
 		s.fails(err, unibus.ErrInvalid, "", remedy.None)
 	}
-	// Two who are to have each other's names need a third between.
-	swapped, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: bob, Name: "dave"}, {Key: carol, Name: "carol"}})
+	// Two who are to have each other's names, and three in a circle that a fourth is to come into.
+	apply(alice, unibus.NewUser{Key: bob, Name: "dave"}, unibus.NewUser{Key: carol, Name: "carol"}, erin, newcomer)
+	newcomer.Name, erin.Name = "dave", "x"
+	apply(alice, newcomer, erin, unibus.NewUser{Key: bob, Name: "e"}, unibus.NewUser{Key: carol, Name: "carol"})
+	newcomer.Name, erin.Name = "e", "carol"
+	fourth := s.add("fourth").Key()
+	apply(alice, unibus.NewUser{Key: fourth, Name: "x"}, newcomer, erin, unibus.NewUser{Key: bob, Name: "dave"}, unibus.NewUser{Key: carol, Name: "fifth"})
+	apply(alice, unibus.NewUser{Key: fourth, Name: "carol"}, unibus.NewUser{Key: newcomer.Key, Name: "dave"}, unibus.NewUser{Key: bob, Name: "fifth"}, unibus.NewUser{Key: carol, Name: "e"}, unibus.NewUser{Key: erin.Key, Name: "x"})
+}
+
+// TestSyncClashes: names of those who keep them are nobody else's; each is told of, and nothing is done.
+func TestSyncClashes(t *testing.T) {
+	s := newStraight(t)
+	bob, carol := s.add("bob").Key(), s.add("carol").Key()
+	s.add("dave")
+	_, erin := s.user("dave")
+	clash, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: bob, Name: "alice"}, {Key: carol, Name: "bob"}, erin})
 	s.must(err)
-	swapped.Revoke = nil
-	s.fails(swapped.Apply(s.ctx, s.alice), unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
+	clash.Revoke = nil
+	err = clash.Apply(s.ctx, s.alice)
+	for _, one := range remedy.Apart(err) {
+		s.fails(one, unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
+	}
+	if n := len(remedy.Apart(err)); n != 2 {
+		t.Errorf("%d are told of: %v", n, err)
+	}
+	for _, u := range s.alice.Users() {
+		if u.Key == bob && u.Name != "bob" {
+			t.Errorf("something was done: %+v", u)
+		}
+	}
 }
 
 // TestSyncKeepsAdmin: where no admin would be left nothing is done: not the additions, either, that would come first.

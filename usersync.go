@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // UserDiff is how the allowlist differs from a list of those who are to be on it.
@@ -44,7 +46,7 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 		if u.Name = u.name(); known && u.Name == (&NewUser{Key: u.Key}).name() {
 			u.Name = is.Name
 		}
-		if err := u.check(); err != nil {
+		if err := u.Check(); err != nil {
 			return UserDiff{}, err
 		}
 		if wanted[u.Key] || names[u.Name] {
@@ -66,9 +68,8 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	return d, nil
 }
 
-// Check says what is against making the difference none: ErrDenied when no admin would be left, ErrExists when the names
-// cannot be given one after the other, since people are to have each other's, or one is that of somebody who keeps it. It
-// changes nothing, and asks nobody.
+// Check says what is against making the difference none: ErrDenied when no admin would be left, ErrExists when names are those of
+// others who keep them. It changes nothing, and asks nobody.
 func (d *UserDiff) Check() error {
 	_, err := d.plan()
 	return err
@@ -126,13 +127,16 @@ func (d *UserDiff) inTurn(by PublicKey) (first, last []PublicKey) {
 }
 
 // rounds are the renamings in an order in which each name is free when its turn comes: a name that another gives up is free in
-// the entry after that.
+// the entry after that. Of those who are to have each other's, one is called by its key in between.
 func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
+	if err := d.clashes(); err != nil {
+		return nil, err
+	}
 	taken := maps.Clone(d.taken)
 	for _, u := range d.Revoke {
 		delete(taken, u.Name)
 	}
-	for left := d.Rename; len(left) > 0; {
+	for left := slices.Clone(d.Rename); len(left) > 0; {
 		var now, later []Renaming
 		for _, r := range left {
 			if _, busy := taken[r.Name]; busy {
@@ -142,8 +146,12 @@ func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
 			}
 		}
 		if len(now) == 0 {
-			u := taken[left[0].Name]
-			return nil, nameTaken(&u)
+			i, err := inCircle(left, taken)
+			if err != nil {
+				return nil, err
+			}
+			now = []Renaming{{left[i].User, freeName(left[i].User.Key, taken)}}
+			later[i].User.Name = now[0].Name
 		}
 		for _, r := range now {
 			delete(taken, r.User.Name)
@@ -153,12 +161,53 @@ func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
 		}
 		rounds, left = append(rounds, now), later
 	}
-	for _, u := range d.Add {
-		if by, busy := taken[u.Name]; busy {
-			return nil, nameTaken(&by)
+	return rounds, nil
+}
+
+// inCircle is the place of one of those who are to have each other's names, where each is to have one that is taken.
+func inCircle(left []Renaming, taken map[string]User) (i int, err error) {
+	for range left { // from wherever it begins, the way from one to who has its name comes into a circle
+		by := taken[left[i].Name]
+		if i = slices.IndexFunc(left, func(r Renaming) bool { return r.User.Key == by.Key }); i < 0 {
+			return 0, nameTaken(&by)
 		}
 	}
-	return rounds, nil
+	return i, nil
+}
+
+// freeName is a name for a user that nobody has, as one that is added without a name has it.
+func freeName(key PublicKey, taken map[string]User) string {
+	name := (&NewUser{Key: key}).name()
+	for n := 2; ; n++ {
+		if _, busy := taken[name]; !busy {
+			return name
+		}
+		name = fmt.Sprintf("%s-%d", (&NewUser{Key: key}).name(), n)
+	}
+}
+
+// clashes is the ErrExists of names that are to be somebody's, and are those of others who keep them.
+func (d *UserDiff) clashes() error {
+	kept := maps.Clone(d.taken)
+	for _, u := range d.Revoke {
+		delete(kept, u.Name)
+	}
+	for _, r := range d.Rename {
+		delete(kept, r.User.Name)
+	}
+	var errs []error
+	check := func(name string) {
+		if by, busy := kept[name]; busy {
+			errs = append(errs, nameTaken(&by))
+		}
+	}
+	for _, r := range d.Rename {
+		check(r.Name)
+	}
+	for _, u := range d.Add {
+		check(u.Name)
+	}
+	return remedy.Together(errs...)
 }
 
 // Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free, and last of all

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/redact"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // How a run ends: an error becomes one line on stderr, a hint, and an exit code. A command returns its error; only
@@ -82,16 +84,30 @@ func exitCode(ctx context.Context, err error) int {
 
 // printError prints an error in one line, and what helps in another; if several things are wrong, each by itself.
 func (a *app) printError(err error) {
-	if many := eachOf(err); len(many) > 1 {
-		for _, one := range many {
-			a.printError(one)
+	many := remedy.Apart(err)
+	for i, one := range many {
+		hint := a.hint(one)
+		if i+1 < len(many) && a.hint(many[i+1]) == hint { // what helps with several stands below them
+			hint = ""
 		}
-		return
+		a.printOne(one, hint)
 	}
+}
+
+// each gives every error that an error has together something, as a hint; nil stays nil.
+func each(err error, give func(error) error) error {
+	all := slices.Clone(remedy.Apart(err))
+	for i, one := range all {
+		all[i] = give(one)
+	}
+	return remedy.Together(all...)
+}
+
+// printOne prints an error in a line, and what helps in another.
+func (a *app) printOne(err error, hint string) {
 	a.endLine()
 	// A reader that has enough, and a command that was told to end, are no news to whoever did it; unless something
 	// helps, as with what has to be done again.
-	hint := a.hint(err)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) && hint == "" && a.interrupted() {
 		return
 	}
@@ -99,25 +115,6 @@ func (a *app) printError(err error) {
 	if hint != "" {
 		a.err.print("hint: %s\n", visible(hint))
 	}
-}
-
-// eachOf takes an error apart that joins several things that are wrong with what is kept, as several rooms that are lost: each
-// has what helps with it. Any other stays as it is.
-func eachOf(err error) (each []error) {
-	many, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	if joined := errors.Join(many.Unwrap()...); joined == nil || joined.Error() != err.Error() { // it is one, of several kinds
-		return []error{err}
-	}
-	for _, one := range many.Unwrap() {
-		if !errors.Is(one, unibus.ErrIntegrity) {
-			return []error{err}
-		}
-		each = append(each, eachOf(one)...)
-	}
-	return each
 }
 
 // oneLine puts the lines of a text one behind the other.

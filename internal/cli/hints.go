@@ -166,7 +166,7 @@ const (
 	hintInviteOthers = "to invite the others: --skip-existing"
 	hintKeepAdmin    = "nothing was changed; the file needs the line of an admin whose access has no end, if there is one: unibus user ls --full shows their keys"
 	hintRekeyStale   = "unibus rekey --stale"
-	hintNameKept     = "who has it keeps it: another name in the file; or, of who is not in it, --prune; or, of two who are to have each other's, a third one first, with unibus user set USER --name NAME"
+	hintNameKept     = "who has it keeps it: another name in the file; or, of who is not in it, --prune"
 	// Of stores: which one, and how it is looked after.
 	hintWhichStore = "--data DIR of the service, --store sqlite:PATH, or --store nats://HOST:PORT"
 	hintRestoreTo  = "--store sqlite:PATH, or --store nats://HOST:PORT"

@@ -19,6 +19,11 @@ const maxNear = 3
 // suggest adds to the error of a room or a user that is not there which ones may have been meant: of the caller's own rooms,
 // and of those on the allowlist. Of other rooms nobody is told that they are there.
 func suggest(ctx context.Context, c *unibus.Client, err error) error {
+	return each(err, func(one error) error { return suggestOne(ctx, c, one) })
+}
+
+// suggestOne is suggest of one error.
+func suggestOne(ctx context.Context, c *unibus.Client, err error) error {
 	var own hintError
 	if err == nil || errors.As(err, &own) {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // Many rooms at once: rooms ls finds them, rekey renews the keys of those that are named or stale.
@@ -248,12 +249,12 @@ func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string
 	for _, room := range rooms {
 		before := room.Members()
 		if err := room.Rekey(ctx); err != nil {
-			errs = errors.Join(errs, err)
+			errs = remedy.Together(errs, err)
 			continue
 		}
 		done = append(done, rekeyedJSON{room.Info(), endedSince(ctx, c, room, before)})
 	}
-	return errors.Join(errs, r.a.out.value(done, func() {
+	return remedy.Together(errs, r.a.out.value(done, func() {
 		if len(rooms) == 0 {
 			r.a.notice("no rooms to rekey")
 		}
@@ -291,7 +292,7 @@ func namedRooms(ctx context.Context, c *unibus.Client, names []string) (rooms []
 			rooms = append(rooms, r)
 		}
 		wrong = wrong || rerr != nil && !errors.Is(rerr, unibus.ErrIntegrity)
-		err = errors.Join(err, rerr)
+		err = remedy.Together(err, rerr)
 	}
 	if wrong {
 		return nil, err

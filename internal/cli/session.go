@@ -137,7 +137,7 @@ func (s *session) with(ctx context.Context, work func(c *unibus.Client) error, r
 	if err != nil {
 		return err
 	}
-	return errors.Join(suggest(ctx, c, work(c)), c.Close())
+	return remedy.Together(suggest(ctx, c, work(c)), c.Close())
 }
 
 // clientRun is the method run of a command that needs a client.

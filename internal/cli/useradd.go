@@ -228,16 +228,15 @@ func listedIn(a *app, file string) ([]unibus.NewUser, error) {
 	}
 	defer f.Close()
 	list, err := parseUserList(f)
-	if errors.Is(err, unibus.ErrInvalid) {
-		err = hinted(err, hintKeyLine)
-	}
-	if err != nil && file == "-" {
+	if file == "-" {
 		file = "standard input"
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return list, nil
+	return list, each(err, func(one error) error {
+		if errors.Is(one, unibus.ErrInvalid) {
+			one = hinted(one, hintKeyLine)
+		}
+		return fmt.Errorf("%s: %w", file, one)
+	})
 }
 
 // maxWrong is how many lines of a list are told of that cannot be.
@@ -268,6 +267,10 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		if len(fields) == 2 {
 			u.Name = fields[1]
 		}
+		if err := u.Check(); err != nil {
+			wrong = append(wrong, fmt.Errorf("line %d: %w", n, err))
+			continue
+		}
 		for _, once := range []string{u.Key.String(), u.Name} {
 			if before := seen[once]; before > 0 && once != "" {
 				wrong = append(wrong, usage("line %d: %s stands in line %d already", n, once, before))
@@ -284,7 +287,7 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		wrong = append(wrong[:maxWrong], usage("and %s more", english.Plural(more, "line", "")))
 	}
 	if len(wrong) > 0 {
-		return nil, errors.Join(wrong...)
+		return nil, remedy.Together(wrong...)
 	}
 	if len(out) == 0 {
 		return nil, usage("nobody to add")

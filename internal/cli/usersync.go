@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // user sync makes the allowlist what a file says: the library finds the difference, which is shown before anything is done.
@@ -87,12 +88,13 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	}
 	if err := d.Check(); err != nil {
 		if s.dryRun { // what it is about is to be seen
-			err = errors.Join(show(), err)
+			err = remedy.Together(show(), err)
 		}
+		hint := hintNameKept
 		if errors.Is(err, unibus.ErrDenied) {
-			return hinted(err, hintKeepAdmin)
+			hint = hintKeepAdmin
 		}
-		return hinted(err, hintNameKept)
+		return each(err, func(one error) error { return hinted(one, hint) })
 	}
 	if d.Empty() {
 		s.a.notice("the allowlist is what %s says: nothing to do", s.file)

@@ -85,11 +85,13 @@ func (g *growth) readsOthers(others []*room.Room, err error) bool {
 		return false
 	}
 	g.s.mu.Lock()
-	known := g.lost != nil && g.lost.Error() == err.Error()
+	known := remedy.Apart(g.lost)
 	g.lost = err
 	g.s.mu.Unlock()
-	if !known {
-		g.s.rd.Tell("%v; the other rooms are read", err)
+	for _, one := range remedy.Apart(err) {
+		if !slices.ContainsFunc(known, func(told error) bool { return told.Error() == one.Error() }) {
+			g.s.rd.Tell("%v; the other rooms are read", one)
+		}
 	}
 	return true
 }

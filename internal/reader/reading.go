@@ -202,7 +202,7 @@ func (s *Reading) ended(f *feed, err error) {
 		delete(s.feeds, f.r.ID)
 	}
 	if broken {
-		s.wrong = errors.Join(s.wrong, err)
+		s.wrong = remedy.Together(s.wrong, err)
 	}
 	over := s.open == 0 && s.finishing.Err() != nil
 	s.mu.Unlock()
@@ -265,7 +265,7 @@ func (s *Reading) Waiting() bool { return len(s.out) > 0 }
 func (s *Reading) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wrong, err := errors.Join(s.wrong, s.growth.lost), s.err
+	wrong, err := remedy.Together(s.wrong, s.growth.lost), s.err
 	switch n, shed := s.findings.Load(), s.shed.Load(); {
 	case err != nil:
 	case n > 0:
@@ -277,10 +277,7 @@ func (s *Reading) Err() error {
 		err = fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, shed)
 		err = remedy.With(err, remedy.Remedy{Kind: remedy.ReadFewer})
 	}
-	if wrong == nil {
-		return err
-	}
-	return errors.Join(wrong, err)
+	return remedy.Together(wrong, err)
 }
 
 // alsoError is an error of another kind besides, which its text need not repeat.
