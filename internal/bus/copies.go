@@ -25,6 +25,7 @@ type Held struct {
 	Messages    uint64
 	Began       time.Time     // when the first message was stored
 	Age         time.Duration // after which each server removes a message when its own clock says so; 0: never
+	Unled       bool          // the server knows none that leads the copies: what this one lacks nobody brings yet
 }
 
 // clocks may be apart by so much before copies that remove what is old are taken for unlike.
@@ -56,6 +57,7 @@ func LookAtCopies(ctx context.Context, sys *nats.Conn) (Copies, error) {
 				if s.Config != nil {
 					h.Age = s.Config.MaxAge
 				}
+				h.Unled = s.Cluster != nil && s.Cluster.Leader == ""
 				held[s.Name] = append(held[s.Name], h)
 			}
 		}
@@ -74,6 +76,11 @@ func (c Copies) Messages(server string) (n uint64) {
 		}
 	}
 	return n
+}
+
+// Unled reports whether a server knows none that leads the copies of a stream.
+func (c Copies) Unled(name, server string) bool {
+	return slices.ContainsFunc(c[name], func(h Held) bool { return h.Server == server && h.Unled })
 }
 
 // Servers is how many servers hold any stream.

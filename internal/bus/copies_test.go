@@ -117,6 +117,10 @@ func TestUnlike(t *testing.T) {
 	if short := rooms.Short(rooms, "b"); len(short) != 3 || short["UNIBUS_ends"] != "" {
 		t.Errorf("rooms: %q", short)
 	}
+	c["ends"][1].Unled = true
+	if !c.Unled("ends", "b") || c.Unled("ends", "a") || c.Unled("holes", "b") || c.Unled("other", "b") {
+		t.Error("who leads is not told as it is")
+	}
 	if unlike := c.Unlike(Copies{}); len(unlike) > 0 {
 		t.Errorf("that were not looked at before: %q", unlike)
 	}

@@ -19,8 +19,8 @@ import (
 // ErrOwnCopies is an ErrDamaged: other servers hold what this one has lost.
 var ErrOwnCopies = fmt.Errorf("%w", store.ErrDamaged)
 
-// How long a server that starts may take, without getting any further, until its copies of the store are those that the
-// others have, and how often that is looked at.
+// How long a server that starts may take, without getting any further though all streams are led, until its copies of the store
+// are those that the others have, and how often that is looked at.
 const (
 	copyWait  = 10 * time.Second
 	copyEvery = time.Second
@@ -32,7 +32,7 @@ const (
 func ownCopies(ctx context.Context, sys *nats.Conn, log *slog.Logger) error {
 	own := sys.ConnectedServerName()
 	var before bus.Copies
-	held, since := uint64(0), time.Now()
+	progress := copying{since: time.Now()}
 	for told := false; ; {
 		now, err := bus.LookAtCopies(ctx, sys)
 		if err != nil { // what the servers do not say the service meets, too
@@ -50,12 +50,11 @@ func ownCopies(ctx context.Context, sys *nats.Conn, log *slog.Logger) error {
 		if len(lacking) == 0 {
 			return nil
 		}
-		if n := now.Messages(own); n > held+copyGrows {
-			held, since = n, time.Now()
-		}
-		if time.Since(since) > copyWait {
+		names := slices.Sorted(maps.Keys(lacking))
+		unled := slices.ContainsFunc(names, func(name string) bool { return now.Unled(name, own) })
+		if progress.ended(now.Messages(own), unled, time.Now()) {
 			var list []string
-			for _, name := range slices.Sorted(maps.Keys(lacking)) {
+			for _, name := range names {
 				list = append(list, name+": "+lacking[name])
 			}
 			return fmt.Errorf("%w: this server's disk has lost some of what it kept of the store (%s)", ErrOwnCopies, strings.Join(list, "; "))
@@ -69,6 +68,20 @@ func ownCopies(ctx context.Context, sys *nats.Conn, log *slog.Logger) error {
 			return err
 		}
 	}
+}
+
+// copying is how far a server has come with what others hold.
+type copying struct {
+	held  uint64    // messages, when it last got further
+	since time.Time // when that was
+}
+
+// ended takes how many messages a server holds at a time, and whether none leads what it lacks, as after a restart of most of them. It reports whether what it lacks does not come.
+func (c *copying) ended(held uint64, unled bool, at time.Time) bool {
+	if held > c.held+copyGrows || unled {
+		c.held, c.since = max(c.held, held), at
+	}
+	return at.Sub(c.since) > copyWait
 }
 
 // copyGrows is by how many messages a copy grows while others store something, at most, and it copies nothing.
