@@ -8,9 +8,9 @@ import (
 	"sync"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
-	"github.com/unibus/unibus/internal/remedy"
 )
 
 // A store that has lost a room, as one that was restored from before it was made, has nothing by which anybody would come
@@ -94,7 +94,7 @@ func withUnlisted(ctx context.Context, o *rooms, rooms []*Room, listed []ID, wan
 	if !onlyLost(lost) {
 		return nil, lost
 	}
-	return rooms, remedy.Together(err, lost)
+	return rooms, errlist.Join(err, lost)
 }
 
 // onlyLost reports whether an error, if it is one, says nothing but that rooms are lost: the others are known then.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/remedy"
@@ -255,5 +256,5 @@ func (o *rooms) of(ctx context.Context, key PublicKey, wanted func(subject strin
 		}
 		return wrong
 	})
-	return listed, rooms, remedy.Together(append(invented, err)...)
+	return listed, rooms, errlist.Join(append(invented, err)...)
 }

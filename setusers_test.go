@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/remedy"
 )
 
@@ -124,10 +125,10 @@ func TestSyncClashes(t *testing.T) {
 	s.must(err)
 	clash.Revoke = nil
 	err = clash.Apply(s.ctx, s.alice)
-	for _, one := range remedy.Apart(err) {
+	for _, one := range errlist.Split(err) {
 		s.fails(one, unibus.ErrExists, "the name is that of", remedy.NameOtherwise)
 	}
-	if n := len(remedy.Apart(err)); n != 2 {
+	if n := len(errlist.Split(err)); n != 2 {
 		t.Errorf("%d are told of: %v", n, err)
 	}
 	for _, u := range s.alice.Users() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
@@ -38,7 +39,7 @@ type Subscription struct{ s *reader.Reading }
 // Subscribe begins to read the room. It stands when Subscribe returns. ErrDenied when this client
 // is no member.
 func (r *Room) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription, error) {
-	return subscribe(ctx, r.c, []*room.Room{r.r}, nil, o)
+	return subscribe(ctx, r.c, []*room.Room{r.r}, nil, nil, o)
 }
 
 // IsPattern reports whether a name, as Subscribe takes it, is a pattern rather than a room.
@@ -55,10 +56,12 @@ func Matches(pattern, subject string) (bool, error) {
 
 // Subscribe begins to read several rooms, named as Room takes them, or by patterns with the NATS
 // wildcards * and >: those mean every room of the caller's that matches, also ones it is invited
-// to later. ErrNotFound when a name means no room, and with End also when a pattern means none.
+// to later. ErrNotFound when a name means no room, and with End also when a pattern means none. A room that is lost keeps nobody
+// from the others: it is told of, and is ErrIntegrity when the subscription ends.
 func (c *Client) Subscribe(ctx context.Context, names []string, o SubscribeOptions) (*Subscription, error) {
 	var rooms []*room.Room
 	var patterns []string
+	var lost []error
 	for _, name := range names {
 		if reader.IsPattern(name) {
 			if err := reader.ValidPattern(name); err != nil {
@@ -68,22 +71,24 @@ func (c *Client) Subscribe(ctx context.Context, names []string, o SubscribeOptio
 			continue
 		}
 		r, err := c.Room(ctx, name)
-		if err != nil {
+		switch {
+		case err == nil && !slices.Contains(rooms, r.r):
+			rooms = append(rooms, r.r)
+		case err != nil && onlyLost(err) && len(names) > 1:
+			lost = append(lost, err)
+		case err != nil:
 			return nil, err
 		}
-		if !slices.Contains(rooms, r.r) {
-			rooms = append(rooms, r.r)
-		}
 	}
-	return subscribe(ctx, c, rooms, patterns, o)
+	return subscribe(ctx, c, rooms, patterns, errlist.Join(lost...), o)
 }
 
-// subscribe is Subscribe of rooms that were found.
-func subscribe(ctx context.Context, c *Client, rooms []*room.Room, patterns []string, o SubscribeOptions) (*Subscription, error) {
+// subscribe is Subscribe of rooms that were found; lost is what is wrong with others.
+func subscribe(ctx context.Context, c *Client, rooms []*room.Room, patterns []string, lost error, o SubscribeOptions) (*Subscription, error) {
 	if c.reader == nil {
 		return nil, remedy.With(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), remedy.Remedy{Kind: remedy.UseServer})
 	}
-	ro := reader.Options{All: o.All, Last: o.Last, Since: o.Since, End: o.End, Queue: o.Queue, Parts: o.Parts, CaughtUp: o.CaughtUp}
+	ro := reader.Options{All: o.All, Last: o.Last, Since: o.Since, End: o.End, Queue: o.Queue, Parts: o.Parts, CaughtUp: o.CaughtUp, Lost: lost}
 	if o.Notice != nil {
 		ro.Notice = func(n reader.Notice) { o.Notice(noticeOf(n)) }
 	}

@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // UserDiff is how the allowlist differs from a list of those who are to be on it.
@@ -207,7 +207,7 @@ func (d *UserDiff) clashes() error {
 	for _, u := range d.Add {
 		check(u.Name)
 	}
-	return remedy.Together(errs...)
+	return errlist.Join(errs...)
 }
 
 // Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free, and last of all

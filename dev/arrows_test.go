@@ -54,7 +54,7 @@ var floors = []floor{
 	{"crypto", []string{"internal/crypto"}, nil},
 
 	// What knows nothing of unibus: a library might have it.
-	{"ground", []string{"dev", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/servers", "internal/shown", "internal/tasks", "internal/termsvg", "internal/tmux", "internal/vectors"}, nil},
+	{"ground", []string{"dev", "internal/errlist", "internal/freeport", "internal/host", "internal/newfile", "internal/patience", "internal/redact", "internal/servers", "internal/shown", "internal/tasks", "internal/termsvg", "internal/tmux", "internal/vectors"}, nil},
 }
 
 // foreign are the libraries that only some packages may import, and those packages.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/cli/chat"
-	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // chat: the screen is package chat's; here it is begun, and told of what came of it when it is gone.
@@ -79,7 +79,7 @@ func (t *chatCommand) run(ctx context.Context, rooms []string) error {
 			return err
 		}
 		result, err = view.Run(ctx, notices)
-		return remedy.Together(err, result.Abandoned, result.Reading, told.Err())
+		return errlist.Join(err, result.Abandoned, result.Reading, told.Err())
 	}, rooms...)
 	a.elsewhere = nil
 	t.tell(result)

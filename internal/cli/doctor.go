@@ -13,8 +13,8 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/redact"
-	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/open"
 )
@@ -232,7 +232,7 @@ func (d *doctor) lookAtPins(ctx context.Context) {
 func (d *doctor) lookAtRooms(ctx context.Context, c *unibus.Client) {
 	refs, err := c.ListMyRooms(ctx)
 	if err != nil {
-		for _, one := range remedy.Apart(err) {
+		for _, one := range errlist.Split(err) {
 			d.report("pins", admin.Fail, d.a.hint(one), "%v", one)
 		}
 	}

@@ -6,8 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
-
-	"github.com/dustin/go-humanize/english"
+	"strings"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
@@ -113,7 +112,7 @@ func (d *doctor) holdsMeantBus(ctx context.Context, url string, s store.Backend)
 
 // lookAtServers looks at the servers and their machines, and reports whether there are streams to look at.
 func (d *doctor) lookAtServers(ctx context.Context, acc admin.Access, servers string) bool {
-	told := d.repair && d.acceptMarks()
+	told := d.repair && d.acceptMarks(ctx)
 	marks, unread := service.LoadMarks(service.MarksFile(d.a.set.dataDir())) // before the service is asked, which writes it
 	if unread != nil {
 		d.report(keptStreams, admin.Fail, hintMarks, "%v", unread)
@@ -173,20 +172,20 @@ const keptStreams = "kept streams"
 
 // acceptMarks takes the streams as they are for what they have to be, so far as the service on this machine
 // remembers more of them. It reports whether there were any such.
-func (d *doctor) acceptMarks() bool {
+func (d *doctor) acceptMarks(ctx context.Context) bool {
 	file := service.MarksFile(d.a.set.dataDir())
 	marks, damaged := service.LoadMarks(file)
 	if damaged != nil {
 		marks = service.Marks{}
 	}
-	accepted := 0
+	var accepted []string
 	for room, mark := range marks {
-		if mark.Short() != "" {
+		if short := mark.Short(); short != "" {
 			marks[room] = mark.Accepted()
-			accepted++
+			accepted = append(accepted, d.subject(ctx, room)+" ("+short+")")
 		}
 	}
-	if damaged == nil && accepted == 0 {
+	if damaged == nil && len(accepted) == 0 {
 		return false
 	}
 	if err := marks.Save(file); err != nil {
@@ -197,8 +196,20 @@ func (d *doctor) acceptMarks() bool {
 		d.report(keptStreams, admin.Warn, "", "what was remembered of the streams is forgotten, and begins anew (%v)", damaged)
 		return true
 	}
-	d.report(keptStreams, admin.Pass, "", "taken for what they have to be from now on: %s", english.Plural(accepted, "stream", ""))
+	d.report(keptStreams, admin.Pass, "", "taken for what they have to be from now on: %s", strings.Join(slices.Sorted(slices.Values(accepted)), ", "))
 	return true
+}
+
+// subject is that of a room, or its id where the store does not say.
+func (d *doctor) subject(ctx context.Context, room string) string {
+	if d.store != nil {
+		for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
+			if err == nil && r.ID.String() == room {
+				return r.Subject
+			}
+		}
+	}
+	return room
 }
 
 // unaccepted are the rooms whose streams a service found behind what they were, less those that were accepted since it

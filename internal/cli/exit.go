@@ -11,8 +11,8 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/redact"
-	"github.com/unibus/unibus/internal/remedy"
 )
 
 // How a run ends: an error becomes one line on stderr, a hint, and an exit code. A command returns its error; only
@@ -82,9 +82,15 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
+// maxErrors is how many errors are told of: all rooms may be out of reach at once.
+const maxErrors = 10
+
 // printError prints an error in one line, and what helps in another; if several things are wrong, each by itself.
 func (a *app) printError(err error) {
-	many := remedy.Apart(err)
+	many := errlist.Split(err)
+	if more := len(many) - maxErrors; more > 0 {
+		many = append(many[:maxErrors:maxErrors], fmt.Errorf("and %d more", more))
+	}
 	for i, one := range many {
 		hint := a.hint(one)
 		if i+1 < len(many) && a.hint(many[i+1]) == hint { // what helps with several stands below them
@@ -96,11 +102,11 @@ func (a *app) printError(err error) {
 
 // each gives every error that an error has together something, as a hint; nil stays nil.
 func each(err error, give func(error) error) error {
-	all := slices.Clone(remedy.Apart(err))
+	all := slices.Clone(errlist.Split(err))
 	for i, one := range all {
 		all[i] = give(one)
 	}
-	return remedy.Together(all...)
+	return errlist.Join(all...)
 }
 
 // printOne prints an error in a line, and what helps in another.

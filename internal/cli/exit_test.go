@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/service"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -221,7 +223,9 @@ func TestPrintError(t *testing.T) {
 		return hinted(fmt.Errorf("room %s: %w", room, unibus.ErrIntegrity), "help "+room)
 	}
 	for want, err := range map[string]error{
-		"unibus: room a: integrity\nhint: help a\nunibus: room b: integrity\nhint: help b\n": errors.Join(lost("a"), errors.Join(lost("b"))),
+		"unibus: room a: integrity\nhint: help a\nunibus: room b: integrity\nhint: help b\n": errlist.Join(lost("a"), errlist.Join(lost("b"))),
+		"unibus: a\nunibus: b\nhint: look\n":                                                 errlist.Join(hinted(errors.New("a"), "look"), hinted(errors.New("b"), "look")),
+		strings.Repeat("unibus: x\n", maxErrors) + "unibus: and 2 more\n":                    errlist.Join(slices.Repeat([]error{errors.New("x")}, maxErrors+2)...),
 		"unibus: room a: integrity; unavailable\nhint: help a\n":                             errors.Join(lost("a"), unibus.ErrUnavailable),
 		"unibus: it: integrity: not found\n":                                                 fmt.Errorf("it: %w: %w", unibus.ErrIntegrity, unibus.ErrNotFound),
 	} {

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // Many rooms at once: rooms ls finds them, rekey renews the keys of those that are named or stale.
@@ -249,12 +249,12 @@ func (r *rekeyCommand) run(ctx context.Context, c *unibus.Client, names []string
 	for _, room := range rooms {
 		before := room.Members()
 		if err := room.Rekey(ctx); err != nil {
-			errs = remedy.Together(errs, err)
+			errs = errlist.Join(errs, err)
 			continue
 		}
 		done = append(done, rekeyedJSON{room.Info(), endedSince(ctx, c, room, before)})
 	}
-	return remedy.Together(errs, r.a.out.value(done, func() {
+	return errlist.Join(errs, r.a.out.value(done, func() {
 		if len(rooms) == 0 {
 			r.a.notice("no rooms to rekey")
 		}
@@ -292,7 +292,7 @@ func namedRooms(ctx context.Context, c *unibus.Client, names []string) (rooms []
 			rooms = append(rooms, r)
 		}
 		wrong = wrong || rerr != nil && !errors.Is(rerr, unibus.ErrIntegrity)
-		err = remedy.Together(err, rerr)
+		err = errlist.Join(err, rerr)
 	}
 	if wrong {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/service"
 )
@@ -137,7 +138,7 @@ func (s *session) with(ctx context.Context, work func(c *unibus.Client) error, r
 	if err != nil {
 		return err
 	}
-	return remedy.Together(suggest(ctx, c, work(c)), c.Close())
+	return errlist.Join(suggest(ctx, c, work(c)), c.Close())
 }
 
 // clientRun is the method run of a command that needs a client.

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // The allowlist: who is on it (ls, show) and who is taken off (revoke). Putting people on it is in useradd.go. All see
@@ -146,7 +146,7 @@ func staleRooms(ctx context.Context, a *app, c *unibus.Client, keys []unibus.Pub
 	var errs error
 	for _, key := range keys {
 		rooms, err := c.RoomsOf(ctx, key)
-		errs = remedy.Together(errs, err)
+		errs = errlist.Join(errs, err)
 		for _, r := range rooms {
 			if r.Info().Stale && !slices.Contains(stale, r.Subject()) {
 				stale = append(stale, r.Subject())

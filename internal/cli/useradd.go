@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/remedy"
 )
 
@@ -287,7 +288,7 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		wrong = append(wrong[:maxWrong], usage("and %s more", english.Plural(more, "line", "")))
 	}
 	if len(wrong) > 0 {
-		return nil, remedy.Together(wrong...)
+		return nil, errlist.Join(wrong...)
 	}
 	if len(out) == 0 {
 		return nil, usage("nobody to add")

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unibus/unibus"
-	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // user sync makes the allowlist what a file says: the library finds the difference, which is shown before anything is done.
@@ -88,7 +88,7 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	}
 	if err := d.Check(); err != nil {
 		if s.dryRun { // what it is about is to be seen
-			err = remedy.Together(show(), err)
+			err = errlist.Join(show(), err)
 		}
 		hint := hintNameKept
 		if errors.Is(err, unibus.ErrDenied) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/admin"
-	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // verifyCommand is verify and its flags. What it does depends on them: check rooms, the allowlist or a file (verifyfile.go),
@@ -170,7 +170,7 @@ func (v *verifyCommand) verifyRooms(ctx context.Context, c *unibus.Client, names
 		return v.acceptRoom(ctx, rooms[0])
 	}
 	err := v.checkRooms(ctx, rooms) // those that are there are checked all the same
-	if err = remedy.Together(lost, err); err != nil || v.export == "" {
+	if err = errlist.Join(lost, err); err != nil || v.export == "" {
 		return err
 	}
 	return v.writeExport(ctx, c, rooms)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
@@ -85,15 +86,27 @@ func (g *growth) readsOthers(others []*room.Room, err error) bool {
 		return false
 	}
 	g.s.mu.Lock()
-	known := remedy.Apart(g.lost)
-	g.lost = err
+	lost, known := except(err, g.s.wrong), g.lost
+	g.lost = lost
 	g.s.mu.Unlock()
-	for _, one := range remedy.Apart(err) {
-		if !slices.ContainsFunc(known, func(told error) bool { return told.Error() == one.Error() }) {
-			g.s.rd.Tell("%v; the other rooms are read", one)
-		}
-	}
+	g.tell(except(lost, known))
 	return true
+}
+
+// tell tells of rooms that are lost.
+func (g *growth) tell(lost error) {
+	for _, one := range errlist.Split(lost) {
+		g.s.rd.Tell("%v; the other rooms are read", one)
+	}
+}
+
+// except is a list of errors without those that another says, too.
+func except(list, other error) error {
+	told := errlist.Split(other)
+	left := slices.DeleteFunc(slices.Clone(errlist.Split(list)), func(one error) bool {
+		return slices.ContainsFunc(told, func(err error) bool { return err.Error() == one.Error() })
+	})
+	return errlist.Join(left...)
 }
 
 // matching lists the caller's rooms that the patterns mean; beside an error that some of them are lost, the others.

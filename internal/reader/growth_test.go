@@ -99,6 +99,14 @@ func TestWithoutLostRooms(t *testing.T) {
 	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, first) {
 		t.Errorf("nothing is left to read: %v", err)
 	}
+	if _, err := w.reader.Read(w.Ctx, nil, nil, Options{Lost: first}); !errors.Is(err, first) {
+		t.Errorf("nothing was named that is left to read: %v", err)
+	}
+	named, err := w.reader.Read(w.Ctx, []*room.Room{there}, nil, Options{All: true, End: true, Lost: first})
+	w.Must(err)
+	if texts, err := rest(named); !errors.Is(err, first) || len(texts) != 1 {
+		t.Errorf("of what was named is read %q, %v", texts, err)
+	}
 	rooms = append(rooms, there)
 	s, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{All: true})
 	w.Must(err)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/errlist"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
@@ -33,6 +34,7 @@ type Options struct {
 	Queue  string       // share new messages with others who name the same queue; nothing is checked for gaps
 	Parts  bool         // leave large messages in Parts: to join one takes its size once more
 	Notice func(Notice) // told what is missing or wrong; nil: it is only counted
+	Lost   error        // of rooms that were to be read, too: the others are, and this is the reading's error when it ends
 
 	// CaughtUp is called by Messages once what was stored when the reading began has been yielded and it goes on with what
 	// comes; not with End. nil: nothing is told of that.
@@ -88,6 +90,8 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 		feeds: map[crypto.ID]*feed{}, left: map[crypto.ID]resumePoint{}, growth: growth{patterns: patterns, arrivals: make(chan struct{}, 1)},
 	}
 	s.growth.s = s
+	s.growth.tell(o.Lost)
+	s.wrong = o.Lost
 	s.endPast = sync.OnceFunc(func() { close(s.pastGiven) })
 	s.ctx, s.cancel = context.WithCancel(rd.Context)
 	s.finishing, s.finish = context.WithCancel(s.ctx)
@@ -104,6 +108,10 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 		if !slices.Contains(rooms, r) {
 			rooms = append(rooms, r)
 		}
+	}
+	if len(rooms) == 0 && o.Lost != nil {
+		s.cancel()
+		return nil, o.Lost
 	}
 	if err := errors.Join(rd.Follow(ctx), s.add(ctx, rooms, o)); err != nil {
 		s.Close()
@@ -202,7 +210,7 @@ func (s *Reading) ended(f *feed, err error) {
 		delete(s.feeds, f.r.ID)
 	}
 	if broken {
-		s.wrong = remedy.Together(s.wrong, err)
+		s.wrong = errlist.Join(s.wrong, err)
 	}
 	over := s.open == 0 && s.finishing.Err() != nil
 	s.mu.Unlock()
@@ -265,7 +273,7 @@ func (s *Reading) Waiting() bool { return len(s.out) > 0 }
 func (s *Reading) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wrong, err := remedy.Together(s.wrong, s.growth.lost), s.err
+	wrong, err := errlist.Join(s.wrong, s.growth.lost), s.err
 	switch n, shed := s.findings.Load(), s.shed.Load(); {
 	case err != nil:
 	case n > 0:
@@ -277,7 +285,7 @@ func (s *Reading) Err() error {
 		err = fmt.Errorf("%w: %d message(s) could not be put together, since too many were unfinished at once", store.ErrUnavailable, shed)
 		err = remedy.With(err, remedy.Remedy{Kind: remedy.ReadFewer})
 	}
-	return remedy.Together(wrong, err)
+	return errlist.Join(wrong, err)
 }
 
 // alsoError is an error of another kind besides, which its text need not repeat.

@@ -7,9 +7,10 @@ package tasks
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
+
+	"github.com/unibus/unibus/internal/errlist"
 )
 
 // Group runs goroutines until it is sealed. Unlike with a bare sync.WaitGroup, one may be started
@@ -64,7 +65,7 @@ func (g *Group) Wait() {
 	g.wait.Wait()
 }
 
-// ForEach calls f for each number from 0 to n-1, at most atOnce at a time, and returns all errors joined. Of the numbers
+// ForEach calls f for each number from 0 to n-1, at most atOnce at a time, and returns all errors as a list. Of the numbers
 // whose turn has not come when ctx ends, the error is ctx's.
 func ForEach(ctx context.Context, atOnce, n int, f func(i int) error) error {
 	errs := make([]error, n)
@@ -76,7 +77,7 @@ func ForEach(ctx context.Context, atOnce, n int, f func(i int) error) error {
 		}
 	}
 	working.Wait()
-	return errors.Join(errs...)
+	return errlist.Join(errs...)
 }
 
 // Pause waits for a time, and returns ctx's error at once when ctx ends before that. With one that has ended it never

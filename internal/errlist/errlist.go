@@ -1,4 +1,6 @@
-package remedy
+// Package errlist joins errors that are told one by one, as of several rooms that are lost, each with what helps, and splits them
+// again. What errors.Join joins is one error: one that is of several kinds.
+package errlist
 
 import "strings"
 
@@ -17,11 +19,12 @@ func (s several) Error() string {
 // Unwrap lets them be of the kinds that any of them is of.
 func (s several) Unwrap() []error { return s }
 
-// Together returns errors that have to be told one by one as one: nil when all are, and the only one that is not as it is.
-func Together(errs ...error) error {
+// Join returns errors as one: nil when all of them are, and the only one that is not as it is. What Join has joined it takes
+// apart first.
+func Join(errs ...error) error {
 	var all several
 	for _, err := range errs {
-		all = append(all, Apart(err)...)
+		all = append(all, Split(err)...)
 	}
 	switch len(all) {
 	case 0:
@@ -32,8 +35,8 @@ func Together(errs ...error) error {
 	return all
 }
 
-// Apart returns what Together has put together; any other error by itself, and none for nil.
-func Apart(err error) []error {
+// Split returns what Join has joined; any other error by itself, and none for nil.
+func Split(err error) []error {
 	if err == nil {
 		return nil
 	}
