@@ -80,7 +80,7 @@ func TestLastAdminWithoutEnd(t *testing.T) {
 	s.refuses("revoked", bobs.RevokeUsers(s.ctx, "", alice))
 	d, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: bob.Key(), Name: "bob"}})
 	s.must(err)
-	s.refuses("a list without", d.Check())
+	s.refuses("a list without", d.Check(s.alice))
 	s.refuses("a list without, applied", d.Apply(s.ctx, bobs))
 
 	// Whoever is a user, or had an end before, may have one, also in the entry that gives none to another.
@@ -147,7 +147,7 @@ func TestSyncReplacesAdmin(t *testing.T) {
 		return d
 	}
 	d := list()
-	s.refuses("one who has an end", d.Check())
+	s.refuses("one who has an end", d.Check(bobs))
 	late.Expires = time.Time{}
 	d = list()
 	s.must(d.Apply(s.ctx, bobs))

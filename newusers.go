@@ -121,7 +121,7 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 		}
 	}
 	for batch := range slices.Chunk(users, usersPerEntry) {
-		if err := c.self.Bus.Append(ctx, adding(batch)); err != nil {
+		if err := c.self.Bus.Append(ctx, asAdmin(c.Key(), adding(batch))); err != nil {
 			return askAdmin(err)
 		}
 		// One is work here, the other there.

@@ -34,7 +34,7 @@ func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 		}
 	}
 	for batch := range slices.Chunk(changes, usersPerEntry) {
-		if err := c.self.Bus.Append(ctx, changing(batch)); err != nil {
+		if err := c.self.Bus.Append(ctx, asAdmin(c.Key(), changing(batch))); err != nil {
 			return askAdmin(err)
 		}
 		names := map[string]PublicKey{}
@@ -51,7 +51,7 @@ func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 		if u.Role == "" {
 			continue
 		}
-		if err := c.self.Bus.Append(ctx, u.promoting); err != nil {
+		if err := c.self.Bus.Append(ctx, asAdmin(c.Key(), u.promoting)); err != nil {
 			return askAdmin(err)
 		}
 	}

@@ -138,6 +138,31 @@ func TestSyncClashes(t *testing.T) {
 	}
 }
 
+// TestOnlyAdmins: who is no admin learns that before anything else that is against a change, and where there is nothing to change.
+func TestOnlyAdmins(t *testing.T) {
+	s := newStraight(t)
+	bob := s.add("bob")
+	bobs, alice := s.connect(bob, "bob"), s.alice.Key()
+	name, past := "alice", time.Now().Add(-time.Hour)
+	d, err := unibus.CompareUsers(bobs.Users(), []unibus.NewUser{{Key: bob.Key(), Name: "bob"}})
+	s.must(err)
+	for what, err := range map[string]error{
+		"revoked":   bobs.RevokeUsers(s.ctx, "", alice),
+		"role":      bobs.SetUsers(s.ctx, unibus.UserChange{Key: alice, Role: unibus.RoleUser}),
+		"same role": bobs.SetUsers(s.ctx, unibus.UserChange{Key: alice, Role: unibus.RoleAdmin}),
+		"end":       bobs.SetUsers(s.ctx, unibus.UserChange{Key: alice, Expires: &past}),
+		"same name": bobs.SetUsers(s.ctx, unibus.UserChange{Key: alice, Name: &name}),
+		"added":     bobs.AddUsers(s.ctx, unibus.NewUser{Key: alice}),
+		"a list":    d.Check(bobs),
+		"applied":   d.Apply(s.ctx, bobs),
+	} {
+		t.Log(what)
+		s.fails(err, unibus.ErrDenied, "only an admin of the bus changes its allowlist", remedy.AskAdmin)
+	}
+	var none unibus.UserDiff
+	s.must(none.Check(bobs))
+}
+
 // TestSyncKeepsAdmin: where no admin would be left nothing is done: not the additions, either, that would come first.
 func TestSyncKeepsAdmin(t *testing.T) {
 	s := newStraight(t)

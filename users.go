@@ -23,10 +23,28 @@ func askAdmin(err error) error {
 	return err
 }
 
+// asAdmin makes an entry of the bus log, if its author is an admin: who is none learns that first, and not what else is against it.
+func asAdmin(author PublicKey, next mirror.Next) mirror.Next {
+	return func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if err := needAdmin(s.Bus, author); err != nil {
+			return nil, err
+		}
+		return next(ctx, s)
+	}
+}
+
+// needAdmin is the ErrDenied of whoever is no admin.
+func needAdmin(on *ledger.Bus, key PublicKey) error {
+	if u := on.User(key); u != nil && u.Active && u.Role == RoleAdmin {
+		return nil
+	}
+	return remedy.With(fmt.Errorf("%w: only an admin of the bus changes its allowlist", ErrDenied), remedy.Remedy{Kind: remedy.AskAdmin})
+}
+
 // RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it, ErrDenied for the last admin
 // whose access does not end by itself.
 func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
-	err := c.self.Bus.Append(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	err := c.self.Bus.Append(ctx, asAdmin(c.Key(), func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		for _, key := range keys {
 			if u := s.Bus.User(key); u == nil || !u.Active {
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
@@ -40,7 +58,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 			revoke.Reason = &reason
 		}
 		return &mirror.Proposal{Body: revoke}, nil
-	})
+	}))
 	return askAdmin(err)
 }
 

@@ -68,15 +68,21 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	return d, nil
 }
 
-// Check says what is against making the difference none: ErrDenied when no admin would be left, ErrExists when names are those of
+// Check says what is against a client making the difference none: ErrDenied when it is no admin's, or none would be left, ErrExists when names are those of
 // others who keep them. It changes nothing, and asks nobody.
-func (d *UserDiff) Check() error {
-	_, err := d.plan()
+func (d *UserDiff) Check(c *Client) error {
+	_, err := d.plan(c)
 	return err
 }
 
-// plan is rounds, of a difference that can be made none.
-func (d *UserDiff) plan() ([][]Renaming, error) {
+// plan is rounds, of a difference that a client can make none.
+func (d *UserDiff) plan(c *Client) ([][]Renaming, error) {
+	if d.Empty() {
+		return nil, nil
+	}
+	if err := needAdmin(c.self.Allowlist(), c.Key()); err != nil {
+		return nil, err
+	}
 	if err := d.keepsAdmin(d.Revoke, d.Add); err != nil {
 		return nil, err
 	}
@@ -215,7 +221,7 @@ func (d *UserDiff) clashes() error {
 // RevokeUsers, SetUsers and AddUsers; with that of Check nothing is done. What was done before stays done, and the next
 // CompareUsers finds the rest.
 func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
-	rounds, err := d.plan()
+	rounds, err := d.plan(c)
 	if err != nil {
 		return err
 	}

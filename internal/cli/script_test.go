@@ -40,8 +40,22 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"unibus":     func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"ticks":      ticks,
 		"foreground": func() { fmt.Println("in the foreground:", foreground(os.Stderr)) },
 	})
+}
+
+// ticks writes the numbers from 1 to its argument, a line each, a hundred a second.
+func ticks() {
+	n, err := strconv.Atoi(os.Args[1])
+	if err != nil {
+		os.Exit(exitUsage)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	for i := range n {
+		<-tick.C
+		fmt.Println(i + 1)
+	}
 }
 
 // TestScripts runs the command-line contract, with real processes.

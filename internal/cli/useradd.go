@@ -76,8 +76,10 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 		err = u.noneThere(c, list)
 	}
 	if err == nil && len(list) > 0 {
-		u.a.tellAllowedAgain(c, list)
-		err = c.AddUsers(ctx, list...)
+		revoked := revokedBefore(c)
+		if err = c.AddUsers(ctx, list...); err == nil {
+			u.a.tellAllowedAgain(revoked, list)
+		}
 	}
 	if errors.Is(err, unibus.ErrExists) {
 		return alreadyThere(ctx, c, err)
@@ -115,9 +117,8 @@ func listed(c *unibus.Client) map[unibus.PublicKey]unibus.User {
 	return there
 }
 
-// tellAllowedAgain says who of those that are to be added was revoked before: that may not be remembered by who has an old list.
-func (a *app) tellAllowedAgain(c *unibus.Client, list []unibus.NewUser) {
-	revoked := revokedBefore(c)
+// tellAllowedAgain says who of those that were added was among the revoked: that may not be remembered by who has an old list.
+func (a *app) tellAllowedAgain(revoked map[unibus.PublicKey]unibus.User, list []unibus.NewUser) {
 	for _, one := range list {
 		if was, ok := revoked[one.Key]; ok {
 			a.notice("%s (%s) was revoked at %s, and is let in again", was.Name, one.Key, formatTime(was.Revoked))
@@ -148,18 +149,20 @@ func expiredAt(u unibus.User) string {
 func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
 	there := listed(c)
 	var out []unibus.NewUser
+	var errs []error
 	for _, one := range list {
 		is, known := there[one.Key]
 		switch {
 		case !known:
 			out = append(out, one)
 		case one.Name != is.Name && one.Name != "":
-			return nil, fmt.Errorf("user %s: %w: on the allowlist as %s, not %s%s", one.Key, unibus.ErrExists, is.Name, one.Name, expiredAt(is))
+			err := fmt.Errorf("user %s: %w: on the allowlist as %s, not %s%s", one.Key, unibus.ErrExists, is.Name, one.Name, expiredAt(is))
+			errs = append(errs, hinted(err, hintCalledOtherwise))
 		default:
 			u.a.notice("%s (%s) is there already%s", is.Name, one.Key, expiredAt(is))
 		}
 	}
-	return out, nil
+	return out, errlist.Join(errs...)
 }
 
 // noneThere is ErrExists when some of a list are on the allowlist already, each of whom is told in a line.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/errlist"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // user sync makes the allowlist what a file says: the library finds the difference, which is shown before anything is done.
@@ -86,15 +86,19 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	show := func() error {
 		return s.a.out.value(shown, func() { s.a.out.table(nil, rows) })
 	}
-	if err := d.Check(); err != nil {
+	if err := d.Check(c); err != nil {
 		if s.dryRun { // what it is about is to be seen
 			err = errlist.Join(show(), err)
 		}
-		hint := hintNameKept
-		if errors.Is(err, unibus.ErrDenied) {
-			hint = hintKeepAdmin
-		}
-		return each(err, func(one error) error { return hinted(one, hint) })
+		return each(err, func(one error) error {
+			switch remedy.Of(one).Kind {
+			case remedy.NameAdmin:
+				return hinted(one, hintKeepAdmin)
+			case remedy.NameOtherwise:
+				return hinted(one, hintNameKept)
+			}
+			return one
+		})
 	}
 	if d.Empty() {
 		s.a.notice("the allowlist is what %s says: nothing to do", s.file)
