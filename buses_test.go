@@ -174,7 +174,7 @@ func TestBusRemoved(t *testing.T) {
 	b.fails(err, unibus.ErrNotFound, "none is, of work", remedy.ChooseBus)
 	b.goesTo(b.one, "work")
 	b.join(b.two, "")
-	if !b.told.has("is another address of the bus "+b.two.alice.Bus().String()) || b.names() != "local* work" {
+	if !b.told.has("is an address of the bus "+b.two.alice.Bus().String()) || b.names() != "local* work" {
 		t.Errorf("%s, and told %q", b.names(), b.told.list)
 	}
 	// A name whose address was forgotten leads to whichever bus is there, and says of none that it is meant.

@@ -65,7 +65,7 @@ func TestFirstContact(t *testing.T) {
 	c, err = unibus.Connect(w.ctx, again)
 	w.must(err)
 	defer c.Close()
-	if !told.has("is another address of the bus " + c.Bus().String()) {
+	if !told.has("is an address of the bus " + c.Bus().String()) {
 		t.Errorf("told %q", told.list)
 	}
 	if skew := c.ClockSkew(); skew < -time.Minute || skew > time.Minute {

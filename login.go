@@ -156,7 +156,7 @@ func (l *link) firstContact(ctx context.Context, address string, first *ledger.S
 		return err
 	}
 	if known.Head.Seq > 0 {
-		l.o.tell("%s is another address of the bus %s, which is known already; pinned", address, first.ID)
+		l.o.tell("%s is an address of the bus %s, which is known already; pinned", address, first.ID)
 	} else {
 		l.o.tell("first contact with %s: the bus %s, founded by %s (%s); pinned", address, first.ID, first.Bus.Name, founder)
 	}

@@ -70,6 +70,9 @@ func checkName(name string) error {
 	if err := ledger.ValidName(name); err != nil {
 		return fmt.Errorf("user %q: %w: %w", name, ErrInvalid, err)
 	}
+	if strings.HasPrefix(name, "-") {
+		return fmt.Errorf("user %s: %w: a name must not begin with -, as flags do", name, ErrInvalid)
+	}
 	if crypto.LooksLikeKey(name) {
 		return fmt.Errorf("user %s: %w: a name must not look like a key", name, ErrInvalid)
 	}

@@ -22,6 +22,7 @@ type SubscribeOptions struct {
 	Since time.Time // from the first message stored at this time or later
 	End   bool      // end when everything stored has been read
 	Queue string    // share new messages with others who name the same queue; nothing is checked for gaps
+	Stay  bool      // go on with the other rooms when one may not be read any more, and with that one when it may again, as patterns do
 	Parts bool      // leave large messages in Parts: to join one takes its size once more
 	// Notice is told what is missing or wrong; nil: it is only counted.
 	Notice func(Notice)
@@ -87,6 +88,11 @@ func (c *Client) Subscribe(ctx context.Context, names []string, o SubscribeOptio
 func subscribe(ctx context.Context, c *Client, rooms []*room.Room, patterns []string, lost error, o SubscribeOptions) (*Subscription, error) {
 	if c.reader == nil {
 		return nil, remedy.With(fmt.Errorf("subscribe: %w: messages need a server", ErrInvalid), remedy.Remedy{Kind: remedy.UseServer})
+	}
+	for _, r := range rooms {
+		if o.Stay && !slices.ContainsFunc(patterns, func(p string) bool { return reader.Matches(p, r.Subject()) }) {
+			patterns = append(patterns, r.Subject()) // one that means this room alone
+		}
 	}
 	ro := reader.Options{All: o.All, Last: o.Last, Since: o.Since, End: o.End, Queue: o.Queue, Parts: o.Parts, CaughtUp: o.CaughtUp, Lost: lost}
 	if o.Notice != nil {

@@ -52,8 +52,22 @@ func (a *app) checkHelp(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
 			c.RunE = helpOf
+			c.ValidArgsFunction = withTopics(c.ValidArgsFunction)
 			c.Example = "  unibus help pub\n  unibus help room create\n  unibus help exit-codes"
 		}
+	}
+}
+
+// withTopics completes the pages of help beside what else help is of.
+func withTopics(commands cobra.CompletionFunc) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		found, how := commands(cmd, args, begun)
+		for _, t := range topics {
+			if len(args) == 0 && strings.HasPrefix(t.name, begun) {
+				found = append(found, cobra.CompletionWithDesc(t.name, t.short))
+			}
+		}
+		return found, how
 	}
 }
 
@@ -100,8 +114,8 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 	name := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()))
 	if !cmd.HasSubCommands() {
 		why := "it does not take " + english.Plural(len(args), "argument", "")
-		if len(args) == 0 {
-			why = "it needs an argument"
+		if missing := missingArgs(cmd, len(args)); len(missing) > 0 {
+			why = english.WordSeries(missing, "and") + " " + english.PluralWord(len(missing), "is", "are") + " missing"
 		}
 		hint := hintUseLine(cmd)
 		if f := cmd.LocalNonPersistentFlags().Lookup("file"); f != nil && len(args) == 1 {
@@ -116,6 +130,17 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 		hint = hintNear(near)
 	}
 	return hinted(usage("%s: unknown command", strings.TrimSpace(name+" "+args[0])), hint)
+}
+
+// missingArgs are what a command takes, as its usage has them, behind the first n.
+func missingArgs(cmd *cobra.Command, n int) (missing []string) {
+	for _, arg := range strings.Fields(cmd.Use)[1:] {
+		if arg == "|" || strings.HasPrefix(arg, "[") || strings.HasPrefix(arg, "-") { // what follows may be left out, or is another way
+			break
+		}
+		missing = append(missing, strings.TrimRight(arg, ".…"))
+	}
+	return missing[min(n, len(missing)):]
 }
 
 // nearCommands are the commands that may have been meant by a name that is none below cmd: those spelled nearly like

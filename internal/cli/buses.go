@@ -95,7 +95,13 @@ func (b busCommands) ls(ctx context.Context) error {
 		list = append(list, j)
 		rows = append(rows, []string{mark, j.Name, j.Bus, j.Server})
 	}
-	return b.a.out.value(list, func() { b.a.out.table([]string{"USE", "NAME", "BUS", "SERVER"}, rows) })
+	return b.a.out.value(list, func() {
+		if len(rows) == 0 {
+			b.a.notice("no buses; unibus join nats://HOST:PORT#BUSID remembers one")
+			return
+		}
+		b.a.out.table([]string{"USE", "NAME", "BUS", "SERVER"}, rows)
+	})
 }
 
 // use makes a bus the one in use.

@@ -34,6 +34,8 @@ func orFile(args []string, err error) error {
 	switch {
 	case remedy.Of(err).Kind != remedy.ListRooms || len(args) == 0:
 		return err
+	case namesFile(args):
+		return fmt.Errorf("%w; the FILE of that name is verified by itself", err)
 	case isFile(args[0]):
 		return fmt.Errorf("%w; the file of that name is not an export or a backup", err)
 	case strings.ContainsRune(args[0], os.PathSeparator):
@@ -133,13 +135,14 @@ func (x *exported) keys(user string) ([]unibus.PublicKey, error) {
 type exportedEntryJSON struct {
 	Log     unibus.ID `json:"log"`
 	LogName string    `json:"log_name"` // the bus's, or the room's subject
+	title   string    // what people call the log
 	unibus.LogEntry
 }
 
 // entry is an entry as log prints it.
 func (x *exported) entry(l admin.ReadLog, e *ledger.Entry) exportedEntryJSON {
 	name := func(key unibus.PublicKey) string { return x.name(l, key, e) }
-	return exportedEntryJSON{l.ID, nameOfLog(l.State), unibus.LogEntry{
+	return exportedEntryJSON{l.ID, nameOfLog(l.State), titleOfLog(l.State), unibus.LogEntry{
 		Seq: e.Seq, Time: e.Time, By: e.By, Name: name(e.By), Op: e.Op, Body: e.Body, Hash: e.Hash.String(),
 		Statement: e.Statement, Summary: e.Words(name), Brief: e.Brief(name),
 	}}
@@ -193,7 +196,7 @@ func (l *logCommand) tableOfFile(shown []exportedEntryJSON, several bool) {
 	rows := l.rows(entries)
 	if several {
 		for i := range rows {
-			rows[i] = append([]string{shown[i].LogName}, rows[i]...)
+			rows[i] = append([]string{shown[i].title}, rows[i]...)
 		}
 	}
 	l.a.out.table(header, rows)

@@ -243,7 +243,7 @@ func (t *idleTimer) ended() bool { return t.fired.Load() }
 // tellNothingStored says, for a command that reads to the end of what is stored, when it will show nothing, and why.
 func (s *subCommand) tellNothingStored(ctx context.Context, c *unibus.Client, names []string) {
 	if !s.all && s.last == 0 && s.since.IsZero() {
-		s.a.notice("nothing stored was asked for: add --all, --last N or --since D")
+		s.a.notice("nothing stored was asked for: add --all, --last N or --since TIME")
 		return
 	}
 	for _, name := range names {

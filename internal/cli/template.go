@@ -23,14 +23,42 @@ func parseTemplate(text string) (*template.Template, error) {
 	}
 	// A field that there is not is told at once, and not when a message comes.
 	fields := templateFields(&unibus.Message{})
-	if err := t.Execute(new(strings.Builder), fields); err != nil {
-		if field := missingField(err); field != "" {
+	headers := map[string]headerValues{}
+	fields["headers"] = headers
+	for {
+		err := t.Execute(new(strings.Builder), fields)
+		if err == nil {
+			return t.Option("missingkey=zero"), nil // as headers may, which are there in some messages
+		}
+		field := missingField(err)
+		if _, looked := headers[field]; field != "" && !looked && len(headers) < maxTemplateHeaders {
+			headers[field] = nil // a header may have any name
+			continue
+		}
+		if field != "" {
 			names := slices.Sorted(maps.Keys(fields))
 			return nil, insteadError{fmt.Errorf("a message has no field %s; it has %s", field, strings.Join(names, ", ")), likeTemplate(text, field, names), false}
 		}
 		return nil, errors.New("not a template over the fields of a message: {{.time}} {{.name}}: {{.body}}; docs/json.md has them all")
 	}
-	return t, nil
+}
+
+// maxTemplateHeaders is how many headers a template names at most.
+const maxTemplateHeaders = 64
+
+// headerValues are those of one header, as a template writes them: of several, one behind the other.
+type headerValues []string
+
+// String is the values with commas between.
+func (v headerValues) String() string { return strings.Join(v, ",") }
+
+// valuesOf are the headers of a message by their names.
+func valuesOf(headers map[string][]string) map[string]headerValues {
+	values := make(map[string]headerValues, len(headers))
+	for name, list := range headers {
+		values[name] = list
+	}
+	return values
 }
 
 // missingField is the name of a field that a template has and a message has not; empty if something else is wrong.
@@ -59,7 +87,7 @@ func templateFields(m *unibus.Message) map[string]any {
 	j := newMessageJSON(m)
 	return map[string]any{
 		"id": j.ID, "room_id": j.Room, "subject": j.Subject, "sender": j.Sender, "name": j.Name, "time": j.Time.Format(time.RFC3339Nano), "epoch": j.Epoch,
-		"stream": j.Stream, "counter": j.Counter, "headers": j.Headers, "body": string(m.Body), "former": j.Former, "late": j.Late, "unsure": j.Unsure,
+		"stream": j.Stream, "counter": j.Counter, "headers": valuesOf(j.Headers), "body": string(m.Body), "former": j.Former, "late": j.Late, "unsure": j.Unsure,
 	}
 }
 

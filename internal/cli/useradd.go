@@ -294,7 +294,7 @@ func parseUserList(in io.Reader) ([]unibus.NewUser, error) {
 		return nil, errlist.Join(wrong...)
 	}
 	if len(out) == 0 {
-		return nil, usage("nobody to add")
+		return nil, usage("nobody is in it")
 	}
 	return out, nil
 }

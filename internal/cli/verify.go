@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,6 +112,9 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	}
 	if _, err := a.options(); file && err == nil { // whoever is nobody yet is told that
 		return v.verifyNamesake(ctx, args[0])
+	}
+	if i := slices.IndexFunc(args, func(name string) bool { return strings.ContainsRune(name, os.PathSeparator) && !isFile(name) }); i >= 0 {
+		return hinted(fmt.Errorf("verify %s: %w: there is no file of that name", args[i], unibus.ErrNotFound), hintVerifiable)
 	}
 	if err := v.check(args, place); err != nil {
 		return hinted(err, hintUseLine(cmd))

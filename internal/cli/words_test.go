@@ -17,8 +17,10 @@ var misuses = map[string]string{
 	"rooms create":                              "unibus: rooms create: unknown command|hint: there is unibus room create",
 	"help user nonsense":                        "unibus: user nonsense: unknown command",
 	"user nonsense --help":                      "unibus: user nonsense: unknown command",
-	"invite r":                                  "unibus: invite: it does not take 1 argument|hint: usage: unibus invite",
-	"join":                                      "unibus: join: it needs an argument",
+	"invite r":                                  "unibus: invite: USER is missing|hint: usage: unibus invite",
+	"role r":                                    "unibus: role: USER and ROLE are missing|hint: usage: unibus role",
+	"api":                                       "unibus: api: METHOD and PATH are missing",
+	"join":                                      "unibus: join: URL is missing",
 	"rooms ls --nonsense":                       "unibus: --nonsense: unknown flag|hint: unibus rooms ls --help shows the flags",
 	"rooms ls -z":                               "unibus: -z: unknown flag",
 	"rooms ls --al":                             "unibus: --al: unknown flag|hint: there is --all",
@@ -198,7 +200,7 @@ func (w *wordsTest) members() {
 	if e := w.exec("admin", "x\n", "user", "add", "-"); e.code != exitUsage || !strings.Contains(e.err, "unibus: standard input: line 1: ") {
 		w.t.Errorf("what is no key in a list: %+v", e)
 	}
-	w.says(exitUsage, "admin", "user add --file "+w.write("empty", "# nobody\n"), "nobody to add")
+	w.says(exitUsage, "admin", "user add --file "+w.write("empty", "# nobody\n"), "nobody is in it")
 	w.says(exitDone, "admin", "user add --file "+list, "added "+bob+" as bob")
 	w.says(exitConflict, "admin", "user add "+bob+" --name bob", "hint: unibus user show USER")
 	w.says(exitDone, "admin", "user add --skip-existing --file "+list, "bob ("+bob+") is there already")

@@ -211,6 +211,38 @@ func TestChanges(t *testing.T) {
 	c.end()
 }
 
+// TestLeft: of rooms that were named, one that may not be read any more leaves the others as they are, and is read again when it may.
+func TestLeft(t *testing.T) {
+	w := newWorld(t)
+	alices, one := w.room("one")
+	_, two := w.room("two")
+	w.must(alices.SetRole(w.ctx, w.bob.Key(), unibus.RoleOwner))
+	w.must(one.Refresh(w.ctx))
+	c := w.open(200, "one", "two")
+	c.see("bob is now owner")
+	w.must(one.Kick(w.ctx, w.alice.Key()))
+	c.see("one           out")
+	c.press("tab")
+	w.must(two.Publish(w.ctx, []byte("still here")))
+	c.see("bob still here")
+	w.must(one.Invite(w.ctx, unibus.RoleMember, w.alice.Key()))
+	w.must(one.Publish(w.ctx, []byte("and again")))
+	c.press("tab")
+	c.see("bob and again")
+	if r := c.end(); r.Reading != nil {
+		t.Errorf("it ended with %v", r.Reading)
+	}
+}
+
+// TestNoneYet: who is in none of the rooms that were named reads that.
+func TestNoneYet(t *testing.T) {
+	w := newWorld(t)
+	w.room("ops")
+	c := w.open(200, "zz.>", "ops.*")
+	c.see("no room of yours is zz.> or ops.*; this goes on as soon as one is")
+	c.end()
+}
+
 // TestEnded: who may read no more is told so, in words that stay and that a narrow screen has whole.
 func TestEnded(t *testing.T) {
 	w := newWorld(t)

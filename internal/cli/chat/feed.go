@@ -36,7 +36,7 @@ func newFeed(ctx context.Context, c *unibus.Client, names []string) (*feed, erro
 	f := &feed{c: c, names: names, early: []unibus.Notice{}, writers: map[unibus.ID]*roomWriter{}}
 	f.reading, f.stop = context.WithCancel(ctx)
 	var err error
-	if f.live, err = c.Subscribe(f.reading, names, unibus.SubscribeOptions{Parts: true, Notice: f.notice}); err != nil {
+	if f.live, err = c.Subscribe(f.reading, names, unibus.SubscribeOptions{Parts: true, Stay: true, Notice: f.notice}); err != nil {
 		f.stop()
 		return nil, err
 	}
@@ -146,10 +146,12 @@ func (f *feed) list() tea.Msg {
 	for _, name := range f.names {
 		if !unibus.IsPattern(name) {
 			r, err := f.c.Room(f.reading, name)
-			if err != nil {
+			switch {
+			case err == nil:
+				add(r)
+			case !errors.Is(err, unibus.ErrNotFound): // else it is one that may be read no more; that is told where it was
 				return listed{rooms, err}
 			}
-			add(r)
 			continue
 		}
 		mine, err := unibus.RoomsMatching(f.reading, f.c, name)

@@ -2,6 +2,8 @@ package chat
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -163,6 +165,9 @@ func (m *model) list(e listed) tea.Cmd {
 		m.status = "not every room could be opened: " + e.err.Error()
 	case len(m.rooms) == 0:
 		m.status = "you are in no room yet; this goes on as soon as you are"
+		if names := m.feed.names; !slices.Equal(names, []string{everything}) {
+			m.status = "no room of yours is " + strings.Join(names, " or ") + "; this goes on as soon as one is"
+		}
 	case m.on == nil:
 		m.status = ""
 	}
@@ -257,8 +262,9 @@ const statusStays = 15
 // look takes what the client knows of the rooms by now.
 func (m *model) look() tea.Cmd {
 	switch {
-	case m.ended != nil:
+	case m.ended != nil && (m.status == "" || m.looks > m.since+statusStays):
 		m.status = "nothing more is read"
+	case m.ended != nil:
 	case len(m.rooms) > 0 && m.looks > m.since+statusStays:
 		m.status = ""
 	}
