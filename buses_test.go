@@ -103,7 +103,7 @@ func TestBuses(t *testing.T) {
 	o := b.o
 	o.Server, o.Bus = b.one.node.URL(), "home"
 	_, err = unibus.Connect(b.ctx, o)
-	b.fails(err, unibus.ErrIntegrity, "it is the bus "+b.one.alice.Bus().String()+", not "+b.two.alice.Bus().String(), remedy.None)
+	b.fails(err, unibus.ErrIntegrity, "it is the bus "+b.one.alice.Bus().String()+", not "+b.two.alice.Bus().String(), remedy.CompareBus)
 	o.Bus = "office"
 	c, err := unibus.Connect(b.ctx, o)
 	b.must(err)

@@ -117,7 +117,7 @@ func TestJoin(t *testing.T) {
 		"not a url":                               {unibus.ErrInvalid, "", remedy.None},
 		w.node.URL() + "#rubbish":                 {unibus.ErrInvalid, "not the id of a bus", remedy.None},
 		w.node.URL() + "#" + unibus.ID{}.String(): {unibus.ErrInvalid, "not the id of a bus", remedy.None},
-		w.node.URL() + "#" + other(w):             {unibus.ErrIntegrity, "it is the bus " + w.alice.Bus().String(), remedy.None},
+		w.node.URL() + "#" + other(w):             {unibus.ErrIntegrity, "it is the bus " + w.alice.Bus().String(), remedy.CompareBus},
 		"nats://127.0.0.1:1":                      {unibus.ErrUnavailable, "", remedy.StartServer},
 	} {
 		o, _ := w.options(w.bobID, "joining")

@@ -90,7 +90,8 @@ func (l *link) checkBus(ctx context.Context, address, server string, statement [
 			return ID{}, fmt.Errorf("bus %q: %w: %v", l.o.Bus, ErrInvalid, err)
 		}
 		if want != first.ID {
-			return ID{}, fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
+			err := fmt.Errorf("%s: %w: it is the bus %s, not %s", address, ErrIntegrity, first.ID, want)
+			return ID{}, remedy.With(err, remedy.Remedy{Kind: remedy.CompareBus})
 		}
 	}
 	if pinned.IsZero() {

@@ -212,7 +212,7 @@ func TestAnotherBus(t *testing.T) {
 	o := s.options(s.aliceID, "alice")
 	o.Bus = other.alice.Bus().String()
 	_, err := unibus.Connect(s.ctx, o)
-	s.fails(err, unibus.ErrIntegrity, "it is the bus "+s.alice.Bus().String(), remedy.None)
+	s.fails(err, unibus.ErrIntegrity, "it is the bus "+s.alice.Bus().String(), remedy.CompareBus)
 	o.Bus = "rubbish"
 	_, err = unibus.Connect(s.ctx, o)
 	s.fails(err, unibus.ErrNotFound, "rubbish", remedy.ListBuses)

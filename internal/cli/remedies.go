@@ -20,6 +20,7 @@ var remedies = map[remedy.Kind]string{
 	remedy.StoreCredentials: "a store is for who runs the servers: --context NAME, or --keys FILE for those of a service",
 	remedy.UseServer:        "leave out --store",
 	remedy.AskAdmin:         "an admin of the bus can do it: unibus user ls shows who is one",
+	remedy.CompareBus:       "unibus serve prints the id of its bus; ask whoever gave you the other one which is right",
 	remedy.ListRooms:        "unibus rooms ls shows the rooms you are in",
 	remedy.ListUsers:        "unibus user ls shows who is on the allowlist",
 	remedy.NameOtherwise:    "give another one: --name NAME",
@@ -60,6 +61,8 @@ func hintRemedy(r remedy.Remedy) string {
 		return fmt.Sprintf("if that is intended, say so once: unibus room show %s --yes", r.Room)
 	case remedy.LookAgain:
 		return "it may have been made all the same: unibus room show " + r.Room
+	case remedy.ListMembers:
+		return fmt.Sprintf("unibus members %s shows who is in it", r.Room)
 	case remedy.LetIn:
 		return fmt.Sprintf("an owner or admin of the room can let you in: unibus invite %s %s", r.Room, r.User)
 	case remedy.LetWrite:

@@ -38,6 +38,7 @@ const (
 	ConfirmSubject        // Room: its subject meant another room before
 	ConfirmEntry          // one that was signed long ago is still meant
 	LookAgain             // Room: whether it was made all the same
+	ListMembers           // Room: who is in it
 	LetIn                 // Room, User: into a room, by who manages it
 	LetWrite              // Room, User: a reader
 	LeaveOut              // members who are in the room already
@@ -52,6 +53,7 @@ const (
 	AcceptPlace           // Room, Place: a room's messages went back
 	ChooseHistory         // Room, Hash: two are proven
 	ForgetBus             // Path: an address where another bus was before
+	CompareBus            // the one that is there is not the one that was asked for
 	ServersOfOne          // Path: a server in a list with one where another bus was met
 	ListBuses             // that this identity knows by name
 	ChooseBus             // one of several, none of which is in use

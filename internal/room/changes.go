@@ -206,7 +206,7 @@ func (r Changes) Kick(ctx context.Context, keys ...crypto.PublicKey) error {
 		}
 		for _, key := range keys {
 			if s.Room.Role(key) == "" {
-				return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
+				return nil, notMember(s, r.NameOf(key))
 			}
 		}
 		_, ended = r.stale(s)
@@ -236,12 +236,18 @@ func (r Changes) Leave(ctx context.Context) error {
 	})
 }
 
+// notMember is the ErrNotFound of somebody who is no member.
+func notMember(room *ledger.State, called string) error {
+	err := fmt.Errorf("%s: %w: not a member", called, store.ErrNotFound)
+	return remedy.With(err, remedy.Remedy{Kind: remedy.ListMembers, Room: room.Room.Subject})
+}
+
 // SetRole changes a member's role. store.ErrNotFound when it is no member.
 func (r Changes) SetRole(ctx context.Context, key crypto.PublicKey, role ledger.Role) error {
 	return r.change(ctx, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		switch s.Room.Role(key) {
 		case "":
-			return nil, fmt.Errorf("%s: %w: not a member", r.NameOf(key), store.ErrNotFound)
+			return nil, notMember(s, r.NameOf(key))
 		case role:
 			return nil, nil
 		}

@@ -153,7 +153,7 @@ func TestJoined(t *testing.T) {
 // TestKick: who is removed has no key of the epoch that its removal begins; who is no member is not removed.
 func TestKick(t *testing.T) {
 	o := newTrio(t, live())
-	refused(t, changes(o.owner).Kick(o.Ctx, o.Stranger('x').Key()), store.ErrNotFound, remedy.None, "not a member")
+	refused(t, changes(o.owner).Kick(o.Ctx, o.Stranger('x').Key()), store.ErrNotFound, remedy.ListMembers, "not a member")
 	o.Must(changes(o.owner).Kick(o.Ctx, o.bob.Key()))
 	epoch := o.owner.Ledger().Epoch()
 	if epoch.Number != 2 {
@@ -216,7 +216,7 @@ func TestLeft(t *testing.T) {
 // TestSetRole: a role that a member has already is no change; who is no member has none.
 func TestSetRole(t *testing.T) {
 	o := newTrio(t, live())
-	refused(t, changes(o.owner).SetRole(o.Ctx, o.Stranger('x').Key(), ledger.RoleMember), store.ErrNotFound, remedy.None, "not a member")
+	refused(t, changes(o.owner).SetRole(o.Ctx, o.Stranger('x').Key(), ledger.RoleMember), store.ErrNotFound, remedy.ListMembers, "not a member")
 	o.Must(changes(o.owner).SetRole(o.Ctx, o.carol.Key(), ledger.RoleReader))
 	if head := o.owner.State().Head.Seq; head != 3 {
 		t.Errorf("no change left the log at entry %d", head)
@@ -314,7 +314,7 @@ func TestRemedies(t *testing.T) {
 	o.sync(o.member)
 	refused(t, changes(o.owner).SetRole(o.Ctx, o.carol.Key(), ledger.RoleMember), store.ErrDenied, remedy.MakeOther, "archived")
 	refused(t, changes(o.member).Kick(o.Ctx, o.carol.Key()), store.ErrDenied, remedy.AskOwner, "you are a member")
-	refused(t, changes(o.owner).Kick(o.Ctx, o.Stranger('x').Key()), store.ErrNotFound, remedy.None)
+	refused(t, changes(o.owner).Kick(o.Ctx, o.Stranger('x').Key()), store.ErrNotFound, remedy.ListMembers)
 }
 
 // TestFreshMeanwhile: a room that another has freshened, or that this client manages no more, is not freshened once that is
