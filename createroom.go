@@ -55,22 +55,20 @@ func (o *rooms) madeBefore(ctx context.Context, subject string, there ID, p Poli
 	return r, errors.Join(o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, there), o.c.pins.Settings.Set(ctx, o.making(subject), "made"))
 }
 
-// free makes sure that none of this client's rooms that were verified has a subject that no room of the store has: ErrIntegrity
-// when the store has lost that room, ErrExists when it has lost the subject alone. Others' rooms are the store's to know.
+// free makes sure that no room that was verified has a subject that no room of the store has: ErrIntegrity when the store has lost
+// that room, ErrExists when it has lost the subject alone.
 func (o *rooms) free(ctx context.Context, subject string) error {
-	other := func(id ID) bool { r := o.known(id); return r != nil && r.Subject() != subject }
-	return o.pinnedLogs(ctx, other, func(s *ledger.State) error {
-		if s.Room.Subject != subject {
-			return nil
-		}
-		switch _, err := o.byID(ctx, s.ID); {
-		case errors.Is(err, ErrNotFound): // a person has taken it for lost
-			return nil
-		case err != nil:
-			return err
-		}
-		return fmt.Errorf("room %s: %w", subject, ErrExists)
-	})
+	id, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), subject)
+	if err != nil || id.IsZero() {
+		return err
+	}
+	switch _, err := o.byID(ctx, id); {
+	case errors.Is(err, ErrNotFound): // a person has taken it for lost, or it is others' by now, whose rooms the store knows
+		return o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, ID{})
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("room %s: %w", subject, ErrExists)
 }
 
 // CreateRoom makes a room with the caller as its owner. ErrExists when the subject is taken.

@@ -158,7 +158,7 @@ func TestMembers(t *testing.T) {
 	s.fails(his.SetPolicy(s.ctx, func(*unibus.PolicyChange) {}), unibus.ErrDenied, "only an owner", remedy.AskOwner)
 	s.must(r.SetRole(s.ctx, carol.Key(), unibus.RoleAdmin))
 	listed("alice:owner:true carol:admin:true bob:member:true")
-	s.fails(r.SetRole(s.ctx, s.add("dave").Key(), unibus.RoleAdmin), unibus.ErrNotFound, "", remedy.None)
+	s.fails(r.SetRole(s.ctx, s.add("dave").Key(), unibus.RoleAdmin), unibus.ErrNotFound, "", remedy.ListMembers)
 
 	s.must(s.alice.RevokeUsers(s.ctx, "", carol.Key()))
 	his, err = s.connect(bobID, "bob2").Room(s.ctx, "ops")

@@ -16,8 +16,7 @@ import (
 // A store that has lost a room, as one that was restored from before it was made, has nothing by which anybody would come
 // upon it: neither a listing nor a log. So what is pinned is asked for, too, until a person takes the room for lost.
 
-// pinnedLogs yields the rooms of this bus that are pinned and in which this client is, as they were verified last, but for those
-// to skip.
+// pinnedLogs yields the rooms of this bus that are pinned, as they were verified last, but for those to skip.
 func (o *rooms) pinnedLogs(ctx context.Context, skip func(ID) bool, yield func(s *ledger.State) error) error {
 	pinned, err := o.c.pins.Logs.IDs(ctx)
 	if err != nil {
@@ -31,8 +30,7 @@ func (o *rooms) pinnedLogs(ctx context.Context, skip func(ID) bool, yield func(s
 		if err != nil {
 			return err
 		}
-		// Who was taken out, or has left, is not listed for that.
-		if s.Room == nil || s.Room.Bus != o.c.Bus() || s.Room.Role(o.c.Key()) == "" {
+		if s.Room == nil || s.Room.Bus != o.c.Bus() {
 			continue
 		}
 		if err := yield(s); err != nil {
@@ -62,6 +60,9 @@ func (o *rooms) unlisted(ctx context.Context, listed []ID, wanted func(subject s
 	whole := true
 	open := func(id ID) bool { return id == o.c.Bus() || there[id] || o.known(id) != nil }
 	err := o.pinnedLogs(ctx, open, func(s *ledger.State) error {
+		if s.Room.Role(o.c.Key()) == "" { // who was taken out, or has left, is not listed for that
+			return nil
+		}
 		if !wanted(s.Room.Subject) {
 			whole = false
 			return nil
@@ -149,9 +150,18 @@ func (l *losses) set(ctx context.Context, room ID, head string) error {
 	return nil
 }
 
+// freeSubject lets the subject of a lost room mean another, if it still means that one.
+func (o *rooms) freeSubject(ctx context.Context, s *ledger.State) error {
+	means, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), s.Room.Subject)
+	if err != nil || means != s.ID {
+		return err
+	}
+	return o.c.pins.Subjects.Replace(ctx, o.c.Bus(), s.Room.Subject, ID{})
+}
+
 // AcceptLoss takes a room, by id or by the subject that it had, for lost: the store has nothing of what this client had
 // verified of it, and that was meant. From then on it is not found, until the store has it again. ErrInvalid when it is
-// there, ErrNotFound when this client is in no room of that name.
+// there, ErrNotFound when nothing was verified of a room of that name.
 func (c *Client) AcceptLoss(ctx context.Context, name string) error {
 	found, lost := 0, 0
 	id, _ := crypto.ParseID(name) // else it is the subject, which another room may have by now
@@ -165,7 +175,10 @@ func (c *Client) AcceptLoss(ctx context.Context, name string) error {
 		switch {
 		case errors.Is(err, mirror.ErrGone):
 			lost++
-			return c.rooms.lost.set(ctx, s.ID, fmt.Sprintf("%x", s.Head.Hash[:]))
+			if err := c.rooms.lost.set(ctx, s.ID, fmt.Sprintf("%x", s.Head.Hash[:])); err != nil {
+				return err
+			}
+			return c.rooms.freeSubject(ctx, s)
 		case errors.Is(err, ErrNotFound): // it was taken for lost before
 			lost++
 			return nil

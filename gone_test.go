@@ -160,6 +160,40 @@ func TestLostSubject(t *testing.T) {
 	s.fails(err, unibus.ErrExists, "kept", remedy.None)
 }
 
+// TestLostNamed: who knew a lost room by a listing alone is told of it by its name, too; once a person has taken it for lost, its
+// subject may mean another room.
+func TestLostNamed(t *testing.T) {
+	s := newLosing(t)
+	carol := s.connect(s.carol, "carol")
+	_, err := carol.Room(s.ctx, "lost")
+	s.denied(err)
+	again := s.connect(s.aliceID, "alice")
+	s.must(again.AcceptLoss(s.ctx, "lost"))
+	anew, err := again.CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
+	s.must(err)
+	s.must(anew.Invite(s.ctx, unibus.RoleMember, s.carol.Key()))
+	_, err = carol.Room(s.ctx, "lost")
+	s.fails(err, unibus.ErrIntegrity, "the subject meant the room "+s.lost.String(), remedy.ConfirmSubject)
+	s.must(carol.AcceptLoss(s.ctx, "lost"))
+	for range 2 {
+		if r, err := carol.Room(s.ctx, "lost"); err != nil || r.ID() != anew.ID() {
+			t.Errorf("it means %v, %v", r, err)
+		}
+	}
+}
+
+// TestLostToAdmin: an admin of the bus, who was not in a lost room, may take it for lost, and is then free to make another.
+func TestLostToAdmin(t *testing.T) {
+	s := newLosing(t)
+	s.must(s.connect(s.aliceID, "alice").SetUsers(s.ctx, unibus.UserChange{Key: s.bob.Key(), Role: unibus.RoleAdmin})) // who had left it
+	bob := s.connect(s.bob, "bob")
+	_, err := bob.CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
+	s.denied(err)
+	s.must(bob.AcceptLoss(s.ctx, "lost"))
+	_, err = bob.CreateRoom(s.ctx, "lost", unibus.DefaultPolicy())
+	s.must(err)
+}
+
 // TestLostOnceLeft: the subject of a lost room is free for who had left that room.
 func TestLostOnceLeft(t *testing.T) {
 	s := newLosing(t)

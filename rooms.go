@@ -11,28 +11,27 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/reader"
 	"github.com/unibus/unibus/internal/remedy"
+	"github.com/unibus/unibus/internal/tasks"
 )
 
 // minPrefix is how many characters of a room's id name it at least.
 const minPrefix = 6
 
-// stillNamed checks that a subject means the pinned room in the store as well.
-func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) error {
+// stillNamed is the room that a subject means: the pinned one, which it has to mean in the store as well; or the one there, when a
+// person says so.
+func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) (ID, error) {
 	now, err := o.c.link.store.RoomBySubject(ctx, subject)
 	if errors.Is(err, ErrNotFound) {
-		return nil // a room that is gone shows at its log, and one that was left is not shown
+		return pinned, nil // a room that is gone shows at its log, and one that was left is not shown
 	}
-	if err != nil {
-		return err
-	}
-	if now.ID == pinned {
-		return nil
+	if err != nil || now.ID == pinned {
+		return pinned, err
 	}
 	if o.c.o.Confirm {
-		return o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, now.ID)
+		return now.ID, o.c.pins.Subjects.Replace(ctx, o.c.Bus(), subject, now.ID)
 	}
 	err = fmt.Errorf("room %s: %w: the subject meant the room %s and now means %s", subject, ErrIntegrity, pinned, now.ID)
-	return remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
+	return pinned, remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
 }
 
 func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
@@ -111,11 +110,17 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 		return c.rooms.bySubject(ctx, name)
 	}
 	// The store is asked all the same, beside the work: it must not say anything else now.
-	asked := make(chan error, 1)
-	go func() { asked <- c.rooms.stillNamed(ctx, name, pinned) }()
+	var beside tasks.Group
+	var means ID
+	var unnamed error
+	beside.Go(func() { means, unnamed = c.rooms.stillNamed(ctx, name, pinned) })
 	r, err := c.rooms.byID(ctx, pinned)
-	if named := <-asked; named != nil {
-		return nil, named
+	beside.Wait()
+	switch {
+	case unnamed != nil:
+		return nil, unnamed
+	case means != pinned:
+		return c.rooms.byID(ctx, means)
 	}
 	return r, err
 }

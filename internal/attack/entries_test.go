@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	js "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -172,6 +174,39 @@ func TestRepointedSubject(t *testing.T) {
 			if r, err := p.Room(s.ctx, "subject"); !errors.Is(err, unibus.ErrIntegrity) {
 				s.Errorf("%s takes %s for %s: %v", p.state, r.ID(), alices.ID(), err)
 			}
+		}
+	})
+}
+
+// TestTakenSubject: a store frees the subject of a room, so that somebody else makes another room of that subject. Whoever has
+// verified the first, if only in a list, is not led into the second.
+func TestTakenSubject(t *testing.T) {
+	over(t, ways, func(s *scene) {
+		alices := s.room("subject", unibus.DefaultPolicy())
+		carol, mallory := s.join("carol"), s.join("mallory")
+		s.must(alices.Invite(s.ctx, unibus.RoleMember, carol.Key()))
+		if listed, err := carol.ListMyRooms(s.ctx); err != nil || len(listed) != 1 {
+			s.Fatalf("carol lists %v, %v", listed, err)
+		}
+		s.must(carol.Close())
+		if s.kind == "jetstream" {
+			stream, err := s.js.Stream(s.ctx, "KV_unibus_rooms")
+			s.must(err)
+			s.must(stream.Purge(s.ctx, js.WithPurgeSubject("$KV.unibus_rooms.subject.subject")))
+		} else {
+			id := alices.ID()
+			s.exec(`UPDATE rooms SET subject = 'old' WHERE id = ?`, id[:])
+		}
+		theirs, err := mallory.CreateRoom(s.ctx, "subject", unibus.DefaultPolicy())
+		s.must(err)
+		s.must(theirs.Invite(s.ctx, unibus.RoleMember, carol.Key()))
+		again := s.open(carol)
+		if r, err := again.Room(s.ctx, "subject"); !errors.Is(err, unibus.ErrIntegrity) {
+			s.Errorf("carol takes %s for %s: %v", r.ID(), alices.ID(), err)
+		}
+		listed, err := again.MyRooms(s.ctx) // where a pattern would find it
+		if !errors.Is(err, unibus.ErrIntegrity) || slices.ContainsFunc(listed, func(r *unibus.Room) bool { return r.ID() == theirs.ID() }) {
+			s.Errorf("beside it carol lists the other: %v, %v", listed, err)
 		}
 	})
 }

@@ -315,6 +315,10 @@ func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
 
 func (l *Log) pin(ctx context.Context, s *ledger.State) error {
 	err := l.peer.Pins.Logs.Advance(ctx, s)
+	if taken := new(pins.SubjectTaken); errors.As(err, &taken) {
+		err = fmt.Errorf("room %s: %w: the subject meant the room %s, and this is another, %s", taken.Subject, store.ErrIntegrity, taken.Room, s.ID)
+		return remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: taken.Subject})
+	}
 	if errors.Is(err, pins.ErrContradiction) {
 		return fmt.Errorf("%w: %w", store.ErrIntegrity, err)
 	}

@@ -104,6 +104,9 @@ func (l Logs) tryPin(ctx context.Context, s *ledger.State, forget uint64, check 
 		if err := l.checkPinned(ctx, tx, s.ID, check); err != nil {
 			return err
 		}
+		if err := l.pinSubject(ctx, tx, s); err != nil {
+			return err
+		}
 		snapshot, err := s.Snapshot()
 		if err != nil {
 			return err
@@ -118,6 +121,50 @@ func (l Logs) tryPin(ctx context.Context, s *ledger.State, forget uint64, check 
 		return forgetPlaces(ctx, tx, s.ID, s.Head.Seq)
 	})
 }
+
+// pinSubject has the subject of a room mean that room, if it means none yet: whoever has verified its log is not to be led to another
+// by that name, though they have only seen it in a list. The error is a *SubjectTaken for a log that was not pinned before, of a
+// subject that means another room.
+func (l Logs) pinSubject(ctx context.Context, tx *sql.Tx, s *ledger.State) error {
+	if s.Room == nil {
+		return nil
+	}
+	if err := l.db.sound(ctx, tx, "subjects"); err != nil {
+		return err
+	}
+	var means crypto.ID
+	err := tx.QueryRowContext(ctx, subjectOf, s.Room.Bus[:], s.Room.Subject).Scan(sqlite.Blob(means[:]))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = l.db.absent(ctx, tx, "subjects")
+	}
+	switch {
+	case err != nil || means == s.ID:
+		return err
+	case means.IsZero():
+		_, err = tx.ExecContext(ctx, setSubject, s.Room.Bus[:], s.Room.Subject, s.ID[:])
+		return err
+	}
+	var pinned bool
+	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM logs WHERE log = ?)`, s.ID[:]).Scan(&pinned)
+	if err == nil && !pinned {
+		err = &SubjectTaken{s.Room.Subject, means}
+	}
+	return err
+}
+
+// SubjectTaken is the ErrContradiction of the log of a room whose subject means another.
+type SubjectTaken struct {
+	Subject string
+	Room    crypto.ID // that it means
+}
+
+// Error says which.
+func (e *SubjectTaken) Error() string {
+	return fmt.Sprintf("the subject %s means the room %s", e.Subject, e.Room)
+}
+
+// Unwrap says what kind it is.
+func (e *SubjectTaken) Unwrap() error { return ErrContradiction }
 
 // checkPinned has what is pinned of a log checked, if anything is.
 func (l Logs) checkPinned(ctx context.Context, tx *sql.Tx, log crypto.ID, check func(seq uint64, snapshot []byte) error) error {

@@ -203,7 +203,13 @@ func (n Names) ReplaceAll(ctx context.Context, bus crypto.ID, keys map[string]cr
 // Subjects are the rooms that the subjects of a bus mean.
 type Subjects struct{ meanings meanings }
 
-// Room returns the room pinned for a subject; zero for one not met before.
+// Statements of the table of subjects, which pinning a log fills as well.
+const (
+	subjectOf  = `SELECT room FROM intact_subjects WHERE bus = ?1 AND subject = ?2`
+	setSubject = `INSERT INTO subjects (bus, subject, room) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET room = excluded.room`
+)
+
+// Room returns the room pinned for a subject; zero for one not met before, or freed.
 func (s Subjects) Room(ctx context.Context, bus crypto.ID, subject string) (room crypto.ID, err error) {
 	if err := s.meanings.find(ctx, "the pin of "+subject, room[:], bus[:], subject); err != nil {
 		return crypto.ID{}, err
@@ -216,7 +222,7 @@ func (s Subjects) Pin(ctx context.Context, bus crypto.ID, subject string, room c
 	return s.meanings.pin(ctx, room[:], bus[:], subject)
 }
 
-// Replace remembers which room a subject means, also if it meant another: that is meant.
+// Replace remembers which room a subject means, also if it meant another: that is meant. The zero ID frees the subject.
 func (s Subjects) Replace(ctx context.Context, bus crypto.ID, subject string, room crypto.ID) error {
 	return s.meanings.replace(ctx, room[:], bus[:], subject)
 }

@@ -88,8 +88,7 @@ func pinsOf(db *database) *Pins {
 			put: `INSERT INTO names (bus, name, key) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET key = excluded.key`,
 		}},
 		Subjects: Subjects{meanings{
-			db: db, table: "subjects", get: `SELECT room FROM intact_subjects WHERE bus = ?1 AND subject = ?2`,
-			put: `INSERT INTO subjects (bus, subject, room) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET room = excluded.room`,
+			db: db, table: "subjects", get: subjectOf, put: setSubject,
 		}},
 		Settings: Settings{db},
 		Buses:    Buses{db},
