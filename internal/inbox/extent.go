@@ -19,13 +19,52 @@ type extent struct {
 	began  bool   // that place was judged
 	read   meter
 	held   uint64 // bytes that the room was found to hold, from its first place on
+	last   mark   // of what was read, the frame at the highest place
+	cut    cut    // still to be judged
+}
+
+// cut are places that were not read, and before which the server says by now that the room begins.
+type cut struct {
+	from, to uint64 // none when to is 0
+	after    mark   // of the last frame that was read before them
 }
 
 // add takes note of a frame that was read.
-func (x *extent) add(f Frame) { x.read.add(f.Place, f.Size+overhead) }
+func (x *extent) add(f Frame) {
+	x.read.add(f.Place, f.Size+overhead)
+	if f.Place > x.last.place {
+		x.last = markOf(f)
+	}
+}
+
+// skip takes note that what comes after what was read is not there from a place on, up to where the room is said to begin now.
+func (x *extent) skip(from, first uint64) {
+	switch {
+	case !x.stored || !x.last.known || first <= from:
+	case x.cut.to > 0:
+		x.cut.to = first - 1
+	default:
+		x.cut = cut{from, first - 1, x.last}
+	}
+}
+
+// judgeCut judges, once, what was skipped so: it was trimmed, or taken away.
+func (x *extent) judgeCut(now time.Time, lost func(from, to uint64, why string)) {
+	c := x.cut
+	x.cut = cut{}
+	if c.to == 0 || x.log.Archived() || !x.log.StoredSince(c.after.at) {
+		return
+	}
+	if expired, _ := x.mayHaveExpired(c.after, now); !expired {
+		lost(c.from, c.to, "missing before what is said to come first by now, though nothing behind what was read can have expired")
+	}
+}
 
 // reach takes note of the first place that the server says there is. It never goes back.
-func (x *extent) reach(first uint64) { x.first = max(x.first, first) }
+func (x *extent) reach(first uint64) {
+	x.first = max(x.first, first)
+	x.began = x.began || x.first == 1 // nothing is missing there, whatever is trimmed from now on
+}
 
 // find takes note of how much the room was found to hold from there on, by whoever has looked.
 func (x *extent) find(bytes uint64) { x.held = max(x.held, bytes) }

@@ -310,7 +310,7 @@ func (b *Inbox) Due(now time.Time) (again time.Time) {
 			again = Earlier(again, s.ahead[0].ripe)
 		}
 	}
-	b.extent.beginning(now, b.tell)
+	b.judgeFront(now)
 	b.claims.judge(now)
 	return Earlier(again, b.gaps.judgeRipe(now))
 }
@@ -338,8 +338,21 @@ func (b *Inbox) Finish(now time.Time) {
 	}
 	b.claims.judge(now)
 	b.gaps.judgeLast(now)
-	b.extent.beginning(now, b.tell)
+	b.judgeFront(now)
 }
+
+// judgeFront judges what is not there before what the server says comes first.
+func (b *Inbox) judgeFront(now time.Time) {
+	b.extent.beginning(now, b.tell)
+	b.extent.judgeCut(now, func(from, to uint64, why string) {
+		b.damage.add(damage{crypto.PublicKey{}, from, to})
+		b.tell(Notice{Kind: Lost, Finding: true, From: from, To: to, Why: why})
+	})
+}
+
+// Skipped takes note that places behind what was read, from one on, are not there: the server says that the room begins behind
+// them, at first.
+func (b *Inbox) Skipped(from, first uint64) { b.extent.skip(from, first) }
 
 // Reached takes note of the first place that the server says is there.
 func (b *Inbox) Reached(first uint64) { b.extent.reach(first) }
@@ -356,6 +369,7 @@ func (b *Inbox) Damaged(sender crypto.PublicKey, from, to uint64) {
 // BeginStored goes on in a room that has begun to store its messages, with the frame at a place.
 func (b *Inbox) BeginStored(from uint64) {
 	b.extent.stored, b.extent.start, b.extent.from = true, false, from
+	b.extent.last, b.extent.cut = mark{}, cut{}
 }
 
 // EndStored goes on in a room that has ceased to store its messages.
@@ -363,7 +377,7 @@ func (b *Inbox) EndStored() { b.extent.stored, b.extent.start, b.extent.from = f
 
 // Judges reports whether something that is missing is about to be judged, by what the log says by now.
 func (b *Inbox) Judges(now time.Time) bool {
-	return b.extent.stored && (b.extent.begins() && b.extent.first > 1 || len(b.claims.open) > 0 || b.gaps.ripe(now))
+	return b.extent.stored && (b.extent.begins() && b.extent.first > 1 || b.extent.cut.to > 0 || len(b.claims.open) > 0 || b.gaps.ripe(now))
 }
 
 // Doubts is how many bytes the room would have to hold now, from its first place on, for all to have expired that is
@@ -375,6 +389,9 @@ func (b *Inbox) Doubts(now time.Time) (bytes uint64) {
 	}
 	if b.extent.begins() && b.extent.log.StoredSince(1) {
 		bytes = b.extent.doubt(b.extent.created(), now)
+	}
+	if c := b.extent.cut; c.to > 0 && b.extent.log.StoredSince(c.after.at) {
+		bytes = max(bytes, b.extent.doubt(c.after, now))
 	}
 	return max(bytes, b.gaps.doubt(now), b.claims.doubt(now))
 }

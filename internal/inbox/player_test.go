@@ -67,6 +67,7 @@ func (f facts) Joined(crypto.PublicKey) (uint64, time.Time) {
 //	first=9  the server says that the room begins at place 9
 //	holds=90 it was found to hold 90 bytes from there on
 //	skip=9   the next frame has place 9
+//	cut=9    the server says that it begins at place 9 by now, which is the next frame's
 //	end      everything stored has been read
 //	lost=4   place 4 holds nothing; with lost=a4, nothing authentic under the subject of a's sender
 //	+90      90 s pass
@@ -126,6 +127,10 @@ func (p *player) play(script string) string {
 		case name == "holds":
 			p.b.Holds(n)
 		case name == "skip":
+			p.place = n - 1
+		case name == "cut":
+			p.b.Reached(n)
+			p.b.Skipped(p.place+1, n)
 			p.place = n - 1
 		case name == "lost" && value[0] > '9':
 			n, _ := strconv.ParseUint(value[1:], 10, 64)

@@ -91,6 +91,28 @@ func TestExpired(t *testing.T) {
 	})
 }
 
+// TestCut: what was not read of a room that begins later by now may have expired, or was taken away.
+func TestCut(t *testing.T) {
+	play(t, []played{
+		{"nothing can have expired", whole, hour, "first=1 a0 cut=9 b0 end", "a0 b0 !lost(2-8)"},
+		{"it is told once", whole, hour, "first=1 a0 cut=9 b0 end end +2 end", "a0 b0 !lost(2-8)"},
+		{"cut twice before it is judged", whole, hour, "first=1 a0 cut=5 cut=9 b0 end", "a0 b0 !lost(2-8)"},
+		{"cut again after it was", whole, hour, "first=1 a0 cut=5 b0 end cut=9 b1 end", "a0 b0 !lost(2-4) b1 !lost(6-8)"},
+		{"at its end", whole, hour, "first=1 a0 cut=9 finish", "a0 !lost(2-8)"},
+		{"frames that are missed by their writer, too", whole, hour, "first=1 a0 cut=9 a3 +2 end", "a0 a3? !lost(2-8) !gap(a1-2)"},
+		{"nothing was read before", whole, facts{keeps: ledger.Retain{Age: 3600}, joined: 2 * time.Hour}, "cut=9 b0 end", "b0"},
+		{"expired: age", whole, hour, "first=1 a0s-3601 cut=9 b0 end", "a0 b0"},
+		{"not old enough", whole, hour, "first=1 a0s-2990 cut=9 b0 end", "a0 b0 !lost(2-8)"},
+		{"expired: bytes", whole, full, "first=1 a0 cut=9 b0 holds=550 end", "a0 b0"},
+		{"not enough bytes", whole, full, "first=1 a0 cut=9 b0 holds=549 end", "a0 b0 !lost(2-8)"},
+		{"the room ceased to store", whole, facts{joined: time.Hour, unstored: 4}, "first=1 a0@1 cut=9 b0@5 end", "a0 b0"},
+		{"the room began anew", whole, facts{joined: time.Hour, anew: time.Minute}, "first=1 a0@1 cut=9 b0@2 end", "a0 b0"},
+		{"the room was archived", whole, facts{joined: time.Hour, archived: true}, "first=1 a0 cut=9 b0 end", "a0 b0"},
+		{"not before what was read", whole, hour, "first=1 a0 a1 a2 a3 cut=3 end", "a0 a1 a2 a3"},
+		{"of a room that stores nothing", Options{}, hour, "first=1 a0 cut=9 b0 end", "a0 b0"},
+	})
+}
+
 // TestExcused: what is not for the reader, or was not to be stored, is no finding.
 func TestExcused(t *testing.T) {
 	play(t, []played{

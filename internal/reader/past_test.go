@@ -13,6 +13,7 @@ import (
 
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/inbox"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -108,6 +109,39 @@ func TestMadeAnewWhileRead(t *testing.T) {
 		if texts, err := rest(s); !errors.Is(err, room.ErrRolledBack) {
 			t.Errorf("%s: %q are read on, and the end is %v", subject, texts, err)
 		}
+	}
+}
+
+// TestBeginsLater: a stream that was made anew, and begins behind what was read, took what was not read with it.
+func TestBeginsLater(t *testing.T) {
+	w := newWorld(t)
+	bob := w.User("bob")
+	c := w.cast("room", stored(), bob, w.User("carol"))
+	w.publish(c.r, "one", "two")
+	told := make(chan Notice, 10)
+	s := w.read(Options{All: true, Notice: func(n Notice) { told <- n }}, c.r)
+	for _, want := range []string{"one", "two"} {
+		if text := w.next(s); text != want {
+			t.Errorf("%q is read, not %q", text, want)
+		}
+	}
+	js, err := jetstream.New(w.Node.Links().Store)
+	w.Must(err)
+	config := w.stream(c.r).CachedInfo().Config
+	w.Must(js.DeleteStream(w.Ctx, config.Name))
+	config.FirstSeq = 200
+	_, err = js.CreateStream(w.Ctx, config)
+	w.Must(err)
+	w.publishAs(w.writerOf(bob), c.bobs, "later")
+	if text := w.next(s); text != "later" {
+		t.Errorf("%q is read", text)
+	}
+	if n := <-told; n.Kind != inbox.Lost || !n.Finding || n.From != 3 || n.To != 199 {
+		t.Errorf("told is %+v", n)
+	}
+	s.Finish()
+	if _, err := rest(s); !errors.Is(err, store.ErrIntegrity) {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
