@@ -31,6 +31,8 @@ type Mark struct {
 	Bytes   int64         `json:"bytes,omitzero"`   // that it may hold
 	Seq     uint64        `json:"seq,omitzero"`     // of the room's log
 	Lost    uint64        `json:"lost,omitzero"`    // the place it once was at, if it was later found behind it
+	Anew    uint64        `json:"anew,omitzero"`    // the place it was at when it was made anew, and
+	Made    time.Time     `json:"made,omitzero"`    // when that which it was before had been made
 	Begun   uint64        `json:"begun,omitzero"`   // the place it once began at, if that was gone before its time
 	Holes   uint64        `json:"holes,omitzero"`   // places between First and Last without a message: a room has none
 	Taken   uint64        `json:"taken,omitzero"`   // of these, as many as a person has accepted
@@ -101,7 +103,7 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	}
 	next := Mark{
 		First: now.State.FirstSeq, Began: now.State.FirstTime, Last: now.State.LastSeq, Created: now.Created,
-		Age: now.Config.MaxAge, Bytes: max(now.Config.MaxBytes, 0), Seq: seq, Lost: was.Lost, Begun: was.Begun,
+		Age: now.Config.MaxAge, Bytes: max(now.Config.MaxBytes, 0), Seq: seq, Lost: was.Lost, Begun: was.Begun, Anew: was.Anew, Made: was.Made,
 		Holes: holes(now.State),
 	}
 	next.Taken = min(was.Taken, next.Holes)
@@ -115,13 +117,17 @@ func (m Marks) Compare(room string, seq uint64, now *jetstream.StreamInfo, at ti
 	}
 	var tell string
 	switch {
-	case next.Last < was.Last && !next.Created.Equal(was.Created):
+	case was.Last > 0 && !next.Created.Equal(was.Created) && !next.Created.Equal(was.Made):
 		tell = fmt.Sprintf("its stream was made anew: it is at %d, and was at %d", next.Last, was.Last)
+		next.Anew, next.Made = max(next.Anew, was.Last), cmp.Or(was.Made, was.Created)
 	case next.Last < was.Last:
 		tell = fmt.Sprintf("its stream is shorter than it was left: it is at %d, and was at %d", next.Last, was.Last)
 	}
-	if tell != "" {
+	if next.Last < was.Last {
 		next.Lost = max(next.Lost, was.Last)
+	}
+	if next.Created.Equal(next.Made) { // it is the one that it was before
+		next.Anew, next.Made = 0, time.Time{}
 	}
 	if was.early(next, now.State.Bytes, at) && !changed(since) {
 		next.Begun = cmp.Or(next.Begun, was.First)
@@ -173,6 +179,8 @@ func (m Mark) Short() string {
 	switch {
 	case m.Lost > 0:
 		return fmt.Sprintf("it is at %d, and was at %d", m.Last, m.Lost)
+	case m.Anew > 0:
+		return fmt.Sprintf("it was made anew: it is at %d, and what it was before was at %d", m.Last, m.Anew)
 	case m.Begun > 0:
 		return fmt.Sprintf("it begins at %d, and began at %d", m.First, m.Begun)
 	case m.Holes > m.Taken:
@@ -189,5 +197,6 @@ func (m Mark) lacks() string {
 // Accepted is a mark of a stream that a person takes for what it has to be.
 func (m Mark) Accepted() Mark {
 	m.Lost, m.Begun, m.Taken = 0, 0, m.Holes
+	m.Anew, m.Made = 0, time.Time{}
 	return m
 }

@@ -339,6 +339,40 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// TestMadeAnew: a stream that was made anew is told of once and remembered, however far it has come, until it is accepted, or is
+// the one again that it was.
+func TestMadeAnew(t *testing.T) {
+	at := func(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+	m := Marks{}
+	for i, step := range []struct {
+		last, made uint64
+		accept     bool
+		tell       string
+		short      string
+	}{
+		{0, 1, false, "", ""},
+		{0, 2, false, "", ""}, // nothing was in it
+		{3, 2, false, "", ""},
+		{4, 3, false, "made anew: it is at 4, and was at 3", "made anew: it is at 4, and what it was before was at 3"},
+		{6, 3, false, "", "made anew: it is at 6, and what it was before was at 3"},
+		{9, 4, false, "made anew: it is at 9, and was at 6", "made anew: it is at 9, and what it was before was at 6"},
+		{9, 2, false, "", ""}, // it was put back
+		{2, 5, false, "made anew: it is at 2, and was at 9", "it is at 2, and was at 9"},
+		{9, 5, false, "", "made anew: it is at 9, and what it was before was at 9"},
+		{9, 5, true, "", ""},
+		{9, 6, false, "made anew: it is at 9, and was at 9", "made anew: it is at 9, and what it was before was at 9"},
+	} {
+		now := info(step.last, at(int64(step.made)))
+		tell := m.Compare("r", 1, now, at(0), never)
+		if step.accept {
+			m["r"] = m["r"].Accepted()
+		}
+		if short := m["r"].Short(); !strings.Contains(tell, step.tell) || (step.tell == "") != (tell == "") || !strings.Contains(short, step.short) || (step.short == "") != (short == "") {
+			t.Errorf("step %d: %q, then %q", i, tell, short)
+		}
+	}
+}
+
 // TestLostBeginning: a stream that begins later than it did, and which of those its limits and the room's log excuse.
 func TestLostBeginning(t *testing.T) {
 	began := time.Unix(100000, 0).UTC()
@@ -369,7 +403,6 @@ func TestLostBeginning(t *testing.T) {
 		{"after a change of the log that is none of the policy", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Seq-- }, day, true, 6},
 		{"emptied by a service that was slow", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Before, m.Grown = 6, began.Add(day-time.Minute) }, day, false, 7},
 		{"long after that", 0, -1, 1, 301, func(m *Mark, _ *jetstream.StreamInfo) { m.Before, m.Grown = 6, began }, day, true, 7},
-		{"made anew", 0, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Created = began.Add(1) }, day, false, 0},
 		{"with another age", day, -1, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxAge = 2 * day }, day / 2, false, 0},
 		{"with another size", 0, 2000, 1, 301, func(_ *Mark, i *jetstream.StreamInfo) { i.Config.MaxBytes = 3000 }, day, false, 0},
 	} {
