@@ -151,12 +151,12 @@ func (l *losses) set(ctx context.Context, room ID, head string) error {
 }
 
 // freeSubject lets the subject of a lost room mean another, if it still means that one.
-func (o *rooms) freeSubject(ctx context.Context, s *ledger.State) error {
-	means, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), s.Room.Subject)
+func freeSubject(ctx context.Context, c *Client, s *ledger.State) error {
+	means, err := c.pins.Subjects.Room(ctx, c.Bus(), s.Room.Subject)
 	if err != nil || means != s.ID {
 		return err
 	}
-	return o.c.pins.Subjects.Replace(ctx, o.c.Bus(), s.Room.Subject, ID{})
+	return c.pins.Subjects.Replace(ctx, c.Bus(), s.Room.Subject, ID{})
 }
 
 // AcceptLoss takes a room, by id or by the subject that it had, for lost: the store has nothing of what this client had
@@ -178,7 +178,7 @@ func (c *Client) AcceptLoss(ctx context.Context, name string) error {
 			if err := c.rooms.lost.set(ctx, s.ID, fmt.Sprintf("%x", s.Head.Hash[:])); err != nil {
 				return err
 			}
-			return c.rooms.freeSubject(ctx, s)
+			return freeSubject(ctx, c, s)
 		case errors.Is(err, ErrNotFound): // it was taken for lost before
 			lost++
 			return nil

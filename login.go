@@ -12,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/pins"
+	"github.com/unibus/unibus/internal/redact"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/servers"
 )
@@ -185,13 +186,12 @@ func (l *link) explain(ctx context.Context, err error) error {
 func (o *Options) outside(u *User) error {
 	key := o.Identity.Key()
 	switch {
-	case u == nil || u.ActiveAt(time.Now()):
+	case u == nil:
 		err := fmt.Errorf("%w: %s is not on this bus's allowlist, or this machine's clock is off", ErrDenied, key)
-		name := o.Name
-		if u != nil {
-			name = u.Name
-		}
-		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: key, User: name})
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowSelf, Key: key, User: o.Name})
+	case u.ActiveAt(time.Now()): // as far as was seen
+		err := fmt.Errorf("%w: %s (%s) is on this bus's allowlist no more, revoked or expired, or this machine's clock is off", ErrDenied, u.Name, key)
+		return remedy.With(err, remedy.Remedy{Kind: remedy.AskWhy, User: u.Name})
 	case !u.Active:
 		err := fmt.Errorf("%w: %s (%s) was revoked, at %s", ErrDenied, u.Name, key, u.Revoked.UTC().Format(time.RFC3339))
 		return remedy.With(err, remedy.Remedy{Kind: remedy.AllowAgain, Key: key, User: u.Name})
@@ -204,6 +204,9 @@ func (o *Options) outside(u *User) error {
 func (o *Options) explain(err error) error {
 	switch {
 	case o.Store != "":
+	case errors.Is(err, ErrDenied) && strings.Contains(o.Server, "@"):
+		err := fmt.Errorf("%s: %w: the user in the address was refused, who logs in there in the place of this identity", redact.URL(o.Server), ErrDenied)
+		return remedy.With(err, remedy.Remedy{Kind: remedy.LeaveOutUser})
 	case errors.Is(err, ErrDenied):
 		return o.outside(nil)
 	case errors.Is(err, bus.ErrUnanswered):

@@ -117,7 +117,7 @@ func (o *rooms) pinned(ctx context.Context, id ID) (*Room, error) {
 // opened remembers a room that was brought up to date, if it is one; synced is what came of that.
 func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error) {
 	if errors.Is(synced, mirror.ErrGone) {
-		over, err := o.over(ctx, r.r.State())
+		over, err := isOver(ctx, o, r.r.State())
 		if err != nil {
 			return nil, err
 		}
@@ -149,9 +149,9 @@ func (o *rooms) opened(ctx context.Context, r *Room, synced error) (*Room, error
 	return r, nil
 }
 
-// over reports whether a room that was verified, and of which the store has nothing, is none that is missing: a person has taken it
+// isOver reports whether a room that was verified, and of which the store has nothing, is none that is missing: a person has taken it
 // for lost, or this client may be told nothing of it any more.
-func (o *rooms) over(ctx context.Context, s *ledger.State) (bool, error) {
+func isOver(ctx context.Context, o *rooms, s *ledger.State) (bool, error) {
 	me := o.c.self.Allowlist().User(o.c.Key())
 	if s.Room != nil && s.Room.Role(o.c.Key()) == "" && (me == nil || me.Role != RoleAdmin) {
 		return true, nil

@@ -47,6 +47,9 @@ func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
 		return nil, err
 	}
 	r, err := o.byID(ctx, found.ID)
+	if errors.Is(err, ErrIntegrity) && !strings.Contains(err.Error(), name) { // nothing was verified of it that has its subject
+		err = fmt.Errorf("room %s: %w", name, err)
+	}
 	if err != nil {
 		return nil, err
 	}

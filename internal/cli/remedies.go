@@ -20,6 +20,7 @@ var remedies = map[remedy.Kind]string{
 	remedy.StoreCredentials: "a store is for who runs the servers: --context NAME, or --keys FILE for those of a service",
 	remedy.UseServer:        "leave out --store",
 	remedy.AskAdmin:         "an admin of the bus can do it: unibus user ls shows who is one",
+	remedy.LeaveOutUser:     "leave out what stands before the @: a bus knows people by their keys",
 	remedy.CompareBus:       "unibus serve prints the id of its bus; ask whoever gave you the other one which is right",
 	remedy.ListRooms:        "unibus rooms ls shows the rooms you are in",
 	remedy.ListUsers:        "unibus user ls shows who is on the allowlist",
@@ -49,7 +50,7 @@ func hintRemedy(r remedy.Remedy) string {
 	switch r.Kind {
 	case remedy.AcceptLoss, remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
 		return hintHistory(r)
-	case remedy.AllowSelf, remedy.AllowAgain, remedy.Extend, remedy.ExtendSelf, remedy.AllowUser, remedy.AllowFormer, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
+	case remedy.AllowSelf, remedy.AskWhy, remedy.AllowAgain, remedy.Extend, remedy.ExtendSelf, remedy.AllowUser, remedy.AllowFormer, remedy.ConfirmName, remedy.PublishCard, remedy.MendCard:
 		return hintUser(r)
 	case remedy.ForgetBus:
 		return "ask whoever runs the bus whether it was made anew; to accept the new one: unibus forget " + shellQuoted(r.Path)
@@ -86,6 +87,8 @@ func hintUser(r remedy.Remedy) string {
 	switch r.Kind {
 	case remedy.AllowSelf:
 		return fmt.Sprintf("if the clock of this machine is right (date -u), ask an admin to run: unibus user add %s --name %s", r.Key, cmp.Or(r.User, "NAME"))
+	case remedy.AskWhy:
+		return fmt.Sprintf("if the clock of this machine is right (date -u), ask an admin, who sees why, and what lets you in again: unibus user show %s", r.User)
 	case remedy.AllowAgain:
 		return fmt.Sprintf("ask an admin to run: unibus user add %s --name %s", r.Key, r.User)
 	case remedy.Extend:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/errlist"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // The allowlist: who is on it (ls, show) and who is taken off (revoke). Putting people on it is in useradd.go. All see
@@ -243,6 +244,12 @@ func (s *userShowCommand) run(ctx context.Context, c *unibus.Client, args []stri
 	u, err := presentOrFormer(ctx, c, args[0])
 	if err != nil {
 		return err
+	}
+	switch {
+	case !u.Active:
+		s.a.notice("%s", hintUser(remedy.Remedy{Kind: remedy.AllowFormer, Key: u.Key, User: u.Name}))
+	case !u.ActiveAt(time.Now()):
+		s.a.notice("%s", hintUser(remedy.Remedy{Kind: remedy.Extend, User: u.Name}))
 	}
 	j := newUserJSON(&u)
 	return s.a.out.value(j, func() {

@@ -48,6 +48,19 @@ func (x *extent) skip(from, first uint64) {
 	}
 }
 
+// Skipped has an inbox take note that places behind what was read, from one on, are not there: the server says that the room
+// begins behind them, at first.
+func Skipped(b *Inbox, from, first uint64) { b.extent.skip(from, first) }
+
+// judgeFront judges what is not there before what the server says comes first.
+func (x *extent) judgeFront(now time.Time, b *Inbox) {
+	x.beginning(now, b.tell)
+	x.judgeCut(now, func(from, to uint64, why string) {
+		b.damage.add(damage{crypto.PublicKey{}, from, to})
+		b.tell(Notice{Kind: Lost, Finding: true, From: from, To: to, Why: why})
+	})
+}
+
 // judgeCut judges, once, what was skipped so: it was trimmed, or taken away.
 func (x *extent) judgeCut(now time.Time, lost func(from, to uint64, why string)) {
 	c := x.cut

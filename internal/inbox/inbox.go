@@ -310,7 +310,7 @@ func (b *Inbox) Due(now time.Time) (again time.Time) {
 			again = Earlier(again, s.ahead[0].ripe)
 		}
 	}
-	b.judgeFront(now)
+	b.extent.judgeFront(now, b)
 	b.claims.judge(now)
 	return Earlier(again, b.gaps.judgeRipe(now))
 }
@@ -338,21 +338,9 @@ func (b *Inbox) Finish(now time.Time) {
 	}
 	b.claims.judge(now)
 	b.gaps.judgeLast(now)
-	b.judgeFront(now)
+	b.extent.judgeFront(now, b)
 }
 
-// judgeFront judges what is not there before what the server says comes first.
-func (b *Inbox) judgeFront(now time.Time) {
-	b.extent.beginning(now, b.tell)
-	b.extent.judgeCut(now, func(from, to uint64, why string) {
-		b.damage.add(damage{crypto.PublicKey{}, from, to})
-		b.tell(Notice{Kind: Lost, Finding: true, From: from, To: to, Why: why})
-	})
-}
-
-// Skipped takes note that places behind what was read, from one on, are not there: the server says that the room begins behind
-// them, at first.
-func (b *Inbox) Skipped(from, first uint64) { b.extent.skip(from, first) }
 
 // Reached takes note of the first place that the server says is there.
 func (b *Inbox) Reached(first uint64) { b.extent.reach(first) }

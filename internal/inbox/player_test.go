@@ -130,7 +130,7 @@ func (p *player) play(script string) string {
 			p.place = n - 1
 		case name == "cut":
 			p.b.Reached(n)
-			p.b.Skipped(p.place+1, n)
+			Skipped(p.b, p.place+1, n)
 			p.place = n - 1
 		case name == "lost" && value[0] > '9':
 			n, _ := strconv.ParseUint(value[1:], 10, 64)

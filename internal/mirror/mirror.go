@@ -292,16 +292,28 @@ func invalid(log crypto.ID, err error) error {
 	return fmt.Errorf("%w: %w", store.ErrIntegrity, err)
 }
 
+// broken is the ErrIntegrity of a log of which the store does not keep what was verified.
 func (l *Log) broken(format string, args ...any) error {
-	return fmt.Errorf("log %s: %w: %s", l.id, store.ErrIntegrity, fmt.Sprintf(format, args...))
+	err := fmt.Errorf("%s: %w: %s", called(l), store.ErrIntegrity, fmt.Sprintf(format, args...))
+	return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStore})
+}
+
+// called is what people know the log as, as far as it was verified.
+func called(l *Log) string {
+	switch s := l.State(); {
+	case s.Room != nil:
+		return "room " + s.Room.Subject
+	case s.Bus != nil:
+		return "the allowlist"
+	}
+	return "log " + l.id.String()
 }
 
 // rolledBack is an ErrRolledBack of a log that is said to end at an entry; zero: that it is not there.
 func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
-	name, kind, r := "the allowlist", ErrRolledBack, remedy.Remedy{Kind: remedy.AcceptLog, Hash: end.Hash}
+	kind, r := ErrRolledBack, remedy.Remedy{Kind: remedy.AcceptLog, Hash: end.Hash}
 	room := l.State().Room
 	if room != nil {
-		name = "room " + room.Subject
 		r.Room, r.RoomID = room.Subject, l.id
 	}
 	if end.Seq == 0 {
@@ -310,7 +322,7 @@ func (l *Log) rolledBack(end ledger.Head, format string, args ...any) error {
 			r.Kind = remedy.AcceptLoss
 		}
 	}
-	return remedy.With(fmt.Errorf("%s: %w: %w: %s", name, store.ErrIntegrity, kind, fmt.Sprintf(format, args...)), r)
+	return remedy.With(fmt.Errorf("%s: %w: %w: %s", called(l), store.ErrIntegrity, kind, fmt.Sprintf(format, args...)), r)
 }
 
 func (l *Log) pin(ctx context.Context, s *ledger.State) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/errlist"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/room"
 	"github.com/unibus/unibus/internal/store"
@@ -31,13 +32,16 @@ type growth struct {
 // IsPattern reports whether a name has wildcards.
 func IsPattern(name string) bool { return strings.ContainsAny(name, "*>") }
 
-// ValidPattern checks a NATS subject pattern.
+// ValidPattern checks a NATS subject pattern, which some subject of a room has to match.
 func ValidPattern(pattern string) error {
 	tokens := strings.Split(pattern, ".")
 	for i, t := range tokens {
 		if t == "" || t != "*" && t != ">" && strings.ContainsAny(t, "*>") || t == ">" && i < len(tokens)-1 {
 			return fmt.Errorf("pattern %q: %w: * is a whole token, and > the last one", pattern, store.ErrInvalid)
 		}
+	}
+	if err := ledger.ValidSubject(strings.NewReplacer("*", "x", ">", "x").Replace(pattern)); err != nil {
+		return fmt.Errorf("pattern %q: %w: no room can be of that subject: %w", pattern, store.ErrInvalid, err)
 	}
 	return nil
 }

@@ -243,7 +243,7 @@ func (f *feed) skipped(err error) bool {
 		f.hole(f.past.next, "missing, at the end of what is there")
 	case errors.Is(err, errTrimmed): // before they were read
 		f.in.Reached(f.past.first)
-		f.in.Skipped(f.next, f.past.first)
+		inbox.Skipped(f.in, f.next, f.past.first)
 	default:
 		return false
 	}
@@ -255,7 +255,7 @@ func (f *feed) skipped(err error) bool {
 func (f *feed) handle(ctx context.Context, frame store.Frame) error {
 	if f.stored {
 		if frame.Seq > f.next {
-			f.in.Skipped(f.next, min(f.past.first, frame.Seq))
+			inbox.Skipped(f.in, f.next, min(f.past.first, frame.Seq))
 			f.hole(frame.Seq, "missing, with messages before and after it there")
 		}
 		f.next = frame.Seq + 1

@@ -25,6 +25,7 @@ const (
 	StoreCredentials      // a store is for who runs the servers
 	UseServer             // messages need one
 	AllowSelf             // Key, User: who asks is not on the allowlist
+	AskWhy                // User: who asks was on the allowlist when it was seen last
 	AllowAgain            // Key, User: who asks was revoked
 	Extend                // User: whose time is over
 	ExtendSelf            // User: who asks, and whose time is over
@@ -53,6 +54,7 @@ const (
 	AcceptPlace           // Room, Place: a room's messages went back
 	ChooseHistory         // Room, Hash: two are proven
 	ForgetBus             // Path: an address where another bus was before
+	LeaveOutUser          // in a server's address
 	CompareBus            // the one that is there is not the one that was asked for
 	ServersOfOne          // Path: a server in a list with one where another bus was met
 	ListBuses             // that this identity knows by name
