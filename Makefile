@@ -117,6 +117,7 @@ install: build
 	install -Dm644 completions/_unibus $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_unibus
 	install -Dm644 completions/unibus.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/unibus.fish
 	for page in man/*.1; do install -Dm644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$$(basename $$page); done
+	for page in docs/*.md docs/openapi.yaml SPEC.md; do install -Dm644 $$page $(DESTDIR)$(PREFIX)/share/doc/unibus/$$(basename $$page); done
 
 clean:
 	rm -rf bin dist

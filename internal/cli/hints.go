@@ -152,7 +152,7 @@ const (
 	hintAddress        = "an address as the first contact and errors name it: nats://HOST:PORT, sqlite:PATH or context:NAME"
 	hintSettings       = "settings are the global flags but --yes, which answers for one command, and those of unibus serve, without the dashes: unibus help configuration"
 	hintSettingsFile   = "a flag's name without dashes, a colon, its value: a line each"
-	hintRoutes         = "docs/openapi.yaml has the methods and paths; what commands do: unibus help"
+	hintRoutes         = "openapi.yaml, in docs/ or share/doc/unibus/, has the methods and paths; what commands do: unibus help"
 	hintFeatures       = "UNIBUS_FEATURES= unibus version -o json shows which there are"
 	hintBusID          = "--bus ID, as unibus serve and unibus whoami show it"
 	// Of identities and the allowlist.

@@ -60,7 +60,7 @@ func newSub(a *app) *cobra.Command {
 	fs := c.Flags()
 	fs.BoolVar(&s.onlyNew, "new", false, "begin with what comes from now on (the default)")
 	fs.BoolVar(&s.all, "all", false, "begin with the first message stored")
-	fs.Var(newValue(&s.last, parseCount), "last", "begin with the last `N` messages stored")
+	fs.Var(newValue(&s.last, parseCount), "last", "begin with the last `N` messages stored in each room")
 	defineSince(c, &s.since, "begin so long ago (24h, 7d), or at a `TIME` (14:00, yesterday)")
 	fs.BoolVar(&s.end, "end", false, "end when everything stored has been read")
 	fs.Var(newValue(&s.count, parseCount), "count", "end after `N` messages")

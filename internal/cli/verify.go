@@ -76,7 +76,7 @@ that it was made, and whether any are missing, by what it says itself. Of an enc
 text are for members alone: whether somebody has altered or exchanged them in the file nobody else can tell. Of one
 that is --plain they are checked, too. That a file was cut short, with what it says of how far a room reaches, shows
 nowhere. Who has verified a log before is told if it is another. What the file says is printed by unibus log FILE, who
-was in when by unibus members FILE.
+was in when by unibus members FILE. Where a file and a room have one name, the file is meant; the room by its id.
 
 What was looked into can be settled, for this identity alone. --accept PLACE takes a room for what it is up to a
 place: what is missing or damaged up to there is no finding any more, nor is that the room reached further before.

@@ -349,7 +349,7 @@ func (w *wordsTest) completions() {
 		w.says(exitDone, "admin", command+" --help", "      --bus [ID|NAME]  ")
 	}
 	w.says(exitDone, "admin", "leave --help", "unibus role ops.alerts bob owner && unibus leave ops.alerts\n")
-	w.says(exitNotFound, "admin", "api GET /nope?x=1", "unibus: api GET /nope: not found: no such route\nhint: docs/openapi.yaml has ")
+	w.says(exitNotFound, "admin", "api GET /nope?x=1", "unibus: api GET /nope: not found: no such route\nhint: openapi.yaml, in docs/ ")
 	w.says(exitNotFound, "admin", "api GET /rooms/"+strings.Repeat("a", 32), "unibus: api GET /rooms/", "not found")
 	w.says(exitDone, "admin", "user", "Available Commands")
 	w.says(exitDone, "admin", "token", "\n")

@@ -341,7 +341,6 @@ func (b *Inbox) Finish(now time.Time) {
 	b.extent.judgeFront(now, b)
 }
 
-
 // Reached takes note of the first place that the server says is there.
 func (b *Inbox) Reached(first uint64) { b.extent.reach(first) }
 
