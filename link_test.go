@@ -86,23 +86,23 @@ func TestWhyNotLetIn(t *testing.T) {
 	w, must := found(t), orFatal(t)
 	id, err := NewIdentity()
 	must(err)
-	refused := func(name string) {
+	refused := func(kind remedy.Kind, name string) {
 		t.Helper()
 		c, err := Connect(w.ctx, Options{Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL()})
 		if err == nil {
 			c.Close()
 		}
-		if help := remedy.Of(err); !errors.Is(err, ErrDenied) || help.Kind != remedy.AllowSelf || help.User != name {
+		if help := remedy.Of(err); !errors.Is(err, ErrDenied) || help.Kind != kind || help.User != name {
 			t.Errorf("%v, with %+v: want the name %q", err, help, name)
 		}
 	}
-	refused("")
+	refused(remedy.AllowSelf, "")
 	must(w.c.AddUsers(w.ctx, NewUser{Key: id.Key(), Name: "bob"}))
 	c, err := Connect(w.ctx, Options{Identity: id, StateDir: filepath.Join(w.dir, "bob"), Server: w.node.URL()})
 	must(err)
 	must(c.Close())
 	must(w.c.RevokeUsers(w.ctx, "", id.Key()))
-	refused("bob")
+	refused(remedy.AskWhy, "bob")
 	must(w.c.pins.Close()) // what was verified cannot be read
 	if err := w.c.link.explain(w.ctx, ErrDenied); !errors.Is(err, ErrDenied) || remedy.Of(err).Kind != remedy.AllowSelf {
 		t.Errorf("%v", err)

@@ -114,6 +114,7 @@ func (a *roomAudit) reaches(p *places) {
 	if a.First == 0 {
 		a.First, a.Last = p.first, p.last
 	}
+	inbox.Skipped(a.in, a.next, p.first)
 	a.next = max(a.next, p.first)
 	a.in.Reached(p.first)
 }

@@ -26,7 +26,7 @@ func TestUserListErrors(t *testing.T) {
 		}
 	}
 	_, err = parseUserList(strings.NewReader(strings.Repeat("x\n", maxWrong+3)))
-	if err == nil || strings.Count(err.Error(), "line ") != maxWrong || !strings.HasSuffix(err.Error(), "\nand 3 lines more") {
+	if err == nil || strings.Count(err.Error(), "line ") != maxWrong || !strings.HasSuffix(err.Error(), "; and 3 lines more") {
 		t.Errorf("of many: %v", err)
 	}
 }

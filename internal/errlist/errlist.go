@@ -7,13 +7,13 @@ import "strings"
 // several are errors, each of which is told by itself, with what helps with it.
 type several []error
 
-// Error is the text of each, a line each.
+// Error is the text of each, one behind the other, for where there is one line for all.
 func (s several) Error() string {
-	lines := make([]string, len(s))
+	texts := make([]string, len(s))
 	for i, err := range s {
-		lines[i] = err.Error()
+		texts[i] = err.Error()
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(texts, "; ")
 }
 
 // Unwrap lets them be of the kinds that any of them is of.

@@ -27,7 +27,7 @@ func TestJoin(t *testing.T) {
 		}
 	}
 	all := Join(one, two)
-	if !errors.Is(all, one) || remedy.Of(all).Kind != remedy.ListRooms || all.Error() != "one\ntwo" {
+	if !errors.Is(all, one) || remedy.Of(all).Kind != remedy.ListRooms || all.Error() != "one; two" {
 		t.Errorf("%v", all)
 	}
 }
