@@ -58,7 +58,7 @@ func (o *rooms) madeBefore(ctx context.Context, subject string, there ID, p Poli
 // free makes sure that no room that was verified has a subject that no room of the store has: ErrIntegrity when the store has lost
 // that room, ErrExists when it has lost the subject alone.
 func (o *rooms) free(ctx context.Context, subject string) error {
-	id, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), subject)
+	id, err := meaning(ctx, o, subject)
 	if err != nil || id.IsZero() {
 		return err
 	}

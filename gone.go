@@ -40,6 +40,39 @@ func (o *rooms) pinnedLogs(ctx context.Context, skip func(ID) bool, yield func(s
 	return nil
 }
 
+// subjectsPinned begins the name of the setting that says of a bus that the subjects of all rooms which are pinned are.
+const subjectsPinned = "subjects pinned "
+
+// meaning is the room that a subject means by what was verified; zero for none.
+func meaning(ctx context.Context, o *rooms, subject string) (ID, error) {
+	id, err := o.c.pins.Subjects.Room(ctx, o.c.Bus(), subject)
+	if err != nil || !id.IsZero() {
+		return id, err
+	}
+	setting := subjectsPinned + o.c.Bus().String()
+	if done, err := o.c.pins.Settings.Get(ctx, setting); err != nil || done != "" {
+		return ID{}, err
+	}
+	var rooms []*ledger.State // which an earlier build may have pinned without
+	err = o.pinnedLogs(ctx, func(id ID) bool { return id == o.c.Bus() }, func(s *ledger.State) error {
+		gone, err := o.lost.has(ctx, s)
+		if err == nil && !gone {
+			rooms = append(rooms, s)
+		}
+		return err
+	})
+	if err == nil {
+		err = o.c.pins.Logs.PinSubjects(ctx, rooms)
+	}
+	if err == nil {
+		err = o.c.pins.Settings.Set(ctx, setting, "1")
+	}
+	if err != nil {
+		return ID{}, err
+	}
+	return o.c.pins.Subjects.Room(ctx, o.c.Bus(), subject)
+}
+
 // unlisted are the rooms of this client that were verified, and that are not among those that the store lists, if their
 // subjects are wanted. The error is of each that the store has lost.
 func (o *rooms) unlisted(ctx context.Context, listed []ID, wanted func(subject string) bool) ([]*Room, error) {

@@ -36,7 +36,7 @@ func (s *straight) admin(name string, in time.Duration) *unibus.Identity {
 	return id
 }
 
-// offer writes ends to the store as of alice, and asks no client whether it would.
+// offer writes changes to the store as of alice, and asks no client whether it would.
 func (s *straight) offer(changes ...unibus.UserChange) {
 	s.Helper()
 	file, err := open.File(s.ctx, s.path(), open.Options{})
@@ -46,8 +46,12 @@ func (s *straight) offer(changes ...unibus.UserChange) {
 	s.must(err)
 	set := &ledger.SetUsers{}
 	for _, c := range changes {
-		end := crypto.Number(c.Expires.UnixMilli())
-		set.Users = append(set.Users, ledger.UserChange{Key: c.Key, Expires: &end})
+		change := ledger.UserChange{Key: c.Key, Name: c.Name}
+		if c.Expires != nil {
+			end := crypto.Number(c.Expires.UnixMilli())
+			change.Expires = &end
+		}
+		set.Users = append(set.Users, change)
 	}
 	statement, err := state.Next(s.aliceID, set, time.Now())
 	s.must(err)

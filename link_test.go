@@ -109,6 +109,23 @@ func TestWhyNotLetIn(t *testing.T) {
 	}
 }
 
+// TestMeaning: subjects of rooms that an earlier build has pinned without them are found all the same: they are pinned once, all.
+func TestMeaning(t *testing.T) {
+	w, must := found(t), orFatal(t)
+	r, err := w.c.CreateRoom(w.ctx, "room", DefaultPolicy())
+	must(err)
+	must(w.c.pins.Settings.Set(w.ctx, subjectsPinned+w.c.Bus().String(), ""))
+	for _, want := range []ID{r.ID(), {}} {
+		must(w.c.pins.Subjects.Replace(w.ctx, w.c.Bus(), "room", ID{})) // as if it never had been
+		if id, err := meaning(w.ctx, w.c.rooms, "room"); err != nil || id != want {
+			t.Errorf("it means %s, not %s (%v)", id, want, err)
+		}
+	}
+	if id, err := meaning(w.ctx, w.c.rooms, "none"); err != nil || !id.IsZero() {
+		t.Errorf("another means %s, %v", id, err)
+	}
+}
+
 // TestOnlyLost: what is joined with anything else than that rooms are lost is not that alone.
 func TestOnlyLost(t *testing.T) {
 	for err, want := range map[error]bool{

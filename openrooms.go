@@ -72,7 +72,7 @@ func explainListed(r *Room, subject string, wanted func(string) bool, err error)
 	case lost:
 		err = fmt.Errorf("room %s: %w: the store lists it, and has no log of it", subject, ErrIntegrity)
 		return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStore})
-	case verified == nil: // of which the error says no name
+	case verified == nil && remedy.Of(err).Kind != remedy.ConfirmSubject: // of which the error says no name
 		return fmt.Errorf("room %s: %w", subject, err)
 	}
 	return err

@@ -105,7 +105,7 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if err := ledger.ValidSubject(name); err != nil {
 		return nil, remedy.With(fmt.Errorf("room %q: %w: it is neither a subject nor an id", name, ErrInvalid), remedy.Remedy{Kind: remedy.ListRooms, Room: name})
 	}
-	pinned, err := c.pins.Subjects.Room(ctx, c.Bus(), name)
+	pinned, err := meaning(ctx, c.rooms, name)
 	if err != nil {
 		return nil, err
 	}

@@ -115,6 +115,61 @@ func TestSyncUsers(t *testing.T) {
 	apply(alice, unibus.NewUser{Key: fourth, Name: "carol"}, unibus.NewUser{Key: newcomer.Key, Name: "dave"}, unibus.NewUser{Key: bob, Name: "fifth"}, unibus.NewUser{Key: carol, Name: "e"}, unibus.NewUser{Key: erin.Key, Name: "x"})
 }
 
+// TestSyncTakesNames: the name of an admin who is revoked last may be that of another in the same list.
+func TestSyncTakesNames(t *testing.T) {
+	s := newStraight(t)
+	bob := s.admin("bob", 0)
+	bobs := s.connect(bob, "bob")
+	_, late := s.user("bob")
+	d, err := unibus.CompareUsers(bobs.Users(), []unibus.NewUser{{Key: bob.Key(), Name: "alice"}, late})
+	s.must(err)
+	s.must(d.Check(bobs))
+	s.must(d.Apply(s.ctx, bobs))
+	again, err := unibus.CompareUsers(bobs.Users(), []unibus.NewUser{{Key: bob.Key(), Name: "alice"}, late})
+	s.must(err)
+	if !again.Empty() {
+		t.Errorf("again it is %+v", again)
+	}
+	// So may the caller's own, who is revoked at the very end.
+	_, heir := s.user("alice")
+	heir.Admin = true
+	d, err = unibus.CompareUsers(bobs.Users(), []unibus.NewUser{heir, late})
+	s.must(err)
+	s.must(d.Check(bobs))
+	s.must(d.Apply(s.ctx, bobs))
+	if u, err := bobs.User(s.ctx, heir.Key.String()); err != nil || u.Name != "alice" {
+		t.Errorf("the heir is %+v, %v", u, err)
+	}
+}
+
+// TestSyncKilled: what a process that was killed has done of a list, and could not note, is noted by the next.
+func TestSyncKilled(t *testing.T) {
+	s := newStraight(t)
+	bob, carol := s.add("bob").Key(), s.add("carol").Key()
+	for name, key := range map[string]unibus.PublicKey{"bob": bob, "carol": carol} {
+		if u, err := s.alice.User(s.ctx, name); err != nil || u.Key != key {
+			t.Fatalf("%s is %+v, %v", name, u, err)
+		}
+	}
+	names := []string{"between", "bob", "carol"}
+	for _, change := range []unibus.UserChange{{Key: bob, Name: &names[0]}, {Key: carol, Name: &names[1]}, {Key: bob, Name: &names[2]}} {
+		s.offer(change) // as by who could not note it
+	}
+	again := s.connect(s.aliceID, "alice")
+	list := []unibus.NewUser{{Key: s.alice.Key(), Name: "alice"}, {Key: bob, Name: "carol"}, {Key: carol, Name: "bob"}}
+	d, err := unibus.CompareUsers(again.Users(), list)
+	s.must(err)
+	if !d.Empty() {
+		t.Errorf("the difference is %+v", d)
+	}
+	_, err = again.User(s.ctx, "bob")
+	s.fails(err, unibus.ErrIntegrity, "the name meant another key before", remedy.ConfirmName)
+	s.must(d.Apply(s.ctx, again))
+	if u, err := again.User(s.ctx, "bob"); err != nil || u.Key != carol {
+		t.Errorf("bob is %+v, %v", u, err)
+	}
+}
+
 // TestSyncClashes: names of those who keep them are nobody else's; each is told of, and nothing is done.
 func TestSyncClashes(t *testing.T) {
 	s := newStraight(t)

@@ -16,8 +16,9 @@ type UserDiff struct {
 	Rename []Renaming
 	Revoke []User // whom the list does not have
 
-	on    []User          // the allowlist
-	taken map[string]User // the names on it, and whose they are
+	names map[string]PublicKey // that the list gives
+	on    []User               // the allowlist
+	taken map[string]User      // the names on it, and whose they are
 }
 
 // Renaming is a user who is to be called otherwise.
@@ -33,7 +34,7 @@ func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) 
 // who is there already only the name is compared, unless the list has none: role, end and card stay as they are. ErrInvalid
 // when a key or a name stands twice in the list, or a name cannot be.
 func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
-	d := UserDiff{on: on, taken: map[string]User{}}
+	d := UserDiff{on: on, taken: map[string]User{}, names: map[string]PublicKey{}}
 	there := map[PublicKey]User{}
 	for _, u := range on {
 		if u.Active {
@@ -53,6 +54,7 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 			return UserDiff{}, fmt.Errorf("user %s (%s): %w: the list has the key, or the name, twice", u.Name, u.Key, ErrInvalid)
 		}
 		wanted[u.Key], names[u.Name] = true, true
+		d.names[u.Name] = u.Key
 		switch {
 		case !known:
 			d.Add = append(d.Add, u)
@@ -86,7 +88,8 @@ func (d *UserDiff) plan(c *Client) ([][]Renaming, error) {
 	if err := d.keepsAdmin(d.Revoke, d.Add); err != nil {
 		return nil, err
 	}
-	return d.rounds()
+	_, last := d.inTurn(c.Key())
+	return d.rounds(last)
 }
 
 // keepsAdmin is errLastAdmin when the allowlist would be left without an admin, with users revoked and others added.
@@ -133,16 +136,22 @@ func (d *UserDiff) inTurn(by PublicKey) (first, last []PublicKey) {
 }
 
 // rounds are the renamings in an order in which each name is free when its turn comes: a name that another gives up is free in
-// the entry after that. Of those who are to have each other's, one is called by its key in between.
-func (d *UserDiff) rounds() (rounds [][]Renaming, err error) {
+// the entry after that. Of those who are to have each other's, one is called by its key in between; and so is who is revoked last,
+// where others are to have its name.
+func (d *UserDiff) rounds(last []PublicKey) (rounds [][]Renaming, err error) {
 	if err := d.clashes(); err != nil {
 		return nil, err
 	}
-	taken := maps.Clone(d.taken)
+	taken, left := maps.Clone(d.taken), slices.Clone(d.Rename)
 	for _, u := range d.Revoke {
-		delete(taken, u.Name)
+		switch _, wanted := d.names[u.Name]; {
+		case !slices.Contains(last, u.Key):
+			delete(taken, u.Name)
+		case wanted:
+			left = append(left, Renaming{u, freeName(u.Key, d.taken)})
+		}
 	}
-	for left := slices.Clone(d.Rename); len(left) > 0; {
+	for len(left) > 0 {
 		var now, later []Renaming
 		for _, r := range left {
 			if _, busy := taken[r.Name]; busy {
@@ -243,7 +252,11 @@ func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
 			return err
 		}
 	}
-	return revokeAll(ctx, c, last)
+	if err := revokeAll(ctx, c, last); err != nil {
+		return err
+	}
+	// The list says what its names mean, also where an earlier call was ended before it could be noted that they mean that.
+	return c.pins.Names.ReplaceAll(ctx, c.Bus(), d.names)
 }
 
 // revokeAll revokes those who are still there: another admin may be at the same.

@@ -102,7 +102,10 @@ func (s *userSyncCommand) run(ctx context.Context, c *unibus.Client, list []unib
 	}
 	if d.Empty() {
 		s.a.notice("the allowlist is what %s says: nothing to do", s.file)
-		return show()
+		if !s.dryRun {
+			err = d.Apply(ctx, c)
+		}
+		return errlist.Join(err, show())
 	}
 	if s.dryRun {
 		return show()

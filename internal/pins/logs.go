@@ -122,6 +122,23 @@ func (l Logs) tryPin(ctx context.Context, s *ledger.State, forget uint64, check 
 	})
 }
 
+// PinSubjects has the subjects of rooms that are pinned mean those rooms, as pinning them does: builds that did not have pinned them,
+// too. Those that mean others stay as they are.
+func (l Logs) PinSubjects(ctx context.Context, rooms []*ledger.State) error {
+	err := l.db.change(ctx, durable, func(tx *sql.Tx) error {
+		for _, s := range rooms {
+			if err := l.pinSubject(ctx, tx, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("pin subjects: %w", err)
+	}
+	return nil
+}
+
 // pinSubject has the subject of a room mean that room, if it means none yet: whoever has verified its log is not to be led to another
 // by that name, though they have only seen it in a list. The error is a *SubjectTaken for a log that was not pinned before, of a
 // subject that means another room.
