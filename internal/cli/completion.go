@@ -143,10 +143,10 @@ fpath=(~/.local/share/zsh/site-functions $fpath)`,
 		Example: `  source <(unibus completion bash)
   source <(unibus completion zsh)
   unibus completion fish | source
-  mkdir -p ~/.local/share/bash-completion/completions &&
-    unibus completion bash >~/.local/share/bash-completion/completions/unibus
-  mkdir -p ~/.config/fish/completions &&
-    unibus completion fish >~/.config/fish/completions/unibus.fish
+  mkdir -p ~/.local/share/bash-completion/completions
+  unibus completion bash >~/.local/share/bash-completion/completions/unibus
+  mkdir -p ~/.config/fish/completions
+  unibus completion fish >~/.config/fish/completions/unibus.fish
   unibus completion powershell | Out-String | Invoke-Expression
   unibus completion powershell >> $PROFILE`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -54,8 +54,8 @@ func TestExamplesRefused(t *testing.T) {
 	for line, want := range map[string]string{
 		"unibus room mend ops.alerts":                           "unknown command",
 		"unibus rooms ls --only stale":                          "--only: unknown flag",
-		"echo x | unibus pub":                                   "it needs an argument",
-		"unibus rooms ls | xargs -I{} unibus kick {}":           "it does not take 1 argument",
+		"echo x | unibus pub":                                   "pub: ROOM is missing",
+		"unibus rooms ls | xargs -I{} unibus kick {}":           "kick: USER is missing",
 		"unibus rooms ls --all --member bob":                    "not both",
 		`curl -H "Authorization: $(unibus tokens)" http://h`:    "unknown command",
 		"unibus whoami; ssh bus.example.org 'unibus --store x'": "",

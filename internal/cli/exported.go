@@ -206,6 +206,7 @@ func (l *logCommand) tableOfFile(shown []exportedEntryJSON, several bool) {
 type tenureJSON struct {
 	Log       unibus.ID         `json:"log"`
 	LogName   string            `json:"log_name"` // the bus's, or the room's subject
+	title     string            // what people call the log
 	Key       unibus.PublicKey  `json:"key"`
 	Name      string            `json:"name"` // when it began
 	Role      unibus.Role       `json:"role"`
@@ -223,7 +224,7 @@ type tenureJSON struct {
 // tenure is one as members prints it.
 func (x *exported) tenure(l admin.ReadLog, t ledger.Tenure) tenureJSON {
 	j := tenureJSON{
-		Log: l.ID, LogName: nameOfLog(l.State), Key: t.Key, Name: x.name(l, t.Key, t.From), Role: t.Role,
+		Log: l.ID, LogName: nameOfLog(l.State), title: titleOfLog(l.State), Key: t.Key, Name: x.name(l, t.Key, t.From), Role: t.Role,
 		From: t.From.Time, FromSeq: t.From.Seq, FromBy: t.From.By, FromName: x.name(l, t.From.By, t.From),
 	}
 	if l.Bus != nil { // the entry itself may give the name
@@ -281,7 +282,7 @@ func (m *membersCommand) tableOfFile(list []tenureJSON) {
 		case t.Expires != nil:
 			until = formatTime(*t.Expires)
 		}
-		rows[i] = []string{t.LogName, t.Name, string(t.Role), formatTime(t.From), t.FromName, until, t.UntilName, short(keys[i])}
+		rows[i] = []string{t.title, t.Name, string(t.Role), formatTime(t.From), t.FromName, until, t.UntilName, short(keys[i])}
 	}
 	m.a.out.table([]string{"LOG", "NAME", "ROLE", "FROM", "BY", "UNTIL", "BY", "KEY"}, rows)
 }
