@@ -99,9 +99,12 @@ func TestWithoutLostRooms(t *testing.T) {
 	if _, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{}); !errors.Is(err, first) {
 		t.Errorf("nothing is left to read: %v", err)
 	}
+	tell := w.reader.Tell
+	w.reader.Tell = func(format string, args ...any) { t.Errorf("told is: "+format, args...) } // of others, which are not there
 	if _, err := w.reader.Read(w.Ctx, nil, nil, Options{Lost: first}); !errors.Is(err, first) {
 		t.Errorf("nothing was named that is left to read: %v", err)
 	}
+	w.reader.Tell = tell
 	named, err := w.reader.Read(w.Ctx, []*room.Room{there}, nil, Options{All: true, End: true, Lost: first})
 	w.Must(err)
 	if texts, err := rest(named); !errors.Is(err, first) || len(texts) != 1 {

@@ -90,7 +90,6 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 		feeds: map[crypto.ID]*feed{}, left: map[crypto.ID]resumePoint{}, growth: growth{patterns: patterns, arrivals: make(chan struct{}, 1)},
 	}
 	s.growth.s = s
-	s.growth.tell(o.Lost)
 	s.wrong = o.Lost
 	s.endPast = sync.OnceFunc(func() { close(s.pastGiven) })
 	s.ctx, s.cancel = context.WithCancel(rd.Context)
@@ -113,6 +112,7 @@ func (rd *Reader) Read(ctx context.Context, rooms []*room.Room, patterns []strin
 		s.cancel()
 		return nil, o.Lost
 	}
+	s.growth.tell(o.Lost)
 	if err := errors.Join(rd.Follow(ctx), s.add(ctx, rooms, o)); err != nil {
 		s.Close()
 		return nil, err
