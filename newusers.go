@@ -124,8 +124,8 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 		}
 	}
 	for batch := range slices.Chunk(users, usersPerEntry) {
-		if err := c.self.Bus.Append(ctx, asAdmin(c.Key(), adding(batch))); err != nil {
-			return askAdmin(err)
+		if err := changeAllowlist(ctx, c, adding(batch)); err != nil {
+			return err
 		}
 		// One is work here, the other there.
 		after := []func() error{

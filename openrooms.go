@@ -72,10 +72,19 @@ func explainListed(r *Room, subject string, wanted func(string) bool, err error)
 	case lost:
 		err = fmt.Errorf("room %s: %w: the store lists it, and has no log of it", subject, ErrIntegrity)
 		return remedy.With(err, remedy.Remedy{Kind: remedy.LookAtStore})
-	case verified == nil && remedy.Of(err).Kind != remedy.ConfirmSubject: // of which the error says no name
-		return fmt.Errorf("room %s: %w", subject, err)
+	case verified == nil:
+		return unverified(subject, err)
 	}
 	return err
+}
+
+// unverified adds to the ErrIntegrity of a log of which nothing was verified the subject that a store gives the room; that of a
+// subject which means another room has it.
+func unverified(subject string, err error) error {
+	if !errors.Is(err, ErrIntegrity) || remedy.Of(err).Kind == remedy.ConfirmSubject {
+		return err
+	}
+	return fmt.Errorf("room %s: %w", subject, err)
 }
 
 // anyRoom is for whoever wants all.

@@ -47,11 +47,8 @@ func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
 		return nil, err
 	}
 	r, err := o.byID(ctx, found.ID)
-	if errors.Is(err, ErrIntegrity) && !strings.Contains(err.Error(), name) { // nothing was verified of it that has its subject
-		err = fmt.Errorf("room %s: %w", name, err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, unverified(name, err) // else its subject would be pinned
 	}
 	if r.Subject() != name {
 		return nil, fmt.Errorf("room %s: %w: the store gave the room %s instead", name, ErrIntegrity, r.Subject())

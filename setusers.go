@@ -34,8 +34,8 @@ func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 		}
 	}
 	for batch := range slices.Chunk(changes, usersPerEntry) {
-		if err := c.self.Bus.Append(ctx, asAdmin(c.Key(), changing(batch))); err != nil {
-			return askAdmin(err)
+		if err := changeAllowlist(ctx, c, changing(batch)); err != nil {
+			return err
 		}
 		names := map[string]PublicKey{}
 		for _, u := range batch {
@@ -51,8 +51,8 @@ func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 		if u.Role == "" {
 			continue
 		}
-		if err := c.self.Bus.Append(ctx, asAdmin(c.Key(), u.promoting)); err != nil {
-			return askAdmin(err)
+		if err := changeAllowlist(ctx, c, u.promoting); err != nil {
+			return err
 		}
 	}
 	return nil

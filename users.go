@@ -23,14 +23,14 @@ func askAdmin(err error) error {
 	return err
 }
 
-// asAdmin makes an entry of the bus log, if its author is an admin: who is none learns that first, and not what else is against it.
-func asAdmin(author PublicKey, next mirror.Next) mirror.Next {
-	return func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
-		if err := needAdmin(s.Bus, author); err != nil {
+// changeAllowlist makes an entry of the bus log as an admin: who is none learns that first, and not what else is against it.
+func changeAllowlist(ctx context.Context, c *Client, next mirror.Next) error {
+	return askAdmin(c.self.Bus.Append(ctx, func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
+		if err := needAdmin(s.Bus, c.Key()); err != nil {
 			return nil, err
 		}
 		return next(ctx, s)
-	}
+	}))
 }
 
 // needAdmin is the ErrDenied of whoever is no admin.
@@ -44,7 +44,7 @@ func needAdmin(on *ledger.Bus, key PublicKey) error {
 // RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it, ErrDenied for the last admin
 // whose access does not end by itself.
 func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
-	err := c.self.Bus.Append(ctx, asAdmin(c.Key(), func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	return changeAllowlist(ctx, c, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		for _, key := range keys {
 			if u := s.Bus.User(key); u == nil || !u.Active {
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
@@ -58,8 +58,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 			revoke.Reason = &reason
 		}
 		return &mirror.Proposal{Body: revoke}, nil
-	}))
-	return askAdmin(err)
+	})
 }
 
 // Users lists everyone the allowlist speaks of, by name.

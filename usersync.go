@@ -41,7 +41,7 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 			there[u.Key], d.taken[u.Name] = u, u
 		}
 	}
-	wanted, names := map[PublicKey]bool{}, map[string]bool{}
+	wanted := map[PublicKey]bool{}
 	for _, u := range list {
 		is, known := there[u.Key]
 		if u.Name = u.name(); known && u.Name == (&NewUser{Key: u.Key}).name() {
@@ -50,11 +50,10 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 		if err := u.Check(); err != nil {
 			return UserDiff{}, err
 		}
-		if wanted[u.Key] || names[u.Name] {
+		if _, named := d.names[u.Name]; named || wanted[u.Key] {
 			return UserDiff{}, fmt.Errorf("user %s (%s): %w: the list has the key, or the name, twice", u.Name, u.Key, ErrInvalid)
 		}
-		wanted[u.Key], names[u.Name] = true, true
-		d.names[u.Name] = u.Key
+		wanted[u.Key], d.names[u.Name] = true, u.Key
 		switch {
 		case !known:
 			d.Add = append(d.Add, u)
@@ -70,8 +69,8 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	return d, nil
 }
 
-// Check says what is against a client making the difference none: ErrDenied when it is no admin's, or none would be left, ErrExists when names are those of
-// others who keep them. It changes nothing, and asks nobody.
+// Check says what is against a client making the difference none: ErrDenied when it is no admin's, or none would be left,
+// ErrExists when names are those of others who keep them. It changes nothing, and asks nobody.
 func (d *UserDiff) Check(c *Client) error {
 	_, err := d.plan(c)
 	return err

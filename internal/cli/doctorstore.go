@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -179,10 +180,11 @@ func (d *doctor) acceptMarks(ctx context.Context) bool {
 		marks = service.Marks{}
 	}
 	var accepted []string
+	subjects := d.subjects(ctx)
 	for room, mark := range marks {
 		if short := mark.Short(); short != "" {
 			marks[room] = mark.Accepted()
-			accepted = append(accepted, d.subject(ctx, room)+" ("+short+")")
+			accepted = append(accepted, cmp.Or(subjects[room], room)+" ("+short+")")
 		}
 	}
 	if damaged == nil && len(accepted) == 0 {
@@ -200,16 +202,19 @@ func (d *doctor) acceptMarks(ctx context.Context) bool {
 	return true
 }
 
-// subject is that of a room, or its id where the store does not say.
-func (d *doctor) subject(ctx context.Context, room string) string {
-	if d.store != nil {
-		for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
-			if err == nil && r.ID.String() == room {
-				return r.Subject
-			}
-		}
+// subjects are those of the rooms, by their ids, as far as the store says.
+func (d *doctor) subjects(ctx context.Context) map[string]string {
+	subjects := map[string]string{}
+	if d.store == nil {
+		return subjects
 	}
-	return room
+	for r, err := range d.store.Rooms(ctx, unibus.ID{}) {
+		if err != nil {
+			break
+		}
+		subjects[r.ID.String()] = r.Subject
+	}
+	return subjects
 }
 
 // unaccepted are the rooms whose streams a service found behind what they were, less those that were accepted since it

@@ -161,12 +161,17 @@ type row struct {
 
 // find reads a row into values. known is false when there is none, and never was.
 func (d *database) find(ctx context.Context, r row, into ...any) (known bool, err error) {
-	if err := d.sound(ctx, d.file, r.table); err != nil {
+	return d.findIn(ctx, d.file, r, into...)
+}
+
+// findIn is find in a transaction.
+func (d *database) findIn(ctx context.Context, in querier, r row, into ...any) (known bool, err error) {
+	if err := d.sound(ctx, in, r.table); err != nil {
 		return false, err
 	}
-	err = d.file.QueryRowContext(ctx, r.query, r.args...).Scan(into...)
+	err = in.QueryRowContext(ctx, r.query, r.args...).Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, d.absent(ctx, d.file, r.table)
+		return false, d.absent(ctx, in, r.table)
 	}
 	if err != nil {
 		return false, fmt.Errorf("read %s: %w", r.what, failure(err))

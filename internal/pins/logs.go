@@ -146,14 +146,9 @@ func (l Logs) pinSubject(ctx context.Context, tx *sql.Tx, s *ledger.State) error
 	if s.Room == nil {
 		return nil
 	}
-	if err := l.db.sound(ctx, tx, "subjects"); err != nil {
-		return err
-	}
 	var means crypto.ID
-	err := tx.QueryRowContext(ctx, subjectOf, s.Room.Bus[:], s.Room.Subject).Scan(sqlite.Blob(means[:]))
-	if errors.Is(err, sql.ErrNoRows) {
-		err = l.db.absent(ctx, tx, "subjects")
-	}
+	pin := row{"subjects", "the pin of " + s.Room.Subject, subjectOf, []any{s.Room.Bus[:], s.Room.Subject}}
+	_, err := l.db.findIn(ctx, tx, pin, sqlite.Blob(means[:]))
 	switch {
 	case err != nil || means == s.ID:
 		return err
@@ -185,16 +180,10 @@ func (e *SubjectTaken) Unwrap() error { return ErrContradiction }
 
 // checkPinned has what is pinned of a log checked, if anything is.
 func (l Logs) checkPinned(ctx context.Context, tx *sql.Tx, log crypto.ID, check func(seq uint64, snapshot []byte) error) error {
-	if err := l.db.sound(ctx, tx, "logs"); err != nil {
-		return err
-	}
 	var seq uint64
 	var snapshot []byte
-	err := tx.QueryRowContext(ctx, `SELECT seq, snapshot FROM intact_logs WHERE log = ?`, log[:]).Scan(&seq, &snapshot)
-	if errors.Is(err, sql.ErrNoRows) {
-		return l.db.absent(ctx, tx, "logs")
-	}
-	if err != nil {
+	pin := row{"logs", "what is pinned", `SELECT seq, snapshot FROM intact_logs WHERE log = ?`, []any{log[:]}}
+	if known, err := l.db.findIn(ctx, tx, pin, &seq, &snapshot); err != nil || !known {
 		return err
 	}
 	return check(seq, snapshot)

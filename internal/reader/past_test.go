@@ -81,6 +81,18 @@ func TestWentBackWhileRead(t *testing.T) {
 	}
 }
 
+// makeAnew has a room's stream be another, with other settings.
+func (w *world) makeAnew(r *room.Room, alter func(*jetstream.StreamConfig)) {
+	w.Helper()
+	js, err := jetstream.New(w.Node.Links().Store)
+	w.Must(err)
+	config := w.stream(r).CachedInfo().Config
+	w.Must(js.DeleteStream(w.Ctx, config.Name))
+	alter(&config)
+	_, err = js.CreateStream(w.Ctx, config)
+	w.Must(err)
+}
+
 // TestMadeAnewWhileRead: a stream that was made anew, and has come further than what was read of it before anybody asked, ends a
 // reading, whether what is in it now comes by the subscription or not.
 func TestMadeAnewWhileRead(t *testing.T) {
@@ -98,13 +110,7 @@ func TestMadeAnewWhileRead(t *testing.T) {
 				t.Errorf("%q is read, not %q", text, want)
 			}
 		}
-		js, err := jetstream.New(w.Node.Links().Store)
-		w.Must(err)
-		config := w.stream(c.r).CachedInfo().Config
-		w.Must(js.DeleteStream(w.Ctx, config.Name))
-		alter(&config)
-		_, err = js.CreateStream(w.Ctx, config)
-		w.Must(err)
+		w.makeAnew(c.r, alter)
 		w.publishAs(w.writerOf(bob), c.bobs, "other", "ones", "that", "are more")
 		if texts, err := rest(s); !errors.Is(err, room.ErrRolledBack) {
 			t.Errorf("%s: %q are read on, and the end is %v", subject, texts, err)
@@ -125,13 +131,7 @@ func TestBeginsLater(t *testing.T) {
 			t.Errorf("%q is read, not %q", text, want)
 		}
 	}
-	js, err := jetstream.New(w.Node.Links().Store)
-	w.Must(err)
-	config := w.stream(c.r).CachedInfo().Config
-	w.Must(js.DeleteStream(w.Ctx, config.Name))
-	config.FirstSeq = 200
-	_, err = js.CreateStream(w.Ctx, config)
-	w.Must(err)
+	w.makeAnew(c.r, func(c *jetstream.StreamConfig) { c.FirstSeq = 200 })
 	w.publishAs(w.writerOf(bob), c.bobs, "later")
 	if text := w.next(s); text != "later" {
 		t.Errorf("%q is read", text)

@@ -76,7 +76,8 @@ type copying struct {
 	since time.Time // when that was
 }
 
-// ended takes how many messages a server holds at a time, and whether none leads what it lacks, as after a restart of most of them. It reports whether what it lacks does not come.
+// ended takes how many messages a server holds at a time, and whether none leads what it lacks, as after a restart of most of
+// them. It reports whether what it lacks does not come.
 func (c *copying) ended(held uint64, unled bool, at time.Time) bool {
 	if held > c.held+copyGrows || unled {
 		c.held, c.since = max(c.held, held), at
