@@ -55,3 +55,20 @@ func TestCards(t *testing.T) {
 		t.Errorf("damaged, it is given: %v, %v", known, err)
 	}
 }
+
+// TestCardsInOnePage: a card has a page's room: one that goes on in another page costs a read of it with every comparison.
+func TestCardsInOnePage(t *testing.T) {
+	p := open(t, filepath.Join(t.TempDir(), "pins.db"))
+	cards := make([]crypto.Card, 40)
+	for i := range cards {
+		cards[i] = crypto.Card{Key: crypto.PublicKey{byte(i)}, Sealing: make([]byte, crypto.SealingKeySize)}
+	}
+	if err := p.Cards.Remember(t.Context(), cards); err != nil {
+		t.Fatal(err)
+	}
+	var pages, further int
+	err := p.db.file.QueryRow(`SELECT count(*), total(pagetype = 'overflow') FROM dbstat WHERE name = 'cards'`).Scan(&pages, &further)
+	if err != nil || pages < 2 || further > 0 {
+		t.Errorf("%d of %d pages go on from others, %v", further, pages, err)
+	}
+}

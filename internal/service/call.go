@@ -78,30 +78,43 @@ func (c *call) body(v any, names ...string) error {
 
 // fieldsOf takes an object apart, in which each name may stand once.
 func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
-	// A decoder stops at the end of the object, and reads what is none.
-	if err := json.Unmarshal(raw, &struct{}{}); err != nil {
-		return nil, unexpected(err)
-	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	fields := map[string]json.RawMessage{}
-	if begins, err := d.Token(); err != nil || begins == nil { // null has no fields
-		return fields, err
+	if begins, _ := d.Token(); begins != json.Delim('{') { // null has no fields
+		return fields, wrong(raw, nil)
 	}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
-			return nil, unexpected(err)
+			return nil, wrong(raw, err)
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
-			return nil, unexpected(err)
+			return nil, wrong(raw, err)
 		}
 		if _, twice := fields[name.(string)]; twice { // what stands before a colon is a string
 			return nil, fmt.Errorf("%w: %s is given twice", store.ErrInvalid, name)
 		}
 		fields[name.(string)] = value
 	}
+	if _, err := d.Token(); err != nil { // the end of the object
+		return nil, wrong(raw, err)
+	}
+	if _, err := d.Token(); err != io.EOF { // nothing comes after it
+		return nil, wrong(raw, errors.New("something comes after it"))
+	}
 	return fields, nil
+}
+
+// wrong is what is wrong with a body, in the words of who reads it whole, or else as it was found.
+func wrong(raw []byte, found error) error {
+	if err := json.Unmarshal(raw, &struct{}{}); err != nil {
+		return unexpected(err)
+	}
+	if found != nil {
+		return unexpected(found)
+	}
+	return nil
 }
 
 // lacking says that a body has no value for a field.

@@ -315,3 +315,44 @@ func busID(t *testing.T, s *Store) crypto.ID {
 	}
 	return id
 }
+
+// TestInOnePage: a card and a sealed key have a page's room: what goes on in another page costs a read of it with every
+// comparison.
+func TestInOnePage(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "bus.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	id := admin(t)
+	card, err := id.Card()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := crypto.OpenCard(card, id.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := crypto.SealKey(crypto.RoomKey{}, crypto.ID{}, 1, id.Key(), opened.Sealing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cards, keys := make([]store.Card, 40), make([]store.SealedKey, 40)
+	for i := range cards {
+		member := crypto.PublicKey{byte(i)}
+		cards[i], keys[i] = store.Card{Endpoint: member, Statement: card}, store.SealedKey{Endpoint: member, Sealed: sealed}
+	}
+	if err := s.PutCards(t.Context(), cards...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutKeys(t.Context(), crypto.ID{}, 1, crypto.Hash{}, id.Key(), keys); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"cards", "room_keys"} {
+		var pages, further int
+		err := s.read.QueryRow(`SELECT count(*), total(pagetype = 'overflow') FROM dbstat WHERE name = ?`, table).Scan(&pages, &further)
+		if err != nil || pages < 2 || further > 0 {
+			t.Errorf("%s: %d of %d pages go on from others, %v", table, further, pages, err)
+		}
+	}
+}
