@@ -27,12 +27,14 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	m.Header.Set("Path", r.URL.RequestURI())
 	m.Header.Set("Authorization", r.Header.Get("Authorization"))
 	if r.Body != nil {
-		body, err := io.ReadAll(r.Body)
+		var body bytes.Buffer
+		body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead) // or it grows again and again
+		_, err := body.ReadFrom(r.Body)
 		r.Body.Close()
 		if err != nil {
 			return nil, err
 		}
-		m.Data = body
+		m.Data = body.Bytes()
 	}
 	reply, err := t.request(r.Context(), m)
 	if err != nil {

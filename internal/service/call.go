@@ -48,10 +48,12 @@ const maxCommas = maxRequest / 16
 // body reads a request's JSON body, an object that has some fields. Others are passed over, also those whose names differ in
 // case alone, which the library would take.
 func (c *call) body(v any, names ...string) error {
-	raw, err := io.ReadAll(io.LimitReader(c.Body, maxRequest+1))
-	if err != nil {
+	var whole bytes.Buffer
+	whole.Grow(int(min(max(c.ContentLength, 0), maxRequest)) + bytes.MinRead) // or it grows again and again
+	if _, err := whole.ReadFrom(io.LimitReader(c.Body, maxRequest+1)); err != nil {
 		return fmt.Errorf("%w: %v", store.ErrInvalid, err)
 	}
+	raw := whole.Bytes()
 	if len(raw) > maxRequest || bytes.Count(raw, []byte(",")) > maxCommas {
 		return fmt.Errorf("%w: the limit is %d bytes, and %d values", errTooLarge, maxRequest, maxCommas)
 	}
