@@ -133,7 +133,7 @@ func (n *Node) serve(ctx context.Context, o NodeOptions) error {
 			return err
 		}
 		n.store, replicas = s, s.Replicas
-		if n.server != nil {
+		if n.server != nil && !o.alone() { // or nobody else has a copy
 			if err := ownCopies(ctx, n.links.Sys, o.Log); err != nil {
 				return err
 			}
