@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/remedy"
@@ -75,6 +76,9 @@ func (o *rooms) free(ctx context.Context, subject string) error {
 func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Room, error) {
 	if err := ledger.ValidSubject(subject); err != nil {
 		return nil, fmt.Errorf("room %q: %w: %w", subject, ErrInvalid, err)
+	}
+	if _, err := crypto.ParseID(subject); err == nil {
+		return nil, fmt.Errorf("room %q: %w: a subject must not look like an id, by which others would look for another room", subject, ErrInvalid)
 	}
 	if subject[0] == '_' { // the ledger takes it, since a log says nothing of NATS
 		return nil, fmt.Errorf("room %q: %w: subjects that begin with _ are NATS's own", subject, ErrInvalid)

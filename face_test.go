@@ -107,6 +107,30 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// TestRoomsOfUnlisted: among somebody's rooms are those of this client's whose logs say so, whatever the store lists.
+func TestRoomsOfUnlisted(t *testing.T) {
+	s := newStraight(t)
+	bob := s.add("bob")
+	for _, subject := range []string{"one", "two", "three"} {
+		r := s.room(subject)
+		if subject != "three" {
+			s.must(r.Invite(s.ctx, unibus.RoleMember, bob.Key()))
+		}
+	}
+	key := bob.Key()
+	s.exec(`DELETE FROM members WHERE endpoint = ? AND room = (SELECT id FROM rooms WHERE subject = 'one')`, key[:])
+	rooms, err := s.alice.RoomsOf(s.ctx, key)
+	s.must(err)
+	var subjects []string
+	for _, r := range rooms {
+		subjects = append(subjects, r.Subject())
+	}
+	slices.Sort(subjects)
+	if !slices.Equal(subjects, []string{"one", "two"}) {
+		t.Errorf("bob is in %q", subjects)
+	}
+}
+
 // TestCreateRoom: a subject is of one room; what cannot be one is refused.
 func TestCreateRoom(t *testing.T) {
 	s := newStraight(t)

@@ -3,6 +3,7 @@ package unibus
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,8 +114,8 @@ func nameTaken(by *ledger.User) error {
 	return remedy.With(err, remedy.Remedy{Kind: remedy.NameOtherwise, User: by.Name, Key: by.Key})
 }
 
-// AddUsers puts users on the allowlist, as many as one likes, 2,000 to an entry. ErrInvalid when one cannot be, with
-// nothing done; ErrExists when a key or a name is taken: then none of the entry they were to be in is added.
+// AddUsers puts users on the allowlist, as many as one likes, 2,000 to an entry, and publishes their cards before it. ErrInvalid
+// when one cannot be, with nothing done; ErrExists when a key or a name is taken: then none of the entry they were to be in is added.
 func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 	users = slices.Clone(users)
 	for i := range users {
@@ -124,58 +125,67 @@ func (c *Client) AddUsers(ctx context.Context, users ...NewUser) error {
 		}
 	}
 	for batch := range slices.Chunk(users, usersPerEntry) {
-		if err := changeAllowlist(ctx, c, adding(batch)); err != nil {
+		if err := changeAllowlist(ctx, c, adding(c, batch)); err != nil {
 			return err
 		}
-		// One is work here, the other there.
-		after := []func() error{
-			func() error { return rememberAdded(ctx, c, batch) },
-			func() error { return publishCards(ctx, c, batch) },
+		names := map[string]PublicKey{}
+		for _, u := range batch {
+			names[u.Name] = u.Key
 		}
-		if err := tasks.ForEach(ctx, len(after), len(after), func(i int) error { return after[i]() }); err != nil {
+		if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// rememberAdded remembers how users who were added are called here, and those of their cards that were verified: whoever
-// invites them need not be given these again.
-func rememberAdded(ctx context.Context, c *Client, added []NewUser) error {
-	names := map[string]PublicKey{}
-	var cards []crypto.Card
-	for _, u := range added {
-		names[u.Name] = u.Key
-		if u.opened.Key == u.Key {
-			cards = append(cards, u.opened)
-		}
+// PublishCards publishes those cards of users that a client does not know: of who was put on the allowlist without one.
+// ErrDenied when the caller is no admin, and they are others'.
+func PublishCards(ctx context.Context, c *Client, users ...NewUser) error {
+	users = slices.DeleteFunc(slices.Clone(users), func(u NewUser) bool { return u.Card == nil })
+	keys := make([]PublicKey, len(users))
+	for i, u := range users {
+		keys[i] = u.Key
 	}
-	if err := c.pins.Names.ReplaceAll(ctx, c.Bus(), names); err != nil || len(cards) == 0 {
+	known, err := c.pins.Cards.Known(ctx, keys)
+	if err != nil {
 		return err
 	}
-	return c.pins.Cards.Remember(ctx, cards)
+	return publishCards(ctx, c, slices.DeleteFunc(users, func(u NewUser) bool { _, is := known[u.Key]; return is }))
 }
 
-// publishCards publishes the cards of users who were added, if there are any.
-func publishCards(ctx context.Context, c *Client, added []NewUser) error {
+// publishCards publishes the cards of users, if there are any. Those that were verified are remembered: whoever invites them need
+// not be given these again.
+func publishCards(ctx context.Context, c *Client, users []NewUser) error {
 	var cards []store.Card
-	for _, u := range added {
+	var opened []crypto.Card
+	for _, u := range users {
 		if u.Card != nil {
 			cards = append(cards, store.Card{Endpoint: u.Key, Statement: u.Card})
+		}
+		if u.opened.Key == u.Key {
+			opened = append(opened, u.opened)
 		}
 	}
 	if len(cards) == 0 {
 		return nil
 	}
-	if err := c.link.store.PutCards(ctx, cards...); err != nil {
-		return fmt.Errorf("publish the cards of who was added: %w", err)
+	var remembered error
+	var beside tasks.Group // one is work here, the other there
+	beside.Go(func() { remembered = c.pins.Cards.Remember(ctx, opened) })
+	err := c.link.store.PutCards(ctx, cards...)
+	beside.Wait()
+	if err != nil {
+		err = fmt.Errorf("publish the cards of users: %w", err)
 	}
-	return nil
+	return errors.Join(err, remembered)
 }
 
-// adding makes the entry of the bus log that adds users.
-func adding(users []NewUser) mirror.Next {
-	return func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+// adding makes the entry of the bus log that adds users. Their cards are published before it, as keys are handed out before the
+// entry that needs them: whoever is added with a card can be invited, wherever this is ended.
+func adding(c *Client, users []NewUser) mirror.Next {
+	published := false
+	return func(ctx context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		add := &ledger.Add{}
 		for i := range users {
 			entry, err := users[i].entry(s.Bus)
@@ -183,6 +193,12 @@ func adding(users []NewUser) mirror.Next {
 				return nil, err
 			}
 			add.Users = append(add.Users, entry)
+		}
+		if !published {
+			if err := publishCards(ctx, c, users); err != nil {
+				return nil, err
+			}
+			published = true
 		}
 		return &mirror.Proposal{Body: add}, nil
 	}

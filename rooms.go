@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -13,9 +12,6 @@ import (
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/tasks"
 )
-
-// minPrefix is how many characters of a room's id name it at least.
-const minPrefix = 6
 
 // stillNamed is the room that a subject means: the pinned one, which it has to mean in the store as well; or the one there, when a
 // person says so.
@@ -34,14 +30,14 @@ func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) (ID, 
 	return pinned, remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
 }
 
-func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
+// bySubject opens the room of a subject of which nothing was verified, or else the one whose id begins so.
+func (o *rooms) bySubject(ctx context.Context, name string, begun []ID) (*Room, error) {
 	found, err := o.c.link.store.RoomBySubject(ctx, name)
 	if errors.Is(err, ErrNotFound) {
-		id, err := o.prefixed(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		return o.byID(ctx, id)
+		return begunSo(ctx, o, name, begun)
+	}
+	if err == nil {
+		err = ambiguous(name, found.ID, begun)
 	}
 	if err != nil {
 		return nil, err
@@ -56,45 +52,11 @@ func (o *rooms) bySubject(ctx context.Context, name string) (*Room, error) {
 	return r, o.c.pins.Subjects.Pin(ctx, o.c.Bus(), name, r.r.ID)
 }
 
-// prefixed finds the one of the caller's rooms whose id begins so; for a bus admin who is in none of those, of all rooms.
-func (o *rooms) prefixed(ctx context.Context, prefix string) (ID, error) {
-	missing := remedy.With(fmt.Errorf("room %s: %w", prefix, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms, Room: prefix})
-	if len(prefix) < minPrefix {
-		return ID{}, missing
-	}
-	refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, o.c.Key())
-	if err != nil {
-		return ID{}, err
-	}
-	var match []ID
-	look := func(id ID) {
-		if strings.HasPrefix(id.String(), strings.ToLower(prefix)) {
-			match = append(match, id)
-		}
-	}
-	for _, ref := range refs {
-		look(ref.ID)
-	}
-	if me := o.c.self.Allowlist().User(o.c.Key()); len(match) == 0 && me != nil && me.Role == RoleAdmin {
-		for r, err := range o.c.link.store.Rooms(ctx, ID{}) {
-			if err != nil {
-				return ID{}, err
-			}
-			look(r.ID)
-		}
-	}
-	switch len(match) {
-	case 0:
-		return ID{}, missing
-	case 1:
-		return match[0], nil
-	}
-	return ID{}, fmt.Errorf("room %s: %w: the ids of %d rooms begin so", prefix, ErrInvalid, len(match))
-}
-
 // Room opens a room by subject, id, or a prefix of at least 6 characters of the id of one of the
-// caller's rooms, or of any room for a bus admin, and verifies its log. ErrNotFound covers rooms that are none of the caller's
-// business.
+// caller's rooms, or of any room for a bus admin, and verifies its log. A prefix without a digit, as a word has none, means only
+// a room that the caller has made: others could make one for a word that is the subject of a room that the caller is not in.
+// ErrInvalid when a name is a subject and such a prefix of the id of another room, which anybody could have named so; ErrNotFound
+// covers rooms that are none of the caller's business.
 func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if id, err := crypto.ParseID(name); err == nil {
 		return c.rooms.byID(ctx, id)
@@ -106,8 +68,15 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
+	begun, err := c.rooms.begun(ctx, name, pinned)
+	if err != nil {
+		return nil, err
+	}
 	if pinned.IsZero() {
-		return c.rooms.bySubject(ctx, name)
+		return c.rooms.bySubject(ctx, name, begun)
+	}
+	if err := ambiguous(name, pinned, begun); err != nil {
+		return nil, err
 	}
 	// The store is asked all the same, beside the work: it must not say anything else now.
 	var beside tasks.Group
@@ -142,14 +111,21 @@ func (c *Client) ListMyRooms(ctx context.Context) ([]RoomRef, error) {
 // with it.
 func (c *Client) MyRooms(ctx context.Context) ([]*Room, error) { return c.rooms.members(ctx, anyRoom) }
 
-// RoomsOf opens every room a user is a member of, by room id; of others' rooms only a bus admin
-// learns. What the store's view lists but the log does not bear out is ErrIntegrity, and so is a room of this client's that
-// the store has lost; the others come with that.
+// RoomsOf opens every room a user is a member of, by room id: those that the store lists, and those that this client has verified
+// and whose logs say so; of others' rooms only a bus admin learns. What the store's view lists but the log does not bear out is
+// ErrIntegrity, and so is a room of this client's that the store has lost; the others come with that.
 func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 	listed, rooms, err := c.rooms.of(ctx, key, anyRoom)
-	if _, err = withUnlisted(ctx, c.rooms, nil, listed, anyRoom, err); !onlyLost(err) {
+	own, err := withUnlisted(ctx, c.rooms, nil, listed, anyRoom, err)
+	if !onlyLost(err) {
 		return nil, err
 	}
+	for _, r := range own {
+		if r.r.Ledger().Role(key) != "" && !slices.ContainsFunc(rooms, func(o *Room) bool { return o.r.ID == r.r.ID }) {
+			rooms = append(rooms, r)
+		}
+	}
+	slices.SortFunc(rooms, func(a, b *Room) int { return a.r.ID.Compare(b.r.ID) })
 	return rooms, err
 }
 

@@ -17,6 +17,7 @@ type UserDiff struct {
 	Revoke []User // whom the list does not have
 
 	names map[string]PublicKey // that the list gives
+	cards []NewUser            // who is there, and for whom it has a card
 	on    []User               // the allowlist
 	taken map[string]User      // the names on it, and whose they are
 }
@@ -31,7 +32,7 @@ type Renaming struct {
 func (d *UserDiff) Empty() bool { return len(d.Add)+len(d.Rename)+len(d.Revoke) == 0 }
 
 // CompareUsers says what is to be done so that those of a list, and nobody else, are on an allowlist, as Users lists it. Of
-// who is there already only the name is compared, unless the list has none: role, end and card stay as they are. ErrInvalid
+// who is there already only the name is compared, unless the list has none: role and end stay as they are. ErrInvalid
 // when a key or a name stands twice in the list, or a name cannot be.
 func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 	d := UserDiff{on: on, taken: map[string]User{}, names: map[string]PublicKey{}}
@@ -54,6 +55,9 @@ func CompareUsers(on []User, list []NewUser) (UserDiff, error) {
 			return UserDiff{}, fmt.Errorf("user %s (%s): %w: the list has the key, or the name, twice", u.Name, u.Key, ErrInvalid)
 		}
 		wanted[u.Key], d.names[u.Name] = true, u.Key
+		if known && u.Card != nil {
+			d.cards = append(d.cards, u)
+		}
 		switch {
 		case !known:
 			d.Add = append(d.Add, u)
@@ -227,7 +231,7 @@ func (d *UserDiff) clashes() error {
 // Apply makes the difference none: it revokes, renames and adds, in this order, so that names are free, and last of all
 // revokes the caller, if that is to be, and admins in whose place others are added. Its kinds of errors are those of
 // RevokeUsers, SetUsers and AddUsers; with that of Check nothing is done. What was done before stays done, and the next
-// CompareUsers finds the rest.
+// CompareUsers finds the rest. The cards of the list are published, also of who is there already (PublishCards).
 func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
 	rounds, err := d.plan(c)
 	if err != nil {
@@ -250,6 +254,9 @@ func (d *UserDiff) Apply(ctx context.Context, c *Client) error {
 		if err := c.AddUsers(ctx, d.Add...); err != nil {
 			return err
 		}
+	}
+	if err := PublishCards(ctx, c, d.cards...); err != nil {
+		return err
 	}
 	if err := revokeAll(ctx, c, last); err != nil {
 		return err

@@ -83,20 +83,14 @@ func readExported(ctx context.Context, args []string, bus bool) (*exported, erro
 // minRoomID is how many characters of a room's id have to be given.
 const minRoomID = 6
 
-// roomsCalled are the rooms of a subject, or else of an id or its beginning.
+// roomsCalled are the rooms of an id, or of a subject or the beginning of an id: whoever made a room gave it any subject.
 func roomsCalled(logs []admin.ReadLog, name string) (found []admin.ReadLog) {
-	id := strings.ToLower(name)
-	for _, by := range []func(l admin.ReadLog) bool{
-		func(l admin.ReadLog) bool { return l.Room.Subject == name },
-		func(l admin.ReadLog) bool { return len(id) >= minRoomID && strings.HasPrefix(l.ID.String(), id) },
-	} {
-		for _, l := range logs {
-			if l.Room != nil && by(l) {
-				found = append(found, l)
-			}
-		}
-		if len(found) > 0 {
-			break
+	var whole unibus.ID
+	err := whole.UnmarshalText([]byte(name))
+	for _, l := range logs {
+		begins := len(name) >= minRoomID && strings.HasPrefix(l.ID.String(), strings.ToLower(name))
+		if l.Room != nil && (err == nil && l.ID == whole || err != nil && (begins || l.Room.Subject == name)) {
+			found = append(found, l)
 		}
 	}
 	return found

@@ -25,6 +25,9 @@ func newRooms(a *app) *cobra.Command {
 	return c
 }
 
+// roomsLsLong says what a room is called, since here is where people see it.
+const roomsLsLong = "List the rooms that you are in. A room is named by its subject, by its id, or by how that begins: at least six\ncharacters, with a digit in them unless you have made the room, and not the subject of another."
+
 // roomsLsCommand is rooms ls and its flags.
 type roomsLsCommand struct {
 	a *app
@@ -81,7 +84,7 @@ const roomsLsExample = `  unibus rooms ls
 
 // newRoomsLs makes rooms ls.
 func newRoomsLs(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs, Example: roomsLsExample}
+	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List my rooms", Args: cobra.NoArgs, Long: roomsLsLong, Example: roomsLsExample}
 	(&roomsLsCommand{a: a}).define(c)
 	return c
 }
@@ -129,7 +132,7 @@ func (l *roomsLsCommand) run(ctx context.Context, c *unibus.Client, _ []string) 
 		}
 	}
 	slices.SortFunc(list, func(x, y unibus.RoomInfo) int { return sortorder.NaturalCompare(x.Subject, y.Subject) })
-	err = l.a.out.value(list, func() { l.print(list, l.a.out.shortened(l.full, ids)) })
+	err = l.a.out.value(list, func() { l.print(list, shortRoom(l.a.out.shortened(l.full, ids), c.Key())) })
 	return cmp.Or(lost, err) // what is there is listed all the same
 }
 
@@ -159,7 +162,7 @@ func roleOf(r *unibus.Room, key unibus.PublicKey) unibus.Role {
 }
 
 // print prints rooms, or says that there are none, and what would help.
-func (l *roomsLsCommand) print(list []unibus.RoomInfo, short func(id string) string) {
+func (l *roomsLsCommand) print(list []unibus.RoomInfo, short func(*unibus.RoomInfo) string) {
 	switch {
 	case len(list) > 0:
 		l.table(list, short)
@@ -173,12 +176,24 @@ func (l *roomsLsCommand) print(list []unibus.RoomInfo, short func(id string) str
 }
 
 // table prints rooms; on a terminal with as much of an id as names the room.
-func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(id string) string) {
+func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(*unibus.RoomInfo) string) {
 	var rows [][]string
 	for _, room := range list {
-		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), number(uint64(room.Epoch)), roomState(&room), short(room.ID.String())})
+		rows = append(rows, []string{room.Subject, string(room.Role), strconv.Itoa(room.Members), number(uint64(room.Epoch)), roomState(&room), short(&room)})
 	}
 	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STATE", "ID"}, rows)
+}
+
+// shortRoom cuts a room's id as short does, but to where it has a digit at least, without which it is taken for a word: of rooms
+// that others than me have made.
+func shortRoom(short func(id string) string, me unibus.PublicKey) func(*unibus.RoomInfo) string {
+	return func(room *unibus.RoomInfo) string {
+		id := room.ID.String()
+		if room.Creator == me {
+			return short(id)
+		}
+		return id[:max(len(short(id)), strings.IndexAny(id, "234567")+1)]
+	}
 }
 
 // roomState is what is special about a room, in words with commas between them; empty for nothing.

@@ -68,8 +68,9 @@ func newUserAdd(a *app) *cobra.Command {
 // run adds those of the list who are to be added, and prints them as the bus has them now. ErrExists when one is there
 // already.
 func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibus.NewUser) (err error) {
+	var there []unibus.NewUser
 	if u.skipExisting {
-		if list, err = u.absent(c, list); err != nil {
+		if list, there, err = u.absent(c, list); err != nil {
 			return err
 		}
 	} else {
@@ -80,6 +81,9 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 		if err = c.AddUsers(ctx, list...); err == nil {
 			u.a.tellAllowedAgain(revoked, list)
 		}
+	}
+	if err == nil {
+		err = unibus.PublishCards(ctx, c, there...)
 	}
 	if errors.Is(err, unibus.ErrExists) {
 		return alreadyThere(ctx, c, err)
@@ -145,13 +149,12 @@ func expiredAt(u unibus.User) string {
 	return ", expired at " + formatTime(u.Expires)
 }
 
-// absent are those of a list who are not on the allowlist yet, under the same key and name; who is, is told.
-func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unibus.NewUser, error) {
-	there := listed(c)
-	var out []unibus.NewUser
+// absent are those of a list who are not on the allowlist yet, and those who are, under the same key and name, each of whom is told.
+func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) (out, there []unibus.NewUser, err error) {
+	on := listed(c)
 	var errs []error
 	for _, one := range list {
-		is, known := there[one.Key]
+		is, known := on[one.Key]
 		switch {
 		case !known:
 			out = append(out, one)
@@ -159,10 +162,11 @@ func (u *userAddCommand) absent(c *unibus.Client, list []unibus.NewUser) ([]unib
 			err := fmt.Errorf("user %s: %w: on the allowlist as %s, not %s%s", one.Key, unibus.ErrExists, is.Name, one.Name, expiredAt(is))
 			errs = append(errs, hinted(err, hintCalledOtherwise))
 		default:
+			there = append(there, one)
 			u.a.notice("%s (%s) is there already%s", is.Name, one.Key, expiredAt(is))
 		}
 	}
-	return out, errlist.Join(errs...)
+	return out, there, errlist.Join(errs...)
 }
 
 // noneThere is ErrExists when some of a list are on the allowlist already, each of whom is told in a line.
