@@ -120,6 +120,9 @@ func TestForgedFiles(t *testing.T) {
 	refused(t, "a manifest alone", func(a *archiver) error { return a.begin(manifest{Bus: crypto.ID{2}}) }, "the log of its bus is missing")
 	refused(t, "no manifest", func(a *archiver) error { return a.file("cards/"+key, nil) }, begins)
 	refused(t, "a manifest of nothing", func(a *archiver) error { return a.file(manifestName, []byte("{")) }, begins)
+	refused(t, "a card that is none", func(a *archiver) error {
+		return errors.Join(a.begin(manifest{Bus: crypto.ID{2}}), a.file("cards/"+key, []byte("content")))
+	}, "the card of "+key+" is none: card: ")
 	refused(t, "a large file", func(a *archiver) error { return a.file("logs/a/1", make([]byte, maxItem+1)) }, "logs/a/1 is too large")
 }
 

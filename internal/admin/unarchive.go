@@ -204,7 +204,7 @@ type visitor struct {
 	places func(*places) // before the frames of a room, and perhaps again among them
 }
 
-// foldArchive verifies an archive: its checksum, and every log in it by the rules (SPEC.md §4). It returns where
+// foldArchive verifies an archive: its checksum, every card, and every log in it by the rules (SPEC.md §4). It returns where
 // the logs end, and shows what each says.
 func foldArchive(ctx context.Context, f io.ReadSeeker, m *manifest, show func(*ledger.State)) (map[crypto.ID]ledger.Head, error) {
 	return visitArchive(ctx, f, m, visitor{log: show})
@@ -231,7 +231,11 @@ func visitArchive(ctx context.Context, f io.ReadSeeker, m *manifest, v visitor) 
 				err = o.check(i)
 			}
 			v.show(i, err)
-		} // keys are sealed and cards are verified where they are written
+		case i.card != nil:
+			if _, err = crypto.OpenCard(i.card.Statement, i.card.Endpoint); err != nil {
+				err = damaged("the card of %s is none: %v", i.card.Endpoint, err)
+			}
+		} // a sealed key nobody can verify but whom it is for
 		if err != nil {
 			return nil, err
 		}
