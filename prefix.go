@@ -14,23 +14,27 @@ import (
 // A room is named by its subject, or by how its id begins. Whoever makes a room gives it any subject, also one that begins the
 // id of another room, and with some work has its id begin with a word. So a name that may be either has to be only one of them.
 
-// minPrefix is how many characters of a room's id name it at least.
-const minPrefix = 6
+// How many characters of a room's id name it at least, and up to how many they may be a word if no digit is among them: to make
+// a room whose id begins with a longer one is too much work.
+const (
+	minPrefix = 6
+	maxWord   = 11
+)
 
-// isPrefix reports whether a name may be the beginning of an id, and whether it has a digit, which words have not.
-func isPrefix(name string) (prefix, digit bool) {
+// isPrefix reports whether a name may be the beginning of an id, and whether it may be a word as well.
+func isPrefix(name string) (prefix, word bool) {
 	name = strings.ToLower(name)
 	if len(name) < minPrefix || len(name) > len(crypto.ID{}.String()) || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz234567") != "" {
 		return false, false
 	}
-	return true, strings.ContainsAny(name, "234567")
+	return true, len(name) <= maxWord && !strings.ContainsAny(name, "234567")
 }
 
 // begun are the rooms whose ids begin with a name and that it may mean: those of the caller, and for a bus admin who is in none
-// of them, those of all. A name without a digit means only those that the caller has made; if it is also a subject that means
-// a room already, as verified, they are looked for only among what was verified.
+// of them, those of all. A name that may be a word means only those that the caller has made; if it is also a subject that
+// means a room already, as verified, they are looked for only among what was verified.
 func (o *rooms) begun(ctx context.Context, name string, pinned ID) ([]ID, error) {
-	prefix, digit := isPrefix(name)
+	prefix, word := isPrefix(name)
 	if !prefix {
 		return nil, nil
 	}
@@ -47,7 +51,7 @@ func (o *rooms) begun(ctx context.Context, name string, pinned ID) ([]ID, error)
 	if err != nil {
 		return nil, err
 	}
-	if digit || pinned.IsZero() {
+	if !word || pinned.IsZero() {
 		refs, err := o.c.link.store.ListRoomsForEndpoint(ctx, o.c.Key())
 		if err != nil {
 			return nil, err
@@ -58,7 +62,7 @@ func (o *rooms) begun(ctx context.Context, name string, pinned ID) ([]ID, error)
 			}
 		}
 	}
-	if !digit {
+	if word {
 		return madeHere(ctx, o, found)
 	}
 	if me := o.c.self.Allowlist().User(o.c.Key()); len(found) == 0 && me != nil && me.Role == RoleAdmin {

@@ -53,8 +53,8 @@ func (o *rooms) bySubject(ctx context.Context, name string, begun []ID) (*Room, 
 }
 
 // Room opens a room by subject, id, or a prefix of at least 6 characters of the id of one of the
-// caller's rooms, or of any room for a bus admin, and verifies its log. A prefix without a digit, as a word has none, means only
-// a room that the caller has made: others could make one for a word that is the subject of a room that the caller is not in.
+// caller's rooms, or of any room for a bus admin, and verifies its log. A prefix of fewer than 12 without a digit, which may be a
+// word, means only a room that the caller has made: others could make one for a word that is the subject of a room that the caller is not in.
 // ErrInvalid when a name is a subject and such a prefix of the id of another room, which anybody could have named so; ErrNotFound
 // covers rooms that are none of the caller's business.
 func (c *Client) Room(ctx context.Context, name string) (*Room, error) {

@@ -26,7 +26,7 @@ func newRooms(a *app) *cobra.Command {
 }
 
 // roomsLsLong says what a room is called, since here is where people see it.
-const roomsLsLong = "List the rooms that you are in. A room is named by its subject, by its id, or by how that begins: at least six\ncharacters, with a digit in them unless you have made the room, and not the subject of another."
+const roomsLsLong = "List the rooms that you are in. A room is named by its subject, by its id, or by how that begins: at least six\ncharacters, of a room that others have made with a digit in them or at least twelve, and not another room's subject."
 
 // roomsLsCommand is rooms ls and its flags.
 type roomsLsCommand struct {
@@ -184,15 +184,17 @@ func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(*unibus.RoomIn
 	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STATE", "ID"}, rows)
 }
 
-// shortRoom cuts a room's id as short does, but to where it has a digit at least, without which it is taken for a word: of rooms
-// that others than me have made.
+// notWord is how many characters of an id are no word, whatever they are.
+const notWord = 12
+
+// shortRoom cuts a room's id as short does, but of rooms that others than me have made to where it is taken for no word.
 func shortRoom(short func(id string) string, me unibus.PublicKey) func(*unibus.RoomInfo) string {
 	return func(room *unibus.RoomInfo) string {
 		id := room.ID.String()
 		if room.Creator == me {
 			return short(id)
 		}
-		return id[:max(len(short(id)), strings.IndexAny(id, "234567")+1)]
+		return id[:max(len(short(id)), 1+min(strings.IndexAny(id[:notWord]+"2", "234567"), notWord-1))]
 	}
 }
 

@@ -247,6 +247,8 @@ func TestShortRoom(t *testing.T) {
 	for want, room := range map[string]unibus.RoomInfo{
 		"aaaaaaaa":  {ID: word, Creator: me},
 		"aaaaaaaa7": {ID: word},
+		// Twelve are no word, whatever they are.
+		"aaaaaaaaaaaa": {},
 	} {
 		if got := short(&room); got != want {
 			t.Errorf("%s, want %s", got, want)

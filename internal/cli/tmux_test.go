@@ -450,7 +450,8 @@ func seeRooms(t *testing.T, b *testBus) {
 		p := b.sitDown(t, "bob", columns)
 		p.types("unibus rooms ls")
 		screen := p.waitsForPrompt()
-		if !regexp.MustCompile(`(?m)^ROOM +ROLE +.*\n(.*\n)*ops\.alerts +member +`).MatchString(screen) {
+		// On a narrow one the subject gives way to how an id begins, of which more is shown where it could be a word.
+		if !regexp.MustCompile(`(?m)^ROOM +ROLE +.*\n(.*\n)*ops\.al[a-z]* +member +`).MatchString(screen) || columns == 80 && !strings.Contains(screen, "\nops.alerts  ") {
 			t.Errorf("%d columns:\n%s", columns, screen)
 		}
 		if styled := p.styled(); !strings.Contains(styled, "\x1b[1mROOM") {

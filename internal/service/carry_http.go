@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -42,6 +43,9 @@ func (c *carrier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
 	if err != nil {
 		c.pool.giveBack(caller, size)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errors.New("the body has not come in time")
+		}
 		writeProblem(w, fmt.Errorf("%w: %v", store.ErrInvalid, err))
 		return
 	}
