@@ -68,7 +68,7 @@ func environment(root *cobra.Command) (list [][2]string) {
 
 // files are those that the program keeps, and what each is.
 var files = [][2]string{
-	{"$XDG_CONFIG_HOME/unibus/config.yaml", "Settings that neither the command line nor the environment gives: a flag's name without dashes, a colon, its value; a line each. A name stands there once, as the flag is spelled; a value is taken as it is written, an empty one as none. Only the global flags but --yes, and those of unibus serve; any other name is an error."},
+	{"$XDG_CONFIG_HOME/unibus/config.yaml", "Settings that neither the command line nor the environment gives: a flag's name without dashes, a colon, its value; a line each. A name stands there once, as the flag is spelled; a value stands there as on the command line, in quotes or not, an empty one is none, and what follows a # is a comment. Only the global flags but --yes, and those of unibus serve; any other name is an error."},
 	{"$XDG_CONFIG_HOME/unibus/identity.nk", "The identity: a secret seed. Whoever has it is you."},
 	{"$XDG_STATE_HOME/unibus/KEY.db", "What the identity with that key has verified, so that nobody can take it back, and the names and servers of the buses that it joined."},
 	{"$XDG_DATA_HOME/unibus/", "The data folder of unibus serve: service.nk (the service's keys), unibus.db (the store, unless it is in JetStream), jetstream/ (messages)."},

@@ -40,7 +40,7 @@ type topic struct {
 
 var topics = []topic{
 	{"flags", "The flags that every command takes", func(root *cobra.Command, _ int) string {
-		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration.\n\n" + root.PersistentFlags().FlagUsages()
+		return "These flags are taken by every command, before or after its name. All but --yes can be set elsewhere:\nunibus help configuration. Without a terminal what would ask needs --yes; but kick, leave, and user revoke of others, which\nscripts may have to do at once, ask nobody there.\n\n" + root.PersistentFlags().FlagUsages()
 	}},
 	{"configuration", "The configuration file and the environment", func(root *cobra.Command, width int) string {
 		return "What the command line leaves out comes from the environment, else from the configuration file, else\nfrom its default. Nothing else is looked for there. --bus NAME goes before a server that is named there.\n\n" + listing(environment(root), width) + "\n" + listing(files, width)

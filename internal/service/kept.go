@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/unibus/unibus/internal/bus"
@@ -127,12 +129,39 @@ func (o *NodeOptions) openSQLite(ctx context.Context, path string, links *bus.Li
 	if err != nil || missing || !o.Bus.IsZero() {
 		return db, err
 	}
-	if _, err := db.Bus(ctx); errors.Is(err, store.ErrNotFound) { // by an earlier start that got no further
+	switch _, err := db.Bus(ctx); {
+	case errors.Is(err, store.ErrNotFound): // by an earlier start that got no further
 		if err := notElsewhere(ctx, links); err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
+	case err == nil && recorded != path && filepath.IsAbs(recorded):
+		o.tellBehind(ctx, db, recorded)
 	}
 	return db, nil
+}
+
+// tellBehind warns of a store that ends before another one that the folder had its bus in until now: that is what somebody who
+// restores a backup wants, and has to know. What cannot be read says nothing.
+func (o *NodeOptions) tellBehind(ctx context.Context, db *sqlite.Store, before string) {
+	acknowledged, err := sqlite.Acknowledged(before)
+	if err != nil {
+		return
+	}
+	logs := slices.Collect(maps.Keys(acknowledged))
+	ends, err := db.Heads(ctx, logs...)
+	if err != nil {
+		return
+	}
+	behind := 0
+	for i, log := range logs {
+		if ends[i].Seq < acknowledged[log].Seq {
+			behind++
+		}
+	}
+	if behind > 0 {
+		o.Log.Warn("this store ends before the one that was served until now: whoever was revoked since is in again; see unibus log --bus",
+			"logs", behind, "until now", before)
+	}
 }
 
 // notElsewhere fails with ErrElsewhere when the servers keep a bus themselves.

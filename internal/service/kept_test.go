@@ -1,18 +1,22 @@
 package service
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // inFolder are the options of a node with a data folder of its own.
@@ -155,6 +159,53 @@ func TestLostDatabase(t *testing.T) {
 			n.Stop()
 		}
 	}
+}
+
+// TestEarlierStore: a store that ends before the one which the folder had its bus in is served, as who restores a backup wants,
+// and that is told; one that ends as that does is served without a word.
+func TestEarlierStore(t *testing.T) {
+	o := inFolder(t)
+	n, err := StartNode(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(o.Dir, SQLiteFile)
+	copied := func() string {
+		n.Stop()
+		to := filepath.Join(t.TempDir(), "restored.db")
+		data, err := os.ReadFile(file)
+		if err == nil {
+			err = os.WriteFile(to, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return to
+	}
+	var log bytes.Buffer
+	serve := func(path string) {
+		t.Helper()
+		log.Reset()
+		o.Store, o.Log = "sqlite:"+path, slog.New(slog.NewTextHandler(&log, nil))
+		if n, err = StartNode(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	earlier := copied()
+	serve(file)
+	storetest.Write(t, n.store, new(ledger.State), o.Identity, &ledger.Create{Bus: n.Bus, Subject: "room", Policy: plainPolicy(), Nonce: make([]byte, 16)})
+	same := copied()
+	const says = "this store ends before the one that was served until now"
+	if serve(same); strings.Contains(log.String(), says) {
+		t.Errorf("of one that ends alike: %s", log.String())
+	}
+	n.Stop()
+	serve(file)
+	n.Stop()
+	if serve(earlier); !strings.Contains(log.String(), says) || !strings.Contains(log.String(), "logs=1") {
+		t.Errorf("nothing is told: %s", log.String())
+	}
+	n.Stop()
 }
 
 // TestNothingFoundedBeside: a store that is empty, beside streams of rooms, is one that was lost.

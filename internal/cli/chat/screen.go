@@ -227,7 +227,7 @@ func (l layout) rule(r *room, status string) string {
 	return faint.Render(text + strings.Repeat("─", max(l.width-ansi.StringWidth(text), 0)))
 }
 
-// keyNames are the keys that one needs.
+// keyNames are the keys that one needs, those that are needed most first.
 func keyNames(m *model, l layout) []string {
 	switch {
 	case m.help.on:
@@ -235,7 +235,7 @@ func keyNames(m *model, l layout) []string {
 	case m.line.search != nil:
 		return []string{"enter older", "down newer", "esc end of search"}
 	}
-	return []string{"f1 help", "enter send", "alt+enter new line", "tab next room", "ctrl+f search", "f2 members", "ctrl+c end"}
+	return []string{"f1 help", "enter send", "tab next room", "ctrl+c end", "ctrl+f search", "f2 members", "alt+enter new line"}
 }
 
 // keyLine are such keys, as many as there is place for.

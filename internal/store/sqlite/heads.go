@@ -265,6 +265,13 @@ func (h *heads) replace(known map[crypto.ID]ledger.Head) (err error) {
 	return h.rewrite(known)
 }
 
+// Acknowledged is where the logs end that were acknowledged in the database at path, as the file beside it says.
+func Acknowledged(path string) (map[crypto.ID]ledger.Head, error) {
+	h := newHeads(path)
+	err := h.read()
+	return h.known, err
+}
+
 // MoveHeads takes along what is known of a database that was made at one path and is now at another. What was known
 // of an earlier one there is forgotten.
 func MoveHeads(from, to string) error { return os.Rename(headsFile(from), headsFile(to)) }
