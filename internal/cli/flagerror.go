@@ -64,6 +64,9 @@ func nearFlag(cmd *cobra.Command, name string) (near string) {
 func refused(place string, f *pflag.Flag, text string, why error) error {
 	if f.Value.Type() == "bool" {
 		why = errors.New("neither true nor false")
+		if place != "" { // on the command line its name is enough
+			why = instead("true", why.Error())
+		}
 	}
 	// What was given is repeated, so that one sees the mistake, but no password in it.
 	if strings.ContainsAny(text, "@") { // there may be a password before it
