@@ -30,14 +30,11 @@ func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) (ID, 
 	return pinned, remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
 }
 
-// bySubject opens the room of a subject of which nothing was verified, or else the one whose id begins so.
-func (o *rooms) bySubject(ctx context.Context, name string, begun []ID) (*Room, error) {
+// newSubject opens the room of a subject of which nothing was verified.
+func (o *rooms) newSubject(ctx context.Context, name string) (*Room, error) {
 	found, err := o.c.link.store.RoomBySubject(ctx, name)
 	if errors.Is(err, ErrNotFound) {
-		return begunSo(ctx, o, name, begun)
-	}
-	if err == nil {
-		err = ambiguous(name, found.ID, begun)
+		return nil, remedy.With(fmt.Errorf("room %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms, Room: name})
 	}
 	if err != nil {
 		return nil, err
@@ -52,11 +49,31 @@ func (o *rooms) bySubject(ctx context.Context, name string, begun []ID) (*Room, 
 	return r, o.c.pins.Subjects.Pin(ctx, o.c.Bus(), name, r.r.ID)
 }
 
-// Room opens a room by subject, id, or a prefix of at least 6 characters of the id of one of the
-// caller's rooms, or of any room for a bus admin, and verifies its log. A prefix of fewer than 12 without a digit, which may be a
-// word, means only a room that the caller has made: others could make one for a word that is the subject of a room that the caller is not in.
-// ErrInvalid when a name is a subject and such a prefix of the id of another room, which anybody could have named so; ErrNotFound
-// covers rooms that are none of the caller's business.
+// bySubject opens the room of a subject, which is pinned to a room, or to none.
+func bySubject(ctx context.Context, o *rooms, name string, pinned ID) (*Room, error) {
+	if pinned.IsZero() {
+		return o.newSubject(ctx, name)
+	}
+	// The store is asked all the same, beside the work: it must not say anything else now.
+	var beside tasks.Group
+	var means ID
+	var unnamed error
+	beside.Go(func() { means, unnamed = o.stillNamed(ctx, name, pinned) })
+	r, err := o.byID(ctx, pinned)
+	beside.Wait()
+	switch {
+	case unnamed != nil:
+		return nil, unnamed
+	case means != pinned:
+		return o.byID(ctx, means)
+	}
+	return r, err
+}
+
+// Room opens a room by subject, by id, or by how its id begins: at least 6 characters for one that the caller has made, 12 for
+// another of the caller's, or for a bus admin any; and verifies its log. A name that may be how an id begins is ErrInvalid when it is
+// a subject and begins the id of another room, unless it was used before, when only one of them was there; ErrNotFound covers
+// rooms that are none of the caller's business.
 func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if id, err := crypto.ParseID(name); err == nil {
 		return c.rooms.byID(ctx, id)
@@ -68,30 +85,10 @@ func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	begun, err := c.rooms.begun(ctx, name, pinned)
-	if err != nil {
-		return nil, err
+	if isPrefix(name) {
+		return subjectOrPrefix(ctx, c.rooms, name, pinned)
 	}
-	if pinned.IsZero() {
-		return c.rooms.bySubject(ctx, name, begun)
-	}
-	if err := ambiguous(name, pinned, begun); err != nil {
-		return nil, err
-	}
-	// The store is asked all the same, beside the work: it must not say anything else now.
-	var beside tasks.Group
-	var means ID
-	var unnamed error
-	beside.Go(func() { means, unnamed = c.rooms.stillNamed(ctx, name, pinned) })
-	r, err := c.rooms.byID(ctx, pinned)
-	beside.Wait()
-	switch {
-	case unnamed != nil:
-		return nil, unnamed
-	case means != pinned:
-		return c.rooms.byID(ctx, means)
-	}
-	return r, err
+	return bySubject(ctx, c.rooms, name, pinned)
 }
 
 // ListMyRooms lists the rooms this client is a member of, by room id, as their logs say. Its errors are those of MyRooms, and

@@ -26,7 +26,7 @@ func newRooms(a *app) *cobra.Command {
 }
 
 // roomsLsLong says what a room is called, since here is where people see it.
-const roomsLsLong = "List the rooms that you are in. A room is named by its subject, by its id, or by how that begins: at least six\ncharacters, of a room that others have made with a digit in them or at least twelve, and not another room's subject."
+const roomsLsLong = "List the rooms that you are in. A room is named by its subject, by its id, or by how that begins: at least six\ncharacters of one that you have made, and twelve of any other, if that is not the subject of another room."
 
 // roomsLsCommand is rooms ls and its flags.
 type roomsLsCommand struct {
@@ -184,17 +184,17 @@ func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(*unibus.RoomIn
 	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STATE", "ID"}, rows)
 }
 
-// notWord is how many characters of an id are no word, whatever they are.
-const notWord = 12
+// namesOthers is how many characters of its id name a room that others have made.
+const namesOthers = 12
 
-// shortRoom cuts a room's id as short does, but of rooms that others than me have made to where it is taken for no word.
+// shortRoom cuts a room's id as short does, but of rooms that others than me have made to what names them.
 func shortRoom(short func(id string) string, me unibus.PublicKey) func(*unibus.RoomInfo) string {
 	return func(room *unibus.RoomInfo) string {
 		id := room.ID.String()
 		if room.Creator == me {
 			return short(id)
 		}
-		return id[:max(len(short(id)), 1+min(strings.IndexAny(id[:notWord]+"2", "234567"), notWord-1))]
+		return id[:max(len(short(id)), namesOthers)]
 	}
 }
 
