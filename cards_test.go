@@ -24,7 +24,7 @@ func TestAddedCards(t *testing.T) {
 	carol = NewUser{Key: carol.Key, Name: carol.Name, Card: carol.Card} // nobody has looked at it
 	must(w.c.AddUsers(w.ctx, bob, carol))
 	other := dave
-	other.Key = w.c.Key() // whose card it is not
+	other.Key = w.c.Key()                          // whose card it is not
 	_ = publishCards(w.ctx, w.c, []NewUser{other}) // the store may refuse it
 	known, err := w.c.pins.Cards.Known(w.ctx, []PublicKey{bob.Key, carol.Key, dave.Key, w.c.Key()})
 	must(err)
