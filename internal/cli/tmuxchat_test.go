@@ -65,7 +65,7 @@ func seeChatRooms(t *testing.T, b *testBus) {
                   │             12 MB left
 ────────────────────────────────────────────────────────────────────────────────
 › write to ops.alerts
-f1 help · enter send · alt+enter new line · tab next room · ctrl+f search`)
+f1 help · enter send · tab next room · ctrl+c end · ctrl+f search · f2 members`)
 	p.presses("Tab")
 	p.waits("2.4.1 is out")
 	b.must(exitDone, "admin", "rekey", "ops.deploys")
