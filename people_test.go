@@ -247,3 +247,15 @@ func TestCardsAreKept(t *testing.T) {
 	s.must(fresh.Kick(s.ctx, bob))
 	s.fails(fresh.Invite(s.ctx, unibus.RoleMember, bob), unibus.ErrNotFound, "has not connected yet", remedy.PublishCard)
 }
+
+// TestPublishCards: an admin gives the store the card of who was added without one; nobody else has anything done.
+func TestPublishCards(t *testing.T) {
+	s := newStraight(t)
+	r, bob := s.room("ops"), s.connect(s.add("bob"), "bob")
+	_, carol := s.user("carol")
+	s.must(s.alice.AddUsers(s.ctx, unibus.NewUser{Key: carol.Key, Name: carol.Name}))
+	s.must(unibus.PublishCards(s.ctx, bob, carol))
+	s.fails(r.Invite(s.ctx, unibus.RoleMember, carol.Key), unibus.ErrNotFound, "has not connected yet", remedy.PublishCard)
+	s.must(unibus.PublishCards(s.ctx, s.alice, carol))
+	s.must(r.Invite(s.ctx, unibus.RoleMember, carol.Key))
+}

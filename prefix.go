@@ -9,7 +9,6 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
-	"github.com/unibus/unibus/internal/remedy"
 )
 
 // A room is named by its subject, or by how its id begins. Whoever makes a room gives it any subject, also one that begins the
@@ -19,8 +18,8 @@ import (
 // How many characters of a room's id name it at least, if the caller has made it, or somebody else: to make a room whose id begins
 // with as many that are given is too much work.
 const (
-	minPrefix = 6
-	minOthers = 12
+	PrefixOfOwn    = 6
+	PrefixOfOthers = 12
 )
 
 // What such a name meant when it was used first, and how the setting is called that says so.
@@ -33,7 +32,7 @@ func namedBefore(bus ID, name string) string { return "named " + bus.String() + 
 
 // isPrefix reports whether a name may be how an id begins.
 func isPrefix(name string) bool {
-	return len(name) >= minPrefix && len(name) < len(crypto.ID{}.String()) && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz234567") == ""
+	return len(name) >= PrefixOfOwn && len(name) < len(crypto.ID{}.String()) && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
 
 // subjectOrPrefix opens the room of a name that may be a subject, and how an id begins.
@@ -70,9 +69,9 @@ func subjectOrPrefix(ctx context.Context, o *rooms, name string, pinned ID) (*Ro
 
 // beginning are the rooms whose ids begin with a name, of those of the caller, for a bus admin of all: verified or listed.
 func beginning(ctx context.Context, o *rooms, name string) (found []ID, err error) {
-	lower := strings.ToLower(name)
-	others := func(id ID) bool { return !strings.HasPrefix(id.String(), lower) || slices.Contains(found, id) }
-	err = o.pinnedLogs(ctx, others, func(s *ledger.State) error {
+	prefix := strings.ToLower(name)
+	skip := func(id ID) bool { return !strings.HasPrefix(id.String(), prefix) || slices.Contains(found, id) }
+	err = o.pinnedLogs(ctx, skip, func(s *ledger.State) error {
 		gone, err := o.lost.has(ctx, s)
 		if err == nil && !gone && s.Room.Role(o.c.Key()) != "" {
 			found = append(found, s.ID)
@@ -87,18 +86,18 @@ func beginning(ctx context.Context, o *rooms, name string) (found []ID, err erro
 		return nil, err
 	}
 	for _, ref := range refs {
-		if !others(ref.ID) {
+		if !skip(ref.ID) {
 			found = append(found, ref.ID)
 		}
 	}
-	if me := o.c.self.Allowlist().User(o.c.Key()); me == nil || me.Role != RoleAdmin {
+	if needAdmin(o.c.self.Allowlist(), o.c.Key()) != nil {
 		return found, nil
 	}
 	for r, err := range o.c.link.store.Rooms(ctx, ID{}) {
 		if err != nil {
 			return nil, err
 		}
-		if !others(r.ID) {
+		if !skip(r.ID) {
 			found = append(found, r.ID)
 		}
 	}
@@ -114,13 +113,13 @@ func byPrefix(ctx context.Context, o *rooms, name string, begun []ID) (*Room, er
 		if err != nil {
 			return nil, err
 		}
-		if len(name) >= minOthers || r.Info().Creator == o.c.Key() {
+		if len(name) >= PrefixOfOthers || r.Info().Creator == o.c.Key() {
 			meant = append(meant, r)
 		}
 	}
 	switch len(meant) {
 	case 0:
-		return nil, remedy.With(fmt.Errorf("room %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms, Room: name})
+		return nil, noRoom(name)
 	case 1:
 		return meant[0], nil
 	}

@@ -30,11 +30,16 @@ func (o *rooms) stillNamed(ctx context.Context, subject string, pinned ID) (ID, 
 	return pinned, remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmSubject, Room: subject})
 }
 
+// noRoom is the ErrNotFound of a name that no room has.
+func noRoom(name string) error {
+	return remedy.With(fmt.Errorf("room %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms, Room: name})
+}
+
 // newSubject opens the room of a subject of which nothing was verified.
 func (o *rooms) newSubject(ctx context.Context, name string) (*Room, error) {
 	found, err := o.c.link.store.RoomBySubject(ctx, name)
 	if errors.Is(err, ErrNotFound) {
-		return nil, remedy.With(fmt.Errorf("room %s: %w", name, ErrNotFound), remedy.Remedy{Kind: remedy.ListRooms, Room: name})
+		return nil, noRoom(name)
 	}
 	if err != nil {
 		return nil, err
@@ -70,8 +75,8 @@ func bySubject(ctx context.Context, o *rooms, name string, pinned ID) (*Room, er
 	return r, err
 }
 
-// Room opens a room by subject, by id, or by how its id begins: at least 6 characters for one that the caller has made, 12 for
-// another of the caller's, or for a bus admin any; and verifies its log. A name that may be how an id begins is ErrInvalid when it is
+// Room opens a room by subject, by id, or by how its id begins: at least PrefixOfOwn characters for one that the caller has
+// made, PrefixOfOthers for another of the caller's, or for a bus admin any; and verifies its log. A name that may be how an id begins is ErrInvalid when it is
 // a subject and begins the id of another room, unless it was used before, when only one of them was there; ErrNotFound covers
 // rooms that are none of the caller's business.
 func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
@@ -118,7 +123,7 @@ func (c *Client) RoomsOf(ctx context.Context, key PublicKey) ([]*Room, error) {
 		return nil, err
 	}
 	for _, r := range own {
-		if r.r.Ledger().Role(key) != "" && !slices.ContainsFunc(rooms, func(o *Room) bool { return o.r.ID == r.r.ID }) {
+		if r.r.Ledger().Role(key) != "" {
 			rooms = append(rooms, r)
 		}
 	}

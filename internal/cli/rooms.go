@@ -184,9 +184,6 @@ func (l *roomsLsCommand) table(list []unibus.RoomInfo, short func(*unibus.RoomIn
 	l.a.out.table([]string{"ROOM", "ROLE", "MEMBERS", "EPOCH", "STATE", "ID"}, rows)
 }
 
-// namesOthers is how many characters of its id name a room that others have made.
-const namesOthers = 12
-
 // shortRoom cuts a room's id as short does, but of rooms that others than me have made to what names them.
 func shortRoom(short func(id string) string, me unibus.PublicKey) func(*unibus.RoomInfo) string {
 	return func(room *unibus.RoomInfo) string {
@@ -194,7 +191,7 @@ func shortRoom(short func(id string) string, me unibus.PublicKey) func(*unibus.R
 		if room.Creator == me {
 			return short(id)
 		}
-		return id[:max(len(short(id)), namesOthers)]
+		return id[:max(len(short(id)), unibus.PrefixOfOthers)]
 	}
 }
 

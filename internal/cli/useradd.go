@@ -84,9 +84,6 @@ func (u *userAddCommand) run(ctx context.Context, c *unibus.Client, list []unibu
 	}
 	if err == nil {
 		err = unibus.PublishCards(ctx, c, there...)
-		if len(list) == 0 && errors.Is(err, unibus.ErrDenied) { // who is no admin looks on
-			err = nil
-		}
 	}
 	if errors.Is(err, unibus.ErrExists) {
 		return alreadyThere(ctx, c, err)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,11 +111,8 @@ func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
 
 // wrong is what is wrong with a body, in the words of who reads it whole, or else as it was found.
 func wrong(raw []byte, found error) error {
-	if err := json.Unmarshal(raw, &struct{}{}); err != nil {
+	if err := cmp.Or(json.Unmarshal(raw, &struct{}{}), found); err != nil {
 		return unexpected(err)
-	}
-	if found != nil {
-		return unexpected(found)
 	}
 	return nil
 }
