@@ -190,14 +190,17 @@ func TestStreamGone(t *testing.T) {
 	w.publish(there, "three")
 	told := make(chan Notice, 10)
 	following := w.read(Options{Notice: func(n Notice) { told <- n }}, gone, there)
-	server := w.lies(func(_ store.FramesQuery, past *store.Past) error {
-		if len(past.Frames) == 0 {
-			return store.ErrNotFound
+	deleted, begun := make(chan struct{}), false
+	server := w.lies(func(q store.FramesQuery, past *store.Past) (err error) {
+		if !begun {
+			begun, past.Frames = true, past.Frames[:1]
+			return nil
 		}
-		past.Frames = past.Frames[:1]
-		return nil
+		<-deleted // what is asked for ahead is asked for then
+		*past, err = w.Store.Frames(w.Ctx, gone.ID, q)
+		return err
 	})
-	w.reader.Timeout = 300 * time.Millisecond // nothing is asked for long
+	w.reader.Timeout = time.Second // nothing is asked for long
 	s := w.read(Options{All: true}, gone)
 	if text := w.next(s); text != "one" {
 		t.Errorf("%q is read", text)
@@ -205,6 +208,7 @@ func TestStreamGone(t *testing.T) {
 	js, err := jetstream.New(w.Node.Links().Store)
 	w.Must(err)
 	w.Must(js.DeleteStream(w.Ctx, bus.StreamName(gone.ID)))
+	close(deleted)
 	server.set(func(q store.FramesQuery, past *store.Past) error { return nil })
 	if texts, err := rest(s); len(texts) > 0 || !errors.Is(err, room.ErrRolledBack) || !errors.Is(err, store.ErrIntegrity) || !strings.Contains(err.Error(), noStream) {
 		t.Errorf("%q are read on, and the end is %v", texts, err)
