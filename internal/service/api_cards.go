@@ -26,7 +26,7 @@ func (a *cardAPI) put(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	var in store.CardBody
-	if err := c.body(&in, "card"); err != nil {
+	if err := c.body(fields{"card": &in.Card}); err != nil {
 		return 0, nil, err
 	}
 	return a.putChecked(c, store.Card{Endpoint: key, Statement: in.Card})
@@ -35,7 +35,7 @@ func (a *cardAPI) put(c *call) (int, any, error) {
 // putAll answers POST /cards as put does, for many: all of them are kept, or none.
 func (a *cardAPI) putAll(c *call) (int, any, error) {
 	var in store.CardsBody
-	if err := c.body(&in, "cards"); err != nil {
+	if err := c.body(fields{"cards": &in.Cards}); err != nil {
 		return 0, nil, err
 	}
 	for _, card := range in.Cards {
@@ -99,7 +99,7 @@ func (a *cardAPI) get(c *call) (int, any, error) {
 // query answers POST /cards/query with the cards of many, and leaves out those that are not known.
 func (a *cardAPI) query(c *call) (int, any, error) {
 	var in store.EndpointsBody
-	if err := c.body(&in, "endpoints"); err != nil {
+	if err := c.body(fields{"endpoints": &in.Endpoints}); err != nil {
 		return 0, nil, err
 	}
 	if err := fewCards(len(in.Endpoints)); err != nil {

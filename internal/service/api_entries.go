@@ -35,7 +35,7 @@ type noted func(ctx context.Context, log crypto.ID, head ledger.Head) error
 // answered. ErrDenied when its author has made as many as it may, ErrExists for a subject that is taken.
 func (a *entryAPI) create(c *call) (int, any, error) {
 	var in store.EntryBody
-	if err := c.body(&in, "entry"); err != nil {
+	if err := c.body(fields{"entry": &in.Entry}); err != nil {
 		return 0, nil, err
 	}
 	var fold ledger.Fold
@@ -74,7 +74,7 @@ func (a *entryAPI) add(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	var in store.EntryBody
-	if err := c.body(&in, "entry"); err != nil {
+	if err := c.body(fields{"entry": &in.Entry}); err != nil {
 		return 0, nil, err
 	}
 	place, added, err := a.logs.append(c.Context(), log, in.Entry, func(s *ledger.State, e *ledger.Entry) error {

@@ -56,7 +56,7 @@ func (a *keyAPI) put(c *call) (int, any, error) {
 
 // readCopies reads copies of a key, sealed by the caller.
 func readCopies(c *call, in *store.KeysBody) ([]store.SealedKey, error) {
-	if err := c.body(in, "epoch", "commit", "keys"); err != nil {
+	if err := c.body(fields{"epoch": &in.Epoch, "commit": &in.Commit, "keys": &in.Keys}); err != nil {
 		return nil, err
 	}
 	if in.Epoch == 0 {

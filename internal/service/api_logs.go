@@ -73,7 +73,7 @@ func (a *logAPI) get(c *call) (int, any, error) {
 // heads answers POST /heads with where logs end: those that the caller may read, and leaves the others out.
 func (a *logAPI) heads(c *call) (int, any, error) {
 	var in store.LogsBody
-	if err := c.body(&in, "logs"); err != nil {
+	if err := c.body(fields{"logs": &in.Logs}); err != nil {
 		return 0, nil, err
 	}
 	if len(in.Logs) > store.MaxHeads {

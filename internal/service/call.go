@@ -46,9 +46,12 @@ type call struct {
 // maxCommas bounds the values of a body before any is looked at: a key, an id or a card takes more than 16 bytes.
 const maxCommas = maxRequest / 16
 
+// fields are where the fields of a body go, by name.
+type fields map[string]any
+
 // body reads a request's JSON body, an object that has some fields. Others are passed over, also those whose names differ in
 // case alone, which the library would take.
-func (c *call) body(v any, names ...string) error {
+func (c *call) body(into fields) error {
 	var whole bytes.Buffer
 	whole.Grow(int(min(max(c.ContentLength, 0), maxRequest)) + bytes.MinRead) // or it grows again and again
 	if _, err := whole.ReadFrom(io.LimitReader(c.Body, maxRequest+1)); err != nil {
@@ -58,47 +61,44 @@ func (c *call) body(v any, names ...string) error {
 	if len(raw) > maxRequest || bytes.Count(raw, []byte(",")) > maxCommas {
 		return fmt.Errorf("%w: the limit is %d bytes, and %d values", errTooLarge, maxRequest, maxCommas)
 	}
-	fields, err := fieldsOf(raw)
+	given, err := into.read(raw)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if value, ok := fields[name]; !ok || string(value) == "null" {
+	for _, name := range slices.Sorted(maps.Keys(into)) {
+		if !given[name] {
 			return lacking(name)
 		}
-	}
-	if len(fields) > len(names) {
-		maps.DeleteFunc(fields, func(name string, _ json.RawMessage) bool { return !slices.Contains(names, name) })
-		if raw, err = json.Marshal(fields); err != nil {
-			return unexpected(err)
-		}
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return unexpected(err)
 	}
 	return nil
 }
 
-// fieldsOf takes an object apart, in which each name may stand once.
-func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
+// read takes an object apart, in which each name may stand once, and says which have a value. Each value is read where it stands:
+// a body may be a megabyte, and every look at it counts.
+func (into fields) read(raw []byte) (given map[string]bool, err error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
-	fields := map[string]json.RawMessage{}
+	given = map[string]bool{}
 	if begins, _ := d.Token(); begins != json.Delim('{') { // null has no fields
-		return fields, wrong(raw, nil)
+		return given, wrong(raw, nil)
 	}
 	for d.More() {
-		name, err := d.Token()
+		token, err := d.Token()
 		if err != nil {
 			return nil, wrong(raw, err)
 		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, wrong(raw, err)
-		}
-		if _, twice := fields[name.(string)]; twice { // what stands before a colon is a string
+		name := token.(string) // what stands before a colon is a string
+		if _, twice := given[name]; twice {
 			return nil, fmt.Errorf("%w: %s is given twice", store.ErrInvalid, name)
 		}
-		fields[name.(string)] = value
+		value := bytes.TrimLeft(raw[d.InputOffset():], ": \t\r\n")
+		given[name] = !bytes.HasPrefix(value, []byte("null"))
+		to, is := into[name]
+		if !is {
+			to = new(json.RawMessage)
+		}
+		if err := d.Decode(to); err != nil {
+			return nil, wrong(raw, ofField(name, err))
+		}
 	}
 	if _, err := d.Token(); err != nil { // the end of the object
 		return nil, wrong(raw, err)
@@ -106,7 +106,15 @@ func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
 	if _, err := d.Token(); err != io.EOF { // nothing comes after it
 		return nil, wrong(raw, errors.New("something comes after it"))
 	}
-	return fields, nil
+	return given, nil
+}
+
+// ofField is what is wrong with the value of a field, with the field's name.
+func ofField(name string, err error) error {
+	if of, is := errors.AsType[*json.UnmarshalTypeError](err); is {
+		of.Field = strings.TrimSuffix(name+"."+of.Field, ".")
+	}
+	return err
 }
 
 // wrong is what is wrong with a body, in the words of who reads it whole, or else as it was found.
