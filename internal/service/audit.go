@@ -36,6 +36,7 @@ type fileStore interface {
 // serverStore is a store whose servers may not be able to read all that they have.
 type serverStore interface {
 	CheckRecords(ctx context.Context) error
+	Unlisted(ctx context.Context) (map[crypto.ID]bool, error)
 }
 
 // allowlist looks at the store's file, if it is in one, and reads the whole bus log; ErrDamaged when either is damaged.
@@ -143,6 +144,10 @@ func unlessGrown(err error) error {
 // rooms reads every room's log, and tells of those that are damaged.
 func (a *audit) rooms(ctx context.Context) {
 	_, inFile := a.store.(fileStore)
+	unlisted, err := a.unlisted(ctx)
+	if err != nil {
+		a.log.Warn("what is listed of each member was not looked at", "error", err)
+	}
 	wrong := 0
 	for room, err := range a.store.Rooms(ctx, crypto.ID{}) {
 		var state *ledger.State
@@ -169,13 +174,21 @@ func (a *audit) rooms(ctx context.Context) {
 			if err := a.mend(ctx, state, "of a room"); err != nil {
 				a.log.Warn("what the store lists of a room was not looked at", "room", room.Subject, "error", err)
 			}
-		case !listed(room, state):
+		case !listed(room, state), unlisted[room.ID]:
 			wrong++
 		}
 	}
 	if wrong > 0 {
 		a.log.Warn("what the store lists of rooms is not what their logs say, and those count: "+doctorRepairs, "rooms", wrong)
 	}
+}
+
+// unlisted are the rooms that lists of their members lack, where servers keep such.
+func (a *audit) unlisted(ctx context.Context) (map[crypto.ID]bool, error) {
+	if records, ok := a.store.(serverStore); ok {
+		return records.Unlisted(ctx)
+	}
+	return nil, nil
 }
 
 // listed reports whether a record is what the log of its room says; also when that has grown since.

@@ -234,3 +234,32 @@ func TestAuditServers(t *testing.T) {
 		}
 	}
 }
+
+// TestAuditUnlisted: a room that its members' own lists have lost is told of.
+func TestAuditUnlisted(t *testing.T) {
+	n, admin := node(t, JetStream)
+	storetest.Write(t, n.store, new(ledger.State), admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
+	look := func() string {
+		var log bytes.Buffer
+		a := &audit{store: n.store, logs: newLogs(n.store), bus: n.Bus, seen: new(seen), log: slog.New(slog.NewTextHandler(&log, nil))}
+		a.rooms(t.Context())
+		return log.String()
+	}
+	if said := look(); said != "" {
+		t.Errorf("where all is well it tells %s", said)
+	}
+	js, err := jetstream.New(n.links.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := js.Stream(t.Context(), "KV_unibus_rooms_by_member")
+	if err == nil {
+		err = lists.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := look(); !strings.Contains(said, doctorRepairs) || !strings.Contains(said, "rooms=1") {
+		t.Errorf("it tells %q", said)
+	}
+}

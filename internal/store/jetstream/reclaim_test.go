@@ -107,3 +107,42 @@ func TestLostFirst(t *testing.T) {
 		t.Errorf("another founds the bus: %v", err)
 	}
 }
+
+// TestUnlisted: a room is unlisted while the list of a member lacks it, or says what was before; not when what it says is of a later
+// entry, or only written otherwise.
+func TestUnlisted(t *testing.T) {
+	t.Parallel()
+	_, s, bus := alone(t)
+	state, create := newRoom(t, bus, "r")
+	must(t, s.Append(t.Context(), create))
+	_, another := newRoom(t, bus, "other")
+	must(t, s.Append(t.Context(), another))
+	own := roomsOfKey(create.Entry.By, state.ID)
+	for _, c := range []struct {
+		room, own string // what is kept of the creator; empty: nothing
+		unlisted  bool
+	}{
+		{`{"role":"owner","creator":true,"seq":3}`, `{"role":"owner","creator":true,"seq":3}`, false},
+		{`{"role":"owner","creator":true,"seq":3}`, `{"creator":true,"role":"owner","seq":2}`, false},
+		{`{"role":"owner","creator":true,"seq":3}`, `{"role":"member","creator":true,"seq":2}`, true},
+		{`{"role":"owner","creator":true,"seq":3}`, `{"role":"member","creator":true,"seq":4}`, false},
+		{`{"role":"owner","creator":true,"seq":3}`, "", true},
+		{"", `{"role":"owner","creator":true,"seq":3}`, false},
+		{"", "", false},
+	} {
+		for b, kept := range map[*bucket][2]string{s.members: {memberKey(state.ID, create.Entry.By), c.room}, s.roomsOf: {own, c.own}} {
+			if kept[1] != "" {
+				_, err := b.put(t.Context(), kept[0], []byte(kept[1]), anyRevision)
+				must(t, err)
+				continue
+			}
+			stream, err := s.js.Stream(t.Context(), b.stream)
+			must(t, err)
+			must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(b.prefix+kept[0])))
+		}
+		rooms, err := s.Unlisted(t.Context())
+		if want := map[bool]int{true: 1}[c.unlisted]; err != nil || rooms[state.ID] != c.unlisted || len(rooms) != want {
+			t.Errorf("%+v: %v, %v", c, rooms, err)
+		}
+	}
+}
