@@ -34,6 +34,9 @@ func (a *app) hint(err error) string {
 	if errors.As(err, new(*bus.KeysError)) && errors.Is(err, unibus.ErrNotFound) {
 		return "--keys FILE: service.nk in the data folder of unibus serve, or the one that unibus nats-config made"
 	}
+	if errors.As(err, new(*bus.ContextError)) && errors.Is(err, unibus.ErrNotFound) {
+		return "nats context ls shows those there are"
+	}
 	var extra superfluousError
 	if errors.As(err, &extra) { // also where all that was known is how the command is used
 		return hintWithout(a.cmd, a.words, extra.flags)
