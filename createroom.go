@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/mirror"
 	"github.com/unibus/unibus/internal/remedy"
@@ -77,9 +76,6 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	if err := ledger.ValidSubject(subject); err != nil {
 		return nil, fmt.Errorf("room %q: %w: %w", subject, ErrInvalid, err)
 	}
-	if _, err := crypto.ParseID(subject); err == nil {
-		return nil, fmt.Errorf("room %q: %w: a subject must not look like an id, by which others would look for another room", subject, ErrInvalid)
-	}
 	if subject[0] == '_' { // the ledger takes it, since a log says nothing of NATS
 		return nil, fmt.Errorf("room %q: %w: subjects that begin with _ are NATS's own", subject, ErrInvalid)
 	}
@@ -99,7 +95,7 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	if err == nil {
 		err = c.pins.Subjects.Replace(ctx, c.Bus(), subject, log.ID())
 	}
-	if err == nil && isPrefix(subject) {
+	if err == nil && canBeBegun(subject) {
 		err = c.pins.Settings.Set(ctx, namedBefore(c.Bus(), subject), asSubject)
 	}
 	var r *Room

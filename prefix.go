@@ -13,7 +13,7 @@ import (
 
 // A room is named by its subject, or by how its id begins. Whoever makes a room gives it any subject, also one that begins the
 // id of another room, and with some work has its id begin with what is the subject of another. So a name that may be either is
-// refused where rooms of both kinds are known, and means from then on what it meant when it was used first.
+// refused where rooms of both kinds are known; but a subject that ids may be made for goes on meaning its room to who has used it.
 
 // How many characters of a room's id name it at least, if the caller has made it, or somebody else: to make a room whose id begins
 // with as many that are given is too much work.
@@ -22,13 +22,13 @@ const (
 	PrefixOfOthers = 12
 )
 
-// What such a name meant when it was used first, and how the setting is called that says so.
-const (
-	asSubject = "subject"
-	asPrefix  = "id"
-)
+// asSubject is the setting of a name that was used as a subject before it could be anything else.
+const asSubject = "subject"
 
 func namedBefore(bus ID, name string) string { return "named " + bus.String() + " " + name }
+
+// canBeBegun reports whether somebody could have the id of a room begin with a name.
+func canBeBegun(name string) bool { return isPrefix(name) && len(name) < PrefixOfOthers }
 
 // isPrefix reports whether a name may be how an id begins.
 func isPrefix(name string) bool {
@@ -37,43 +37,39 @@ func isPrefix(name string) bool {
 
 // subjectOrPrefix opens the room of a name that may be a subject, and how an id begins.
 func subjectOrPrefix(ctx context.Context, o *rooms, name string, pinned ID) (*Room, error) {
-	how, err := o.c.pins.Settings.Get(ctx, namedBefore(o.c.Bus(), name))
-	if err != nil {
-		return nil, err
-	}
-	if how == asSubject {
-		return bySubject(ctx, o, name, pinned)
+	if canBeBegun(name) {
+		how, err := o.c.pins.Settings.Get(ctx, namedBefore(o.c.Bus(), name))
+		if err != nil {
+			return nil, err
+		}
+		if how == asSubject {
+			return bySubject(ctx, o, name, pinned)
+		}
 	}
 	begun, err := beginning(ctx, o, name)
 	if err != nil {
 		return nil, err
 	}
-	if how == asPrefix {
-		return byPrefix(ctx, o, name, begun)
-	}
 	r, err := bySubject(ctx, o, name, pinned)
 	switch {
 	case err == nil && slices.ContainsFunc(begun, func(id ID) bool { return id != r.r.ID }):
 		return nil, fmt.Errorf("room %s: %w: it is the subject of the room %s, and the id of another begins so: give the id of the one that is meant", name, ErrInvalid, r.r.ID)
-	case err == nil:
-		how = asSubject
+	case err == nil && canBeBegun(name):
+		return r, o.c.pins.Settings.Set(ctx, namedBefore(o.c.Bus(), name), asSubject)
 	case errors.Is(err, ErrNotFound) && pinned.IsZero():
-		r, err = byPrefix(ctx, o, name, begun)
-		how = asPrefix
+		return byPrefix(ctx, o, name, begun)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return r, o.c.pins.Settings.Set(ctx, namedBefore(o.c.Bus(), name), how)
+	return r, err
 }
 
-// beginning are the rooms whose ids begin with a name, of those of the caller, for a bus admin of all: verified or listed.
+// beginning are the rooms whose ids begin with a name, of those of the caller, for a bus admin of all: verified, also if they were
+// left, or listed.
 func beginning(ctx context.Context, o *rooms, name string) (found []ID, err error) {
 	prefix := strings.ToLower(name)
 	skip := func(id ID) bool { return !strings.HasPrefix(id.String(), prefix) || slices.Contains(found, id) }
 	err = o.pinnedLogs(ctx, skip, func(s *ledger.State) error {
 		gone, err := o.lost.has(ctx, s)
-		if err == nil && !gone && s.Room.Role(o.c.Key()) != "" {
+		if err == nil && !gone && s.Room != nil {
 			found = append(found, s.ID)
 		}
 		return err
@@ -104,16 +100,25 @@ func beginning(ctx context.Context, o *rooms, name string) (found []ID, err erro
 	return found, nil
 }
 
-// byPrefix opens the one room whose id begins with a name, of those that do: with a short one only of those that the caller has
-// made, since others may have had one begin so.
+// mayName reports whether a name that begins a room's id names the room: not one that was left, and with few characters only one
+// that the caller has made.
+func mayName(c *Client, r *Room, name string) bool {
+	log := r.r.Ledger()
+	if log.Role(c.Key()) == "" && needAdmin(c.self.Allowlist(), c.Key()) != nil {
+		return false
+	}
+	return len(name) >= PrefixOfOthers || log.Creator() == c.Key()
+}
+
+// byPrefix opens the one room that a name which begins its id names, of those whose ids begin so.
 func byPrefix(ctx context.Context, o *rooms, name string, begun []ID) (*Room, error) {
 	var meant []*Room
 	for _, id := range begun {
 		r, err := o.byID(ctx, id)
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}
-		if len(name) >= PrefixOfOthers || r.Info().Creator == o.c.Key() {
+		if err == nil && mayName(o.c, r, name) {
 			meant = append(meant, r)
 		}
 	}

@@ -1,6 +1,7 @@
 package unibus_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,8 +10,8 @@ import (
 	"github.com/unibus/unibus/internal/remedy"
 )
 
-// TestSubjectLikeAnId: a name that is the subject of one room and begins the id of another means neither to who has not used it
-// before, in whatever case it is written; to who has it means what it did. All of an id names the room.
+// TestSubjectLikeAnId: a name that is the subject of one room and begins the id of another means neither, in whatever case it is
+// written, whatever it was used for when there was only one of them, and also to who has left the other. All of an id names the room.
 func TestSubjectLikeAnId(t *testing.T) {
 	s := newStraight(t)
 	pay := s.room("pay.two")
@@ -34,8 +35,7 @@ func TestSubjectLikeAnId(t *testing.T) {
 			s.must(err)
 			is(mallory, subject, like.ID()) // who is not in the other
 			s.must(like.Invite(s.ctx, unibus.RoleMember, bob.Key(), s.alice.Key()))
-			is(used, subject, pay.ID())
-			for _, c := range []*unibus.Client{s.connect(s.aliceID, fmt.Sprint("alice", n)), bob, s.connect(bobID, fmt.Sprint("bob", n))} {
+			for _, c := range []*unibus.Client{used, s.connect(s.aliceID, fmt.Sprint("alice", n)), bob, s.connect(bobID, fmt.Sprint("bob", n))} {
 				for range 2 {
 					_, err := c.Room(s.ctx, subject)
 					s.fails(err, unibus.ErrInvalid, "it is the subject of the room "+like.ID().String()+", and the id of another begins so", remedy.None)
@@ -49,7 +49,31 @@ func TestSubjectLikeAnId(t *testing.T) {
 		}
 	}
 	_, err := mallory.CreateRoom(s.ctx, pay.ID().String(), unibus.DefaultPolicy())
-	s.fails(err, unibus.ErrInvalid, "must not look like an id", remedy.None)
+	s.fails(err, unibus.ErrInvalid, "a subject is not written like an id", remedy.None)
+}
+
+// TestSubjectLikeALeftId: to who has left a room, how its id begins does not come to mean another; nor to who is in it again.
+func TestSubjectLikeALeftId(t *testing.T) {
+	s := newStraight(t)
+	pay := s.room("pay.two")
+	bob, mallory := s.connect(s.add("bob"), "bob"), s.connect(s.add("mallory"), "mallory")
+	s.must(pay.Invite(s.ctx, unibus.RoleMember, bob.Key()))
+	in, err := bob.Room(s.ctx, "pay.two")
+	s.must(err)
+	s.must(in.Leave(s.ctx))
+	subject := pay.ID().String()[:12]
+	_, err = bob.Room(s.ctx, subject)
+	s.fails(err, unibus.ErrNotFound, subject, remedy.ListRooms)
+	like, err := mallory.CreateRoom(s.ctx, subject, unibus.DefaultPolicy())
+	s.must(err)
+	s.must(like.Invite(s.ctx, unibus.RoleMember, bob.Key()))
+	for range 2 {
+		_, err = bob.Room(s.ctx, subject)
+		s.fails(err, unibus.ErrInvalid, "it is the subject of the room "+like.ID().String(), remedy.None)
+		if err := pay.Invite(s.ctx, unibus.RoleMember, bob.Key()); err != nil && !errors.Is(err, unibus.ErrExists) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestIdLikeASubject: how an id begins names a room that others have made only with so much of it that nobody has it begin so;

@@ -68,7 +68,7 @@ func hintForOperator(r remedy.Remedy) string {
 	case remedy.LeaveStreams:
 		return "leave them: if the service serves from another store, their rooms are there; else " + rooms
 	case remedy.RestoreStreams:
-		return "restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data " + r.Path
+		return "restore the servers' data; or, to accept it, with --keys FILE if serve has that: unibus doctor --repair --data " + shellQuoted(r.Path)
 	}
 	return operatorRemedies[r.Kind]
 }

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/unibus/unibus/internal/bus"
+	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/remedy"
 )
 
@@ -34,6 +36,22 @@ func TestOperatorRemedies(t *testing.T) {
 	} {
 		if got := hintRemedy(r); got != want {
 			t.Errorf("%+v: %q, not %q", r, got, want)
+		}
+	}
+}
+
+// TestRemediesPasted: whatever a room or a file is called, a hint that has its name is no other command to a shell. A room with
+// such a subject is named by its id, if that is known.
+func TestRemediesPasted(t *testing.T) {
+	const subject, path = "x;touch${IFS}y;#", "/a;touch y"
+	id := crypto.ID{1}
+	for k := remedy.MakeIdentity; k <= remedy.AddOwner; k++ {
+		for _, room := range []crypto.ID{{}, id} {
+			hint := hintRemedy(remedy.Remedy{Kind: k, Room: subject, RoomID: room, User: "bob", Path: path})
+			inert := strings.ReplaceAll(strings.ReplaceAll(hint, "'"+path+"'", ""), "'"+subject+"'", "")
+			if strings.Contains(inert, "touch") || !room.IsZero() && strings.Contains(hint, subject) {
+				t.Errorf("of the remedy %d it says %s", k, hint)
+			}
 		}
 	}
 }

@@ -47,6 +47,10 @@ func hintRemedy(r remedy.Remedy) string {
 	if hint, ok := remedies[r.Kind]; ok {
 		return hint
 	}
+	if r.Room != "" && !r.RoomID.IsZero() && shellQuoted(r.Room) != r.Room { // the id means only itself in any shell
+		r.Room = r.RoomID.String()
+	}
+	room := shellQuoted(r.Room)
 	switch r.Kind {
 	case remedy.AcceptLoss, remedy.AcceptLog, remedy.AcceptPlace, remedy.ChooseHistory:
 		return hintHistory(r)
@@ -57,27 +61,27 @@ func hintRemedy(r remedy.Remedy) string {
 	case remedy.ServersOfOne:
 		return "name servers of one bus; if one was made anew: unibus forget " + shellQuoted(r.Path)
 	case remedy.MakePrivate:
-		return "if it is still yours alone: chmod 600 " + r.Path
+		return "if it is still yours alone: chmod 600 " + shellQuoted(r.Path)
 	case remedy.ConfirmSubject:
-		return fmt.Sprintf("if that is intended, say so once: unibus room show %s --yes", r.Room)
+		return fmt.Sprintf("if that is intended, say so once: unibus room show %s --yes", room)
 	case remedy.LookAgain:
-		return "it may have been made all the same: unibus room show " + r.Room
+		return "it may have been made all the same: unibus room show " + room
 	case remedy.ListMembers:
-		return fmt.Sprintf("unibus members %s shows who is in it", r.Room)
+		return fmt.Sprintf("unibus members %s shows who is in it", room)
 	case remedy.LetIn:
-		return fmt.Sprintf("an owner or admin of the room can let you in: unibus invite %s %s", r.Room, r.User)
+		return fmt.Sprintf("an owner or admin of the room can let you in: unibus invite %s %s", room, r.User)
 	case remedy.LetWrite:
-		return fmt.Sprintf("an owner can change that: unibus role %s %s member", r.Room, r.User)
+		return fmt.Sprintf("an owner can change that: unibus role %s %s member", room, r.User)
 	case remedy.RenewKey:
-		return "an owner or admin renews it: unibus rekey " + r.Room
+		return "an owner or admin renews it: unibus rekey " + room
 	case remedy.HandOutKey:
-		return "an owner or admin hands out a new one: unibus rekey " + r.Room
+		return "an owner or admin hands out a new one: unibus rekey " + room
 	case remedy.AskOwner:
 		return hintOwners(r.Room)
 	case remedy.NameOwner:
-		return fmt.Sprintf("make another member an owner first: unibus role %[1]s USER owner; or end the room: unibus room archive %[1]s", shellQuoted(r.Room))
+		return fmt.Sprintf("make another member an owner first: unibus role %[1]s USER owner; or end the room: unibus room archive %[1]s", room)
 	case remedy.HandOutOrMend:
-		return fmt.Sprintf("an owner or admin hands out a new key: unibus rekey %s; a damaged disk: unibus doctor", r.Room)
+		return fmt.Sprintf("an owner or admin hands out a new key: unibus rekey %s; a damaged disk: unibus doctor", room)
 	}
 	return hintForOperator(r)
 }
@@ -109,11 +113,9 @@ func hintUser(r remedy.Remedy) string {
 
 // hintHistory is a remedy that takes a log or a room for what it is.
 func hintHistory(r remedy.Remedy) string {
-	room := r.Room
-	if room == "" {
-		room = "--bus"
-	} else if shellQuoted(room) != room { // the id means only itself in any shell
-		room = r.RoomID.String()
+	room := "--bus"
+	if r.Room != "" {
+		room = shellQuoted(r.Room)
 	}
 	switch r.Kind {
 	case remedy.AcceptLoss:

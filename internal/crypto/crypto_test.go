@@ -140,13 +140,20 @@ func TestTexts(t *testing.T) {
 	if err := json.Unmarshal(raw, &back); err != nil || back != (all{key, id, hash}) {
 		t.Errorf("%s: %v", raw, err)
 	}
-	for _, bad := range []string{`{"Key":"x"}`, `{"ID":"x"}`, `{"Hash":"x"}`, `{"Hash":"00"}`, `{"ID":"aaaa"}`, `{"ID":"11111111111111111111111111111111"}`} {
+	for _, bad := range []string{`{"Key":"x"}`, `{"ID":"x"}`, `{"Hash":"x"}`, `{"Hash":"00"}`, `{"ID":"aaaa"}`, `{"ID":"11111111111111111111111111111111"}`,
+		`{"ID":"` + strings.Repeat("a", 33) + `"}`, `{"ID":"` + strings.Repeat("a", 16) + `\n` + strings.Repeat("a", 16) + `"}`} {
 		if err := json.Unmarshal([]byte(bad), &back); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
 	}
 	if got, err := crypto.ParseID(" " + strings.ToUpper(id.String()) + " "); err != nil || got != id {
 		t.Errorf("an id in capitals: %v", err)
+	}
+	if got, err := crypto.ParseID(strings.Replace(crypto.ID{0x50}.String(), "k", "\u212a", 1)); err == nil { // the Kelvin sign
+		t.Errorf("another sign for a letter: %v", got)
+	}
+	if _, err := crypto.ParsePublicKey(strings.Replace(key.String(), "S", "\u017f", 1)); err == nil && strings.Contains(key.String(), "S") {
+		t.Error("another sign for a letter in a key")
 	}
 	if !(crypto.ID{}).IsZero() || id.IsZero() || !(crypto.Hash{}).IsZero() || hash.IsZero() {
 		t.Error("IsZero")

@@ -66,7 +66,7 @@ func canonical(b [32]byte) bool {
 // not matter (SPEC.md §2). A seed gives ErrSeed, everything else that is not a user's public key
 // ErrKey; neither error repeats the input.
 func ParsePublicKey(s string) (PublicKey, error) {
-	s = strings.ToUpper(strings.TrimSpace(s))
+	s = upper(strings.TrimSpace(s))
 	if strings.HasPrefix(s, "S") && len(s) > 50 {
 		return PublicKey{}, ErrSeed
 	}
@@ -86,6 +86,20 @@ func ParsePublicKey(s string) (PublicKey, error) {
 		return PublicKey{}, fmt.Errorf("%w: its checksum does not match, so a character is mistyped", ErrKey)
 	}
 	return NewPublicKey(raw)
+}
+
+// upper and lower change the case of ASCII letters: Unicode has others that it takes for theirs.
+func upper(s string) string { return strings.Map(inCase('a', 'A'), s) }
+func lower(s string) string { return strings.Map(inCase('A', 'a'), s) }
+
+// inCase takes the letters from one A or a on to those from another on.
+func inCase(from, to rune) func(rune) rune {
+	return func(r rune) rune {
+		if r >= from && r < from+26 {
+			return r - from + to
+		}
+		return r
+	}
 }
 
 // LooksLikeKey reports whether s was meant as a key or a seed rather than as a user's name.
@@ -137,8 +151,9 @@ var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadd
 // ParseID reads 32 base32 characters, in either case.
 func ParseID(s string) (ID, error) {
 	var id ID
-	b, err := idEncoding.DecodeString(strings.ToLower(strings.TrimSpace(s)))
-	if err != nil || len(b) != len(id) {
+	s = lower(strings.TrimSpace(s))
+	b, err := idEncoding.DecodeString(s)
+	if err != nil || len(b) != len(id) || len(s) != idEncoding.EncodedLen(len(id)) { // it would pass over a character too many
 		return id, fmt.Errorf("%w: an id is 32 letters and digits 2 to 7", ErrID)
 	}
 	return ID(b), nil

@@ -69,14 +69,20 @@ func (p Policy) check() error {
 	return nil
 }
 
-// ValidSubject checks a room's subject: printable ASCII of at most 200 bytes, dot-separated
-// tokens none of them empty, no space, * or >, not starting with $.
+// ValidSubject checks a room's subject: printable ASCII of at most 200 bytes, dot-separated tokens none of them empty, no space,
+// * or >, not starting with $ or -, and nothing that an id is written like (SPEC.md §4).
 func ValidSubject(subject string) error {
 	if subject == "" || len(subject) > 200 {
 		return breaks("a subject has 1 to 200 characters")
 	}
 	if subject[0] == '$' {
 		return breaks("a subject does not start with $")
+	}
+	if subject[0] == '-' { // programs would take it for one of their flags
+		return breaks("a subject does not start with -")
+	}
+	if _, err := crypto.ParseID(subject); err == nil { // by which people mean another room
+		return breaks("a subject is not written like an id")
 	}
 	// People read subjects, and type them: what looks like another, or cannot be seen, is not in one.
 	for _, c := range []byte(subject) {

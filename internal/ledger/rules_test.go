@@ -403,7 +403,8 @@ func TestNamesAndSubjects(t *testing.T) {
 		}
 	}
 	for subject, ok := range map[string]bool{
-		"a": true, "ops.alerts": true, strings.Repeat("x", 200): true, "a$b": true,
+		"a": true, "ops.alerts": true, strings.Repeat("x", 200): true, "a$b": true, "a-b": true, strings.Repeat("a", 31): true, strings.Repeat("1", 32): true, strings.Repeat("a", 33): true,
+		strings.Repeat("a", 32): false, strings.Repeat("A7", 16): false, "-": false, "--all": false,
 		"": false, strings.Repeat("x", 201): false, "$SYS": false, "a b": false, "a.*": false, "a.>": false, ".a": false, "a.": false, "a..b": false, "ä": false, "a\x7f": false,
 	} {
 		if (ValidSubject(subject) == nil) != ok {
