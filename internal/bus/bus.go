@@ -117,6 +117,8 @@ func failure(err error) error {
 		return fmt.Errorf("%w: %v", store.ErrNotFound, err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return ErrNoStream
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: larger than a server takes", store.ErrInvalid)
 	case errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("%w: nobody listens there", store.ErrUnavailable)
 	case errors.Is(err, nats.ErrNoResponders):

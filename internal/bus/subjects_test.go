@@ -48,6 +48,7 @@ func TestFailure(t *testing.T) {
 		{jetstream.ErrStreamNotFound, store.ErrNotFound, "stream"},
 		{jetstream.ErrConsumerNotFound, store.ErrNotFound, "consumer"},
 		{jetstream.ErrNoStreamResponse, ErrNoStream, "is gone"},
+		{nats.ErrMaxPayload, store.ErrInvalid, "larger than a server takes"},
 		{nats.ErrNoResponders, store.ErrUnavailable, "nobody answers there"},
 		{nats.ErrReconnectBufExceeded, store.ErrUnavailable, "not connected to a server just now"},
 		{context.DeadlineExceeded, store.ErrUnavailable, "no answer in time"},

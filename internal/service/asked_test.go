@@ -32,6 +32,7 @@ func TestAskedOutOfBounds(t *testing.T) {
 		"a field in other case":      {f.admin, "POST", "/heads", `{"LOGS":[]}`, 400, "it lacks logs"},
 		"nor one that folds to it":   {f.admin, "POST", "/heads", `{"log\u017f":[]}`, 400, "it lacks logs"},
 		"a field twice":              {f.admin, "POST", "/heads", `{"logs":[],"logs":["` + room + `"]}`, 400, "logs is given twice"},
+		"nor a long one":             {f.admin, "POST", "/heads", `{"` + strings.Repeat("<", 1000) + `":1,"` + strings.Repeat("<", 1000) + `":1}`, 400, "<…"},
 		"too many values":            {f.admin, "POST", "/heads", `{"logs":[` + strings.Repeat("1,", maxCommas+1) + `1]}`, 413, "65536 values"},
 		"more than an object":        {f.admin, "POST", "/heads", `{"logs":[]} {}`, 400, "not as expected"},
 		"no body":                    {f.admin, "POST", "/heads", `null`, 400, "it lacks logs"},

@@ -13,7 +13,8 @@ import (
 )
 
 // A start reads all that a store holds, and says what of it cannot be believed. What a file lists beside the logs is mended
-// at once, since nobody else has it open; what servers list is told of, and mended when an operator says so.
+// at once, since nobody else has it open; of what servers list, what is missing in the lists of members is. Of all else it tells, and
+// an operator says when it is mended.
 
 // audit looks, when a service starts, whether what the store holds is what was signed: a damaged disk is told of before
 // anybody meets it. The allowlist is looked at before logins are answered, rooms beside that.
@@ -170,11 +171,11 @@ func (a *audit) rooms(ctx context.Context) {
 		case err != nil:
 			a.log.Warn("rooms could not be looked at", "error", err)
 			return
-		case inFile:
+		case inFile, unlisted[room.ID]: // which its members would not hear of
 			if err := a.mend(ctx, state, "of a room"); err != nil {
 				a.log.Warn("what the store lists of a room was not looked at", "room", room.Subject, "error", err)
 			}
-		case !listed(room, state), unlisted[room.ID]:
+		case !listed(room, state):
 			wrong++
 		}
 	}

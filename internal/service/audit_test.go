@@ -235,7 +235,7 @@ func TestAuditServers(t *testing.T) {
 	}
 }
 
-// TestAuditUnlisted: a room that its members' own lists have lost is told of.
+// TestAuditUnlisted: a room that its members' own lists have lost is given back to them, and told of.
 func TestAuditUnlisted(t *testing.T) {
 	n, admin := node(t, JetStream)
 	storetest.Write(t, n.store, new(ledger.State), admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
@@ -259,7 +259,16 @@ func TestAuditUnlisted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said := look(); !strings.Contains(said, doctorRepairs) || !strings.Contains(said, "rooms=1") {
+	if mine, err := n.store.ListRoomsForEndpoint(t.Context(), admin.Key()); err != nil || len(mine) != 0 {
+		t.Fatalf("the list is not lost: %v, %v", mine, err)
+	}
+	if said := look(); !strings.Contains(said, "was not what the log says, and was written anew") {
 		t.Errorf("it tells %q", said)
+	}
+	if mine, err := n.store.ListRoomsForEndpoint(t.Context(), admin.Key()); err != nil || len(mine) != 1 {
+		t.Errorf("then the list is %v, %v", mine, err)
+	}
+	if said := look(); said != "" {
+		t.Errorf("then it tells %s", said)
 	}
 }

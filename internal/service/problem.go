@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -59,7 +60,7 @@ var problems = []struct {
 
 // writeProblem answers with an error, as RFC 9457 has it: the kind of the error is the type, and its text the detail.
 func writeProblem(w http.ResponseWriter, err error) {
-	p := store.Problem{Type: "unibus:unavailable", Status: http.StatusServiceUnavailable, Detail: err.Error()}
+	p := store.Problem{Type: "unibus:unavailable", Status: http.StatusServiceUnavailable, Detail: brief(err.Error())}
 	for _, k := range problems {
 		if errors.Is(err, k.err) {
 			p.Type, p.Status = "unibus:"+k.name, k.status
@@ -83,6 +84,17 @@ func writeProblem(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the caller has gone; there is nobody to tell
+}
+
+// maxDetail bounds a detail, in bytes: it may repeat what was asked, and an answer must not be larger than a question.
+const maxDetail = 1000
+
+// brief is the beginning of a text that is long.
+func brief(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "…"
 }
 
 // writeJSON answers with a value.

@@ -58,7 +58,14 @@ func (c *client) Skew() time.Duration { return time.Duration(c.skew.Load()) }
 // call makes one request with in as its JSON body, and reads the answer's into out; both may be nil. ErrUnavailable for an
 // answer that is not what it is to be.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	_, raw, err := c.ask(ctx, method, path, in)
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	raw, err := c.Do(ctx, method, path, body)
 	if err != nil || out == nil {
 		return err
 	}
@@ -68,32 +75,21 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// Do makes one request with a body that is JSON already, nil for none, and returns that of the answer as it is.
+// Do makes one request with a body that is JSON already, nil for none, and returns that of the answer: both as they are.
 func (c *client) Do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	var in any
-	if body != nil {
-		in = json.RawMessage(body)
-	}
-	_, raw, err := c.ask(ctx, method, path, in)
+	_, raw, err := c.ask(ctx, method, path, body)
 	return raw, err
 }
 
 // ask makes one request when it is its turn, again after a while when the service is busy with others of this
-// caller, within OpTimeout from then on. It returns the answer's headers and body; in may be nil.
-func (c *client) ask(ctx context.Context, method, path string, in any) (http.Header, []byte, error) {
+// caller, within OpTimeout from then on. It returns the answer's headers and body.
+func (c *client) ask(ctx context.Context, method, path string, body []byte) (http.Header, []byte, error) {
 	if err := c.enter(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer func() { <-c.slots }()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return nil, nil, err
-		}
-	}
 	// Busy is no failure: the service was there, and has not begun to do what it was asked.
 	for {
 		header, raw, err := c.once(ctx, method, path, body)
@@ -148,7 +144,7 @@ const (
 func (c *client) once(ctx context.Context, method, path string, body []byte) (http.Header, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w: no request can be for %q", store.ErrInvalid, path)
 	}
 	token, err := c.bearer.at(time.Now())
 	if err != nil {

@@ -21,7 +21,7 @@ func unreachable(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrUnavailable) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrInvalid) {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -102,6 +102,29 @@ func is(t *testing.T, rule string, err, kind error) {
 	}
 }
 
+// TestDo: a body goes as it is given; for what is no path there is no request, and what the transport refuses is refused.
+func TestDo(t *testing.T) {
+	a := serve(t, raw(200, "{}"))
+	if _, err := a.store(t, 0).Do(t.Context(), "POST", "/x", []byte(`{"a": "<&>"}`)); err != nil {
+		t.Error(err)
+	}
+	if got := a.requests(); len(got) != 1 || got[0] != `POST /x {"a": "<&>"}` {
+		t.Errorf("it asked %q", got)
+	}
+	_, err := a.store(t, 0).Do(t.Context(), "GET", "/x\r\ny", nil)
+	is(t, "no path", err, store.ErrInvalid)
+	s := New(Options{Transport: refusing{}, URL: a.URL, Identity: identity(t, 1), Bus: crypto.ID{1}})
+	t.Cleanup(func() { s.Close() })
+	_, err = s.Do(t.Context(), "GET", "/x", nil)
+	is(t, "refused", err, store.ErrInvalid)
+}
+
+// refusing is a transport that takes no request.
+type refusing struct{}
+
+// RoundTrip refuses it.
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) { return nil, store.ErrInvalid }
+
 // TestProblems: what the service says is wrong is of the kind that it names, in its words; what it says otherwise means
 // that it cannot be relied on.
 func TestProblems(t *testing.T) {
