@@ -9,6 +9,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
+	"github.com/unibus/unibus/internal/remedy"
 )
 
 // A room is named by its subject, or by how its id begins. Whoever makes a room gives it any subject, also one that begins the
@@ -100,30 +101,34 @@ func beginning(ctx context.Context, o *rooms, name string) (found []ID, err erro
 	return found, nil
 }
 
-// mayName reports whether a name that begins a room's id names the room: not one that was left, and with few characters only one
-// that the caller has made.
-func mayName(c *Client, r *Room, name string) bool {
-	log := r.r.Ledger()
-	if log.Role(c.Key()) == "" && needAdmin(c.self.Allowlist(), c.Key()) != nil {
-		return false
-	}
-	return len(name) >= PrefixOfOthers || log.Creator() == c.Key()
+// maySee reports whether a room is one of the caller's, or the caller an admin of the bus.
+func maySee(c *Client, r *Room) bool {
+	return r.r.Ledger().Role(c.Key()) != "" || needAdmin(c.self.Allowlist(), c.Key()) == nil
 }
 
 // byPrefix opens the one room that a name which begins its id names, of those whose ids begin so.
 func byPrefix(ctx context.Context, o *rooms, name string, begun []ID) (*Room, error) {
 	var meant []*Room
+	others := false // have made one, which takes more of its id to name it
 	for _, id := range begun {
 		r, err := o.byID(ctx, id)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}
-		if err == nil && mayName(o.c, r, name) {
+		switch {
+		case err != nil || !maySee(o.c, r):
+		case len(name) >= PrefixOfOthers, r.Info().Creator == o.c.Key():
 			meant = append(meant, r)
+		default:
+			others = true
 		}
 	}
 	switch len(meant) {
 	case 0:
+		if others {
+			err := fmt.Errorf("room %s: %w: how an id begins names a room that others have made from %d characters on", name, ErrNotFound, PrefixOfOthers)
+			return nil, remedy.With(err, remedy.Remedy{Kind: remedy.ListRooms})
+		}
 		return nil, noRoom(name)
 	case 1:
 		return meant[0], nil

@@ -80,7 +80,9 @@ func bySubject(ctx context.Context, o *rooms, name string, pinned ID) (*Room, er
 // a subject and begins the id of another room, unless it was used before, when only one of them was there; ErrNotFound covers
 // rooms that are none of the caller's business.
 func (c *Client) Room(ctx context.Context, name string) (*Room, error) {
-	if id, err := crypto.ParseID(name); err == nil {
+	if id, err := crypto.ParseID(name); err == nil && id.IsZero() { // which no log has
+		return nil, noRoom(name)
+	} else if err == nil {
 		return c.rooms.byID(ctx, id)
 	}
 	if err := ledger.ValidSubject(name); err != nil {

@@ -126,7 +126,7 @@ func failure(err error) error {
 	case errors.Is(err, nats.ErrReconnectBufExceeded): // nothing is kept for a connection that is gone
 		return fmt.Errorf("%w: not connected to a server just now", store.ErrUnavailable)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+		return fmt.Errorf("%w: no answer in time", store.ErrLate)
 	}
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) || errors.Is(err, nats.ErrSecureConnWanted) || errors.Is(err, nats.ErrNkeysNotSupported) { // what it is decides what helps

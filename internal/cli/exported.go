@@ -80,12 +80,13 @@ func readExported(ctx context.Context, args []string, bus bool) (*exported, erro
 	return &exported{logs, names}, nil
 }
 
-// roomsCalled are the rooms of an id, or of a subject or the beginning of an id: whoever made a room gave it any subject.
+// roomsCalled are the rooms of an id, or of a subject or the beginning of an id: whoever made a room gave it any subject. A file
+// does not say whose room is one's own.
 func roomsCalled(logs []admin.ReadLog, name string) (found []admin.ReadLog) {
 	var whole unibus.ID
 	err := whole.UnmarshalText([]byte(name))
 	for _, l := range logs {
-		begins := len(name) >= unibus.PrefixOfOwn && strings.HasPrefix(l.ID.String(), strings.ToLower(name))
+		begins := len(name) >= unibus.PrefixOfOthers && strings.HasPrefix(l.ID.String(), strings.ToLower(name))
 		if l.Room != nil && (err == nil && l.ID == whole || err != nil && (begins || l.Room.Subject == name)) {
 			found = append(found, l)
 		}

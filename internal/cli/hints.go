@@ -92,6 +92,8 @@ func (a *app) hintOfKind(err error) string {
 		return a.found.hint()
 	case errors.Is(err, store.ErrDamaged):
 		return hintBackToFile + hintLook
+	case errors.Is(err, store.ErrLate):
+		return "if the servers are only slow: --timeout 1m"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room on that disk"
 	case errors.Is(err, syscall.EROFS):

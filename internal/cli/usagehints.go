@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/redact"
 )
 
@@ -111,8 +112,8 @@ func hintSwapped(cmd *cobra.Command, words, args []string) string {
 // hintSubject is the command that makes a room, with a subject like one that cannot be.
 func hintSubject(subject string) string {
 	tokens := strings.FieldsFunc(strings.ToLower(subject), func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(".*>/", c) })
-	like := strings.TrimLeft(strings.Join(tokens, "."), "$_")
-	if like == "" || len(like) > 200 {
+	like := strings.TrimLeft(strings.Join(tokens, "."), "$_-")
+	if ledger.ValidSubject(like) != nil {
 		like = "ops.alerts"
 	}
 	return "unibus room create " + shellQuoted(like)

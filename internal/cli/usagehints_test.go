@@ -46,7 +46,7 @@ func TestCommandLines(t *testing.T) {
 func TestLikes(t *testing.T) {
 	for given, want := range map[string]string{
 		"Ops Alerts": "ops.alerts", "ops/alerts": "ops.alerts", "$SYS.x": "sys.x", "a..b.": "a.b", "*": "ops.alerts", "": "ops.alerts", "grün": "gr.n",
-		strings.Repeat("x", 201): "ops.alerts",
+		strings.Repeat("x", 201): "ops.alerts", "-evil": "evil", strings.Repeat("a", 32): "ops.alerts",
 	} {
 		if got := hintSubject(given); got != "unibus room create "+want {
 			t.Errorf("subject %q: %s", given, got)

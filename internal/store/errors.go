@@ -28,6 +28,8 @@ var (
 var (
 	// ErrDamaged is an ErrIntegrity of a store itself: it is damaged, or is not what was acknowledged.
 	ErrDamaged = fmt.Errorf("%w", ErrIntegrity)
+	// ErrLate is an ErrUnavailable: no answer came within the time that there is for one.
+	ErrLate = fmt.Errorf("%w", ErrUnavailable)
 	// ErrDamagedThere is an ErrIntegrity of the store behind a service, by the service's word.
 	ErrDamagedThere = fmt.Errorf("%w", ErrIntegrity)
 	// ErrShort is an ErrDamaged: a log ends before what was listed of it.

@@ -262,7 +262,7 @@ func TestPageEntries(t *testing.T) {
 
 // TestKinds: each error is one of the kinds, and a kind within one is that one as well, in its words.
 func TestKinds(t *testing.T) {
-	for within, kind := range map[error]error{ErrDamaged: ErrIntegrity, ErrDamagedThere: ErrIntegrity, ErrShort: ErrDamaged, ErrElsewhere: ErrExists} {
+	for within, kind := range map[error]error{ErrDamaged: ErrIntegrity, ErrDamagedThere: ErrIntegrity, ErrShort: ErrDamaged, ErrLate: ErrUnavailable, ErrElsewhere: ErrExists} {
 		if !errors.Is(within, kind) || within.Error() != kind.Error() || errors.Is(kind, within) {
 			t.Errorf("%v is not a kind of %v only", within, kind)
 		}

@@ -25,7 +25,7 @@ func unreachable(err error) error {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+		return fmt.Errorf("%w: no answer in time", store.ErrLate)
 	}
 	return fmt.Errorf("%w: %v", store.ErrUnavailable, err)
 }
