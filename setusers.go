@@ -23,7 +23,7 @@ type UserChange struct {
 // admins: names and ends of as many as one likes, 2,000 to an entry, and then roles, an entry each. What is so already is
 // left out, and where nothing is left nothing is done. ErrInvalid for a name that cannot be, ErrNotFound when one was never
 // on the list or is revoked, ErrExists when a name is taken, ErrDenied for an end, or the role, of the last admin whose access
-// does not end by itself: then none of the entry they were to be in is changed. A connection whose end is brought forward is dropped, and comes again.
+// does not end by itself: then none of the entry they were to be in is changed. A connection that has another end than before is dropped, and comes again.
 func (c *Client) SetUsers(ctx context.Context, changes ...UserChange) error {
 	for _, u := range changes {
 		if u.Name == nil {

@@ -41,10 +41,23 @@ func needAdmin(on *ledger.Bus, key PublicKey) error {
 	return remedy.With(fmt.Errorf("%w: only an admin of the bus changes its allowlist", ErrDenied), remedy.Remedy{Kind: remedy.AskAdmin})
 }
 
-// RevokeUsers takes users off the allowlist, all in one entry. ErrNotFound when one is not on it, ErrDenied for the last admin
-// whose access does not end by itself.
+// revokedPerEntry keeps an entry of the bus log under the largest statement.
+const revokedPerEntry = 20_000
+
+// RevokeUsers takes users off the allowlist, as many as one likes, 20,000 to an entry. ErrNotFound when one is not on it, ErrDenied
+// for the last admin whose access does not end by itself: then none of the entry they were to be in is revoked.
 func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicKey) error {
-	return changeAllowlist(ctx, c, func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
+	for batch := range slices.Chunk(keys, revokedPerEntry) {
+		if err := changeAllowlist(ctx, c, revoking(reason, batch)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// revoking makes the entry of the bus log that revokes users.
+func revoking(reason string, keys []PublicKey) mirror.Next {
+	return func(_ context.Context, s *ledger.State) (*mirror.Proposal, error) {
 		for _, key := range keys {
 			if u := s.Bus.User(key); u == nil || !u.Active {
 				return nil, fmt.Errorf("user %s: %w: not on the allowlist", key, ErrNotFound)
@@ -58,7 +71,7 @@ func (c *Client) RevokeUsers(ctx context.Context, reason string, keys ...PublicK
 			revoke.Reason = &reason
 		}
 		return &mirror.Proposal{Body: revoke}, nil
-	})
+	}
 }
 
 // Users lists everyone the allowlist speaks of, by name.

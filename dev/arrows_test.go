@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// This file holds the order of ARCHITECTURE.md against the imports of every file that is not a test. The tables below
+// This file holds the house of CONTRIBUTING.md against the imports of every file that is not a test. The tables below
 // are the rule; importsOf reads what the files say, for every system they are built for.
 
 const module = "github.com/unibus/unibus"

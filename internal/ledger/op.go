@@ -8,9 +8,9 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 )
 
-// Body is what an entry does (SPEC.md §4). Each op is a type in a file of its own, op_….go, with all there is to say of
-// it: what it carries, its rules, its effect, whom it touches and how it reads to people. To add one, write such a file
-// and name its type in the vocabulary of its log's kind.
+// Body is what an entry does (SPEC.md §4). Each op is a type in a file of its own, op_TYPE.go, with all there is to say of
+// it: what it carries, its rules, its effect, whom it touches, who has less by it and how it reads to people. To add one, write
+// such a file and name its type in the vocabulary of its log's kind; what it sets in the state is kept by snapshot.go.
 type Body interface {
 	// op is its name in entries.
 	op() string
@@ -20,6 +20,9 @@ type Body interface {
 	apply(s *State, e *Entry)
 	// touches lists those whose standing changes by it, when by is its author.
 	touches(by crypto.PublicKey) []crypto.PublicKey
+	// narrows lists those who by it may do less than before, or what they did elsewhere, or until another time; s has applied it,
+	// and perhaps what came later.
+	narrows(s *State, e *Entry) []crypto.PublicKey
 	// words tells in a few words what it does.
 	words(w wording) string
 }
@@ -30,6 +33,11 @@ type rekeying interface {
 	rekey() *Rekey
 	// bare is what else it does, as a value to encode.
 	bare() any
+}
+
+// naming is the Body of an entry that says what users are called.
+type naming interface {
+	names(is func(key crypto.PublicKey, name string))
 }
 
 // busOps and roomOps are the two vocabularies; an op is looked up in that of its log's kind.
@@ -79,6 +87,10 @@ func (s *State) ops(op string) (func() Body, error) {
 // Touches lists the keys whose standing the entry changes.
 func (e *Entry) Touches() []crypto.PublicKey { return e.Body.touches(e.By) }
 
+// Narrows lists those whose connections may do what by the entry they may not any more, or not so: they may do less than before,
+// or what they did elsewhere, or until another time. s is a state of its log that has applied it.
+func (e *Entry) Narrows(s *State) []crypto.PublicKey { return e.Body.narrows(s, e) }
+
 // Words tells in a few words what the entry does, for people; empty where the op's name says it all. name gives a key
 // the name that people know it by.
 func (e *Entry) Words(name func(crypto.PublicKey) string) string {
@@ -93,19 +105,8 @@ func (e *Entry) Brief(name func(crypto.PublicKey) string) string {
 // Names are what users are called from an entry of the bus log on, as far as it says.
 func (e *Entry) Names() map[crypto.PublicKey]string {
 	names := map[crypto.PublicKey]string{}
-	switch b := e.Body.(type) {
-	case *Found:
-		names[b.Key] = b.Name
-	case *Add:
-		for _, u := range b.Users {
-			names[u.Key] = u.Name
-		}
-	case *SetUsers:
-		for _, u := range b.Users {
-			if u.Name != nil {
-				names[u.Key] = *u.Name
-			}
-		}
+	if b, ok := e.Body.(naming); ok {
+		b.names(func(key crypto.PublicKey, name string) { names[key] = name })
 	}
 	return names
 }

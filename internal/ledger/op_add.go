@@ -68,6 +68,8 @@ func (a *Add) touches(crypto.PublicKey) []crypto.PublicKey {
 	return keys
 }
 
+func (*Add) narrows(*State, *Entry) []crypto.PublicKey { return nil }
+
 func (a *Add) words(w wording) string {
 	out := make([]string, len(a.Users))
 	for i, u := range a.Users {
@@ -78,4 +80,10 @@ func (a *Add) words(w wording) string {
 		out[i] = u.Name + " (" + string(u.Role) + until + ")"
 	}
 	return w.list(out)
+}
+
+func (a *Add) names(is func(crypto.PublicKey, string)) {
+	for _, u := range a.Users {
+		is(u.Key, u.Name)
+	}
 }

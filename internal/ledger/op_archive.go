@@ -22,4 +22,6 @@ func (*Archive) op() string { return "archive" }
 
 func (*Archive) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
 
+func (*Archive) narrows(s *State, _ *Entry) []crypto.PublicKey { return s.Room.writers() }
+
 func (*Archive) words(wording) string { return "" }

@@ -54,6 +54,8 @@ func (*Create) op() string { return "create" }
 
 func (*Create) touches(by crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{by} }
 
+func (*Create) narrows(*State, *Entry) []crypto.PublicKey { return nil }
+
 func (c *Create) words(wording) string {
 	return fmt.Sprintf("%s: %s", c.Subject, c.Policy)
 }

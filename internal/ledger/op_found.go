@@ -34,6 +34,10 @@ func (*Found) op() string { return "found" }
 
 func (f *Found) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{f.Key} }
 
+func (*Found) narrows(*State, *Entry) []crypto.PublicKey { return nil }
+
 func (f *Found) words(wording) string {
 	return "the bus, with " + f.Name + " as its first admin"
 }
+
+func (f *Found) names(is func(crypto.PublicKey, string)) { is(f.Key, f.Name) }

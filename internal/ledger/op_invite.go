@@ -67,6 +67,8 @@ func (i *Invite) touches(crypto.PublicKey) []crypto.PublicKey {
 	return keys
 }
 
+func (*Invite) narrows(*State, *Entry) []crypto.PublicKey { return nil }
+
 func (i *Invite) words(w wording) string {
 	out := make([]string, len(i.Members))
 	for n, m := range i.Members {

@@ -71,6 +71,8 @@ func (*Rekey) op() string { return "rekey" }
 
 func (*Rekey) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
 
+func (*Rekey) narrows(*State, *Entry) []crypto.PublicKey { return nil }
+
 func (k *Rekey) words(wording) string { return fmt.Sprintf("epoch %d", k.Epoch) }
 
 func (k *Rekey) rekey() *Rekey { return k }

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"slices"
+
 	"github.com/unibus/unibus/internal/crypto"
 )
 
@@ -43,6 +45,10 @@ func (r *Revoke) apply(s *State, e *Entry) {
 func (*Revoke) op() string { return "revoke" }
 
 func (r *Revoke) touches(crypto.PublicKey) []crypto.PublicKey { return r.Keys }
+
+func (r *Revoke) narrows(s *State, _ *Entry) []crypto.PublicKey {
+	return slices.DeleteFunc(slices.Clone(r.Keys), s.Bus.isActive) // who is in again by now
+}
 
 func (r *Revoke) words(w wording) string {
 	if r.Reason != nil {

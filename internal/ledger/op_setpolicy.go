@@ -43,6 +43,14 @@ func (*SetPolicy) op() string { return "policy" }
 
 func (*SetPolicy) touches(crypto.PublicKey) []crypto.PublicKey { return nil }
 
+// narrows: where a room's frames go depends on whether they are stored; of all else writers notice nothing.
+func (*SetPolicy) narrows(s *State, e *Entry) []crypto.PublicKey {
+	if s.Room.PolicyAt(e.Seq-1).Stored() == s.Room.PolicyAt(e.Seq).Stored() {
+		return nil
+	}
+	return s.Room.writers()
+}
+
 func (p *SetPolicy) words(wording) string {
 	if p.Anew {
 		return p.Policy.String() + "; what is stored begins anew" + p.Rekey.also()

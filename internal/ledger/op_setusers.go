@@ -87,6 +87,16 @@ func (u *SetUsers) touches(crypto.PublicKey) []crypto.PublicKey {
 	return keys
 }
 
+// narrows: a connection lasts until the end that it was made with, so whoever has another one begins a new one.
+func (u *SetUsers) narrows(s *State, _ *Entry) (keys []crypto.PublicKey) {
+	for _, c := range u.Users {
+		if c.Expires != nil && !s.Bus.User(c.Key).Expires.IsZero() {
+			keys = append(keys, c.Key)
+		}
+	}
+	return keys
+}
+
 func (u *SetUsers) words(w wording) string {
 	out := make([]string, len(u.Users))
 	for i, c := range u.Users {
@@ -104,4 +114,12 @@ func (u *SetUsers) words(w wording) string {
 		out[i] = w.name(c.Key) + " " + strings.Join(is, " and ")
 	}
 	return w.list(out)
+}
+
+func (u *SetUsers) names(is func(crypto.PublicKey, string)) {
+	for _, c := range u.Users {
+		if c.Name != nil {
+			is(c.Key, *c.Name)
+		}
+	}
 }

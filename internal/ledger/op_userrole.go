@@ -34,6 +34,8 @@ func (*UserRole) op() string { return "role" }
 
 func (r *UserRole) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{r.Key} }
 
+func (*UserRole) narrows(*State, *Entry) []crypto.PublicKey { return nil }
+
 func (r *UserRole) words(w wording) string {
 	return w.name(r.Key) + " is now " + string(r.Role)
 }

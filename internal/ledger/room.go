@@ -85,3 +85,18 @@ func (r *Room) copy() *Room {
 	next.roster = r.roster.copy()
 	return &next
 }
+
+// writers lists who may publish.
+func (r *Room) writers() (list []crypto.PublicKey) {
+	for key, role := range r.Members() {
+		if role.Writes() {
+			list = append(list, key)
+		}
+	}
+	return list
+}
+
+// silent lists those of some keys that may not publish.
+func (r *Room) silent(keys []crypto.PublicKey) []crypto.PublicKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(key crypto.PublicKey) bool { return r.Role(key).Writes() })
+}

@@ -147,8 +147,8 @@ func (r Changes) noMembers(s *ledger.State, keys []crypto.PublicKey) error {
 	return fmt.Errorf("%s: %w: in the room already", strings.Join(there, ", "), store.ErrExists)
 }
 
-// Invite adds members, all in one entry. In a room whose history is joined, and in a stale one,
-// the same entry rekeys. store.ErrExists when one is a member already, store.ErrNotFound when one's card is
+// Invite adds members, all in one entry, which rekeys a room whose history is joined; one that is stale is freshened before, by an
+// entry of its own. store.ErrExists when one is a member already, store.ErrNotFound when one's card is
 // not known yet, store.ErrDenied when one is not on the allowlist.
 func (r Changes) Invite(ctx context.Context, role ledger.Role, keys ...crypto.PublicKey) error {
 	if _, err := r.Freshen(ctx); err != nil { // else the newcomers' role would wait behind the old ones' removal

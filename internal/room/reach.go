@@ -43,8 +43,8 @@ type Reach struct {
 	reached  uint64         // the highest place that was acknowledged
 	stream   crypto.Follows // what was acknowledged of one's own
 	ended    bool           // with that
-	recorded [16]byte       // the stream that was last recorded, and when
-	when     time.Time      //
+	recorded [16]byte       // the stream that was last recorded
+	when     time.Time      // that was
 }
 
 // Accepts reports whether a person takes the room for what it is at a place; 0: nowhere in what it stores. Of nil it is nowhere.

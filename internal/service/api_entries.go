@@ -77,8 +77,8 @@ func (a *entryAPI) add(c *call) (int, any, error) {
 	if err := c.body(fields{"entry": &in.Entry}); err != nil {
 		return 0, nil, err
 	}
-	place, added, err := a.logs.append(c.Context(), log, in.Entry, func(s *ledger.State, e *ledger.Entry) error {
-		return a.check(c, s, e)
+	place, added, err := a.logs.append(c.Context(), log, in.Entry, func(before, after *ledger.State, e *ledger.Entry) error {
+		return a.check(c, before, after, e)
 	})
 	if err != nil {
 		return 0, nil, err
@@ -102,13 +102,14 @@ func (a *entryAPI) add(c *call) (int, any, error) {
 	return status, place, nil
 }
 
-// check is what an entry has to keep besides the rules of the ledger, before it is the next of a log that is in a state.
-func (a *entryAPI) check(c *call, s *ledger.State, e *ledger.Entry) error {
-	if s.Room != nil && !c.admin && !s.Room.Known(c.caller) {
+// check is what an entry has to keep besides the rules of the ledger, before it is the next of a log: the states are those before
+// and after it.
+func (a *entryAPI) check(c *call, before, after *ledger.State, e *ledger.Entry) error {
+	if before.Room != nil && !c.admin && !before.Room.Known(c.caller) {
 		return fmt.Errorf("room %s: %w", e.Log, store.ErrNotFound)
 	}
-	if s.Room != nil && endsConnections(s.Room, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
-		return fmt.Errorf("%w: so many changes that end others' connections", errBusy)
+	if costsOthers(before, after, e) && !a.endings.of(e.By).AllowN(a.now(), 1) {
+		return fmt.Errorf("%w: so many changes that end others' connections, or move what is stored", errBusy)
 	}
 	if err := a.active(c.Context(), e); err != nil {
 		return err
@@ -143,22 +144,17 @@ func (a *entryAPI) keyed(ctx context.Context, room crypto.ID, e *ledger.Entry) e
 	return err
 }
 
-// Anyone can invite anyone into a room of its own, and then do there what ends their connections: so each author
-// has only so many of such entries.
+// Anyone can invite anyone into a room of its own, and then do there what ends their connections, or have the servers make a
+// stream and remove it: so each author has only so many of such entries.
 const (
 	endingRate  = 2 // in a second
 	endingBurst = 256
 )
 
-// endsConnections reports whether the next entry of a room may end connections of others than its author.
-func endsConnections(r *ledger.Room, e *ledger.Entry) bool {
-	switch b := e.Body.(type) {
-	case *ledger.Remove, *ledger.Archive:
-		return true
-	case *ledger.MemberRole:
-		return !b.Role.Writes()
-	case *ledger.SetPolicy:
-		return b.Policy.Stored() != r.Policy.Stored()
+// costsOthers reports whether an entry of a room, between two states, is one of these.
+func costsOthers(before, after *ledger.State, e *ledger.Entry) bool {
+	if after.Room == nil {
+		return false
 	}
-	return false
+	return before.Room.Policy.Stored() != after.Room.Policy.Stored() || len(affected(after, e, others)) > 0
 }

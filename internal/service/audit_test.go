@@ -17,8 +17,15 @@ import (
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
+	servers "github.com/unibus/unibus/internal/store/jetstream"
 	"github.com/unibus/unibus/internal/store/sqlite"
 	"github.com/unibus/unibus/internal/store/storetest"
+)
+
+// What a start looks at depends on what a store can be asked: each is asked for all that its kind can.
+var (
+	_ fileStore   = (*sqlite.Store)(nil)
+	_ serverStore = (*servers.Store)(nil)
 )
 
 // audited is a store in a file with a bus, its admin's room, of which bob is a member, and what an audit of it tells.

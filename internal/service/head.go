@@ -70,7 +70,7 @@ func (s *seen) read() (h seenHead, err error) {
 	if err != nil {
 		return h, err
 	}
-	if body, ok := unsealed(text); !ok || json.Unmarshal(body, &h) != nil {
+	if body, ok := withoutSum(text); !ok || json.Unmarshal(body, &h) != nil {
 		return h, fmt.Errorf("how far the bus log was seen: %w: %s is damaged; without it that begins anew", store.ErrDamaged, s.file)
 	}
 	if h.Bus != s.bus {
@@ -156,5 +156,5 @@ func (s *seen) record(head ledger.Head) error {
 	if err != nil {
 		return err
 	}
-	return newfile.Replace(s.file, sealed(body))
+	return newfile.Replace(s.file, withSum(body))
 }

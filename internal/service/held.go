@@ -141,7 +141,7 @@ func (k *heldKeeper) remember(now map[string]uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := newfile.Replace(filepath.Join(k.dir, heldFile), sealed(body)); err != nil {
+	if err := newfile.Replace(filepath.Join(k.dir, heldFile), withSum(body)); err != nil {
 		return fmt.Errorf("how much the store holds is not noted: %w", err)
 	}
 	k.held = next
@@ -158,7 +158,7 @@ func loadHeld(dir string) (map[string]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what is remembered of the store: %w", err)
 	}
-	if body, ok := unsealed(text); ok && json.Unmarshal(body, &held) == nil {
+	if body, ok := withoutSum(text); ok && json.Unmarshal(body, &held) == nil {
 		return held, nil
 	}
 	return map[string]uint64{}, nil

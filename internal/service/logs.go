@@ -176,7 +176,7 @@ func (l *logs) forget(log crypto.ID) {
 
 // append offers the next entry of a known log, if check has nothing against it, and returns its place and the entry; no
 // entry when the log had these bytes already.
-func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(*ledger.State, *ledger.Entry) error) (place store.PlaceBody, added *ledger.Entry, err error) {
+func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(before, after *ledger.State, e *ledger.Entry) error) (place store.PlaceBody, added *ledger.Entry, err error) {
 	f := l.entry(log)
 	f.reading.Lock()
 	defer f.reading.Unlock()
@@ -202,10 +202,10 @@ func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, chec
 	if err != nil {
 		return place, nil, err
 	}
-	if err := check(s, e); err != nil {
+	after := s.With(e)
+	if err := check(s, after, e); err != nil {
 		return place, nil, err
 	}
-	after := s.With(e)
 	if err := l.store.Append(ctx, store.Change{Entry: e, Views: after.Views(e)}); err != nil {
 		return place, nil, err // whether the store has it shows when the log is read on
 	}

@@ -36,7 +36,7 @@ func TestAppendFails(t *testing.T) {
 	must(err)
 
 	l := newLogs(s)
-	anything := func(*ledger.State, *ledger.Entry) error { return nil }
+	anything := func(*ledger.State, *ledger.State, *ledger.Entry) error { return nil }
 	waiting := l.entry(bus.ID) // as someone has it who waits for the one before
 	holder, err := sql.Open("sqlite", sqlite.DSN(path, time.Second, sqlite.Full))
 	must(err)

@@ -58,7 +58,7 @@ func LoadMarks(path string) (Marks, error) {
 		return nil, fmt.Errorf("what is remembered of the streams: %w", err)
 	}
 	m := Marks{}
-	if body, ok := unsealed(text); !ok || json.Unmarshal(body, &m) != nil {
+	if body, ok := withoutSum(text); !ok || json.Unmarshal(body, &m) != nil {
 		return nil, fmt.Errorf("what is remembered of the streams: %w: %s is damaged", store.ErrDamaged, path)
 	}
 	return m, nil
@@ -70,17 +70,17 @@ func (m Marks) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	return newfile.Replace(path, sealed(body))
+	return newfile.Replace(path, withSum(body))
 }
 
-// sealed is a text behind a line with its checksum, and unsealed what it is without; ok is false for another checksum.
-func sealed(body []byte) []byte {
+// withSum is a text behind a line with its checksum.
+func withSum(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return append([]byte(hex.EncodeToString(sum[:])+"\n"), body...)
 }
 
-// unsealed is the text behind its checksum, which has to be that of the text.
-func unsealed(text []byte) (body []byte, ok bool) {
+// withoutSum is the text behind its checksum, which has to be that of the text.
+func withoutSum(text []byte) (body []byte, ok bool) {
 	sum, body, _ := bytes.Cut(text, []byte("\n"))
 	want := sha256.Sum256(body)
 	return body, string(sum) == hex.EncodeToString(want[:])

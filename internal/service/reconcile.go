@@ -254,46 +254,15 @@ func (r *reconciler) kick(ctx context.Context, n store.Notice, w whom, kick *bus
 // kicksAtOnce is how many users' connections are dropped side by side.
 const kicksAtOnce = 16
 
-// affected lists those whose connections may do what an entry of a log says they may not, or not what they now may: where
-// a room's frames go depends on its policy. No entry affects nobody.
-func affected(s *ledger.State, e *ledger.Entry, w whom) (list []crypto.PublicKey) {
+// affected lists those whose connections may do what an entry of a log says they may not, or not what they now may. No entry
+// affects nobody.
+func affected(s *ledger.State, e *ledger.Entry, w whom) []crypto.PublicKey {
 	if e == nil {
 		return nil
 	}
-	switch b := e.Body.(type) {
-	case *ledger.Invite, *ledger.Create, *ledger.Found, *ledger.Add:
-		return nil // nobody has less than before
-	case *ledger.SetPolicy:
-		if s.Room.PolicyAt(e.Seq-1).Stored() == s.Room.PolicyAt(e.Seq).Stored() {
-			return nil // writers go on publishing where they did
-		}
-		list = writers(s.Room)
-	case *ledger.Archive:
-		list = writers(s.Room)
-	case *ledger.SetUsers: // a connection lasts until the end that it was made with
-		for _, c := range b.Users {
-			if c.Expires != nil && !s.Bus.User(c.Key).Expires.IsZero() {
-				list = append(list, c.Key)
-			}
-		}
-	}
-	for _, key := range e.Touches() {
-		if s.Bus != nil && !s.Bus.User(key).ActiveAt(time.Now()) || s.Room != nil && !s.Room.Role(key).Writes() {
-			list = append(list, key)
-		}
-	}
+	list := e.Narrows(s)
 	if w == others {
 		list = slices.DeleteFunc(list, func(key crypto.PublicKey) bool { return key == e.By })
-	}
-	return list
-}
-
-// writers lists who publishes in a room.
-func writers(r *ledger.Room) (list []crypto.PublicKey) {
-	for key, role := range r.Members() {
-		if role.Writes() {
-			list = append(list, key)
-		}
 	}
 	return list
 }

@@ -87,11 +87,22 @@ func TestAffected(t *testing.T) {
 			case *ledger.Revoke, *ledger.Add, *ledger.SetUsers:
 				log = a.bus
 			}
+			kept, err := log.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err := ledger.LoadSnapshot(kept)
+			if err != nil {
+				t.Fatal(err)
+			}
 			storetest.Write(t, a.store, log, c.by, c.body)
 			r := &reconciler{store: a.store, logs: newLogs(a.store), bus: a.bus.ID}
 			s, e, err := r.entry(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if costs := costsOthers(before, s, e); costs != (log == a.room && c.others != "") {
+				t.Errorf("it costs others: %v", costs)
 			}
 			for w, want := range map[whom]string{others: c.others, everyone: c.everyone} {
 				names := map[string]bool{}

@@ -303,7 +303,7 @@ func TestRoster(t *testing.T) {
 		t.Helper()
 		statement, err := p.state.Next(p.admin, &ledger.Add{Users: []ledger.NewUser{{Key: id.Key(), Name: name, Role: ledger.RoleUser, Expires: expires}}}, time.Now())
 		if err == nil {
-			_, _, err = p.logs.append(t.Context(), p.bus, statement, func(*ledger.State, *ledger.Entry) error { return nil })
+			_, _, err = p.logs.append(t.Context(), p.bus, statement, func(*ledger.State, *ledger.State, *ledger.Entry) error { return nil })
 		}
 		if err == nil {
 			_, err = storetest.Advance(p.state, statement)
@@ -325,7 +325,7 @@ func TestRoster(t *testing.T) {
 	}
 	statement, err := p.state.Next(p.admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}}, now)
 	if err == nil {
-		_, _, err = p.logs.append(t.Context(), p.bus, statement, func(*ledger.State, *ledger.Entry) error { return nil })
+		_, _, err = p.logs.append(t.Context(), p.bus, statement, func(*ledger.State, *ledger.State, *ledger.Entry) error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)
