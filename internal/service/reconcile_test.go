@@ -46,6 +46,15 @@ func TestInTurns(t *testing.T) {
 // set changes one user.
 func set(c ledger.UserChange) ledger.Body { return &ledger.SetUsers{Users: []ledger.UserChange{c}} }
 
+// called are keys by their names, in order.
+func called(keys []crypto.PublicKey, names map[crypto.PublicKey]string) string {
+	set := map[string]bool{}
+	for _, key := range keys {
+		set[names[key]] = true
+	}
+	return strings.Join(slices.Sorted(maps.Keys(set)), " ")
+}
+
 // TestAffected: whose connections an entry ends: of those who may do less than before, or write where they did not, and
 // never of its author while that waits for its answer.
 func TestAffected(t *testing.T) {
@@ -87,29 +96,18 @@ func TestAffected(t *testing.T) {
 			case *ledger.Revoke, *ledger.Add, *ledger.SetUsers:
 				log = a.bus
 			}
-			kept, err := log.Snapshot()
-			if err != nil {
-				t.Fatal(err)
-			}
-			before, err := ledger.LoadSnapshot(kept)
-			if err != nil {
-				t.Fatal(err)
-			}
+			before := *log
 			storetest.Write(t, a.store, log, c.by, c.body)
 			r := &reconciler{store: a.store, logs: newLogs(a.store), bus: a.bus.ID}
 			s, e, err := r.entry(t.Context(), store.Notice{Log: log.ID, Seq: log.Head.Seq})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if costs := costsOthers(before, s, e); costs != (log == a.room && c.others != "") {
+			if costs := costsOthers(&before, s, e); costs != (log == a.room && c.others != "") {
 				t.Errorf("it costs others: %v", costs)
 			}
 			for w, want := range map[whom]string{others: c.others, everyone: c.everyone} {
-				names := map[string]bool{}
-				for _, key := range affected(s, e, w) {
-					names[people[key]] = true
-				}
-				if got := strings.Join(slices.Sorted(maps.Keys(names)), " "); got != want {
+				if got := called(affected(s, e, w), people); got != want {
 					t.Errorf("of %d: %q, want %q", w, got, want)
 				}
 			}
