@@ -90,7 +90,7 @@ func newWhoami(a *app) *cobra.Command {
 	w := &whoamiCommand{a: a}
 	c := &cobra.Command{
 		Use: "whoami", Short: "Print my key, and what the bus knows of me", Args: cobra.NoArgs,
-		Long: "Print the identity's key, always; on a terminal and with -o json also name, role, bus and number of rooms,\nwhen the bus can be asked; else the bus that was met there before, or the only one there is. --card prints the card, by which an admin can add and invite someone\nwho has never connected.",
+		Long: "Print the identity's key, always; on a terminal and with -o json also name, role, bus and number of rooms,\nwhen the bus can be asked; else the bus that was met there before, or the only one there is. --card prints the\ncard, by which an admin can add and invite someone who has never connected.",
 		Example: `  unibus whoami
   unibus whoami --card > alice.card
   unibus whoami -o json | jq -r .role`,

@@ -60,7 +60,7 @@ func newUserAdd(a *app) *cobra.Command {
 	f.StringVar(&u.name, "name", "", "`NAME` to call it by (default made from the key)")
 	f.BoolVar(&u.admin, "admin", false, "may change the allowlist as well")
 	defineExpires(c, &u.expires, parseExpiry, "when access ends by itself: in so long (12h, 30d), or at a `DATE`", "30d", "90d")
-	f.StringVar(&u.file, "file", "", "add everyone in `FILE`, a KEY [NAME] a line")
+	f.StringVar(&u.file, "file", "", "add everyone in `FILE`, a KEY or CARD [NAME] a line")
 	f.BoolVar(&u.skipExisting, "skip-existing", false, "leave those as they are who are there already, and name them")
 	return c
 }

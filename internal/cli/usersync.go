@@ -32,7 +32,7 @@ func newUserSync(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "sync --file FILE", Short: "Make the allowlist what a file says", Args: cobra.NoArgs,
 		Annotations: map[string]string{annotationAsks: "whether to make the changes that are shown"},
-		Long:        "Show how the allowlist differs from a file of KEY [NAME] a line, and make it what the file says: who\nis not there is added (+), who is called otherwise renamed (~), and with --prune who is not in the\nfile revoked (-). Roles and ends stay as they are. Given again, it changes nothing.",
+		Long:        "Show how the allowlist differs from a file of KEY or CARD [NAME] a line, and make it what the file says:\nwho is not there is added (+), who is called otherwise renamed (~), and with --prune who is not in the\nfile revoked (-). Roles and ends stay as they are. Given again, it changes nothing.",
 		Example: `  unibus user sync --file team.txt --dry-run
   unibus user sync --file team.txt --prune --yes`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +47,7 @@ func newUserSync(a *app) *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&s.file, "file", "", "who is to be on the allowlist: `FILE`, a KEY [NAME] a line; - for standard input")
+	f.StringVar(&s.file, "file", "", "who is to be on the allowlist: `FILE`, a KEY or CARD [NAME] a line; - for standard input")
 	f.BoolVar(&s.prune, "prune", false, "revoke those who are not in the file")
 	f.BoolVar(&s.dryRun, "dry-run", false, "show what would be changed, and change nothing")
 	return c

@@ -89,7 +89,7 @@ func (r *room) title() string {
 		parts = append(parts, "NOT ENCRYPTED")
 	}
 	if r.info.Stale {
-		parts = append(parts, "stale: somebody revoked still has its key")
+		parts = append(parts, "stale: needs a rekey")
 	}
 	return " " + shown.Text(r.Subject()) + "  " + strings.Join(parts, " · ")
 }
