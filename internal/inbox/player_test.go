@@ -183,6 +183,7 @@ func (p *player) frame(word string) Frame {
 	if f.Content, err = crypto.ParseContent(f.Header.Flags, content); err != nil {
 		panic(err)
 	}
+	f.Sum = f.Header.Counter + 1 // other counters, other frames
 	for _, c := range []byte(m[4]) {
 		f.Sum = f.Sum*31 + uint64(c)
 	}
