@@ -181,6 +181,26 @@ func TestUnanswered(t *testing.T) {
 	o.unanswered(0)
 }
 
+// TestUnansweredAgain: where the log went back, and an entry that was answered is settled once more, whoever signed it does not
+// know what came of that.
+func TestUnansweredAgain(t *testing.T) {
+	o := newOffering(t)
+	second := string(statements(t, "bob", "carol", "dave")[1])
+	o.advance(1)
+	o.sign(o.log(), 2, second)
+	o.advance(2)
+	if err := o.Offers.MarkAnswered(t.Context(), o.log(), 2); err != nil {
+		t.Fatal(err)
+	}
+	o.unanswered(0)
+	o.back(1)
+	o.taken(2, "which was signed for before")
+	o.kept(2, second)
+	o.unanswered(0)
+	o.advance(2)
+	o.unanswered(2)
+}
+
 // TestMaxSigned: of a log only the last entries are remembered that were signed for it.
 func TestMaxSigned(t *testing.T) {
 	p := newPins(t)
