@@ -119,7 +119,7 @@ func TestFollows(t *testing.T) {
 	for i := range others {
 		others[i] = crypto.Follows{Stream: [16]byte{byte(i)}, Frames: uint64(i), At: 2, Place: 3, Sealed: 4}
 	}
-	for _, v := range []struct{ body, told int }{{0, 16}, {100, 16}, {10_000, 16}, {63_000, 16}, {64_000, 4}, {64_200, 0}} {
+	for _, v := range []struct{ body, told int }{{0, 16}, {100, 16}, {10_000, 16}, {63_000, 16}, {64_000, 4}, {64_045, 4}, {64_046, 3}, {64_200, 0}} {
 		o := New(64_250+crypto.FrameOverhead, false)
 		o.Add(nil, make([]byte, v.body))
 		content, _ := o.Take()
