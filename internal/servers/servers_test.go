@@ -10,7 +10,7 @@ import (
 func TestParse(t *testing.T) {
 	for list, want := range map[string]string{
 		"nats://127.0.0.1:4222": "", "nats://user:pass@host:4222": "", "nats://[::1]:4222": "",
-		"ws://host:80/path": "", "nats://a%40b@host:4222": "",
+		"ws://host:80/path": "", "nats://a%40b@host:4222": "", "nats://u:p@ss@h:1": "",
 		"host": "nats://host:4222", "host:4333": "nats://host:4333", "[::1]": "nats://[::1]:4222", "tls://h": "tls://h:4222",
 		"WSS://host": "wss://host:443", "ws://host/": "ws://host:80", "ws://host/a/": "ws://host:80/a",
 		"nats://h:4222/": "nats://h:4222", "nats://h:04222": "nats://h:4222", "nats://Host.Example.": "nats://host.example:4222",
@@ -45,7 +45,7 @@ func TestParse(t *testing.T) {
 // TestKeys: a server has one key however it is written, and no two servers, or places of other kinds, have the same.
 func TestKeys(t *testing.T) {
 	for _, same := range [][]string{
-		{"nats://127.0.0.1:4222", "127.0.0.1", "tls://127.0.0.1:04222/", "nats://u:p@127.0.0.1", "nats://[::ffff:127.0.0.1]:4222"},
+		{"nats://127.0.0.1:4222", "127.0.0.1", "tls://127.0.0.1:04222/", "nats://u:p@127.0.0.1", "nats://u:p@ss@127.0.0.1", "nats://[::ffff:127.0.0.1]:4222"},
 		{"ws://h", "ws://H:80/", "wss://h:80"},
 		{"nats://a:1,nats://b:2", "b:2, a:1", "tls://b:2,a:1,b:2"},
 	} {
