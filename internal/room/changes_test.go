@@ -133,6 +133,28 @@ func TestInvite(t *testing.T) {
 	}
 }
 
+// TestInviteIntoStale: a room that a member has left, or whose member lost access to the bus, has a new key, without them,
+// before anybody is invited.
+func TestInviteIntoStale(t *testing.T) {
+	for name, end := range map[string]func(o *trio){
+		"left":    func(o *trio) { o.Must(changes(o.member).Leave(o.Ctx)) },
+		"revoked": func(o *trio) { o.Revoke(o.bob.Key()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newTrio(t, live())
+			dave := o.User("dave")
+			end(o)
+			o.sync(o.owner)
+			o.Must(changes(o.owner).Invite(o.Ctx, ledger.RoleMember, dave.Key()))
+			r := dave.Open(o.owner.ID)
+			at, _ := room.Facts{Room: r}.Joined(dave.Key())
+			if epoch := r.Ledger().Epoch(); epoch.Number != 2 || epoch.Seq != at-1 || r.Ledger().Role(o.bob.Key()) != "" {
+				t.Errorf("invited is at entry %d, into epoch %d of entry %d, with bob as %q", at, epoch.Number, epoch.Seq, r.Ledger().Role(o.bob.Key()))
+			}
+		})
+	}
+}
+
 // TestJoined: where history is joined an invitation renews the key, and its newcomer reads nothing from before.
 func TestJoined(t *testing.T) {
 	o := newTrio(t, joined())
