@@ -140,6 +140,53 @@ func TestWithoutLostRooms(t *testing.T) {
 	}
 }
 
+// TestThereAgain: a room that was lost, and is there again when rooms are looked for, is read, and is no error at the end.
+func TestThereAgain(t *testing.T) {
+	w := newWorld(t)
+	there, back := w.Room("team.a", stored()), w.Room("team.b", stored())
+	w.publish(there, "one")
+	var found atomic.Bool
+	w.reader.Mine = func(context.Context, func(string) bool) ([]*room.Room, error) {
+		if found.Load() {
+			return []*room.Room{there, back}, nil
+		}
+		return []*room.Room{there}, fmt.Errorf("room team.b: %w", store.ErrIntegrity)
+	}
+	s, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{All: true})
+	w.Must(err)
+	defer s.Close()
+	if text := w.next(s); text != "one" {
+		t.Errorf("%q is read", text)
+	}
+	found.Store(true)
+	w.publish(back, "two")
+	w.reader.LookForRooms()
+	if text := w.next(s); text != "two" {
+		t.Errorf("%q is read", text)
+	}
+	s.Finish()
+	if texts, err := rest(s); err != nil || len(texts) > 0 {
+		t.Errorf("%q are read at last, %v", texts, err)
+	}
+}
+
+// TestGrowsWhole: of a room that is found later, all is read that came since, however few of the last messages are wanted
+// of the others.
+func TestGrowsWhole(t *testing.T) {
+	w := newWorld(t)
+	w.opening(w.reader, w.Client)
+	s, err := w.reader.Read(w.Ctx, nil, []string{"team.*"}, Options{Last: 1})
+	w.Must(err)
+	defer s.Close()
+	w.publish(w.Room("team.a", stored()), "one", "two")
+	w.reader.LookForRooms()
+	for _, want := range []string{"one", "two"} {
+		if text := w.next(s); text != want {
+			t.Fatalf("%q is read, not %q", text, want)
+		}
+	}
+}
+
 // TestGrows: a reading with a pattern goes on with rooms that the client is invited to later, without those that it is
 // removed from, and where it stopped when it is invited again.
 func TestGrows(t *testing.T) {
