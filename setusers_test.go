@@ -170,6 +170,26 @@ func TestSyncKilled(t *testing.T) {
 	}
 }
 
+// TestSyncBesideAnother: whom another admin revokes after the allowlist was compared is no error: the others on the way out are
+// revoked all the same.
+func TestSyncBesideAnother(t *testing.T) {
+	s := newStraight(t)
+	bob := s.admin("bob", 0)
+	carol, dave := s.add("carol").Key(), s.add("dave").Key()
+	d, err := unibus.CompareUsers(s.alice.Users(), []unibus.NewUser{{Key: s.alice.Key()}, {Key: bob.Key()}})
+	s.must(err)
+	if len(d.Revoke) != 2 {
+		t.Errorf("the difference is %+v", d)
+	}
+	s.must(s.connect(bob, "bob").RevokeUsers(s.ctx, "", carol))
+	s.must(d.Apply(s.ctx, s.alice))
+	for _, key := range []unibus.PublicKey{carol, dave} {
+		if u, err := s.alice.User(s.ctx, key.String()); err != nil || u.Active {
+			t.Errorf("on the allowlist is %+v, %v", u, err)
+		}
+	}
+}
+
 // TestSyncClashes: names of those who keep them are nobody else's; each is told of, and nothing is done.
 func TestSyncClashes(t *testing.T) {
 	s := newStraight(t)
