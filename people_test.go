@@ -218,6 +218,20 @@ func TestNameMeansAnother(t *testing.T) {
 	}
 }
 
+// TestNameIsGivenAgain: whoever adds a user under a name that meant another before says by that what it means now.
+func TestNameIsGivenAgain(t *testing.T) {
+	s := newStraight(t)
+	bob := s.add("bob").Key()
+	if u, err := s.alice.User(s.ctx, "bob"); err != nil || u.Key != bob {
+		t.Fatalf("bob is %+v, %v", u, err)
+	}
+	s.must(s.alice.RevokeUsers(s.ctx, "", bob))
+	another := s.add("bob").Key()
+	if u, err := s.alice.User(s.ctx, "bob"); err != nil || u.Key != another {
+		t.Errorf("then bob is %+v, %v", u, err)
+	}
+}
+
 // TestRevokedStraight: whoever is revoked is told so where it would do anything.
 func TestRevokedStraight(t *testing.T) {
 	s := newStraight(t)
