@@ -242,16 +242,47 @@ func TestAuditServers(t *testing.T) {
 	}
 }
 
+// lookedAt is what an audit of a server's rooms tells.
+func lookedAt(t *testing.T, n *Node) string {
+	var log bytes.Buffer
+	a := &audit{store: n.store, logs: newLogs(n.store), bus: n.Bus, seen: new(seen), log: slog.New(slog.NewTextHandler(&log, nil))}
+	a.rooms(t.Context())
+	return log.String()
+}
+
+// TestAuditMembershipLost: a room of whose members servers have lost one is told of, though all else is as its log says.
+func TestAuditMembershipLost(t *testing.T) {
+	n, admin := node(t, JetStream)
+	room, bob := new(ledger.State), person(t, 'b')
+	storetest.Write(t, n.store, room, admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
+	storetest.Write(t, n.store, room, admin, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}})
+	if said := lookedAt(t, n); said != "" {
+		t.Errorf("where all is well it tells %s", said)
+	}
+	js, err := jetstream.New(n.links.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members, err := js.Stream(t.Context(), "KV_unibus_members")
+	if err == nil {
+		err = members.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.unibus_members."+room.ID.String()+"."+bob.Key().String()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if listed, err := n.store.Members(t.Context(), room.ID); err != nil || len(listed) != 1 {
+		t.Fatalf("the membership is not lost: %v, %v", listed, err)
+	}
+	if said := lookedAt(t, n); !strings.Contains(said, "what the store lists of rooms is not what their logs say, and those count: "+doctorRepairs) {
+		t.Errorf("it tells %q", said)
+	}
+}
+
 // TestAuditUnlisted: a room that its members' own lists have lost is given back to them, and told of.
 func TestAuditUnlisted(t *testing.T) {
 	n, admin := node(t, JetStream)
 	storetest.Write(t, n.store, new(ledger.State), admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
-	look := func() string {
-		var log bytes.Buffer
-		a := &audit{store: n.store, logs: newLogs(n.store), bus: n.Bus, seen: new(seen), log: slog.New(slog.NewTextHandler(&log, nil))}
-		a.rooms(t.Context())
-		return log.String()
-	}
+	look := func() string { return lookedAt(t, n) }
 	if said := look(); said != "" {
 		t.Errorf("where all is well it tells %s", said)
 	}
