@@ -67,6 +67,7 @@ func TestAskedOtherwise(t *testing.T) {
 		"/users?after=" + strings.ToLower(key):                        "/users?after=" + key,
 		"/users?after=&limit=":                                        "/users",
 		"/users?nothing=1":                                            "/users",
+		"/users?limit=1000":                                           "/users", // the most there may be
 		"/rooms?subject=theirs&stream=0&after=":                       "/rooms?subject=theirs&stream=0",
 		"/rooms?subject=&after=" + strings.ToUpper(room) + "&stream=": "/rooms?after=" + room,
 	} {
