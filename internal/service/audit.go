@@ -29,7 +29,6 @@ type audit struct {
 // fileStore is a store in a file, which may be damaged without a word.
 type fileStore interface {
 	CheckFile(ctx context.Context) error
-	Strays(ctx context.Context) (int, error)
 	Unrecorded(ctx context.Context) (int, error)
 	ResetHeads(ctx context.Context) error
 }
@@ -51,34 +50,30 @@ func (a *audit) allowlist(ctx context.Context) error {
 			return err
 		}
 	}
-	strays := 0 // records of no log
 	if file, ok := a.store.(fileStore); ok {
 		err := file.CheckFile(ctx)
 		if err == nil {
 			err = a.record(ctx, file)
 		}
-		if err == nil {
-			strays, err = file.Strays(ctx)
-		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := a.users(ctx, strays); err != nil {
+	if err := a.users(ctx); err != nil {
 		return fmt.Errorf("the allowlist: %w", err)
 	}
 	return nil
 }
 
-// users compares the store's list of users with the bus log; strays are records of no log that were found besides.
-func (a *audit) users(ctx context.Context, strays int) error {
+// users compares the store's list of users, and what it has of no log, with the bus log.
+func (a *audit) users(ctx context.Context) error {
 	s, err := a.logs.state(ctx, a.bus)
 	if err != nil {
 		return err
 	}
 	wrong, err := a.store.Differs(ctx, s)
 	switch {
-	case errors.Is(err, store.ErrConflict), err == nil && wrong+strays == 0: // somebody has changed it meanwhile
+	case errors.Is(err, store.ErrConflict), err == nil && wrong == 0: // somebody has changed it meanwhile
 		return nil
 	case errors.Is(err, store.ErrShort):
 		return a.lostEnd(err)

@@ -78,12 +78,6 @@ const (
 	strayEpochs  = ` FROM epochs WHERE NOT EXISTS (SELECT 1 FROM entries WHERE log = room)`
 )
 
-// Strays counts the records of no log, as only damage leaves them; a Rebuild of the bus log removes them.
-func (r *repairer) Strays(ctx context.Context) (n int, err error) {
-	err = r.read.QueryRowContext(ctx, `SELECT (SELECT count(*)`+strayRooms+`) + (SELECT count(*)`+strayMembers+`) + (SELECT count(*)`+strayEpochs+`)`).Scan(&n)
-	return n, failure(err)
-}
-
 // Differs counts the records that are not what a log's state says.
 func (r *repairer) Differs(ctx context.Context, state *ledger.State) (wrong int, err error) {
 	tx, err := r.begin(ctx)

@@ -62,7 +62,7 @@ func TestStrays(t *testing.T) {
 	}
 	strays := func(want int) {
 		t.Helper()
-		if n, err := s.Strays(t.Context()); n != want || err != nil {
+		if n, err := s.Differs(t.Context(), bus); n != want || err != nil {
 			t.Errorf("%d records of no log, want %d (%v)", n, want, err)
 		}
 	}
