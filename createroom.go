@@ -95,7 +95,7 @@ func (c *Client) CreateRoom(ctx context.Context, subject string, p Policy) (*Roo
 	if err == nil {
 		err = c.pins.Subjects.Replace(ctx, c.Bus(), subject, log.ID())
 	}
-	if err == nil && canBeBegun(subject) {
+	if err == nil && isPrefix(subject) {
 		err = c.pins.Settings.Set(ctx, namedBefore(c.Bus(), subject), asSubject)
 	}
 	var r *Room

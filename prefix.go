@@ -23,7 +23,7 @@ const (
 	PrefixOfOthers = 12
 )
 
-// asSubject is the setting of a name that was used as a subject before it could be anything else.
+// asSubject is the setting of a name that was used as a subject when it could be nothing else.
 const asSubject = "subject"
 
 func namedBefore(bus ID, name string) string { return "named " + bus.String() + " " + name }
@@ -38,16 +38,18 @@ func isPrefix(name string) bool {
 
 // subjectOrPrefix opens the room of a name that may be a subject, and how an id begins.
 func subjectOrPrefix(ctx context.Context, o *rooms, name string, pinned ID) (*Room, error) {
-	if canBeBegun(name) {
-		how, err := o.c.pins.Settings.Get(ctx, namedBefore(o.c.Bus(), name))
-		if err != nil {
-			return nil, err
-		}
-		if how == asSubject {
-			return bySubject(ctx, o, name, pinned)
-		}
+	how, err := o.c.pins.Settings.Get(ctx, namedBefore(o.c.Bus(), name))
+	if err != nil {
+		return nil, err
+	}
+	used := how == asSubject
+	if used && canBeBegun(name) {
+		return bySubject(ctx, o, name, pinned)
 	}
 	begun, err := beginning(ctx, o, name)
+	if err == nil && !used { // else no room that begins so was there, and none came
+		begun, err = othersBeginning(ctx, o, name, begun)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +57,7 @@ func subjectOrPrefix(ctx context.Context, o *rooms, name string, pinned ID) (*Ro
 	switch {
 	case err == nil && slices.ContainsFunc(begun, func(id ID) bool { return id != r.r.ID }):
 		return nil, fmt.Errorf("room %s: %w: it is the subject of the room %s, and the id of another begins so: give the id of the one that is meant", name, ErrInvalid, r.r.ID)
-	case err == nil && canBeBegun(name):
+	case err == nil && !used:
 		return r, o.c.pins.Settings.Set(ctx, namedBefore(o.c.Bus(), name), asSubject)
 	case errors.Is(err, ErrNotFound) && pinned.IsZero():
 		return byPrefix(ctx, o, name, begun)
@@ -63,14 +65,14 @@ func subjectOrPrefix(ctx context.Context, o *rooms, name string, pinned ID) (*Ro
 	return r, err
 }
 
-// beginning are the rooms whose ids begin with a name, of those of the caller, for a bus admin of all: verified, also if they were
-// left, or listed.
+// begins reports whether a room's id begins with a name.
+func begins(id ID, name string) bool { return strings.HasPrefix(id.String(), strings.ToLower(name)) }
+
+// beginning are the rooms whose ids begin with a name, of those of the caller: verified, also if they were left, or listed.
 func beginning(ctx context.Context, o *rooms, name string) (found []ID, err error) {
-	prefix := strings.ToLower(name)
-	skip := func(id ID) bool { return !strings.HasPrefix(id.String(), prefix) || slices.Contains(found, id) }
-	err = o.pinnedLogs(ctx, skip, func(s *ledger.State) error {
+	err = o.pinnedLogs(ctx, func(id ID) bool { return !begins(id, name) }, func(s *ledger.State) error {
 		gone, err := o.lost.has(ctx, s)
-		if err == nil && !gone && s.Room != nil {
+		if err == nil && !gone {
 			found = append(found, s.ID)
 		}
 		return err
@@ -83,10 +85,15 @@ func beginning(ctx context.Context, o *rooms, name string) (found []ID, err erro
 		return nil, err
 	}
 	for _, ref := range refs {
-		if !skip(ref.ID) {
+		if begins(ref.ID, name) && !slices.Contains(found, ref.ID) {
 			found = append(found, ref.ID)
 		}
 	}
+	return found, nil
+}
+
+// othersBeginning adds to the rooms whose ids begin with a name all others that do, for a bus admin, who may name them.
+func othersBeginning(ctx context.Context, o *rooms, name string, found []ID) ([]ID, error) {
 	if needAdmin(o.c.self.Allowlist(), o.c.Key()) != nil {
 		return found, nil
 	}
@@ -94,7 +101,7 @@ func beginning(ctx context.Context, o *rooms, name string) (found []ID, err erro
 		if err != nil {
 			return nil, err
 		}
-		if !skip(r.ID) {
+		if begins(r.ID, name) && !slices.Contains(found, r.ID) {
 			found = append(found, r.ID)
 		}
 	}

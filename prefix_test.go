@@ -76,6 +76,31 @@ func TestSubjectLikeALeftId(t *testing.T) {
 	}
 }
 
+// TestSubjectBeforeTheId: who has used a subject that is the beginning of an id, and is let into the room of that id later, is told
+// of both from then on; with as few characters as ids may be made for, the subject goes on meaning its room.
+func TestSubjectBeforeTheId(t *testing.T) {
+	s := newStraight(t)
+	pay := s.room("pay.two")
+	bob, mallory := s.connect(s.add("bob"), "bob"), s.connect(s.add("mallory"), "mallory")
+	like := map[int]unibus.ID{}
+	name := func(n int) string { return pay.ID().String()[:n] }
+	for _, n := range []int{11, 12} {
+		r, err := mallory.CreateRoom(s.ctx, name(n), unibus.DefaultPolicy())
+		s.must(err)
+		s.must(r.Invite(s.ctx, unibus.RoleMember, bob.Key()))
+		like[n] = r.ID()
+		if r, err := bob.Room(s.ctx, name(n)); err != nil || r.ID() != like[n] {
+			t.Fatalf("%s is %v, %v", name(n), r, err)
+		}
+	}
+	s.must(pay.Invite(s.ctx, unibus.RoleMember, bob.Key()))
+	if r, err := bob.Room(s.ctx, name(11)); err != nil || r.ID() != like[11] {
+		t.Errorf("%s is %v, %v", name(11), r, err)
+	}
+	_, err := bob.Room(s.ctx, name(12))
+	s.fails(err, unibus.ErrInvalid, "it is the subject of the room "+like[12].String(), remedy.None)
+}
+
 // TestIdLikeASubject: how an id begins names a room that others have made only with so much of it that nobody has it begin so;
 // and a subject goes on meaning what it did to who has used it, whatever rooms there are later.
 func TestIdLikeASubject(t *testing.T) {
