@@ -28,9 +28,6 @@ const asSubject = "subject"
 
 func namedBefore(bus ID, name string) string { return "named " + bus.String() + " " + name }
 
-// canBeBegun reports whether somebody could have the id of a room begin with a name.
-func canBeBegun(name string) bool { return isPrefix(name) && len(name) < PrefixOfOthers }
-
 // isPrefix reports whether a name may be how an id begins.
 func isPrefix(name string) bool {
 	return len(name) >= PrefixOfOwn && len(name) < len(crypto.ID{}.String()) && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz234567") == ""
@@ -43,7 +40,7 @@ func subjectOrPrefix(ctx context.Context, o *rooms, name string, pinned ID) (*Ro
 		return nil, err
 	}
 	used := how == asSubject
-	if used && canBeBegun(name) {
+	if used && len(name) < PrefixOfOthers { // somebody could have an id begin so
 		return bySubject(ctx, o, name, pinned)
 	}
 	begun, err := beginning(ctx, o, name)

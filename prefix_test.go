@@ -11,7 +11,7 @@ import (
 )
 
 // TestSubjectLikeAnId: a name that is the subject of one room and begins the id of another means neither, in whatever case it is
-// written, whatever it was used for when there was only one of them, and also to who has left the other. All of an id names the room.
+// written, whatever it was used for when there was only one of them. All of an id names the room.
 func TestSubjectLikeAnId(t *testing.T) {
 	s := newStraight(t)
 	pay := s.room("pay.two")

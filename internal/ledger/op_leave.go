@@ -30,8 +30,6 @@ func (*Leave) op() string { return "leave" }
 
 func (*Leave) touches(by crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{by} }
 
-func (*Leave) narrows(s *State, e *Entry) []crypto.PublicKey {
-	return s.Room.silent([]crypto.PublicKey{e.By})
-}
+func (*Leave) narrows(s *State, e *Entry) []crypto.PublicKey { return s.Room.silent(e.By) }
 
 func (*Leave) words(wording) string { return "" }

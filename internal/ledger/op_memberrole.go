@@ -32,9 +32,7 @@ func (*MemberRole) op() string { return "role" }
 
 func (m *MemberRole) touches(crypto.PublicKey) []crypto.PublicKey { return []crypto.PublicKey{m.Key} }
 
-func (m *MemberRole) narrows(s *State, _ *Entry) []crypto.PublicKey {
-	return s.Room.silent([]crypto.PublicKey{m.Key})
-}
+func (m *MemberRole) narrows(s *State, _ *Entry) []crypto.PublicKey { return s.Room.silent(m.Key) }
 
 func (m *MemberRole) words(w wording) string {
 	return w.name(m.Key) + " is now " + string(m.Role)

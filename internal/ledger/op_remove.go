@@ -51,7 +51,7 @@ func (*Remove) op() string { return "remove" }
 
 func (m *Remove) touches(crypto.PublicKey) []crypto.PublicKey { return m.Keys }
 
-func (m *Remove) narrows(s *State, _ *Entry) []crypto.PublicKey { return s.Room.silent(m.Keys) }
+func (m *Remove) narrows(s *State, _ *Entry) []crypto.PublicKey { return s.Room.silent(m.Keys...) }
 
 func (m *Remove) words(w wording) string {
 	return w.keys(m.Keys) + m.Rekey.also()

@@ -97,6 +97,6 @@ func (r *Room) writers() (list []crypto.PublicKey) {
 }
 
 // silent lists those of some keys that may not publish.
-func (r *Room) silent(keys []crypto.PublicKey) []crypto.PublicKey {
+func (r *Room) silent(keys ...crypto.PublicKey) []crypto.PublicKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(key crypto.PublicKey) bool { return r.Role(key).Writes() })
 }

@@ -230,24 +230,44 @@ func TestAuditServers(t *testing.T) {
 				changed++
 			}
 		}
-		var log bytes.Buffer
-		a := &audit{store: n.store, logs: newLogs(n.store), bus: n.Bus, seen: new(seen), log: slog.New(slog.NewTextHandler(&log, nil))}
+		a, log := auditOf(n)
 		if err := a.allowlist(t.Context()); err != nil {
 			t.Error(err)
 		}
 		a.rooms(t.Context())
 		if changed == 0 || !strings.Contains(log.String(), c.tells) {
-			t.Errorf("%s: %d records are changed, and it tells %s", bucket, changed, &log)
+			t.Errorf("%s: %d records are changed, and it tells %s", bucket, changed, log)
 		}
 	}
 }
 
 // lookedAt is what an audit of a server's rooms tells.
 func lookedAt(t *testing.T, n *Node) string {
-	var log bytes.Buffer
-	a := &audit{store: n.store, logs: newLogs(n.store), bus: n.Bus, seen: new(seen), log: slog.New(slog.NewTextHandler(&log, nil))}
+	a, log := auditOf(n)
 	a.rooms(t.Context())
 	return log.String()
+}
+
+// auditOf is an audit of what a server keeps, and what it tells.
+func auditOf(n *Node) (*audit, *bytes.Buffer) {
+	log := new(bytes.Buffer)
+	return &audit{store: n.store, logs: newLogs(n.store), bus: n.Bus, seen: new(seen), log: slog.New(slog.NewTextHandler(log, nil))}, log
+}
+
+// lose has a server lose what a bucket has by keys of a pattern.
+func lose(t *testing.T, n *Node, bucket, keys string) {
+	t.Helper()
+	js, err := jetstream.New(n.links.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := js.Stream(t.Context(), "KV_"+bucket)
+	if err == nil {
+		err = kept.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+bucket+"."+keys))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestAuditMembershipLost: a room of whose members servers have lost one is told of, though all else is as its log says.
@@ -259,17 +279,7 @@ func TestAuditMembershipLost(t *testing.T) {
 	if said := lookedAt(t, n); said != "" {
 		t.Errorf("where all is well it tells %s", said)
 	}
-	js, err := jetstream.New(n.links.Store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	members, err := js.Stream(t.Context(), "KV_unibus_members")
-	if err == nil {
-		err = members.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.unibus_members."+room.ID.String()+"."+bob.Key().String()))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	lose(t, n, "unibus_members", room.ID.String()+"."+bob.Key().String())
 	if listed, err := n.store.Members(t.Context(), room.ID); err != nil || len(listed) != 1 {
 		t.Fatalf("the membership is not lost: %v, %v", listed, err)
 	}
@@ -282,31 +292,20 @@ func TestAuditMembershipLost(t *testing.T) {
 func TestAuditUnlisted(t *testing.T) {
 	n, admin := node(t, JetStream)
 	storetest.Write(t, n.store, new(ledger.State), admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: plainPolicy(), Nonce: make([]byte, 16)})
-	look := func() string { return lookedAt(t, n) }
-	if said := look(); said != "" {
+	if said := lookedAt(t, n); said != "" {
 		t.Errorf("where all is well it tells %s", said)
 	}
-	js, err := jetstream.New(n.links.Store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lists, err := js.Stream(t.Context(), "KV_unibus_rooms_by_member")
-	if err == nil {
-		err = lists.Purge(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	lose(t, n, "unibus_rooms_by_member", ">")
 	if mine, err := n.store.ListRoomsForEndpoint(t.Context(), admin.Key()); err != nil || len(mine) != 0 {
 		t.Fatalf("the list is not lost: %v, %v", mine, err)
 	}
-	if said := look(); !strings.Contains(said, "was not what the log says, and was written anew") {
+	if said := lookedAt(t, n); !strings.Contains(said, "was not what the log says, and was written anew") {
 		t.Errorf("it tells %q", said)
 	}
 	if mine, err := n.store.ListRoomsForEndpoint(t.Context(), admin.Key()); err != nil || len(mine) != 1 {
 		t.Errorf("then the list is %v, %v", mine, err)
 	}
-	if said := look(); said != "" {
+	if said := lookedAt(t, n); said != "" {
 		t.Errorf("then it tells %s", said)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/unibus/unibus"
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -132,17 +130,7 @@ func TestSeen(t *testing.T) {
 // loseEntry removes an entry from the bus log that a node's server keeps.
 func loseEntry(t *testing.T, n *Node, seq int) {
 	t.Helper()
-	js, err := jetstream.New(n.Links().Store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := js.Stream(t.Context(), "KV_unibus_log")
-	if err == nil {
-		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(fmt.Sprintf("$KV.unibus_log.%s.%d", n.Bus, seq)))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	lose(t, n, "unibus_log", fmt.Sprintf("%s.%d", n.Bus, seq))
 }
 
 // TestShortLog: a bus log that lost its last entry, when how far it was seen was noted before that, is not served either;

@@ -357,6 +357,14 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// lose has the disk of a bucket lose what is kept under a key, or under those of a pattern.
+func lose(t *testing.T, b *bucket, key string) {
+	t.Helper()
+	stream, err := b.writer.js.Stream(t.Context(), b.stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(b.prefix+key)))
+}
+
 // whole checks that no view is behind, and that all are as if written anew.
 func whole(t *testing.T, s *Store, state *ledger.State) {
 	t.Helper()
@@ -451,13 +459,7 @@ func TestHole(t *testing.T) {
 		add := &ledger.Add{Users: []ledger.NewUser{{Key: identity(t, byte(10+i)).Key(), Name: fmt.Sprint("u", i), Role: ledger.RoleUser}}}
 		must(t, s.Append(t.Context(), next(t, bus, add)))
 	}
-	stream, err := s.js.Stream(t.Context(), s.log.stream)
-	must(t, err)
-	remove := func(seq uint64) {
-		t.Helper()
-		must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(s.log.prefix+entryKey(bus.ID, seq))))
-	}
-	remove(bus.Head.Seq)
+	lose(t, s.log, entryKey(bus.ID, bus.Head.Seq))
 	shorter, err := store.Load(t.Context(), s, bus.ID)
 	if err != nil || shorter.Head.Seq != bus.Head.Seq-1 {
 		t.Fatalf("%+v, %v", shorter, err)
@@ -468,13 +470,13 @@ func TestHole(t *testing.T) {
 	if _, err := s.Differs(t.Context(), shorter); !errors.Is(err, store.ErrShort) {
 		t.Errorf("its views go further: %v", err)
 	}
-	remove(bus.Head.Seq - 2)
+	lose(t, s.log, entryKey(bus.ID, bus.Head.Seq-2))
 	if _, err := store.Load(t.Context(), s, bus.ID); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("read past a hole: %v", err)
 	}
 	room, create := newRoom(t, bus, "r")
 	must(t, s.Append(t.Context(), create))
-	must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(s.log.prefix+entryKey(room.ID, 1))))
+	lose(t, s.log, entryKey(room.ID, 1))
 	if heads, err := s.Heads(t.Context(), room.ID); err != nil || heads[0].Seq != 0 {
 		t.Errorf("a log that is gone ends at %+v, %v", heads, err)
 	}

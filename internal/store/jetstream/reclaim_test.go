@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
@@ -18,7 +16,7 @@ import (
 // subject back when it is healed: nobody else can take it.
 func TestReclaim(t *testing.T) {
 	t.Parallel()
-	for _, lost := range []string{"its subject", "all that is listed of rooms"} {
+	for lost, key := range map[string]string{"its subject": subjectKey("taken"), "all that is listed of rooms": ">"} {
 		t.Run(lost, func(t *testing.T) {
 			t.Parallel()
 			_, s, bus := alone(t)
@@ -26,16 +24,10 @@ func TestReclaim(t *testing.T) {
 			must(t, s.Append(t.Context(), create))
 			other, another := newRoom(t, bus, "other")
 			must(t, s.Append(t.Context(), another))
-			rooms, err := s.js.Stream(t.Context(), s.rooms.stream)
-			must(t, err)
-			var only []jetstream.StreamPurgeOpt
-			if lost == "its subject" {
-				only = append(only, jetstream.WithPurgeSubject(s.rooms.prefix+subjectKey("taken")))
-			}
-			must(t, rooms.Purge(t.Context(), only...))
+			lose(t, s.rooms, key)
 
 			behind, err := s.Behind(t.Context())
-			if err != nil || !slices.Contains(behind, state.ID) || slices.Contains(behind, other.ID) != (only == nil) {
+			if err != nil || !slices.Contains(behind, state.ID) || slices.Contains(behind, other.ID) != (key == ">") {
 				t.Fatalf("behind are %v, %v", behind, err)
 			}
 			for _, log := range behind {
@@ -66,18 +58,12 @@ func TestLostLog(t *testing.T) {
 			_, s, bus := alone(t)
 			state, create := newRoom(t, bus, "taken")
 			must(t, s.Append(t.Context(), create))
-			purge := func(b *bucket, key string) {
-				t.Helper()
-				stream, err := s.js.Stream(t.Context(), b.stream)
-				must(t, err)
-				must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(b.prefix+key)))
-			}
-			purge(s.log, entryKey(state.ID, 1))
+			lose(t, s.log, entryKey(state.ID, 1))
 			switch left {
 			case "its own record":
-				purge(s.members, memberKey(state.ID, state.Room.Creator()))
+				lose(t, s.members, memberKey(state.ID, state.Room.Creator()))
 			case "those of members":
-				purge(s.rooms, roomKey(state.ID))
+				lose(t, s.rooms, roomKey(state.ID))
 			}
 			if seq, err := s.ListedAt(t.Context(), state.ID); seq != 1 || err != nil {
 				t.Errorf("it is listed as of entry %d, %v", seq, err)
@@ -95,9 +81,7 @@ func TestLostLog(t *testing.T) {
 func TestLostFirst(t *testing.T) {
 	t.Parallel()
 	_, s, bus := alone(t)
-	stream, err := s.js.Stream(t.Context(), s.log.stream)
-	must(t, err)
-	must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(s.log.prefix+entryKey(bus.ID, 1))))
+	lose(t, s.log, entryKey(bus.ID, 1))
 	mallory, err := crypto.NewIdentity([32]byte{'m'})
 	must(t, err)
 	found, err := new(ledger.State).Draft(mallory.Key(), &ledger.Found{Name: "mallory", Key: mallory.Key()}, time.Now())
@@ -136,9 +120,7 @@ func TestUnlisted(t *testing.T) {
 				must(t, err)
 				continue
 			}
-			stream, err := s.js.Stream(t.Context(), b.stream)
-			must(t, err)
-			must(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(b.prefix+kept[0])))
+			lose(t, b, kept[0])
 		}
 		rooms, err := s.Unlisted(t.Context())
 		if want := map[bool]int{true: 1}[c.unlisted]; err != nil || rooms[state.ID] != c.unlisted || len(rooms) != want {
