@@ -244,9 +244,9 @@ func (a *appending) commit(ctx context.Context, d *ledger.Draft) error {
 
 // offer submits an entry, again while it is not answered and the timeout allows.
 func (a *appending) offer(ctx context.Context, d *ledger.Draft) error {
-	ctx, cancel := context.WithTimeout(ctx, a.peer.Timeout)
-	defer cancel()
 	change := store.Change{Entry: d.Entry, Views: d.After.Views(d.Entry)}
+	ctx, cancel := context.WithTimeout(ctx, store.Within(a.peer.Timeout, len(change.Views)))
+	defer cancel()
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := a.peer.Store.Append(ctx, change)
 		if err == nil || !errors.Is(err, store.ErrUnavailable) {

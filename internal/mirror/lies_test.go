@@ -13,6 +13,7 @@ import (
 	"github.com/unibus/unibus/internal/pins"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // This file has a store lie about a log that is read, and the state directory fail under one that is written.
@@ -522,5 +523,18 @@ func TestAskedLongAfter(t *testing.T) {
 		p = w.process(w.admin, "state")
 		w.must(p.open(w.bus).Sync(t.Context()))
 		w.is(p.open(w.bus).Append(t.Context(), strictly), want)
+	}
+}
+
+// TestMuch: an entry that has the store write much is waited for longer.
+func TestMuch(t *testing.T) {
+	w := newWorld(t)
+	p := w.process(w.admin, "admin")
+	began := time.Now()
+	w.must(p.open(w.bus).Append(t.Context(), func(context.Context, *ledger.State) (*Proposal, error) {
+		return &Proposal{Body: storetest.Many(t, 300)}, nil
+	}))
+	if least := began.Add(store.Within(p.Timeout, 300)); p.liar.until.Before(least) {
+		t.Errorf("until %v, want %v or later", p.liar.until, least)
 	}
 }

@@ -36,6 +36,7 @@ type liar struct {
 	heads   func(honest []ledger.Head) ([]ledger.Head, error) // nil: it is honest about them
 	entries func(honest []store.Entry) ([]store.Entry, error) // likewise; what there is is given before the error
 	asked   int                                               // how often for heads
+	until   time.Time                                         // by when the last entry it was offered had to stand
 }
 
 func (l *liar) Heads(ctx context.Context, logs ...crypto.ID) ([]ledger.Head, error) {
@@ -78,6 +79,7 @@ func (l *liar) Append(ctx context.Context, c store.Change) error {
 	if err != nil {
 		return err
 	}
+	l.until, _ = ctx.Deadline()
 	_, err = fmt.Fprintf(f, "%s %d %s\n", c.Entry.Log, c.Entry.Seq, c.Entry.Hash)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err

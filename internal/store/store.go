@@ -22,6 +22,19 @@ import (
 // DefaultOpTimeout bounds every call of a store whose options do not say otherwise.
 const DefaultOpTimeout = 3 * time.Second
 
+// How much longer than that a call may take for what it writes: a slow disk needs as long to have two records for good,
+// which is what a membership is in a JetStream store, whose servers sync each by itself.
+const (
+	writeTime    = 40 * time.Millisecond // for each view, sealed key or card
+	maxWriteTime = 50 * time.Second      // for all of them
+)
+
+// Within is how long a call may take that writes so many views, sealed keys or cards, given how long one may that writes
+// nothing.
+func Within(opTimeout time.Duration, writes int) time.Duration {
+	return opTimeout + time.Duration(min(writes, int(maxWriteTime/writeTime)))*writeTime
+}
+
 // Log is the truth: signed, hash-linked, append-only (SPEC.md §4).
 type Log interface {
 	// Bus returns the first statement of the bus log. ErrNotFound before the bus is founded.
@@ -91,7 +104,7 @@ type Allowlist interface {
 }
 
 // Store is everything a backend keeps. It is safe for concurrent use. Every call is bounded by the backend's
-// OpTimeout, an iteration by as much for each page. It fails with ErrUnavailable when it cannot be answered, with
+// OpTimeout, one that writes much as Within says, an iteration by as much for each page. It fails with ErrUnavailable when it cannot be answered, with
 // ErrDamaged when what it needs cannot be read any more. When ctx is cancelled it fails as well, with that or as unavailable.
 type Store interface {
 	Log

@@ -194,6 +194,15 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestWithin: what writes much has longer, up to a bound.
+func TestWithin(t *testing.T) {
+	for writes, want := range map[int]time.Duration{0: time.Second, 1: time.Second + writeTime, 1 << 40: time.Second + maxWriteTime} {
+		if got := Within(time.Second, writes); got != want {
+			t.Errorf("%d writes: %v, want %v", writes, got, want)
+		}
+	}
+}
+
 // TestOne: one head and one card of what is asked for in plural; ErrNotFound for none.
 func TestOne(t *testing.T) {
 	ctx := t.Context()

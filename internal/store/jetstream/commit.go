@@ -27,7 +27,7 @@ type committer struct {
 // Append commits an entry, and then its views. Until the entry is committed nothing has happened;
 // once it is, whoever comes next completes it.
 func (c *committer) Append(ctx context.Context, change store.Change) error {
-	ctx, cancel := c.op(ctx)
+	ctx, cancel := c.writing(ctx, len(change.Views))
 	defer cancel()
 	if err := c.append(ctx, change); err != nil {
 		return fmt.Errorf("append entry %d of log %s: %w", change.Entry.Seq, change.Entry.Log, failure(err))

@@ -35,7 +35,7 @@ var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
 
 // newConn asks nothing of the servers yet.
 func newConn(nc *nats.Conn, timeout time.Duration) (*conn, error) {
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(timeout), jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(attempt))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(timeout), jetstream.WithPublishAsyncTimeout(attempt))
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,12 @@ func (c *conn) Close() error {
 
 // op bounds one call: by OpTimeout, and by the end of the store.
 func (c *conn) op(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	return c.writing(ctx, 0)
+}
+
+// writing is op for a call that writes so many views, sealed keys or cards.
+func (c *conn) writing(ctx context.Context, writes int) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, store.Within(c.timeout, writes))
 	stop := context.AfterFunc(c.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
 }

@@ -42,7 +42,7 @@ func noLimit(context.Context, stagedKey, []store.SealedKey) (map[crypto.PublicKe
 
 // put keeps copies of a key, all but those that are refused.
 func (k *keyring) put(ctx context.Context, of stagedKey, copies []store.SealedKey, full limit) error {
-	ctx, cancel := k.op(ctx)
+	ctx, cancel := k.writing(ctx, len(copies))
 	defer cancel()
 	refused, err := k.tryPut(ctx, of, copies, full)
 	if err == nil && refused > 0 {
@@ -180,7 +180,7 @@ func (k *keyring) key(ctx context.Context, room crypto.ID, epoch uint32, endpoin
 
 // PutCards keeps cards, side by side.
 func (k *keyring) PutCards(ctx context.Context, cards ...store.Card) error {
-	ctx, cancel := k.op(ctx)
+	ctx, cancel := k.writing(ctx, len(cards))
 	defer cancel()
 	writes := make([]write, len(cards))
 	for i, c := range cards {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/store"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // TestSubjectKey: each subject has a key of its own, in characters that keys may have.
@@ -157,6 +158,20 @@ func first[V any](seq iter.Seq2[V, error]) error {
 		}
 	}
 	return nil
+}
+
+// TestMuch: a call that writes much has longer than OpTimeout.
+func TestMuch(t *testing.T) {
+	t.Parallel()
+	_, s, bus := alone(t)
+	const timeout = 2 * time.Second // for each thing that an Append asks
+	s.timeout = timeout
+	over, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	s.committer.views.step = func(string) { <-over.Done() }
+	storetest.Write(t, s, bus, identity(t, 0), storetest.Many(t, 300))
+	s.timeout = time.Nanosecond
+	storetest.Much(t, s)
 }
 
 // TestClosed: of a closed store nothing is answered, and nobody waits for it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -16,8 +15,10 @@ import (
 // says which revision it replaces, so that of two at once the later one fails instead of undoing the first.
 
 const (
-	attempt    = time.Second // for one server to answer, before another is asked
-	maxPending = 512         // writes under way
+	attempt = time.Second // for one server to answer, before another is asked
+	// atOnce is how many writes of one caller are under way: so many keep a server busy, and whoever else writes to the
+	// bucket, or reads from it, waits no longer than a disk takes to sync as many.
+	atOnce = 32
 )
 
 // anyRevision is what a write expects that replaces whatever is there.
@@ -90,23 +91,24 @@ type write struct {
 
 // putMany is put for many keys, side by side. It returns which were not at the expected revision.
 func (w *writer) putMany(ctx context.Context, writes []write) (changed []write, err error) {
-	for chunk := range slices.Chunk(writes, maxPending) {
-		futures := make([]jetstream.PubAckFuture, len(chunk))
-		for i, k := range chunk {
-			if futures[i], err = w.js.PublishMsgAsync(w.message(k.key, k.value, k.expect)); err != nil {
+	var sent []jetstream.PubAckFuture
+	for i, k := range writes {
+		for len(sent) < min(i+atOnce, len(writes)) {
+			next := writes[len(sent)]
+			f, err := w.js.PublishMsgAsync(w.message(next.key, next.value, next.expect))
+			if err != nil {
 				return nil, err
 			}
+			sent = append(sent, f)
 		}
-		for i, k := range chunk {
-			err := awaitAck(ctx, futures[i])
-			if err != nil && !errors.Is(err, errChanged) {
-				_, err = w.put(ctx, k.key, k.value, k.expect)
-			}
-			if errors.Is(err, errChanged) {
-				changed = append(changed, k)
-			} else if err != nil {
-				return nil, err
-			}
+		err := awaitAck(ctx, sent[i])
+		if err != nil && !errors.Is(err, errChanged) {
+			_, err = w.put(ctx, k.key, k.value, k.expect)
+		}
+		if errors.Is(err, errChanged) {
+			changed = append(changed, k)
+		} else if err != nil {
+			return nil, err
 		}
 	}
 	return changed, nil

@@ -58,6 +58,11 @@ func (c *client) Skew() time.Duration { return time.Duration(c.skew.Load()) }
 // call makes one request with in as its JSON body, and reads the answer's into out; both may be nil. ErrUnavailable for an
 // answer that is not what it is to be.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	return c.write(ctx, 0, method, path, in, out)
+}
+
+// write is call for a request that has the service write so many views, sealed keys or cards.
+func (c *client) write(ctx context.Context, writes int, method, path string, in, out any) error {
 	var body []byte
 	if in != nil {
 		var err error
@@ -65,7 +70,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 			return err
 		}
 	}
-	raw, err := c.Do(ctx, method, path, body)
+	_, raw, err := c.ask(ctx, store.Within(c.timeout, writes), method, path, body)
 	if err != nil || out == nil {
 		return err
 	}
@@ -77,18 +82,18 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 
 // Do makes one request with a body that is JSON already, nil for none, and returns that of the answer: both as they are.
 func (c *client) Do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	_, raw, err := c.ask(ctx, method, path, body)
+	_, raw, err := c.ask(ctx, c.timeout, method, path, body)
 	return raw, err
 }
 
 // ask makes one request when it is its turn, again after a while when the service is busy with others of this
-// caller, within OpTimeout from then on. It returns the answer's headers and body.
-func (c *client) ask(ctx context.Context, method, path string, body []byte) (http.Header, []byte, error) {
+// caller, for so long from then on. It returns the answer's headers and body.
+func (c *client) ask(ctx context.Context, within time.Duration, method, path string, body []byte) (http.Header, []byte, error) {
 	if err := c.enter(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer func() { <-c.slots }()
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	// Busy is no failure: the service was there, and has not begun to do what it was asked.
 	for {

@@ -18,7 +18,7 @@ type past struct{ *client }
 // Frames returns a part of a stored room's past. ErrUnavailable when it cannot be read as far as it
 // reaches, or as fits an answer.
 func (p *past) Frames(ctx context.Context, room crypto.ID, q store.FramesQuery) (store.Past, error) {
-	header, raw, err := p.ask(ctx, "GET", "/rooms/"+room.String()+"/frames?"+framesQuery(q).Encode(), nil)
+	header, raw, err := p.ask(ctx, p.timeout, "GET", "/rooms/"+room.String()+"/frames?"+framesQuery(q).Encode(), nil)
 	if err != nil {
 		return store.Past{}, err
 	}

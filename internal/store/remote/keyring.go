@@ -34,7 +34,7 @@ func (k *keyring) PutKeys(ctx context.Context, room crypto.ID, epoch uint32, com
 		for i, c := range chunk {
 			in.Keys[i] = store.MembersCopy{Endpoint: c.Endpoint, Sealed: c.Sealed}
 		}
-		err := k.call(ctx, "PUT", "/rooms/"+room.String()+"/keys", in, nil)
+		err := k.write(ctx, len(chunk), "PUT", "/rooms/"+room.String()+"/keys", in, nil)
 		if errors.Is(err, store.ErrExists) {
 			exists = err // the others are staged still
 		} else if err != nil {
@@ -67,7 +67,7 @@ func (k *keyring) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoin
 // PutCards publishes cards, in as many requests as it takes.
 func (k *keyring) PutCards(ctx context.Context, cards ...store.Card) error {
 	for chunk := range slices.Chunk(cards, store.MaxCards) {
-		if err := k.call(ctx, "POST", "/cards", store.CardsBody{Cards: chunk}, nil); err != nil {
+		if err := k.write(ctx, len(chunk), "POST", "/cards", store.CardsBody{Cards: chunk}, nil); err != nil {
 			return err
 		}
 	}

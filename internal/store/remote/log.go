@@ -30,7 +30,7 @@ func (l *entryLog) Append(ctx context.Context, c store.Change) error {
 	if c.Entry.Seq > 1 {
 		path += "/" + c.Entry.Log.String()
 	}
-	return l.call(ctx, "POST", path, store.EntryBody{Entry: c.Entry.Statement}, nil)
+	return l.write(ctx, len(c.Views), "POST", path, store.EntryBody{Entry: c.Entry.Statement}, nil)
 }
 
 // Entries yields a log's entries, a page per request, up to the head that the service names. It ends with a page without

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -117,6 +118,45 @@ func TestDo(t *testing.T) {
 	t.Cleanup(func() { s.Close() })
 	_, err = s.Do(t.Context(), "GET", "/x", nil)
 	is(t, "refused", err, store.ErrInvalid)
+}
+
+// TestWithin: a request that has the service write much may take as long as a store may.
+func TestWithin(t *testing.T) {
+	const timeout = time.Second
+	var left time.Duration
+	s := New(Options{Transport: watched(func(r *http.Request) {
+		until, _ := r.Context().Deadline()
+		left = time.Until(until)
+	}), Identity: identity(t, 1), OpTimeout: timeout})
+	t.Cleanup(func() { s.Close() })
+	key := identity(t, 1).Key()
+	for name, c := range map[string]struct {
+		writes int
+		call   func() error
+	}{
+		"Heads": {0, func() error { _, err := s.Heads(t.Context(), crypto.ID{3}); return err }},
+		"Append": {200, func() error {
+			return s.Append(t.Context(), store.Change{Entry: &ledger.Entry{}, Views: make([]ledger.View, 200)})
+		}},
+		"PutKeys": {200, func() error {
+			return s.PutKeys(t.Context(), crypto.ID{3}, 1, crypto.Hash{}, key, make([]store.SealedKey, 200))
+		}},
+		"PutCards": {200, func() error { return s.PutCards(t.Context(), make([]store.Card, 200)...) }},
+	} {
+		is(t, name, c.call(), store.ErrInvalid)
+		if most := store.Within(timeout, c.writes); left > most || left < most-timeout {
+			t.Errorf("%s has %v, want %v", name, left, most)
+		}
+	}
+}
+
+// watched is a transport that shows each request, and takes none.
+type watched func(r *http.Request)
+
+// RoundTrip shows it.
+func (w watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	w(r)
+	return nil, store.ErrInvalid
 }
 
 // refusing is a transport that takes no request.

@@ -46,7 +46,12 @@ func (d *database) closeFiles() error { return errors.Join(d.read.Close(), d.wri
 
 // op bounds one call. Waiting for another process counts: SQLite is told the same bound.
 func (d *database) op(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, d.timeout)
+	return d.writing(ctx, 0)
+}
+
+// writing is op for a call that writes so many views, sealed keys or cards.
+func (d *database) writing(ctx context.Context, writes int) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, store.Within(d.timeout, writes))
 }
 
 // transaction changes the file, all at once or not at all. A statement that is given again is not compiled again, which for a

@@ -36,7 +36,7 @@ func noLimit(store.SealedKey, crypto.PublicKey, []crypto.PublicKey) bool { retur
 
 // put keeps copies of a key, in one transaction, all but those that are refused.
 func (k *keyring) put(ctx context.Context, of store.SealedCopy, copies []store.SealedKey, full limit) error {
-	ctx, cancel := k.op(ctx)
+	ctx, cancel := k.writing(ctx, len(copies))
 	defer cancel()
 	if err := k.tryPut(ctx, of, copies, full); err != nil {
 		return fmt.Errorf("put keys: %w", failure(err))
@@ -141,7 +141,7 @@ func (k *keyring) Key(ctx context.Context, room crypto.ID, epoch uint32, endpoin
 
 // PutCards keeps cards, all or none.
 func (k *keyring) PutCards(ctx context.Context, cards ...store.Card) error {
-	ctx, cancel := k.op(ctx)
+	ctx, cancel := k.writing(ctx, len(cards))
 	defer cancel()
 	tx, err := k.begin(ctx)
 	if err != nil {

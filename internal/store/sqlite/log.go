@@ -124,7 +124,7 @@ func (l *entryLog) entries(ctx context.Context, log crypto.ID, after uint64) ([]
 
 // Append commits an entry and its views in one transaction.
 func (l *entryLog) Append(ctx context.Context, c store.Change) error {
-	ctx, cancel := l.op(ctx)
+	ctx, cancel := l.writing(ctx, len(c.Views))
 	defer cancel()
 	err := l.append(ctx, c)
 	if err == nil && l.acked != nil {

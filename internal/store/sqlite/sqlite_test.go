@@ -65,6 +65,22 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// TestMuch: a call that writes much has longer than OpTimeout.
+func TestMuch(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "bus.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	bus, err := store.Found(t.Context(), s, admin(t), "admin", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.timeout = time.Nanosecond
+	storetest.Much(t, s)
+	storetest.Write(t, s, bus, admin(t), storetest.Many(t, 300))
+}
+
 func TestFileMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bus.db")
 	s, err := Open(t.Context(), path, Options{})

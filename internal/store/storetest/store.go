@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -108,14 +107,7 @@ func testWatch(t *testing.T, w *world) {
 func testPaging(t *testing.T, w *world) {
 	w.promise("Allowlist.Users: all, in order, from any key on, however many")
 	const many = 300
-	add := &ledger.Add{}
-	for i := range many {
-		var seed [32]byte
-		seed[0], seed[1], seed[2] = 'p', byte(i), byte(i>>8)
-		id, err := crypto.NewIdentity(seed)
-		w.must(err)
-		add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: "p" + strings.ToLower(id.Key().String()[:10]), Role: ledger.RoleUser})
-	}
+	add := Many(t, many)
 	w.must(w.append(w.bus, w.Admin, add))
 	var last crypto.PublicKey
 	n := 0

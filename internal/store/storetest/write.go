@@ -45,6 +45,38 @@ func Write(t testing.TB, s store.Store, state *ledger.State, by *crypto.Identity
 	}
 }
 
+// Much puts as many sealed keys and cards, in a call each, as take a while, into a store whose OpTimeout is as good as over:
+// they have as long as store.Within says.
+func Much(t testing.TB, s store.Backend) {
+	t.Helper()
+	keys, cards := make([]store.SealedKey, 300), make([]store.Card, 300)
+	for i := range keys {
+		endpoint := crypto.PublicKey{byte(i), byte(i >> 8)}
+		keys[i] = store.SealedKey{Endpoint: endpoint, Sealed: []byte{1}}
+		cards[i] = store.Card{Endpoint: endpoint, Statement: []byte{1}}
+	}
+	if err := s.CopyKeys(t.Context(), crypto.ID{9}, 1, crypto.Hash{9}, keys); err != nil {
+		t.Errorf("CopyKeys of %d: %v", len(keys), err)
+	}
+	if err := s.PutCards(t.Context(), cards...); err != nil {
+		t.Errorf("PutCards of %d: %v", len(cards), err)
+	}
+}
+
+// Many lets in so many users.
+func Many(t testing.TB, n int) *ledger.Add {
+	t.Helper()
+	add := &ledger.Add{}
+	for i := range n {
+		id, err := crypto.NewIdentity([32]byte{'p', byte(i), byte(i >> 8)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		add.Users = append(add.Users, ledger.NewUser{Key: id.Key(), Name: fmt.Sprint("p", i), Role: ledger.RoleUser})
+	}
+	return add
+}
+
 // CardOf returns the card of one endpoint; ErrNotFound when it is not known.
 func CardOf(ctx context.Context, s store.Keyring, endpoint crypto.PublicKey) (store.Card, error) {
 	cards, err := s.Cards(ctx, endpoint)
