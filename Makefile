@@ -2,6 +2,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.0.
 LDFLAGS  = -s -w -X github.com/unibus/unibus/internal/cli.Version=$(VERSION)
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
+COUNT   ?= 1
 
 .PHONY: build test race lint cover cover-core bench fuzz completions man install clean partition fulldisk soak flood bench-store stepdowns rolling sigterm damage honest worst crowd peer-js mutants lint-workflows lint-alerts systems vuln release-check pictures
 
@@ -29,7 +30,7 @@ test:
 	go test -vet=off -parallel 4 -timeout 20m $(WHOLE) $(PURE)
 
 race:
-	go test -race -timeout 40m ./...
+	go test -race $(UNSEEN) -shuffle=on -count=$(COUNT) -timeout 60m ./...
 
 # Code that no program calls fails, too: what only tests call belongs to tests, as package attack does.
 # Of the public package nothing is dead: callers may want it. A terminal has keys that only tests press.

@@ -384,9 +384,9 @@ type rekeying struct {
 	rekey func(room crypto.ID)
 }
 
-func (g rekeying) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+func (g rekeying) Sealed(ctx context.Context, room crypto.ID, from uint32) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
-		for k, err := range g.Backend.Sealed(ctx, room) {
+		for k, err := range g.Backend.Sealed(ctx, room, from) {
 			if !yield(k, err) {
 				return
 			}

@@ -121,7 +121,7 @@ func (d *digest) add(parts ...[]byte) {
 
 // sealedDigest is of all sealed keys of a room.
 func sealedDigest(ctx context.Context, s store.Inventory, room crypto.ID) (d digest, err error) {
-	for k, err := range s.Sealed(ctx, room) {
+	for k, err := range s.Sealed(ctx, room, 1) {
 		if err != nil {
 			return d, err
 		}

@@ -155,7 +155,7 @@ func walk(ctx context.Context, from store.Backend) iter.Seq2[item, error] {
 
 // yieldKeys yields the sealed keys of a room, and reports whether to go on.
 func yieldKeys(ctx context.Context, from store.Backend, room crypto.ID, yield func(item, error) bool) bool {
-	for k, err := range from.Sealed(ctx, room) {
+	for k, err := range from.Sealed(ctx, room, 1) {
 		if !yield(item{key: &k}, err) || err != nil {
 			return false
 		}

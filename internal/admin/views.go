@@ -92,7 +92,7 @@ func (e *logsExam) examine(ctx context.Context, log crypto.ID) (found examined, 
 	}
 	found.room = state.Room
 	if found.wrong == 0 || e.repair { // else it is unknown of whom there are keys
-		found.keyless, err = keyless(ctx, e.store, state)
+		found.keyless, err = store.Keyless(ctx, e.store, state)
 	}
 	return found, err
 }
@@ -195,24 +195,6 @@ func RoomChecks(total int, stale, sole []string, report func(Check)) {
 	} else {
 		r.pass("no room depends on a single one")
 	}
-}
-
-// keyless counts the members of a room to whom nobody has sealed its newest key: they read what is old, and nothing of what
-// is written now. Whether what was sealed opens only they can tell.
-func keyless(ctx context.Context, s store.Inventory, state *ledger.State) (int, error) {
-	if !state.Room.Policy.Encrypted() {
-		return 0, nil
-	}
-	members, newest := state.Room.Members(), state.Room.Epoch().Number
-	for k, err := range s.Sealed(ctx, state.ID) {
-		if err != nil {
-			return 0, err
-		}
-		if k.Epoch == newest {
-			delete(members, k.Endpoint)
-		}
-	}
-	return len(members), nil
 }
 
 // owners counts the owners of a room. When the only one loses the identity, nobody can change the room ever again.

@@ -69,7 +69,7 @@ func (s *site) forget(log unibus.ID) {
 func (s *site) replace(room unibus.ID, change func(k store.SealedCopy) []byte) {
 	s.Helper()
 	s.backend(func(ctx context.Context, v store.Backend) {
-		for k, err := range v.Sealed(ctx, room) {
+		for k, err := range v.Sealed(ctx, room, 1) {
 			s.must(err)
 			if sealed := change(k); sealed != nil {
 				s.overwrite(k, sealed)

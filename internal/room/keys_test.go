@@ -69,7 +69,7 @@ func TestLeftOut(t *testing.T) {
 		t.Errorf("who was left out holds the key: %v, %v", holds, err)
 	}
 	_, _, err := o.owner.Writing(o.Ctx)
-	refused(t, err, room.ErrNoKey, remedy.HandOutKey, "no key of this epoch was handed to you")
+	refused(t, err, store.ErrIntegrity, remedy.HandOutKey, "the key of epoch 2, which its log says is for you, is not to be had")
 	again := o.Client.Open(o.owner.ID)
 	if _, err := again.Keys.Get(o.Ctx, again.Ledger().Epochs, 1); err != nil {
 		t.Errorf("a copy of the key before does not serve: %v", err)
@@ -262,4 +262,16 @@ func TestBoundedCopies(t *testing.T) {
 			t.Errorf("epoch %d: %v", epoch, err)
 		}
 	}
+}
+
+// TestLeftOutWhileOut: to who may have been out of the bus when the key was renewed nobody owes it.
+func TestLeftOutWhileOut(t *testing.T) {
+	o := newTrio(t, live())
+	o.Revoke(o.bob.Key())
+	o.Allow(o.bob.Key(), "bob")
+	o.handsOut(o.Client, func(crypto.ID, uint32) []store.SealedKey { return nil })
+	o.Must(changes(o.owner).Rekey(o.Ctx))
+	back := o.Login(o.bob.ID).Open(o.owner.ID)
+	_, _, err := back.Writing(o.Ctx)
+	refused(t, err, room.ErrNoKey, remedy.HandOutKey, "no key of this epoch was handed to you")
 }

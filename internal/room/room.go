@@ -83,7 +83,7 @@ func (r *Room) Readable() error {
 }
 
 // Writing returns what a frame made now must say of the log, and the key to seal it with, nil in a room without
-// encryption, after making sure that this client may write. ErrDenied when it may not.
+// encryption, after making sure that this client may write. ErrDenied when it may not, ErrIntegrity when it is owed the key and there is none.
 func (r *Room) Writing(ctx context.Context) (crypto.Header, *crypto.FrameKey, error) {
 	me, s := r.Key(), r.State()
 	h := crypto.Header{Epoch: s.Room.Epoch().Number, At: s.Head.Seq, Head: [16]byte(s.Head.Hash[:16])}
@@ -107,6 +107,9 @@ func (r *Room) Writing(ctx context.Context) (crypto.Header, *crypto.FrameKey, er
 	}
 	key, err := r.Keys.Frame(ctx, s.Room.Epochs, h.Epoch)
 	if errors.Is(err, ErrNoKey) {
+		if s.Room.Owes(me, h.Epoch) && !r.WasOut(me) { // as for who reads: it is lost, or withheld
+			err = fmt.Errorf("%w: the key of epoch %d, which its log says is for you, is not to be had", store.ErrIntegrity, h.Epoch)
+		}
 		err = remedy.With(fmt.Errorf("room %s: %w", r.Subject(), err), r.Remedy(remedy.HandOutKey))
 	}
 	return h, key, err

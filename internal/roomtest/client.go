@@ -30,8 +30,8 @@ type Client struct {
 	world *World
 }
 
-// connect logs a user in, with a state directory of its own.
-func (w *World) connect(id *crypto.Identity) *Client {
+// Login logs a user in, with a state directory of its own.
+func (w *World) Login(id *crypto.Identity) *Client {
 	w.Helper()
 	c := &Client{ID: id, world: w}
 	p, err := pins.Open(w.Ctx, filepath.Join(w.TempDir(), "pins.db"))
@@ -82,7 +82,7 @@ func (w *World) User(name string) *Client {
 	w.Helper()
 	id := w.Stranger(name[0])
 	w.Allow(id.Key(), name)
-	c := w.connect(id)
+	c := w.Login(id)
 	card, err := id.Card()
 	w.Must(err)
 	w.Must(c.Store.PutCards(w.Ctx, store.Card{Endpoint: id.Key(), Statement: card}))

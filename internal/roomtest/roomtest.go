@@ -52,7 +52,7 @@ func New(t *testing.T) *World {
 	})
 	w.Must(err)
 	t.Cleanup(w.Node.Stop)
-	w.Client = w.connect(id)
+	w.Client = w.Login(id)
 	return w
 }
 

@@ -144,7 +144,7 @@ func (a *audit) rooms(ctx context.Context) {
 	if err != nil {
 		a.log.Warn("what is listed of each member was not looked at", "error", err)
 	}
-	wrong := 0
+	wrong, keyless := 0, 0
 	for room, err := range a.store.Rooms(ctx, crypto.ID{}) {
 		var state *ledger.State
 		var at uint64 // read before the log, which goes at least as far
@@ -173,10 +173,28 @@ func (a *audit) rooms(ctx context.Context) {
 		case !listed(room, state):
 			wrong++
 		}
+		if err == nil && a.keyless(ctx, state) { // also of a list that has just been mended
+			keyless++
+		}
+	}
+	if keyless > 0 {
+		a.log.Error("members of rooms have lost the key of what is written now: "+doctorTells+"; a backup has it, or an owner or admin renews it", "rooms", keyless)
 	}
 	if wrong > 0 {
 		a.log.Warn("what the store lists of rooms is not what their logs say, and those count: "+doctorRepairs, "rooms", wrong)
 	}
+}
+
+// keyless reports whether members of a room lack its newest key.
+func (a *audit) keyless(ctx context.Context, s *ledger.State) bool {
+	if s.Room == nil || s.Room.Archived != 0 {
+		return false
+	}
+	n, err := store.Keyless(ctx, a.store, s)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("the keys of a room were not looked at", "room", s.Room.Subject, "error", err)
+	}
+	return n > 0
 }
 
 // unlisted are the rooms that lists of their members lack, where servers keep such.

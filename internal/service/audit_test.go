@@ -309,3 +309,36 @@ func TestAuditUnlisted(t *testing.T) {
 		t.Errorf("then it tells %s", said)
 	}
 }
+
+// TestAuditKeyless: a room of whose key a member's copy is lost is told of, until there is one again; an archived one is not.
+func TestAuditKeyless(t *testing.T) {
+	for _, kind := range []string{"", JetStream} {
+		n, admin := node(t, kind)
+		room, key := new(ledger.State), crypto.RoomKey{1}
+		commit := key.Commit(1)
+		create := storetest.Next(t, room, admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit})
+		if err := n.store.Append(t.Context(), create); err != nil {
+			t.Fatal(err)
+		}
+		const lost = "members of rooms have lost the key of what is written now"
+		if said := lookedAt(t, n); !strings.Contains(said, lost) || !strings.Contains(said, "rooms=1") {
+			t.Errorf("%q: it tells %q", kind, said)
+		}
+		copies := []store.SealedKey{{Endpoint: admin.Key(), Sealed: []byte{1}}}
+		if err := n.store.PutKeys(t.Context(), room.ID, 1, commit, admin.Key(), copies); err != nil {
+			t.Fatal(err)
+		}
+		if said := lookedAt(t, n); said != "" {
+			t.Errorf("%q: where there is one it tells %q", kind, said)
+		}
+		next := crypto.RoomKey{2}.Commit(2)
+		storetest.Write(t, n.store, room, admin, &ledger.Rekey{Epoch: 2, Commit: next, Previous: make([]byte, crypto.PreviousSize)})
+		if said := lookedAt(t, n); !strings.Contains(said, lost) {
+			t.Errorf("%q: of a new key it tells %q", kind, said)
+		}
+		storetest.Write(t, n.store, room, admin, &ledger.Archive{})
+		if said := lookedAt(t, n); said != "" {
+			t.Errorf("%q: where it is archived it tells %q", kind, said)
+		}
+	}
+}

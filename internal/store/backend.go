@@ -27,8 +27,9 @@ type Backend interface {
 type Inventory interface {
 	// Logs yields every log, that of the bus first.
 	Logs(ctx context.Context) iter.Seq2[crypto.ID, error]
-	// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch; none for an unknown room.
-	Sealed(ctx context.Context, room crypto.ID) iter.Seq2[SealedCopy, error]
+	// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch, from one on; none for an unknown
+	// room.
+	Sealed(ctx context.Context, room crypto.ID, from uint32) iter.Seq2[SealedCopy, error]
 	// AllCards yields every card.
 	AllCards(ctx context.Context) iter.Seq2[Card, error]
 	// Created counts the rooms that an endpoint created and that are not archived, whoever is in them now.

@@ -2,9 +2,11 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"slices"
 
 	"github.com/unibus/unibus/internal/crypto"
+	"github.com/unibus/unibus/internal/ledger"
 )
 
 // This file says how sealed copies of room keys are ordered and limited, for all backends alike.
@@ -38,6 +40,22 @@ type SealedCopy struct {
 	Room   crypto.ID
 	Epoch  uint32
 	Commit crypto.Hash
+}
+
+// Keyless counts the members of a room of whom no copy of its newest key is kept: they read what is old, and nothing of what
+// is written now. Whether what was sealed opens only they can tell.
+func Keyless(ctx context.Context, s Inventory, state *ledger.State) (int, error) {
+	if !state.Room.Policy.Encrypted() {
+		return 0, nil
+	}
+	members := state.Room.Members()
+	for k, err := range s.Sealed(ctx, state.ID, state.Room.Epoch().Number) {
+		if err != nil {
+			return 0, err
+		}
+		delete(members, k.Endpoint)
+	}
+	return len(members), nil
 }
 
 // rank is a sealer's place among those of one member: the member itself, the author of the entry that began the

@@ -55,10 +55,10 @@ func (i *inventory) Logs(ctx context.Context) iter.Seq2[crypto.ID, error] {
 	}
 }
 
-// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch. It holds one epoch's in memory.
-func (i *inventory) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch, from one on. It holds one epoch's in memory.
+func (i *inventory) Sealed(ctx context.Context, room crypto.ID, from uint32) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
-		for epoch := uint32(1); ; epoch++ {
+		for epoch := max(from, 1); ; epoch++ {
 			list, err := i.sealed(ctx, room, epoch)
 			if errors.Is(err, store.ErrNotFound) {
 				return

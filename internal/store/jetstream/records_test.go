@@ -92,7 +92,7 @@ func TestDamagedRecords(t *testing.T) {
 		"Created":              func() error { _, err := s.Created(ctx, owner); return err },
 		"Key":                  func() error { _, err := s.Key(ctx, room.ID, 1, owner); return err },
 		"PutKeys":              func() error { return s.PutKeys(ctx, room.ID, 1, epoch.Commit, owner, copies) },
-		"Sealed":               func() error { return first(s.Sealed(ctx, room.ID)) },
+		"Sealed":               func() error { return first(s.Sealed(ctx, room.ID, 1)) },
 		"AllCards":             func() error { return first(s.AllCards(ctx)) },
 		"User":                 func() error { _, err := s.User(ctx, owner); return err },
 		"Users":                func() error { return first(s.Users(ctx, crypto.PublicKey{})) },

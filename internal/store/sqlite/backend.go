@@ -45,16 +45,16 @@ func scanID(scan func(...any) error) (id crypto.ID, err error) {
 	return id, err
 }
 
-// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch.
-func (i *inventory) Sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
+// Sealed yields the sealed copies of a room's committed keys by all sealers, by epoch, from one on.
+func (i *inventory) Sealed(ctx context.Context, room crypto.ID, from uint32) iter.Seq2[store.SealedCopy, error] {
 	return func(yield func(store.SealedCopy, error) bool) {
-		i.sealed(ctx, room)(yield)
+		i.sealed(ctx, room, from)(yield)
 	}
 }
 
 // sealed is Sealed for one pass.
-func (i *inventory) sealed(ctx context.Context, room crypto.ID) iter.Seq2[store.SealedCopy, error] {
-	var last store.SealedCopy
+func (i *inventory) sealed(ctx context.Context, room crypto.ID, from uint32) iter.Seq2[store.SealedCopy, error] {
+	last := store.SealedCopy{Epoch: from}
 	read := func(after []byte) ([]store.SealedCopy, error) {
 		ctx, cancel := i.op(ctx)
 		defer cancel()

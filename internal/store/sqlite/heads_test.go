@@ -397,7 +397,7 @@ func readAll(t *testing.T, path string, logs ...crypto.ID) error {
 		func() error { _, err := s.User(ctx, key); return err },
 		func() error { return first(s.Users(ctx, crypto.PublicKey{})) },
 		func() error { return first(s.Logs(ctx)) },
-		func() error { return first(s.Sealed(ctx, room)) },
+		func() error { return first(s.Sealed(ctx, room, 1)) },
 		func() error { return first(s.AllCards(ctx)) },
 		func() error { _, err := s.arrived(ctx, 0); return err },
 	} {

@@ -42,6 +42,37 @@ func testRekey(t *testing.T, w *world) {
 	if r.Epoch != 2 || r.Seq != 3 {
 		w.errorf("after the rekey, room is %+v", r)
 	}
+	w.sealed(s)
+}
+
+// sealed checks what there is of the keys of a room of two, in its second epoch.
+func (w *world) sealed(s *ledger.State) {
+	v, ok := w.s.(store.Backend)
+	if !ok {
+		return
+	}
+	w.promise("Inventory.Sealed: every member's copies of the committed keys, by epoch, from one on")
+	for from, want := range map[uint32][]uint32{0: {1, 1, 2, 2}, 1: {1, 1, 2, 2}, 2: {2, 2}, 3: nil} {
+		var got []uint32
+		for k, err := range v.Sealed(w.ctx, s.ID, from) {
+			w.must(err)
+			got = append(got, k.Epoch)
+		}
+		if !slices.Equal(got, want) {
+			w.errorf("from epoch %d on there are copies of the epochs %v, want %v", from, got, want)
+		}
+	}
+	w.promise("Keyless: the members without a copy of the newest key")
+	carol := identity(w.t, 3)
+	w.allow(carol)
+	for _, want := range []int{0, 1} {
+		if n, err := store.Keyless(w.ctx, v, s); err != nil || n != want {
+			w.errorf("%d, %v; want %d", n, err, want)
+		}
+		if want == 0 {
+			w.must(w.append(s, identity(w.t, 1), &ledger.Invite{Members: []ledger.NewMember{{Key: carol.Key(), Role: ledger.RoleMember}}}))
+		}
+	}
 }
 
 // testRacingKeys: of two who rekey at once, the winner's keys are given out, and the loser's are gone.
