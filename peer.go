@@ -2,6 +2,7 @@ package unibus
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
@@ -20,7 +21,12 @@ func (l *link) peer(self *room.Self) *mirror.Peer {
 		Identity: l.o.Identity, Store: l.store, Pins: l.pins, Timeout: l.o.Timeout, Confirm: l.o.Confirm,
 		Stage: self.Stage, Turn: l.inTurn,
 	}
-	p.Tell = func(e *ledger.Entry, age time.Duration, lost bool) { tellKept(self, e, age, lost) }
+	p.OfferedAgain = func(e *ledger.Entry, age time.Duration) {
+		self.Tell("entry %d of log %s, which you signed %v ago, was never answered, or was taken back, and is offered again: %s", e.Seq, e.Log, age.Round(time.Second), inWords(self, e))
+	}
+	p.LostPlace = func(e *ledger.Entry, age time.Duration) {
+		self.Tell("entry %d of log %s, which you signed %v ago and which was never answered (%s), lost its place to another and is given up", e.Seq, e.Log, age.Round(time.Second), inWords(self, e))
+	}
 	if l.o.Accept != "" {
 		p.Accept = func(h crypto.Hash) bool { return room.Begins(h, l.o.Accept) }
 		p.Returned = func(id ID, end ledger.Head) {
@@ -41,17 +47,9 @@ func (l *link) peer(self *room.Self) *mirror.Peer {
 	return p
 }
 
-// tellKept tells of an entry that an earlier process signed and never had answered.
-func tellKept(self *room.Self, e *ledger.Entry, age time.Duration, lost bool) {
-	what, when := e.Op, age.Round(time.Second)
-	if words := e.Words(self.NameOf); words != "" {
-		what += " " + words
-	}
-	if lost {
-		self.Tell("entry %d of log %s, which you signed %v ago and which was never answered (%s), lost its place to another and is given up", e.Seq, e.Log, when, what)
-		return
-	}
-	self.Tell("entry %d of log %s, which you signed %v ago, was never answered, or was taken back, and is offered again: %s", e.Seq, e.Log, when, what)
+// inWords says what an entry does, to people.
+func inWords(self *room.Self, e *ledger.Entry) string {
+	return strings.TrimSpace(e.Op + " " + e.Words(self.NameOf))
 }
 
 // inTurn does what is costly, when not too many other processes of the identity that go to the same bus are at it.

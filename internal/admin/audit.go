@@ -159,7 +159,7 @@ func (a *roomAudit) accept(f *storedFrame, v *ledger.Verdict) {
 	h := v.Header
 	h.Flags &^= crypto.FlagMore
 	if v.Refused != nil {
-		a.frame(kindRefused, true, f, h, v.Refused)
+		a.frame(inbox.Notice{Kind: kindRefused, Finding: true}, f, h, v.Refused)
 	}
 	a.order(f, h)
 	a.in.Take(inbox.Frame{
@@ -173,7 +173,7 @@ func (a *roomAudit) accept(f *storedFrame, v *ledger.Verdict) {
 func (a *roomAudit) order(f *storedFrame, h crypto.Header) {
 	s := streamOf{f.Sender, h.Stream}
 	if before, met := a.highest[s]; met && h.Counter < before {
-		a.frame(kindReordered, false, f, h, fmt.Errorf("stored behind frame %d of its stream: sent again by its writer, or exchanged by somebody", before))
+		a.frame(inbox.Notice{Kind: kindReordered}, f, h, fmt.Errorf("stored behind frame %d of its stream: sent again by its writer, or exchanged by somebody", before))
 		return
 	}
 	if len(a.highest) >= inbox.MaxStreams {
@@ -191,11 +191,11 @@ func (a *roomAudit) refuse(f *storedFrame, v *ledger.Verdict, why error) {
 	}
 	switch {
 	case v != nil && bygone:
-		a.frame(kindRefused, false, f, h, errors.New("it is of before the room began anew, and of a log that was given up"))
+		a.frame(inbox.Notice{Kind: kindRefused}, f, h, errors.New("it is of before the room began anew, and of a log that was given up"))
 	case errors.Is(why, ledger.ErrForkProven), errors.Is(why, ledger.ErrForkClaimed):
-		a.frame(kindFork, true, f, h, why)
+		a.frame(inbox.Notice{Kind: kindFork, Finding: true}, f, h, why)
 	case errors.Is(why, ledger.ErrWithheld), errors.Is(why, ledger.ErrAhead):
-		a.frame(kindWithheld, a.state.Room.Known(f.Sender) && !bygone, f, h, why)
+		a.frame(inbox.Notice{Kind: kindWithheld, Finding: a.state.Room.Known(f.Sender) && !bygone}, f, h, why)
 	default:
 		a.forged(f, why)
 	}
@@ -206,7 +206,7 @@ func (a *roomAudit) refuse(f *storedFrame, v *ledger.Verdict, why error) {
 func (a *roomAudit) forged(f *storedFrame, why error) {
 	h, _ := crypto.ParseHeader(f.Data)
 	a.in.Damaged(f.Sender, f.Seq, f.Seq)
-	a.frame(kindForged, !a.bygone(f.Time), f, h, why)
+	a.frame(inbox.Notice{Kind: kindForged, Finding: !a.bygone(f.Time)}, f, h, why)
 }
 
 // bygone reports whether a frame that does not fit the log may be of before the room began anew, as the server says.
@@ -215,8 +215,8 @@ func (a *roomAudit) bygone(stored time.Time) bool {
 }
 
 // frame tells of a frame.
-func (a *roomAudit) frame(kind inbox.Kind, finding bool, f *storedFrame, h crypto.Header, why error) {
-	a.notice(inbox.Notice{Kind: kind, Finding: finding, Sender: f.Sender, Stream: h.Stream, From: h.Counter, To: h.Counter, Place: f.Seq, Why: why.Error()})
+func (a *roomAudit) frame(n inbox.Notice, f *storedFrame, h crypto.Header, why error) {
+	a.notice(n.About(f.Sender, h, f.Seq, why))
 }
 
 // hole tells of places that hold nothing.

@@ -322,7 +322,7 @@ func (a *appending) offerKept(ctx context.Context, o *pins.Offer, d *ledger.Draf
 			a.id, ErrKept, o.Seq, d.Entry.Op, age.Round(time.Minute))
 		return remedy.With(err, remedy.Remedy{Kind: remedy.ConfirmEntry})
 	}
-	a.peer.Tell(d.Entry, age, false)
+	a.peer.OfferedAgain(d.Entry, age)
 	if o.Key != nil {
 		k, err := a.openOwn(o, d.After)
 		if err == nil {
@@ -346,7 +346,7 @@ func (a *appending) settled(o *pins.Offer, age time.Duration) (*ledger.Entry, er
 		return e, nil
 	}
 	if age >= underWay {
-		a.peer.Tell(e, age, true)
+		a.peer.LostPlace(e, age)
 	}
 	return nil, nil
 }

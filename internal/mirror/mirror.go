@@ -42,9 +42,9 @@ type Peer struct {
 	// Stage hands out, to whoever is to have them, the copies of a room's key that an entry needs, before it is
 	// offered: after is the log once it stands.
 	Stage func(ctx context.Context, after *ledger.State, e *ledger.Entry, k *Key) error
-	// Tell is told of an entry that an earlier process signed, how long ago, and that it is offered again; or, lost,
-	// that another has its place.
-	Tell func(e *ledger.Entry, age time.Duration, lost bool)
+	// OfferedAgain is told of an entry that an earlier process signed, and how long ago; LostPlace of one whose place
+	// another has.
+	OfferedAgain, LostPlace func(e *ledger.Entry, age time.Duration)
 	// Accepted is told of an entry of one's own that stands, with the log as it is then. Nil: nobody is.
 	Accepted func(ctx context.Context, after *ledger.State) error
 	// Turn does what is costly when it is this process's turn among those of the identity. Nil: at once.

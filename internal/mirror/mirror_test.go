@@ -167,10 +167,9 @@ func (w *world) process(id *crypto.Identity, state string) *process {
 	out := &process{world: w, liar: &liar{Store: w.store, seen: filepath.Join(w.dir, "seen")}}
 	out.Peer = &Peer{
 		Identity: id, Store: out.liar, Pins: p, Timeout: 5 * time.Second,
-		Stage: out.stage,
-		Tell: func(e *ledger.Entry, _ time.Duration, lost bool) {
-			out.told = append(out.told, fmt.Sprintf("%s lost=%v", e.Op, lost))
-		},
+		Stage:        out.stage,
+		OfferedAgain: func(e *ledger.Entry, _ time.Duration) { out.told = append(out.told, e.Op+" again") },
+		LostPlace:    func(e *ledger.Entry, _ time.Duration) { out.told = append(out.told, e.Op+" lost") },
 	}
 	return out
 }
@@ -492,7 +491,7 @@ func TestLost(t *testing.T) {
 	if names := w.names(); !slices.Equal(names, []string{"admin", "carol", "dave", "second"}) {
 		t.Errorf("in the store are %q", names)
 	}
-	if !slices.Equal(p.told, []string{"add lost=true"}) {
+	if !slices.Equal(p.told, []string{"add lost"}) {
 		t.Errorf("told %q", p.told)
 	}
 }

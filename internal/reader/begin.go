@@ -67,10 +67,10 @@ func (b *beginning) begin(ctx context.Context) (err error) {
 	case resume > 0:
 		begin := max(past.First, before+1)
 		b.f.from = max(begin, resume)
-		return b.start(begin, begin == past.First, past)
+		return b.start(origin{begin, begin == past.First}, past)
 	case b.f.o.All:
 		b.f.from = past.First
-		return b.start(past.First, true, past)
+		return b.start(origin{past.First, true}, past)
 	case b.f.o.Last > 0:
 		return b.beginLast(ctx, past.First)
 	case !b.f.o.Since.IsZero():
@@ -81,18 +81,23 @@ func (b *beginning) begin(ctx context.Context) (err error) {
 	if len(past.Frames) > 0 {
 		begin = past.Frames[0].Seq
 	}
-	return b.start(begin, false, past)
+	return b.start(origin{place: begin}, past)
 }
 
-// start has the feed read from a place on. first says that nothing is stored before that place; past is an answer that
-// begins there, which need not be asked for again.
-func (b *beginning) start(at uint64, first bool, past store.Past) error {
-	from := at
-	if first {
+// origin is where a feed begins to read: at a place, before which nothing is stored if it is the first.
+type origin struct {
+	place uint64
+	first bool
+}
+
+// start has the feed read from where it begins; past is an answer that begins there, which need not be asked for again.
+func (b *beginning) start(o origin, past store.Past) error {
+	at, from := o.place, o.place
+	if o.first {
 		from = 0 // whatever the server says is the first
 	}
-	b.f.newInbox(first, from)
-	b.f.begun, b.f.whole = at, first
+	b.f.newInbox(inbox.Options{Start: o.first, From: from})
+	b.f.begun, b.f.whole = at, o.first
 	b.f.next, b.f.past.next, b.f.handled = at, at, at
 	b.f.past.first, b.f.past.last, b.f.past.page = past.First, past.Last, past.Frames
 	if n := len(past.Frames); n > 0 && past.End() < past.Last {
@@ -136,7 +141,7 @@ func (b *beginning) beginSince(ctx context.Context, past store.Past) error {
 			return err
 		}
 		if sealed == 0 {
-			return b.start(begin, begin == past.First, page)
+			return b.start(origin{begin, begin == past.First}, page)
 		}
 		b.f.from = sealed
 	}
@@ -168,7 +173,7 @@ func (b *beginning) sealedSince(ctx context.Context, begin uint64, known store.P
 func (b *beginning) beginLast(ctx context.Context, first uint64) error {
 	for window := uint64(b.f.o.Last) + contextFrames; ; window *= 4 {
 		begin := max(first, b.f.liveFrom-min(b.f.liveFrom, window))
-		enough, err := b.tail(ctx, begin, begin == first)
+		enough, err := b.tail(ctx, origin{begin, begin == first})
 		if err != nil || enough {
 			return err
 		}
@@ -176,14 +181,14 @@ func (b *beginning) beginLast(ctx context.Context, first uint64) error {
 }
 
 // tail reads from a place to the end of what is stored, and keeps the last N messages. It reports false when they may
-// reach back beyond that place, and then has told nobody of anything; all says that nothing is stored before it.
-func (b *beginning) tail(ctx context.Context, begin uint64, all bool) (bool, error) {
-	b.f.out.batch, b.f.out.size, b.f.from, b.f.out.back = nil, 0, begin, true
+// reach back beyond that place, and then has told nobody of anything.
+func (b *beginning) tail(ctx context.Context, o origin) (bool, error) {
+	b.f.out.batch, b.f.out.size, b.f.from, b.f.out.back = nil, 0, o.place, true
 	var notices []Notice
 	b.f.notice = func(n Notice) { notices = append(notices, n) }
 	clear(b.f.judging.told) // those of a try that did not reach back far enough were told to nobody
 	defer func() { b.f.notice, b.f.out.back, b.f.out.size = b.f.s.notice, false, 0 }()
-	if err := b.start(begin, all, store.Past{First: begin, Last: b.f.liveFrom - 1}); err != nil {
+	if err := b.start(o, store.Past{First: o.place, Last: b.f.liveFrom - 1}); err != nil {
 		return false, err
 	}
 	for b.f.past.next < b.f.liveFrom {
@@ -195,7 +200,7 @@ func (b *beginning) tail(ctx context.Context, begin uint64, all bool) (bool, err
 	byPlace(b.f.out.batch)
 	b.f.out.batch = b.f.out.batch[max(0, len(b.f.out.batch)-b.f.o.Last):]
 	unsure := slices.ContainsFunc(b.f.out.batch, func(m Message) bool { return m.Unsure })
-	if !all && (unsure || len(b.f.out.batch) < b.f.o.Last) {
+	if !o.first && (unsure || len(b.f.out.batch) < b.f.o.Last) {
 		return false, nil
 	}
 	for _, n := range notices {

@@ -80,7 +80,7 @@ func (s *Reading) prepare(ctx context.Context, r *room.Room, o Options, page int
 		f.reading = reading
 		context.AfterFunc(f.ctx, stop)
 	}
-	f.newInbox(false, 0)
+	f.newInbox(inbox.Options{})
 	live, err := s.rd.Conn.Subscribe(ctx, r.ID, bus.Stored(f.stored), o.Queue)
 	if err != nil {
 		f.cancel(nil)
@@ -121,14 +121,12 @@ func (f *feed) shutDown() {
 	}
 }
 
-// newInbox gives the feed an inbox with nothing in it, for reading from a place on, which may be the first there is.
-func (f *feed) newInbox(start bool, from uint64) {
+// newInbox gives the feed an inbox with nothing in it, for reading from where o says.
+func (f *feed) newInbox(o inbox.Options) {
 	if f.in != nil {
 		f.in.Close()
 	}
-	o := inbox.Options{
-		Stored: f.stored, Start: start, From: from, End: f.o.End, Shared: f.o.Queue != "", Limit: room.MaxMessage, Patience: lostAfter, Used: &f.s.held, Shed: &f.s.shed,
-	}
+	o.Stored, o.End, o.Shared, o.Limit, o.Patience, o.Used, o.Shed = f.stored, f.o.End, f.o.Queue != "", room.MaxMessage, lostAfter, &f.s.held, &f.s.shed
 	if f.stored {
 		o.Patience = patience.Gap
 	}

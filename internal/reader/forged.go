@@ -102,5 +102,5 @@ func (j *judging) forged(frame store.Frame, why error) {
 	if !j.f.stored {
 		why = fmt.Errorf("%w; %s", why, anybodys)
 	}
-	j.note(Forged, finding, frame, h, why)
+	j.note(inbox.Notice{Kind: Forged, Finding: finding}, frame, h, why)
 }

@@ -52,7 +52,7 @@ func (j *judging) take(ctx context.Context, frame store.Frame) error {
 	}
 	if j.f.r.Alarms.Has(frame.Sender) {
 		h, _ := crypto.ParseHeader(frame.Data)
-		j.noteOnce(frame.Sender, Fork, true, frame, h, errAlarmed)
+		j.noteOnce(frame.Sender, inbox.Notice{Kind: Fork, Finding: true}, frame, h, errAlarmed)
 		return nil
 	}
 	live := !j.f.stored || frame.Seq >= j.f.liveFrom
@@ -66,7 +66,7 @@ func (j *judging) take(ctx context.Context, frame store.Frame) error {
 	switch {
 	case j.ofFormerLog(frame, v, err):
 		h, _ := crypto.ParseHeader(frame.Data)
-		j.note(Refused, false, frame, h, errBygone)
+		j.note(inbox.Notice{Kind: Refused}, frame, h, errBygone)
 		return nil
 	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrWithheld):
 		j.f.waiting.park(frame, v)
@@ -103,7 +103,7 @@ func (j *judging) accept(ctx context.Context, frame store.Frame, v *ledger.Verdi
 	}
 	if why != nil && !accepted.Context {
 		innocent := errors.Is(why, errRevoked) || errors.Is(why, errStale) || live && errors.Is(why, ledger.ErrNotWriter)
-		j.note(Refused, !innocent, frame, v.Header, why)
+		j.note(inbox.Notice{Kind: Refused, Finding: !innocent}, frame, v.Header, why)
 	}
 	j.f.in.Take(accepted, now)
 	if !j.f.stored || j.f.reach == nil {
@@ -202,19 +202,19 @@ func (j *judging) refuse(ctx context.Context, frame store.Frame, why error) erro
 	case errors.Is(why, ledger.ErrForkProven):
 		settled, err := j.f.r.Forked(context.WithoutCancel(ctx), pins.Fork{Sender: frame.Sender, At: h.At, Head: h.Head})
 		if settled {
-			j.note(Fork, false, frame, h, why)
+			j.note(inbox.Notice{Kind: Fork}, frame, h, why)
 		}
 		return err
 	case errors.Is(why, ledger.ErrForkClaimed):
 		if !j.overWith(frame, h) {
 			j.f.r.Alarms.Add(frame.Sender)
 		}
-		j.noteOnce(frame.Sender, Fork, true, frame, h, why)
+		j.noteOnce(frame.Sender, inbox.Notice{Kind: Fork, Finding: true}, frame, h, why)
 	case errors.Is(why, room.ErrNoKey):
 		j.unopened(frame, h)
 	case errors.As(why, &bad):
 		j.keyAskedAt[bad.epoch] = time.Now()
-		j.noteOnce(bad.epoch, Key, true, frame, h, bad.error)
+		j.noteOnce(bad.epoch, inbox.Notice{Kind: Key, Finding: true}, frame, h, bad.error)
 	case errors.Is(why, store.ErrUnavailable), errors.Is(why, store.ErrIntegrity), errors.Is(why, store.ErrDenied):
 		return fmt.Errorf("room %s: %w", j.f.r.Subject(), why)
 	default:
@@ -236,7 +236,7 @@ func (j *judging) unopened(frame store.Frame, h crypto.Header) {
 		j.unread++
 		return
 	}
-	j.noteOnce(h.Epoch, Key, !j.f.r.WasOut(j.f.r.Key()), frame, h, fmt.Errorf("the key of epoch %d, which this room's log says is for you, is not to be had", h.Epoch))
+	j.noteOnce(h.Epoch, inbox.Notice{Kind: Key, Finding: !j.f.r.WasOut(j.f.r.Key())}, frame, h, fmt.Errorf("the key of epoch %d, which this room's log says is for you, is not to be had", h.Epoch))
 	if j.mayFetch(h.Epoch) {
 		j.keyAskedAt[h.Epoch] = time.Now()
 	}
@@ -257,13 +257,11 @@ func (j *judging) mayFetch(epoch uint32) bool {
 }
 
 // note tells of a frame, of which its header is as far as it could be read.
-func (j *judging) note(kind inbox.Kind, finding bool, frame store.Frame, h crypto.Header, why error) {
+func (j *judging) note(n inbox.Notice, frame store.Frame, h crypto.Header, why error) {
 	if frame.Seq < j.f.from {
 		return // it is only read to know what comes after it
 	}
-	j.f.tell(inbox.Notice{
-		Kind: kind, Finding: finding, Sender: frame.Sender, Stream: h.Stream, From: h.Counter, To: h.Counter, Place: frame.Seq, Why: why.Error(),
-	})
+	j.f.tell(n.About(frame.Sender, h, frame.Seq, why))
 }
 
 // once is what a feed tells but once: that a sender's frames are refused, or an epoch's key cannot be had. Whatever a
@@ -274,11 +272,11 @@ type once struct {
 }
 
 // noteOnce tells of the first frame that something makes unreadable, of those that are wanted.
-func (j *judging) noteOnce(about any, kind inbox.Kind, finding bool, frame store.Frame, h crypto.Header, why error) {
+func (j *judging) noteOnce(about any, n inbox.Notice, frame store.Frame, h crypto.Header, why error) {
 	o := once{about, j.f.reach.Accepts(frame.Seq)}
 	if j.told[o] || frame.Seq < j.f.from {
 		return
 	}
 	j.told[o] = true
-	j.note(kind, finding, frame, h, why)
+	j.note(n, frame, h, why)
 }

@@ -161,7 +161,7 @@ func (w *waiting) giveUpParked(p parked) {
 		return
 	}
 	h, _ := crypto.ParseHeader(p.frame.Data)
-	w.f.judging.note(Withheld, true, p.frame, h, fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ledger.ErrWithheld, h.At, w.f.r.State().Head.Seq))
+	w.f.judging.note(inbox.Notice{Kind: Withheld, Finding: true}, p.frame, h, fmt.Errorf("%w: it is at entry %d, the log here ends at %d", ledger.ErrWithheld, h.At, w.f.r.State().Head.Seq))
 }
 
 // tellDropped tells of frames that may have been anything. In a stored room nobody but a member, the server or a damaged

@@ -100,7 +100,8 @@ func (s *storedSource) Next(ctx context.Context) (store.Frame, error) {
 			f := s.page[0]
 			s.page = s.page[1:]
 			if f.Seq >= s.next {
-				s.give(f, false)
+				s.byLive = false
+				s.gave(f)
 				return f, nil
 			}
 		}
@@ -158,7 +159,8 @@ func (s *storedSource) follow(ctx context.Context) (store.Frame, error) {
 			return store.Frame{}, nil
 		case f.Seq < s.next: // known already, or nothing that the room has stored
 		case f.Seq == s.next:
-			s.give(f, true)
+			s.byLive = true
+			s.gave(f)
 			s.last, s.quiet = max(s.last, f.Seq), tailAfter
 			return f, nil
 		default:
@@ -181,9 +183,9 @@ func (s *storedSource) awaitSession(ctx context.Context) (context.Context, error
 	return session, err
 }
 
-// give takes note of a frame that goes to the reader.
-func (s *storedSource) give(f store.Frame, byLive bool) {
-	s.next, s.byLive = f.Seq+1, byLive
+// gave takes note of a frame that goes to the reader.
+func (s *storedSource) gave(f store.Frame) {
+	s.next = f.Seq + 1
 	s.given = placedFrame{f.Seq, maphash.Bytes(s.seed, f.Data)}
 }
 

@@ -49,7 +49,9 @@ func (w *World) Login(id *crypto.Identity) *Client {
 		Identity: id, Keyring: c.Store, Pins: p, Now: time.Now, Tell: w.Logf, Release: c.Conn.Release,
 		Excluded: func() error { return ErrExcluded },
 	}
-	c.Peer = &mirror.Peer{Identity: id, Store: c.Store, Pins: p, Timeout: Timeout, Stage: c.Self.Stage, Tell: func(*ledger.Entry, time.Duration, bool) {}}
+	c.Peer = &mirror.Peer{Identity: id, Store: c.Store, Pins: p, Timeout: Timeout, Stage: c.Self.Stage}
+	c.Peer.OfferedAgain = func(*ledger.Entry, time.Duration) {}
+	c.Peer.LostPlace = c.Peer.OfferedAgain
 	c.Self.Bus, err = c.Peer.Open(w.Ctx, w.Node.Bus, crypto.ID{})
 	w.Must(err)
 	w.Must(c.Self.Bus.Sync(w.Ctx))
