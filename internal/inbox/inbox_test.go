@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -349,5 +350,14 @@ func TestEndDoesNotWait(t *testing.T) {
 		if got := newPlayer(c.o, facts{unstored: 1}).play(c.script); got != c.want {
 			t.Errorf("%s: %q, want %q", c.script, got, c.want)
 		}
+	}
+}
+
+// TestAbout: a notice about a frame says whose it is, which frame of its stream, where it is and why.
+func TestAbout(t *testing.T) {
+	sender, stream := crypto.PublicKey{1}, [16]byte{2}
+	got := Notice{Kind: Gap, Finding: true}.About(sender, crypto.Header{Stream: stream, Counter: 3}, 4, errors.New("why"))
+	if want := (Notice{Kind: Gap, Finding: true, Sender: sender, Stream: stream, From: 3, To: 3, Place: 4, Why: "why"}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
