@@ -77,6 +77,39 @@ func TestRouted(t *testing.T) {
 	}
 }
 
+// TestLargeAlone: while a caller's large body is worked on, another of the caller waits; what is asked, and small bodies, do
+// not, nor do others.
+func TestLargeAlone(t *testing.T) {
+	r := newRouter(crypto.ID{}, nil, time.Now)
+	const answered, gaveUp = http.StatusOK, 0
+	answer := func(*call) (int, any, error) { return answered, nil, nil }
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	waits, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	request := func(ctx context.Context, size int64, caller byte) *call {
+		c := &call{Request: httptest.NewRequestWithContext(ctx, http.MethodPost, "/", nil), caller: crypto.PublicKey{caller}}
+		c.ContentLength = size
+		return c
+	}
+	for name, c := range map[string]struct {
+		handle handle
+		call   *call
+		want   int
+	}{
+		"another":             {r.oneLargeAtATime(answer), request(gone, largeBody+1, 1), gaveUp},
+		"one of unknown size": {r.oneLargeAtATime(answer), request(gone, -1, 1), gaveUp},
+		"a small one":         {r.oneLargeAtATime(answer), request(waits, largeBody, 1), answered},
+		"a question":          {r.oneAtATime(answer), request(waits, 0, 1), answered},
+		"another's":           {r.oneLargeAtATime(answer), request(waits, largeBody+1, 2), answered},
+	} {
+		working := r.oneLargeAtATime(func(*call) (int, any, error) { return c.handle(c.call) })
+		if status, _, err := working(request(waits, largeBody+1, 1)); status != c.want || (err == nil) != (c.want == answered) {
+			t.Errorf("%s: %d, %v", name, status, err)
+		}
+	}
+}
+
 // TestHeavyCalledOff: a request that is much work, and whose caller has gone before it is its turn, is not worked on.
 func TestHeavyCalledOff(t *testing.T) {
 	r := newRouter(crypto.ID{}, nil, time.Now)

@@ -24,13 +24,17 @@ const (
 type router struct {
 	bus   crypto.ID
 	users *allowlist
-	heavy *recent[crypto.PublicKey, chan struct{}] // held by the one request of a caller that is much work
+	heavy *callers // who has a request under way that is much work to answer
+	large *callers // who has one with a large body
 	now   func() time.Time
 }
 
 // newRouter makes a router; users says who may call.
 func newRouter(bus crypto.ID, users *allowlist, now func() time.Time) router {
-	return router{bus: bus, users: users, heavy: newRecent[crypto.PublicKey, chan struct{}](maxCallers), now: now}
+	return router{
+		bus: bus, users: users, now: now,
+		heavy: newRecent[crypto.PublicKey, chan struct{}](maxCallers), large: newRecent[crypto.PublicKey, chan struct{}](maxCallers),
+	}
 }
 
 // handler answers requests to routes, which are "METHOD /path" as http.ServeMux has them.
@@ -96,11 +100,17 @@ func (r *router) serve(w http.ResponseWriter, req *http.Request, h handle) {
 	}
 }
 
+// callers are those of a kind of request that each caller has one of at a time: whoever has it holds the caller's channel.
+type callers = recent[crypto.PublicKey, chan struct{}]
+
 // oneAtATime lets each caller have one request at a time of those that are nothing but work: more at once
 // would not be answered any sooner, and take the processor from others.
-func (r *router) oneAtATime(h handle) handle {
+func (r *router) oneAtATime(h handle) handle { return oneOf(r.heavy, h) }
+
+// oneOf lets each caller have one request of a kind at a time.
+func oneOf(kind *callers, h handle) handle {
 	return func(c *call) (int, any, error) {
-		turn := r.heavy.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) })
+		turn := kind.getOrMake(c.caller, func() chan struct{} { return make(chan struct{}, 1) })
 		release, err := hold(c.Context(), turn)
 		if err != nil {
 			return 0, nil, err
@@ -110,9 +120,10 @@ func (r *router) oneAtATime(h handle) handle {
 	}
 }
 
-// oneLargeAtATime is oneAtATime for requests with a large body, which are work to read, check and store.
+// oneLargeAtATime lets each caller have one request at a time of those with a large body, which are work to read, check and
+// store. That takes a slow disk seconds, and what the caller asks meanwhile does not wait for it.
 func (r *router) oneLargeAtATime(h handle) handle {
-	one := r.oneAtATime(h)
+	one := oneOf(r.large, h)
 	return func(c *call) (int, any, error) {
 		if c.ContentLength < 0 || c.ContentLength > largeBody {
 			return one(c)

@@ -56,6 +56,11 @@ func (c *committer) append(ctx context.Context, change store.Change) error {
 
 // apply writes the views of an entry that was just committed, after those of the entries before.
 func (c *committer) apply(ctx context.Context, change store.Change) error {
+	done, err := c.repairer.turns.take(ctx, change.Entry.Log)
+	if err != nil {
+		return err
+	}
+	defer done()
 	changes, last := c.views.rows(change.Entry.Seq, change.Views)
 	if change.Entry.Seq > 1 {
 		current, err := c.views.current(ctx, last)

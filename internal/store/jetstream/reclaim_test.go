@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -89,6 +90,41 @@ func TestLostFirst(t *testing.T) {
 	found.Sign(mallory)
 	if err := s.Append(t.Context(), store.Change{Entry: found.Entry, Views: found.After.Views(found.Entry)}); !errors.Is(err, store.ErrExists) {
 		t.Errorf("another founds the bus: %v", err)
+	}
+}
+
+// TestTurns: the views of a log are written by one at a time, those who append and those who find them behind; others wait
+// for it as long as they may.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	_, s, bus := alone(t)
+	state, create := newRoom(t, bus, "r")
+	must(t, s.Append(t.Context(), create))
+	done, err := s.repairer.turns.take(t.Context(), state.ID)
+	must(t, err)
+	for _, e := range []store.Change{next(t, state, &ledger.SetPolicy{Policy: ledger.DefaultPolicy()}), next(t, state, &ledger.Archive{})} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*writerTime)
+		if err := s.Append(ctx, e); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("entry %d, while another has the turn: %v", e.Entry.Seq, err)
+		}
+		cancel()
+		ctx, cancel = context.WithTimeout(t.Context(), 4*writerTime)
+		if r, err := s.Room(ctx, state.ID); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("the views are at %d without the turn, %v", r.Seq, err)
+		}
+		cancel()
+	}
+	other, create := newRoom(t, bus, "other")
+	must(t, s.Append(t.Context(), create))
+	if r, err := s.Room(t.Context(), other.ID); err != nil || r.Seq != 1 {
+		t.Errorf("another room is kept waiting: %v", err)
+	}
+	done()
+	if r, err := s.Room(t.Context(), state.ID); err != nil || r.Seq != 3 || !r.Archived {
+		t.Errorf("then the room is %+v, %v", r, err)
+	}
+	if len(s.repairer.turns.held) > 0 {
+		t.Error("a turn is never given back")
 	}
 }
 

@@ -28,6 +28,7 @@ type repairer struct {
 	heads   *heads
 	entries *entryLog
 	views   *views
+	turns   turns // at the views of each log
 }
 
 // await gives the writer of earlier entries a while to write their views, and reports how far those then are: mostly it
@@ -57,6 +58,11 @@ func (r *repairer) catchUp(ctx context.Context, log crypto.ID, current uint64, l
 	if err != nil || current >= h.Seq {
 		return false, err
 	}
+	done, err := r.turns.take(ctx, log)
+	if err != nil {
+		return false, err
+	}
+	defer done()
 	if current, err = r.await(ctx, last, h.Seq); err == nil && current < h.Seq {
 		err = r.complete(ctx, log, current)
 	}
