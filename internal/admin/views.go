@@ -92,7 +92,13 @@ func (e *logsExam) examine(ctx context.Context, log crypto.ID) (found examined, 
 	}
 	found.room = state.Room
 	if found.wrong == 0 || e.repair { // else it is unknown of whom there are keys
-		found.keyless, err = store.Keyless(ctx, e.store, state)
+		without, kerr := store.Keyless(ctx, e.store, state)
+		for member := range without {
+			if e.users.User(member).ActiveAt(e.now) { // nobody seals a key for whose access has ended
+				found.keyless++
+			}
+		}
+		err = kerr
 	}
 	return found, err
 }

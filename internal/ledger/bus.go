@@ -57,6 +57,12 @@ func (u *User) ActiveAt(now time.Time) bool {
 // User returns what the log says of a key; nil for nothing. The caller must not change it.
 func (b *Bus) User(key crypto.PublicKey) *User { return b.users[key] }
 
+// WasOut reports whether someone's access ever ended by being revoked, or never was.
+func (b *Bus) WasOut(key crypto.PublicKey) bool {
+	u := b.users[key]
+	return u == nil || !u.Revoked.IsZero()
+}
+
 // ByName returns the active user of a name; nil for none.
 func (b *Bus) ByName(name string) *User {
 	if key, ok := b.names[name]; ok {

@@ -38,7 +38,7 @@ func (e *Invalid) Error() string {
 // Unwrap returns what is wrong: the rule or the encoding that it breaks.
 func (e *Invalid) Unwrap() error { return e.Why }
 
-// Rules an entry can break; each is wrapped with its particulars.
+// Rules an entry can break; an error of one says which it is in its own words.
 var (
 	ErrPlace      = errors.New("it does not continue the log")
 	ErrNotAllowed = errors.New("its author may not do that")
@@ -55,14 +55,26 @@ func (cannot lastOwner) Error() string { return "the last owner " + string(canno
 // Is reports whether target is one of the two that it is.
 func (lastOwner) Is(target error) bool { return target == ErrLastOwner || target == ErrRule }
 
+// broken is a rule that an entry breaks, in words that need no other, and its kind: ErrRule or ErrNotAllowed.
+type broken struct {
+	why  string
+	kind error
+}
+
+// Error says which rule it is.
+func (b *broken) Error() string { return b.why }
+
+// Unwrap is the kind.
+func (b *broken) Unwrap() error { return b.kind }
+
 // breaks is an entry that breaks a rule, whoever made it.
 func breaks(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrRule, fmt.Sprintf(format, args...))
+	return &broken{fmt.Sprintf(format, args...), ErrRule}
 }
 
 // denied is an entry that its author may not make.
 func denied(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrNotAllowed, fmt.Sprintf(format, args...))
+	return &broken{fmt.Sprintf(format, args...), ErrNotAllowed}
 }
 
 // MaxEntry is the most bytes that the payload of an entry may have, so that it fits a request.

@@ -61,7 +61,7 @@ func (p *Peer) Create(ctx context.Context, next Proposal, bus crypto.ID) (*Log, 
 // is asked again, for fresh keys, until the timeout: then it is ErrConflict. An entry that an earlier process left is
 // offered first: ErrKept when it is so old that a person has to confirm it.
 //
-// With any other error the entry is kept, and offered again by the next Append.
+// With any other error of its offer the entry is kept, and offered again by the next Append.
 func (l *Log) Append(ctx context.Context, next Next) error {
 	a := &appending{Log: l, next: next}
 	if l.peer.Turn == nil {

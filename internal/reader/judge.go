@@ -264,8 +264,8 @@ func (j *judging) note(n inbox.Notice, frame store.Frame, h crypto.Header, why e
 	j.f.tell(n.About(frame.Sender, h, frame.Seq, why))
 }
 
-// once is what a feed tells but once: that a sender's frames are refused, or an epoch's key cannot be had. Whatever a
-// person has settled says nothing of what came later.
+// once is what a feed tells but once: that a sender's frames are refused or wait for the log, or that an epoch's key cannot
+// be had. Whatever a person has settled says nothing of what came later.
 type once struct {
 	about   any
 	settled bool

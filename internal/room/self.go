@@ -63,8 +63,7 @@ func (s *Self) Active(key crypto.PublicKey) bool { return s.Allowlist().User(key
 
 // WasOut reports whether someone's access to the bus ever ended, as last verified.
 func (s *Self) WasOut(key crypto.PublicKey) bool {
-	u := s.Allowlist().User(key)
-	return u == nil || !u.Revoked.IsZero()
+	return s.Allowlist().WasOut(key)
 }
 
 // Stage hands out the key that an entry needs: that of a new epoch to all members as they are then, the present one to

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/unibus/unibus/internal/crypto"
 	"github.com/unibus/unibus/internal/ledger"
@@ -185,16 +187,25 @@ func (a *audit) rooms(ctx context.Context) {
 	}
 }
 
-// keyless reports whether members of a room lack its newest key.
+// keyless reports whether members of a room lack its newest key who have been on the allowlist all the time: from others
+// it may have been kept.
 func (a *audit) keyless(ctx context.Context, s *ledger.State) bool {
 	if s.Room == nil || s.Room.Archived != 0 {
 		return false
 	}
-	n, err := store.Keyless(ctx, a.store, s)
+	without, err := store.Keyless(ctx, a.store, s)
+	if err == nil && len(without) > 0 {
+		var bus *ledger.State
+		if bus, err = a.logs.state(ctx, a.bus); err == nil {
+			maps.DeleteFunc(without, func(member crypto.PublicKey, _ ledger.Role) bool {
+				return bus.Bus.WasOut(member) || !bus.Bus.User(member).ActiveAt(time.Now())
+			})
+		}
+	}
 	if err != nil && ctx.Err() == nil {
 		a.log.Warn("the keys of a room were not looked at", "room", s.Room.Subject, "error", err)
 	}
-	return n > 0
+	return err == nil && len(without) > 0
 }
 
 // unlisted are the rooms that lists of their members lack, where servers keep such.

@@ -310,35 +310,50 @@ func TestAuditUnlisted(t *testing.T) {
 	}
 }
 
-// TestAuditKeyless: a room of whose key a member's copy is lost is told of, until there is one again; an archived one is not.
+// TestAuditKeyless: a room of whose key a member's copy is lost is told of, until there is one again; an archived one is not,
+// nor one whose key was kept from a member who was out.
 func TestAuditKeyless(t *testing.T) {
 	for _, kind := range []string{"", JetStream} {
 		n, admin := node(t, kind)
-		room, key := new(ledger.State), crypto.RoomKey{1}
+		room, key, bob := new(ledger.State), crypto.RoomKey{1}, person(t, 'b')
 		commit := key.Commit(1)
 		create := storetest.Next(t, room, admin, &ledger.Create{Bus: n.Bus, Subject: "r", Policy: ledger.DefaultPolicy(), Nonce: make([]byte, 16), Commit: &commit})
 		if err := n.store.Append(t.Context(), create); err != nil {
 			t.Fatal(err)
 		}
-		const lost = "members of rooms have lost the key of what is written now"
-		if said := lookedAt(t, n); !strings.Contains(said, lost) || !strings.Contains(said, "rooms=1") {
-			t.Errorf("%q: it tells %q", kind, said)
+		tells := func(when string, want bool) {
+			t.Helper()
+			said := lookedAt(t, n)
+			if lost := strings.Contains(said, "members of rooms have lost the key of what is written now") && strings.Contains(said, "rooms=1"); lost != want || !want && said != "" {
+				t.Errorf("%q, %s: it tells %q", kind, when, said)
+			}
 		}
-		copies := []store.SealedKey{{Endpoint: admin.Key(), Sealed: []byte{1}}}
-		if err := n.store.PutKeys(t.Context(), room.ID, 1, commit, admin.Key(), copies); err != nil {
+		puts := func(sealer *crypto.Identity, sealed []byte) {
+			t.Helper()
+			k := store.SealedKey{Endpoint: admin.Key(), Sealer: sealer.Key(), Sealed: sealed}
+			if err := n.store.CopyKeys(t.Context(), room.ID, 1, commit, []store.SealedKey{k}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tells("without a copy", true)
+		puts(bob, []byte{1})
+		tells("with what is no copy", true)
+		puts(admin, make([]byte, crypto.SealedSize))
+		tells("with a copy", false)
+		bus, err := store.Load(t.Context(), n.store, n.Bus)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if said := lookedAt(t, n); said != "" {
-			t.Errorf("%q: where there is one it tells %q", kind, said)
-		}
-		next := crypto.RoomKey{2}.Commit(2)
-		storetest.Write(t, n.store, room, admin, &ledger.Rekey{Epoch: 2, Commit: next, Previous: make([]byte, crypto.PreviousSize)})
-		if said := lookedAt(t, n); !strings.Contains(said, lost) {
-			t.Errorf("%q: of a new key it tells %q", kind, said)
-		}
+		storetest.Write(t, n.store, bus, admin, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}})
+		storetest.Write(t, n.store, room, admin, &ledger.Invite{Members: []ledger.NewMember{{Key: bob.Key(), Role: ledger.RoleMember}}})
+		tells("of who was invited without one", true)
+		storetest.Write(t, n.store, bus, admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}})
+		tells("of who is out", false)
+		storetest.Write(t, n.store, bus, admin, &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}})
+		tells("of who was out", false)
+		storetest.Write(t, n.store, room, admin, &ledger.Rekey{Epoch: 2, Commit: crypto.RoomKey{2}.Commit(2), Previous: make([]byte, crypto.PreviousSize)})
+		tells("of a new key", true)
 		storetest.Write(t, n.store, room, admin, &ledger.Archive{})
-		if said := lookedAt(t, n); said != "" {
-			t.Errorf("%q: where it is archived it tells %q", kind, said)
-		}
+		tells("archived", false)
 	}
 }

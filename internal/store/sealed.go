@@ -42,20 +42,22 @@ type SealedCopy struct {
 	Commit crypto.Hash
 }
 
-// Keyless counts the members of a room of whom no copy of its newest key is kept: they read what is old, and nothing of what
-// is written now. Whether what was sealed opens only they can tell.
-func Keyless(ctx context.Context, s Inventory, state *ledger.State) (int, error) {
+// Keyless are the members of a room of whom no copy of its newest key is kept, with their roles: they read what is old, and
+// nothing of what is written now. Whether what was sealed opens only they can tell.
+func Keyless(ctx context.Context, s Inventory, state *ledger.State) (map[crypto.PublicKey]ledger.Role, error) {
 	if !state.Room.Policy.Encrypted() {
-		return 0, nil
+		return nil, nil
 	}
 	members := state.Room.Members()
 	for k, err := range s.Sealed(ctx, state.ID, state.Room.Epoch().Number) {
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		delete(members, k.Endpoint)
+		if len(k.Sealed) == crypto.SealedSize { // nothing is what a server says of a record that was removed
+			delete(members, k.Endpoint)
+		}
 	}
-	return len(members), nil
+	return members, nil
 }
 
 // rank is a sealer's place among those of one member: the member itself, the author of the entry that began the
