@@ -79,21 +79,17 @@ func (a *roomAPI) list(c *call) (int, any, error) {
 	return http.StatusOK, list, nil
 }
 
-// get answers GET /rooms/{room} with what the directory lists of it, and what it has stored.
+// get answers GET /rooms/{room} with what its log says, for which nobody waits until a store lists it, and what it has stored.
 func (a *roomAPI) get(c *call) (int, any, error) {
 	room, err := c.id("room")
 	if err != nil {
 		return 0, nil, err
 	}
-	log, err := c.room(a.logs, room)
+	log, err := c.log(a.logs, room)
 	if err != nil {
 		return 0, nil, err
 	}
-	r, err := a.directory.Room(c.Context(), room)
-	if err != nil {
-		return 0, nil, err
-	}
-	return a.withStream(c, r, log)
+	return a.withStream(c, store.RoomOf(log), log.Room)
 }
 
 // withStream answers with a room, and with what it has stored, for those who may read that: it is left out where it cannot be

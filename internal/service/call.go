@@ -213,6 +213,15 @@ func (c *call) number(name string, otherwise, most uint64) (uint64, error) {
 // room is a room as its log has it, if the caller is or was in it, or is an admin of the bus, who reads any. To anyone
 // else there is no such room: ErrNotFound.
 func (c *call) room(logs *logs, room crypto.ID) (*ledger.Room, error) {
+	s, err := c.log(logs, room)
+	if err != nil {
+		return nil, err
+	}
+	return s.Room, nil
+}
+
+// log is room, and where its log ends.
+func (c *call) log(logs *logs, room crypto.ID) (*ledger.State, error) {
 	s, err := logs.state(c.Context(), room)
 	if err == nil && (s.Room == nil || !c.admin && !s.Room.Known(c.caller)) {
 		err = fmt.Errorf("room %s: %w", room, store.ErrNotFound)
@@ -220,5 +229,5 @@ func (c *call) room(logs *logs, room crypto.ID) (*ledger.Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Room, nil
+	return s, nil
 }

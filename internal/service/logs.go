@@ -13,8 +13,8 @@ import (
 )
 
 // Whatever the service decides by a log it decides by one that it has folded itself: a log is read once, and then on from
-// where it was read to. Reading and appending take turns for each log, so that an entry is judged by what the log says, and
-// not by what it said a moment ago.
+// where it was read to. Appending takes turns for each log, so that an entry is judged by what the log says, and not by what
+// it said a moment ago; who reads does not wait until a store has written all that an entry of hundreds of members changes.
 
 // maxStates bounds how many folded logs are held; the others are folded again when asked for.
 const maxStates = 4096
@@ -36,9 +36,10 @@ type logStore interface {
 
 // folded is a log as it was read last.
 type folded struct {
-	reading sync.Mutex // one reads on, or appends, at a time
-	state   atomic.Pointer[ledger.State]
-	head    atomic.Pointer[ledger.Head] // the last that it had; nil: none yet
+	appending chan struct{} // held by the one who appends
+	reading   sync.Mutex    // one reads on at a time
+	state     atomic.Pointer[ledger.State]
+	head      atomic.Pointer[ledger.Head] // the last that it had; nil: none yet
 }
 
 // set takes over what a log says.
@@ -160,7 +161,7 @@ func (l *logs) entry(log crypto.ID) *folded {
 			}
 			delete(l.states, id)
 		}
-		e = new(folded)
+		e = &folded{appending: make(chan struct{}, 1)}
 		e.state.Store(new(ledger.State))
 		l.states[log] = e
 	}
@@ -178,40 +179,55 @@ func (l *logs) forget(log crypto.ID) {
 // entry when the log had these bytes already.
 func (l *logs) append(ctx context.Context, log crypto.ID, statement []byte, check func(before, after *ledger.State, e *ledger.Entry) error) (place store.PlaceBody, added *ledger.Entry, err error) {
 	f := l.entry(log)
-	f.reading.Lock()
-	defer f.reading.Unlock()
-	s, err := l.read(ctx, log, f)
+	release, err := hold(ctx, f.appending)
 	if err != nil {
 		return place, nil, err
 	}
-	claimed, seq, hash, err := ledger.Place(statement)
-	if err != nil {
-		return place, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
-	}
-	if claimed != log {
-		return place, nil, fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
-	}
-	place = store.PlaceBody{Log: log, Seq: seq, Hash: hash}
-	if s.Has(ledger.Head{Seq: seq, Hash: hash}) {
-		return place, nil, nil
-	}
-	if seq != s.Head.Seq+1 {
-		return place, nil, &conflict{s.Head}
-	}
-	e, err := s.Check(statement)
-	if err != nil {
-		return place, nil, err
-	}
-	after := s.With(e)
-	if err := check(s, after, e); err != nil {
+	defer release()
+	place, e, after, err := l.judge(ctx, log, f, statement, check)
+	if err != nil || e == nil {
 		return place, nil, err
 	}
 	if err := l.store.Append(ctx, store.Change{Entry: e, Views: after.Views(e)}); err != nil {
 		return place, nil, err // whether the store has it shows when the log is read on
 	}
-	l.roster.update(after, e.Touches())
-	f.set(after)
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	if f.state.Load().Head.Seq < after.Head.Seq { // nobody has read it meanwhile
+		l.roster.update(after, e.Touches())
+		f.set(after)
+	}
 	return place, e, nil
+}
+
+// judge says what place an entry offered for a log has, and what the log is after it; no entry when the log has these bytes
+// already.
+func (l *logs) judge(ctx context.Context, log crypto.ID, f *folded, statement []byte, check func(before, after *ledger.State, e *ledger.Entry) error) (place store.PlaceBody, e *ledger.Entry, after *ledger.State, err error) {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	s, err := l.read(ctx, log, f)
+	if err != nil {
+		return place, nil, nil, err
+	}
+	claimed, seq, hash, err := ledger.Place(statement)
+	if err != nil {
+		return place, nil, nil, fmt.Errorf("%w: %v", store.ErrInvalid, err)
+	}
+	if claimed != log {
+		return place, nil, nil, fmt.Errorf("%w: the entry is of another log", store.ErrInvalid)
+	}
+	place = store.PlaceBody{Log: log, Seq: seq, Hash: hash}
+	if s.Has(ledger.Head{Seq: seq, Hash: hash}) {
+		return place, nil, nil, nil
+	}
+	if seq != s.Head.Seq+1 {
+		return place, nil, nil, &conflict{s.Head}
+	}
+	if e, err = s.Check(statement); err != nil {
+		return place, nil, nil, err
+	}
+	after = s.With(e)
+	return place, e, after, check(s, after, e)
 }
 
 // conflict is an ErrConflict that knows who won.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 	"github.com/unibus/unibus/internal/store/sqlite"
+	"github.com/unibus/unibus/internal/store/storetest"
 )
 
 // TestAppendFails: an entry that the store did not take is not there for those who waited meanwhile, and
@@ -57,6 +59,50 @@ func TestAppendFails(t *testing.T) {
 	}
 	if h, err := store.HeadOf(t.Context(), s, bus.ID); err != nil || h.Seq != 2 || h.Hash != place.Hash {
 		t.Errorf("the log ends at %v, %v", h, err)
+	}
+}
+
+// amid is a store whose appends have something done in their midst: before the entry stands, and before they return.
+type amid struct {
+	store.Backend
+	before, after func()
+}
+
+// Append does it.
+func (a *amid) Append(ctx context.Context, c store.Change) error {
+	a.before()
+	err := a.Backend.Append(ctx, c)
+	a.after()
+	return err
+}
+
+// TestReadAmidAppend: who reads a log does not wait until an entry of it has been written, and what they have read stays so:
+// somebody who was let in, and revoked before that was acknowledged, is out.
+func TestReadAmidAppend(t *testing.T) {
+	a := newAudited(t)
+	bob := person(t, 'b')
+	l := newLogs(nil)
+	reads := func(want uint64) {
+		t.Helper()
+		if s, err := l.state(t.Context(), a.bus.ID); err != nil || s.Head.Seq != want {
+			t.Errorf("amid the append the log is read up to %d, %v; want %d", s.Head.Seq, err, want)
+		}
+	}
+	entries := a.bus.Head.Seq
+	add := &ledger.Add{Users: []ledger.NewUser{{Key: bob.Key(), Name: "bob", Role: ledger.RoleUser}}}
+	after := *a.bus
+	added := storetest.Next(t, &after, a.admin, add)
+	l.store = &amid{a.store, func() { reads(entries) }, func() {
+		reads(entries + 1)
+		storetest.Write(t, a.store, &after, a.admin, &ledger.Revoke{Keys: []crypto.PublicKey{bob.Key()}})
+		reads(entries + 2)
+	}}
+	anything := func(*ledger.State, *ledger.State, *ledger.Entry) error { return nil }
+	if _, e, err := l.append(t.Context(), a.bus.ID, added.Entry.Statement, anything); err != nil || e == nil {
+		t.Fatalf("%v, %v", e, err)
+	}
+	if l.reached(a.bus.ID).Seq != entries+2 || l.roster.has(bob.Key(), time.Now()) {
+		t.Errorf("the log is known up to %d, and who was revoked is in it: %v", l.reached(a.bus.ID).Seq, l.roster.has(bob.Key(), time.Now()))
 	}
 }
 

@@ -34,6 +34,15 @@ type Room struct {
 	Archived bool          `json:"archived"`
 }
 
+// RoomOf is the record of a room as its log says, once the views are as current as that.
+func RoomOf(s *ledger.State) Room {
+	r := s.Room
+	return Room{
+		ID: s.ID, Subject: r.Subject, Epoch: r.Epoch().Number, Policy: r.Policy, Seq: s.Head.Seq,
+		Members: len(r.Members()), Archived: r.Archived != 0,
+	}
+}
+
 // Is reports whether a record says what the log of its room does.
 func (r *Room) Is(of *ledger.Room) bool {
 	return r.Subject == of.Subject && r.Epoch == of.Epoch().Number && r.Archived == (of.Archived != 0) && reflect.DeepEqual(r.Policy, of.Policy)

@@ -302,6 +302,9 @@ func TestRoomIs(t *testing.T) {
 	if !record.Is(room) {
 		t.Error("the record is not the room's")
 	}
+	if got, want := RoomOf(fold.State()), (Room{ID: c.Entry.Log, Subject: "a", Epoch: 1, Policy: room.Policy, Seq: 1, Members: 1}); !reflect.DeepEqual(got, want) {
+		t.Errorf("the log says %+v, want %+v", got, want)
+	}
 	for name, change := range map[string]func(*Room){
 		"subject": func(r *Room) { r.Subject = "b" }, "epoch": func(r *Room) { r.Epoch = 2 },
 		"archived": func(r *Room) { r.Archived = true }, "policy": func(r *Room) { r.Policy.Encryption = "none" },
