@@ -30,7 +30,7 @@ test:
 	go test -vet=off -parallel 4 -timeout 20m $(WHOLE) $(PURE)
 
 race:
-	go test -race $(UNSEEN) -shuffle=on -count=$(COUNT) -timeout 60m ./...
+	go test -race $(UNSEEN) -shuffle=on -count=$(COUNT) -timeout 120m ./...
 
 # Code that no program calls fails, too: what only tests call belongs to tests, as package attack does.
 # Of the public package nothing is dead: callers may want it. A terminal has keys that only tests press.

@@ -3,11 +3,14 @@ package unibus
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/unibus/unibus/internal/bus"
 	"github.com/unibus/unibus/internal/remedy"
 	"github.com/unibus/unibus/internal/store"
 )
@@ -230,4 +233,22 @@ func TestViewsOfGrownLog(t *testing.T) {
 	finds("the log has gone on", 0)
 	s.members = func([]store.Member) []store.Member { return nil }
 	finds("one who is not listed", 1)
+}
+
+// TestExplain: what helps with a connection that failed depends on what is known of why.
+func TestExplain(t *testing.T) {
+	o := &Options{Server: "nats://foo:4222"}
+	for _, c := range []struct {
+		err  error
+		help remedy.Kind
+	}{
+		{fmt.Errorf("connect: %w: %w", ErrUnavailable, &net.DNSError{Name: "foo", IsNotFound: true}), remedy.NameServer},
+		{fmt.Errorf("connect: %w: nobody listens there", ErrUnavailable), remedy.StartServer},
+		{bus.ErrUnanswered, remedy.LookAtService},
+		{ErrIntegrity, remedy.None},
+	} {
+		if got := remedy.Of(o.explain(c.err)).Kind; got != c.help {
+			t.Errorf("%v: got remedy %d, want %d", c.err, got, c.help)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -202,8 +203,11 @@ func (o *Options) outside(u *User) error {
 
 // explain says what to do about a refused or failed connection.
 func (o *Options) explain(err error) error {
+	var lookup *net.DNSError
 	switch {
 	case o.Store != "":
+	case errors.As(err, &lookup):
+		return remedy.With(err, remedy.Remedy{Kind: remedy.NameServer})
 	case errors.Is(err, ErrDenied) && strings.Contains(o.Server, "@"):
 		err := fmt.Errorf("%s: %w: the user in the address was refused, who logs in there in the place of this identity", redact.URL(o.Server), ErrDenied)
 		return remedy.With(err, remedy.Remedy{Kind: remedy.LeaveOutUser})

@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -104,6 +105,17 @@ const (
 // ErrNoStream is a store.ErrUnavailable: no stream takes what is published to a stored room.
 var ErrNoStream = fmt.Errorf("%w: the room's stream does not answer: it has no leader just now, or is gone", store.ErrUnavailable)
 
+// unknownHost is an ErrUnavailable: there is no host of a name.
+type unknownHost struct{ lookup *net.DNSError }
+
+// Error says which name it is, and not who was asked.
+func (h *unknownHost) Error() string {
+	return fmt.Sprintf("%v: there is no host called %s", store.ErrUnavailable, h.lookup.Name)
+}
+
+// Unwrap is the kind, and what the lookup said.
+func (h *unknownHost) Unwrap() []error { return []error{store.ErrUnavailable, h.lookup} }
+
 // failure turns what NATS says into the store's errors.
 func failure(err error) error {
 	switch {
@@ -127,6 +139,9 @@ func failure(err error) error {
 		return fmt.Errorf("%w: not connected to a server just now", store.ErrUnavailable)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("%w: no answer in time", store.ErrLate)
+	}
+	if name := (*net.DNSError)(nil); errors.As(err, &name) && name.IsNotFound {
+		return &unknownHost{name}
 	}
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) || errors.Is(err, nats.ErrSecureConnWanted) || errors.Is(err, nats.ErrNkeysNotSupported) { // what it is decides what helps

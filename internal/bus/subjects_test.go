@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -51,6 +52,8 @@ func TestFailure(t *testing.T) {
 		{nats.ErrMaxPayload, store.ErrInvalid, "larger than a server takes"},
 		{nats.ErrNoResponders, store.ErrUnavailable, "nobody answers there"},
 		{nats.ErrReconnectBufExceeded, store.ErrUnavailable, "not connected to a server just now"},
+		{&net.DNSError{Name: "foo", Server: "10.0.0.1:53", IsNotFound: true}, store.ErrUnavailable, "there is no host called foo"},
+		{&net.DNSError{Name: "foo", Err: "server misbehaving"}, store.ErrUnavailable, "server misbehaving"},
 		{context.DeadlineExceeded, store.ErrUnavailable, "no answer in time"},
 		{nats.ErrTimeout, store.ErrUnavailable, "no answer in time"},
 		{nats.ErrSecureConnWanted, nats.ErrSecureConnWanted, ""},

@@ -13,6 +13,7 @@ import (
 var remedies = map[remedy.Kind]string{
 	remedy.MakeIdentity:     "make one: unibus init",
 	remedy.StartServer:      "is it running? unibus serve; one elsewhere: unibus join URL, or --server URL",
+	remedy.NameServer:       "is the name right? unibus bus ls shows the servers that you know",
 	remedy.LookAtService:    "the server answers, but its service does not: it has no quorum, or is not running; whoever runs it looks with unibus doctor --keys FILE",
 	remedy.LookAtStore:      hintDamagedThere,
 	remedy.LookAtStream:     "whoever runs the bus looks with unibus doctor, and makes a stream that is gone anew with unibus doctor --repair; then send again",

@@ -18,6 +18,7 @@ const (
 	MakeIdentity          // Path: there is none yet
 	MakePrivate           // Path: others may read it
 	StartServer           // nobody answers
+	NameServer            // there is no host of that name
 	LookAtService         // the server answers, its service does not
 	LookAtStore           // what the store keeps contradicts itself
 	LookAtStream          // the servers answer, and nothing takes what a room is to store

@@ -284,6 +284,69 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// copies are the sealed copies of a store that has nothing else.
+type copies struct {
+	Inventory
+	list []SealedCopy
+	err  error
+}
+
+// Sealed yields them, and then the error if there is one.
+func (c *copies) Sealed(context.Context, crypto.ID, uint32) iter.Seq2[SealedCopy, error] {
+	return func(yield func(SealedCopy, error) bool) {
+		for _, k := range c.list {
+			if !yield(k, nil) {
+				return
+			}
+		}
+		if c.err != nil {
+			yield(SealedCopy{}, c.err)
+		}
+	}
+}
+
+// TestKeyless: a member is without a key unless there is a copy for it, as long as copies are; nobody is in a room without
+// encryption, and of nobody is it said when not all could be read.
+func TestKeyless(t *testing.T) {
+	owner := identity(t, 1)
+	room := func(encryption string) *ledger.State {
+		t.Helper()
+		create := &ledger.Create{Bus: crypto.ID{1}, Subject: "a", Policy: ledger.Policy{Encryption: encryption, History: "joined"}, Nonce: make([]byte, 16)}
+		if commit := (crypto.RoomKey{1}).Commit(1); encryption == "e2e" {
+			create.Commit = &commit
+		}
+		statement, err := new(ledger.State).Next(owner, create, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := ledger.Verify([][]byte{statement})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	own := SealedCopy{SealedKey: SealedKey{Endpoint: owner.Key(), Sealer: crypto.PublicKey{7}, Sealed: make([]byte, crypto.SealedSize)}}
+	others := SealedCopy{SealedKey: SealedKey{Endpoint: crypto.PublicKey{7}, Sealer: owner.Key(), Sealed: make([]byte, crypto.SealedSize)}}
+	removed := SealedCopy{SealedKey: SealedKey{Endpoint: owner.Key(), Sealer: owner.Key()}}
+	for name, c := range map[string]struct {
+		encryption string
+		copies     copies
+		want       int
+		err        error
+	}{
+		"a copy":                {"e2e", copies{list: []SealedCopy{own}}, 0, nil},
+		"another's, made by it": {"e2e", copies{list: []SealedCopy{others}}, 1, nil},
+		"one that was removed":  {"e2e", copies{list: []SealedCopy{removed}}, 1, nil},
+		"none":                  {"e2e", copies{}, 1, nil},
+		"not all could be read": {"e2e", copies{err: ErrUnavailable}, 0, ErrUnavailable},
+		"without encryption":    {"none", copies{err: ErrUnavailable}, 0, nil},
+	} {
+		if got, err := Keyless(t.Context(), &c.copies, room(c.encryption)); len(got) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: got %v, %v, want %d, %v", name, got, err, c.want, c.err)
+		}
+	}
+}
+
 // TestRoomIs: a record says what the log says, or differs in something.
 func TestRoomIs(t *testing.T) {
 	commit := crypto.RoomKey{1}.Commit(1)

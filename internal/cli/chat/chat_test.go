@@ -234,12 +234,18 @@ func TestLeft(t *testing.T) {
 	}
 }
 
-// TestNoneYet: who is in none of the rooms that were named reads that.
+// TestNoneYet: who is in none of the rooms that were named reads that, and that what they write goes nowhere yet.
 func TestNoneYet(t *testing.T) {
 	w := newWorld(t)
 	w.room("ops")
 	c := w.open(200, "zz.>", "ops.*")
 	c.see("no room of yours is zz.> or ops.*; this goes on as soon as one is")
+	c.typed("hello")
+	c.press("enter")
+	c.see("there is no room yet to write in: what you typed stays")
+	if got := c.m.line.Value(); got != "hello" {
+		t.Errorf("what was typed is %q", got)
+	}
 	c.end()
 }
 

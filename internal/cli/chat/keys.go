@@ -124,7 +124,11 @@ func (m *model) scroll(key string) tea.Cmd {
 // send sends what is written.
 func (m *model) send() {
 	text := strings.TrimRight(m.line.Value(), " \n")
-	if text == "" || m.on == nil {
+	if text == "" {
+		return
+	}
+	if m.on == nil {
+		m.status = "there is no room yet to write in: what you typed stays"
 		return
 	}
 	m.status = m.on.readOnly()

@@ -75,7 +75,9 @@ func (a *acknowledged) reset(ctx context.Context) error {
 	all, err := rows(ctx, a.read, func(scan func(...any) error) (l last, err error) {
 		var statement []byte
 		if err = scan(Blob(l.log[:]), &l.head.Seq, &statement); err == nil {
-			l.head.Hash, err = crypto.HashStatement(statement)
+			if l.head.Hash, err = crypto.HashStatement(statement); err != nil {
+				err = fmt.Errorf("%w: entry %d of log %s: %v", store.ErrDamaged, l.head.Seq, l.log, err)
+			}
 		}
 		return l, err
 	}, `SELECT log, max(seq), statement FROM entries GROUP BY log`)
