@@ -92,15 +92,21 @@ func (e *logsExam) examine(ctx context.Context, log crypto.ID) (found examined, 
 	}
 	found.room = state.Room
 	if found.wrong == 0 || e.repair { // else it is unknown of whom there are keys
-		without, kerr := store.Keyless(ctx, e.store, state)
-		for member := range without {
-			if e.users.User(member).ActiveAt(e.now) { // nobody seals a key for whose access has ended
-				found.keyless++
-			}
-		}
-		err = kerr
+		found.keyless, err = e.withoutKey(ctx, state)
 	}
 	return found, err
+}
+
+// withoutKey counts the members without a copy of the room's newest key, but for those whose access has ended, for whom nobody
+// seals one.
+func (e *logsExam) withoutKey(ctx context.Context, state *ledger.State) (n int, err error) {
+	without, err := store.Keyless(ctx, e.store, state)
+	for member := range without {
+		if e.users.User(member).ActiveAt(e.now) {
+			n++
+		}
+	}
+	return n, err
 }
 
 // add joins what was found of a log to what is known. The error that it returns ends the examination.

@@ -460,3 +460,19 @@ func TestDraft(t *testing.T) {
 		t.Errorf("too large, signed: %v", err)
 	}
 }
+
+// TestWasOut: whose access was ever ended by a revocation was out, back or not, and so was who never had any; an end is none.
+func TestWasOut(t *testing.T) {
+	s := play(t, `
+		alice found alice
+		alice add bob:user carol:user dave:user
+		alice revoke bob carol
+		alice add carol:user
+		alice set dave@1
+	`)
+	for who, out := range map[string]bool{"alice": false, "bob": true, "carol": true, "dave": false, "eve": true} {
+		if s.Bus.WasOut(key(who)) != out {
+			t.Errorf("%s was out: %v, want %v", who, !out, out)
+		}
+	}
+}

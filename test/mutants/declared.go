@@ -104,7 +104,7 @@ func hasWhy(t *ast.FuncType) bool {
 	})
 }
 
-// makesError reports whether a function is short for fmt.Errorf.
+// makesError reports whether a function is short for fmt.Errorf, or for an error of a type of its own.
 func makesError(fn *ast.FuncDecl) bool {
 	if fn.Body == nil || len(fn.Body.List) != 1 || !returns(fn.Type, "error") || fn.Type.Results.NumFields() != 1 {
 		return false
@@ -113,5 +113,15 @@ func makesError(fn *ast.FuncDecl) bool {
 		return false
 	}
 	ret, ok := fn.Body.List[0].(*ast.ReturnStmt)
-	return ok && len(ret.Results) == 1 && calls(ret.Results[0], "Errorf")
+	return ok && len(ret.Results) == 1 && (calls(ret.Results[0], "Errorf") || isMadeThere(ret.Results[0]))
+}
+
+// isMadeThere reports whether an expression is &T{…}.
+func isMadeThere(e ast.Expr) bool {
+	made, ok := e.(*ast.UnaryExpr)
+	if !ok || made.Op != token.AND {
+		return false
+	}
+	_, ok = made.X.(*ast.CompositeLit)
+	return ok
 }

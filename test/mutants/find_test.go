@@ -17,7 +17,7 @@ func TestFind(t *testing.T) {
 		"one that is wrapped":         {`func f() error { return fmt.Errorf("%w: no", Err) }`, `f: return fmt.Errorf("%w: no", Err)`},
 		"a sentinel":                  {`func f() error { if a() { return ErrNo }; return nil }`, `f: if a(): return ErrNo`},
 		"another package's":           {`func f() error { if a() { return store.ErrNo }; return nil }`, `f: return store.ErrNo`},
-		"one of a function for them":  {"func no(s string) error { return fmt.Errorf(s) }\nfunc f() error { return no(`x`) }", "f: return no(`x`)"},
+		"one of a function for them":  {"func no(s string) error { return fmt.Errorf(s) }\nfunc not(s string) error { return &n{s} }\nfunc f() error { return no(`x`) }\nfunc g() error { return not(`x`) }", "f: return no(`x`)\ng: return not(`x`)"},
 		"one passed on":               {`func f() error { err := a(); if err != nil { return err }; return nil }`, `f: err := a(): return err`},
 		"one of a condition":          {`func f() error { if err := a(); err != nil { return err }; return nil }`, `f: if err := a(); err != nil: return err`},
 		"one that is kept":            {`func f() { v.Refused = ErrNo }`, `f: v.Refused = ErrNo`},
