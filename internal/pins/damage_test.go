@@ -61,7 +61,7 @@ func TestFlipped(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	storetest.DamagedFile(t, path, damages(), 101, func() error { return readAll(t, path, key, log) }, ErrDamaged)
+	storetest.DamagedFile(t, path, damages(), 211, func() error { return readAll(t, path, key, log) }, ErrDamaged)
 	for size := range int64(2) {
 		if err := os.Truncate(path, size); err != nil {
 			t.Fatal(err)
