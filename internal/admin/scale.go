@@ -37,14 +37,14 @@ func Scale(ctx context.Context, nc *nats.Conn, replicas int, progress Progress) 
 	if err != nil {
 		return 0, err
 	}
-	s := &scaling{js: js, replicas: replicas, progress: progress}
+	s := &scaling{js: js, replicas: replicas, progress: progress, changed: map[string]bool{}}
 	for { // rooms that are made meanwhile come in the next round
 		names, err := s.unscaled(ctx)
 		if err != nil || len(names) == 0 {
-			return s.done, err
+			return int64(len(s.changed)), err
 		}
 		if err := s.round(ctx, names); err != nil {
-			return s.done, err
+			return int64(len(s.changed)), err
 		}
 	}
 }
@@ -55,15 +55,21 @@ type scaling struct {
 	replicas int
 	progress Progress
 
-	mu        sync.Mutex
-	done, all int64 // streams: changed so far, and with those of this round
-	failed    error
+	mu      sync.Mutex
+	changed map[string]bool // streams; one of which a copy is behind again comes again in the next round
+	all     int             // that were changed so far, and are to be in this round
+	failed  error
 }
 
 // round scales streams, the first one before the others: if that fails, the others would fare no better. When it returns
 // nothing of it is under way any more.
 func (s *scaling) round(ctx context.Context, names []string) error {
-	s.all = s.done + int64(len(names))
+	s.all = len(s.changed)
+	for _, name := range names {
+		if !s.changed[name] {
+			s.all++
+		}
+	}
 	s.one(ctx, names[0])
 	var working tasks.Group
 	run := working.Limit(workers)
@@ -85,8 +91,10 @@ func (s *scaling) one(ctx context.Context, name string) {
 		s.failed = errors.Join(s.failed, err)
 		return
 	}
-	s.done++
-	s.progress(s.done, s.all)
+	if !s.changed[name] {
+		s.changed[name] = true
+		s.progress(int64(len(s.changed)), int64(s.all))
+	}
 }
 
 // outcome is what streams of this round have failed with.

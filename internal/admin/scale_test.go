@@ -50,6 +50,18 @@ func TestScale(t *testing.T) {
 	if err := (&scaling{js: s.streams(t), replicas: 3}).scale(t.Context(), "UNIBUS_gone"); err != nil {
 		t.Errorf("a stream that is gone meanwhile: %v", err)
 	}
+	calls := 0
+	twice := &scaling{js: s.streams(t), replicas: 3, changed: map[string]bool{}, progress: func(done, all int64) {
+		if calls++; done != 1 || all != 1 {
+			t.Errorf("%d of %d are done", done, all)
+		}
+	}}
+	for range 2 { // a copy may be behind again
+		must(t, twice.round(t.Context(), []string{"KV_unibus_log"}))
+	}
+	if calls != 1 || len(twice.changed) != 1 {
+		t.Errorf("one stream is told %d times, and counts as %d", calls, len(twice.changed))
+	}
 	s.change(t, rooms[1], func(c *jetstream.StreamConfig) { c.Replicas = 1 })
 	finds(t, "one on one", s.examine(t, onlyLook), finding{"replicas", Warn, remedy.Scale, "1 on 1, 8 on 3"}, settingsWell, streamsWell)
 	finds(t, "servers", func(report func(Check)) { Servers(t.Context(), &s.Links, report) },
