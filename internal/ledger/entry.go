@@ -43,19 +43,10 @@ var (
 	ErrPlace      = errors.New("it does not continue the log")
 	ErrNotAllowed = errors.New("its author may not do that")
 	ErrRule       = errors.New("it breaks a rule")
-	ErrLastOwner  = errors.New("the last owner stays") // the rule of ErrRule that people meet
+	ErrLastOwner  = breaks("the last owner stays") // the rule of ErrRule that people meet
 )
 
-// lastOwner is what the last owner of a room cannot do; it is ErrLastOwner, and ErrRule.
-type lastOwner string
-
-// Error says what it is.
-func (cannot lastOwner) Error() string { return "the last owner " + string(cannot) }
-
-// Is reports whether target is one of the two that it is.
-func (lastOwner) Is(target error) bool { return target == ErrLastOwner || target == ErrRule }
-
-// broken is a rule that an entry breaks, in words that need no other, and its kind: ErrRule or ErrNotAllowed.
+// broken is a rule that an entry breaks, in words that need no other, and its kind, one of these rules.
 type broken struct {
 	why  string
 	kind error
@@ -70,6 +61,11 @@ func (b *broken) Unwrap() error { return b.kind }
 // breaks is an entry that breaks a rule, whoever made it.
 func breaks(format string, args ...any) error {
 	return &broken{fmt.Sprintf(format, args...), ErrRule}
+}
+
+// lastOwner is what the last owner of a room cannot do; it is ErrLastOwner, and with that ErrRule.
+func lastOwner(cannot string) error {
+	return &broken{"the last owner " + cannot, ErrLastOwner}
 }
 
 // denied is an entry that its author may not make.

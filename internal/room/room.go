@@ -83,7 +83,8 @@ func (r *Room) Readable() error {
 }
 
 // Writing returns what a frame made now must say of the log, and the key to seal it with, nil in a room without
-// encryption, after making sure that this client may write. ErrDenied when it may not, ErrIntegrity when it is owed the key and there is none.
+// encryption, after making sure that this client may write. ErrDenied when it may not, ErrIntegrity when it is owed the key
+// and there is none.
 func (r *Room) Writing(ctx context.Context) (crypto.Header, *crypto.FrameKey, error) {
 	me, s := r.Key(), r.State()
 	h := crypto.Header{Epoch: s.Room.Epoch().Number, At: s.Head.Seq, Head: [16]byte(s.Head.Hash[:16])}

@@ -104,8 +104,9 @@ type Allowlist interface {
 }
 
 // Store is everything a backend keeps. It is safe for concurrent use. Every call is bounded by the backend's
-// OpTimeout, one that writes much as Within says, an iteration by as much for each page. It fails with ErrUnavailable when it cannot be answered, with
-// ErrDamaged when what it needs cannot be read any more. When ctx is cancelled it fails as well, with that or as unavailable.
+// OpTimeout, one that writes much as Within says, an iteration by as much for each page. It fails with ErrUnavailable when
+// it cannot be answered, with ErrDamaged when what it needs cannot be read any more. When ctx is cancelled it fails as well,
+// with that or as unavailable.
 type Store interface {
 	Log
 	Directory

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/unibus/unibus/internal/crypto"
-	"github.com/unibus/unibus/internal/ledger"
 	"github.com/unibus/unibus/internal/store"
 )
 
@@ -68,25 +67,9 @@ func (a *acknowledged) ResetHeads(ctx context.Context) error { return failure(a.
 func (a *acknowledged) reset(ctx context.Context) error {
 	resume := a.heads.pause()
 	defer resume()
-	type last struct {
-		log  crypto.ID
-		head ledger.Head
-	}
-	all, err := rows(ctx, a.read, func(scan func(...any) error) (l last, err error) {
-		var statement []byte
-		if err = scan(Blob(l.log[:]), &l.head.Seq, &statement); err == nil {
-			if l.head.Hash, err = crypto.HashStatement(statement); err != nil {
-				err = fmt.Errorf("%w: entry %d of log %s: %v", store.ErrDamaged, l.head.Seq, l.log, err)
-			}
-		}
-		return l, err
-	}, `SELECT log, max(seq), statement FROM entries GROUP BY log`)
+	known, err := headsOf(ctx, a.read, `SELECT log, max(seq), statement FROM entries GROUP BY log`)
 	if err != nil {
 		return err
-	}
-	known := map[crypto.ID]ledger.Head{}
-	for _, l := range all {
-		known[l.log] = l.head
 	}
 	return a.heads.replace(known)
 }

@@ -67,9 +67,16 @@ func (l *entryLog) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]l
 	for i, log := range logs {
 		args[i] = log[:]
 	}
+	return headsOf(ctx, l.read, `WITH asked (log) AS (VALUES (?)`+strings.Repeat(`, (?)`, len(logs)-1)+`)
+		SELECT e.log, e.seq, e.statement FROM asked JOIN entries e
+		ON (e.log, e.seq) = (asked.log, (SELECT max(seq) FROM entries WHERE log = asked.log))`, args...)
+}
+
+// headsOf are the places, by log, of the entries that a query selects, as log, seq and statement. The hash is taken as each
+// row comes: an entry may have half a megabyte.
+func headsOf(ctx context.Context, q querier, query string, args ...any) (map[crypto.ID]ledger.Head, error) {
 	found := map[crypto.ID]ledger.Head{}
-	// The hash is taken as each row comes: an entry may have half a megabyte.
-	_, err := rows(ctx, l.read, func(scan func(...any) error) (none struct{}, err error) {
+	_, err := rows(ctx, q, func(scan func(...any) error) (none struct{}, err error) {
 		var log crypto.ID
 		var statement []byte
 		var h ledger.Head
@@ -81,9 +88,7 @@ func (l *entryLog) heads(ctx context.Context, logs []crypto.ID) (map[crypto.ID]l
 		}
 		found[log] = h
 		return none, nil
-	}, `WITH asked (log) AS (VALUES (?)`+strings.Repeat(`, (?)`, len(logs)-1)+`)
-		SELECT e.log, e.seq, e.statement FROM asked JOIN entries e
-		ON (e.log, e.seq) = (asked.log, (SELECT max(seq) FROM entries WHERE log = asked.log))`, args...)
+	}, query, args...)
 	return found, err
 }
 
